@@ -1,0 +1,1 @@
+"""From files on disk or on the network to canonical images and patches."""

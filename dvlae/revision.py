@@ -1,0 +1,11 @@
+"""Numbers that the workflow hands to its rules, so that a change of method reruns what it affects.
+
+Bump a number in the commit that changes what the step computes from the same settings and data.
+A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/profiles``).
+"""
+
+PREPARE = 1
+PATCHES = 1
+TRAINING = 1
+PREDICTION = 1
+EVALUATION = 1
