@@ -1,0 +1,34 @@
+"""Which device computes, and how."""
+
+import torch
+
+from dvlae.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn the setting ``device`` into a device that is there.
+
+    Parameters
+    ----------
+    name
+        ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"mps"``.
+
+    Raises
+    ------
+    UserError
+        Where a GPU is asked for and none can be used.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, available in there.items() if available)
+    if not there[name]:
+        found = ", ".join(kind for kind, available in there.items() if available)
+        raise UserError(f"device: found {name!r}, but PyTorch sees no such device here (it sees: {found}); use 'auto'")
+    return torch.device(name)
+
+
+def use_fast_arithmetic() -> None:
+    """Set what makes this process fast and costs no accuracy that matters here."""
+    torch.set_flush_denormal(True)  # denormal numbers slow a CPU down many times over
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True

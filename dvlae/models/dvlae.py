@@ -1,0 +1,116 @@
+"""The whole model: ladder VAE, autoregressive decoder, signal decoder."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dvlae.models.autoregressive_decoder import AutoregressiveDecoder
+from dvlae.models.ladder_vae import LadderVAE
+from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
+from dvlae.models.signal_decoder import SignalDecoder
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that is needed to build the networks."""
+
+    image_channels: int
+    channels: int
+    latent_channels: int
+    levels: int
+    levels_per_scale: int
+    components: int
+    receptive_field: int
+    noise_direction: str
+
+    def as_dict(self) -> dict:
+        """Return the fields as plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class Terms:
+    """The terms of the loss, each a scalar: nats per pixel value, and squared normalised units per pixel value."""
+
+    log_likelihood: Tensor
+    kl_of_levels: list[Tensor]  # finest first
+    mse: Tensor
+
+    @property
+    def kl(self) -> Tensor:
+        """KL(q(z | x) || p(z)) of all levels."""
+        return torch.stack(self.kl_of_levels).sum()
+
+    @property
+    def elbo(self) -> Tensor:
+        """Evidence lower bound."""
+        return self.log_likelihood - self.kl
+
+    @property
+    def loss(self) -> Tensor:
+        """What training minimises."""
+        return self.mse - self.elbo
+
+
+class DVLAE(nn.Module):
+    """Denoising variational lossy autoencoder (Salmon & Krull, arXiv 2310.07887).
+
+    Images go in and come out in their own units; the model carries the mean and the standard deviation that it
+    normalises with.
+
+    Parameters
+    ----------
+    architecture
+        Sizes of the networks.
+    mean, std
+        Of each channel of the training images, in their units.
+    step
+        Smallest spacing of each channel's grey values, in the same units; 0 where they are continuous.
+    """
+
+    def __init__(self, architecture: Architecture, mean: list[float], std: list[float], step: list[float]):
+        super().__init__()
+        a = architecture
+        self.architecture = a
+        self.ladder_vae = LadderVAE(a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale)
+        self.autoregressive_decoder = AutoregressiveDecoder(
+            a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction
+        )
+        self.signal_decoder = SignalDecoder(a.channels, a.image_channels)
+        for name, values in {"mean": mean, "std": std, "step": step}.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1))
+
+    @property
+    def stride(self) -> int:
+        """What the sides of an image must be a multiple of, in pixels."""
+        return self.ladder_vae.strides[-1]
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Bring an image (N, C, Y, X) from its own units to zero mean and unit variance."""
+        return (image - self.mean) / self.std
+
+    def denormalise(self, x: Tensor) -> Tensor:
+        """Bring a normalised image (N, C, Y, X) back to its own units."""
+        return x * self.std + self.mean
+
+    def forward(self, image: Tensor) -> Terms:
+        """Compute the terms of the loss with one sample of the posterior.
+
+        Parameters
+        ----------
+        image
+            Noisy images in their own units, (N, C, Y, X); Y and X multiples of :attr:`stride`.
+        """
+        x = self.normalise(image)
+        code, kls = self.ladder_vae(x)
+        log_likelihood = mixture_log_likelihood(
+            x, *self.autoregressive_decoder(x, code), scale_floor(self.step, self.std)
+        )
+        # Detached: the signal decoder looks at the code, it does not shape it.
+        signal = self.signal_decoder(code.detach())
+        return Terms(
+            log_likelihood=log_likelihood.mean(),
+            kl_of_levels=[kl.sum() / x.numel() for kl in kls],
+            mse=torch.nn.functional.mse_loss(signal.float(), x.float()),
+        )

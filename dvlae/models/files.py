@@ -1,0 +1,61 @@
+"""A trained model on disk: weights in safetensors, all else in JSON; nothing is unpickled."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import safetensors
+from safetensors.torch import load_file, save_file
+
+from dvlae.errors import UserError
+from dvlae.models.dvlae import DVLAE, Architecture
+
+FORMAT = 1
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_model(model: DVLAE, folder: Path) -> None:
+    """Write ``weights.safetensors`` and ``model.json`` into an existing folder."""
+    weights = folder / "weights.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
+    description = {
+        "format": FORMAT,
+        "architecture": model.architecture.as_dict(),
+        "mean": model.mean.flatten().tolist(),
+        "std": model.std.flatten().tolist(),
+        "step": model.step.flatten().tolist(),
+        "weights_sha256": sha256(weights),
+    }
+    (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def load_model(folder: Path) -> DVLAE:
+    """Rebuild the model that :func:`save_model` wrote, in evaluation mode.
+
+    Raises
+    ------
+    UserError
+        Where a file is missing, damaged, or of another format.
+    """
+    description_file, weights = folder / "model.json", folder / "weights.safetensors"
+    try:
+        description = json.loads(description_file.read_text())
+        if description["format"] != FORMAT:
+            raise UserError(
+                f"{description_file}: format {description['format']} cannot be read by this version, which reads {FORMAT}"
+            )
+        if sha256(weights) != description["weights_sha256"]:
+            raise UserError(f"{weights}: damaged, its hash differs from the one in model.json; train the model again")
+        architecture = Architecture(**description["architecture"])
+        model = DVLAE(architecture, description["mean"], description["std"], description["step"])
+        model.load_state_dict(load_file(weights))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: not found; {folder} is not the folder of a trained model") from None
+    except (ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        raise UserError(f"{folder}: not a model that can be read ({error}); train the model again") from None
+    return model.eval()

@@ -1,0 +1,183 @@
+"""The hierarchical encoder and prior."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dvlae.models.layers import ResidualBlock
+
+_LARGEST_LOG_SCALE = 5.0
+
+Draw = Callable[[int, Tensor, Tensor], Tensor]  # (level, mean, standard deviation) -> latent
+
+
+def draw_randomly(level: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Draw a latent from torch's global generator, (N, Z, Y, X)."""
+    return torch.addcmul(mean, std, torch.randn_like(mean))
+
+
+def gaussian_kl(mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:
+    """KL(q || p) of diagonal Gaussians, element by element, in nats; in float32 whatever the inputs' precision."""
+    mean_q, log_std_q, mean_p, log_std_p = (t.float() for t in (mean_q, log_std_q, mean_p, log_std_p))
+    difference = (mean_q - mean_p) * torch.exp(-log_std_p)
+    log_ratio = log_std_q - log_std_p
+    return 0.5 * (torch.exp(2 * log_ratio) + difference.square() - 1) - log_ratio
+
+
+def _split(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """Split into mean and bounded log standard deviation, each (N, Z, Y, X)."""
+    mean, raw = parameters.chunk(2, dim=1)
+    return mean, _LARGEST_LOG_SCALE * torch.tanh(raw / _LARGEST_LOG_SCALE)
+
+
+class Level(nn.Module):
+    """One level of the ladder: its step up, its latent, its step down.
+
+    Parameters
+    ----------
+    channels, latent_channels
+        Channels of the states and of the latent.
+    halves
+        Whether this level stands at half the resolution of the one below.
+    top
+        Whether nothing stands above: the prior is then one learned Gaussian a channel, the same at every position,
+        so that it fits images of any size.
+    """
+
+    def __init__(self, channels: int, latent_channels: int, halves: bool, top: bool):
+        super().__init__()
+        self.halves = halves
+        self.shrink = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if halves else nn.Identity()
+        self.up_block = ResidualBlock(channels)
+        self.prior = None if top else nn.Conv2d(channels, 2 * latent_channels, 3, padding=1)
+        self.top_prior = nn.Parameter(torch.zeros(1, 2 * latent_channels, 1, 1)) if top else None
+        self.merge = nn.Conv2d(channels if top else 2 * channels, channels, 1)
+        self.posterior = nn.Conv2d(channels, 2 * latent_channels, 3, padding=1)
+        self.from_latent = nn.Conv2d(latent_channels, channels, 1)
+        self.down_block = ResidualBlock(channels)
+        self.grow = nn.Conv2d(channels, channels, 1) if halves else nn.Identity()
+
+    def climb(self, h: Tensor) -> Tensor:
+        """Map the feature of the level below, (N, C, Y, X), to this level's, (N, C, Y / 2, X / 2) where it halves."""
+        return self.up_block(self.shrink(h))
+
+    def descend(self, state: Tensor | None, feature: Tensor, number: int, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Draw this level's latent and pass the state on.
+
+        Parameters
+        ----------
+        state
+            From the level above, (N, C, Y, X); None at the top.
+        feature
+            Of the bottom-up path at this level, (N, C, Y, X).
+        number
+            This level's number, which ``draw`` is given.
+        draw
+            What turns a mean and a standard deviation into a latent.
+
+        Returns
+        -------
+        state
+            For the level below, (N, C, 2 Y, 2 X) where this level halves.
+        kl
+            KL(q || p), (N, Z, Y, X) in nats.
+        """
+        prior = self.top_prior if state is None else self.prior(state)
+        merged = feature if state is None else torch.cat([state, feature], dim=1)
+        mean, log_std = _split(self.posterior(F.mish(self.merge(merged))))
+        kl = gaussian_kl(mean, log_std, *_split(prior))
+        h = self.from_latent(draw(number, mean, log_std.exp()))
+        h = self.down_block(h if state is None else state + h)
+        # The 1x1 convolution commutes with nearest-neighbour growth, and costs a quarter before it.
+        h = self.grow(h)
+        return (F.interpolate(h, scale_factor=2, mode="nearest") if self.halves else h), kl
+
+
+class LadderVAE(nn.Module):
+    """Hierarchical variational autoencoder whose output is the signal code.
+
+    Parameters
+    ----------
+    image_channels
+        Channels of the image.
+    channels, latent_channels
+        Channels of the states and of each level's latent.
+    levels
+        Number of latents. Level 0 is the finest.
+    levels_per_scale
+        How many levels share a resolution: with 1 each level halves it, with 2 (the paper's) every second.
+    """
+
+    def __init__(self, image_channels: int, channels: int, latent_channels: int, levels: int, levels_per_scale: int):
+        super().__init__()
+        self.stem = nn.Conv2d(image_channels, channels, 3, padding=1)
+        self.levels = nn.ModuleList(
+            Level(channels, latent_channels, (i + 1) % levels_per_scale == 0, top=i == levels - 1)
+            for i in range(levels)
+        )
+        self.last_block = ResidualBlock(channels)
+
+    @property
+    def strides(self) -> list[int]:
+        """Pixels of the image to one position of each level's grid."""
+        strides, stride = [], 1
+        for level in self.levels:
+            stride *= 2 if level.halves else 1
+            strides.append(stride)
+        return strides
+
+    def climb(self, h: Tensor, start: int = 0, stop: int | None = None) -> list[Tensor]:
+        """Run the bottom-up path through levels ``start`` to ``stop - 1``; return each level's feature.
+
+        ``h`` is the feature below: for level 0 that is ``stem`` of the image, (N, C, Y, X).
+        """
+        features = []
+        for level in self.levels[start:stop]:
+            h = level.climb(h)
+            features.append(h)
+        return features
+
+    def descend(
+        self, state: Tensor | None, features: list[Tensor], draw: Draw, start: int = 0
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Run the top-down path from level ``start + len(features) - 1`` to ``start``.
+
+        Parameters
+        ----------
+        state
+            The state from above; None where the run begins at the top.
+        features
+            Bottom-up features of those levels, finest first.
+        draw
+            What turns a level's number, mean and standard deviation into a latent.
+        start
+            The finest level to run.
+
+        Returns
+        -------
+        state
+            For the level below ``start``; below level 0 the image's own resolution.
+        kls
+            KL(q || p) of each level, finest first, (N, Z, Y, X) in nats.
+        """
+        kls = []
+        for offset in reversed(range(len(features))):
+            number = start + offset
+            state, kl = self.levels[number].descend(state, features[offset], number, draw)
+            kls.insert(0, kl)
+        return state, kls
+
+    def forward(self, x: Tensor, draw: Draw = draw_randomly) -> tuple[Tensor, list[Tensor]]:
+        """Encode a normalised image, (N, C, Y, X) with Y and X multiples of the last stride.
+
+        Returns
+        -------
+        code
+            Signal code, (N, channels, Y, X).
+        kls
+            KL(q || p) of each level, finest first, in nats.
+        """
+        state, kls = self.descend(None, self.climb(self.stem(x)), draw)
+        return self.last_block(state), kls

@@ -1,0 +1,27 @@
+"""The decoder that shows the signal."""
+
+from torch import Tensor, nn
+
+
+class SignalDecoder(nn.Sequential):
+    """Map the signal code to a denoised image: four 3x3 convolutions with ReLU between them.
+
+    Parameters
+    ----------
+    channels
+        Channels of the signal code and of the hidden layers.
+    image_channels
+        Channels of the image.
+    """
+
+    radius = 4  # pixels: how far an output pixel sees in the signal code
+
+    def __init__(self, channels: int, image_channels: int):
+        layers = []
+        for _ in range(3):
+            layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
+        super().__init__(*layers, nn.Conv2d(channels, image_channels, 3, padding=1))
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Map (N, channels, Y, X) to a normalised image (N, image_channels, Y, X)."""
+        return super().forward(code)

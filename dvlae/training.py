@@ -1,0 +1,498 @@
+"""Train one model on the patches of one dataset."""
+
+import json
+import logging
+import math
+import os
+import platform
+import shutil
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pandas as pd
+import tifffile
+import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, IterableDataset
+
+from dvlae import revision
+from dvlae.config import TrainingSettings, TrainSettings
+from dvlae.devices import choose_device, use_fast_arithmetic
+from dvlae.errors import UserError
+from dvlae.files import atomic_file, atomic_folder
+from dvlae.models.dvlae import DVLAE, Architecture, Terms
+from dvlae.models.files import save_model
+from dvlae.progress import progress
+
+WARM_UP_STEPS = 100
+AVERAGE_DECAY = 0.999
+LARGEST_GRADIENT_NORM = 5.0
+SHORTEST_EPOCH = 50  # steps
+VALIDATION_PATCHES = 32  # at most, spread evenly: validation stays a small part of the time
+SECONDS_BETWEEN_CHECKPOINTS = 120
+
+
+class RandomCrops(IterableDataset):
+    """Batches of random crops, each a function of (seed, step) alone. Each iteration is the rest of an epoch.
+
+    Parameters
+    ----------
+    patches
+        (N, C, Y, X), in memory or memory-mapped.
+    crop
+        Side of a crop, in pixels.
+    batch_size
+        Crops in a batch.
+    seed
+        Of this training.
+    noise_direction
+        Flips keep it, and the order of pixels along it, as they are: with noise along ``x``, only ``y`` is flipped.
+    steps_per_epoch
+        Batches in an epoch.
+    step
+        Where to start, for a training that is resumed.
+    """
+
+    def __init__(
+        self,
+        patches: np.ndarray,
+        *,
+        crop: int,
+        batch_size: int,
+        seed: int,
+        noise_direction: str,
+        steps_per_epoch: int,
+        step: int = 0,
+    ):
+        self.patches, self.crop, self.batch_size = patches, crop, batch_size
+        self.seed, self.steps_per_epoch, self.step = seed, steps_per_epoch, step
+        self.flipped_axes = {"x": [1], "y": [2], "none": [1, 2]}[noise_direction]  # of (C, Y, X)
+
+    def batch(self, step: int) -> Tensor:
+        """Return the batch of this step, (batch_size, C, crop, crop), in the patches' own units."""
+        random = np.random.default_rng([self.seed, step])
+        count, _, height, width = self.patches.shape
+        crops = []
+        for _ in range(self.batch_size):
+            y, x = random.integers(height - self.crop + 1), random.integers(width - self.crop + 1)
+            crop = self.patches[random.integers(count), :, y : y + self.crop, x : x + self.crop]
+            axes = [axis for axis in self.flipped_axes if random.random() < 0.5]
+            crops.append(np.flip(crop, axes))
+        return torch.from_numpy(np.stack(crops)).to(memory_format=torch.channels_last)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the batches up to the end of this epoch."""
+        for step in range(self.step, (self.step // self.steps_per_epoch + 1) * self.steps_per_epoch):
+            self.step = step + 1
+            yield self.batch(step)
+
+
+def _average(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+    """Move the averaged weights and batch statistics towards the current ones; early on, quickly."""
+    if averaged[0].is_floating_point():
+        weight = max(1 - AVERAGE_DECAY, 9 / (10 + int(updates)))
+        torch._foreach_lerp_(averaged, current, weight)
+    else:
+        for old, new in zip(averaged, current, strict=True):
+            old.copy_(new)
+
+
+class DVLAETraining(lightning.LightningModule):
+    """The training of one :class:`~dvlae.models.dvlae.DVLAE`: optimiser, schedule, moving average, limits, history.
+
+    Parameters
+    ----------
+    model
+        The networks, trained in place.
+    settings
+        Limits, learning rate and sizes.
+    seed
+        With the step, it alone fixes the latent noise of that step.
+    steps_per_epoch
+        Batches in one pass over the training pixels.
+    """
+
+    def __init__(self, model: DVLAE, settings: TrainingSettings, seed: int, steps_per_epoch: int):
+        super().__init__()
+        self.model = model
+        self.average = AveragedModel(model, multi_avg_fn=_average, use_buffers=True)
+        self.settings, self.seed, self.steps_per_epoch = settings, seed, steps_per_epoch
+        self.steps, self.seconds, self.attempts = 0, 0.0, 1
+        self.history: list[dict] = []
+        self.best_elbo, self.best_epoch = -math.inf, 0
+        self.stopped_by: str | None = None
+        self.optimizer_state: dict | None = None
+        self._sums: dict[str, Tensor] = {}
+        self._validation: list[dict[str, Tensor]] = []
+
+    @property
+    def most_steps(self) -> int:
+        """Steps at which ``max_steps`` or ``max_epochs`` ends the training."""
+        steps = self.settings.max_epochs * self.steps_per_epoch
+        return min(steps, self.settings.max_steps or steps)
+
+    @property
+    def spent(self) -> float:
+        """Part of the budget that is spent, 0 to 1: what the learning rate follows.
+
+        Time counts only where no number of steps is set, so that what is limited by steps can be repeated exactly.
+        """
+        spent = self.steps / self.most_steps
+        if self.settings.max_steps is None and self.settings.max_minutes is not None:
+            spent = max(spent, self.seconds / (60 * self.settings.max_minutes))
+        return min(1.0, spent)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adamax, as in the paper; a resumed training gets its state back."""
+        optimizer = torch.optim.Adamax(self.model.parameters(), lr=self.settings.learning_rate)
+        if self.optimizer_state is not None:
+            optimizer.load_state_dict(self.optimizer_state)
+        return optimizer
+
+    def training_step(self, batch: Tensor) -> Tensor:
+        """Compute the loss of one batch (N, C, Y, X)."""
+        # Seeded by the step: a resumed training draws what the uninterrupted one would have drawn.
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.steps, 1]).generate_state(1)[0]))
+        rate = self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * self.spent))
+        for group in self.optimizers().param_groups:
+            group["lr"] = rate * min(1.0, (self.steps + 1) / WARM_UP_STEPS)
+        terms = self.model(batch)
+        for name, value in _values(terms).items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        return terms.loss
+
+    def on_train_batch_end(self, outputs, batch: Tensor, batch_idx: int) -> None:
+        """Count the step, follow with the moving average, stop at a limit."""
+        self.average.update_parameters(self.model)
+        self.steps += 1
+        now = time.monotonic()
+        self.seconds += now - self._clock
+        self._clock = now
+        s = self.settings
+        if s.max_minutes is not None and self.seconds >= 60 * s.max_minutes:
+            self.stopped_by = "max_minutes"
+        elif self.steps >= self.most_steps:
+            self.stopped_by = "max_steps" if self.steps == s.max_steps else "max_epochs"
+        elif s.patience is not None and len(self.history) - self.best_epoch > s.patience:
+            self.stopped_by = "patience"
+        self.trainer.should_stop = self.stopped_by is not None
+
+    def on_fit_start(self) -> None:
+        """Start the clock of the time budget."""
+        self._clock = time.monotonic()
+
+    def validation_step(self, batch: Tensor) -> None:
+        """Evaluate the averaged weights on one batch (N, C, Y, X)."""
+        # The same latent noise at every validation: epochs can then be compared.
+        with torch.random.fork_rng(devices=[batch.device] if batch.is_cuda else []):
+            torch.manual_seed(len(self._validation))
+            self._validation.append(_values(self.average.module.eval()(batch)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Add one row to the history."""
+        steps = self.steps - (self.history[-1]["step"] if self.history else 0)
+        row = {
+            "step": self.steps,
+            "epoch": round(self.steps / self.steps_per_epoch, 4),
+            "minutes": round(self.seconds / 60, 4),
+            "learning_rate": self.optimizers().param_groups[0]["lr"],
+        }
+        row |= {f"train_{name}": float(total) / steps for name, total in self._sums.items()}
+        row |= {f"val_{name}": float(np.mean([float(v[name]) for v in self._validation])) for name in _NAMES}
+        self.history.append(row)
+        self._sums, self._validation = {}, []
+        if not math.isfinite(row["train_loss"]):
+            raise UserError(
+                f"training: the loss became {row['train_loss']} before step {self.steps}; "
+                f"lower training.learning_rate (now {self.settings.learning_rate})"
+            )
+        if row["val_elbo"] > self.best_elbo:
+            self.best_elbo, self.best_epoch = row["val_elbo"], len(self.history)
+
+    def state(self) -> dict:
+        """Return all that a resumed training needs."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizers().optimizer.state_dict(),
+            "sums": self._sums,
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    def resume(self, state: dict) -> None:
+        """Go on from a :meth:`state`."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer_state, self._sums = state["optimizer"], state["sums"]
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+        self.attempts += 1
+
+
+_NAMES = ("loss", "elbo", "kl", "log_likelihood", "mse")
+_COUNTERS = ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch")
+
+
+def _values(terms: Terms) -> dict[str, Tensor]:
+    return {name: getattr(terms, name).detach() for name in _NAMES}
+
+
+class Checkpoints(lightning.Callback):
+    """Save the unfinished training every two minutes, at least once an epoch, in a folder of its own.
+
+    Parameters
+    ----------
+    folder
+        Where ``state.pt`` and ``settings.json`` stand.
+    fingerprint
+        All that must be equal for an older state to be resumed.
+    """
+
+    def __init__(self, folder: Path, fingerprint: dict):
+        self.folder, self.fingerprint = folder, fingerprint
+        self.saved_at = time.monotonic()
+
+    def load(self) -> dict | None:
+        """Return the state to go on from; None, after saying why, where there is none that fits."""
+        settings_file, state_file = self.folder / "settings.json", self.folder / "state.pt"
+        if not (settings_file.exists() and state_file.exists()):
+            return None
+        try:
+            older = json.loads(settings_file.read_text())
+            if older == self.fingerprint:
+                return torch.load(state_file, map_location="cpu", weights_only=True)
+            changed = [key for key in self.fingerprint if older.get(key) != self.fingerprint[key]]
+            print(f"train: {self.folder} is not resumed, as {', '.join(changed)} changed since; starting anew")
+        except Exception as error:  # whatever a damaged file raises: say so, and train from the start
+            print(f"train: {self.folder} is damaged and not resumed ({error}); starting anew")
+        return None
+
+    def save(self, training: DVLAETraining) -> None:
+        """Write the state, whole or not at all."""
+        with atomic_file(self.folder / "state.pt") as path:
+            torch.save(training.state(), path)
+        with atomic_file(self.folder / "settings.json") as path:
+            path.write_text(json.dumps(self.fingerprint, indent=2))
+        self.saved_at = time.monotonic()
+
+    def on_train_batch_start(self, trainer, pl_module: DVLAETraining, *_) -> None:
+        """Save where the last time is long past, but never between batches whose gradients are added."""
+        due = time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
+        if due and pl_module.steps % pl_module.settings.accumulate == 0:
+            self.save(pl_module)
+
+    def on_validation_end(self, trainer, pl_module: DVLAETraining) -> None:
+        """Save at the end of an epoch, but not several times a minute."""
+        if time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS / 4:
+            self.save(pl_module)
+
+
+class ProgressLine(lightning.Callback):
+    """Show how much of the budget is spent, in steps or in seconds, and the last losses."""
+
+    def on_train_start(self, trainer, pl_module: DVLAETraining) -> None:
+        """Open the line."""
+        limits = pl_module.settings
+        self.by_time = limits.max_steps is None and limits.max_minutes is not None
+        total = round(60 * limits.max_minutes) if self.by_time else pl_module.most_steps
+        self.bar = progress(total=total, description="train", unit="s" if self.by_time else "step")
+        self.bar.update(self._now(pl_module))
+
+    def _now(self, training: DVLAETraining) -> int:
+        return int(training.seconds) if self.by_time else training.steps
+
+    def on_train_batch_start(self, trainer, pl_module: DVLAETraining, *_) -> None:
+        """Move the line on."""
+        self.bar.update(min(self._now(pl_module), self.bar.total) - self.bar.n)
+
+    def on_validation_end(self, trainer, pl_module: DVLAETraining) -> None:
+        """Show the last row of the history."""
+        row = pl_module.history[-1]
+        self.bar.set_postfix_str(
+            f"step {row['step']}, ELBO {row['val_elbo']:.3f}, signal error {row['val_mse']:.3f}", refresh=False
+        )
+
+    def on_train_end(self, trainer, pl_module: DVLAETraining) -> None:
+        """Close the line."""
+        self.bar.close()
+
+
+def train(
+    patches: Path,
+    model: Path,
+    *,
+    receptive_field: int,
+    noise_direction: str,
+    seed: int,
+    checkpoints: Path | None,
+    settings: TrainSettings,
+) -> None:
+    """Train a model and write its folder: ``weights.safetensors``, ``model.json``, ``history.csv``, ``run.json``.
+
+    Parameters
+    ----------
+    patches
+        Folder that :func:`dvlae.data.patches.extract_patches` made.
+    model
+        Folder to make.
+    receptive_field
+        Of the autoregressive decoder, in pixels.
+    noise_direction
+        ``"x"``, ``"y"`` or ``"none"``.
+    seed
+        Fixes the first weights, the batches and the latent noise.
+    checkpoints
+        Folder of the unfinished training, to resume from; removed after success. None: nothing is saved before the end.
+    settings
+        Model, limits and device.
+
+    Raises
+    ------
+    UserError
+        Where the device is missing, the patches are unreadable, or the loss is not a number any more.
+    """
+    device = choose_device(settings.device)
+    use_fast_arithmetic()
+    description = _read_description(patches)
+    limits = settings.training
+    train_patches, val_patches = (tifffile.memmap(patches / f"{name}.tif", mode="r") for name in ("train", "val"))
+    pixels = math.prod(train_patches[:, 0].shape)
+    steps_per_epoch = max(SHORTEST_EPOCH, math.ceil(pixels / (limits.batch_size * limits.patch_size**2)))
+    torch.manual_seed(seed)
+    training = DVLAETraining(
+        build_model(settings, description, receptive_field, noise_direction), limits, seed, steps_per_epoch
+    )
+    fingerprint = {
+        "settings": settings.model_dump(mode="json"),
+        "receptive_field": receptive_field,
+        "noise_direction": noise_direction,
+        "seed": seed,
+        "revision": revision.TRAINING,
+        "patches": description["sha256"],
+    }
+    callbacks: list[lightning.Callback] = [ProgressLine()]
+    if checkpoints is not None:
+        callbacks.append(saver := Checkpoints(checkpoints, fingerprint))
+        if (state := saver.load()) is not None:
+            training.resume(state)
+            print(f"train: going on from step {training.steps}, after {training.seconds / 60:.1f} minutes")
+    crops = RandomCrops(
+        train_patches,
+        crop=limits.patch_size,
+        batch_size=limits.batch_size,
+        seed=seed,
+        noise_direction=noise_direction,
+        steps_per_epoch=steps_per_epoch,
+        step=training.steps,
+    )
+    trainer = _trainer(device, settings, callbacks)
+    trainer.fit(training, DataLoader(crops, batch_size=None), _validation_batches(val_patches, training.model, limits))
+    with atomic_folder(model) as folder:
+        save_model(training.average.module, folder)
+        pd.DataFrame(training.history).to_csv(folder / "history.csv", index=False)
+        run = _describe_run(training, fingerprint, device)
+        (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+    if checkpoints is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    print(f"train: {training.steps} steps in {training.seconds / 60:.1f} minutes, ended by {training.stopped_by}")
+
+
+def build_model(settings: TrainSettings, description: dict, receptive_field: int, noise_direction: str) -> DVLAE:
+    """Build an untrained model for patches with this ``patches.json``."""
+    sizes = settings.model
+    architecture = Architecture(
+        image_channels=len(description["mean"]),
+        channels=sizes.channels,
+        latent_channels=sizes.latent_channels,
+        levels=sizes.levels,
+        levels_per_scale=sizes.levels_per_scale,
+        components=sizes.components,
+        receptive_field=receptive_field,
+        noise_direction=noise_direction,
+    )
+    model = DVLAE(architecture, description["mean"], description["std"], description["step"])
+    if settings.training.patch_size % model.stride:
+        raise UserError(
+            f"training.patch_size: found {settings.training.patch_size}, but this model needs a multiple of {model.stride}"
+        )
+    return model.to(memory_format=torch.channels_last)
+
+
+def _read_description(patches: Path) -> dict:
+    try:
+        return json.loads((patches / "patches.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{patches}: not a folder of patches ({error}); make it with dvlae extract-patches") from None
+
+
+def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSettings) -> DataLoader:
+    """Cut a few patches, spread evenly over the held-out ones, to a size that the model takes as it is."""
+    chosen = np.unique(np.linspace(0, len(patches) - 1, VALIDATION_PATCHES).astype(int))
+    height, width = (side // model.stride * model.stride for side in patches.shape[2:])
+    tensor = torch.from_numpy(np.array(patches[chosen, :, :height, :width])).to(memory_format=torch.channels_last)
+    pixels = limits.batch_size * limits.patch_size**2
+    return DataLoader(tensor, batch_size=max(1, pixels // (height * width)))
+
+
+def _trainer(device: torch.device, settings: TrainSettings, callbacks: list) -> lightning.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    precision = settings.training.precision
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32"
+    return lightning.Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=1,
+        precision={"bf16": "bf16-mixed", "32": "32-true"}[precision],
+        max_epochs=-1,  # the module's own limits end the training
+        accumulate_grad_batches=settings.training.accumulate,
+        gradient_clip_val=LARGEST_GRADIENT_NORM,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        plugins=[LightningEnvironment()],  # Slurm's own requeueing would fight the workflow's
+    )
+
+
+def _describe_run(training: DVLAETraining, fingerprint: dict, device: torch.device) -> dict:
+    packages = ("dvlae", "torch", "lightning", "numpy", "tifffile")
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        **fingerprint,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "processors": os.cpu_count(),
+        "seconds": round(training.seconds, 1),
+        "attempts": training.attempts,
+        "stopped_by": training.stopped_by,
+        "steps": training.steps,
+        "epochs": round(training.steps / training.steps_per_epoch, 4),
+        "best_val_elbo": training.best_elbo,
+        "parameters": sum(p.numel() for p in training.model.parameters()),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the package's own checkout; None where this file is not tracked in one."""
+    answers = []
+    for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):
+        try:
+            result = subprocess.run(
+                ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:  # git is not installed
+            return None
+        answers.append(result.stdout.strip())
+    return answers[1] if all(answers) else None
