@@ -1,6 +1,278 @@
-"""The command line (first lines; the commands follow)."""
+"""The command line: one command a step, each a few lines over a function of the package.
+
+Heavy libraries are imported inside the command that needs them, so that ``dvlae --help`` and errors come at once.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from dvlae import __version__
+from dvlae.errors import UserError
+
+INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
+TERMINATED = 143  # and for one ended by SIGTERM
 
 
-def main(argv=None) -> int:
-    """Run one command."""
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv
+        The words after ``dvlae``; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 a mistake of the user or a full or unwritable disk (one line on standard error),
+        130 interrupted. Wrong arguments end the process with 2; anything else is a bug and shows its traceback.
+    """
+    arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        arguments.run(arguments)
+    except UserError as error:
+        return _report(arguments, str(error))
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _report(arguments, f"{where}{error.strerror}")
+    except KeyboardInterrupt:
+        print(f"dvlae {arguments.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     return 0
+
+
+def _end(signal_number, frame):
+    """Leave through the ``finally`` blocks, which remove what is half-written."""
+    sys.exit(TERMINATED)
+
+
+def _report(arguments: argparse.Namespace, text: str) -> int:
+    print(f"dvlae {arguments.command}: error: {text}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dvlae", description="Remove signal-dependent, row- or column-correlated noise, without any clean image."
+    )
+    parser.add_argument("--version", action="version", version=f"dvlae {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, run, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(run=run)
+        return added
+
+    _add_data_commands(command)
+    _add_training_commands(command)
+    _add_evaluation_commands(command)
+    return parser
+
+
+def _add_data_commands(command) -> None:
+    dataset = {"metavar": "DATASET", "help": "a dataset's YAML file, or its settings as JSON"}
+    data = {"type": Path, "required": True, "metavar": "DIR", "help": "the data folder"}
+
+    download = command("download", _download, "Download a dataset's files, or take them from a mirror; check hashes.")
+    download.add_argument("dataset", **dataset)
+    download.add_argument("--data", **data)
+    download.add_argument("--mirror", type=Path, metavar="DIR", help="folder to look in first (DVLAE_DATA_MIRROR wins)")
+    download.add_argument("--output", type=Path, required=True, metavar="CSV", help="list of the files that are there")
+
+    simulate = command("simulate", _simulate, "Add simulated noise to clean images.")
+    simulate.add_argument("dataset", **dataset)
+    simulate.add_argument("--data", **data)
+    simulate.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
+
+    prepare = command("prepare", _prepare, "Check, crop and convert a dataset's images to one format.")
+    prepare.add_argument("dataset", **dataset)
+    prepare.add_argument("--data", **data)
+    prepare.add_argument("--simulated", type=Path, metavar="DIR", help="what `dvlae simulate` made, if it did")
+    prepare.add_argument("--output", type=Path, required=True, metavar="IMAGES", help="folder to make")
+
+    patches = command("extract-patches", _extract_patches, "Cut training and validation patches from prepared images.")
+    patches.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
+    patches.add_argument("patches", type=Path, metavar="PATCHES", help="folder to make")
+    _add_settings(patches)
+
+
+def _add_training_commands(command) -> None:
+    train = command("train", _train, "Train a model on the patches of one dataset.")
+    train.add_argument("patches", type=Path, metavar="PATCHES", help="folder made by `dvlae extract-patches`")
+    train.add_argument("model", type=Path, metavar="MODEL", help="folder to make")
+    train.add_argument(
+        "--receptive-field", type=int, required=True, metavar="PIXELS", help="of the autoregressive decoder"
+    )
+    train.add_argument("--noise-direction", choices=["x", "y", "none"], required=True, help="of the noise correlation")
+    train.add_argument(
+        "--checkpoints", type=Path, metavar="DIR", help="keeps unfinished training, so that it can be resumed"
+    )
+    _add_seed(train)
+    _add_settings(train)
+    _add_device(train)
+
+    predict = command("predict", _predict, "Denoise images with a trained model.")
+    predict.add_argument("model", type=Path, metavar="MODEL", help="folder made by `dvlae train`")
+    predict.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
+    predict.add_argument("--denoised", type=Path, required=True, metavar="DIR", help="folder to make")
+    predict.add_argument(
+        "--uncertainty", type=Path, required=True, metavar="DIR", help="folder to make: posterior standard deviation"
+    )
+    _add_seed(predict)
+    _add_settings(predict)
+    _add_device(predict)
+    predict.add_argument("--tile", type=_number_or_auto, metavar="PIXELS|auto", help="side of a tile")
+    predict.add_argument("--batch-size", type=_number_or_auto, metavar="N|auto", help="samples drawn at a time")
+
+
+def _add_evaluation_commands(command) -> None:
+    baseline = command("baseline", _baseline, "Denoise images with a simple method, for comparison.")
+    baseline.add_argument("method", metavar="METHOD", help="noisy (the image itself) or gaussian")
+    baseline.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
+    baseline.add_argument("--denoised", type=Path, required=True, metavar="DIR", help="folder to make")
+    _add_settings(baseline)
+
+    evaluate = command("evaluate", _evaluate, "Measure PSNR and SSIM of denoised images.")
+    evaluate.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
+    evaluate.add_argument("denoised", type=Path, metavar="DENOISED", help="folder of denoised images")
+    evaluate.add_argument("output", type=Path, metavar="PSNR_CSV", help="table to write, one row an image")
+    evaluate.add_argument("--dataset", required=True, metavar="NAME", help="written into the table")
+    evaluate.add_argument("--method", required=True, metavar="NAME", help="written into the table")
+    evaluate.add_argument("--receptive-field", type=int, metavar="PIXELS", help="written into the table")
+    _add_seed(evaluate)
+    _add_settings(evaluate)
+
+    tables = command("tables", _tables, "Gather the measurements of many runs into tables.")
+    tables.add_argument(
+        "measurements", type=Path, nargs="+", metavar="PSNR_CSV", help="tables made by `dvlae evaluate`"
+    )
+    tables.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--settings", metavar="SETTINGS", help="YAML or JSON file, or JSON (default: the defaults)")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], help="instead of the one in the settings")
+
+
+def _number_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _dataset(text: str):
+    from dvlae.config import DatasetSettings, load_dataset, load_settings
+
+    if text.lstrip().startswith("{"):
+        return load_settings(DatasetSettings, text)
+    return load_dataset(text)[1]
+
+
+def _changed(settings, **values):
+    """Return the settings with those values that were given, checked like the settings themselves."""
+    from dvlae.config import validate
+
+    given = {key: value for key, value in values.items() if value is not None}
+    return validate(type(settings), settings.model_dump() | given, "command line")
+
+
+def _download(arguments: argparse.Namespace) -> None:
+    from dvlae.data.download import download
+
+    download(_dataset(arguments.dataset), arguments.data, arguments.mirror, arguments.output)
+
+
+def _simulate(arguments: argparse.Namespace) -> None:
+    from dvlae.data.simulate import simulate
+
+    simulate(_dataset(arguments.dataset), arguments.data, arguments.output)
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from dvlae.data.prepare import prepare
+
+    prepare(_dataset(arguments.dataset), arguments.data, arguments.simulated, arguments.output)
+
+
+def _extract_patches(arguments: argparse.Namespace) -> None:
+    from dvlae.config import PatchSettings, load_settings
+    from dvlae.data.patches import extract_patches
+
+    extract_patches(arguments.images, arguments.patches, load_settings(PatchSettings, arguments.settings))
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from dvlae.config import TrainSettings, load_settings
+
+    settings = _changed(load_settings(TrainSettings, arguments.settings), device=arguments.device)
+
+    from dvlae.training import train
+
+    train(
+        arguments.patches,
+        arguments.model,
+        receptive_field=arguments.receptive_field,
+        noise_direction=arguments.noise_direction,
+        seed=arguments.seed,
+        checkpoints=arguments.checkpoints,
+        settings=settings,
+    )
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from dvlae.config import PredictSettings, load_settings
+
+    settings = load_settings(PredictSettings, arguments.settings)
+    how = _changed(settings.prediction, tile=arguments.tile, batch_size=arguments.batch_size)
+    settings = _changed(settings, prediction=how.model_dump(), device=arguments.device)
+
+    from dvlae.prediction import predict
+
+    predict(
+        arguments.model,
+        arguments.images,
+        arguments.denoised,
+        arguments.uncertainty,
+        seed=arguments.seed,
+        settings=settings,
+    )
+
+
+def _baseline(arguments: argparse.Namespace) -> None:
+    from dvlae.baselines import run_baseline
+    from dvlae.config import EvaluationSettings, load_settings
+
+    settings = load_settings(EvaluationSettings, arguments.settings)
+    run_baseline(arguments.method, arguments.images, arguments.denoised, settings=settings)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from dvlae.config import EvaluationSettings, load_settings
+    from dvlae.evaluation import evaluate
+
+    evaluate(
+        arguments.images,
+        arguments.denoised,
+        arguments.output,
+        dataset=arguments.dataset,
+        method=arguments.method,
+        receptive_field=arguments.receptive_field,
+        seed=arguments.seed,
+        settings=load_settings(EvaluationSettings, arguments.settings),
+    )
+
+
+def _tables(arguments: argparse.Namespace) -> None:
+    from dvlae.tables import make_tables
+
+    make_tables(arguments.measurements, arguments.output)
