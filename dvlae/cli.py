@@ -153,6 +153,29 @@ def _add_evaluation_commands(command) -> None:
     )
     tables.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
 
+    figures = command("figures", _figures, "Draw what was measured: panels, training curves, noise, ablation.")
+    figures.add_argument(
+        "measurements",
+        type=Path,
+        nargs="+",
+        metavar="PSNR_CSV",
+        help="tables made by `dvlae evaluate`, where it made them",
+    )
+    figures.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    figures.add_argument(
+        "--images",
+        type=_named_folder,
+        nargs="+",
+        required=True,
+        metavar="DATASET=IMAGES",
+        help="folders made by `dvlae prepare`",
+    )
+    figures.add_argument(
+        "--settings",
+        metavar="SETTINGS",
+        help="how each dataset is evaluated: YAML or JSON file, or JSON (default: the defaults)",
+    )
+
 
 def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
@@ -164,6 +187,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], help="instead of the one in the settings")
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, found, folder = text.partition("=")
+    if not (name and found and folder):
+        raise argparse.ArgumentTypeError(f"found {text!r}, right: DATASET=IMAGES")
+    return name, Path(folder)
 
 
 def _number_or_auto(text: str) -> int | str:
@@ -276,3 +306,12 @@ def _tables(arguments: argparse.Namespace) -> None:
     from dvlae.tables import make_tables
 
     make_tables(arguments.measurements, arguments.output)
+
+
+def _figures(arguments: argparse.Namespace) -> None:
+    from dvlae.config import EvaluationSettings, load_settings
+    from dvlae.figures import make_figures
+
+    images = dict(arguments.images)
+    settings = {name: load_settings(EvaluationSettings, arguments.settings, key=name) for name in images}
+    make_figures(arguments.measurements, arguments.output, images=images, settings=settings)

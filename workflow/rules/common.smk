@@ -1,0 +1,165 @@
+# The configuration, checked once, and what the rules ask of it. No rule stands here, and no mathematics.
+import json
+import os
+import sys
+from functools import cache
+from glob import glob
+from pathlib import Path
+
+from dvlae import revision
+from dvlae.config import PatchSettings, Settings, is_file_of_names, load_dataset, resolve_methods, validate
+from dvlae.errors import UserError
+
+DVLAE = "dvlae-rf"
+
+
+def checked(function, *arguments):
+    """Call a function of dvlae.config; a mistake in the configuration ends the parsing with its one line."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def configuration_files() -> list[str]:
+    """Return the configuration files, each one laid over those before it."""
+    laid_over = [str(file) for file in workflow.overwrite_configfiles]
+    return [str(file) for file in workflow.configfiles if str(file) not in laid_over] + laid_over
+
+
+SETTINGS = checked(validate, Settings, dict(config), configuration_files())
+DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
+RUNS = [(name, method, seed) for name in DATASETS for method, _, seed in resolve_methods(SETTINGS, DATASETS[name])]
+
+
+def option(name: str, value) -> list[str]:
+    """Return a command line option, or nothing where it has no value."""
+    return [] if value is None else [name, str(value)]
+
+
+config.update(SETTINGS.model_dump(mode="json"))
+if SETTINGS.data_mirror is not None:
+    os.environ.setdefault("DVLAE_DATA_MIRROR", SETTINGS.data_mirror)  # the user's own wins
+GPUS = 0 if SETTINGS.device == "cpu" else 1
+
+
+def receptive_field(wildcards) -> int | None:
+    """Return the receptive field in the method's name, in pixels; None for a baseline."""
+    return int(wildcards.method.removeprefix(DVLAE)) if wildcards.method.startswith(DVLAE) else None
+
+
+# What a step waits for ------------------------------------------------------------------------------------------------
+
+
+def downloaded_datasets() -> list[str]:
+    """Return the names of the datasets that have to be downloaded."""
+    return [name for name, dataset in DATASETS.items() if dataset.source.kind == "download"]
+
+
+def recorded_files(wildcards) -> dict:
+    """Return the list of what was downloaded, or the user's own files."""
+    dataset = DATASETS[wildcards.dataset]
+    if dataset.source.kind == "download":
+        return {"files": rules.download.output.files}
+    if dataset.source.kind == "files":
+        noisy = [dataset.noisy] if isinstance(dataset.noisy, str) else dataset.noisy
+        patterns = [str(Path(SETTINGS.data) / pattern) for pattern in [*noisy, dataset.clean] if pattern]
+        return {"files": sorted(file for pattern in patterns for file in glob(pattern))}
+    return {}
+
+
+def files_to_prepare(wildcards) -> dict:
+    """Return the simulated images where there are some, else the files themselves."""
+    if DATASETS[wildcards.dataset].simulate is not None:
+        return {"simulated": rules.simulate.output.images}
+    return recorded_files(wildcards)
+
+
+def names_file(step: str):
+    """Return an input function: the file that names the images of ``training`` or ``evaluation``, if it is a file."""
+
+    def file(wildcards):
+        images = getattr(DATASETS[wildcards.dataset], step).images
+        return images if is_file_of_names(images) else []
+
+    return file
+
+
+def all_runs(pattern: str, trained: bool = False) -> list[str]:
+    """Fill in dataset, method and seed of every run, or of the trained ones."""
+    return [
+        pattern.format(dataset=name, method=method, seed=seed)
+        for name, method, seed in RUNS
+        if method.startswith(DVLAE) or not trained
+    ]
+
+
+def ablation_figures(extension: str) -> list[str]:
+    """Return the plot over receptive fields, where a dataset has several."""
+    methods = {(name, method) for name, method, _ in RUNS if method.startswith(DVLAE)}
+    several = len(methods) > len(DATASETS)
+    return [f"<results>/figures/receptive_field.{extension}"] if several else []
+
+
+# The settings that matter to a step, as JSON: a change of them, and of nothing else, runs it again --------------------
+
+
+@cache
+def dataset_settings(name: str, *left_out: str) -> str:
+    """Return the settings of a dataset, less those that later steps ask for and those named."""
+    return DATASETS[name].model_dump_json(exclude={"title", "license", "citation", "training", "evaluation", *left_out})
+
+
+def download_settings(wildcards) -> str:
+    """Return what `dvlae download` needs: not how the images are treated afterwards."""
+    return dataset_settings(wildcards.dataset, "clean", "simulate", "channel", "crop")
+
+
+def simulate_settings(wildcards) -> str:
+    """Return what `dvlae simulate` needs."""
+    return dataset_settings(wildcards.dataset)
+
+
+def prepare_settings(wildcards) -> str:
+    """Return what `dvlae prepare` needs."""
+    return dataset_settings(wildcards.dataset)
+
+
+def patch_settings(wildcards) -> str:
+    """Return what `dvlae extract-patches` needs."""
+    images = DATASETS[wildcards.dataset].training
+    sizes = SETTINGS.training
+    return PatchSettings(
+        patch_size=sizes.patch_size,
+        validation_fraction=sizes.validation_fraction,
+        images=images.images,
+        block=images.block,
+    ).model_dump_json()
+
+
+def training_settings(wildcards) -> str:
+    """Return what `dvlae train` needs."""
+    return SETTINGS.model_dump_json(include={"model", "training"})
+
+
+def prediction_settings(wildcards) -> str:
+    """Return what `dvlae predict` needs."""
+    return SETTINGS.model_dump_json(include={"prediction": {"samples", "estimator"}})
+
+
+def evaluation_settings(wildcards) -> str:
+    """Return what `dvlae baseline` and `dvlae evaluate` need."""
+    return DATASETS[wildcards.dataset].evaluation.model_dump_json(by_alias=True)
+
+
+def figure_settings() -> str:
+    """Return what `dvlae figures` needs: how each dataset is evaluated."""
+    return json.dumps(
+        {name: dataset.evaluation.model_dump(mode="json", by_alias=True) for name, dataset in DATASETS.items()}
+    )
+
+
+def training_runtime(wildcards, attempt) -> int:
+    """Return the minutes to ask a cluster for; a training that is cut short goes on in the next attempt."""
+    minutes = SETTINGS.training.max_minutes
+    return 720 if minutes is None else int(1.2 * minutes) + 20

@@ -1,0 +1,77 @@
+rule download:
+    input:
+        registry=lambda wildcards: DATASETS[wildcards.dataset].source.registry,
+    output:
+        files="<data>/{dataset}.files.csv",
+    log:
+        "<logs>/download/{dataset}.log",
+    benchmark:
+        "<benchmarks>/download/{dataset}.tsv"
+    localrule: True
+    conda:
+        "dvlae"
+    params:
+        dataset=download_settings,
+        data=lambda wildcards, output: str(Path(output.files).parent),
+    message:
+        "Downloading {wildcards.dataset}; progress in {log}"
+    shell:
+        "dvlae download {params.dataset:q} --data {params.data:q} --output {output.files:q} > {log:q} 2>&1"
+
+
+rule simulate:
+    input:
+        unpack(recorded_files),
+    output:
+        images=directory("<results>/{dataset}/simulated"),
+    log:
+        "<logs>/simulate/{dataset}.log",
+    benchmark:
+        "<benchmarks>/simulate/{dataset}.tsv"
+    conda:
+        "dvlae"
+    params:
+        dataset=simulate_settings,
+        data=config["data"],
+        revision=revision.PREPARE,
+    shell:
+        "dvlae simulate {params.dataset:q} --data {params.data:q} --output {output.images:q} > {log:q} 2>&1"
+
+
+rule prepare:
+    input:
+        unpack(files_to_prepare),
+    output:
+        images=directory("<results>/{dataset}/images"),
+    log:
+        "<logs>/prepare/{dataset}.log",
+    benchmark:
+        "<benchmarks>/prepare/{dataset}.tsv"
+    conda:
+        "dvlae"
+    params:
+        dataset=prepare_settings,
+        data=config["data"],
+        simulated=lambda wildcards, input: option("--simulated", input.get("simulated")),
+        revision=revision.PREPARE,
+    shell:
+        "dvlae prepare {params.dataset:q} --data {params.data:q} {params.simulated:q} --output {output.images:q} > {log:q} 2>&1"
+
+
+rule extract_patches:
+    input:
+        images=rules.prepare.output.images,
+        names=names_file("training"),
+    output:
+        patches=directory("<results>/{dataset}/patches"),
+    log:
+        "<logs>/extract_patches/{dataset}.log",
+    benchmark:
+        "<benchmarks>/extract_patches/{dataset}.tsv"
+    conda:
+        "dvlae"
+    params:
+        settings=patch_settings,
+        revision=revision.PATCHES,
+    shell:
+        "dvlae extract-patches {input.images:q} {output.patches:q} --settings {params.settings:q} > {log:q} 2>&1"

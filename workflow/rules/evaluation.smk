@@ -1,0 +1,43 @@
+rule baseline:
+    input:
+        images=rules.prepare.output.images,
+        names=names_file("evaluation"),
+    output:
+        denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
+    log:
+        "<logs>/baseline/{dataset}/{method}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/baseline/{dataset}/{method}/seed{seed}.tsv"
+    wildcard_constraints:
+        method=r"(?!dvlae-rf)[^/]+",
+    conda:
+        "dvlae"
+    params:
+        settings=evaluation_settings,
+        revision=revision.EVALUATION,
+    shell:
+        "dvlae baseline {wildcards.method:q} {input.images:q} --denoised {output.denoised:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"
+
+
+rule evaluate:
+    input:
+        images=rules.prepare.output.images,
+        denoised="<results>/{dataset}/{method}/seed{seed}/denoised",
+        names=names_file("evaluation"),
+    output:
+        psnr="<results>/{dataset}/{method}/seed{seed}/psnr.csv",
+    log:
+        "<logs>/evaluate/{dataset}/{method}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/evaluate/{dataset}/{method}/seed{seed}.tsv"
+    conda:
+        "dvlae"
+    params:
+        settings=evaluation_settings,
+        receptive_field=lambda wildcards: option("--receptive-field", receptive_field(wildcards)),
+        revision=revision.EVALUATION,
+    shell:
+        "dvlae evaluate {input.images:q} {input.denoised:q} {output.psnr:q} --dataset {wildcards.dataset:q}"
+        " --method {wildcards.method:q} {params.receptive_field} --seed {wildcards.seed}"
+        " --settings {params.settings:q} > {log:q} 2>&1"

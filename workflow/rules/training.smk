@@ -1,0 +1,67 @@
+rule train:
+    input:
+        patches=rules.extract_patches.output.patches,
+    output:
+        model=directory("<results>/{dataset}/{method}/seed{seed}/model"),
+    log:
+        "<logs>/train/{dataset}/{method}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/train/{dataset}/{method}/seed{seed}.tsv"
+    wildcard_constraints:
+        method=r"dvlae-rf\d+",
+    conda:
+        "dvlae"
+    threads: 4
+    resources:
+        gpu=GPUS,
+        device=config["device"],  # here, not in params: what computes a result is no reason to compute it again
+        mem_mb=4000,
+        runtime=training_runtime,
+    params:
+        settings=training_settings,
+        receptive_field=receptive_field,
+        noise_direction=lambda wildcards: DATASETS[wildcards.dataset].noise_direction,
+        # In no output, so that Snakemake leaves it alone: what was trained before an interruption is gone on with.
+        checkpoints=lambda wildcards, output: str(Path(output.model).with_name("checkpoints")),
+        revision=revision.TRAINING,
+    message:
+        "Training {wildcards.method} on {wildcards.dataset}, seed {wildcards.seed}; progress in {log}"
+    shell:
+        "dvlae train {input.patches:q} {output.model:q} --receptive-field {params.receptive_field}"
+        " --noise-direction {params.noise_direction} --seed {wildcards.seed} --checkpoints {params.checkpoints:q}"
+        " --settings {params.settings:q} --device {resources.device} > {log:q} 2>&1"
+
+
+rule predict:
+    input:
+        model=rules.train.output.model,
+        images=rules.prepare.output.images,
+    output:
+        denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
+        uncertainty=directory("<results>/{dataset}/{method}/seed{seed}/uncertainty"),
+    log:
+        "<logs>/predict/{dataset}/{method}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/predict/{dataset}/{method}/seed{seed}.tsv"
+    wildcard_constraints:
+        method=r"dvlae-rf\d+",
+    conda:
+        "dvlae"
+    threads: 4
+    resources:
+        gpu=GPUS,
+        device=config["device"],
+        tile=config["prediction"]["tile"],
+        batch_size=config["prediction"]["batch_size"],
+        mem_mb=4000,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        settings=prediction_settings,
+        revision=revision.PREDICTION,
+    message:
+        "Denoising {wildcards.dataset} with {wildcards.method}, seed {wildcards.seed}; progress in {log}"
+    shell:
+        "dvlae predict {input.model:q} {input.images:q} --denoised {output.denoised:q}"
+        " --uncertainty {output.uncertainty:q} --seed {wildcards.seed} --settings {params.settings:q}"
+        " --device {resources.device} --tile {resources.tile} --batch-size {resources.batch_size}"
+        " > {log:q} 2>&1"
