@@ -208,7 +208,7 @@ class SourceSettings(Strict):
     registry: str | None = Field(
         None,
         description="only for `download`: CSV beside the dataset's file with the columns "
-        "file,sha256,url,member,archive_sha256; rows with one `file` are alternatives; `member`: its path in an archive",
+        "file,sha256,url,member,archive_sha256; rows with one `file` are alternatives; `member`: a path in an archive",
     )
 
     @model_validator(mode="after")
