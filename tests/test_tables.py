@@ -1,0 +1,142 @@
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from dvlae import tables
+from dvlae.errors import UserError
+from dvlae.evaluation import COLUMNS
+
+
+def write_run(results, dataset, method, seed=0, values=(30.0, 32.0), field=None, training=None, baseline=None):
+    folder = results / dataset / method / f"seed{seed}"
+    (folder / "model").mkdir(parents=True)
+    rows = [
+        (dataset, method, "" if field is None else field, seed, f"image {i}", value, 0.5, "" if value == "" else 20.0)
+        for i, value in enumerate(values)
+    ]
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "psnr.csv", index=False)
+    if training is not None:
+        (folder / "model" / "run.json").write_text(json.dumps(training))
+    if baseline is not None:
+        (folder / "baseline.json").write_text(json.dumps(baseline))
+    return folder / "psnr.csv"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    training = {"seconds": 120.0, "stopped_by": "max_minutes", "steps": 70, "parameters": 9, "best_val_elbo": -1.5}
+    other = training | {"seconds": 240.0, "stopped_by": "patience"}
+    return [
+        write_run(tmp_path, "sem_line", "noisy", values=(20.0, 20.0)),
+        write_run(tmp_path, "sem_line", "gaussian", values=(29.0, 30.0), baseline={"oracle": True, "sigma": 1.5}),
+        write_run(tmp_path, "sem_line", "dvlae-rf40", 0, (32.0, 33.0), 40, training),
+        write_run(tmp_path, "sem_line", "dvlae-rf40", 1, (33.0, 34.0), 40, other),
+        write_run(tmp_path, "sem_line", "dvlae-rf4", 0, (31.0, 31.0), 4, training),
+        write_run(tmp_path, "no_clean", "dvlae-rf40", 0, ("", ""), 40, training),
+    ]
+
+
+@pytest.fixture
+def output(runs, tmp_path):
+    tables.make_tables(runs, tmp_path / "tables")
+    return tmp_path / "tables"
+
+
+def row(table, method, dataset="sem_line"):
+    return table[(table.method == method) & (table.dataset == dataset)].iloc[0]
+
+
+def test_psnr_table_holds_every_image_of_every_run(output):
+    assert len(pd.read_csv(output / "psnr.csv")) == 12
+
+
+def test_summary_is_the_mean_over_images_and_the_deviation_over_seeds_of_that_mean(output):
+    ours = row(pd.read_csv(output / "summary.csv"), "dvlae-rf40")
+    assert ours.psnr == pytest.approx(33.0)
+    assert ours.psnr_std == pytest.approx(0.7071, abs=1e-4)
+    assert ours.gain == pytest.approx(13.0)
+    assert (ours.images, ours.seeds) == (2, 2)
+
+
+def test_summary_of_one_seed_has_no_deviation(output):
+    assert pd.isna(row(pd.read_csv(output / "summary.csv"), "dvlae-rf4").psnr_std)
+
+
+def test_summary_says_which_limits_ended_the_trainings_and_how_long_they_took(output):
+    ours = row(pd.read_csv(output / "summary.csv"), "dvlae-rf40")
+    assert ours.stopped_by == "max_minutes patience"
+    assert ours.training_minutes == pytest.approx(3.0)
+
+
+def test_summary_marks_the_oracle(output):
+    summary = pd.read_csv(output / "summary.csv")
+    assert summary[summary.oracle == True].method.tolist() == ["gaussian"]  # noqa: E712
+    assert "gaussian †" in (output / "summary.md").read_text()
+
+
+def test_a_dataset_without_clean_images_has_a_row_without_psnr(output):
+    assert pd.isna(row(pd.read_csv(output / "summary.csv"), "dvlae-rf40", "no_clean").psnr)
+    text = (output / "summary.md").read_text()
+    assert "no PSNR" in text and "nan" not in text.lower()
+
+
+def test_the_best_method_of_a_dataset_is_bold(output):
+    assert re.findall(r"\*\*(.+?)\*\*", (output / "summary.md").read_text()) == ["33.00 ± 0.71"]
+    assert re.findall(r"textbf\{(.+?)\}", (output / "summary.tex").read_text()) == [r"33.00 $\pm$ 0.71"]
+
+
+def test_latex_escapes_underscores(output):
+    assert r"sem\_line" in (output / "summary.tex").read_text()
+
+
+def test_receptive_field_table_has_a_row_for_each_receptive_field_in_rising_order(output):
+    ablation = pd.read_csv(output / "receptive_field.csv")
+    assert ablation[ablation.dataset == "sem_line"].receptive_field.tolist() == [4, 40]
+
+
+def test_receptive_field_table_of_baselines_alone_is_empty_but_has_its_columns(runs, tmp_path):
+    tables.make_tables(runs[:2], tmp_path / "tables")
+    assert list(pd.read_csv(tmp_path / "tables" / "receptive_field.csv")) == tables.RECEPTIVE_FIELD
+    assert pd.read_csv(tmp_path / "tables" / "timing.csv").empty
+
+
+def test_timing_has_a_row_for_each_training(output):
+    timing = pd.read_csv(output / "timing.csv")
+    assert timing.minutes.tolist() == [2.0, 4.0, 2.0, 2.0]
+    assert timing.steps.tolist() == [70] * 4
+
+
+def test_published_figures_stand_beside_ours_with_their_source(tmp_path):
+    runs = [write_run(tmp_path, "convallaria", "dvlae-rf40", 0, (32.0, 32.0), 40)]
+    tables.make_tables(runs, tmp_path / "tables")
+    summary = pd.read_csv(tmp_path / "tables" / "summary.csv")
+    assert summary.psnr.tolist() == [32.0, 32.97]
+    text = (tmp_path / "tables" / "summary.md").read_text()
+    assert "COSDD ‡" in text and "notebook" in text
+    assert pd.read_csv(tmp_path / "tables" / "receptive_field.csv").psnr.tolist() == [32.0]
+
+
+def test_equal_runs_give_equal_bytes(runs, output, tmp_path):
+    tables.make_tables(runs, tmp_path / "again")
+    for path in output.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
+def test_a_file_that_is_no_psnr_table_is_named(tmp_path):
+    (tmp_path / "psnr.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"psnr\.csv: found columns \['a', 'b'\]"):
+        tables.make_tables([tmp_path / "psnr.csv"], tmp_path / "tables")
+    with pytest.raises(UserError, match=r"missing\.csv"):
+        tables.make_tables([tmp_path / "missing.csv"], tmp_path / "tables")
+
+
+def test_print_summary_prints_the_table(output, capsys):
+    tables.print_summary(output)
+    assert capsys.readouterr().out == (output / "summary.md").read_text()
+
+
+def test_print_summary_without_tables_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="make the tables first"):
+        tables.print_summary(tmp_path)
