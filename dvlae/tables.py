@@ -80,10 +80,12 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     psnr = pd.concat([read_psnr(path) for path in psnr_csvs], ignore_index=True)
     runs = pd.DataFrame([_describe_run(path) for path in psnr_csvs])
     summary = summarise(psnr, runs)
-    # A pixel-independent likelihood (0) is one end of the ablation, where others were run on the same dataset.
     ablation = summary[summary.receptive_field.notna() & summary.source.isna()].reindex(columns=RECEPTIVE_FIELD)
-    ablation = ablation.sort_values(["dataset", "receptive_field"], kind="stable")
-    timing = runs[runs.minutes.notna()].reindex(columns=TIMING)
+    ablation = pd.concat(
+        [rows.sort_values("receptive_field") for _, rows in ablation.groupby("dataset", sort=False)] or [ablation]
+    )
+    integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
+    timing = runs[runs.minutes.notna()].reindex(columns=TIMING).astype(integers)
 
     _write_csv(psnr, output / "psnr.csv")
     _write_csv(timing, output / "timing.csv")
@@ -151,6 +153,8 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (dataset, method), images in psnr.groupby(["dataset", "method"], sort=False):
+        if images.psnr.notna().any():  # images without a clean one count only where none has one
+            images = images[images.psnr.notna()]
         seeds = images.groupby("seed")[["psnr", "ssim", "psnr_noisy"]].mean()
         mine = runs[(runs.dataset == dataset) & (runs.method == method)]
         rows.append(
