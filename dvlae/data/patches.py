@@ -1,0 +1,197 @@
+"""Patches to train on, cut once and shared by all trainings on a dataset."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from dvlae.config import PatchSettings
+from dvlae.data.images import Image, read_canonical, read_manifest, select
+from dvlae.errors import UserError
+from dvlae.files import atomic_folder
+from dvlae.progress import progress
+
+Place = tuple[Image, int, int]  # image, first row and first column of a patch
+MOST_LEVELS = 2**16  # an image with more distinct grey values is taken for continuous
+
+
+def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None:
+    """Cut the noisy images into training and validation patches.
+
+    A patch is twice as large as a training crop where the images allow it, so that the crop can be drawn anew at every
+    step. The patches cover every image wholly.
+
+    Parameters
+    ----------
+    images
+        Folder with ``manifest.csv``.
+    output
+        The folder to make: ``train.tif`` and ``val.tif``, (N, C, Y, X) float32, memory-mappable, and
+        ``patches.json``: mean, standard deviation and quantisation step of each channel over the training patches, in
+        grey values; sizes in pixels; the place of each patch; the files' hashes.
+    settings
+        Size of the crop, images, and how to split.
+
+    Raises
+    ------
+    UserError
+        Where an image is smaller than a training crop.
+    """
+    manifest = {image.name: image for image in read_manifest(images)}
+    chosen = [manifest[name] for name in select(list(manifest), settings.images)]
+    size = _stored_size(chosen, settings.patch_size)
+    train, val, validation = split(chosen, size, settings)
+    with atomic_folder(output) as folder:
+        statistics = Statistics(chosen[0].shape[0])
+        write_patches(folder / "train.tif", train, size, statistics)
+        write_patches(folder / "val.tif", val, size)
+        description = {
+            **statistics.summary(),
+            "channels": chosen[0].shape[0],
+            "patch_size": size,
+            "crop_size": settings.patch_size,
+            "validation": validation,
+            "sha256": {name: _sha256(folder / f"{name}.tif") for name in ("train", "val")},
+            "sources": {
+                name: [[image.name, y, x] for image, y, x in places]
+                for name, places in (("train", train), ("val", val))
+            },
+        }
+        (folder / "patches.json").write_text(json.dumps(description) + "\n", encoding="utf-8")
+
+
+def _stored_size(images: Sequence[Image], patch_size: int) -> int:
+    smallest = min(images, key=lambda image: min(image.shape[1:]))
+    side = min(smallest.shape[1:])
+    if side < patch_size:
+        _, height, width = smallest.shape
+        raise UserError(
+            f"training.patch_size: found {patch_size}, but the image {smallest.name!r} has {height} x {width} pixels "
+            f"(Y x X), allowed: at most {side}"
+        )
+    return min(2 * patch_size, side)
+
+
+def split(images: Sequence[Image], size: int, settings: PatchSettings) -> tuple[list[Place], list[Place], str]:
+    """Lay a grid of patches over the images and keep some for validation.
+
+    Parameters
+    ----------
+    images
+        The images, neighbours next to each other.
+    size
+        Side of a patch, in pixels.
+    settings
+        Number of neighbours that stay together and the share kept for validation.
+
+    Returns
+    -------
+    train, val, validation
+        The places of the patches, and what was kept: ``"blocks"``, whole blocks of neighbouring images;
+        ``"patches"``, every k-th patch of each image, where there is one block only; ``"same"``, where there is one
+        patch only, which serves for both.
+    """
+    fraction = settings.validation_fraction
+    blocks = [images[start : start + settings.block] for start in range(0, len(images), settings.block)]
+    if len(blocks) > 1:
+        held = set(_spread(len(blocks), fraction))
+        parts = [[image for i, block in enumerate(blocks) if (i in held) == kept for image in block] for kept in (0, 1)]
+        train, val = ([place for image in part for place in grid(image, size)] for part in parts)
+        return train, val, "blocks"
+    places = [grid(image, size) for image in images]
+    held_places = [patches[i] for patches in places if len(patches) > 1 for i in _spread(len(patches), fraction)]
+    everything = [place for patches in places for place in patches]
+    if len(everything) == 1:
+        return everything, everything, "same"
+    held_places = held_places or everything[-1:]
+    return [place for place in everything if place not in held_places], held_places, "patches"
+
+
+def _spread(count: int, fraction: float) -> list[int]:
+    """Choose about this fraction of ``count`` things, evenly spread from the first on, at least one and not all."""
+    chosen = min(max(1, round(count * fraction)), count - 1)
+    return [i * count // chosen for i in range(chosen)]
+
+
+def grid(image: Image, size: int) -> list[Place]:
+    """Cover an image with patches: side by side, the last of a row or column shifted in to end with the image."""
+    _, height, width = image.shape
+    rows, columns = (sorted({*range(0, side - size + 1, size), side - size}) for side in (height, width))
+    return [(image, y, x) for y in rows for x in columns]
+
+
+class Statistics:
+    """Mean, standard deviation and quantisation step of each channel, gathered patch by patch.
+
+    Parameters
+    ----------
+    channels
+        Number of channels.
+    """
+
+    def __init__(self, channels: int):
+        self.pixels = 0
+        self.sum = np.zeros(channels)
+        self.squares = np.zeros(channels)
+        self.shift: np.ndarray | None = None  # sums of squares of large numbers would lose the small differences
+        self.levels: list[np.ndarray | None] = [np.empty(0)] * channels
+
+    def add(self, patch: np.ndarray) -> None:
+        """Take in a patch (C, Y, X)."""
+        if self.shift is None:
+            self.shift = patch.mean(axis=(1, 2), dtype=np.float64)
+        shifted = patch - self.shift[:, None, None]
+        self.pixels += patch[0].size
+        self.sum += shifted.sum(axis=(1, 2))
+        self.squares += (shifted**2).sum(axis=(1, 2))
+        for channel, levels in enumerate(self.levels):
+            if levels is not None:
+                levels = np.union1d(levels, patch[channel])
+                self.levels[channel] = levels if len(levels) <= MOST_LEVELS else None
+
+    def summary(self) -> dict[str, list[float]]:
+        """Return ``mean``, ``std`` and ``step``, a list each, one number a channel; a step of 0.0 is continuous."""
+        mean = self.sum / self.pixels
+        std = np.sqrt(self.squares / self.pixels - mean**2)
+        steps = [0.0 if levels is None else quantisation_step(levels) for levels in self.levels]
+        return {"mean": (mean + self.shift).tolist(), "std": std.tolist(), "step": steps}
+
+
+def quantisation_step(levels: np.ndarray) -> float:
+    """Return the spacing of the grey values, 0.0 where they do not lie on a regular grid.
+
+    Parameters
+    ----------
+    levels
+        The distinct grey values, rising.
+    """
+    if len(levels) < 2:
+        return 0.0
+    extent = levels[-1] - levels[0]
+    step = extent / round(extent / np.diff(levels).min())
+    places = (levels - levels[0]) / step
+    return float(step) if np.abs(places - np.rint(places)).max() < 0.05 else 0.0
+
+
+def write_patches(path: Path, places: Sequence[Place], size: int, statistics: Statistics | None = None) -> None:
+    """Write patches one by one into a TIFF that can be memory-mapped, (N, C, Y, X) float32."""
+    shape = (len(places), places[0][0].shape[0], size, size)
+    big = 4 * np.prod(shape, dtype=np.int64) > 2**32 - 2**20
+    patches = tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", bigtiff=bool(big))
+    patches = patches.reshape(shape)
+    name, image = None, None
+    for number, (source, y, x) in enumerate(progress(places, description=f"patches {path.stem}", unit="patch")):
+        if source.name != name:
+            name, image = source.name, read_canonical(source.noisy)
+        patches[number] = image[:, y : y + size, x : x + size]
+        if statistics is not None:
+            statistics.add(patches[number])
+    patches.flush()
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

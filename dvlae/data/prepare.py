@@ -1,0 +1,176 @@
+"""From a dataset's files to canonical images."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dvlae.config import DatasetSettings
+from dvlae.data.images import (
+    Image,
+    crop_image,
+    find_images,
+    read_canonical,
+    read_image,
+    read_manifest,
+    unique_names,
+    write_image,
+    write_manifest,
+)
+from dvlae.errors import UserError
+from dvlae.files import atomic_folder
+from dvlae.progress import progress
+
+Frame = tuple[str, np.ndarray, Path]  # name, (C, Y, X), the file it is from
+
+
+def source_folder(dataset: DatasetSettings, data: Path) -> Path:
+    """Return the folder that the dataset's globs are relative to."""
+    if dataset.source.kind != "skimage":
+        return Path(data)
+    import skimage.data
+
+    return Path(skimage.data.__file__).parent
+
+
+def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output: Path) -> None:
+    """Make the canonical images of a dataset.
+
+    Parameters
+    ----------
+    dataset
+        Which files, how to read them.
+    data
+        The data folder.
+    simulated
+        Where the dataset has ``simulate``: the folder that ``dvlae simulate`` made, taken instead of the files.
+    output
+        The folder to make: ``noisy/``, ``clean/`` and ``manifest.csv``.
+
+    Raises
+    ------
+    UserError
+        Where no file matches; where an image cannot be read, has other axes or channels, holds values that are not
+        numbers, or is constant; where clean and noisy images differ in number or shape.
+    """
+    with atomic_folder(output) as folder:
+        if dataset.simulate is None:
+            rows = _from_files(dataset, Path(data), folder)
+        elif simulated is None:
+            raise UserError(
+                "prepare: this dataset's noise is simulated: run `dvlae simulate` and give its folder (--simulated)"
+            )
+        else:
+            rows = _from_simulated(Path(simulated), folder)
+        names = [row.name for row in rows]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"noisy: two images are called {name!r}; each needs its own name")
+        write_manifest(folder, rows)
+
+
+def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Image]:
+    root = source_folder(dataset, data)
+    noisy_files = find_images(dataset.noisy, root, "noisy")
+    noisy_frames = _frames(noisy_files, dataset, progress(noisy_files, description="prepare", unit="file"))
+    if dataset.clean == "mean":
+        return _with_mean(noisy_frames, folder)
+    clean_frames: Iterator[Frame | None] = itertools.repeat(None)
+    if dataset.clean is not None:
+        clean_files = find_images(dataset.clean, root, "clean")
+        clean_frames = _frames(clean_files, dataset, clean_files)
+    rows = []
+    for name, noisy, path in noisy_frames:
+        clean = next(clean_frames, "none left")
+        if clean == "none left":
+            left = 1 + sum(1 for _ in noisy_frames)
+            raise UserError(
+                f"clean: found {len(rows)} clean images for {len(rows) + left} noisy ones, allowed: as many"
+            )
+        _check_channels(rows, noisy, path)
+        if clean is not None and clean[1].shape != noisy.shape:
+            raise UserError(f"{clean[2]}: found shape {clean[1].shape}, allowed: {noisy.shape} like {path} (C, Y, X)")
+        rows.append(_write(folder, name, noisy, clean and clean[1]))
+    if dataset.clean is not None and (left := sum(1 for _ in clean_frames)):
+        raise UserError(f"clean: found {len(rows) + left} clean images for {len(rows)} noisy ones, allowed: as many")
+    return rows
+
+
+def _with_mean(noisy_frames: Iterator[Frame], folder: Path) -> list[Image]:
+    """Write the noisy frames and their mean as the clean image of them all."""
+    clean = folder / "clean" / "mean.tif"
+    rows: list[Image] = []
+    total = np.zeros(())
+    for name, noisy, path in noisy_frames:
+        if rows and noisy.shape != rows[0].shape:
+            raise UserError(
+                f"{path}: found shape {noisy.shape}, allowed: {rows[0].shape}, as `clean: mean` needs one shape"
+            )
+        total = total + noisy.astype(np.float64)
+        row = _write(folder, name, noisy, None)
+        rows.append(Image(row.name, row.noisy, clean, row.shape))
+    if len(rows) < 2:
+        raise UserError("clean: found 'mean' for one noisy image, allowed: mean of two or more, a glob, or null")
+    write_image(clean, total / len(rows))
+    return rows
+
+
+def _from_simulated(simulated: Path, folder: Path) -> list[Image]:
+    rows: list[Image] = []
+    cleans: dict[Path, Path] = {}  # several noisy frames may share a clean image
+    for image in progress(read_manifest(simulated), description="prepare", unit="image"):
+        noisy = check_image(read_canonical(image.noisy), image.noisy)
+        _check_channels(rows, noisy, image.noisy)
+        if image.clean not in cleans:
+            cleans[image.clean] = folder / "clean" / image.clean.name
+            write_image(cleans[image.clean], check_image(read_canonical(image.clean), image.clean))
+        row = _write(folder, image.name, noisy, None)
+        rows.append(Image(row.name, row.noisy, cleans[image.clean], row.shape))
+    return rows
+
+
+def _frames(files: list[Path], dataset: DatasetSettings, loop) -> Iterator[Frame]:
+    """Read files one after the other; crop and check their frames."""
+    for path, stem in zip(loop, unique_names(files), strict=True):
+        frames = read_image(path, dataset.axes, dataset.channel)
+        digits = len(str(len(frames) - 1))
+        for number, frame in enumerate(frames):
+            name = stem if len(frames) == 1 else f"{stem}_{number:0{digits}d}"
+            what = path if len(frames) == 1 else f"{path}, image {number}"
+            yield name, check_image(crop_image(frame, dataset.crop, path), what), path
+
+
+def check_image(image: np.ndarray, what: Path | str) -> np.ndarray:
+    """Return an image (C, Y, X) that can be worked with.
+
+    Raises
+    ------
+    UserError
+        Where a value is not a number, or a channel is constant.
+    """
+    wrong = image.size - np.count_nonzero(np.isfinite(image))
+    if wrong:
+        raise UserError(f"{what}: found {wrong} pixels that are not numbers (NaN or infinite), allowed: none")
+    for number, channel in enumerate(image):
+        if channel.min() == channel.max():
+            which = f"channel {number} is" if len(image) > 1 else "all pixels are"
+            raise UserError(f"{what}: {which} {channel.flat[0]:g}, allowed: an image that is not constant")
+    return image
+
+
+def _check_channels(rows: list[Image], image: np.ndarray, path: Path) -> None:
+    if rows and len(image) != rows[0].shape[0]:
+        raise UserError(
+            f"{path}: found {len(image)} channels, allowed: {rows[0].shape[0]} like the other images "
+            "(`channel: grey` makes one of red, green and blue)"
+        )
+
+
+def _write(folder: Path, name: str, noisy: np.ndarray, clean: np.ndarray | None) -> Image:
+    noisy_path, clean_path = (folder / kind / f"{name}.tif" for kind in ("noisy", "clean"))
+    write_image(noisy_path, noisy)
+    if clean is None:
+        return Image(name, noisy_path, None, noisy.shape)
+    write_image(clean_path, clean)
+    return Image(name, noisy_path, clean_path, noisy.shape)
