@@ -1,0 +1,178 @@
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dvlae import cli
+from dvlae.errors import UserError
+
+COMMANDS = [
+    "download",
+    "simulate",
+    "prepare",
+    "extract-patches",
+    "train",
+    "predict",
+    "baseline",
+    "evaluate",
+    "tables",
+    "figures",
+]
+HEAVY = ["torch", "lightning", "skimage", "scipy", "matplotlib", "pandas", "snakemake"]
+
+
+@pytest.fixture
+def step(monkeypatch):
+    """Put a function in the place of a step's; return what it was called with."""
+
+    def replace(module: str, function: str) -> dict:
+        call = {}
+
+        def record(*arguments, **named):
+            call.update(named, arguments=arguments)
+
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{function: record}))
+        return call
+
+    return replace
+
+
+def failing(error):
+    def run(arguments):
+        raise error
+
+    return run
+
+
+def test_the_command_line_and_the_settings_load_no_heavy_library():
+    code = f"import sys, dvlae.cli, dvlae.config; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["denoise"], ["predict", "--seed", "one"], ["train", "a", "b"]])
+def test_wrong_arguments_end_with_2(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+
+
+def test_a_users_mistake_is_one_line(capsys):
+    assert cli.main(["extract-patches", "images", "patches", "--settings", '{"patch_sise": 32}']) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dvlae extract-patches: error: ")
+    assert "patch_sise" in line and "patch_size" in line
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (UserError("key: found 1, allowed: 2"), "key: found 1, allowed: 2"),
+        (PermissionError(errno.EACCES, "Permission denied", "results/x"), "results/x: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EROFS, "Read-only file system", "results/x"), "results/x: Read-only file system"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "file/x"), "file/x: Not a directory"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_one_line(monkeypatch, capsys, error, words):
+    monkeypatch.setattr(cli, "_tables", failing(error))
+    assert cli.main(["tables", "psnr.csv", "--output", "tables"]) == 1
+    assert capsys.readouterr().err == f"dvlae tables: error: {words}\n"
+
+
+def test_ctrl_c_ends_with_130(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_tables", failing(KeyboardInterrupt()))
+    assert cli.main(["tables", "psnr.csv", "--output", "tables"]) == 130
+    assert capsys.readouterr().err == "dvlae tables: interrupted\n"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(cli, "_tables", failing(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["tables", "psnr.csv", "--output", "tables"])
+
+
+def test_a_terminated_command_removes_what_is_half_written(tmp_path):
+    code = f"""
+import os, signal, time
+from dvlae import cli
+from dvlae.files import atomic_folder
+def run(arguments):
+    with atomic_folder({str(tmp_path / "out")!r}) as folder:
+        (folder / "half").touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+cli._tables = run
+raise SystemExit(cli.main(["tables", "a.csv", "--output", "out"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60)
+    assert done.returncode == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_hands_on_what_it_was_given(step):
+    call = step("dvlae.training", "train")
+    settings = json.dumps({"model": {"levels": 2}, "training": {"max_steps": 5}})
+    words = "train patches model --receptive-field 40 --noise-direction y --seed 3 --checkpoints c --device cpu"
+    assert cli.main([*words.split(), "--settings", settings]) == 0
+    assert call["arguments"] == (Path("patches"), Path("model"))
+    assert (call["receptive_field"], call["noise_direction"], call["seed"]) == (40, "y", 3)
+    assert call["checkpoints"] == Path("c")
+    assert (call["settings"].model.levels, call["settings"].training.max_steps) == (2, 5)
+    assert call["settings"].device == "cpu"
+
+
+def test_predict_takes_tile_batch_and_device_from_the_command_line(step):
+    call = step("dvlae.prediction", "predict")
+    words = "predict model images --denoised d --uncertainty u --tile 128 --batch-size 2 --device cpu"
+    assert cli.main([*words.split(), "--settings", '{"prediction": {"samples": 4}}']) == 0
+    assert call["arguments"] == (Path("model"), Path("images"), Path("d"), Path("u"))
+    prediction = call["settings"].prediction
+    assert (prediction.samples, prediction.tile, prediction.batch_size) == (4, 128, 2)
+    assert call["settings"].device == "cpu"
+
+
+def test_a_tile_that_is_too_small_is_the_users_mistake(capsys):
+    words = "predict model images --denoised d --uncertainty u --tile 1"
+    assert cli.main(words.split()) == 1
+    assert "tile: found 1" in capsys.readouterr().err
+
+
+def test_evaluate_hands_on_what_goes_into_the_table(step):
+    call = step("dvlae.evaluation", "evaluate")
+    words = "evaluate images denoised psnr.csv --dataset sem --method dvlae-rf40 --receptive-field 40 --seed 1"
+    assert cli.main([*words.split(), "--settings", '{"border": 8}']) == 0
+    assert (call["dataset"], call["method"], call["receptive_field"], call["seed"]) == ("sem", "dvlae-rf40", 40, 1)
+    assert call["settings"].border == 8
+
+
+def test_figures_evaluates_each_dataset_its_own_way(step):
+    call = step("dvlae.figures", "make_figures")
+    words = "figures a.csv b.csv --output figures --images one=a two=b/c=d"
+    assert cli.main([*words.split(), "--settings", '{"one": {"border": 8}}']) == 0
+    assert call["arguments"] == ([Path("a.csv"), Path("b.csv")], Path("figures"))
+    assert call["images"] == {"one": Path("a"), "two": Path("b/c=d")}
+    assert (call["settings"]["one"].border, call["settings"]["two"].border) == (8, 0)
+
+
+def test_a_dataset_is_a_file_or_its_settings(step, tmp_path):
+    call = step("dvlae.data.prepare", "prepare")
+    settings = {"source": {"kind": "files"}, "noisy": "*.tif", "axes": "YX", "noise_direction": "x"}
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps(settings))
+    for dataset in [str(file), json.dumps(settings)]:
+        assert cli.main(["prepare", dataset, "--data", "data", "--output", "images"]) == 0
+        assert call["arguments"][0].noisy == "*.tif"
+        assert call["arguments"][1:] == (Path("data"), None, Path("images"))
