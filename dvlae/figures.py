@@ -1,9 +1,78 @@
 """The pictures: comparison panels, training curves, noise autocorrelation, ablation."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from scipy import ndimage
+
 from dvlae.config import EvaluationSettings
+from dvlae.data.images import Image, read_canonical
+from dvlae.errors import UserError
+from dvlae.evaluation import evaluated_images, read_estimate
+from dvlae.files import atomic_file
+from dvlae.metrics import Target, autocorrelation, find_region
+from dvlae.progress import progress
+from dvlae.tables import describe_run, read_psnr
+
+DOTS_PER_INCH = 200
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "dvlae",  # equal runs give equal files
+}
+BLACK, BLUE, ORANGE, GREEN, PURPLE = "#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7"  # Okabe and Ito
+LONGEST_LAG = 15  # pixels
+IMAGES_FOR_NOISE = 16  # spread evenly: more change the curves by less than the width of a line
+SMALLEST_ZOOM = 64  # pixels
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method on one dataset with one seed.
+
+    Attributes
+    ----------
+    folder
+        Holds ``psnr.csv``, ``denoised/`` and, for a trained model, ``uncertainty/`` and ``model/``.
+    psnr
+        One row an image.
+    """
+
+    folder: Path
+    dataset: str
+    method: str
+    receptive_field: int | None
+    seed: int
+    psnr: pd.DataFrame
+
+    @classmethod
+    def read(cls, psnr_csv: Path) -> "Run":
+        """Read the table of :func:`dvlae.evaluation.evaluate`, and remember where it stood."""
+        table = read_psnr(psnr_csv)
+        first = table.iloc[0]
+        field = None if pd.isna(first.receptive_field) else int(first.receptive_field)
+        return cls(Path(psnr_csv).parent, first.dataset, first.method, field, int(first.seed), table)
+
+    @property
+    def label(self) -> str:
+        """The method, in words."""
+        if self.receptive_field is not None:
+            return f"DVLAE, receptive field {self.receptive_field} px"
+        return {"noisy": "noisy image", "gaussian": "Gaussian filter"}.get(self.method, self.method)
 
 
 def make_figures(
@@ -15,8 +84,8 @@ def make_figures(
 ) -> None:
     """Write every figure, each as PNG and SVG.
 
-    ``panel_{dataset}``, ``noise_autocorrelation_{dataset}`` and, where models were trained, ``training_curves_{dataset}``
-    for each dataset; ``receptive_field`` where a dataset has several receptive fields.
+    For each dataset ``panel_{dataset}``, ``noise_autocorrelation_{dataset}`` and, where models were trained,
+    ``training_curves_{dataset}``; ``receptive_field`` where a dataset has several receptive fields.
 
     Parameters
     ----------
@@ -28,5 +97,406 @@ def make_figures(
         Folder of canonical images (with ``manifest.csv``) of each dataset.
     settings
         How each dataset is evaluated.
+
+    Raises
+    ------
+    UserError
+        Where the images of a dataset are not named, or files of a run are missing.
     """
-    raise NotImplementedError
+    runs = [Run.read(path) for path in psnr_csvs]
+    datasets = list(dict.fromkeys(run.dataset for run in runs))
+    for name in datasets:
+        if name not in images or name not in settings:
+            raise UserError(
+                f"figures: found runs on {name!r}, but not where its images are; add --images {name}=FOLDER"
+            )
+    with matplotlib.rc_context(STYLE):
+        for name in progress(datasets, description="figures", unit="dataset"):
+            mine = [run for run in runs if run.dataset == name]
+            chosen = evaluated_images(images[name], settings[name])
+            save(panel(best_run(mine), chosen, settings[name]), output / f"panel_{name}")
+            save(noise_autocorrelation(mine, chosen, settings[name]), output / f"noise_autocorrelation_{name}")
+            if trained := [run for run in mine if run.receptive_field is not None]:
+                save(training_curves(trained), output / f"training_curves_{name}")
+        if compared := _with_several_receptive_fields(runs):
+            save(receptive_field(compared), output / "receptive_field")
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Write a figure as PNG and SVG."""
+    for suffix in ("png", "svg"):
+        # Images are embedded in the SVG at this resolution: what is drawn stays lines and text.
+        options = (
+            {"metadata": {"Date": None}, "dpi": 0.6 * DOTS_PER_INCH} if suffix == "svg" else {"dpi": DOTS_PER_INCH}
+        )
+        with atomic_file(stem.with_name(f"{stem.name}.{suffix}")) as path:
+            figure.savefig(path, format=suffix, **options)
+
+
+def best_run(runs: Sequence[Run]) -> Run:
+    """Choose the run to show: DVLAE before baselines, then the best PSNR, then the larger receptive field."""
+
+    def rank(run: Run) -> tuple:
+        psnr = run.psnr.psnr.mean()
+        return (
+            run.receptive_field is not None,
+            run.method != "noisy",
+            -math.inf if math.isnan(psnr) else psnr,
+            run.receptive_field or 0,
+            -run.seed,
+        )
+
+    return max(runs, key=rank)
+
+
+# ------------------------------------------------------------------------------------------------ panel
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One column of a panel.
+
+    Attributes
+    ----------
+    title
+        Above it.
+    pixels
+        (C, Y, X).
+    kind
+        ``"image"``, ``"deviation"`` or ``"residual"``: how it is coloured.
+    caption
+        Below it; where empty, a colour bar stands there.
+    """
+
+    title: str
+    pixels: np.ndarray
+    kind: str
+    caption: str = ""
+
+
+def panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Figure:
+    """Show one image: noisy, denoised, clean, posterior standard deviation, residual; whole, and a part magnified.
+
+    Parameters
+    ----------
+    run
+        Whose estimate is shown.
+    images
+        The evaluated images of its dataset. The one with the median gain in PSNR is shown: neither the best nor the
+        worst. Without clean images it is the one in the middle.
+    settings
+        How the dataset is evaluated: all is shown in the units of the clean image, as it is compared.
+    """
+    image, why = _median_image(run, images)
+    pictures = _pictures(run, image, settings)
+    height, width = pictures[0].pixels.shape[1:]
+    rows, columns = _find_detail(next(p for p in reversed(pictures) if p.kind == "image").pixels)
+
+    tall = 2.3 * float(np.clip(height / width, 0.4, 1.6))  # inches
+    wide = float(np.clip(tall * width / height, 1.7, 2.3))
+    figure = Figure(figsize=(wide * len(pictures) + 0.2, 2 * tall + 0.85))
+    grid = figure.add_gridspec(3, len(pictures), height_ratios=[tall, tall, 0.09])
+    figure.suptitle(f"{run.dataset}, image “{image.name}”{why}", fontsize=10, parse_math=False)
+    limits = _grey_limits([p for p in pictures if p.kind == "image"])
+    for column, picture in enumerate(pictures):
+        whole, zoom, below = (figure.add_subplot(grid[row, column]) for row in range(3))
+        whole.set_title(picture.title)
+        _show(whole, picture, limits)
+        drawn = _show(zoom, replace(picture, pixels=picture.pixels[:, rows, columns]), limits, like=picture)
+        corner, size = (columns.start, rows.start), (columns.stop - columns.start, rows.stop - rows.start)
+        whole.add_patch(Rectangle(corner, *size, fill=False, edgecolor=ORANGE, linewidth=1.2))
+        for spine in zoom.spines.values():
+            spine.set(visible=True, edgecolor=ORANGE, linewidth=1.5)
+        below.set_axis_off()
+        if picture.kind == "image":
+            below.text(
+                0.5, 0.5, picture.caption, ha="center", va="center", fontweight="bold", transform=below.transAxes
+            )
+        else:
+            place = below.inset_axes([0.08, 0, 0.84, 1])  # narrower than the picture: its labels need room
+            bar = figure.colorbar(drawn, cax=place, orientation="horizontal")
+            bar.ax.tick_params(labelsize=7)
+            bar.set_label("grey values", fontsize=7)
+            bar.outline.set_visible(False)
+    return figure
+
+
+def _median_image(run: Run, images: Sequence[Image]) -> tuple[Image, str]:
+    """Return the image to show, and in words why it is this one."""
+    gain = (run.psnr.psnr - run.psnr.psnr_noisy).set_axis(run.psnr.image).reindex([i.name for i in images])
+    if gain.isna().all():
+        return images[len(images) // 2], ""
+    gain = gain.dropna().sort_values(kind="stable")
+    name = gain.index[len(gain) // 2]
+    why = f" (median gain of {len(gain)} images)" if len(gain) > 1 else ""
+    return next(image for image in images if image.name == name), why
+
+
+def _pictures(run: Run, image: Image, settings: EvaluationSettings) -> list[Picture]:
+    noisy = read_canonical(image.noisy)
+    estimate = read_estimate(run.folder / "denoised", image, noisy.shape)
+    deviation_file = run.folder / "uncertainty" / f"{image.name}.tif"
+    region = find_region(noisy.shape[1:], settings)
+    deviation = read_canonical(deviation_file)[:, *region] if deviation_file.exists() else None
+    title = f"Denoised: {run.label}".replace(", ", ",\n")
+    if image.clean is None:
+        noisy, estimate = noisy[:, *region], estimate[:, *region]
+        pictures = [Picture("Noisy", noisy, "image"), Picture(title, estimate, "image")]
+        residual = Picture("Removed:\nnoisy − denoised", noisy - estimate, "residual")
+    else:
+        target = Target.build(noisy, read_canonical(image.clean), settings)
+        gain, _ = target.gain_and_offset(estimate)
+        deviation = None if deviation is None else abs(gain) * deviation
+        fitted = target.prepare(estimate)
+        pictures = [
+            Picture("Noisy", target.prepare(noisy), "image", _describe_score(target, noisy)),
+            Picture(title, fitted, "image", _describe_score(target, estimate)),
+            Picture("Clean", target.clean, "image", "reference"),
+        ]
+        residual = Picture("Residual:\ndenoised − clean", fitted - target.clean, "residual")
+    if deviation is not None:
+        pictures.append(Picture("Posterior\nstandard deviation", deviation, "deviation"))
+    return [*pictures, residual]
+
+
+def _describe_score(target: Target, estimate: np.ndarray) -> str:
+    psnr, ssim = target.score(estimate)
+    return f"{psnr:.2f} dB, SSIM {ssim:.2f}"
+
+
+def _find_detail(image: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns of the part with the most structure, a quarter of the sides of an image (C, Y, X)."""
+    grey = ndimage.gaussian_filter(image.mean(axis=0, dtype=np.float64), 2)
+    height, width = grey.shape
+    part = min(1.0, max(0.25, SMALLEST_ZOOM / min(height, width)))
+    rows, columns = max(1, round(part * height)), max(1, round(part * width))
+    slope = np.minimum(*(np.abs(g) for g in np.gradient(grey)))  # detail in both directions, not one long edge
+    total = np.pad(slope.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    inside = total[rows:, columns:] - total[:-rows, columns:] - total[rows:, :-columns] + total[:-rows, :-columns]
+    y, x = np.unravel_index(np.argmax(inside), inside.shape)
+    return slice(int(y), int(y) + rows), slice(int(x), int(x) + columns)
+
+
+def _grey_limits(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is black and what is white in each channel, from the cleanest picture; colour images share them."""
+    pixels = pictures[-1].pixels
+    axis = None if len(pixels) == 3 else (1, 2)
+    black, white = np.percentile(pixels, [0.2, 99.8], axis=axis, keepdims=True)
+    return black, np.where(white > black, white, black + 1)
+
+
+def _show(axes: Axes, picture: Picture, limits: tuple[np.ndarray, np.ndarray], like: Picture | None = None):
+    """Draw a picture, in the colour range of the picture ``like``, of which it is a part."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    reference = (like or picture).pixels
+    if picture.kind == "deviation":
+        value = np.sqrt(np.mean(picture.pixels**2, axis=0))
+        top = np.percentile(np.sqrt(np.mean(reference**2, axis=0)), 99.8)
+        return axes.imshow(value, cmap="viridis", vmin=0, vmax=top or 1)
+    if picture.kind == "residual":
+        top = np.percentile(np.abs(reference.mean(axis=0)), 99.5)
+        return axes.imshow(picture.pixels.mean(axis=0), cmap="PuOr", vmin=-(top or 1), vmax=top or 1)
+    black, white = limits
+    return axes.imshow(_colour(np.clip((picture.pixels - black) / (white - black), 0, 1)), cmap="gray", vmin=0, vmax=1)
+
+
+def _colour(pixels: np.ndarray) -> np.ndarray:
+    """Turn channels (C, Y, X) into what can be seen: three are red, green, blue; two green, magenta; else the first."""
+    if len(pixels) == 3:
+        return np.moveaxis(pixels, 0, -1)
+    if len(pixels) == 2:
+        return np.stack([pixels[1], pixels[0], pixels[1]], axis=-1)
+    return pixels[0]
+
+
+# ------------------------------------------------------------------------------------------------ noise
+
+
+def noise_autocorrelation(runs: Sequence[Run], images: Sequence[Image], settings: EvaluationSettings) -> Figure:
+    """Draw the autocorrelation of the noise, and of what the methods take away, along x and y.
+
+    What a good method takes away is the noise, all of it and nothing else, so that the curves lie on each other.
+
+    Parameters
+    ----------
+    runs
+        Of one dataset; the best DVLAE run and the baselines are drawn.
+    images
+        The evaluated images; at most sixteen of them, evenly spread, are averaged.
+    settings
+        How the dataset is evaluated.
+    """
+    baselines = [run for run in runs if run.receptive_field is None and run.method != "noisy"]
+    trained = [run for run in runs if run.receptive_field is not None]
+    drawn = ([best_run(trained)] if trained else []) + baselines
+    chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, IMAGES_FOR_NOISE).astype(int))]
+    curves = _average_curves(drawn, chosen, settings)
+    styles = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D")]
+
+    figure = Figure(figsize=(7.2, 3.2))
+    for axes, direction in zip(figure.subplots(1, 2, sharey=True), "xy", strict=True):
+        axes.axhline(0, color="0.8", linewidth=0.8)
+        for i, run in enumerate(drawn):
+            colour, marker = styles[i % len(styles)]
+            values = curves[run.folder][direction]
+            axes.plot(values, color=colour, marker=marker, markersize=3.5, label=f"removed by {run.label}")
+        if None in curves:
+            noise = {"color": BLACK, "linestyle": "--", "marker": "x", "markersize": 4}
+            axes.plot(curves[None][direction], **noise, label="noise (noisy − clean)")
+        axes.set_title(f"along {direction} ({'the same row' if direction == 'x' else 'the same column'})")
+        axes.set_xlabel("distance between two pixels (px)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.axes[0].set_ylabel("correlation")
+    figure.axes[0].legend(fontsize=8)
+    number = f"{len(chosen)} image{'s' if len(chosen) > 1 else ''}"
+    figure.suptitle(f"{runs[0].dataset}: autocorrelation of the noise and of what is removed, {number}", fontsize=10)
+    return figure
+
+
+def _average_curves(runs: Sequence[Run], images: Sequence[Image], settings: EvaluationSettings) -> dict:
+    """Average autocorrelations over images: of what each run removes, by its folder; of the noise, under None."""
+    regions = [find_region(image.shape[1:], settings) for image in images]
+    longest = min(LONGEST_LAG, min(s.stop - s.start for region in regions for s in region) // 2)
+    curves: dict[Path | None, list] = {}
+    for image, region in zip(images, regions, strict=True):
+        noisy = read_canonical(image.noisy)
+        for run in runs:
+            removed = (noisy - read_estimate(run.folder / "denoised", image, noisy.shape))[:, *region]
+            curves.setdefault(run.folder, []).append(autocorrelation(removed, longest))
+        if image.clean is not None:
+            noise = Target.build(noisy, read_canonical(image.clean), settings).noise()
+            curves.setdefault(None, []).append(autocorrelation(noise, longest))
+    return {
+        key: {direction: np.mean([lags[direction] for lags in many], axis=0) for direction in "xy"}
+        for key, many in curves.items()
+    }
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+def training_curves(runs: Sequence[Run]) -> Figure:
+    """Draw the histories of all trainings on one dataset: ELBO, its two parts, and the error of the signal decoder.
+
+    Parameters
+    ----------
+    runs
+        With ``model/history.csv`` in their folders. Seeds of one receptive field share a colour.
+
+    Raises
+    ------
+    UserError
+        Where a history is missing.
+    """
+    histories = [(run, _read_history(run)) for run in sorted(runs, key=lambda run: (run.receptive_field, run.seed))]
+    fields = sorted({run.receptive_field for run in runs})
+    colours = _rising_colours(fields)
+    quantities = {
+        "elbo": "ELBO (nats per value): higher is better",
+        "log_likelihood": "log-likelihood of the noisy image (nats per value)",
+        "kl": "KL divergence (nats per value)",
+        "mse": "signal decoder: squared error (normalised image)",
+    }
+    figure = Figure(figsize=(7.2, 4.8))
+    for axes, (name, title) in zip(figure.subplots(2, 2, sharex=True).flat, quantities.items(), strict=True):
+        for run, history in histories:
+            colour = colours[run.receptive_field]
+            marker = "o" if len(history) == 1 else None
+            axes.plot(history.step, history[f"train_{name}"], color=colour, linewidth=0.8, alpha=0.5, marker=marker)
+            axes.plot(history.step, history[f"val_{name}"], color=colour, linewidth=1.6, marker=marker)
+        axes.set_title(title)
+        _limit_to_later_part(axes, [history[f"{part}_{name}"] for _, history in histories for part in ("train", "val")])
+    for axes in figure.axes[2:]:
+        axes.set_xlabel("training step")
+    handles = [
+        Line2D([], [], color=colours[field], linewidth=1.6, label=f"receptive field {field} px") for field in fields
+    ]
+    handles += [
+        Line2D([], [], color="0.3", linewidth=1.6, label="validation (averaged weights)"),
+        Line2D([], [], color="0.3", linewidth=0.8, alpha=0.5, label="training"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+    minutes = max(history.minutes.iloc[-1] for _, history in histories)
+    figure.suptitle(f"{runs[0].dataset}: training, at most {minutes:.1f} minutes a run", fontsize=10)
+    return figure
+
+
+def _read_history(run: Run) -> pd.DataFrame:
+    path = run.folder / "model" / "history.csv"
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); train the model again") from None
+
+
+def _rising_colours(fields: Sequence[int]) -> dict[int, object]:
+    """Return a colour for each receptive field: darker where it is larger."""
+    if len(fields) == 1:
+        return {fields[0]: BLUE}
+    places = np.linspace(0.85, 0.0, len(fields))
+    return {field: matplotlib.colormaps["viridis"](place) for field, place in zip(fields, places, strict=True)}
+
+
+def _limit_to_later_part(axes: Axes, curves: Sequence[pd.Series]) -> None:
+    """Let the first epochs run out of the frame, where they would press all others together."""
+    later = pd.concat([curve.iloc[len(curve) // 5 :] for curve in curves])
+    later = later[np.isfinite(later)]
+    if len(later) and later.max() > later.min():
+        margin = 0.08 * (later.max() - later.min())
+        axes.set_ylim(later.min() - margin, later.max() + margin)
+
+
+# ------------------------------------------------------------------------------------------------ ablation
+
+
+def _with_several_receptive_fields(runs: Sequence[Run]) -> list[Run]:
+    fields: dict[str, set[int]] = {}
+    for run in runs:
+        if run.receptive_field is not None:
+            fields.setdefault(run.dataset, set()).add(run.receptive_field)
+    return [run for run in runs if run.receptive_field is not None and len(fields[run.dataset]) > 1]
+
+
+def receptive_field(runs: Sequence[Run]) -> Figure:
+    """Draw PSNR against the receptive field of the autoregressive decoder, one plot a dataset.
+
+    Parameters
+    ----------
+    runs
+        Trained ones. Each seed is a point, the line is their mean. Where a dataset has no clean image, the best
+        validation ELBO stands in the place of the PSNR.
+    """
+    datasets = list(dict.fromkeys(run.dataset for run in runs))
+    columns = min(3, len(datasets))
+    lines = math.ceil(len(datasets) / columns)
+    figure = Figure(figsize=(max(4.2, 3.1 * columns), 2.9 * lines + 0.3))
+    plots = figure.subplots(lines, columns, squeeze=False)
+    for axes in plots.flat[len(datasets) :]:
+        axes.set_visible(False)
+    for axes, dataset in zip(plots.flat, datasets, strict=False):
+        mine = [run for run in runs if run.dataset == dataset]
+        measured = any(run.psnr.psnr.notna().any() for run in mine)
+        values = [run.psnr.psnr.mean() if measured else _best_elbo(run) for run in mine]
+        table = pd.DataFrame({"field": [run.receptive_field for run in mine], "value": values})
+        mean = table.groupby("field").value.mean()
+        axes.plot(mean.index, mean, color=BLUE, marker="o", markersize=4, label="mean over seeds")
+        axes.plot(table.field, table.value, "x", color=BLACK, markersize=5, label="one seed")
+        # Small ones lie close together: a square root keeps them apart, and 0 on the axis.
+        axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+        axes.set_xticks(mean.index, [str(field) for field in mean.index])
+        axes.set_title(dataset)
+        axes.set_xlabel("receptive field (px)")
+        axes.set_ylabel("PSNR (dB)" if measured else "best validation ELBO (nats per value)")
+        axes.grid(axis="y", color="0.9")
+    if any(count > 1 for count in pd.Series([(run.dataset, run.receptive_field) for run in runs]).value_counts()):
+        figure.axes[0].legend(fontsize=8)
+    figure.suptitle("How far back along the noise the autoregressive decoder looks", fontsize=10)
+    return figure
+
+
+def _best_elbo(run: Run) -> float:
+    value = describe_run(run.folder / "psnr.csv")["best_val_elbo"]
+    return math.nan if value is None else value

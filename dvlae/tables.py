@@ -78,7 +78,7 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
         Where a file is missing or is not such a table.
     """
     psnr = pd.concat([read_psnr(path) for path in psnr_csvs], ignore_index=True)
-    runs = pd.DataFrame([_describe_run(path) for path in psnr_csvs])
+    runs = pd.DataFrame([describe_run(path) for path in psnr_csvs])
     summary = summarise(psnr, runs)
     ablation = summary[summary.receptive_field.notna() & summary.source.isna()].reindex(columns=RECEPTIVE_FIELD)
     ablation = pd.concat(
@@ -185,7 +185,7 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
-def _describe_run(psnr_csv: Path) -> dict:
+def describe_run(psnr_csv: Path) -> dict:
     """Return what is known of the run beside a table: its training, or how a baseline was chosen."""
     first = read_psnr(psnr_csv).iloc[0]
     run = {name: first[name] for name in (*KEYS, "seed")}
