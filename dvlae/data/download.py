@@ -1,0 +1,286 @@
+"""Downloads that are checked, retried and never half there."""
+
+import csv
+import hashlib
+import os
+import shutil
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pooch
+import requests
+
+from dvlae.config import DatasetSettings
+from dvlae.errors import UserError
+from dvlae.files import atomic_file
+from dvlae.progress import progress
+
+MIRROR = "DVLAE_DATA_MIRROR"  # environment variable
+COLUMNS = ("file", "sha256", "url", "member", "archive_sha256")
+PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds between one round over all addresses and the next
+TIMEOUT = 60.0  # seconds without a byte
+
+
+@dataclass(frozen=True)
+class Address:
+    """One row of a registry: a place where a file can be had.
+
+    Attributes
+    ----------
+    file
+        Path below the data folder.
+    sha256
+        The file's hash; empty where nobody knows it yet.
+    url
+        The file itself, or a ZIP archive that holds it.
+    member, archive_sha256
+        The file's path in the archive and the archive's hash; empty where there is no archive.
+    """
+
+    file: str
+    sha256: str
+    url: str
+    member: str = ""
+    archive_sha256: str = ""
+
+
+class _Failure(Exception):
+    """An attempt that did not work; the text says what was found."""
+
+
+def read_registry(path: str | Path) -> dict[str, list[Address]]:
+    """Read a registry of downloads.
+
+    Parameters
+    ----------
+    path
+        CSV with the columns file, sha256, url, and perhaps member and archive_sha256.
+
+    Returns
+    -------
+    dict
+        For each file its addresses, in the registry's order.
+
+    Raises
+    ------
+    UserError
+        Where the registry is missing, has other columns, or a file would lie outside the data folder.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as text:
+            reader = csv.DictReader(text)
+            rows = list(reader)
+            columns = reader.fieldnames or []
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror.lower()}") from None
+    if not set(COLUMNS[:3]) <= set(columns) <= set(COLUMNS):
+        raise UserError(f"{path}: found the columns {', '.join(columns)}, allowed: {', '.join(COLUMNS)}")
+    registry: dict[str, list[Address]] = {}
+    for number, row in enumerate(rows, start=2):
+        address = Address(**{key: (value or "").strip() for key, value in row.items() if key})
+        name = PurePosixPath(address.file)
+        if not address.file or name.is_absolute() or ".." in name.parts:
+            raise UserError(
+                f"{path}: line {number}: file: found {address.file!r}, allowed: a path below the data folder"
+            )
+        if not address.url.startswith(("http://", "https://")):
+            raise UserError(f"{path}: line {number}: url: found {address.url!r}, allowed: http:// or https://")
+        registry.setdefault(address.file, []).append(address)
+    if not registry:
+        raise UserError(f"{path}: found no files")
+    return registry
+
+
+def download(
+    dataset: DatasetSettings, data: Path, mirror: Path | None, output: Path, pauses: Sequence[float] = PAUSES
+) -> None:
+    """Get the files of a dataset that are not there yet.
+
+    The mirror is looked in first; then each address in turn, and after a pause all of them again. What came is taken
+    only if its hash is right. A file that is there already, with the right hash, is not fetched again, so that a
+    download which was interrupted goes on where it was.
+
+    Parameters
+    ----------
+    dataset
+        With a ``source.registry``.
+    data
+        The data folder.
+    mirror
+        A folder with the same files; the environment variable ``DVLAE_DATA_MIRROR`` wins.
+    output
+        CSV to make: file, sha256, bytes, and origin, the registry's first address with this hash.
+    pauses
+        Seconds to wait before the second, third ... round.
+
+    Raises
+    ------
+    UserError
+        Where a file can be had nowhere: what was found at each place, and how to do it by hand.
+    """
+    if dataset.source.registry is None:
+        raise UserError(
+            f"source.kind: found {dataset.source.kind!r}, allowed: 'download'; there is nothing to download"
+        )
+    registry = read_registry(dataset.source.registry)
+    mirror = _mirror(mirror)
+    data = Path(data)
+    # of this dataset only, as another may be downloaded at the same time; kept until all members are there
+    archives = data / f".archives-{Path(dataset.source.registry).stem}"
+    rows = []
+    with progress(registry.items(), description="download", unit="file") as bar:
+        for file, addresses in bar:
+            sha256 = _provide(file, addresses, data, archives, mirror, pauses, _Bytes(bar))
+            origin = next(address.url for address in addresses if address.sha256 in ("", sha256))
+            rows.append([file, sha256, (data / file).stat().st_size, origin])
+    shutil.rmtree(archives, ignore_errors=True)
+    with atomic_file(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as text:
+        csv.writer(text, lineterminator="\n").writerows([["file", "sha256", "bytes", "origin"], *rows])
+
+
+def _mirror(mirror: Path | None) -> Path | None:
+    """Return the mirror that counts, checked."""
+    named = os.environ.get(MIRROR) or mirror
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        where = MIRROR if os.environ.get(MIRROR) else "data_mirror"
+        raise UserError(f"{where}: found {str(named)!r}, allowed: a folder that exists")
+    return Path(named)
+
+
+class _Bytes:
+    """Shows the bytes of the current file behind the bar that counts files, in the way that pooch calls a bar."""
+
+    def __init__(self, bar):
+        self.bar, self.total, self.done = bar, 0, 0
+
+    def update(self, count: int) -> None:
+        self.done = min(self.done + count, self.total or self.done + count)
+        self.bar.set_postfix_str(f" {self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB of this file", refresh=False)
+        self.bar.update(0)
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        """Leave the bar open: more files follow."""
+
+
+def _provide(
+    file: str,
+    addresses: Sequence[Address],
+    data: Path,
+    archives: Path,
+    mirror: Path | None,
+    pauses: Sequence[float],
+    meter: _Bytes,
+) -> str:
+    """Make sure that a file is in the data folder; return its hash."""
+    target = data / file
+    record = target.with_name(f"{target.name}.sha256")  # of a file whose hash the registry does not know
+    known = {address.sha256 for address in addresses} - {""}
+    recorded = not known
+    if recorded and record.is_file():
+        known = {record.read_text(encoding="utf-8").strip()}
+    if target.is_file():
+        found = pooch.file_hash(str(target))
+        if found in known:
+            return found
+        if known:
+            print(f"{target}: is damaged or of another version (sha256 {found}); it is fetched again", file=sys.stderr)
+    found = _fetch(target, addresses, known, archives, mirror and mirror / file, pauses, meter)
+    if recorded and not known:
+        with atomic_file(record) as temporary:
+            temporary.write_text(found + "\n", encoding="utf-8")
+        print(
+            f"{file}: nobody knew its sha256; {found} is recorded in {record} and held to from now on", file=sys.stderr
+        )
+    return found
+
+
+def _fetch(
+    target: Path,
+    addresses: Sequence[Address],
+    known: set[str],
+    archives: Path,
+    in_mirror: Path | None,
+    pauses: Sequence[float],
+    meter: _Bytes,
+) -> str:
+    """Try the mirror, then all addresses, round after round; return the hash of what came."""
+    problems: dict[str, str] = {}
+    if in_mirror:
+        try:
+            return _take(target, known, _copy, in_mirror)
+        except _Failure as failure:
+            problems[str(in_mirror)] = str(failure)
+    for pause in (0.0, *pauses):
+        time.sleep(pause)
+        for address in addresses:
+            try:
+                allowed = {address.sha256} - {""} or known
+                return _take(target, allowed, _from_address, address, archives, meter)
+            except _Failure as failure:
+                problems[address.url] = str(failure)
+                print(f"{address.url}: {failure}", file=sys.stderr)
+    found = "; ".join(f"{place}: {problem}" for place, problem in problems.items())
+    raise UserError(
+        f"{target}: could not be had ({found}); run again later, or get it by hand and put it there, "
+        f"or into a folder that {MIRROR} names"
+    )
+
+
+def _take(target: Path, allowed: set[str], write: Callable, *arguments) -> str:
+    """Call ``write(*arguments, path)`` and keep the file at ``path`` if its hash is allowed; return the hash."""
+    with atomic_file(target) as temporary:
+        write(*arguments, temporary)
+        found = pooch.file_hash(str(temporary))
+        if allowed and found not in allowed:
+            raise _Failure(
+                f"found sha256 {found} of {temporary.stat().st_size} bytes, allowed {' or '.join(sorted(allowed))}"
+            )
+    return found
+
+
+def _copy(source: Path, path: Path) -> None:
+    if not source.is_file():
+        raise _Failure("no such file")
+    shutil.copyfile(source, path)
+
+
+def _from_address(address: Address, archives: Path, meter: _Bytes, path: Path) -> None:
+    """Download a file, or the archive that it is a member of, to ``path``."""
+    if not address.member:
+        return _get(address.url, meter, path)
+    archive = archives / f"{hashlib.sha256(address.url.encode()).hexdigest()[:16]}.zip"  # several files may share it
+    if not archive.is_file():
+        _take(archive, {address.archive_sha256} - {""}, _get, address.url, meter)
+    try:
+        # reads one member and writes to our own path: names in the archive cannot lead out of the folder
+        with zipfile.ZipFile(archive) as file, file.open(address.member) as member, open(path, "wb") as out:
+            shutil.copyfileobj(member, out)
+    except KeyError:
+        raise _Failure(f"the archive has no member {address.member!r}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        archive.unlink()
+        raise _Failure(f"the archive is damaged ({error})") from None
+
+
+def _get(url: str, meter: _Bytes, path: Path) -> None:
+    meter.reset()
+    try:
+        pooch.HTTPDownloader(progressbar=meter, chunk_size=2**18, timeout=TIMEOUT)(url, str(path), None)
+    except requests.HTTPError as error:
+        raise _Failure(f"HTTP status {error.response.status_code}") from None
+    except requests.ConnectionError:
+        raise _Failure("no connection, or it broke off") from None
+    except requests.Timeout:
+        raise _Failure(f"no answer within {TIMEOUT:g} s") from None
+    except requests.RequestException as error:
+        raise _Failure(f"{type(error).__name__}: {error}".splitlines()[0]) from None
