@@ -9,7 +9,7 @@ rule download:
         "<benchmarks>/download/{dataset}.tsv"
     localrule: True
     conda:
-        "dvlae"
+        "../envs/dvlae.yaml"
     params:
         dataset=download_settings,
         data=lambda wildcards, output: str(Path(output.files).parent),
@@ -29,7 +29,7 @@ rule simulate:
     benchmark:
         "<benchmarks>/simulate/{dataset}.tsv"
     conda:
-        "dvlae"
+        "../envs/dvlae.yaml"
     params:
         dataset=simulate_settings,
         data=config["data"],
@@ -48,7 +48,7 @@ rule prepare:
     benchmark:
         "<benchmarks>/prepare/{dataset}.tsv"
     conda:
-        "dvlae"
+        "../envs/dvlae.yaml"
     params:
         dataset=prepare_settings,
         data=config["data"],
@@ -69,7 +69,7 @@ rule extract_patches:
     benchmark:
         "<benchmarks>/extract_patches/{dataset}.tsv"
     conda:
-        "dvlae"
+        "../envs/dvlae.yaml"
     params:
         settings=patch_settings,
         revision=revision.PATCHES,

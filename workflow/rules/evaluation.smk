@@ -4,6 +4,7 @@ rule baseline:
         names=names_file("evaluation"),
     output:
         denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
+        record="<results>/{dataset}/{method}/seed{seed}/baseline.json",
     log:
         "<logs>/baseline/{dataset}/{method}/seed{seed}.log",
     benchmark:
@@ -11,7 +12,7 @@ rule baseline:
     wildcard_constraints:
         method=r"(?!dvlae-rf)[^/]+",
     conda:
-        "dvlae"
+        "../envs/dvlae.yaml"
     params:
         settings=evaluation_settings,
         revision=revision.EVALUATION,
@@ -32,7 +33,7 @@ rule evaluate:
     benchmark:
         "<benchmarks>/evaluate/{dataset}/{method}/seed{seed}.tsv"
     conda:
-        "dvlae"
+        "../envs/dvlae.yaml"
     params:
         settings=evaluation_settings,
         receptive_field=lambda wildcards: option("--receptive-field", receptive_field(wildcards)),

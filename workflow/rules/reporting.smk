@@ -16,7 +16,7 @@ rule tables:
         "<benchmarks>/tables.tsv"
     localrule: True
     conda:
-        "dvlae"
+        "../envs/dvlae.yaml"
     params:
         folder=lambda wildcards, output: str(Path(output.summary).parent),
         revision=revision.EVALUATION,
@@ -61,7 +61,7 @@ rule figures:
         "<benchmarks>/figures.tsv"
     localrule: True
     conda:
-        "dvlae"
+        "../envs/dvlae.yaml"
     params:
         folder=lambda wildcards, output: str(Path(output.panels[0]).parent),
         images=lambda wildcards, input: [f"{name}={folder}" for name, folder in zip(DATASETS, input.images)],

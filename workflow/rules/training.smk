@@ -10,7 +10,7 @@ rule train:
     wildcard_constraints:
         method=r"dvlae-rf\d+",
     conda:
-        "dvlae"
+        "../envs/dvlae.yaml"
     threads: 4
     resources:
         gpu=GPUS,
@@ -46,7 +46,7 @@ rule predict:
     wildcard_constraints:
         method=r"dvlae-rf\d+",
     conda:
-        "dvlae"
+        "../envs/dvlae.yaml"
     threads: 4
     resources:
         gpu=GPUS,

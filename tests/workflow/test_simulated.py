@@ -1,0 +1,164 @@
+"""One small grid, from simulated noise to figures; then what happens when it is run again, with changes."""
+
+import csv
+import shutil
+import time
+
+import pytest
+
+from .conftest import SMALL, Project, jobs
+
+pytestmark = pytest.mark.workflow
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """Two receptive fields and one seed, run from nothing. Tests below leave it as they found it, or grow it."""
+    project = Project(tmp_path_factory.mktemp("grid"))
+    project.configure(receptive_fields=[4, 40])
+    project.printed = project.snakemake()
+    return project
+
+
+def rows(project, table):
+    return list(csv.DictReader(project.read(f"tables/{table}.csv").decode().splitlines()))
+
+
+def test_patches_are_cut_once_for_all_receptive_fields(grid):
+    assert jobs(grid.printed) == {
+        "simulate": 1,
+        "prepare": 1,
+        "extract_patches": 1,
+        "train": 2,
+        "predict": 2,
+        "baseline": 2,
+        "evaluate": 4,
+        "tables": 1,
+        "figures": 1,
+    }
+
+
+def test_each_image_is_denoised_by_each_method(grid):
+    images = ["camera.tif", "coins.tif", "moon.tif"]
+    for method in ["dvlae-rf4", "dvlae-rf40", "noisy", "gaussian"]:
+        folder = f"small/{method}/seed0/denoised"
+        assert grid.files(f"{folder}/*") == [f"{folder}/{image}" for image in images]
+    assert len(grid.files("small/dvlae-rf*/seed0/uncertainty/*.tif")) == 6
+
+
+def test_the_summary_has_a_row_for_each_method(grid):
+    assert [row["method"] for row in rows(grid, "summary")] == ["dvlae-rf4", "dvlae-rf40", "noisy", "gaussian"]
+    assert len(rows(grid, "psnr")) == 4 * 3
+
+
+def test_the_ablation_has_a_row_for_each_receptive_field(grid):
+    assert [row["receptive_field"] for row in rows(grid, "receptive_field")] == ["4", "40"]
+
+
+def test_each_figure_is_there_as_png_and_svg(grid):
+    names = ["noise_autocorrelation_small", "panel_small", "receptive_field", "training_curves_small"]
+    assert grid.files("figures/*") == [f"figures/{name}.{ext}" for name in names for ext in ("png", "svg")]
+
+
+def test_each_job_has_a_log_and_a_benchmark(grid):
+    logs = {path.removeprefix("logs/").removesuffix(".log") for path in grid.files("logs/**/*")}
+    benchmarks = {path.removeprefix("benchmarks/").removesuffix(".tsv") for path in grid.files("benchmarks/**/*")}
+    assert logs == benchmarks
+    assert len(logs) == sum(jobs(grid.printed).values())
+
+
+def test_each_model_says_how_it_was_made(grid):
+    run = grid.json("small/dvlae-rf40/seed0/model/run.json")
+    assert (run["steps"], run["stopped_by"], run["device"]) == (5, "max_steps", "cpu")
+    assert run["settings"]["model"]["channels"] == 8
+    assert run["versions"]["torch"]
+
+
+def test_unfinished_training_is_cleared_away(grid):
+    assert grid.files("**/checkpoints/**/*") == []
+
+
+def test_running_again_does_nothing(grid):
+    assert "Nothing to be done" in grid.snakemake()
+
+
+def test_a_report_can_be_made(grid):
+    grid.snakemake("--report", "report.zip")
+    assert (grid.folder / "report.zip").stat().st_size > 1e5
+
+
+def test_the_same_seed_gives_the_same_table_byte_for_byte(grid):
+    table = "small/dvlae-rf4/seed0/psnr.csv"
+    before = grid.read(table)
+    shutil.rmtree(grid.folder / "results/small/dvlae-rf4/seed0")
+    grid.snakemake(f"results/{table}")
+    assert grid.read(table) == before
+
+
+def changed(**changes):
+    return {"receptive_fields": [4, 40], **changes}
+
+
+EVERY_MODEL = {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 1}
+
+
+@pytest.mark.parametrize(
+    "changes, what_runs",
+    [
+        ({"device": "auto"}, {}),
+        ({"data_mirror": "/somewhere"}, {}),
+        ({"prediction": {"samples": 2, "tile": 64, "batch_size": 1}}, {}),
+        ({"prediction": {"samples": 3}}, {"predict": 2, "evaluate": 2, "tables": 1, "figures": 1}),
+        ({"model": {"levels": 2, "channels": 6, "latent_channels": 4}}, EVERY_MODEL),
+        ({"receptive_fields": [4]}, {"tables": 1, "figures": 1}),
+    ],
+    ids=str,
+)
+def test_a_changed_setting_reruns_what_it_matters_to(grid, changes, what_runs):
+    grid.configure(**changed(**changes))
+    try:
+        assert grid.planned() == what_runs
+    finally:
+        grid.configure(**changed())
+
+
+@pytest.mark.parametrize(
+    "changes, what_runs",
+    [
+        ({"title": "Small", "license": "MIT"}, {}),
+        ({"evaluation": {"data_range": 255, "border": 8}}, {"baseline": 2, "evaluate": 4, "tables": 1, "figures": 1}),
+    ],
+    ids=str,
+)
+def test_a_changed_dataset_reruns_what_it_matters_to(grid, changes, what_runs):
+    grid.add_dataset("small", SMALL | changes)
+    try:
+        assert grid.planned() == what_runs
+    finally:
+        grid.add_dataset("small", SMALL)
+
+
+def test_an_added_seed_trains_only_itself(grid):
+    """Last: it makes the grid larger."""
+    weights = "small/dvlae-rf40/seed0/model/weights.safetensors"
+    before = (grid.folder / "results" / weights).stat().st_mtime_ns
+    grid.configure(**changed(seeds=[0, 1]))
+    printed = grid.snakemake()
+    assert jobs(printed) == {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 1}
+    assert (grid.folder / "results" / weights).stat().st_mtime_ns == before
+    summary = {row["method"]: row for row in rows(grid, "summary")}
+    assert summary["dvlae-rf40"]["seeds"] == "2"
+    assert summary["noisy"]["seeds"] == "1"
+
+
+def test_a_large_grid_is_planned_in_seconds(project):
+    for number in range(8):
+        project.add_dataset(f"set{number}", SMALL)
+    project.configure(
+        datasets=[f"set{number}" for number in range(8)],
+        receptive_fields=[4, 8, 14, 20, 28, 40, 80],
+        seeds=[0, 1, 2, 3, 4],
+    )
+    started = time.monotonic()
+    assert project.planned()["train"] == 8 * 7 * 5
+    assert time.monotonic() - started < 10
