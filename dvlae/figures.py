@@ -411,6 +411,7 @@ def training_curves(runs: Sequence[Run]) -> Figure:
         _limit_to_later_part(axes, [history[f"{part}_{name}"] for _, history in histories for part in ("train", "val")])
     for axes in figure.axes[2:]:
         axes.set_xlabel("training step")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     handles = [
         Line2D([], [], color=colours[field], linewidth=1.6, label=f"receptive field {field} px") for field in fields
     ]

@@ -1,0 +1,215 @@
+import json
+import struct
+import xml.etree.ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from dvlae import figures
+from dvlae.config import EvaluationSettings
+from dvlae.data.images import Image, read_canonical, read_manifest, write_image, write_manifest
+from dvlae.errors import UserError
+from dvlae.evaluation import evaluate
+from dvlae.figures import Run
+
+SETTINGS = EvaluationSettings(register=True, fit="estimate_to_clean", border=4, data_range="auto")
+
+
+def make_dataset(folder, shapes, with_clean=True):
+    random = np.random.default_rng(0)
+    rows = []
+    for i, shape in enumerate(shapes):
+        clean = 100 + 40 * ndimage.gaussian_filter(random.normal(size=shape), (0, 3, 3))
+        noise = ndimage.correlate1d(random.normal(size=shape), [1, 1], axis=-1)
+        image = Image(f"c {i}", folder / f"noisy/c {i}.tif", folder / f"clean/{i}.tif" if with_clean else None, shape)
+        write_image(image.noisy, clean + noise)
+        if with_clean:
+            write_image(image.clean, clean)
+        rows.append(image)
+    write_manifest(folder, rows)
+    return folder
+
+
+def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=SETTINGS):
+    folder = images.parent / method / f"seed{seed}"
+    random = np.random.default_rng(seed)
+    for image in read_manifest(images):
+        noisy = read_canonical(image.noisy)
+        write_image(folder / "denoised" / f"{image.name}.tif", ndimage.gaussian_filter(noisy, (0, error, error)))
+        if field is not None:
+            write_image(folder / "uncertainty" / f"{image.name}.tif", random.random(image.shape))
+    if field is not None:
+        names = [f"{part}_{name}" for part in ("train", "val") for name in ("elbo", "kl", "log_likelihood", "mse")]
+        history = pd.DataFrame(random.normal(size=(epochs, len(names))), columns=names)
+        history.insert(0, "step", 50 * np.arange(1, epochs + 1))
+        history.insert(1, "minutes", 0.2 * history.step)
+        (folder / "model").mkdir()
+        history.to_csv(folder / "model" / "history.csv", index=False)
+        (folder / "model" / "run.json").write_text(json.dumps({"best_val_elbo": -1.0 - 0.01 * field}))
+    evaluate(
+        images,
+        folder / "denoised",
+        folder / "psnr.csv",
+        dataset=images.parent.name,
+        method=method,
+        receptive_field=field,
+        seed=seed,
+        settings=settings,
+    )
+    return folder / "psnr.csv"
+
+
+def draw(images, psnr_csvs, settings=SETTINGS):
+    name, output = images.parent.name, images.parent / "figures"
+    figures.make_figures(psnr_csvs, output, images={name: images}, settings={name: settings})
+    return output
+
+
+def names(output):
+    return sorted(path.stem for path in output.glob("*.png"))
+
+
+def titles(figure):
+    return [axes.get_title().replace("\n", " ") for axes in figure.axes if axes.get_title()]
+
+
+def read_panel(images, psnr_csv, settings=SETTINGS):
+    return figures.panel(Run.read(psnr_csv), read_manifest(images), settings)
+
+
+@pytest.fixture
+def images(tmp_path):
+    return make_dataset(tmp_path / "made_up" / "images", [(1, 70, 80), (1, 50, 120), (1, 90, 60)])
+
+
+@pytest.fixture
+def images_without_clean(tmp_path):
+    return make_dataset(tmp_path / "no_clean" / "images", [(1, 60, 70), (1, 64, 64)], with_clean=False)
+
+
+def test_one_command_makes_every_figure_as_png_and_svg(images):
+    runs = [make_run(images, "noisy"), make_run(images, "gaussian"), make_run(images, "dvlae-rf4", 4)]
+    runs.append(make_run(images, "dvlae-rf40", 40))
+    output = draw(images, runs)
+    expected = ["noise_autocorrelation_made_up", "panel_made_up", "receptive_field", "training_curves_made_up"]
+    assert names(output) == expected
+    for name in expected:
+        width, height = struct.unpack(">II", (output / f"{name}.png").read_bytes()[16:24])
+        assert min(width, height) > 400
+        xml.etree.ElementTree.parse(output / f"{name}.svg")
+        assert (output / f"{name}.svg").stat().st_size < 3e6
+
+
+def test_equal_runs_give_equal_files(images):
+    runs = [make_run(images, "noisy")]
+    output = draw(images, runs)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    draw(images, runs)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+def test_one_receptive_field_makes_no_ablation(images):
+    assert "receptive_field" not in names(draw(images, [make_run(images, "dvlae-rf4", 4)]))
+
+
+def test_baselines_alone_make_no_training_curves(images):
+    output = draw(images, [make_run(images, "noisy"), make_run(images, "gaussian")])
+    assert names(output) == ["noise_autocorrelation_made_up", "panel_made_up"]
+
+
+def test_a_dataset_without_clean_images_has_all_figures(images_without_clean):
+    settings = EvaluationSettings()
+    runs = [make_run(images_without_clean, f"dvlae-rf{field}", field, settings=settings) for field in (4, 40)]
+    assert len(names(draw(images_without_clean, runs, settings))) == 4
+
+
+def test_panel_shows_noisy_denoised_clean_deviation_and_residual(images):
+    figure = read_panel(images, make_run(images, "dvlae-rf4", 4))
+    assert titles(figure) == [
+        "Noisy",
+        "Denoised: DVLAE, receptive field 4 px",
+        "Clean",
+        "Posterior standard deviation",
+        "Residual: denoised − clean",
+    ]
+
+
+def test_panel_has_the_psnr_of_the_table_under_the_estimate(images):
+    psnr_csv = make_run(images, "dvlae-rf4", 4)
+    captions = [text.get_text() for axes in read_panel(images, psnr_csv).axes for text in axes.texts]
+    table = pd.read_csv(psnr_csv)
+    assert any(f"{value:.2f} dB" in captions[1] for value in table.psnr)
+    assert any(f"{value:.2f} dB" in captions[0] for value in table.psnr_noisy)
+
+
+def test_panel_without_clean_image_shows_what_is_removed(images_without_clean):
+    settings = EvaluationSettings()
+    psnr_csv = make_run(images_without_clean, "dvlae-rf4", 4, settings=settings)
+    figure = read_panel(images_without_clean, psnr_csv, settings)
+    assert titles(figure)[-1] == "Removed: noisy − denoised"
+    assert "Clean" not in titles(figure)
+
+
+def test_panel_of_a_method_without_samples_has_no_deviation(images):
+    assert "Posterior standard deviation" not in titles(read_panel(images, make_run(images, "gaussian")))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 5])
+def test_panel_takes_several_channels(tmp_path, channels):
+    images = make_dataset(tmp_path / "colour" / "images", [(channels, 40, 50)])
+    assert len(titles(read_panel(images, make_run(images, "dvlae-rf4", 4)))) == 5
+
+
+def test_panel_takes_names_that_look_like_formulas(tmp_path):
+    images = make_dataset(tmp_path / "made_up" / "images", [(1, 40, 50)])
+    only = read_manifest(images)[0]
+    odd = Image("cost $x$ and $y^$", only.noisy, only.clean, only.shape)
+    write_manifest(images, [odd])
+    assert names(draw(images, [make_run(images, "noisy")])) == ["noise_autocorrelation_made_up", "panel_made_up"]
+
+
+def test_panel_shows_the_image_with_the_median_gain(images):
+    psnr_csv = make_run(images, "gaussian")
+    table = pd.read_csv(psnr_csv)
+    gain = table.psnr - table.psnr_noisy
+    median = table.image[gain.sort_values().index[1]]
+    assert median in read_panel(images, psnr_csv).get_suptitle()
+
+
+def test_the_run_shown_is_a_trained_one_even_where_a_baseline_is_better(images):
+    runs = [Run.read(make_run(images, "gaussian", error=0.7)), Run.read(make_run(images, "dvlae-rf4", 4, error=0.1))]
+    assert runs[0].psnr.psnr.mean() > runs[1].psnr.psnr.mean()
+    assert figures.best_run(runs).method == "dvlae-rf4"
+
+
+def test_noise_of_real_correlation_is_drawn_as_such(images):
+    run = Run.read(make_run(images, "gaussian"))
+    figure = figures.noise_autocorrelation([run], read_manifest(images), SETTINGS)
+    along_x, along_y = (axes.lines[-1].get_ydata() for axes in figure.axes)
+    assert along_x[:3] == pytest.approx([1, 0.5, 0], abs=0.06)
+    assert along_y[:3] == pytest.approx([1, 0, 0], abs=0.06)
+
+
+def test_seeds_of_one_receptive_field_share_a_colour(images):
+    runs = [Run.read(make_run(images, f"dvlae-rf{f}", f, seed)) for f in (4, 40) for seed in (0, 1)]
+    colours = [line.get_color() for line in figures.training_curves(runs).axes[0].lines[::2]]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+
+
+def test_training_of_one_epoch_is_drawn(images):
+    run = Run.read(make_run(images, "dvlae-rf4", 4, epochs=1))
+    assert figures.training_curves([run]).axes[0].lines[0].get_marker() == "o"
+
+
+def test_ablation_draws_the_mean_over_seeds(images):
+    runs = [Run.read(make_run(images, f"dvlae-rf{f}", f, seed, 0.3 + 0.1 * seed)) for f in (4, 40) for seed in (0, 1)]
+    mean = figures.receptive_field(runs).axes[0].lines[0]
+    assert mean.get_xdata().tolist() == [4, 40]
+    assert mean.get_ydata()[0] == pytest.approx(np.mean([run.psnr.psnr.mean() for run in runs[:2]]))
+
+
+def test_a_dataset_without_images_named_is_refused(images):
+    with pytest.raises(UserError, match="add --images made_up=FOLDER"):
+        figures.make_figures([make_run(images, "noisy")], images.parent / "figures", images={}, settings={})
