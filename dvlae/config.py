@@ -78,7 +78,9 @@ class TrainingSettings(Strict):
     """How long and how the network is trained."""
 
     patch_size: Annotated[int, Field(ge=8)] = Field(
-        64, description="side of the square training crop, in pixels (paper: 256); no image may be smaller"
+        64,
+        description="side of the square training crop, in pixels (paper: 256); a multiple of the model's stride; "
+        "no image may be smaller",
     )
     batch_size: Count = Field(8, description="crops in a batch (paper: 4)")
     accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")

@@ -1,0 +1,35 @@
+"""What several test modules need."""
+
+import numpy as np
+import pytest
+
+from dvlae.config import DatasetSettings, validate
+from dvlae.data.images import Image, write_image, write_manifest
+
+
+@pytest.fixture
+def dataset():
+    """Return a function that makes a dataset's settings out of a few keys."""
+
+    def make(**keys) -> DatasetSettings:
+        usual = {"source": {"kind": "files"}, "noisy": "*.tif", "axes": "YX", "noise_direction": "x"}
+        return validate(DatasetSettings, usual | keys, "dataset")
+
+    return make
+
+
+@pytest.fixture
+def images_folder(tmp_path):
+    """Return a function that makes a folder of canonical images out of arrays (C, Y, X)."""
+
+    def make(**arrays):
+        folder = tmp_path / "images"
+        rows = []
+        for name, array in arrays.items():
+            array = np.asarray(array, dtype=np.float32)
+            write_image(folder / "noisy" / f"{name}.tif", array)
+            rows.append(Image(name, folder / "noisy" / f"{name}.tif", None, array.shape))
+        write_manifest(folder, rows)
+        return folder
+
+    return make
