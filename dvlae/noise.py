@@ -14,6 +14,7 @@ from torch import Tensor
 
 _MULTIPLIER, _WEYL, _MASK = 0xD256D193, 0x9E3779B9, 0xFFFFFFFF
 _ROUNDS = 10
+_BLOCK = 2**16  # counters
 _POSITION_BITS = 24  # rows and columns of a level's grid are below 2**24
 
 
@@ -35,7 +36,7 @@ def philox(low: Tensor, high: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     for _ in range(_ROUNDS):
         # The product wraps around like any 64-bit integer; its two halves are right all the same.
         product = low * _MULTIPLIER
-        low, high = ((product >> 32) & _MASK).bitwise_xor_(key).bitwise_xor_(high), product.bitwise_and_(_MASK)
+        low, high = ((product >> 32) & _MASK) ^ key ^ high, product & _MASK
         key = (key + _WEYL) & _MASK
     return low, high
 
@@ -67,14 +68,19 @@ def normal_noise(
     Tensor
         (len(keys), channels, len(rows), len(columns)), float32.
     """
-    y = torch.arange(rows.start, rows.stop, device=device).view(1, 1, -1, 1)
-    x = torch.arange(columns.start, columns.stop, device=device).view(1, 1, 1, -1)
-    pair = torch.arange((channels + 1) // 2, device=device).view(1, -1, 1, 1)
-    counter = (pair << (2 * _POSITION_BITS)) | (y << _POSITION_BITS) | x
+    x = torch.arange(columns.start, columns.stop, device=device)
+    pair = torch.arange((channels + 1) // 2, device=device).view(-1, 1, 1) << (2 * _POSITION_BITS)
     key = torch.tensor(keys, device=device).view(-1, 1, 1, 1)
-    first, second = philox(counter & _MASK, counter >> 32, key)
-    # Half a step keeps the uniform numbers away from 0, where the logarithm has no value; 24 bits are exact in float32.
-    radius = (((first >> 8).float() + 0.5) * 2.0**-24).log_().mul_(-2).sqrt_()
-    angle = ((second >> 8).float() + 0.5) * (2 * math.pi * 2.0**-24)
-    pairs = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=2)
-    return pairs.flatten(1, 2)[:, :channels]
+    noise = torch.empty(len(keys), 2 * len(pair), len(rows), len(columns), device=device)
+    # A processor's cache holds a block of rows through all the rounds; a GPU takes everything at once.
+    block = len(rows) if noise.is_cuda else max(1, _BLOCK // (len(keys) * len(pair) * len(columns)))
+    for start in range(0, len(rows), block):
+        y = torch.arange(rows.start + start, min(rows.start + start + block, rows.stop), device=device).view(-1, 1)
+        counter = pair | (y << _POSITION_BITS) | x
+        first, second = philox(counter & _MASK, counter >> 32, key)
+        # Half a step keeps the uniform numbers away from 0, where the logarithm has no value; 24 bits are exact.
+        radius = (((first >> 8).float() + 0.5) * 2.0**-24).log_().mul_(-2).sqrt_()
+        angle = ((second >> 8).float() + 0.5) * (2 * math.pi * 2.0**-24)
+        noise[:, 0::2, start : start + block] = radius * angle.cos()
+        noise[:, 1::2, start : start + block] = radius * angle.sin()
+    return noise[:, :channels]

@@ -95,8 +95,8 @@ class AutoregressiveDecoder(nn.Module):
         if self.convolutions:
             h = h + self.convolutions[0](x)
         for convolution, from_code in zip(self.convolutions[1:], self.code[1:], strict=True):
-            h = h + convolution(F.mish(h)) + from_code(code)
-        h = F.mish(self.hidden(F.mish(h)))
+            h = h + convolution(F.relu(h)) + from_code(code)
+        h = F.relu(self.hidden(F.relu(h)))
         mixture = self.parameters_of_mixture(h)
         return tuple(
             part.unflatten(1, (self.components, self.image_channels)) for part in mixture.chunk(3, dim=1)

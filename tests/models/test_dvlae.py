@@ -1,0 +1,80 @@
+import pytest
+import torch
+
+from dvlae.models.dvlae import DVLAE, Architecture
+
+
+def build(channels: int = 1, direction: str = "x", receptive_field: int = 8, step: float = 1.0) -> DVLAE:
+    torch.manual_seed(0)
+    architecture = Architecture(channels, 8, 4, 2, 1, 3, receptive_field, direction)
+    return DVLAE(architecture, [100.0] * channels, [40.0] * channels, [step] * channels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("direction", "receptive_field"), [("x", 8), ("y", 8), ("none", 0)])
+def test_every_setting_learns(channels, direction, receptive_field):
+    model = build(channels, direction, receptive_field)
+    optimizer = torch.optim.Adamax(model.parameters(), 5e-3)
+    image = torch.poisson(torch.full((2, channels, 16, 16), 100.0)) + torch.linspace(-60, 60, 16)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = model(image).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] - 0.2
+
+
+def test_no_two_layers_share_a_weight():
+    model = build()
+    assert len(list(model.named_parameters(remove_duplicate=False))) == len(list(model.parameters()))
+
+
+def test_signal_decoder_does_not_shape_the_code():
+    model = build()
+    model(torch.rand(2, 1, 16, 16) * 200).mse.backward()
+    assert all(p.grad is None for p in model.ladder_vae.parameters())
+    assert all(p.grad is not None for p in model.signal_decoder.parameters())
+
+
+def test_a_forward_pass_changes_no_weight():
+    model = build()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for _ in range(2):
+        model(torch.rand(2, 1, 16, 16) * 200).loss.backward()
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+def test_half_saturated_image_trains_without_a_bad_number():
+    model = build()
+    image = torch.poisson(torch.full((2, 1, 16, 16), 120.0)).clamp(max=255)
+    image[..., 8:] = 255.0
+    optimizer = torch.optim.Adamax(model.parameters(), 2e-2)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = model(image).loss
+        loss.backward()
+        optimizer.step()
+        assert torch.isfinite(loss)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_terms_are_per_pixel_value_whatever_the_size():
+    model = build().eval()
+    small = torch.full((1, 1, 32, 32), 100.0)
+    torch.manual_seed(1)
+    one = model(small)
+    torch.manual_seed(1)
+    four = model(small.repeat(1, 1, 4, 4))
+    assert abs(float(one.elbo) - float(four.elbo)) < 0.15 * abs(float(one.elbo))
+
+
+def test_channels_last_computes_the_same():
+    model = build().eval()
+    image = torch.randn(1, 1, 16, 16)
+    codes = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network = model.ladder_vae.to(memory_format=layout)
+        codes.append(network(image.to(memory_format=layout), draw=lambda level, mean, std: mean)[0])
+    assert torch.allclose(*codes, atol=1e-5)

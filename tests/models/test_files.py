@@ -1,0 +1,53 @@
+import json
+
+import pytest
+import torch
+
+from dvlae.errors import UserError
+from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.files import load_model, save_model
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = DVLAE(Architecture(2, 4, 2, 2, 1, 3, 8, "y"), [1.0, 2.0], [3.0, 4.0], [0.5, 0.0]).eval()
+    save_model(model, tmp_path)
+    return tmp_path, model
+
+
+def test_a_model_comes_back_as_it_was(saved):
+    folder, model = saved
+    again = load_model(folder)
+    assert again.architecture == model.architecture
+    assert not again.training
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_truncated_weights_are_refused(saved):
+    folder, _ = saved
+    weights = folder / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="damaged"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("change", [{"architecture": {"channels": 3}}, {"mean": "none"}, {"weights_sha256": None}])
+def test_altered_description_is_refused(saved, change):
+    folder, _ = saved
+    file = folder / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(UserError):
+        load_model(folder)
+
+
+def test_a_later_format_is_refused_by_name(saved):
+    folder, _ = saved
+    file = folder / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
+    with pytest.raises(UserError, match="format 99"):
+        load_model(folder)
+
+
+def test_a_missing_model_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="not the folder of a trained model"):
+        load_model(tmp_path)

@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from dvlae.models.ladder_vae import LadderVAE, gaussian_kl
+
+
+@pytest.mark.parametrize(("levels", "levels_per_scale", "strides"), [
+    (3, 1, [2, 4, 8]),
+    (4, 2, [1, 2, 2, 4]),
+    (14, 2, [1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64, 128]),
+])  # fmt: skip
+def test_strides(levels, levels_per_scale, strides):
+    assert LadderVAE(1, 2, 1, levels, levels_per_scale).strides == strides
+
+
+def test_code_has_full_resolution_and_every_level_a_divergence():
+    code, kls = LadderVAE(2, 8, 3, 3, 1)(torch.randn(2, 2, 16, 24))
+    assert code.shape == (2, 8, 16, 24)
+    assert [kl.shape for kl in kls] == [(2, 3, 8, 12), (2, 3, 4, 6), (2, 3, 2, 3)]
+
+
+def test_top_prior_does_not_know_the_size_of_an_image():
+    torch.manual_seed(0)
+    vae = LadderVAE(1, 8, 4, 3, 1).eval()
+    for size in (16, 64):
+        _, kls = vae(torch.zeros(1, 1, size, size))
+        assert kls[-1].shape[-2:] == (size // 8, size // 8)
+    assert vae.levels[-1].top_prior.shape == (1, 8, 1, 1)
+
+
+def test_divergence_is_the_textbook_one():
+    mean_q, log_q, mean_p, log_p = torch.randn(4, 100)
+    q, p = (torch.distributions.Normal(mean, log.exp()) for mean, log in ((mean_q, log_q), (mean_p, log_p)))
+    expected = torch.distributions.kl_divergence(q, p)
+    assert torch.allclose(gaussian_kl(mean_q, log_q, mean_p, log_p), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_training_on_one_value_a_channel_does_not_fail():
+    vae = LadderVAE(1, 4, 2, 3, 1).train()
+    code, _ = vae(torch.randn(1, 1, 8, 8))  # 1 x 1 at the top
+    code.sum().backward()
+    assert torch.isfinite(code).all()
