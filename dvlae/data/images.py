@@ -118,7 +118,7 @@ def read_array(path: Path) -> tuple[np.ndarray, str]:
             return _read_tiff(path)
         import imageio.v3
 
-        array = np.asarray(imageio.v3.imread(path))
+        array = np.asarray(imageio.v3.imread(path, plugin="pillow"))
         return array, "last" if array.ndim == 3 else ""
     except (OSError, ValueError, tifffile.TiffFileError, SyntaxError) as error:  # SyntaxError: a broken PNG
         raise UserError(f"{path}: cannot be read, is it damaged or only half there? ({error})") from None

@@ -1,0 +1,235 @@
+import csv
+import hashlib
+import io
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from dvlae.data.download import MIRROR, download, read_registry
+from dvlae.errors import UserError
+
+CONTENT = bytes(range(256)) * 2000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+RIGHT, CORRUPTED = (200, CONTENT), (200, b"corrupted" + CONTENT[9:])
+NO_PAUSES = (0.0, 0.0, 0.0, 0.0)
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each path with the next of its prepared answers: (status, content), or "truncated"."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers, self.asked = {}, []
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def url(self, path: str, *answers) -> str:
+        self.answers[path] = list(answers)
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        answers = self.server.answers[self.path]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        status, content = (200, CONTENT) if answer == "truncated" else answer
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[:1000] if answer == "truncated" else content)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.delenv(MIRROR, raising=False)
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    server = Server()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def get(tmp_path, dataset):
+    """Return a function that writes a registry, downloads, and returns the rows of the list of files."""
+
+    def get(*rows, mirror=None, pauses=NO_PAUSES):
+        registry = tmp_path / "registry.csv"
+        with open(registry, "w", newline="") as file:
+            csv.writer(file).writerows([["file", "sha256", "url", "member", "archive_sha256"], *rows])
+        settings = dataset(source={"kind": "download", "registry": str(registry)})
+        download(settings, tmp_path / "data", mirror, tmp_path / "files.csv", pauses)
+        with open(tmp_path / "files.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    return get
+
+
+def files(folder) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_download_is_listed_with_hash_size_and_origin(server, get, tmp_path):
+    url = server.url("/a", RIGHT)
+    assert get(["set/a b.tif", SHA256, url]) == [
+        {"file": "set/a b.tif", "sha256": SHA256, "bytes": str(len(CONTENT)), "origin": url}
+    ]
+    assert (tmp_path / "data" / "set" / "a b.tif").read_bytes() == CONTENT
+
+
+def test_two_failures_and_a_corrupted_file_are_overcome(server, get, tmp_path):
+    get(["a.tif", SHA256, server.url("/a", (503, b""), (500, b"oh"), CORRUPTED, RIGHT)])
+    assert len(server.asked) == 4
+    assert (tmp_path / "data" / "a.tif").read_bytes() == CONTENT
+
+
+def test_a_truncated_file_is_fetched_again(server, get, tmp_path):
+    get(["a.tif", SHA256, server.url("/a", "truncated", RIGHT)])
+    assert files(tmp_path / "data") == {"a.tif"}
+
+
+def test_the_next_address_is_tried_before_the_first_one_again(server, get):
+    first, second = server.url("/gone", (404, b"")), server.url("/there", CORRUPTED, RIGHT)
+    get(["a.tif", SHA256, first], ["a.tif", SHA256, second])
+    assert server.asked == ["/gone", "/there", "/gone", "/there"]
+
+
+def test_a_final_failure_is_one_line_that_says_what_was_found_where_and_what_to_do(server, get, tmp_path):
+    first, second = server.url("/gone", (404, b"")), server.url("/bad", CORRUPTED)
+    with pytest.raises(UserError) as error:
+        get(["a.tif", SHA256, first], ["a.tif", SHA256, second])
+    text = str(error.value)
+    assert "\n" not in text
+    assert f"{tmp_path / 'data' / 'a.tif'}: could not be had" in text
+    assert f"{first}: HTTP status 404" in text
+    assert f"{second}: found sha256 {hashlib.sha256(CORRUPTED[1]).hexdigest()}" in text
+    assert "get it by hand" in text
+    assert files(tmp_path) == {"registry.csv"}  # nothing half-written
+
+
+def test_an_address_without_a_server_is_a_user_error(server, get):
+    url = server.url("/a", RIGHT)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(UserError, match="no connection, or it broke off"):
+        get(["a.tif", SHA256, url])
+
+
+def test_files_that_are_there_are_not_fetched_again_and_damaged_ones_are(server, get, tmp_path):
+    rows = [[f"{name}.tif", SHA256, server.url(f"/{name}", RIGHT)] for name in "ab"]
+    first = get(*rows)
+    (tmp_path / "data" / "b.tif").write_bytes(CONTENT[:-1])
+    server.asked.clear()
+    assert get(*rows) == first
+    assert server.asked == ["/b"]
+    assert (tmp_path / "data" / "b.tif").read_bytes() == CONTENT
+
+
+def test_an_interrupted_download_goes_on_where_it_was(server, get):
+    rows = [["a.tif", SHA256, server.url("/a", RIGHT)], ["b.tif", SHA256, server.url("/b", (500, b""))]]
+    with pytest.raises(UserError):
+        get(*rows, pauses=())
+    server.answers["/b"] = [RIGHT]
+    get(*rows)
+    assert server.asked.count("/a") == 1
+
+
+def test_the_mirror_is_looked_in_first(server, get, tmp_path):
+    (tmp_path / "mirror" / "set").mkdir(parents=True)
+    (tmp_path / "mirror" / "set" / "a.tif").write_bytes(CONTENT)
+    rows = get(["set/a.tif", SHA256, server.url("/a", RIGHT)], mirror=tmp_path / "mirror")
+    assert server.asked == []
+    assert rows[0]["sha256"] == SHA256
+
+
+def test_the_environment_variable_wins_over_the_argument(server, get, tmp_path, monkeypatch):
+    for name, content in (("good", CONTENT), ("bad", b"")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.tif").write_bytes(content)
+    monkeypatch.setenv(MIRROR, str(tmp_path / "good"))
+    get(["a.tif", SHA256, server.url("/a", RIGHT)], mirror=tmp_path / "bad")
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("content", [None, b"other"])
+def test_what_the_mirror_lacks_or_has_in_another_version_is_downloaded(server, get, tmp_path, content):
+    (tmp_path / "mirror").mkdir()
+    if content is not None:
+        (tmp_path / "mirror" / "a.tif").write_bytes(content)
+    get(["a.tif", SHA256, server.url("/a", RIGHT)], mirror=tmp_path / "mirror")
+    assert (tmp_path / "data" / "a.tif").read_bytes() == CONTENT
+
+
+def test_a_mirror_that_is_no_folder_is_a_user_error(server, get, tmp_path):
+    with pytest.raises(UserError, match="data_mirror: found .*nowhere', allowed: a folder that exists"):
+        get(["a.tif", SHA256, server.url("/a", RIGHT)], mirror=tmp_path / "nowhere")
+
+
+def test_a_hash_that_nobody_knows_is_recorded_and_held_to(server, get, tmp_path, capsys):
+    row = ["a.tif", "", server.url("/a", RIGHT)]
+    assert get(row)[0]["sha256"] == SHA256
+    assert f"nobody knew its sha256; {SHA256} is recorded" in capsys.readouterr().err
+    (tmp_path / "data" / "a.tif").unlink()
+    server.answers["/a"] = [CORRUPTED]
+    with pytest.raises(UserError, match=f"allowed {SHA256}"):
+        get(row)
+
+
+def archive(**members) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return out.getvalue()
+
+
+def test_members_of_an_archive_are_taken_out_of_one_download(server, get, tmp_path):
+    content = archive(**{"in/a.tif": CONTENT, "../../b.tif": CONTENT[1:]})
+    url, sha256 = server.url("/zip", CORRUPTED, (200, content)), hashlib.sha256(content).hexdigest()
+    other = hashlib.sha256(CONTENT[1:]).hexdigest()
+    get(["a.tif", SHA256, url, "in/a.tif", sha256], ["b.tif", other, url, "../../b.tif", sha256])
+    assert len(server.asked) == 2
+    assert files(tmp_path / "data") == {"a.tif", "b.tif"}
+    assert files(tmp_path) == {"data/a.tif", "data/b.tif", "files.csv", "registry.csv"}
+
+
+def test_an_archive_without_the_member_and_one_that_is_none_are_user_errors(server, get):
+    with pytest.raises(UserError, match="the archive has no member 'b'"):
+        get(["b.tif", SHA256, server.url("/zip", (200, archive(a=b"1"))), "b"], pauses=())
+    with pytest.raises(UserError, match="the archive is damaged"):
+        get(["b.tif", SHA256, server.url("/no", (200, b"<html>")), "b"], pauses=())
+
+
+@pytest.mark.parametrize("file", ["../a.tif", "/a.tif", "set/../../a.tif", ""])
+def test_a_registry_cannot_write_outside_the_data_folder(tmp_path, file):
+    (tmp_path / "r.csv").write_text(f"file,sha256,url\n{file},,http://localhost/a\n")
+    with pytest.raises(UserError, match="r.csv: line 2: file: found .* allowed: a path below the data folder"):
+        read_registry(tmp_path / "r.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,url\na,http://b\n", "found the columns file, url"),
+        ("file,sha256,url\n", "found no files"),
+        ("file,sha256,url\na,b,ftp://c\n", "allowed: http:// or https://"),
+    ],
+)
+def test_a_wrong_registry_is_named(tmp_path, text, said):
+    (tmp_path / "r.csv").write_text(text)
+    with pytest.raises(UserError, match="r.csv") as error:
+        read_registry(tmp_path / "r.csv")
+    assert said in str(error.value)
+    with pytest.raises(UserError, match="none.csv: no such file"):
+        read_registry(tmp_path / "none.csv")
+
+
+def test_a_dataset_without_a_registry_has_nothing_to_download(tmp_path, dataset):
+    with pytest.raises(UserError, match="source.kind: found 'files'"):
+        download(dataset(), tmp_path, None, tmp_path / "files.csv")

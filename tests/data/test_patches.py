@@ -1,0 +1,134 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from dvlae.config import PatchSettings
+from dvlae.data.images import read_canonical
+from dvlae.data.patches import extract_patches, quantisation_step
+from dvlae.errors import UserError
+
+RANDOM = np.random.default_rng([0])
+
+
+def random(*shape):
+    return RANDOM.normal(100, 20, shape)
+
+
+def extract(folder, tmp_path, **settings):
+    """Return the description and both arrays."""
+    extract_patches(folder, tmp_path / "patches", PatchSettings(**{"patch_size": 16} | settings))
+    description = json.loads((tmp_path / "patches" / "patches.json").read_text())
+    return description, *(tifffile.memmap(tmp_path / "patches" / f"{n}.tif", mode="r") for n in ("train", "val"))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_patches_are_what_their_sources_say_and_can_be_memory_mapped(tmp_path, images_folder, channels):
+    images = images_folder(a=random(channels, 70, 80), b=random(channels, 40, 33))
+    description, train, val = extract(images, tmp_path)
+    assert train.dtype == np.float32
+    for name, patches in (("train", train), ("val", val)):
+        assert patches.shape == (len(description["sources"][name]), channels, 32, 32)
+        for patch, (image, y, x) in zip(patches, description["sources"][name], strict=True):
+            whole = read_canonical(images / "noisy" / f"{image}.tif")
+            assert np.array_equal(patch, whole[:, y : y + 32, x : x + 32])
+        file = (tmp_path / "patches" / f"{name}.tif").read_bytes()
+        assert description["sha256"][name] == hashlib.sha256(file).hexdigest()
+
+
+def test_patches_cover_each_image_wholly(tmp_path, images_folder):
+    shapes = {"a": (70, 80), "b": (33, 100), "c": (64, 64)}
+    description, *_ = extract(images_folder(**{n: random(1, *s) for n, s in shapes.items()}), tmp_path)
+    size = description["patch_size"]
+    for name, shape in shapes.items():
+        covered = np.zeros(shape, bool)
+        for image, y, x in description["sources"]["train"] + description["sources"]["val"]:
+            if image == name:
+                assert y + size <= shape[0] and x + size <= shape[1]
+                covered[y : y + size, x : x + size] = True
+        assert covered.all()
+
+
+@pytest.mark.parametrize(("side", "stored"), [(100, 32), (30, 30), (16, 16)])
+def test_a_patch_is_twice_the_crop_where_the_smallest_image_allows_it(tmp_path, images_folder, side, stored):
+    description, *_ = extract(images_folder(a=random(1, 100, 100), b=random(1, side, 90)), tmp_path)
+    assert (description["patch_size"], description["crop_size"]) == (stored, 16)
+
+
+def test_an_image_smaller_than_a_crop_is_refused(tmp_path, images_folder):
+    with pytest.raises(UserError, match="patch_size: found 16, but the image 'b' has 15 x 90 pixels .* at most 15"):
+        extract(images_folder(a=random(1, 100, 100), b=random(1, 15, 90)), tmp_path)
+    assert not list(tmp_path.glob("*patches*"))
+
+
+def test_mean_and_deviation_are_those_of_the_training_patches(tmp_path, images_folder):
+    images = images_folder(**{str(i): random(2, 64, 64) + np.array([1e4, -50])[:, None, None] for i in range(5)})
+    description, train, _ = extract(images, tmp_path)
+    assert description["mean"] == pytest.approx(train.mean(axis=(0, 2, 3), dtype=np.float64))
+    assert description["std"] == pytest.approx(train.std(axis=(0, 2, 3), dtype=np.float64))
+
+
+def test_the_step_is_the_spacing_of_the_grey_values(tmp_path, images_folder):
+    grey = np.rint(random(1, 64, 64))
+    three = np.concatenate([grey, 2.5 * grey + 1, random(1, 64, 64)])
+    description, *_ = extract(images_folder(a=three, b=three), tmp_path)
+    assert description["step"] == pytest.approx([1, 2.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("levels", "step"),
+    [(np.arange(256) / np.float32(255), 1 / 255), ([0, 3, 9], 3), ([5], 0), (np.sort(random(500)), 0), ([0, 2, 5], 0)],
+)
+def test_a_step_needs_a_regular_grid(levels, step):
+    assert quantisation_step(np.asarray(levels, dtype=np.float64)) == pytest.approx(step, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("count", "block", "fraction", "held"),
+    [(10, 1, 0.1, 1), (10, 1, 0.3, 3), (10, 5, 0.1, 5), (10, 3, 0.3, 3), (2, 1, 0.9, 1), (7, 2, 0.01, 2)],
+)
+def test_validation_takes_whole_blocks_of_neighbours(tmp_path, images_folder, count, block, fraction, held):
+    images = images_folder(**{str(i): random(1, 40, 40) for i in range(count)})
+    description, *_ = extract(images, tmp_path, block=block, validation_fraction=fraction)
+    train, val = ({int(source[0]) for source in description["sources"][name]} for name in ("train", "val"))
+    assert description["validation"] == "blocks"
+    assert len(val) == held
+    assert not {number // block for number in val} & {number // block for number in train}
+
+
+def test_one_block_is_split_by_patches_instead(tmp_path, images_folder):
+    images = images_folder(a=random(1, 160, 160), b=random(1, 160, 160))
+    description, train, val = extract(images, tmp_path, block=5, validation_fraction=0.2)
+    assert description["validation"] == "patches"
+    assert {source[0] for source in description["sources"]["val"]} == {"a", "b"}
+    assert (len(train), len(val)) == (40, 10)
+    assert not {tuple(s) for s in description["sources"]["val"]} & {tuple(s) for s in description["sources"]["train"]}
+
+
+def test_images_of_one_patch_each_in_one_block_keep_one_of_them(tmp_path, images_folder):
+    description, train, val = extract(images_folder(a=random(1, 32, 32), b=random(1, 32, 32)), tmp_path, block=2)
+    assert (description["validation"], len(train), len(val)) == ("patches", 1, 1)
+
+
+def test_a_single_patch_serves_for_both(tmp_path, images_folder):
+    description, train, val = extract(images_folder(a=random(1, 32, 32)), tmp_path)
+    assert description["validation"] == "same"
+    assert train.shape == val.shape == (1, 1, 32, 32)
+    assert np.array_equal(train, val)
+
+
+def test_only_the_chosen_images_are_cut(tmp_path, images_folder):
+    images = images_folder(a=random(1, 40, 40), b=random(1, 40, 40), tiny=random(1, 5, 5))
+    description, *_ = extract(images, tmp_path, images=["a", "b"])
+    sources = description["sources"]["train"] + description["sources"]["val"]
+    assert {source[0] for source in sources} == {"a", "b"}
+
+
+def test_equal_settings_give_equal_bytes(tmp_path, images_folder):
+    images = images_folder(a=random(1, 40, 40), b=random(1, 40, 40))
+    extract_patches(images, tmp_path / "one", PatchSettings(patch_size=16))
+    extract_patches(images, tmp_path / "two", PatchSettings(patch_size=16))
+    for name in ("train.tif", "val.tif", "patches.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+import tifffile
+
+from dvlae.data.images import read_canonical, read_manifest
+from dvlae.data.prepare import prepare
+from dvlae.data.simulate import simulate
+from dvlae.errors import UserError
+
+RANDOM = np.random.default_rng([0])
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, array, photometric="rgb" if array.shape[-1] == 3 else "minisblack")
+    return array
+
+
+def random(*shape):
+    return RANDOM.integers(0, 255, shape).astype(np.uint8)
+
+
+def refusal(dataset, data) -> str:
+    with pytest.raises(UserError) as error:
+        prepare(dataset, data, None, data / "images")
+    assert not list(data.glob("*images*"))  # nothing half-written
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_pairs_are_made_in_natural_order_cropped_and_with_one_channel(tmp_path, dataset):
+    noisy = {n: save(tmp_path / "noisy" / f"off {n}.tif", random(30, 40, 3)) for n in (10, 2)}
+    clean = {n: save(tmp_path / "clean" / f"50x {n}.tif", random(30, 40, 3)) for n in (10, 2)}
+    settings = dataset(
+        noisy="noisy/*.tif", clean="clean/*.tif", axes="YXC", channel=1, crop={"y": [2, 20], "x": [5, 40]}
+    )
+    prepare(settings, tmp_path, None, tmp_path / "images")
+    images = read_manifest(tmp_path / "images")
+    assert [image.name for image in images] == ["off 2", "off 10"]
+    for image, number in zip(images, (2, 10), strict=True):
+        assert image.shape == (1, 18, 35)
+        assert np.array_equal(read_canonical(image.noisy)[0], noisy[number][2:20, 5:40, 1])
+        assert np.array_equal(read_canonical(image.clean)[0], clean[number][2:20, 5:40, 1])
+
+
+def test_without_clean_images_there_are_none(tmp_path, dataset):
+    save(tmp_path / "a.tif", random(30, 40))
+    prepare(dataset(), tmp_path, None, tmp_path / "images")
+    assert [image.clean for image in read_manifest(tmp_path / "images")] == [None]
+    assert not (tmp_path / "images" / "clean").exists()
+
+
+def test_images_may_differ_in_size(tmp_path, dataset):
+    save(tmp_path / "a.tif", random(30, 40))
+    save(tmp_path / "b.tif", random(20, 50))
+    prepare(dataset(), tmp_path, None, tmp_path / "images")
+    assert [image.shape for image in read_manifest(tmp_path / "images")] == [(1, 30, 40), (1, 20, 50)]
+
+
+def test_the_mean_of_all_frames_is_the_clean_image_of_each(tmp_path, dataset):
+    stack = save(tmp_path / "stack.tif", random(12, 30, 40))
+    prepare(dataset(axes="TYX", clean="mean"), tmp_path, None, tmp_path / "images")
+    images = read_manifest(tmp_path / "images")
+    assert [image.name for image in images][:2] == ["stack_00", "stack_01"]
+    assert {image.clean for image in images} == {tmp_path / "images" / "clean" / "mean.tif"}
+    assert np.allclose(read_canonical(images[0].clean)[0], stack.mean(axis=0))
+
+
+def test_simulated_images_are_taken_from_their_folder(tmp_path, dataset):
+    save(tmp_path / "a.tif", random(30, 40))
+    settings = dataset(simulate={"frames": 2}, crop={"y": [0, 20]})
+    simulate(settings, tmp_path, tmp_path / "simulated")
+    prepare(settings, tmp_path, tmp_path / "simulated", tmp_path / "images")
+    images = read_manifest(tmp_path / "images")
+    assert [(image.name, image.shape) for image in images] == [("a_frame0", (1, 20, 40)), ("a_frame1", (1, 20, 40))]
+    assert {image.clean for image in images} == {tmp_path / "images" / "clean" / "a.tif"}
+    with pytest.raises(UserError, match="--simulated"):
+        prepare(settings, tmp_path, None, tmp_path / "others")
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path, dataset):
+    save(tmp_path / "a.tif", random(30, 40))
+    contents = []
+    for name in ("one", "two"):
+        prepare(dataset(), tmp_path, None, tmp_path / name)
+        contents.append([(tmp_path / name / file).read_bytes() for file in ("manifest.csv", "noisy/a.tif")])
+    assert contents[0] == contents[1]
+
+
+def test_no_matching_file_is_refused(tmp_path, dataset):
+    assert "noisy: no file matches '*.tif'" in refusal(dataset(), tmp_path)
+    save(tmp_path / "a.tif", random(30, 40))
+    assert "clean: no file matches 'clean/*'" in refusal(dataset(clean="clean/*"), tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_not_numbers_are_refused(tmp_path, dataset, value):
+    image = random(30, 40).astype(np.float32)
+    image[3, 4:6] = value
+    save(tmp_path / "a.tif", image)
+    assert "a.tif: found 2 pixels that are not numbers" in refusal(dataset(), tmp_path)
+
+
+def test_a_constant_image_is_refused(tmp_path, dataset):
+    save(tmp_path / "a.tif", random(3, 30, 40) * np.array([1, 0, 1], np.uint8)[:, None, None])
+    assert "a.tif: channel 1 is 0, allowed: an image that is not constant" in refusal(dataset(axes="CYX"), tmp_path)
+    assert "a.tif, image 1: all pixels are 0" in refusal(dataset(axes="TYX"), tmp_path)
+
+
+def test_wrong_axes_are_refused(tmp_path, dataset):
+    save(tmp_path / "a.tif", random(30, 40, 3))
+    assert "axes: found 'YX'" in refusal(dataset(), tmp_path)
+    assert "axes: found 'CYX'" in refusal(dataset(axes="CYX"), tmp_path)
+
+
+def test_images_with_other_channels_are_refused(tmp_path, dataset):
+    save(tmp_path / "a.tif", random(2, 30, 40))
+    save(tmp_path / "b.tif", random(4, 30, 40))
+    assert "b.tif: found 4 channels, allowed: 2" in refusal(dataset(axes="CYX"), tmp_path)
+
+
+@pytest.mark.parametrize(("noisy", "clean"), [(3, 2), (2, 3)])
+def test_clean_images_must_be_as_many_as_noisy_ones(tmp_path, dataset, noisy, clean):
+    for number in range(noisy):
+        save(tmp_path / "noisy" / f"{number}.tif", random(30, 40))
+    for number in range(clean):
+        save(tmp_path / "clean" / f"{number}.tif", random(30, 40))
+    text = refusal(dataset(noisy="noisy/*", clean="clean/*"), tmp_path)
+    assert f"clean: found {clean} clean images for {noisy} noisy ones, allowed: as many" in text
+
+
+def test_clean_images_must_have_the_shape_of_the_noisy_ones(tmp_path, dataset):
+    save(tmp_path / "noisy" / "a.tif", random(30, 40))
+    save(tmp_path / "clean" / "a.tif", random(30, 41))
+    text = refusal(dataset(noisy="noisy/*", clean="clean/*"), tmp_path)
+    assert "clean/a.tif: found shape (1, 30, 41), allowed: (1, 30, 40)" in text
+
+
+def test_a_mean_needs_frames_of_one_shape_and_more_than_one(tmp_path, dataset):
+    save(tmp_path / "a.tif", random(30, 40))
+    assert "clean: found 'mean' for one noisy image" in refusal(dataset(clean="mean"), tmp_path)
+    save(tmp_path / "b.tif", random(30, 41))
+    assert "b.tif: found shape (1, 30, 41), allowed: (1, 30, 40)" in refusal(dataset(clean="mean"), tmp_path)
+
+
+def test_a_truncated_file_is_refused(tmp_path, dataset):
+    save(tmp_path / "a.tif", random(30, 40))
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:700])
+    assert "a.tif: cannot be read" in refusal(dataset(), tmp_path)
+
+
+def test_a_failure_leaves_the_older_images(tmp_path, dataset):
+    save(tmp_path / "a.tif", random(30, 40))
+    prepare(dataset(), tmp_path, None, tmp_path / "images")
+    save(tmp_path / "b.tif", np.zeros((30, 40), np.uint8))
+    with pytest.raises(UserError):
+        prepare(dataset(), tmp_path, None, tmp_path / "images")
+    assert len(read_manifest(tmp_path / "images")) == 1
