@@ -494,7 +494,7 @@ def receptive_field(runs: Sequence[Run]) -> Figure:
         axes.grid(axis="y", color="0.9")
     if any(count > 1 for count in pd.Series([(run.dataset, run.receptive_field) for run in runs]).value_counts()):
         figure.axes[0].legend(fontsize=8)
-    figure.suptitle("How far back along the noise the autoregressive decoder looks", fontsize=10)
+    figure.suptitle("Receptive field of the autoregressive decoder", fontsize=10)
     return figure
 
 
