@@ -27,7 +27,15 @@ def configuration_files() -> list[str]:
     return [str(file) for file in workflow.configfiles if str(file) not in laid_over] + laid_over
 
 
+def check_writable(folder: str):
+    """Refuse a results folder that cannot be made or written to."""
+    there = next(path for path in [Path(folder), *Path(folder).absolute().parents] if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"results: found {folder!r}, but {there} is no folder that can be written to")
+
+
 SETTINGS = checked(validate, Settings, dict(config), configuration_files())
+checked(check_writable, SETTINGS.results)
 DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
 RUNS = [(name, method, seed) for name in DATASETS for method, _, seed in resolve_methods(SETTINGS, DATASETS[name])]
 
@@ -38,8 +46,8 @@ def option(name: str, value) -> list[str]:
 
 
 config.update(SETTINGS.model_dump(mode="json"))
-if SETTINGS.data_mirror is not None:
-    os.environ.setdefault("DVLAE_DATA_MIRROR", SETTINGS.data_mirror)  # the user's own wins
+if SETTINGS.data_mirror is not None and not os.environ.get("DVLAE_DATA_MIRROR"):
+    os.environ["DVLAE_DATA_MIRROR"] = SETTINGS.data_mirror
 GPUS = 0 if SETTINGS.device == "cpu" else 1
 
 
