@@ -1,5 +1,6 @@
 """Files and folders that are either whole or not there."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         Where to write. It keeps the suffix of ``path``.
     """
     path = Path(path)
-    temporary = path.with_name(f".unfinished-{path.name}")
+    # Two processes may make one file at once, a download that two datasets share for example.
+    temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary

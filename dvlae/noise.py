@@ -2,8 +2,8 @@
 
 Philox-2x32 with 10 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, doi
 10.1145/2063384.2063405) turns a counter and a key into random bits, and the Box-Muller transform turns those into
-normal numbers. The counter is the absolute position on a level's grid and the channel; the key is a hash of seed, image,
-sample and level.
+normal numbers. The counter is the absolute position on a level's grid and the channel; the key is a hash of seed,
+image, sample and level.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def key_of(seed: int, image: str, sample: int, level: int) -> int:
 def normal_noise(
     keys: list[int], channels: int, rows: range, columns: range, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Standard normal numbers for a window of a level's grid.
+    """Draw standard normal numbers for a window of a level's grid.
 
     Parameters
     ----------

@@ -250,7 +250,9 @@ def denoise(
     """
     channels, height, width = image.shape
     if channels != model.architecture.image_channels:
-        raise UserError(f"{name}: found {channels} channels, but the model was trained on {model.architecture.image_channels}")
+        raise UserError(
+            f"{name}: found {channels} channels, but the model was trained on {model.architecture.image_channels}"
+        )
     device, stride = model.mean.device, model.stride
     tile = math.ceil((AUTO_TILE if tile == "auto" else tile) / stride) * stride
     padded = np.pad(image, [(0, 0), (0, -height % stride), (0, -width % stride)], mode="symmetric")

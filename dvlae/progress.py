@@ -40,5 +40,7 @@ def progress(iterable=None, *, total=None, description: str, unit: str = "", **o
     options = {"desc": description, "unit": unit, "total": total, **options}
     if sys.stderr.isatty():
         return tqdm(iterable, **options)
-    options["bar_format"] = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed} so far, {remaining} left]{postfix}"
+    options["bar_format"] = (
+        "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed} so far, {remaining} left]{postfix}"
+    )
     return tqdm(iterable, file=_Lines(sys.stderr), mininterval=10, maxinterval=30, ascii=True, **options)

@@ -421,7 +421,8 @@ def build_model(settings: TrainSettings, description: dict, receptive_field: int
     model = DVLAE(architecture, description["mean"], description["std"], description["step"])
     if settings.training.patch_size % model.stride:
         raise UserError(
-            f"training.patch_size: found {settings.training.patch_size}, but this model needs a multiple of {model.stride}"
+            f"training.patch_size: found {settings.training.patch_size}, but a model with {sizes.levels} levels needs "
+            f"a multiple of {model.stride}"
         )
     return model.to(memory_format=torch.channels_last)
 
@@ -444,7 +445,9 @@ def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSetti
 
 def _trainer(device: torch.device, settings: TrainSettings, callbacks: list) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    # Neither concerns a user: batches are cut in this very process, and the second is between Lightning and PyTorch.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
     precision = settings.training.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32"

@@ -58,9 +58,7 @@ class AutoregressiveDecoder(nn.Module):
         ``"x"``, ``"y"`` or ``"none"``.
     """
 
-    def __init__(
-        self, image_channels: int, channels: int, components: int, receptive_field: int, noise_direction: str
-    ):
+    def __init__(self, image_channels: int, channels: int, components: int, receptive_field: int, noise_direction: str):
         super().__init__()
         kernel, blocks = kernel_and_blocks(receptive_field)
         self.components = components
@@ -98,6 +96,4 @@ class AutoregressiveDecoder(nn.Module):
             h = h + convolution(F.relu(h)) + from_code(code)
         h = F.relu(self.hidden(F.relu(h)))
         mixture = self.parameters_of_mixture(h)
-        return tuple(
-            part.unflatten(1, (self.components, self.image_channels)) for part in mixture.chunk(3, dim=1)
-        )
+        return tuple(part.unflatten(1, (self.components, self.image_channels)) for part in mixture.chunk(3, dim=1))

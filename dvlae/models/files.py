@@ -23,6 +23,7 @@ def save_model(model: DVLAE, folder: Path) -> None:
     """Write ``weights.safetensors`` and ``model.json`` into an existing folder."""
     weights = folder / "weights.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
+    weights.chmod(0o644)  # safetensors makes it private; the others of a group read it too
     description = {
         "format": FORMAT,
         "architecture": model.architecture.as_dict(),

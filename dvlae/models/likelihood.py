@@ -21,7 +21,8 @@ def mixture_log_likelihood(x: Tensor, logits: Tensor, means: Tensor, raw_scales:
     x
         Normalised image, (N, C, Y, X).
     logits, means, raw_scales
-        Mixture parameters, (N, K, C, Y, X): unnormalised log weights, means in the units of ``x``, scales before softplus.
+        Mixture parameters, (N, K, C, Y, X): unnormalised log weights, means in the units of
+        ``x``, scales before softplus.
     floor
         Smallest scale allowed, (C, 1, 1), in the units of ``x``.
 

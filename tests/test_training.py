@@ -1,0 +1,219 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import torch
+
+import dvlae.training
+from dvlae.config import TrainSettings, validate
+from dvlae.errors import UserError
+from dvlae.models.files import load_model
+from dvlae.training import RandomCrops, train
+
+SMALL = {"levels": 2, "channels": 8, "latent_channels": 4}
+
+
+def settings(model: dict | None = None, device: str = "cpu", **training) -> TrainSettings:
+    usual = {"patch_size": 16, "batch_size": 2, "max_steps": 6}
+    values = {"model": SMALL | (model or {}), "training": usual | training, "device": device}
+    return validate(TrainSettings, values, "test")
+
+
+@pytest.fixture
+def patches(tmp_path):
+    """Return a function that makes a folder of patches (N, C, 32, 32) with Poisson noise."""
+
+    def make(channels: int = 1, transform=lambda array: array):
+        folder = tmp_path / "patches"
+        folder.mkdir()
+        random = np.random.default_rng(0)
+        arrays = {
+            name: transform(random.poisson(80, (n, channels, 32, 32)).astype("f4"))
+            for name, n in (("train", 6), ("val", 2))
+        }
+        for name, array in arrays.items():
+            tifffile.imwrite(folder / f"{name}.tif", array, photometric="minisblack")
+        statistics = {"mean": [80.0] * channels, "std": [9.0] * channels, "step": [1.0] * channels}
+        (folder / "patches.json").write_text(json.dumps(statistics | {"sha256": {"train": "a", "val": "b"}}))
+        return folder
+
+    return make
+
+
+def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_direction="x", **keys):
+    train(
+        patches,
+        model,
+        receptive_field=receptive_field,
+        noise_direction=noise_direction,
+        seed=seed,
+        checkpoints=checkpoints,
+        settings=settings(**keys),
+    )
+    return (model / "weights.safetensors").read_bytes()
+
+
+def crops(noise_direction="x", seed=3, step=0):
+    array = np.arange(5 * 20 * 20, dtype=np.float32).reshape(5, 1, 20, 20)
+    return RandomCrops(
+        array, crop=8, batch_size=4, seed=seed, noise_direction=noise_direction, steps_per_epoch=10, step=step
+    )
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    assert torch.equal(crops().batch(7), crops().batch(7))
+    assert not torch.equal(crops().batch(7), crops().batch(8))
+    assert not torch.equal(crops().batch(7), crops(seed=4).batch(7))
+
+
+@pytest.mark.parametrize(("direction", "along_x", "along_y"), [
+    ("x", {1}, {-20, 20}),
+    ("y", {-1, 1}, {20}),
+    ("none", {-1, 1}, {-20, 20}),
+])  # fmt: skip
+def test_flips_keep_the_order_of_pixels_along_the_noise(direction, along_x, along_y):
+    batches = torch.cat([crops(direction).batch(step) for step in range(40)])
+    assert {int(v) for v in batches.diff(dim=3).unique()} == along_x
+    assert {int(v) for v in batches.diff(dim=2).unique()} == along_y
+
+
+def test_an_epoch_ends_where_it_would_have_ended_without_the_interruption():
+    assert len(list(crops())) == 10
+    assert len(list(crops(step=7))) == 3
+    assert len(list(crops(step=10))) == 10
+
+
+def test_a_model_folder_holds_all_that_is_promised(patches, tmp_path):
+    run(patches(), tmp_path / "model")
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "history.csv", "model.json", "run.json", "weights.safetensors"
+    ]  # fmt: skip
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert (record["steps"], record["stopped_by"], record["device"]) == (6, "max_steps", "cpu")
+    assert record["patches"] == {"train": "a", "val": "b"}
+    assert record["versions"]["torch"] == torch.__version__
+    history = pd.read_csv(tmp_path / "model" / "history.csv")
+    assert history["step"].tolist() == [6]
+    assert np.isfinite(history.to_numpy()).all()
+    assert load_model(tmp_path / "model").architecture.receptive_field == 8
+
+
+@pytest.mark.parametrize(("channels", "noise_direction", "receptive_field"), [(3, "x", 4), (1, "y", 8), (1, "none", 0)])
+def test_every_direction_and_several_channels_train(patches, tmp_path, channels, noise_direction, receptive_field):
+    run(patches(channels), tmp_path / "model", noise_direction=noise_direction, receptive_field=receptive_field)
+    assert np.isfinite(pd.read_csv(tmp_path / "model" / "history.csv")["val_elbo"]).all()
+
+
+def test_half_saturated_images_train(patches, tmp_path):
+    def saturate(array):
+        array[..., 16:] = 255
+        return array
+
+    run(patches(transform=saturate), tmp_path / "model", max_steps=30)
+    assert np.isfinite(pd.read_csv(tmp_path / "model" / "history.csv")["val_elbo"]).all()
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(patches, tmp_path):
+    folder = patches()
+    one, same, other = (run(folder, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert one == same
+    assert one != other
+
+
+class Killed(Exception):
+    """Stands for a kill signal in the middle of a training."""
+
+
+@pytest.fixture
+def killed_at(monkeypatch):
+    """Return a function that trains until a step and is killed there; each step is saved."""
+
+    def start(step, *arguments, **keys):
+        original = dvlae.training.DVLAETraining.training_step
+
+        def training_step(self, batch):
+            if self.steps == step:
+                raise Killed
+            return original(self, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(dvlae.training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+            patch.setattr(dvlae.training.DVLAETraining, "training_step", training_step)
+            with pytest.raises(Killed):
+                run(*arguments, **keys)
+
+    return start
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, step, capsys):
+    monkeypatch.setattr(dvlae.training, "SHORTEST_EPOCH", 4)
+    folder = patches()
+    uninterrupted = run(folder, tmp_path / "whole")
+    killed_at(step, folder, tmp_path / "model", tmp_path / "checkpoints")
+    assert not (tmp_path / "model").exists()
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == uninterrupted
+    assert f"going on from step {step}" in capsys.readouterr().out
+    assert not (tmp_path / "checkpoints").exists()
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert record["attempts"] == 2
+
+
+def test_other_settings_are_not_resumed_and_the_log_says_why(patches, tmp_path, killed_at, capsys):
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
+    weights = run(folder, tmp_path / "model", tmp_path / "checkpoints", learning_rate=0.001)
+    assert "settings changed" in capsys.readouterr().out
+    assert weights == run(folder, tmp_path / "anew", learning_rate=0.001)
+
+
+def test_a_damaged_checkpoint_is_not_resumed(patches, tmp_path, killed_at, capsys):
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
+    state = tmp_path / "checkpoints" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == run(folder, tmp_path / "whole")
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_time_is_counted_over_all_attempts(patches, tmp_path, killed_at):
+    folder = patches()
+    keys = {"max_steps": None, "max_minutes": 0.05}
+    killed_at(5, folder, tmp_path / "model", tmp_path / "checkpoints", **keys)
+    state = torch.load(tmp_path / "checkpoints" / "state.pt", weights_only=True)
+    torch.save(state | {"seconds": 100.0}, tmp_path / "checkpoints" / "state.pt")
+    run(folder, tmp_path / "model", tmp_path / "checkpoints", **keys)
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert (record["stopped_by"], record["steps"]) == ("max_minutes", 6)
+
+
+def test_patience_ends_a_training_that_does_not_get_better(patches, tmp_path, monkeypatch):
+    monkeypatch.setattr(dvlae.training, "SHORTEST_EPOCH", 1)
+    run(patches(), tmp_path / "model", max_steps=300, patience=2, learning_rate=1e-12)
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert record["stopped_by"] == "patience"
+    assert record["steps"] < 300
+
+
+def test_a_loss_that_is_no_number_ends_with_one_line(patches, tmp_path):
+    with pytest.raises(UserError, match="lower training.learning_rate"):
+        run(patches(), tmp_path / "model", max_steps=60, learning_rate=1e6)
+    assert not (tmp_path / "model").exists()
+
+
+def test_crop_that_does_not_fit_the_model_is_refused(patches, tmp_path):
+    with pytest.raises(UserError, match="patch_size: found 18.*2 levels.*multiple of 4"):
+        run(patches(), tmp_path / "model", patch_size=18)
+
+
+def test_a_folder_without_patches_is_refused(tmp_path):
+    with pytest.raises(UserError, match="not a folder of patches"):
+        run(tmp_path / "nothing", tmp_path / "model")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so asking for one is no mistake")
+def test_asking_for_a_gpu_where_none_is_is_refused(patches, tmp_path):
+    with pytest.raises(UserError, match="device: found 'cuda'"):
+        run(patches(), tmp_path / "model", device="cuda")
