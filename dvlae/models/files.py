@@ -48,7 +48,7 @@ def load_model(folder: Path) -> DVLAE:
         description = json.loads(description_file.read_text())
         if description["format"] != FORMAT:
             raise UserError(
-                f"{description_file}: format {description['format']} cannot be read by this version, which reads {FORMAT}"
+                f"{description_file}: format {description['format']} cannot be read; this version reads {FORMAT}"
             )
         if sha256(weights) != description["weights_sha256"]:
             raise UserError(f"{weights}: damaged, its hash differs from the one in model.json; train the model again")
