@@ -15,7 +15,7 @@ rule train:
     resources:
         gpu=GPUS,
         device=config["device"],  # here, not in params: what computes a result is no reason to compute it again
-        mem_mb=4000,
+        mem_mb=8000,
         runtime=training_runtime,
     params:
         settings=training_settings,
@@ -53,7 +53,7 @@ rule predict:
         device=config["device"],
         tile=config["prediction"]["tile"],
         batch_size=config["prediction"]["batch_size"],
-        mem_mb=4000,
+        mem_mb=8000,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=prediction_settings,
