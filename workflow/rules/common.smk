@@ -10,7 +10,8 @@ from dvlae import revision
 from dvlae.config import PatchSettings, Settings, is_file_of_names, load_dataset, resolve_methods, validate
 from dvlae.errors import UserError
 
-DVLAE = "dvlae-rf"
+DVLAE = "dvlae-rf"  # how the methods of this package begin
+MIRROR = "DVLAE_DATA_MIRROR"  # environment variable, the user's own wins
 
 
 def checked(function, *arguments):
@@ -46,8 +47,8 @@ def option(name: str, value) -> list[str]:
 
 
 config.update(SETTINGS.model_dump(mode="json"))
-if SETTINGS.data_mirror is not None and not os.environ.get("DVLAE_DATA_MIRROR"):
-    os.environ["DVLAE_DATA_MIRROR"] = SETTINGS.data_mirror
+if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR):
+    os.environ[MIRROR] = SETTINGS.data_mirror  # where a file comes from is in no params, hence no reason to run again
 GPUS = 0 if SETTINGS.device == "cpu" else 1
 
 
