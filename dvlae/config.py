@@ -58,8 +58,8 @@ class ModelSettings(Strict):
     """The network's size."""
 
     levels: Count = Field(3, description="stochastic levels of the ladder VAE (paper: 14)")
-    channels: Count = Field(24, description="feature maps of each layer (paper: 128)")
-    latent_channels: Count = Field(12, description="channels of the latent variable of each level (paper: 64)")
+    channels: Count = Field(16, description="feature maps of each layer (paper: 128)")
+    latent_channels: Count = Field(8, description="channels of the latent variable of each level (paper: 64)")
     components: Count = Field(3, description="Gaussians of the mixture in the autoregressive decoder's likelihood")
     levels_per_scale: Count = Field(1, description="levels that share one resolution before it is halved (paper: 2)")
     direct_denoiser: bool = Field(
@@ -82,9 +82,9 @@ class TrainingSettings(Strict):
         description="side of the square training crop, in pixels (paper: 256); a multiple of the model's stride; "
         "no image may be smaller",
     )
-    batch_size: Count = Field(8, description="crops in a batch (paper: 4)")
+    batch_size: Count = Field(4, description="crops in a batch (paper: 4)")
     accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
-    max_steps: Count | None = Field(None, description="changes of the weights at most; `null`: no such limit")
+    max_steps: Count | None = Field(None, description="batches at most; `null`: no such limit")
     max_epochs: Count = Field(1000, description="passes over the training patches at most")
     max_minutes: Positive | None = Field(
         8.0,
@@ -99,7 +99,9 @@ class TrainingSettings(Strict):
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto", description="numbers used in training, in bits; `auto`: bf16 on a GPU that has it, else 32"
     )
-    learning_rate: Positive = Field(2e-3, description="first learning rate of Adamax")
+    learning_rate: Positive = Field(
+        0.01, description="highest learning rate of Adamax, from which it falls to 0 over the training (paper: 0.002)"
+    )
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -32,7 +32,10 @@ from dvlae.models.dvlae import DVLAE, Architecture, Terms
 from dvlae.models.files import save_model
 from dvlae.progress import progress
 
-WARM_UP_STEPS = 100
+WARM_UP_STEPS = 100  # of the learning rate
+KL_WARM_UP_STEPS = 500  # at full weight from the start, the code can stay empty: the other decoder needs it least then
+LONGEST_WARM_UP = 0.1  # of a training that is limited by steps
+EMPTY_CODE = 1e-3  # nats per pixel value: with less information in it, the signal code shows no image
 AVERAGE_DECAY = 0.999
 LARGEST_GRADIENT_NORM = 5.0
 SHORTEST_EPOCH = 50  # steps
@@ -163,11 +166,15 @@ class DVLAETraining(lightning.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.steps, 1]).generate_state(1)[0]))
         rate = self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * self.spent))
         for group in self.optimizers().param_groups:
-            group["lr"] = rate * min(1.0, (self.steps + 1) / WARM_UP_STEPS)
+            group["lr"] = rate * self._warm_up(WARM_UP_STEPS)
         terms = self.model(batch)
         for name, value in _values(terms).items():
             self._sums[name] = self._sums.get(name, 0) + value
-        return terms.loss
+        return terms.annealed_loss(self._warm_up(KL_WARM_UP_STEPS))
+
+    def _warm_up(self, steps: int) -> float:
+        """Rise from 0 to 1 over so many steps, or over the first part of a short training."""
+        return min(1.0, (self.steps + 1) / min(steps, math.ceil(LONGEST_WARM_UP * self.most_steps)))
 
     def on_train_batch_end(self, outputs, batch: Tensor, batch_idx: int) -> None:
         """Count the step, follow with the moving average, stop at a limit."""
@@ -402,6 +409,11 @@ def train(
         (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")
     if checkpoints is not None:
         shutil.rmtree(checkpoints, ignore_errors=True)
+    if training.history[-1]["val_kl"] < EMPTY_CODE:
+        print(
+            "train: WARNING: the signal code carries no information (posterior collapse), and the denoised images will "
+            f"be flat: KL divergence {training.history[-1]['val_kl']:.1e} nats per pixel value; lower the learning rate"
+        )
     print(f"train: {training.steps} steps in {training.seconds / 60:.1f} minutes, ended by {training.stopped_by}")
 
 

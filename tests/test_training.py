@@ -203,6 +203,15 @@ def test_a_loss_that_is_no_number_ends_with_one_line(patches, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_an_empty_code_is_said_aloud(patches, tmp_path, capsys, monkeypatch):
+    folder = patches()
+    run(folder, tmp_path / "model")
+    assert "WARNING" not in capsys.readouterr().out
+    monkeypatch.setattr(dvlae.training, "EMPTY_CODE", 100.0)
+    run(folder, tmp_path / "again")
+    assert "carries no information" in capsys.readouterr().out
+
+
 def test_crop_that_does_not_fit_the_model_is_refused(patches, tmp_path):
     with pytest.raises(UserError, match="patch_size: found 18.*2 levels.*multiple of 4"):
         run(patches(), tmp_path / "model", patch_size=18)

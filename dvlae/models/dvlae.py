@@ -49,8 +49,12 @@ class Terms:
 
     @property
     def loss(self) -> Tensor:
-        """What training minimises."""
-        return self.mse - self.elbo
+        """The whole objective."""
+        return self.annealed_loss(1.0)
+
+    def annealed_loss(self, kl_weight: float) -> Tensor:
+        """Return what training minimises while the KL divergence has this weight, 0 to 1."""
+        return self.mse - self.log_likelihood + kl_weight * self.kl
 
 
 class DVLAE(nn.Module):

@@ -26,6 +26,12 @@ def test_every_setting_learns(channels, direction, receptive_field):
     assert losses[-1] < losses[0] - 0.2
 
 
+def test_annealing_weighs_the_divergence_alone():
+    terms = build()(torch.rand(2, 1, 16, 16) * 200)
+    assert torch.allclose(terms.annealed_loss(0.0), terms.mse - terms.log_likelihood)
+    assert torch.allclose(terms.annealed_loss(1.0), terms.loss)
+
+
 def test_no_two_layers_share_a_weight():
     model = build()
     assert len(list(model.named_parameters(remove_duplicate=False))) == len(list(model.parameters()))
