@@ -1,5 +1,11 @@
 """What several test modules need."""
 
+import os
+
+# Two threads that wait for each other in tiny networks take fifty times as long where other processes want the cores.
+# Before torch is imported; the jobs of a real run of the workflow get their number of threads from Snakemake.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 
