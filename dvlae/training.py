@@ -331,6 +331,11 @@ class ProgressLine(lightning.Callback):
         """Close the line."""
         self.bar.close()
 
+    def on_exception(self, trainer, pl_module: DVLAETraining, exception: BaseException) -> None:
+        """Close the line of a training that was cut short: what is printed next is not part of it."""
+        if hasattr(self, "bar"):
+            self.bar.close()
+
 
 def train(
     patches: Path,
