@@ -329,6 +329,7 @@ class ProgressLine(lightning.Callback):
 
     def on_train_end(self, trainer, pl_module: DVLAETraining) -> None:
         """Close the line."""
+        self.bar.update(min(self._now(pl_module), self.bar.total) - self.bar.n)
         self.bar.close()
 
     def on_exception(self, trainer, pl_module: DVLAETraining, exception: BaseException) -> None:
@@ -462,9 +463,10 @@ def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSetti
 
 def _trainer(device: torch.device, settings: TrainSettings, callbacks: list) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    # Neither concerns a user: batches are cut in this very process, and the second is between Lightning and PyTorch.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    # None concerns a user: batches are cut in this very process, it is no job step of Slurm's, and the last is between
+    # Lightning and PyTorch.
+    for text in ("does not have many workers", "`srun` command is available", "LeafSpec"):
+        warnings.filterwarnings("ignore", f".*{text}")
     precision = settings.training.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32"
