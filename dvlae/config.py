@@ -22,6 +22,7 @@ from dvlae.models.receptive_field import kernel_and_blocks
 
 SLICE = re.compile(r"-?\d*:-?\d*(:[1-9]\d*)?")  # "0:8", ":10", "-8:", "::2"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # a dataset's name becomes a folder and a wildcard
+TAKEN = {"tables", "figures", "logs", "benchmarks"}  # folders that stand beside those of the datasets
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
@@ -681,6 +682,8 @@ def load_dataset(path_or_name: str, folder: str | Path = "config/datasets") -> t
     name = dataset_name(path_or_name)
     if not NAME.fullmatch(name):
         raise UserError(f"datasets: found {path_or_name!r}, allowed: names of letters, digits, '_', '-' and '.'")
+    if name in TAKEN:
+        raise UserError(f"datasets: found {path_or_name!r}, which is a folder of the results; name the file otherwise")
     path = Path(path_or_name) if path_or_name != name else Path(folder) / f"{name}.yaml"
     if not path.is_file():
         there = sorted(file.stem for file in Path(folder).glob("*.yaml"))

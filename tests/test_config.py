@@ -174,6 +174,12 @@ def test_paths_in_a_dataset_file_are_relative_to_it(tmp_path):
     assert load_settings(DatasetSettings, dataset.model_dump_json()) == dataset  # once only
 
 
+@pytest.mark.parametrize("name", ["tables", "figures", "logs", "benchmarks"])
+def test_a_dataset_cannot_have_the_name_of_another_folder_of_the_results(name):
+    with pytest.raises(UserError, match=f"found '{name}', which is a folder of the results"):
+        load_dataset(name)
+
+
 def test_a_dataset_that_does_not_exist_is_met_with_those_that_do(tmp_path):
     (tmp_path / "here.yaml").touch()
     with pytest.raises(UserError, match="there is no file .*there.yaml; in .*: here"):

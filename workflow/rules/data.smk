@@ -14,9 +14,9 @@ rule download:
         dataset=download_settings,
         data=lambda wildcards, output: str(Path(output.files).parent),
     message:
-        "Downloading {wildcards.dataset}; progress in {log}"
+        "Downloading {wildcards.dataset}; log in {log}"
     shell:
-        "dvlae download {params.dataset:q} --data {params.data:q} --output {output.files:q} > {log:q} 2>&1"
+        "dvlae download {params.dataset:q} --data {params.data:q} --output {output.files:q} 2>&1 | tee -i {log:q}"
 
 
 rule simulate:

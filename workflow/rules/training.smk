@@ -25,11 +25,11 @@ rule train:
         checkpoints=lambda wildcards, output: str(Path(output.model).with_name("checkpoints")),
         revision=revision.TRAINING,
     message:
-        "Training {wildcards.method} on {wildcards.dataset}, seed {wildcards.seed}; progress in {log}"
+        "Training {wildcards.method} on {wildcards.dataset}, seed {wildcards.seed}; log in {log}"
     shell:
         "dvlae train {input.patches:q} {output.model:q} --receptive-field {params.receptive_field}"
         " --noise-direction {params.noise_direction} --seed {wildcards.seed} --checkpoints {params.checkpoints:q}"
-        " --settings {params.settings:q} --device {resources.device} > {log:q} 2>&1"
+        " --settings {params.settings:q} --device {resources.device} 2>&1 | tee -i {log:q}"
 
 
 rule predict:
@@ -59,9 +59,9 @@ rule predict:
         settings=prediction_settings,
         revision=revision.PREDICTION,
     message:
-        "Denoising {wildcards.dataset} with {wildcards.method}, seed {wildcards.seed}; progress in {log}"
+        "Denoising {wildcards.dataset} with {wildcards.method}, seed {wildcards.seed}; log in {log}"
     shell:
         "dvlae predict {input.model:q} {input.images:q} --denoised {output.denoised:q}"
         " --uncertainty {output.uncertainty:q} --seed {wildcards.seed} --settings {params.settings:q}"
         " --device {resources.device} --tile {resources.tile} --batch-size {resources.batch_size}"
-        " > {log:q} 2>&1"
+        " 2>&1 | tee -i {log:q}"
