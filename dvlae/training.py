@@ -280,6 +280,7 @@ class Checkpoints(lightning.Callback):
             print(f"train: {self.folder} is not resumed, as {', '.join(changed)} changed since; starting anew")
         except Exception as error:  # whatever a damaged file raises: say so, and train from the start
             print(f"train: {self.folder} is damaged and not resumed ({error}); starting anew")
+        shutil.rmtree(self.folder)  # else an old half could be taken for one of a new whole
         return None
 
     def save(self, training: DVLAETraining) -> None:
@@ -310,8 +311,8 @@ class ProgressLine(lightning.Callback):
         limits = pl_module.settings
         self.by_time = limits.max_steps is None and limits.max_minutes is not None
         total = round(60 * limits.max_minutes) if self.by_time else pl_module.most_steps
-        self.bar = progress(total=total, description="train", unit="s" if self.by_time else "step")
-        self.bar.update(self._now(pl_module))
+        unit = "s" if self.by_time else "step"
+        self.bar = progress(total=total, description="train", unit=unit, initial=self._now(pl_module))
 
     def _now(self, training: DVLAETraining) -> int:
         return int(training.seconds) if self.by_time else training.steps
