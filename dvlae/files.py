@@ -1,5 +1,6 @@
-"""Files and folders that are either whole or not there."""
+"""Files and folders that are either whole or not there, and their hashes."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -58,3 +59,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """Patches to train on, cut once and shared by all trainings on a dataset."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import tifffile
 from dvlae.config import PatchSettings
 from dvlae.data.images import Image, read_canonical, read_manifest, select
 from dvlae.errors import UserError
-from dvlae.files import atomic_folder
+from dvlae.files import atomic_folder, sha256
 from dvlae.progress import progress
 
 Place = tuple[Image, int, int]  # image, first row and first column of a patch
@@ -54,7 +53,7 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
             "patch_size": size,
             "crop_size": settings.patch_size,
             "validation": validation,
-            "sha256": {name: _sha256(folder / f"{name}.tif") for name in ("train", "val")},
+            "sha256": {name: sha256(folder / f"{name}.tif") for name in ("train", "val")},
             "sources": {
                 name: [[image.name, y, x] for image, y, x in places]
                 for name, places in (("train", train), ("val", val))
@@ -190,8 +189,3 @@ def write_patches(path: Path, places: Sequence[Place], size: int, statistics: St
         if statistics is not None:
             statistics.add(patches[number])
     patches.flush()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """A trained model on disk: weights in safetensors, all else in JSON; nothing is unpickled."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,15 +7,10 @@ import safetensors
 from safetensors.torch import load_file, save_file
 
 from dvlae.errors import UserError
+from dvlae.files import sha256
 from dvlae.models.dvlae import DVLAE, Architecture
 
 FORMAT = 1
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_model(model: DVLAE, folder: Path) -> None:
