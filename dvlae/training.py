@@ -245,7 +245,7 @@ class DVLAETraining(lightning.LightningModule):
 
 
 _NAMES = ("loss", "elbo", "kl", "log_likelihood", "mse")
-_COUNTERS = ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch")
+_COUNTERS = ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch", "stopped_by")
 
 
 def _values(terms: Terms) -> dict[str, Tensor]:
@@ -407,8 +407,9 @@ def train(
         steps_per_epoch=steps_per_epoch,
         step=training.steps,
     )
-    trainer = _trainer(device, settings, callbacks)
-    trainer.fit(training, DataLoader(crops, batch_size=None), _validation_batches(val_patches, training.model, limits))
+    if training.stopped_by is None:  # else it was killed between its last step and here
+        validation = _validation_batches(val_patches, training.model, limits)
+        _trainer(device, settings, callbacks).fit(training, DataLoader(crops, batch_size=None), validation)
     with atomic_folder(model) as folder:
         save_model(training.average.module, folder)
         pd.DataFrame(training.history).to_csv(folder / "history.csv", index=False)

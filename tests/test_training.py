@@ -161,6 +161,20 @@ def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, 
     assert record["attempts"] == 2
 
 
+def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp_path, monkeypatch):
+    folder = patches()
+
+    def save_model(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(dvlae.training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+        patch.setattr(dvlae.training, "save_model", save_model)
+        run(folder, tmp_path / "model", tmp_path / "checkpoints")
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == run(folder, tmp_path / "whole")
+    assert json.loads((tmp_path / "model" / "run.json").read_text())["steps"] == 6
+
+
 def test_other_settings_are_not_resumed_and_the_log_says_why(patches, tmp_path, killed_at, capsys):
     folder = patches()
     killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
