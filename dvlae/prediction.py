@@ -170,16 +170,15 @@ def samples(model: DVLAE, image: Tensor, keys: list[list[int]], tile: int, batch
     tiles = make_tiles(height, width, tile, halo(ladder_vae, split)) if split else [Tile(whole, whole)]
     x = model.normalise(image)
 
-    def climb(window: Window) -> tuple[Tensor, list[Tensor]]:
-        below = ladder_vae.stem(window.cut(x))
-        return below, ladder_vae.climb(below, 0, split)
+    def climb(window: Window) -> list[Tensor]:
+        return ladder_vae.climb(ladder_vae.stem(window.cut(x)), 0, split)
 
     stride = strides[split - 1] if split else 1
     if split:
         # What the fine levels hand to the coarse ones, put together from the tiles.
         below = x.new_empty(1, ladder_vae.stem.out_channels, height // stride, width // stride)
         for part in tiles:
-            part.inner.cut(below, stride)[:] = part.inner.within(part.outer).cut(climb(part.outer)[1][-1], stride)
+            part.inner.cut(below, stride)[:] = part.inner.within(part.outer).cut(climb(part.outer)[-1], stride)
         below = below.to(memory_format=torch.channels_last)
     else:
         below = ladder_vae.stem(x)
@@ -192,7 +191,7 @@ def samples(model: DVLAE, image: Tensor, keys: list[list[int]], tile: int, batch
         for part in tiles:
             above = state if state is None else part.outer.cut(state, stride)
             if split:
-                features = _repeat(climb(part.outer)[1], len(chosen))
+                features = _repeat(climb(part.outer), len(chosen))
                 above, _ = ladder_vae.descend(above, features, draw_in(part.outer, strides, chosen))
             signal = model.signal_decoder(ladder_vae.last_block(above))
             yield part.inner, first, model.denormalise(part.inner.within(part.outer).cut(signal))
