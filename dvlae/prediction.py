@@ -1,10 +1,10 @@
 """Denoise images of any size: the mean of samples from the posterior, and their standard deviation.
 
-Three things keep it fast, exact and small. The bottom-up pass runs once and only the top-down pass is repeated, in
-batches of samples. An image larger than a tile is run in two parts: the coarse levels, whose maps are small, on the
-whole image, and the fine levels tile by tile, with as much halo as they can see. The latent noise is a function of the
-absolute position, so that a tile draws what the whole image would have drawn there: tiled and whole results are
-equal up to rounding.
+Three things keep it fast, exact and small. Where an image fits a tile, the bottom-up pass runs once and only the
+top-down pass is repeated, in batches of samples. An image larger than a tile is run in two parts: the coarse levels,
+whose maps are small, on the whole image, and the fine levels tile by tile, with as much halo as they can see. The
+latent noise is a function of the absolute position, so that a tile draws what the whole image would have drawn there:
+tiled and whole results are equal up to rounding.
 """
 
 import math

@@ -18,6 +18,7 @@ import requests
 from dvlae.config import DatasetSettings
 from dvlae.errors import UserError
 from dvlae.files import atomic_file
+from dvlae.files import sha256 as file_sha256
 from dvlae.progress import progress
 
 MIRROR = "DVLAE_DATA_MIRROR"  # environment variable
@@ -189,7 +190,7 @@ def _provide(
     if recorded and record.is_file():
         known = {record.read_text(encoding="utf-8").strip()}
     if target.is_file():
-        found = pooch.file_hash(str(target))
+        found = file_sha256(target)
         if found in known:
             return found
         if known:
@@ -240,7 +241,7 @@ def _take(target: Path, allowed: set[str], write: Callable, *arguments) -> str:
     """Call ``write(*arguments, path)`` and keep the file at ``path`` if its hash is allowed; return the hash."""
     with atomic_file(target) as temporary:
         write(*arguments, temporary)
-        found = pooch.file_hash(str(temporary))
+        found = file_sha256(temporary)
         if allowed and found not in allowed:
             raise _Failure(
                 f"found sha256 {found} of {temporary.stat().st_size} bytes, allowed {' or '.join(sorted(allowed))}"

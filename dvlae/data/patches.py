@@ -106,7 +106,8 @@ def split(images: Sequence[Image], size: int, settings: PatchSettings) -> tuple[
     if len(everything) == 1:
         return everything, everything, "same"
     held_places = held_places or everything[-1:]
-    return [place for place in everything if place not in held_places], held_places, "patches"
+    held_set = set(held_places)
+    return [place for place in everything if place not in held_set], held_places, "patches"
 
 
 def _spread(count: int, fraction: float) -> list[int]:
