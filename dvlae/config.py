@@ -386,6 +386,29 @@ class PredictSettings(Strict):
     device: Device = Field("auto", description="where to compute")
 
 
+def sides(patch_size: int | list[int], dimensions: int) -> tuple[int, ...]:
+    """Return the sides of a training crop, in pixels, one for each spatial axis.
+
+    Parameters
+    ----------
+    patch_size
+        The setting ``training.patch_size``: one side for all axes, or a list.
+    dimensions
+        Number of spatial axes.
+
+    Raises
+    ------
+    UserError
+        Where the list has another length.
+    """
+    if isinstance(patch_size, int):
+        return (patch_size,) * dimensions
+    if len(patch_size) != dimensions:
+        axes = ["x", "y, x", "z, y, x"][dimensions - 1]
+        raise UserError(f"training.patch_size: found {patch_size}, allowed: a number, or {dimensions} sides [{axes}]")
+    return tuple(patch_size)
+
+
 # ---------------------------------------------------------------------------------------------- errors in plain words
 
 S = TypeVar("S", bound=BaseModel)

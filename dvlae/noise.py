@@ -8,6 +8,7 @@ image, sample and level.
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 _MULTIPLIER, _WEYL, _MASK = 0xD256D193, 0x9E3779B9, 0xFFFFFFFF
 _ROUNDS = 10
 _BLOCK = 2**16  # counters
-_POSITION_BITS = 24  # rows and columns of a level's grid are below 2**24
+_POSITION_BITS = 48  # of the counter, shared by the spatial axes: an image's rows and columns are below 2**24
 
 
 def philox(low: Tensor, high: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,9 +48,7 @@ def key_of(seed: int, image: str, sample: int, level: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
 
 
-def normal_noise(
-    keys: list[int], channels: int, rows: range, columns: range, device: torch.device | str = "cpu"
-) -> Tensor:
+def normal_noise(keys: list[int], channels: int, window: Sequence[range], device: torch.device | str = "cpu") -> Tensor:
     """Draw standard normal numbers for a window of a level's grid.
 
     Parameters
@@ -58,25 +57,30 @@ def normal_noise(
         One key a sample, from :func:`key_of`.
     channels
         Channels of the latent.
-    rows, columns
-        The window, in absolute positions on the level's grid.
+    window
+        One range a spatial axis, in absolute positions on the level's grid.
     device
         Where to compute.
 
     Returns
     -------
     Tensor
-        (len(keys), channels, len(rows), len(columns)), float32.
+        (len(keys), channels, ...), float32, with the window's lengths.
     """
-    x = torch.arange(columns.start, columns.stop, device=device)
-    pair = torch.arange((channels + 1) // 2, device=device).view(-1, 1, 1) << (2 * _POSITION_BITS)
-    key = torch.tensor(keys, device=device).view(-1, 1, 1, 1)
-    noise = torch.empty(len(keys), 2 * len(pair), len(rows), len(columns), device=device)
-    # A processor's cache holds a block of rows through all the rounds; a GPU takes everything at once.
-    block = len(rows) if noise.is_cuda else max(1, _BLOCK // (len(keys) * len(pair) * len(columns)))
-    for start in range(0, len(rows), block):
-        y = torch.arange(rows.start + start, min(rows.start + start + block, rows.stop), device=device).view(-1, 1)
-        counter = pair | (y << _POSITION_BITS) | x
+    axes = len(window)
+    bits = _POSITION_BITS // axes
+    pair = torch.arange((channels + 1) // 2, device=device).view(-1, *[1] * axes) << _POSITION_BITS
+    key = torch.tensor(keys, device=device).view(-1, *[1] * (axes + 1))
+    shape = [len(side) for side in window]
+    noise = torch.empty(len(keys), 2 * len(pair), *shape, device=device)
+    # A processor's cache holds a block of the first axis through all the rounds; a GPU takes everything at once.
+    per_entry = len(keys) * len(pair) * math.prod(shape[1:])
+    block = shape[0] if noise.is_cuda else max(1, _BLOCK // per_entry)
+    for start in range(0, shape[0], block):
+        counter = pair
+        for axis, side in enumerate(reversed([window[0][start : start + block], *window[1:]])):
+            position = torch.arange(side.start, side.stop, device=device).view(-1, *[1] * axis)
+            counter = counter | (position << (axis * bits))
         first, second = philox(counter & _MASK, counter >> 32, key)
         # Half a step keeps the uniform numbers away from 0, where the logarithm has no value; 24 bits are exact.
         radius = (((first >> 8).float() + 0.5) * 2.0**-24).log_().mul_(-2).sqrt_()

@@ -134,7 +134,7 @@ def draw_in(window: Window, strides: list[int], keys: list[list[int]]) -> Draw:
 
     def draw(level: int, mean: Tensor, std: Tensor) -> Tensor:
         rows, columns = window.grid(strides[level])
-        noise = normal_noise([of_sample[level] for of_sample in keys], mean.shape[1], rows, columns, mean.device)
+        noise = normal_noise([of_sample[level] for of_sample in keys], mean.shape[1], (rows, columns), mean.device)
         return torch.addcmul(mean, std, noise)
 
     return draw

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,12 +24,14 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset
 
 from dvlae import revision
-from dvlae.config import TrainingSettings, TrainSettings
+from dvlae.config import TrainingSettings, TrainSettings, sides
 from dvlae.devices import choose_device, use_fast_arithmetic
 from dvlae.errors import UserError
 from dvlae.files import atomic_file, atomic_folder
+from dvlae.models.autoregressive_decoder import AXES
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
 from dvlae.models.files import save_model
+from dvlae.models.layers import memory_format
 from dvlae.progress import progress
 
 WARM_UP_STEPS = 100  # of the learning rate
@@ -49,15 +51,16 @@ class RandomCrops(IterableDataset):
     Parameters
     ----------
     patches
-        (N, C, Y, X), in memory or memory-mapped.
+        (N, C, ...), in memory or memory-mapped; ... are one to three spatial axes.
     crop
-        Side of a crop, in pixels.
+        Sides of a crop along them, in pixels.
     batch_size
         Crops in a batch.
     seed
         Of this training.
     noise_direction
-        Flips keep it, and the order of pixels along it, as they are: with noise along ``x``, only ``y`` is flipped.
+        Flips keep it, and the order of pixels along it, as they are: with noise along ``x``, an image is flipped along
+        ``y`` only.
     steps_per_epoch
         Batches in an epoch.
     step
@@ -68,7 +71,7 @@ class RandomCrops(IterableDataset):
         self,
         patches: np.ndarray,
         *,
-        crop: int,
+        crop: Sequence[int],
         batch_size: int,
         seed: int,
         noise_direction: str,
@@ -77,19 +80,20 @@ class RandomCrops(IterableDataset):
     ):
         self.patches, self.crop, self.batch_size = patches, crop, batch_size
         self.seed, self.steps_per_epoch, self.step = seed, steps_per_epoch, step
-        self.flipped_axes = {"x": [1], "y": [2], "none": [1, 2]}[noise_direction]  # of (C, Y, X)
+        self.flipped_axes = [axis for axis in range(-len(crop), 0) if axis != AXES.get(noise_direction)]
 
     def batch(self, step: int) -> Tensor:
-        """Return the batch of this step, (batch_size, C, crop, crop), in the patches' own units."""
+        """Return the batch of this step, (batch_size, C, *crop), in the patches' own units."""
         random = np.random.default_rng([self.seed, step])
-        count, _, height, width = self.patches.shape
+        count, _, *sides = self.patches.shape
         crops = []
         for _ in range(self.batch_size):
-            y, x = random.integers(height - self.crop + 1), random.integers(width - self.crop + 1)
-            crop = self.patches[random.integers(count), :, y : y + self.crop, x : x + self.crop]
+            corner = [random.integers(side - length + 1) for side, length in zip(sides, self.crop, strict=True)]
+            window = tuple(slice(at, at + length) for at, length in zip(corner, self.crop, strict=True))
+            crop = self.patches[random.integers(count), :, *window]
             axes = [axis for axis in self.flipped_axes if random.random() < 0.5]
             crops.append(np.flip(crop, axes))
-        return torch.from_numpy(np.stack(crops)).to(memory_format=torch.channels_last)
+        return torch.from_numpy(np.stack(crops)).to(memory_format=memory_format(len(self.crop)))
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the batches up to the end of this epoch."""
@@ -161,7 +165,7 @@ class DVLAETraining(lightning.LightningModule):
         return optimizer
 
     def training_step(self, batch: Tensor) -> Tensor:
-        """Compute the loss of one batch (N, C, Y, X)."""
+        """Compute the loss of one batch (N, C, ...)."""
         # Seeded by the step: a resumed training draws what the uninterrupted one would have drawn.
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.steps, 1]).generate_state(1)[0]))
         rate = self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * self.spent))
@@ -197,7 +201,7 @@ class DVLAETraining(lightning.LightningModule):
         self._clock = time.monotonic()
 
     def validation_step(self, batch: Tensor) -> None:
-        """Evaluate the averaged weights on one batch (N, C, Y, X)."""
+        """Evaluate the averaged weights on one batch (N, C, ...)."""
         # The same latent noise at every validation: epochs can then be compared.
         with torch.random.fork_rng(devices=[batch.device] if batch.is_cuda else []):
             torch.manual_seed(len(self._validation))
@@ -360,7 +364,7 @@ def train(
     receptive_field
         Of the autoregressive decoder, in pixels.
     noise_direction
-        ``"x"``, ``"y"`` or ``"none"``.
+        ``"x"``, ``"y"``, ``"z"`` or ``"none"``.
     seed
         Fixes the first weights, the batches and the latent noise.
     checkpoints
@@ -378,11 +382,12 @@ def train(
     description = _read_description(patches)
     limits = settings.training
     train_patches, val_patches = (tifffile.memmap(patches / f"{name}.tif", mode="r") for name in ("train", "val"))
+    crop = sides(limits.patch_size, train_patches.ndim - 2)
     pixels = math.prod(train_patches[:, 0].shape)
-    steps_per_epoch = max(SHORTEST_EPOCH, math.ceil(pixels / (limits.batch_size * limits.patch_size**2)))
+    steps_per_epoch = max(SHORTEST_EPOCH, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
     torch.manual_seed(seed)
     training = DVLAETraining(
-        build_model(settings, description, receptive_field, noise_direction), limits, seed, steps_per_epoch
+        build_model(settings, description, crop, receptive_field, noise_direction), limits, seed, steps_per_epoch
     )
     fingerprint = {
         "settings": settings.model_dump(mode="json"),
@@ -400,7 +405,7 @@ def train(
             print(f"train: going on from step {training.steps}, after {training.seconds / 60:.1f} minutes")
     crops = RandomCrops(
         train_patches,
-        crop=limits.patch_size,
+        crop=crop,
         batch_size=limits.batch_size,
         seed=seed,
         noise_direction=noise_direction,
@@ -425,8 +430,10 @@ def train(
     print(f"train: {training.steps} steps in {training.seconds / 60:.1f} minutes, ended by {training.stopped_by}")
 
 
-def build_model(settings: TrainSettings, description: dict, receptive_field: int, noise_direction: str) -> DVLAE:
-    """Build an untrained model for patches with this ``patches.json``."""
+def build_model(
+    settings: TrainSettings, description: dict, crop: Sequence[int], receptive_field: int, noise_direction: str
+) -> DVLAE:
+    """Build an untrained model for patches with this ``patches.json`` and crops with these sides, in pixels."""
     sizes = settings.model
     architecture = Architecture(
         image_channels=len(description["mean"]),
@@ -437,14 +444,15 @@ def build_model(settings: TrainSettings, description: dict, receptive_field: int
         components=sizes.components,
         receptive_field=receptive_field,
         noise_direction=noise_direction,
+        dimensions=len(crop),
     )
     model = DVLAE(architecture, description["mean"], description["std"], description["step"])
-    if settings.training.patch_size % model.stride:
+    if any(side % model.stride for side in crop):
         raise UserError(
             f"training.patch_size: found {settings.training.patch_size}, but a model with {sizes.levels} levels needs "
             f"a multiple of {model.stride}"
         )
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=memory_format(len(crop)))
 
 
 def _read_description(patches: Path) -> dict:
@@ -457,10 +465,11 @@ def _read_description(patches: Path) -> dict:
 def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSettings) -> DataLoader:
     """Cut a few patches, spread evenly over the held-out ones, to a size that the model takes as it is."""
     chosen = np.unique(np.linspace(0, len(patches) - 1, VALIDATION_PATCHES).astype(int))
-    height, width = (side // model.stride * model.stride for side in patches.shape[2:])
-    tensor = torch.from_numpy(np.array(patches[chosen, :, :height, :width])).to(memory_format=torch.channels_last)
-    pixels = limits.batch_size * limits.patch_size**2
-    return DataLoader(tensor, batch_size=max(1, pixels // (height * width)))
+    lengths = [side // model.stride * model.stride for side in patches.shape[2:]]
+    cut = np.array(patches[chosen][:, :, *map(slice, lengths)])
+    tensor = torch.from_numpy(cut).to(memory_format=memory_format(len(lengths)))
+    pixels = limits.batch_size * math.prod(sides(limits.patch_size, len(lengths)))
+    return DataLoader(tensor, batch_size=max(1, pixels // math.prod(lengths)))
 
 
 def _trainer(device: torch.device, settings: TrainSettings, callbacks: list) -> lightning.Trainer:

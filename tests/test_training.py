@@ -58,7 +58,7 @@ def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_di
 def crops(noise_direction="x", seed=3, step=0):
     array = np.arange(5 * 20 * 20, dtype=np.float32).reshape(5, 1, 20, 20)
     return RandomCrops(
-        array, crop=8, batch_size=4, seed=seed, noise_direction=noise_direction, steps_per_epoch=10, step=step
+        array, crop=(8, 8), batch_size=4, seed=seed, noise_direction=noise_direction, steps_per_epoch=10, step=step
     )
 
 

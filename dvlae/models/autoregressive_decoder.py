@@ -3,7 +3,10 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dvlae.models.layers import CONVOLUTIONS
 from dvlae.models.receptive_field import dilations, kernel_and_blocks
+
+AXES = {"x": -1, "y": -2, "z": -3}  # of the noise direction, from the end
 
 
 class CausalConvolution(nn.Module):
@@ -18,31 +21,48 @@ class CausalConvolution(nn.Module):
     dilation
         Spacing of the taps, in pixels.
     direction
-        ``"x"`` (along a row) or ``"y"`` (along a column).
+        ``"x"`` (along a row), ``"y"`` (along a column) or ``"z"`` (across planes).
+    dimensions
+        Number of spatial axes.
     delay
         Pixels by which the input is shifted first: with 1, the current pixel is not seen.
     """
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, dilation: int, direction: str, delay: int = 0):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: int,
+        dilation: int,
+        direction: str,
+        dimensions: int,
+        delay: int = 0,
+    ):
         super().__init__()
-        self.axis = {"x": -1, "y": -2}[direction]
-        along = (lambda value, other: (other, value)) if direction == "x" else (lambda value, other: (value, other))
+        self.axis = AXES[direction]
+
+        def along(value: int, other: int) -> tuple[int, ...]:
+            values = [other] * dimensions
+            values[self.axis] = value
+            return tuple(values)
+
         reach = (kernel - 1) * dilation + delay
         # Padding on both sides and cropping the far end costs less than a padded copy of the input.
-        self.conv = nn.Conv2d(
+        self.conv = CONVOLUTIONS[dimensions](
             in_channels, channels, along(kernel, 1), dilation=along(dilation, 1), padding=along(reach, 0)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C_in, Y, X) to (N, C, Y, X)."""
+        """Map (N, C_in, ...) to (N, C, ...)."""
         return self.conv(x).narrow(self.axis, 0, x.shape[self.axis])
 
 
 class AutoregressiveDecoder(nn.Module):
     """Predict the distribution of each pixel from the signal code there and from previous pixels of its line.
 
-    The output at pixel j depends on pixels j-1 ... j-R of the same row (direction ``"x"``) or column (``"y"``),
-    where R is the receptive field, on no other pixel, and on the signal code (DESIGN.md section 3).
+    The output at pixel j depends on pixels j-1 ... j-R of the same row (direction ``"x"``), column (``"y"``) or line
+    across planes (``"z"``), where R is the receptive field, on no other pixel, and on the signal code (DESIGN.md
+    section 3).
 
     Parameters
     ----------
@@ -55,24 +75,36 @@ class AutoregressiveDecoder(nn.Module):
     receptive_field
         R, in pixels; 0 for pixel-independent noise.
     noise_direction
-        ``"x"``, ``"y"`` or ``"none"``.
+        ``"x"``, ``"y"``, ``"z"`` or ``"none"``.
+    dimensions
+        Number of spatial axes.
     """
 
-    def __init__(self, image_channels: int, channels: int, components: int, receptive_field: int, noise_direction: str):
+    def __init__(
+        self,
+        image_channels: int,
+        channels: int,
+        components: int,
+        receptive_field: int,
+        noise_direction: str,
+        dimensions: int = 2,
+    ):
         super().__init__()
+        convolution = CONVOLUTIONS[dimensions]
+        line = (noise_direction, dimensions)
         kernel, blocks = kernel_and_blocks(receptive_field)
         self.components = components
         self.image_channels = image_channels
         self.convolutions = nn.ModuleList()
         for i, dilation in enumerate(dilations(blocks)):
             if i == 0:
-                first = CausalConvolution(image_channels, channels, kernel - 1, 1, noise_direction, delay=1)
+                first = CausalConvolution(image_channels, channels, kernel - 1, 1, *line, delay=1)
             else:
-                first = CausalConvolution(channels, channels, kernel, dilation, noise_direction)
-            self.convolutions += [first, CausalConvolution(channels, channels, kernel, 1, noise_direction)]
-        self.code = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(max(1, 2 * blocks)))
-        self.hidden = nn.Conv2d(channels, channels, 1)
-        self.parameters_of_mixture = nn.Conv2d(channels, 3 * components * image_channels, 1)
+                first = CausalConvolution(channels, channels, kernel, dilation, *line)
+            self.convolutions += [first, CausalConvolution(channels, channels, kernel, 1, *line)]
+        self.code = nn.ModuleList(convolution(channels, channels, 1) for _ in range(max(1, 2 * blocks)))
+        self.hidden = convolution(channels, channels, 1)
+        self.parameters_of_mixture = convolution(channels, 3 * components * image_channels, 1)
 
     def forward(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict the mixture of every pixel.
@@ -80,14 +112,14 @@ class AutoregressiveDecoder(nn.Module):
         Parameters
         ----------
         x
-            Normalised noisy image, (N, C, Y, X).
+            Normalised noisy image, (N, C, ...).
         code
-            Signal code, (N, channels, Y, X).
+            Signal code, (N, channels, ...).
 
         Returns
         -------
         logits, means, raw_scales
-            Each (N, components, C, Y, X), as :func:`dvlae.models.likelihood.mixture_log_likelihood` takes them.
+            Each (N, components, C, ...), as :func:`dvlae.models.likelihood.mixture_log_likelihood` takes them.
         """
         h = self.code[0](code)
         if self.convolutions:

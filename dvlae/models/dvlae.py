@@ -23,6 +23,7 @@ class Architecture:
     components: int
     receptive_field: int
     noise_direction: str
+    dimensions: int = 2  # spatial axes: 1 for traces, 2 for images, 3 for volumes
 
     def as_dict(self) -> dict:
         """Return the fields as plain values, for JSON."""
@@ -77,13 +78,15 @@ class DVLAE(nn.Module):
         super().__init__()
         a = architecture
         self.architecture = a
-        self.ladder_vae = LadderVAE(a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale)
-        self.autoregressive_decoder = AutoregressiveDecoder(
-            a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction
+        self.ladder_vae = LadderVAE(
+            a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions
         )
-        self.signal_decoder = SignalDecoder(a.channels, a.image_channels)
+        self.autoregressive_decoder = AutoregressiveDecoder(
+            a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
+        )
+        self.signal_decoder = SignalDecoder(a.channels, a.image_channels, a.dimensions)
         for name, values in {"mean": mean, "std": std, "step": step}.items():
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1))
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, *[1] * a.dimensions))
 
     @property
     def stride(self) -> int:
@@ -91,11 +94,11 @@ class DVLAE(nn.Module):
         return self.ladder_vae.strides[-1]
 
     def normalise(self, image: Tensor) -> Tensor:
-        """Bring an image (N, C, Y, X) from its own units to zero mean and unit variance."""
+        """Bring an image (N, C, ...) from its own units to zero mean and unit variance."""
         return (image - self.mean) / self.std
 
     def denormalise(self, x: Tensor) -> Tensor:
-        """Bring a normalised image (N, C, Y, X) back to its own units."""
+        """Bring a normalised image (N, C, ...) back to its own units."""
         return x * self.std + self.mean
 
     def forward(self, image: Tensor) -> Terms:
@@ -104,7 +107,7 @@ class DVLAE(nn.Module):
         Parameters
         ----------
         image
-            Noisy images in their own units, (N, C, Y, X); Y and X multiples of :attr:`stride`.
+            Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
         """
         x = self.normalise(image)
         code, kls = self.ladder_vae(x)

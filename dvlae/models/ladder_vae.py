@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlae.models.layers import ResidualBlock
+from dvlae.models.layers import CONVOLUTIONS, ResidualBlock
 
 _LARGEST_LOG_SCALE = 5.0
 
@@ -14,7 +14,7 @@ Draw = Callable[[int, Tensor, Tensor], Tensor]  # (level, mean, standard deviati
 
 
 def draw_randomly(level: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Draw a latent from torch's global generator, (N, Z, Y, X)."""
+    """Draw a latent from torch's global generator, (N, Z, ...)."""
     return torch.addcmul(mean, std, torch.randn_like(mean))
 
 
@@ -27,7 +27,7 @@ def gaussian_kl(mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Te
 
 
 def _split(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """Split into mean and bounded log standard deviation, each (N, Z, Y, X)."""
+    """Split into mean and bounded log standard deviation, each (N, Z, ...)."""
     mean, raw = parameters.chunk(2, dim=1)
     return mean, _LARGEST_LOG_SCALE * torch.tanh(raw / _LARGEST_LOG_SCALE)
 
@@ -44,23 +44,26 @@ class Level(nn.Module):
     top
         Whether nothing stands above: the prior is then one learned Gaussian a channel, the same at every position,
         so that it fits images of any size.
+    dimensions
+        Number of spatial axes.
     """
 
-    def __init__(self, channels: int, latent_channels: int, halves: bool, top: bool):
+    def __init__(self, channels: int, latent_channels: int, halves: bool, top: bool, dimensions: int):
         super().__init__()
+        convolution = CONVOLUTIONS[dimensions]
         self.halves = halves
-        self.shrink = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if halves else nn.Identity()
-        self.up_block = ResidualBlock(channels)
-        self.prior = None if top else nn.Conv2d(channels, 2 * latent_channels, 3, padding=1)
-        self.top_prior = nn.Parameter(torch.zeros(1, 2 * latent_channels, 1, 1)) if top else None
-        self.merge = nn.Conv2d(channels if top else 2 * channels, channels, 1)
-        self.posterior = nn.Conv2d(channels, 2 * latent_channels, 3, padding=1)
-        self.from_latent = nn.Conv2d(latent_channels, channels, 1)
-        self.down_block = ResidualBlock(channels)
-        self.grow = nn.Conv2d(channels, channels, 1) if halves else nn.Identity()
+        self.shrink = convolution(channels, channels, 3, stride=2, padding=1) if halves else nn.Identity()
+        self.up_block = ResidualBlock(channels, dimensions)
+        self.prior = None if top else convolution(channels, 2 * latent_channels, 3, padding=1)
+        self.top_prior = nn.Parameter(torch.zeros(1, 2 * latent_channels, *[1] * dimensions)) if top else None
+        self.merge = convolution(channels if top else 2 * channels, channels, 1)
+        self.posterior = convolution(channels, 2 * latent_channels, 3, padding=1)
+        self.from_latent = convolution(latent_channels, channels, 1)
+        self.down_block = ResidualBlock(channels, dimensions)
+        self.grow = convolution(channels, channels, 1) if halves else nn.Identity()
 
     def climb(self, h: Tensor) -> Tensor:
-        """Map the feature of the level below, (N, C, Y, X), to this level's, (N, C, Y / 2, X / 2) where it halves."""
+        """Map the feature of the level below, (N, C, ...), to this level's; where it halves, sides are half as long."""
         return self.up_block(self.shrink(h))
 
     def descend(self, state: Tensor | None, feature: Tensor, number: int, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -69,9 +72,9 @@ class Level(nn.Module):
         Parameters
         ----------
         state
-            From the level above, (N, C, Y, X); None at the top.
+            From the level above, (N, C, ...); None at the top.
         feature
-            Of the bottom-up path at this level, (N, C, Y, X).
+            Of the bottom-up path at this level, (N, C, ...).
         number
             This level's number, which ``draw`` is given.
         draw
@@ -80,9 +83,9 @@ class Level(nn.Module):
         Returns
         -------
         state
-            For the level below, (N, C, 2 Y, 2 X) where this level halves.
+            For the level below, (N, C, ...); where this level halves, sides are twice as long.
         kl
-            KL(q || p), (N, Z, Y, X) in nats.
+            KL(q || p), (N, Z, ...) in nats.
         """
         prior = self.top_prior if state is None else self.prior(state)
         merged = feature if state is None else torch.cat([state, feature], dim=1)
@@ -98,6 +101,8 @@ class Level(nn.Module):
 class LadderVAE(nn.Module):
     """Hierarchical variational autoencoder whose output is the signal code.
 
+    Shapes are written (N, C, ...), where ... are the spatial axes: X, Y X, or Z Y X.
+
     Parameters
     ----------
     image_channels
@@ -108,16 +113,26 @@ class LadderVAE(nn.Module):
         Number of latents. Level 0 is the finest.
     levels_per_scale
         How many levels share a resolution: with 1 each level halves it, with 2 (the paper's) every second.
+    dimensions
+        Number of spatial axes: 1 for traces, 2 for images, 3 for volumes.
     """
 
-    def __init__(self, image_channels: int, channels: int, latent_channels: int, levels: int, levels_per_scale: int):
+    def __init__(
+        self,
+        image_channels: int,
+        channels: int,
+        latent_channels: int,
+        levels: int,
+        levels_per_scale: int,
+        dimensions: int = 2,
+    ):
         super().__init__()
-        self.stem = nn.Conv2d(image_channels, channels, 3, padding=1)
+        self.stem = CONVOLUTIONS[dimensions](image_channels, channels, 3, padding=1)
         self.levels = nn.ModuleList(
-            Level(channels, latent_channels, (i + 1) % levels_per_scale == 0, top=i == levels - 1)
+            Level(channels, latent_channels, (i + 1) % levels_per_scale == 0, i == levels - 1, dimensions)
             for i in range(levels)
         )
-        self.last_block = ResidualBlock(channels)
+        self.last_block = ResidualBlock(channels, dimensions)
 
     @property
     def strides(self) -> list[int]:
@@ -131,7 +146,7 @@ class LadderVAE(nn.Module):
     def climb(self, h: Tensor, start: int = 0, stop: int | None = None) -> list[Tensor]:
         """Run the bottom-up path through levels ``start`` to ``stop - 1``; return each level's feature.
 
-        ``h`` is the feature below: for level 0 that is ``stem`` of the image, (N, C, Y, X).
+        ``h`` is the feature below: for level 0 that is ``stem`` of the image, (N, C, ...).
         """
         features = []
         for level in self.levels[start:stop]:
@@ -160,7 +175,7 @@ class LadderVAE(nn.Module):
         state
             For the level below ``start``; below level 0 the image's own resolution.
         kls
-            KL(q || p) of each level, finest first, (N, Z, Y, X) in nats.
+            KL(q || p) of each level, finest first, (N, Z, ...) in nats.
         """
         kls = []
         for offset in reversed(range(len(features))):
@@ -170,12 +185,12 @@ class LadderVAE(nn.Module):
         return state, kls
 
     def forward(self, x: Tensor, draw: Draw = draw_randomly) -> tuple[Tensor, list[Tensor]]:
-        """Encode a normalised image, (N, C, Y, X) with Y and X multiples of the last stride.
+        """Encode a normalised image, (N, C, ...) with each side a multiple of the last stride.
 
         Returns
         -------
         code
-            Signal code, (N, channels, Y, X).
+            Signal code, (N, channels, ...).
         kls
             KL(q || p) of each level, finest first, in nats.
         """

@@ -19,17 +19,17 @@ def mixture_log_likelihood(x: Tensor, logits: Tensor, means: Tensor, raw_scales:
     Parameters
     ----------
     x
-        Normalised image, (N, C, Y, X).
+        Normalised image, (N, C, ...).
     logits, means, raw_scales
-        Mixture parameters, (N, K, C, Y, X): unnormalised log weights, means in the units of
+        Mixture parameters, (N, K, C, ...): unnormalised log weights, means in the units of
         ``x``, scales before softplus.
     floor
-        Smallest scale allowed, (C, 1, 1), in the units of ``x``.
+        Smallest scale allowed, (C, 1, ...), in the units of ``x``.
 
     Returns
     -------
     Tensor
-        (N, C, Y, X), in nats.
+        (N, C, ...), in nats.
     """
     x, logits, means, raw_scales = x.float(), logits.float(), means.float(), raw_scales.float()
     scales = floor + F.softplus(raw_scales)

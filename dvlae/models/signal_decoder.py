@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from dvlae.models.layers import CONVOLUTIONS
+
 
 class SignalDecoder(nn.Sequential):
     """Map the signal code to a denoised image: four 3x3 convolutions with ReLU between them.
@@ -12,16 +14,19 @@ class SignalDecoder(nn.Sequential):
         Channels of the signal code and of the hidden layers.
     image_channels
         Channels of the image.
+    dimensions
+        Number of spatial axes.
     """
 
     radius = 4  # pixels: how far an output pixel sees in the signal code
 
-    def __init__(self, channels: int, image_channels: int):
+    def __init__(self, channels: int, image_channels: int, dimensions: int = 2):
+        convolution = CONVOLUTIONS[dimensions]
         layers = []
         for _ in range(3):
-            layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
-        super().__init__(*layers, nn.Conv2d(channels, image_channels, 3, padding=1))
+            layers += [convolution(channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
+        super().__init__(*layers, convolution(channels, image_channels, 3, padding=1))
 
     def forward(self, code: Tensor) -> Tensor:
-        """Map (N, channels, Y, X) to a normalised image (N, image_channels, Y, X)."""
+        """Map (N, channels, ...) to a normalised image (N, image_channels, ...)."""
         return super().forward(code)
