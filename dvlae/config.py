@@ -103,6 +103,11 @@ class TrainingSettings(Strict):
     learning_rate: Positive = Field(
         0.01, description="highest learning rate of Adamax, from which it falls to 0 over the training (paper: 0.002)"
     )
+    free_bits: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="KL divergence that each level of the ladder may have at no cost, in nats per pixel value of the "
+        "image (Kingma et al. 2016): against levels that collapse; `0`: none (the paper)",
+    )
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -1,5 +1,6 @@
-"""The pictures: comparison panels, training curves, noise autocorrelation, ablation."""
+"""The pictures: comparison panels, training curves, divergence of each level, noise autocorrelation, ablation."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ BLACK, BLUE, ORANGE, GREEN, PURPLE = "#000000", "#0072B2", "#E69F00", "#009E73",
 LONGEST_LAG = 15  # pixels
 IMAGES_FOR_NOISE = 16  # spread evenly: more change the curves by less than the width of a line
 SMALLEST_ZOOM = 64  # pixels
+COLLAPSED = 0.01  # nats at a position of a level's grid, all its channels together: less says nothing of an image
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def make_figures(
     """Write every figure, each as PNG and SVG.
 
     For each dataset ``panel_{dataset}``, ``noise_autocorrelation_{dataset}`` and, where models were trained,
-    ``training_curves_{dataset}``; ``receptive_field`` where a dataset has several receptive fields.
+    ``training_curves_{dataset}`` and ``kl_per_level_{dataset}``; ``receptive_field`` where a dataset has several
+    receptive fields.
 
     Parameters
     ----------
@@ -118,6 +121,7 @@ def make_figures(
             save(noise_autocorrelation(mine, chosen, settings[name]), output / f"noise_autocorrelation_{name}")
             if trained := [run for run in mine if run.receptive_field is not None]:
                 save(training_curves(trained), output / f"training_curves_{name}")
+                save(kl_per_level(trained), output / f"kl_per_level_{name}")
         if compared := _with_several_receptive_fields(runs):
             save(receptive_field(compared), output / "receptive_field")
 
@@ -448,6 +452,107 @@ def _limit_to_later_part(axes: Axes, curves: Sequence[pd.Series]) -> None:
     if len(later) and later.max() > later.min():
         margin = 0.08 * (later.max() - later.min())
         axes.set_ylim(later.min() - margin, later.max() + margin)
+
+
+# ------------------------------------------------------------------------------------------------ levels
+
+
+def kl_per_level(runs: Sequence[Run]) -> Figure:
+    """Draw how much information each level of the ladder carries: its KL divergence, during training and at the end.
+
+    A level that ends with less than :data:`COLLAPSED` nats at a position of its grid is marked as collapsed. In nats
+    per pixel value, which is what is drawn, that is less for a coarser level, as its grid has fewer positions.
+
+    Parameters
+    ----------
+    runs
+        Of one dataset, with ``model/history.csv`` and ``model/model.json`` in their folders. The best is drawn over
+        its training, all at their end.
+
+    Raises
+    ------
+    UserError
+        Where a history is missing, or is of a training that did not record the levels.
+    """
+    runs = sorted(runs, key=lambda run: (run.receptive_field, run.seed))
+    shown = best_run(runs)
+    history, limits = _read_divergences(shown), _collapse_limits(shown)
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(limits)))
+
+    figure = Figure(figsize=(7.2, 3.7))
+    during, end = figure.subplots(1, 2, sharey=True)
+    for level, colour in enumerate(colours):
+        marker = "o" if len(history) == 1 else None
+        curve = _drawn(history[f"val_kl_level{level}"], limits[level])
+        during.plot(history.step, curve, color=colour, linewidth=1.4, marker=marker, label=_name_level(level, limits))
+    during.set_title(f"during training: receptive field {shown.receptive_field} px, seed {shown.seed}")
+    during.set_xlabel("training step")
+    during.set_ylabel("KL divergence (nats per pixel value)")
+    during.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    during.set_yscale("log")
+    handles = during.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=min(5, len(limits)), fontsize=8)
+    _draw_end(end, runs)
+    figure.suptitle(f"{shown.dataset}: information in each level of the ladder (validation)", fontsize=10)
+    return figure
+
+
+def _draw_end(axes: Axes, runs: Sequence[Run]) -> None:
+    """Draw the last divergence of each level of each run, and below which one a level counts as collapsed."""
+    fields = sorted({run.receptive_field for run in runs})
+    colours = _rising_colours(fields)
+    for i, run in enumerate(runs):
+        limits, last = _collapse_limits(run), _read_divergences(run).iloc[-1]
+        values = np.array([last[f"val_kl_level{level}"] for level in range(len(limits))])
+        places = np.arange(len(limits)) + 0.5 * (i + 0.5 - len(runs) / 2) / len(runs)  # side by side
+        for these, marker in ((values >= limits, "o"), (values < limits, "x")):
+            drawn = _drawn(values, limits)[these]
+            axes.plot(places[these], drawn, marker, markersize=4.5, color=colours[run.receptive_field])
+        axes.hlines(limits, np.arange(len(limits)) - 0.4, np.arange(len(limits)) + 0.4, colors="0.5", linestyles=":")
+    axes.set_title("at its end: every run")
+    axes.set_xlabel("level (0 is the finest)")
+    axes.set_xlim(-0.6, len(limits) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    point = {"marker": "o", "markersize": 4.5, "linestyle": ""}
+    handles = [Line2D([], [], color=colours[field], label=f"receptive field {field} px", **point) for field in fields]
+    handles.append(Line2D([], [], color="0.5", linestyle=":", label=f"{COLLAPSED} nats a position of the level's grid"))
+    handles.append(Line2D([], [], color="0.5", **point | {"marker": "x"}, label="below it: collapsed"))
+    axes.legend(handles=handles, fontsize=7)
+
+
+def _name_level(level: int, limits: Sequence[float]) -> str:
+    return f"level {level}" + {0: " (finest)", len(limits) - 1: " (coarsest)"}.get(level, "") * (len(limits) > 1)
+
+
+def _read_divergences(run: Run) -> pd.DataFrame:
+    """Return a history with one column ``val_kl_level{level}`` a level."""
+    history = _read_history(run)
+    if "val_kl_level0" not in history:
+        path = run.folder / "model" / "history.csv"
+        raise UserError(f"{path}: found no column val_kl_level0, as an older version trained it; train the model again")
+    return history
+
+
+def _drawn(divergence, limit):
+    """Return where on a logarithmic axis a divergence stands: one that is nearly zero a hundredth below the limit."""
+    return np.maximum(divergence, limit / 100)
+
+
+def _collapse_limits(run: Run) -> np.ndarray:
+    """Return the divergence below which each level counts as collapsed, in nats per pixel value, finest first."""
+    path = run.folder / "model" / "model.json"
+    try:
+        sizes = json.loads(path.read_text())["architecture"]
+        strides = level_strides(sizes["levels"], sizes["levels_per_scale"])
+        values = sizes["image_channels"] * strides ** sizes.get("dimensions", 2)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); train the model again") from None
+    return COLLAPSED / values
+
+
+def level_strides(levels: int, levels_per_scale: int) -> np.ndarray:
+    """Return how many pixels of the image, along each axis, one position of each level's grid stands for."""
+    return 2 ** (np.arange(1, levels + 1) // levels_per_scale)
 
 
 # ------------------------------------------------------------------------------------------------ ablation

@@ -172,9 +172,9 @@ class DVLAETraining(lightning.LightningModule):
         for group in self.optimizers().param_groups:
             group["lr"] = rate * self._warm_up(WARM_UP_STEPS)
         terms = self.model(batch)
-        for name, value in _values(terms).items():
+        for name, value in _values(terms, self.settings.free_bits).items():
             self._sums[name] = self._sums.get(name, 0) + value
-        return terms.annealed_loss(self._warm_up(KL_WARM_UP_STEPS))
+        return terms.annealed_loss(self._warm_up(KL_WARM_UP_STEPS), self.settings.free_bits)
 
     def _warm_up(self, steps: int) -> float:
         """Rise from 0 to 1 over so many steps, or over the first part of a short training."""
@@ -205,7 +205,7 @@ class DVLAETraining(lightning.LightningModule):
         # The same latent noise at every validation: epochs can then be compared.
         with torch.random.fork_rng(devices=[batch.device] if batch.is_cuda else []):
             torch.manual_seed(len(self._validation))
-            self._validation.append(_values(self.average.module.eval()(batch)))
+            self._validation.append(_values(self.average.module.eval()(batch), self.settings.free_bits))
 
     def on_validation_epoch_end(self) -> None:
         """Add one row to the history."""
@@ -217,7 +217,8 @@ class DVLAETraining(lightning.LightningModule):
             "learning_rate": self.optimizers().param_groups[0]["lr"],
         }
         row |= {f"train_{name}": float(total) / steps for name, total in self._sums.items()}
-        row |= {f"val_{name}": float(np.mean([float(v[name]) for v in self._validation])) for name in _NAMES}
+        names = self._validation[0]
+        row |= {f"val_{name}": float(np.mean([float(v[name]) for v in self._validation])) for name in names}
         self.history.append(row)
         self._sums, self._validation = {}, []
         if not math.isfinite(row["train_loss"]):
@@ -248,12 +249,15 @@ class DVLAETraining(lightning.LightningModule):
         self.attempts += 1
 
 
-_NAMES = ("loss", "elbo", "kl", "log_likelihood", "mse")
 _COUNTERS = ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch", "stopped_by")
 
 
-def _values(terms: Terms) -> dict[str, Tensor]:
-    return {name: getattr(terms, name).detach() for name in _NAMES}
+def _values(terms: Terms, free_bits: float) -> dict[str, Tensor]:
+    """Return what the history records; free bits are in the loss, which is minimised, and nowhere else."""
+    values = {"loss": terms.annealed_loss(1.0, free_bits)}
+    values |= {name: getattr(terms, name) for name in ("elbo", "kl", "log_likelihood", "mse")}
+    values |= {f"kl_level{level}": kl for level, kl in enumerate(terms.kl_of_levels)}
+    return {name: value.detach() for name, value in values.items()}
 
 
 class Checkpoints(lightning.Callback):

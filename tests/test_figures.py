@@ -1,3 +1,4 @@
+import itertools
 import json
 import struct
 import xml.etree.ElementTree
@@ -13,6 +14,7 @@ from dvlae.data.images import Image, read_canonical, read_manifest, write_image,
 from dvlae.errors import UserError
 from dvlae.evaluation import evaluate
 from dvlae.figures import Run
+from dvlae.models.ladder_vae import LadderVAE
 
 SETTINGS = EvaluationSettings(register=True, fit="estimate_to_clean", border=4, data_range="auto")
 
@@ -32,7 +34,7 @@ def make_dataset(folder, shapes, with_clean=True):
     return folder
 
 
-def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=SETTINGS):
+def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=SETTINGS, levels=3):
     folder = images.parent / method / f"seed{seed}"
     random = np.random.default_rng(seed)
     for image in read_manifest(images):
@@ -43,11 +45,15 @@ def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=S
     if field is not None:
         names = [f"{part}_{name}" for part in ("train", "val") for name in ("elbo", "kl", "log_likelihood", "mse")]
         history = pd.DataFrame(random.normal(size=(epochs, len(names))), columns=names)
+        for level, part in itertools.product(range(levels), ("train", "val")):
+            history[f"{part}_kl_level{level}"] = 0.1 * 8.0**-level * (1 + random.random(epochs))
         history.insert(0, "step", 50 * np.arange(1, epochs + 1))
         history.insert(1, "minutes", 0.2 * history.step)
         (folder / "model").mkdir()
         history.to_csv(folder / "model" / "history.csv", index=False)
         (folder / "model" / "run.json").write_text(json.dumps({"best_val_elbo": -1.0 - 0.01 * field}))
+        architecture = {"image_channels": 1, "levels": levels, "levels_per_scale": 1, "dimensions": 2}
+        (folder / "model" / "model.json").write_text(json.dumps({"architecture": architecture}))
     evaluate(
         images,
         folder / "denoised",
@@ -93,7 +99,8 @@ def test_one_command_makes_every_figure_as_png_and_svg(images):
     runs = [make_run(images, "noisy"), make_run(images, "gaussian"), make_run(images, "dvlae-rf4", 4)]
     runs.append(make_run(images, "dvlae-rf40", 40))
     output = draw(images, runs)
-    expected = ["noise_autocorrelation_made_up", "panel_made_up", "receptive_field", "training_curves_made_up"]
+    expected = ["kl_per_level", "noise_autocorrelation", "panel", "training_curves"]
+    expected = sorted([f"{name}_made_up" for name in expected] + ["receptive_field"])
     assert names(output) == expected
     for name in expected:
         width, height = struct.unpack(">II", (output / f"{name}.png").read_bytes()[16:24])
@@ -122,7 +129,7 @@ def test_baselines_alone_make_no_training_curves(images):
 def test_a_dataset_without_clean_images_has_all_figures(images_without_clean):
     settings = EvaluationSettings()
     runs = [make_run(images_without_clean, f"dvlae-rf{field}", field, settings=settings) for field in (4, 40)]
-    assert len(names(draw(images_without_clean, runs, settings))) == 4
+    assert len(names(draw(images_without_clean, runs, settings))) == 5
 
 
 def test_panel_shows_noisy_denoised_clean_deviation_and_residual(images):
@@ -201,6 +208,48 @@ def test_seeds_of_one_receptive_field_share_a_colour(images):
 def test_training_of_one_epoch_is_drawn(images):
     run = Run.read(make_run(images, "dvlae-rf4", 4, epochs=1))
     assert figures.training_curves([run]).axes[0].lines[0].get_marker() == "o"
+
+
+def collapsed(figure):
+    """Return the levels that are marked as collapsed."""
+    crosses = [line for line in figure.axes[1].lines if line.get_marker() == "x"]
+    return [round(place) for line in crosses for place in line.get_xdata()]
+
+
+@pytest.mark.parametrize("levels", [1, 3, 14])
+def test_any_number_of_levels_is_drawn(images, levels):
+    figure = figures.kl_per_level([Run.read(make_run(images, "dvlae-rf4", 4, levels=levels))])
+    assert len(figure.axes[0].lines) == levels
+
+
+def test_a_level_that_carries_nothing_is_marked_and_no_other(images):
+    psnr_csv = make_run(images, "dvlae-rf4", 4)
+    path = psnr_csv.parent / "model" / "history.csv"
+    assert collapsed(figures.kl_per_level([Run.read(psnr_csv)])) == []
+    # 0.01 nats at a position of level 1, which stands for 16 pixels, are 0.000625 a pixel.
+    pd.read_csv(path).assign(val_kl_level1=0.0006).to_csv(path, index=False)
+    assert collapsed(figures.kl_per_level([Run.read(psnr_csv)])) == [1]
+
+
+def test_a_divergence_of_zero_is_drawn_on_the_logarithmic_axis(images):
+    psnr_csv = make_run(images, "dvlae-rf4", 4)
+    path = psnr_csv.parent / "model" / "history.csv"
+    pd.read_csv(path).assign(val_kl_level2=0.0).to_csv(path, index=False)
+    figure = figures.kl_per_level([Run.read(psnr_csv)])
+    assert figure.axes[0].lines[2].get_ydata().min() > 0
+    assert collapsed(figure) == [2]
+
+
+def test_a_history_without_levels_says_what_to_do(images):
+    psnr_csv = make_run(images, "dvlae-rf4", 4, levels=0)
+    with pytest.raises(UserError, match="val_kl_level0.*train the model again"):
+        figures.kl_per_level([Run.read(psnr_csv)])
+
+
+@pytest.mark.parametrize(("levels", "levels_per_scale"), [(3, 1), (4, 2), (5, 3)])
+def test_positions_of_a_level_are_those_of_the_model(levels, levels_per_scale):
+    model = LadderVAE(1, 2, 1, levels, levels_per_scale)
+    assert figures.level_strides(levels, levels_per_scale).tolist() == model.strides
 
 
 def test_ablation_draws_the_mean_over_seeds(images):

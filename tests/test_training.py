@@ -100,6 +100,27 @@ def test_a_model_folder_holds_all_that_is_promised(patches, tmp_path):
     assert load_model(tmp_path / "model").architecture.receptive_field == 8
 
 
+@pytest.mark.parametrize("levels", [1, 3])
+def test_the_history_has_the_divergence_of_each_level(patches, tmp_path, monkeypatch, levels):
+    monkeypatch.setitem(SMALL, "levels", levels)
+    run(patches(), tmp_path / "model")
+    history = pd.read_csv(tmp_path / "model" / "history.csv")
+    for part in ("train", "val"):
+        columns = [name for name in history if name.startswith(f"{part}_kl_level")]
+        assert columns == [f"{part}_kl_level{level}" for level in range(levels)]
+        np.testing.assert_allclose(history[columns].sum(axis=1), history[f"{part}_kl"], rtol=1e-5)
+
+
+def test_free_bits_are_in_the_loss_of_the_history_and_keep_the_code_from_emptying(patches, tmp_path):
+    folder, floor = patches(), 0.5
+    run(folder, tmp_path / "free", free_bits=floor, max_steps=60)
+    run(folder, tmp_path / "usual", max_steps=60)
+    free, usual = (pd.read_csv(tmp_path / name / "history.csv").iloc[-1] for name in ("free", "usual"))
+    assert free.val_kl > 2 * usual.val_kl
+    assert free.val_elbo == pytest.approx(free.val_log_likelihood - free.val_kl, rel=1e-4)
+    assert free.val_loss >= free.val_mse - free.val_log_likelihood + 2 * floor - 1e-4
+
+
 @pytest.mark.parametrize(("channels", "noise_direction", "receptive_field"), [(3, "x", 4), (1, "y", 8), (1, "none", 0)])
 def test_every_direction_and_several_channels_train(patches, tmp_path, channels, noise_direction, receptive_field):
     run(patches(channels), tmp_path / "model", noise_direction=noise_direction, receptive_field=receptive_field)

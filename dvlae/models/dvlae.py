@@ -53,9 +53,20 @@ class Terms:
         """The whole objective."""
         return self.annealed_loss(1.0)
 
-    def annealed_loss(self, kl_weight: float) -> Tensor:
-        """Return what training minimises while the KL divergence has this weight, 0 to 1."""
-        return self.mse - self.log_likelihood + kl_weight * self.kl
+    def annealed_loss(self, kl_weight: float, free_bits: float = 0.0) -> Tensor:
+        """Return what training minimises.
+
+        Parameters
+        ----------
+        kl_weight
+            Of the KL divergence, 0 to 1.
+        free_bits
+            KL divergence that each level may have at no cost, the mean over the batch, in nats per pixel value of the
+            image. A level below it is not drawn to its prior. Kingma et al., "Improved variational inference with
+            inverse autoregressive flow" (arXiv 1606.04934, 2016); their groups of latents are the levels here.
+        """
+        kl = self.kl if free_bits == 0 else torch.stack(self.kl_of_levels).clamp(min=free_bits).sum()
+        return self.mse - self.log_likelihood + kl_weight * kl
 
 
 class DVLAE(nn.Module):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.dvlae import DVLAE, Architecture, Terms
 
 
 def build(channels: int = 1, direction: str = "x", receptive_field: int = 8, step: float = 1.0) -> DVLAE:
@@ -30,6 +30,21 @@ def test_annealing_weighs_the_divergence_alone():
     terms = build()(torch.rand(2, 1, 16, 16) * 200)
     assert torch.allclose(terms.annealed_loss(0.0), terms.mse - terms.log_likelihood)
     assert torch.allclose(terms.annealed_loss(1.0), terms.loss)
+
+
+def test_a_level_below_the_free_bits_feels_no_divergence_and_one_above_feels_all_of_it():
+    below, above = (torch.tensor(value, requires_grad=True) for value in (0.1, 0.7))
+    terms = Terms(torch.tensor(0.0), [below, above], torch.tensor(0.0))
+    loss = terms.annealed_loss(1.0, free_bits=0.5)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0.5 + 0.7)
+    assert (float(below.grad), float(above.grad)) == (0.0, 1.0)
+
+
+def test_free_bits_are_no_part_of_the_elbo():
+    terms = Terms(torch.tensor(-1.0), [torch.tensor(0.1), torch.tensor(0.7)], torch.tensor(0.0))
+    assert float(terms.elbo) == pytest.approx(-1.8)
+    assert torch.equal(terms.annealed_loss(1.0, free_bits=0.0), terms.loss)
 
 
 def test_no_two_layers_share_a_weight():

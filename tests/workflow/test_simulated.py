@@ -55,7 +55,13 @@ def test_the_ablation_has_a_row_for_each_receptive_field(grid):
 
 
 def test_each_figure_is_there_as_png_and_svg(grid):
-    names = ["noise_autocorrelation_small", "panel_small", "receptive_field", "training_curves_small"]
+    names = [
+        "kl_per_level_small",
+        "noise_autocorrelation_small",
+        "panel_small",
+        "receptive_field",
+        "training_curves_small",
+    ]
     assert grid.files("figures/*") == [f"figures/{name}.{ext}" for name in names for ext in ("png", "svg")]
 
 

@@ -46,11 +46,16 @@ rule figures:
             category="Figures",
             caption="../report/training_curves.rst",
         ),
+        levels=report(
+            expand("<results>/figures/kl_per_level_{dataset}.png", dataset=DATASETS),
+            category="Figures",
+            caption="../report/kl_per_level.rst",
+        ),
         ablation=report(ablation_figures("png"), category="Figures", caption="../report/receptive_field.rst"),
         vector=[
             *expand(
                 "<results>/figures/{figure}_{dataset}.svg",
-                figure=["panel", "noise_autocorrelation", "training_curves"],
+                figure=["panel", "noise_autocorrelation", "training_curves", "kl_per_level"],
                 dataset=DATASETS,
             ),
             *ablation_figures("svg"),
