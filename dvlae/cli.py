@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_data_commands(command)
     _add_training_commands(command)
+    _add_ladder_commands(command)
     _add_evaluation_commands(command)
     return parser
 
@@ -128,6 +129,27 @@ def _add_training_commands(command) -> None:
     _add_device(predict)
     predict.add_argument("--tile", type=_number_or_auto, metavar="PIXELS|auto", help="side of a tile")
     predict.add_argument("--batch-size", type=_number_or_auto, metavar="N|auto", help="samples drawn at a time")
+
+
+def _add_ladder_commands(command) -> None:
+    likelihood = command("likelihood", _likelihood, "Bound the log-likelihood of images under a trained model.")
+    likelihood.add_argument("model", type=Path, metavar="MODEL", help="folder made by `dvlae train`")
+    likelihood.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
+    likelihood.add_argument(
+        "--output", type=Path, required=True, metavar="CSV", help="table to write, one row an image"
+    )
+    likelihood.add_argument(
+        "--select",
+        nargs="+",
+        default=["all"],
+        metavar="IMAGE",
+        help="names of images, a slice such as 0:8, or a file of names (default: all)",
+    )
+    likelihood.add_argument(
+        "--samples", type=int, default=10, metavar="K", help="of the posterior of each image (default: 10)"
+    )
+    _add_seed(likelihood)
+    _add_device(likelihood)
 
 
 def _add_evaluation_commands(command) -> None:
@@ -275,6 +297,28 @@ def _predict(arguments: argparse.Namespace) -> None:
         arguments.uncertainty,
         seed=arguments.seed,
         settings=settings,
+    )
+
+
+def _selection(words: list[str]) -> str | list[str]:
+    """Return what `dvlae.data.images.select` takes: all, a slice or a file where there is one such word, else names."""
+    from dvlae.config import is_file_of_names
+
+    one = len(words) == 1 and (not is_file_of_names(words[0]) or Path(words[0]).is_file())
+    return words[0] if one else words
+
+
+def _likelihood(arguments: argparse.Namespace) -> None:
+    from dvlae.log_likelihood import likelihood
+
+    likelihood(
+        arguments.model,
+        arguments.images,
+        arguments.output,
+        selection=_selection(arguments.select),
+        samples=arguments.samples,
+        seed=arguments.seed,
+        device=arguments.device or "auto",
     )
 
 

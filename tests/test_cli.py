@@ -17,6 +17,7 @@ COMMANDS = [
     "extract-patches",
     "train",
     "predict",
+    "likelihood",
     "baseline",
     "evaluate",
     "tables",
@@ -142,6 +143,25 @@ def test_predict_takes_tile_batch_and_device_from_the_command_line(step):
     prediction = call["settings"].prediction
     assert (prediction.samples, prediction.tile, prediction.batch_size) == (4, 128, 2)
     assert call["settings"].device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("words", "selection"),
+    [("", "all"), ("--select 0:8", "0:8"), ("--select a", ["a"]), ("--select a b", ["a", "b"])],
+)
+def test_likelihood_takes_the_images_it_is_told(step, words, selection):
+    call = step("dvlae.log_likelihood", "likelihood")
+    assert cli.main(["likelihood", "model", "images", "--output", "a.csv", "--samples", "3", *words.split()]) == 0
+    assert call["arguments"] == (Path("model"), Path("images"), Path("a.csv"))
+    assert (call["selection"], call["samples"], call["seed"], call["device"]) == (selection, 3, 0, "auto")
+
+
+def test_likelihood_takes_a_file_of_names(step, tmp_path):
+    call = step("dvlae.log_likelihood", "likelihood")
+    file = tmp_path / "names.txt"
+    file.write_text("a\n")
+    assert cli.main(["likelihood", "model", "images", "--output", "a.csv", "--select", str(file)]) == 0
+    assert call["selection"] == str(file)
 
 
 def test_a_tile_that_is_too_small_is_the_users_mistake(capsys):

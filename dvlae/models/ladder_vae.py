@@ -11,6 +11,8 @@ from dvlae.models.layers import CONVOLUTIONS, ResidualBlock
 _LARGEST_LOG_SCALE = 5.0
 
 Draw = Callable[[int, Tensor, Tensor], Tensor]  # (level, mean, standard deviation) -> latent
+# (latent, mean and log standard deviation of the posterior, of the prior) -> divergence, element by element, in nats
+Compare = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def draw_randomly(level: int, mean: Tensor, std: Tensor) -> Tensor:
@@ -24,6 +26,18 @@ def gaussian_kl(mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Te
     difference = (mean_q - mean_p) * torch.exp(-log_std_p)
     log_ratio = log_std_q - log_std_p
     return 0.5 * (torch.exp(2 * log_ratio) + difference.square() - 1) - log_ratio
+
+
+def compare_whole(latent: Tensor, mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:
+    """KL(q || p), whatever the latent that was drawn."""
+    return gaussian_kl(mean_q, log_std_q, mean_p, log_std_p)
+
+
+def compare_drawn(latent: Tensor, mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:
+    """Log q(z) - log p(z) of the latent that was drawn; its mean over q is KL(q || p)."""
+    deviation_q = (latent - mean_q) * torch.exp(-log_std_q)
+    deviation_p = (latent - mean_p) * torch.exp(-log_std_p)
+    return 0.5 * (deviation_p.square() - deviation_q.square()) + log_std_p - log_std_q
 
 
 def _split(parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +80,9 @@ class Level(nn.Module):
         """Map the feature of the level below, (N, C, ...), to this level's; where it halves, sides are half as long."""
         return self.up_block(self.shrink(h))
 
-    def descend(self, state: Tensor | None, feature: Tensor, number: int, draw: Draw) -> tuple[Tensor, Tensor]:
+    def descend(
+        self, state: Tensor | None, feature: Tensor, number: int, draw: Draw, compare: Compare = compare_whole
+    ) -> tuple[Tensor, Tensor]:
         """Draw this level's latent and pass the state on.
 
         Parameters
@@ -79,19 +95,22 @@ class Level(nn.Module):
             This level's number, which ``draw`` is given.
         draw
             What turns a mean and a standard deviation into a latent.
+        compare
+            What compares posterior and prior.
 
         Returns
         -------
         state
             For the level below, (N, C, ...); where this level halves, sides are twice as long.
         kl
-            KL(q || p), (N, Z, ...) in nats.
+            What ``compare`` gives, by default KL(q || p), (N, Z, ...) in nats.
         """
         prior = self.top_prior if state is None else self.prior(state)
         merged = feature if state is None else torch.cat([state, feature], dim=1)
         mean, log_std = _split(self.posterior(F.mish(self.merge(merged))))
-        kl = gaussian_kl(mean, log_std, *_split(prior))
-        h = self.from_latent(draw(number, mean, log_std.exp()))
+        latent = draw(number, mean, log_std.exp())
+        kl = compare(latent, mean, log_std, *_split(prior))
+        h = self.from_latent(latent)
         h = self.down_block(h if state is None else state + h)
         # The 1x1 convolution commutes with nearest-neighbour growth, and costs a quarter before it.
         h = self.grow(h)
@@ -155,7 +174,12 @@ class LadderVAE(nn.Module):
         return features
 
     def descend(
-        self, state: Tensor | None, features: list[Tensor], draw: Draw, start: int = 0
+        self,
+        state: Tensor | None,
+        features: list[Tensor],
+        draw: Draw,
+        start: int = 0,
+        compare: Compare = compare_whole,
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the top-down path from level ``start + len(features) - 1`` to ``start``.
 
@@ -169,18 +193,20 @@ class LadderVAE(nn.Module):
             What turns a level's number, mean and standard deviation into a latent.
         start
             The finest level to run.
+        compare
+            What compares a level's posterior and prior.
 
         Returns
         -------
         state
             For the level below ``start``; below level 0 the image's own resolution.
         kls
-            KL(q || p) of each level, finest first, (N, Z, ...) in nats.
+            What ``compare`` gives for each level, finest first, by default KL(q || p), (N, Z, ...) in nats.
         """
         kls = []
         for offset in reversed(range(len(features))):
             number = start + offset
-            state, kl = self.levels[number].descend(state, features[offset], number, draw)
+            state, kl = self.levels[number].descend(state, features[offset], number, draw, compare)
             kls.insert(0, kl)
         return state, kls
 
