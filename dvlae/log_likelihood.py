@@ -31,7 +31,8 @@ from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.noise import key_of, normal_noise
 from dvlae.progress import progress
 
-LARGEST_MAP = 2**28  # values in one feature map: pixels times channels. All latents are needed at once: no tiles
+# Values in one feature map, pixels times channels. All latents are needed at once, hence no tiles: 6 to 11 GiB.
+LARGEST_MAP = 2**27
 BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**22, "mps": 2**20}  # of all samples of a batch together
 COLUMNS = (
     "image", "values", "samples", "bound", "elbo", "elbo_standard_error",
