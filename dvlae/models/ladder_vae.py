@@ -110,11 +110,24 @@ class Level(nn.Module):
         mean, log_std = _split(self.posterior(F.mish(self.merge(merged))))
         latent = draw(number, mean, log_std.exp())
         kl = compare(latent, mean, log_std, *_split(prior))
+        return self._pass_on(state, latent), kl
+
+    def descend_from_prior(self, state: Tensor | None, shape: tuple[int, ...], number: int, draw: Draw) -> Tensor:
+        """Draw this level's latent from its prior and pass the state on.
+
+        ``shape``, (N, ...), holds the number of images and the sides of this level's grid; all else as in
+        :meth:`descend`.
+        """
+        prior = self.top_prior.expand(shape[0], -1, *shape[1:]) if state is None else self.prior(state)
+        mean, log_std = _split(prior)
+        return self._pass_on(state, draw(number, mean, log_std.exp()))
+
+    def _pass_on(self, state: Tensor | None, latent: Tensor) -> Tensor:
         h = self.from_latent(latent)
         h = self.down_block(h if state is None else state + h)
         # The 1x1 convolution commutes with nearest-neighbour growth, and costs a quarter before it.
         h = self.grow(h)
-        return (F.interpolate(h, scale_factor=2, mode="nearest") if self.halves else h), kl
+        return F.interpolate(h, scale_factor=2, mode="nearest") if self.halves else h
 
 
 class LadderVAE(nn.Module):
@@ -222,3 +235,25 @@ class LadderVAE(nn.Module):
         """
         state, kls = self.descend(None, self.climb(self.stem(x)), draw)
         return self.last_block(state), kls
+
+    def sample_prior(self, shape: tuple[int, ...], draw: Draw = draw_randomly) -> Tensor:
+        """Draw a signal code from the priors alone, top-down.
+
+        Parameters
+        ----------
+        shape
+            (N, ...): the number of images and their sides, each a multiple of the last stride.
+        draw
+            What turns a level's number, mean and standard deviation into a latent.
+
+        Returns
+        -------
+        Tensor
+            Signal code, (N, channels, ...).
+        """
+        count, *sides = shape
+        state = None
+        for number, stride in reversed(list(enumerate(self.strides))):
+            grid = (count, *(side // stride for side in sides))
+            state = self.levels[number].descend_from_prior(state, grid, number, draw)
+        return self.last_block(state)

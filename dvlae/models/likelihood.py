@@ -38,6 +38,30 @@ def mixture_log_likelihood(x: Tensor, logits: Tensor, means: Tensor, raw_scales:
     return torch.logsumexp(components, dim=1)
 
 
+def sample_mixture(
+    logits: Tensor, means: Tensor, raw_scales: Tensor, floor: Tensor, normal: Tensor, uniform: Tensor
+) -> Tensor:
+    """Draw each pixel value from its own mixture of Gaussians.
+
+    Parameters
+    ----------
+    logits, means, raw_scales, floor
+        As :func:`mixture_log_likelihood` takes them.
+    normal, uniform
+        Standard normal numbers, and numbers between 0 and 1 that choose the component, each (N, C, ...).
+
+    Returns
+    -------
+    Tensor
+        (N, C, ...), in the units of the means.
+    """
+    passed = F.softmax(logits, dim=1).cumsum(1) < uniform.unsqueeze(1)
+    # Rounding can leave the last sum a little below 1, and the number above it.
+    chosen = passed.sum(1, keepdim=True).clamp(max=logits.shape[1] - 1)
+    mean, raw_scale = (part.gather(1, chosen).squeeze(1) for part in (means, raw_scales))
+    return mean + (floor + F.softplus(raw_scale)) * normal
+
+
 def scale_floor(step: Tensor, std: Tensor) -> Tensor:
     """Smallest allowed scale of a mixture component, in units of the normalised image.
 

@@ -40,3 +40,25 @@ def test_training_on_one_value_a_channel_does_not_fail():
     code, _ = vae(torch.randn(1, 1, 8, 8))  # 1 x 1 at the top
     code.sum().backward()
     assert torch.isfinite(code).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 16), (2, 16, 24), (1, 8, 16, 8)])
+def test_the_prior_that_is_sampled_is_the_one_of_the_divergence(shape):
+    torch.manual_seed(0)
+    vae = LadderVAE(1, 8, 3, 3, 1, dimensions=len(shape) - 1).eval()
+    latents, posteriors, priors = {}, {}, {}
+
+    def draw(level, mean, std):
+        posteriors[level] = mean, std
+        latents[level] = torch.randn_like(mean)
+        return latents[level]
+
+    def repeat(level, mean, std):
+        priors[level] = mean, std
+        return latents[level]
+
+    code, kls = vae(torch.randn(shape[0], 1, *shape[1:]), draw)
+    assert torch.allclose(vae.sample_prior(shape, repeat), code, atol=1e-6)
+    for level, kl in enumerate(kls):
+        (mean_q, std_q), (mean_p, std_p) = posteriors[level], priors[level]
+        assert torch.allclose(gaussian_kl(mean_q, std_q.log(), mean_p, std_p.log()), kl, atol=1e-4)

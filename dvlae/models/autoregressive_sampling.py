@@ -1,0 +1,187 @@
+"""Draw noisy images from the autoregressive decoder, pixel after pixel, all lines at once.
+
+The plain way runs the whole network over the whole image for every pixel of a line. Here each causal convolution
+keeps the inputs that it will need again, so that a pixel costs one small matrix product a layer, and a line costs in
+proportion to its length.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dvlae.models.autoregressive_decoder import AutoregressiveDecoder, CausalConvolution
+from dvlae.models.likelihood import sample_mixture
+
+PROJECTED_VALUES = 2**22  # of the signal code, held at a time: 16 MiB
+
+Pixel = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # (position, logits, means, raw_scales) -> value
+
+
+class CachedConvolution:
+    """A causal convolution that is given its input one pixel of each line at a time.
+
+    The past inputs stand in rings, one for each remainder of the position divided by the dilation, so that the taps
+    of any pixel are the slots of one ring. A ring is never rotated; the weights are, once for each turn.
+
+    Parameters
+    ----------
+    layer
+        The convolution to follow.
+    lines
+        How many lines are run together.
+    """
+
+    def __init__(self, layer: CausalConvolution, lines: int):
+        weight = layer.conv.weight.flatten(2)  # (C, C_in, taps), the newest input last
+        taps = weight.shape[2]
+        self.in_channels = weight.shape[1]
+        self.dilation = max(layer.conv.dilation)
+        slots = torch.arange(taps, device=weight.device)
+        ages = [(turn - slots) % taps for turn in range(taps)]  # of what each slot holds when slot `turn` is new
+        self.weights = [weight[:, :, taps - 1 - age].permute(2, 1, 0).flatten(0, 1).contiguous() for age in ages]
+        self.rings = weight.new_zeros(self.dilation, lines, taps * self.in_channels)
+
+    def _ring_and_turn(self, position: int) -> tuple[Tensor, int]:
+        return self.rings[position % self.dilation], position // self.dilation % len(self.weights)
+
+    def slot(self, position: int) -> Tensor:
+        """Return where the input at this position is to be written, (lines, C_in)."""
+        ring, turn = self._ring_and_turn(position)
+        return ring[:, turn * self.in_channels : (turn + 1) * self.in_channels]
+
+    def add_to(self, h: Tensor, position: int) -> None:
+        """Add the output at this position, without the bias, to ``h``, (lines, C)."""
+        ring, turn = self._ring_and_turn(position)
+        torch.addmm(h, ring, self.weights[turn], out=h)
+
+
+class CachedDecoder:
+    """An autoregressive decoder that goes along its lines, one pixel of each at a time.
+
+    Parameters
+    ----------
+    decoder
+        The network, with a receptive field above 0.
+    lines
+        How many lines are run together.
+    """
+
+    def __init__(self, decoder: AutoregressiveDecoder, lines: int):
+        self.mixture_shape = (3, decoder.components, decoder.image_channels)
+        self.convolutions = [CachedConvolution(layer, lines) for layer in decoder.convolutions]
+        self.from_code = torch.cat([layer.weight.flatten(1) for layer in decoder.code]).T.contiguous()
+        biases = zip(decoder.code, decoder.convolutions, strict=True)
+        self.bias = torch.cat([code.bias + convolution.conv.bias for code, convolution in biases])
+        self.head = [
+            (layer.weight.flatten(1).T.contiguous(), layer.bias)
+            for layer in (decoder.hidden, decoder.parameters_of_mixture)
+        ]
+
+    def project(self, code: Tensor) -> Tensor:
+        """Map the signal code (..., C) to what it and the biases add to each layer, (..., layers * C)."""
+        return F.linear(code, self.from_code.T, self.bias)
+
+    def step(self, position: int, previous: Tensor, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict the mixtures of the pixels at one position of each line.
+
+        Parameters
+        ----------
+        position
+            Along the lines; 0 at the first call, one more at each.
+        previous
+            Normalised pixels at the position before, (lines, C); zeros at the first.
+        projected
+            From :meth:`project`, (lines, layers * C).
+
+        Returns
+        -------
+        logits, means, raw_scales
+            Each (lines, components, C).
+        """
+        first, *others = self.convolutions
+        from_code = projected.chunk(len(self.convolutions), dim=1)
+        h = from_code[0].clone()
+        first.slot(position).copy_(previous)
+        first.add_to(h, position)
+        for convolution, addend in zip(others, from_code[1:], strict=True):
+            torch.clamp(h, min=0, out=convolution.slot(position))
+            h += addend
+            convolution.add_to(h, position)
+        for weight, bias in self.head:
+            h = torch.addmm(bias, h.relu_(), weight)
+        return h.unflatten(1, self.mixture_shape).unbind(1)
+
+
+def to_lines(maps: Tensor, axis: int) -> Tensor:
+    """Turn maps (N, C, ...) into (positions, lines, C), a view where it can be; ``axis`` runs along the lines."""
+    return maps.movedim((axis, 1), (0, -1)).flatten(1, -2)
+
+
+def from_lines(lines: Tensor, axis: int, shape: torch.Size) -> Tensor:
+    """Turn (positions, lines, C) back into maps (N, C, ...) of this shape; the inverse of :func:`to_lines`."""
+    moved = torch.empty(shape, device="meta").movedim((axis, 1), (0, -1)).shape
+    return lines.reshape(moved).movedim((0, -1), (axis, 1))
+
+
+@torch.inference_mode()
+def walk_along_lines(decoder: AutoregressiveDecoder, code: Tensor, pixel: Pixel) -> None:
+    """Predict the mixture of every pixel of every line in turn; take from the caller what stands there.
+
+    Parameters
+    ----------
+    decoder
+        The network, with a receptive field above 0.
+    code
+        Signal code, (N, C, ...).
+    pixel
+        Called at each position with its number and the mixtures, each (lines, components, C); it returns the
+        normalised pixels there, (lines, C). Lines are in the order of :func:`to_lines`.
+    """
+    lines = to_lines(code, decoder.convolutions[0].axis)
+    cached = CachedDecoder(decoder, lines.shape[1])
+    chunk = max(1, PROJECTED_VALUES // (lines.shape[1] * len(cached.bias)))
+    previous = code.new_zeros(lines.shape[1], decoder.image_channels)
+    for start in range(0, len(lines), chunk):
+        projected = cached.project(lines[start : start + chunk])
+        for position, from_code in enumerate(projected, start):
+            previous = pixel(position, *cached.step(position, previous, from_code))
+
+
+@torch.inference_mode()
+def sample_autoregressively(decoder: AutoregressiveDecoder, code: Tensor, noise: Tensor, floor: Tensor) -> Tensor:
+    """Draw a noisy image given the signal code.
+
+    Parameters
+    ----------
+    decoder
+        The network.
+    code
+        Signal code, (N, C, ...).
+    noise
+        Standard normal numbers, (N, 2 C, ...) with C the channels of the image: the first half places each pixel
+        within a component of its mixture, the second half chooses the component.
+    floor
+        Smallest scale, (C, 1, ...), as :func:`dvlae.models.likelihood.scale_floor` gives it.
+
+    Returns
+    -------
+    Tensor
+        Normalised image, (N, C, ...).
+    """
+    if not decoder.convolutions:  # no pixel depends on another
+        normal, choice = noise.chunk(2, dim=1)
+        return sample_mixture(*decoder(normal, code), floor, normal, torch.special.ndtr(choice))
+    axis = decoder.convolutions[0].axis
+    normal, choice = (to_lines(half, axis) for half in noise.chunk(2, dim=1))
+    drawn = torch.empty_like(normal, memory_format=torch.contiguous_format)
+    floor = floor.flatten()
+
+    def draw(position: int, *mixture: Tensor) -> Tensor:
+        uniform = torch.special.ndtr(choice[position])
+        drawn[position] = sample_mixture(*mixture, floor, normal[position], uniform)
+        return drawn[position]
+
+    walk_along_lines(decoder, code, draw)
+    return from_lines(drawn, axis, noise.chunk(2, dim=1)[0].shape)
