@@ -151,6 +151,23 @@ def _add_ladder_commands(command) -> None:
     _add_seed(likelihood)
     _add_device(likelihood)
 
+    levels = command("levels", _levels, "Draw what each level of the ladder decides in one image.")
+    levels.add_argument("model", type=Path, metavar="MODEL", help="folder made by `dvlae train`")
+    levels.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
+    levels.add_argument("--image", required=True, metavar="NAME", help="the image's name in the manifest")
+    levels.add_argument(
+        "--output", type=Path, required=True, metavar="PNG", help="picture to make; an SVG goes beside it"
+    )
+    levels.add_argument(
+        "--crop",
+        type=_first_and_stop,
+        nargs="+",
+        metavar="FIRST:STOP",
+        help="part that is shown, in pixels, for each axis in the order of the file, for example 100:228 50:178",
+    )
+    _add_seed(levels)
+    _add_device(levels)
+
 
 def _add_evaluation_commands(command) -> None:
     baseline = command("baseline", _baseline, "Denoise images with a simple method, for comparison.")
@@ -220,6 +237,11 @@ def _named_folder(text: str) -> tuple[str, Path]:
 
 def _number_or_auto(text: str) -> int | str:
     return text if text == "auto" else int(text)
+
+
+def _first_and_stop(text: str) -> tuple[int, int]:
+    first, _, stop = text.partition(":")
+    return int(first), int(stop)
 
 
 def _dataset(text: str):
@@ -317,6 +339,20 @@ def _likelihood(arguments: argparse.Namespace) -> None:
         arguments.output,
         selection=_selection(arguments.select),
         samples=arguments.samples,
+        seed=arguments.seed,
+        device=arguments.device or "auto",
+    )
+
+
+def _levels(arguments: argparse.Namespace) -> None:
+    from dvlae.levels import draw_levels
+
+    draw_levels(
+        arguments.model,
+        arguments.images,
+        arguments.output,
+        image=arguments.image,
+        crop=arguments.crop,
         seed=arguments.seed,
         device=arguments.device or "auto",
     )

@@ -25,15 +25,13 @@ from dvlae.errors import UserError
 from dvlae.files import atomic_file
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_model
-from dvlae.models.ladder_vae import Draw, compare_drawn
+from dvlae.models.ladder_vae import compare_drawn
 from dvlae.models.layers import memory_format
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
-from dvlae.noise import key_of, normal_noise
+from dvlae.posterior import batches, check_image, draw_samples, encode, repeat
 from dvlae.progress import progress
 
-# Values in one feature map, pixels times channels. All latents are needed at once, hence no tiles: 6 to 11 GiB.
-LARGEST_MAP = 2**27
-BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**22, "mps": 2**20}  # of all samples of a batch together
+CROP = "; crop the dataset's images"
 COLUMNS = (
     "image", "values", "samples", "bound", "elbo", "elbo_standard_error",
     "bound_per_value", "elbo_per_value", "bits_per_value", "effective_samples",
@@ -104,41 +102,23 @@ def log_weights(
     float
         Nats, of the density of the image's own grey values, summed over the whole image.
     """
-    device, ladder_vae = model.mean.device, model.ladder_vae
-    sides = image.shape[1:]
-    padding = [(0, 0), *((0, -side % model.stride) for side in sides)]
-    padded = torch.from_numpy(np.pad(image, padding, mode="symmetric")).to(device)[None]
-    x = model.normalise(padded.contiguous(memory_format=memory_format(len(sides))))
-    own = (..., *(slice(side) for side in sides))
-    features = ladder_vae.climb(ladder_vae.stem(x))
+    ladder_vae, sides = model.ladder_vae, image.shape[1:]
+    x, features = encode(model, image)
+    own = (..., *(slice(side) for side in sides))  # the image without its padding
     floor = scale_floor(model.step, model.std)
     # Densities of x and of its own grey values differ by the scale: dx = d(grey value) / std.
     change_of_units = math.prod(sides) * float(_exact(model.std).log().sum())
-    if batch_size == "auto":
-        batch_size = max(1, BATCH_PIXELS[device.type] // math.prod(sides))
-    for first in range(0, samples, batch_size):
-        numbers = range(first, min(first + batch_size, samples))
+    for numbers in batches(model, math.prod(sides), samples, batch_size):
         state, divergences = ladder_vae.descend(
             None,
-            [feature.expand(len(numbers), *feature.shape[1:]) for feature in features],
-            _draw(seed, name, numbers),
+            repeat(features, len(numbers)),
+            draw_samples(seed, name, numbers),
             compare=lambda *arguments: compare_drawn(*map(_exact, arguments)),
         )
         code, own_x = ladder_vae.last_block(state)[own], x[own].expand(len(numbers), *image.shape)
         likelihood = mixture_log_likelihood(own_x, *model.autoregressive_decoder(own_x, code), floor)
         weights = _total(likelihood) - sum(_total(divergence) for divergence in divergences) - change_of_units
         yield from weights.tolist()
-
-
-def _draw(seed: int, name: str, numbers: Sequence[int]) -> Draw:
-    """Return a function that draws the latents of the samples with these numbers."""
-
-    def draw(level: int, mean: Tensor, std: Tensor) -> Tensor:
-        keys = [key_of(seed, name, sample, level) for sample in numbers]
-        noise = normal_noise(keys, mean.shape[1], [range(side) for side in mean.shape[2:]], mean.device)
-        return torch.addcmul(mean, std, noise)
-
-    return draw
 
 
 def _exact(values: Tensor) -> Tensor:
@@ -181,28 +161,12 @@ def bound_log_likelihood(
     UserError
         Where the image has other channels or axes than the model's, or is too large to be computed at once.
     """
-    check_image(model, image.shape, name)
+    check_image(model, image.shape, name, CROP)
     weights = Weights()
     for log_weight in log_weights(model, image, name=name, samples=samples, seed=seed, batch_size=batch_size):
         weights.add(log_weight)
         on_progress(1)
     return weights
-
-
-def check_image(model: DVLAE, shape: tuple[int, ...], name: str) -> None:
-    """Refuse an image (C, ...) that is none for this model, or too large for all its latents at once."""
-    a = model.architecture
-    if (shape[0], len(shape) - 1) != (a.image_channels, a.dimensions):
-        raise UserError(
-            f"{name}: found {shape[0]} channels and {len(shape) - 1} spatial axes, but the model was trained on "
-            f"{a.image_channels} and {a.dimensions}"
-        )
-    allowed = LARGEST_MAP // a.channels
-    if math.prod(shape[1:]) > allowed:
-        size = " x ".join(map(str, shape[1:]))
-        raise UserError(
-            f"{name}: found {size} pixels, allowed: {allowed:,} in all for this model, as they are computed at once"
-        )
 
 
 def likelihood(
@@ -250,7 +214,7 @@ def likelihood(
     chosen = set(select([image.name for image in manifest], selection))
     manifest = [image for image in manifest if image.name in chosen]
     for image in manifest:
-        check_image(network, image.shape, image.name)
+        check_image(network, image.shape, image.name, CROP)
     rows = []
     with progress(total=samples * len(manifest), description="likelihood", unit="sample") as bar:
         for image in manifest:

@@ -18,6 +18,7 @@ COMMANDS = [
     "train",
     "predict",
     "likelihood",
+    "levels",
     "baseline",
     "evaluate",
     "tables",
@@ -162,6 +163,14 @@ def test_likelihood_takes_a_file_of_names(step, tmp_path):
     file.write_text("a\n")
     assert cli.main(["likelihood", "model", "images", "--output", "a.csv", "--select", str(file)]) == 0
     assert call["selection"] == str(file)
+
+
+def test_levels_takes_a_part_of_an_image(step):
+    call = step("dvlae.levels", "draw_levels")
+    words = "levels model images --image a --output a.png --crop 10:20 0:30 --seed 2"
+    assert cli.main(words.split()) == 0
+    assert call["arguments"] == (Path("model"), Path("images"), Path("a.png"))
+    assert (call["image"], call["crop"], call["seed"]) == ("a", [(10, 20), (0, 30)], 2)
 
 
 def test_a_tile_that_is_too_small_is_the_users_mistake(capsys):

@@ -7,7 +7,7 @@ import torch
 from scipy.special import logsumexp
 from torch import nn
 
-import dvlae.log_likelihood
+import dvlae.posterior
 from dvlae.errors import UserError
 from dvlae.log_likelihood import Weights, bound_log_likelihood, likelihood, log_weights
 from dvlae.models.dvlae import DVLAE, Architecture
@@ -159,7 +159,7 @@ def test_traces_volumes_and_channels_have_a_bound(sides, channels):
 
 
 def test_an_image_that_is_too_large_is_refused_before_anything_is_computed(monkeypatch):
-    monkeypatch.setattr(dvlae.log_likelihood, "LARGEST_MAP", 800)
+    monkeypatch.setattr(dvlae.posterior, "LARGEST_MAP", 800)
     with pytest.raises(UserError, match="a: found 10 x 11 pixels, allowed: 100 in all"):
         bound_log_likelihood(build(), noisy(10, 11), name="a", samples=1, seed=0)
 
