@@ -109,7 +109,9 @@ def _add_training_commands(command) -> None:
     train.add_argument(
         "--receptive-field", type=int, required=True, metavar="PIXELS", help="of the autoregressive decoder"
     )
-    train.add_argument("--noise-direction", choices=["x", "y", "none"], required=True, help="of the noise correlation")
+    train.add_argument(
+        "--noise-direction", choices=["x", "y", "z", "none"], required=True, help="of the noise correlation"
+    )
     train.add_argument(
         "--checkpoints", type=Path, metavar="DIR", help="keeps unfinished training, so that it can be resumed"
     )

@@ -28,6 +28,8 @@ Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Range = Annotated[list[Index], Field(min_length=2, max_length=2)]
+SMALLEST_CROP = 8  # pixels along y and x; a volume may be a few planes deep
+PatchSize = Annotated[int, Field(ge=SMALLEST_CROP)] | Annotated[list[Count], Field(min_length=1, max_length=3)]
 Images = str | Annotated[list[str], Field(min_length=1)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -44,6 +46,12 @@ class Strict(BaseModel):
 
 def _not_yet(what: str, instead: str) -> ValueError:
     return ValueError(f"{what} is not available yet; allowed: {instead}")
+
+
+def _check_sides(patch_size: PatchSize) -> PatchSize:
+    if isinstance(patch_size, list) and min(patch_size[-2:]) < SMALLEST_CROP:
+        raise ValueError(f"found {patch_size}, allowed: sides of at least {SMALLEST_CROP} along y and x, 1 along z")
+    return patch_size
 
 
 def _check_selection(images: Images) -> Images:
@@ -78,10 +86,10 @@ class ModelSettings(Strict):
 class TrainingSettings(Strict):
     """How long and how the network is trained."""
 
-    patch_size: Annotated[int, Field(ge=8)] = Field(
+    patch_size: PatchSize = Field(
         64,
-        description="side of the square training crop, in pixels (paper: 256); a multiple of the model's stride; "
-        "no image may be smaller",
+        description="side of the training crop along every spatial axis, in pixels (paper: 256), or a list with a side "
+        "for each, `[z, y, x]`; multiples of the model's stride; no image may be smaller",
     )
     batch_size: Count = Field(4, description="crops in a batch (paper: 4)")
     accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
@@ -108,6 +116,8 @@ class TrainingSettings(Strict):
         description="KL divergence that each level of the ladder may have at no cost, in nats per pixel value of the "
         "image (Kingma et al. 2016): against levels that collapse; `0`: none (the paper)",
     )
+
+    _sides = field_validator("patch_size")(_check_sides)
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -193,14 +203,15 @@ class Settings(Strict):
 
 
 class CropSettings(Strict):
-    """A rectangle of every image."""
+    """A part of every image."""
 
+    z: Range | None = Field(None, description="first plane and the plane after the last; `null`: all planes")
     y: Range | None = Field(None, description="first row and the row after the last, in pixels; `null`: all rows")
     x: Range | None = Field(
         None, description="first column and the column after the last, in pixels; `null`: all columns"
     )
 
-    @field_validator("y", "x")
+    @field_validator("z", "y", "x")
     @classmethod
     def _rising(cls, value: list[int] | None) -> list[int] | None:
         if value is not None and value[0] >= value[1]:
@@ -284,7 +295,7 @@ with warnings.catch_warnings():
             description="gain and offset found by least squares for each image before PSNR: of the estimate, "
             "or once of the clean image",
         )
-        border: Index = Field(0, description="pixels left out at every side")
+        border: Index = Field(0, description="pixels left out at both ends along y and x, not along z")
         data_range: Literal["auto"] | Positive = Field(
             "auto",
             description="range of grey values in PSNR and SSIM; `auto`: maximum - minimum of the clean image as used",
@@ -311,15 +322,17 @@ class DatasetSettings(Strict):
         None, description="noise to add: `noisy` then names clean images; `null`: the images are noisy already"
     )
     axes: str = Field(
-        description="axes of each file in order, of S (images), T (time), C (channels), Y and X, for example `YXC`"
+        description="axes of each file in order, of S (images), T (time), C (channels), Z, Y and X: for example `YXC`; "
+        "`ZYX` makes volumes; without Y it is traces, `SX` one a row"
     )
     channel: Index | Literal["grey"] | None = Field(
         None,
         description="keep this one channel; `grey`: the luminance of RGB files, others as they are; `null`: keep all",
     )
-    crop: CropSettings | None = Field(None, description="rectangle cut from every image before anything else")
-    noise_direction: Literal["x", "y", "none"] = Field(
-        description="`x`: the noise is correlated along rows; `y`: along columns; `none`: each pixel for itself"
+    crop: CropSettings | None = Field(None, description="part cut from every image before anything else")
+    noise_direction: Literal["x", "y", "z", "none"] = Field(
+        description="`x`: the noise is correlated along rows (or along a trace); `y`: along columns; `z`: across the "
+        "planes of a volume; `none`: each pixel for itself"
     )
     training: SplitSettings = Field(SplitSettings(), description="which images are learned from")
     evaluation: EvaluationSettings = Field(
@@ -331,20 +344,19 @@ class DatasetSettings(Strict):
     @field_validator("axes")
     @classmethod
     def _axes(cls, value: str) -> str:
-        if "Z" in value:
-            raise _not_yet("the axis Z", "S, T, C, Y, X (S for Z takes each plane as an image of its own)")
-        if len(set(value)) != len(value) or not {"Y", "X"} <= set(value) <= set("STCYX"):
+        spatial = {axis for axis in value if axis in "ZYX"}
+        known = set(value) <= set("STCZYX") and len(set(value)) == len(value)
+        if not known or spatial not in ({"X"}, {"Y", "X"}, {"Z", "Y", "X"}):
             raise ValueError(
-                f"found {value!r}, allowed: each of S, T, C, Y, X at most once, with Y and X; for example YX or YXC"
+                f"found {value!r}, allowed: each of S, T, C, Z, Y, X at most once, with X; Y and X; or Z, Y and X; "
+                "for example YX, YXC or ZYX"
             )
         return value
 
-    @field_validator("noise_direction", mode="before")
-    @classmethod
-    def _direction(cls, value: Any) -> Any:
-        if value == "z":
-            raise _not_yet("z", "x, y, none")
-        return value
+    @property
+    def dimensions(self) -> int:
+        """Number of spatial axes: 1 for traces, 2 for images, 3 for volumes."""
+        return sum(axis in self.axes for axis in "ZYX")
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetSettings":
@@ -356,6 +368,19 @@ class DatasetSettings(Strict):
             raise ValueError(
                 f"simulate.kernel: found {len(self.simulate.kernel)} numbers, allowed: one, as noise_direction is none"
             )
+        if self.noise_direction != "none" and self.noise_direction.upper() not in self.axes:
+            there = [axis for axis in "xyz" if axis.upper() in self.axes]
+            raise ValueError(
+                f"noise_direction: found {self.noise_direction!r}, allowed: {', '.join(there)}, none, "
+                f"as the axes {self.axes!r} have no {self.noise_direction.upper()}"
+            )
+        for key, crop in (("crop", self.crop), ("evaluation.crop", self.evaluation.crop)):
+            for axis in "zy":
+                if crop is not None and getattr(crop, axis) is not None and axis.upper() not in self.axes:
+                    raise ValueError(
+                        f"{key}.{axis}: found {getattr(crop, axis)}, allowed: null, "
+                        f"as the axes {self.axes!r} have no {axis.upper()}"
+                    )
         if isinstance(self.channel, int) and "C" not in self.axes:
             raise ValueError(f"channel: found {self.channel}, allowed: null, as the axes {self.axes!r} have no C")
         return self
@@ -367,11 +392,12 @@ class DatasetSettings(Strict):
 class PatchSettings(Strict):
     """What ``dvlae extract-patches`` depends on."""
 
-    patch_size: Annotated[int, Field(ge=8)] = Field(64, description="side of the training crop, in pixels")
+    patch_size: PatchSize = Field(64, description="side of the training crop, in pixels, or a list of sides")
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share kept for validation")
     images: Images = Field("all", description="images that are trained on")
     block: Count = Field(1, description="neighbouring images that belong together")
 
+    _sides = field_validator("patch_size")(_check_sides)
     _selection = field_validator("images")(_check_selection)
 
 
@@ -446,8 +472,9 @@ def describe(schema: dict, definitions: dict) -> str:
         if name in schema
     ]
     if kind == "array":
-        length = {2: "a list of 2: "}.get(schema.get("maxItems"), "a list of at least one: ")
-        return length + describe(schema["items"], definitions)
+        least, most = schema.get("minItems"), schema.get("maxItems")
+        length = "at least one" if most is None else f"{most}" if least == most else f"{least} to {most}"
+        return f"a list of {length}: " + describe(schema["items"], definitions)
     if kind == "object":
         return "a block with the keys " + ", ".join(schema["properties"])
     words = {

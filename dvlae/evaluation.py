@@ -68,7 +68,7 @@ def evaluated_images(images: Path, settings: "EvaluationSettings") -> list[Image
 
 
 def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndarray:
-    """Read the estimate of one image, (C, Y, X), from a folder of denoised images.
+    """Read the estimate of one image, (C, ...), from a folder of denoised images.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndar
         raise UserError(f"{path}: not found, so {image.name!r} cannot be evaluated; denoise all images of the dataset")
     estimate = read_canonical(path)
     if estimate.shape != tuple(shape):
-        raise UserError(f"{path}: found shape {estimate.shape}, but the noisy image has {tuple(shape)} (C, Y, X)")
+        raise UserError(f"{path}: found shape {estimate.shape}, but the noisy image has {tuple(shape)}")
     if not np.isfinite(estimate).all():
         raise UserError(f"{path}: holds NaN or infinite values; the method failed on this image")
     return estimate

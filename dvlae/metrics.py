@@ -1,5 +1,6 @@
 """How close an estimate is to the clean image, and what the noise looks like."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.registration import phase_cross_correlation
 
+from dvlae.data.images import AXES, show_sides
 from dvlae.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,10 +42,12 @@ def psnr(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -
 def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -> float:
     """Return the structural similarity with Gaussian weights (sigma 1.5 px), averaged over pixels and channels.
 
+    Volumes are compared plane by plane, traces along their one axis.
+
     Parameters
     ----------
     image_true, image_test
-        (C, Y, X), at least 11 x 11 pixels.
+        (C, X), (C, Y, X) or (C, Z, Y, X), at least 11 pixels along x and y.
     data_range
         Largest difference of values, in the units of the images.
 
@@ -51,10 +55,10 @@ def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -
     ----------
     Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE Transactions on Image Processing 13 (2004).
     """
+    planes = [np.asarray(image, np.float64).reshape(-1, *image.shape[1:][-2:]) for image in (image_true, image_test)]
     return float(
         structural_similarity(
-            np.asarray(image_true, np.float64),
-            np.asarray(image_test, np.float64),
+            *planes,
             data_range=data_range,
             channel_axis=0,
             gaussian_weights=True,
@@ -64,43 +68,44 @@ def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -
     )
 
 
-def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, float]:
+def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, ...]:
     """Find the drift between two images of one object, in steps of a fiftieth of a pixel.
 
     It is the place of the maximum of the plain cross-correlation. The phase-normalised kind weighs all frequencies
     alike, and with noise that is correlated along a row it misses by up to a pixel. The correlation is circular: what
-    drifted out at one side pulls the result a little towards 0.
+    drifted out at one side pulls the result a little towards 0, more where an axis is short.
 
     Parameters
     ----------
     noisy, clean
-        (C, Y, X); their exposures may differ.
+        (C, ...) with one to three spatial axes; their exposures may differ.
 
     Returns
     -------
     tuple of float
-        (dy, dx) in pixels, with clean(i) = noisy(i - d): ``shift_image(clean, (-dy, -dx))`` lies on ``noisy``.
+        d along each spatial axis, for images (dy, dx), in pixels, with clean(i) = noisy(i - d): the clean image, moved
+        by -d with :func:`shift_image`, lies on ``noisy``.
     """
     # The mean over the channels, less its own mean: else the images' borders would outweigh what is in them.
     clean_grey, noisy_grey = (image.mean(axis=0) - image.mean() for image in (clean, noisy))
     shift, *_ = phase_cross_correlation(clean_grey, noisy_grey, normalization=None, upsample_factor=50)
-    return float(shift[0]), float(shift[1])
+    return tuple(float(d) for d in shift)
 
 
-def shift_image(image: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
+def shift_image(image: np.ndarray, shift: tuple[float, ...]) -> np.ndarray:
     """Move an image by a part of a pixel, by cubic splines; its border pixels are repeated.
 
     Parameters
     ----------
     image
-        (C, Y, X).
+        (C, ...) with one to three spatial axes.
     shift
-        (dy, dx) in pixels: what was at i comes to i + d.
+        d along each of them, in pixels: what was at i comes to i + d.
 
     Returns
     -------
     numpy.ndarray
-        (C, Y, X), float32.
+        Of the shape of the image, float32.
     """
     return ndimage.shift(image.astype(np.float32), (0, *shift), order=3, mode="nearest")
 
@@ -126,27 +131,29 @@ def fit_affine(estimate: np.ndarray, target: np.ndarray) -> tuple[float, float]:
 
 
 def autocorrelation(image: np.ndarray, max_lag: int) -> dict[str, np.ndarray]:
-    """Return the normalised autocorrelation of an image (of noise) along both axes.
+    """Return the normalised autocorrelation of an image (of noise) along every spatial axis.
 
     Parameters
     ----------
     image
-        (C, Y, X). The mean of each channel is taken off.
+        (C, ...) with one to three spatial axes. The mean of each channel is taken off.
     max_lag
-        Largest lag, in pixels; less than either side of the image.
+        Largest lag, in pixels; along a shorter axis it is the axis's length less 1.
 
     Returns
     -------
     dict of numpy.ndarray
-        ``"x"`` and ``"y"``: correlation at lags 0 to ``max_lag``, 1 at lag 0.
+        ``"x"``, ``"y"`` and ``"z"``, as far as the image has them: correlation at lags 0 to ``max_lag``, 1 at lag 0.
     """
-    centred = image - image.mean(axis=(1, 2), keepdims=True, dtype=np.float64)  # (C, Y, X)
+    spatial = tuple(range(1, image.ndim))
+    centred = image - image.mean(axis=spatial, keepdims=True, dtype=np.float64)
     variance = np.mean(centred**2)
     result = {}
-    for name, axis in (("x", 2), ("y", 1)):
-        lines = np.moveaxis(centred, axis, -1)
+    for name in list(AXES)[: len(spatial)]:
+        lines = np.moveaxis(centred, AXES[name], -1)
         length = lines.shape[-1]
-        products = [np.mean(lines[..., : length - lag] * lines[..., lag:]) for lag in range(max_lag + 1)]
+        lags = range(min(max_lag, length - 1) + 1)
+        products = [np.mean(lines[..., : length - lag] * lines[..., lag:]) for lag in lags]
         result[name] = np.array(products) / (variance if variance > 0 else 1.0)
     return result
 
@@ -160,11 +167,11 @@ class Target:
     Attributes
     ----------
     clean
-        (C, Y, X), registered, fitted and cut to the region.
+        (C, ...) with one to three spatial axes, registered, fitted and cut to the region.
     noisy
-        (C, Y, X), cut to the region.
+        Of the same shape, cut to the region.
     region
-        The rows and columns of the whole image that count.
+        The part of the whole image that counts, a slice for each spatial axis.
     data_range
         In the units of ``clean``.
     fit_estimate
@@ -173,7 +180,7 @@ class Target:
 
     clean: np.ndarray
     noisy: np.ndarray
-    region: tuple[slice, slice]
+    region: tuple[slice, ...]
     data_range: float
     fit_estimate: bool
 
@@ -184,18 +191,17 @@ class Target:
         Parameters
         ----------
         noisy, clean
-            (C, Y, X), whole images.
+            (C, ...), whole images.
         settings
             How the dataset is evaluated.
 
         Raises
         ------
         UserError
-            Where crop and border leave less than 11 x 11 pixels, or the clean image is constant there.
+            Where crop and border leave less than 11 pixels along x or y, or the clean image is constant there.
         """
         if settings.register:
-            dy, dx = find_shift(noisy, clean)
-            clean = shift_image(clean, (-dy, -dx))
+            clean = shift_image(clean, tuple(-d for d in find_shift(noisy, clean)))
         region = find_region(noisy.shape[1:], settings)
         clean, noisy = clean[:, *region], noisy[:, *region]
         if settings.fit == "clean_to_noisy":
@@ -211,16 +217,16 @@ class Target:
         return cls(clean, noisy, region, float(data_range), settings.fit == "estimate_to_clean")
 
     def prepare(self, estimate: np.ndarray) -> np.ndarray:
-        """Cut a whole estimate (C, Y, X) to the region and, where the dataset asks for it, fit it to ``clean``."""
+        """Cut a whole estimate (C, ...) to the region and, where the dataset asks for it, fit it to ``clean``."""
         a, b = self.gain_and_offset(estimate)
         return a * estimate[:, *self.region] + b
 
     def gain_and_offset(self, estimate: np.ndarray) -> tuple[float, float]:
-        """Return what turns the units of a whole estimate (C, Y, X) into those of ``clean``; (1, 0) without a fit."""
+        """Return what turns the units of a whole estimate (C, ...) into those of ``clean``; (1, 0) without a fit."""
         return fit_affine(estimate[:, *self.region], self.clean) if self.fit_estimate else (1.0, 0.0)
 
     def score(self, estimate: np.ndarray) -> tuple[float, float]:
-        """Return PSNR in decibel and SSIM of a whole estimate (C, Y, X)."""
+        """Return PSNR in decibel and SSIM of a whole estimate (C, ...)."""
         prepared = self.prepare(estimate)
         return (
             psnr(self.clean, prepared, data_range=self.data_range),
@@ -228,37 +234,44 @@ class Target:
         )
 
     def noise(self) -> np.ndarray:
-        """Return the noise in the region (C, Y, X): noisy less clean, in the units of the noisy image."""
+        """Return the noise in the region (C, ...): noisy less clean, in the units of the noisy image."""
         if self.fit_estimate:  # recorded at another exposure: bring the clean image to the noisy one's
             a, b = fit_affine(self.clean, self.noisy)
             return self.noisy - (a * self.clean + b)
         return self.noisy - self.clean
 
 
-def find_region(shape: tuple[int, int], settings: "EvaluationSettings") -> tuple[slice, slice]:
-    """Return the rows and columns of an image that are evaluated: the crop, less the border.
+def find_region(shape: Sequence[int], settings: "EvaluationSettings") -> tuple[slice, ...]:
+    """Return the part of an image that is evaluated: the crop, less the border along x and y.
 
     Parameters
     ----------
     shape
-        (Y, X) of the whole image.
+        Of the whole image along its spatial axes.
     settings
         Its ``crop`` and ``border`` count.
+
+    Returns
+    -------
+    tuple of slice
+        One for each spatial axis.
 
     Raises
     ------
     UserError
-        Where less than 11 x 11 pixels are left.
+        Where less than 11 pixels are left along x or y, or no plane.
     """
-    region = []
-    for axis, length in zip("yx", shape, strict=True):
-        interval = getattr(settings.crop, axis, None) if settings.crop is not None else None
+    region, enough = [], True
+    for name, length in zip("zyx"[-len(shape) :], shape, strict=True):
+        interval = getattr(settings.crop, name, None) if settings.crop is not None else None
         first, last, _ = slice(*(interval or (0, length))).indices(length)
-        region.append(slice(first + settings.border, last - settings.border))
-    rows, columns = (max(0, s.stop - s.start) for s in region)
-    if min(rows, columns) < SSIM_WINDOW:
+        border, least = (0, 1) if name == "z" else (settings.border, SSIM_WINDOW)
+        region.append(slice(first + border, last - border))
+        enough &= region[-1].stop - region[-1].start >= least
+    if not enough:
+        left = show_sides([max(0, s.stop - s.start) for s in region])
         raise UserError(
-            f"evaluation: crop and border leave {rows} x {columns} of {shape[0]} x {shape[1]} pixels, "
-            f"but {SSIM_WINDOW} x {SSIM_WINDOW} are needed"
+            f"evaluation: crop and border leave {left} of {show_sides(shape)} pixels, "
+            f"but {SSIM_WINDOW} are needed along {' and '.join('xy'[: len(shape)])}"
         )
-    return region[0], region[1]
+    return tuple(region)

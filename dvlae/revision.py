@@ -5,7 +5,7 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 """
 
 PREPARE = 1
-PATCHES = 1
+PATCHES = 2
 TRAINING = 1
 PREDICTION = 1
 EVALUATION = 1

@@ -25,10 +25,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from dvlae import revision
 from dvlae.config import TrainingSettings, TrainSettings, sides
+from dvlae.data.images import AXES
 from dvlae.devices import choose_device, use_fast_arithmetic
 from dvlae.errors import UserError
 from dvlae.files import atomic_file, atomic_folder
-from dvlae.models.autoregressive_decoder import AXES
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
 from dvlae.models.files import save_model
 from dvlae.models.layers import memory_format

@@ -97,6 +97,15 @@ def test_gaussian_filters_each_channel_by_itself():
     assert not gaussian.smooth(image, 2)[1].any()
 
 
+@pytest.mark.parametrize("shape", [(21,), (21, 21), (21, 21, 21)])
+def test_gaussian_filters_along_every_spatial_axis(shape):
+    image = np.zeros((1, *shape), np.float32)
+    image[(0, *(10 for _ in shape))] = 1
+    smooth = gaussian.smooth(image, 1)[0]
+    neighbours = [smooth[tuple(10 + (i == axis) for i in range(len(shape)))] for axis in range(len(shape))]
+    assert neighbours == pytest.approx([smooth.max() * np.exp(-0.5)] * len(shape), rel=1e-3)
+
+
 def test_an_unknown_baseline_is_refused_with_those_there_are(make_images):
     with pytest.raises(UserError, match="found 'bm3d', allowed: noisy, gaussian"):
         denoise("bm3d", make_images())

@@ -15,6 +15,7 @@ from dvlae.config import (
     load_settings,
     locate,
     resolve_methods,
+    sides,
     validate,
 )
 from dvlae.config_reference import reference
@@ -60,6 +61,16 @@ def refusal(cls, data) -> str:
         ({"devices": 2}, "file.yaml: devices: 2 is not available yet; allowed: 1"),
         ({"model": {"direct_denoiser": True}}, "file.yaml: model.direct_denoiser: true is not available yet"),
         ({"prediction": {"estimator": "direct"}}, "file.yaml: prediction.estimator: direct is not available yet"),
+        (
+            {"training": {"patch_size": 4}},
+            "training.patch_size: found 4, allowed: a whole number >= 8 or a list of 1 to 3: a whole number >= 1",
+        ),
+        ({"training": {"patch_size": []}}, "file.yaml: training.patch_size: found [], allowed: a whole number >= 8 or"),
+        ({"training": {"patch_size": [8, 8, 8, 8]}}, "file.yaml: training.patch_size: found [8, 8, 8, 8], allowed:"),
+        (
+            {"training": {"patch_size": [1, 4, 8]}},
+            "training.patch_size: found [1, 4, 8], allowed: sides of at least 8 along y and x, 1 along z",
+        ),
         (["datasets"], "file.yaml: found ['datasets'], allowed: the keys datasets, "),
     ],
 )
@@ -72,16 +83,30 @@ def test_a_wrong_configuration_is_one_line_with_file_key_found_and_allowed(data,
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"axes": "ZYX"}, "file.yaml: axes: the axis Z is not available yet"),
-        ({"axes": "YXY"}, "file.yaml: axes: found 'YXY'"),
-        ({"axes": "TX"}, "file.yaml: axes: found 'TX'"),
-        ({"noise_direction": "z"}, "file.yaml: noise_direction: z is not available yet; allowed: x, y, none"),
-        ({"noise_direction": None}, "file.yaml: noise_direction: found null, allowed: x, y, none"),
+        ({"axes": "YXY"}, "file.yaml: axes: found 'YXY', allowed: each of S, T, C, Z, Y, X at most once"),
+        ({"axes": "YXQ"}, "file.yaml: axes: found 'YXQ'"),
+        ({"axes": "TY"}, "file.yaml: axes: found 'TY', allowed: "),
+        ({"axes": "ZX"}, "file.yaml: axes: found 'ZX', allowed: "),
+        ({"axes": "ZY"}, "file.yaml: axes: found 'ZY', allowed: "),
+        (
+            {"noise_direction": "z"},
+            "file.yaml: noise_direction: found 'z', allowed: x, y, none, as the axes 'YX' have no Z",
+        ),
+        (
+            {"noise_direction": "y", "axes": "SX"},
+            "file.yaml: noise_direction: found 'y', allowed: x, none, as the axes 'SX' have no Y",
+        ),
+        ({"noise_direction": None}, "file.yaml: noise_direction: found null, allowed: x, y, z, none"),
         ({"source": {"kind": "zenodo"}}, "file.yaml: source.kind: found 'zenodo', allowed: download, files, skimage"),
         ({"source": {"kind": "download"}}, "file.yaml: source: found kind 'download' with no registry"),
         ({"source": {"kind": "files", "registry": "r.csv"}}, "file.yaml: source: found kind 'files' with registry"),
         ({"crop": {"y": [5, 5]}}, "file.yaml: crop.y: found [5, 5]"),
-        ({"crop": {"z": [0, 5]}}, "file.yaml: crop.z: unknown key; "),
+        ({"crop": {"c": [0, 5]}}, "file.yaml: crop.c: unknown key; allowed: z, y, x"),
+        ({"crop": {"z": [0, 5]}}, "file.yaml: crop.z: found [0, 5], allowed: null, as the axes 'YX' have no Z"),
+        (
+            {"evaluation": {"crop": {"y": [0, 5]}}, "axes": "X"},
+            "file.yaml: evaluation.crop.y: found [0, 5], allowed: null, as the axes 'X' have no Y",
+        ),
         ({"channel": 0}, "channel: found 0, allowed: null, as the axes 'YX' have no C"),
         ({"channel": "red"}, "file.yaml: channel: found 'red', allowed: a whole number >= 0 or grey or null"),
         ({"simulate": {}, "clean": "mean"}, "clean: found 'mean', allowed: null"),
@@ -100,11 +125,30 @@ def test_a_wrong_dataset_is_one_line_with_file_key_found_and_allowed(change, lin
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("axes", "dimensions"), [("X", 1), ("XC", 1), ("TSX", 1), ("YX", 2), ("TCYX", 2), ("ZYX", 3), ("CZTYX", 3)]
+)
+def test_the_axes_say_how_many_dimensions_there_are(axes, dimensions):
+    assert validate(DatasetSettings, DATASET | {"axes": axes}, "").dimensions == dimensions
+
+
+def test_the_noise_of_a_volume_may_be_along_z():
+    settings = validate(DatasetSettings, DATASET | {"axes": "ZYX", "noise_direction": "z", "crop": {"z": [2, 8]}}, "")
+    assert (settings.noise_direction, settings.crop.z) == ("z", [2, 8])
+
+
+def test_the_sides_of_a_crop_are_one_number_or_one_for_each_axis():
+    assert sides(64, 3) == (64, 64, 64)
+    assert sides(Settings(training={"patch_size": [4, 32, 64]}).training.patch_size, 3) == (4, 32, 64)
+    with pytest.raises(UserError, match=r"patch_size: found \[4, 32, 64\], allowed: a number, or 2 sides \[y, x\]"):
+        sides([4, 32, 64], 2)
+
+
 def test_each_problem_has_a_line_of_its_own():
     lines = refusal(DatasetSettings, {"source": {"kind": "files"}, "noisy": "*.tif"}).splitlines()
     assert lines == [
         "file.yaml: axes: missing; it needs text",
-        "file.yaml: noise_direction: missing; it needs x, y, none",
+        "file.yaml: noise_direction: missing; it needs x, y, z, none",
     ]
 
 

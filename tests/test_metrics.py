@@ -9,6 +9,7 @@ import tifffile
 from scipy import ndimage
 
 from dvlae import metrics
+from dvlae.data.images import AXES
 from dvlae.errors import UserError
 
 
@@ -51,6 +52,20 @@ def test_psnr_averages_the_error_over_channels():
     assert metrics.psnr(true, test, data_range=1) == pytest.approx(0, abs=1e-9)
 
 
+def test_ssim_of_a_volume_is_the_mean_over_its_planes():
+    true, test = np.random.default_rng(0).normal(size=(2, 2, 5, 20, 30))
+    planes = [metrics.ssim(true[:, z], test[:, z], data_range=4) for z in range(5)]
+    assert metrics.ssim(true, test, data_range=4) == pytest.approx(np.mean(planes))
+
+
+def test_ssim_of_a_trace_falls_with_noise():
+    true = np.sin(np.arange(500) / 9).reshape(1, -1)
+    noise = np.random.default_rng(0).normal(size=true.shape)
+    values = [metrics.ssim(true, true + level * noise, data_range=2) for level in (0, 0.1, 0.5)]
+    assert values[0] == pytest.approx(1)
+    assert values[0] > values[1] > values[2]
+
+
 def test_ssim_is_one_for_equal_images_and_falls_with_noise(clean):
     noisy = clean + row_noise(clean.shape)
     assert metrics.ssim(clean, clean, data_range=10) == pytest.approx(1)
@@ -61,6 +76,14 @@ def test_ssim_is_one_for_equal_images_and_falls_with_noise(clean):
 def test_find_shift_finds_a_known_drift_under_row_noise(clean, shift):
     noisy = 2 * metrics.shift_image(clean, (-shift[0], -shift[1])) + 30 + row_noise(clean.shape)
     assert metrics.find_shift(noisy, clean) == pytest.approx(shift, abs=0.15)
+
+
+@pytest.mark.parametrize(("shape", "shift"), [((900,), (3.4,)), ((24, 80, 90), (0.0, -2.3, 0.7))])
+def test_the_drift_of_traces_and_volumes_is_found(shape, shift):
+    random = np.random.default_rng(0)
+    clean = 20 * ndimage.gaussian_filter(random.normal(size=(2, *shape)), 2, axes=range(1, len(shape) + 1))
+    noisy = metrics.shift_image(clean, tuple(-d for d in shift)) + 0.3 * random.normal(size=clean.shape)
+    assert metrics.find_shift(noisy, clean) == pytest.approx(shift, abs=0.2)
 
 
 def test_shift_image_by_whole_pixels_moves_values_unchanged(clean):
@@ -92,6 +115,25 @@ def test_autocorrelation_of_filtered_noise_is_its_kernels_own():
     lags = metrics.autocorrelation(row_noise((1, 400, 400)), max_lag=4)
     np.testing.assert_allclose(lags["x"], [1, 2 / 3, 1 / 6, 0, 0], atol=0.02)
     np.testing.assert_allclose(lags["y"], [1, 0, 0, 0, 0], atol=0.02)
+
+
+@pytest.mark.parametrize("direction", ["x", "y", "z"])
+def test_autocorrelation_of_a_volume_is_given_along_all_three_axes(direction):
+    white = np.random.default_rng(0).normal(size=(1, 60, 70, 80))
+    lags = metrics.autocorrelation(ndimage.correlate1d(white, [0.5, 1.0, 0.5], axis=AXES[direction]), max_lag=2)
+    for name in "xyz":
+        assert lags[name] == pytest.approx([1, 2 / 3, 1 / 6] if name == direction else [1, 0, 0], abs=0.03)
+
+
+def test_autocorrelation_of_a_trace_is_along_x_alone():
+    lags = metrics.autocorrelation(row_noise((1, 20000)), max_lag=2)
+    assert list(lags) == ["x"]
+    assert lags["x"] == pytest.approx([1, 2 / 3, 1 / 6], abs=0.03)
+
+
+def test_autocorrelation_goes_no_further_than_an_axis():
+    lags = metrics.autocorrelation(np.random.default_rng(0).normal(size=(1, 3, 20, 20)), max_lag=5)
+    assert [len(lags[name]) for name in "xyz"] == [6, 6, 3]
 
 
 def test_autocorrelation_takes_off_the_mean_of_each_channel():
@@ -149,6 +191,31 @@ def test_region_is_the_crop_less_the_border():
     assert (rows, columns) == (slice(13, 37), slice(3, 67))
 
 
-def test_region_too_small_for_ssim_is_refused():
-    with pytest.raises(UserError, match="10 x 20 of 20 x 30 pixels, but 11 x 11"):
-        metrics.find_region((20, 30), settings(border=5))
+def test_the_border_of_a_volume_is_along_x_and_y_alone():
+    crop = SimpleNamespace(z=(2, 4), y=None, x=(0, 40))
+    region = metrics.find_region((5, 60, 70), settings(crop=crop, border=3))
+    assert region == (slice(2, 4), slice(3, 57), slice(3, 37))
+    assert metrics.find_region((70,), settings(border=3)) == (slice(3, 67),)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((20, 30), "10 x 20 of 20 x 30 pixels, but 11 are needed along x and y"),
+        ((20,), "10 of 20 pixels, but 11 are needed along x"),
+        ((1, 20, 30), "1 x 10 x 20 of 1 x 20 x 30 pixels, but 11 are needed along x and y"),
+    ],
+)
+def test_region_too_small_for_ssim_is_refused(shape, said):
+    with pytest.raises(UserError, match=said):
+        metrics.find_region(shape, settings(border=5))
+
+
+@pytest.mark.parametrize("shape", [(200,), (50, 60), (3, 50, 60)])
+def test_target_scores_traces_images_and_volumes(shape):
+    random = np.random.default_rng(0)
+    clean = ndimage.gaussian_filter(random.normal(size=(2, *shape)), 2, axes=range(1, len(shape) + 1))
+    noisy = 3 * clean + 0.3 * random.normal(size=clean.shape)
+    target = metrics.Target.build(noisy, clean, settings(register=True, fit="estimate_to_clean", border=4))
+    assert target.score(clean)[0] > target.score(noisy)[0] + 10
+    assert np.isfinite(target.score(noisy)).all()

@@ -1,7 +1,7 @@
 """What people would pick instead: one module a method, all run alike.
 
 Each module has ``prepare(images, settings)``, which may look at all images and returns a function that denoises one
-(C, Y, X) in its own units, and a description of what was chosen.
+(C, ...) in its own units, and a description of what was chosen.
 """
 
 import json

@@ -29,7 +29,7 @@ def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Call
     Returns
     -------
     tuple
-        A function that filters one image (C, Y, X), and a description: ``sigma`` in pixels, ``oracle``, and the mean
+        A function that filters one image (C, ...), and a description: ``sigma`` in pixels, ``oracle``, and the mean
         ``psnr`` in decibel at each sigma. Without clean images sigma is 1.0, and ``oracle`` false.
     """
     from dvlae.data.images import select
@@ -50,8 +50,8 @@ def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Call
 
 
 def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Filter each channel of an image (C, Y, X) with a Gaussian of standard deviation ``sigma``, in pixels."""
-    return ndimage.gaussian_filter(image, (0, sigma, sigma))
+    """Filter each channel of an image (C, ...) with a Gaussian of standard deviation ``sigma``, in pixels."""
+    return ndimage.gaussian_filter(image, sigma, axes=range(1, image.ndim))
 
 
 def _psnr_at_each_sigma(image: "Image", settings: "EvaluationSettings") -> list[float]:

@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 
 def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
-    """Return a function that gives each image (C, Y, X) back as it is, and what was chosen: nothing."""
+    """Return a function that gives each image (C, ...) back as it is, and what was chosen: nothing."""
     return lambda noisy: noisy, {"oracle": False}

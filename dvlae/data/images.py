@@ -1,7 +1,8 @@
 """Images: reading what users have, writing and listing the canonical ones.
 
-A canonical image is a float32 TIFF with the axes CYX. A folder of them holds ``noisy/``, perhaps ``clean/``, and
-``manifest.csv``, one row an image.
+A canonical image is a float32 TIFF that is read as channels and one to three spatial axes: a trace (C, X), an image
+(C, Y, X) or a volume (C, Z, Y, X). A folder of them holds ``noisy/``, perhaps ``clean/``, and ``manifest.csv``, one row
+an image.
 """
 
 import csv
@@ -10,7 +11,8 @@ import glob
 import logging
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,6 +29,8 @@ PNG = (".png",)
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a damaged file is reported once, by read_array
 
 LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of red, green, blue (ITU-R BT.709)
+AXES = {"x": -1, "y": -2, "z": -3}  # the spatial axes, counted from the end
+CANONICAL = {2: "CX", 3: "CYX", 4: "CZYX"}  # number of axes of a canonical image: which ones
 MANIFEST_COLUMNS = ("image", "noisy", "clean", "shape")
 
 
@@ -111,15 +115,22 @@ def read_array(path: Path) -> tuple[np.ndarray, str]:
     UserError
         Where the file is missing or cannot be read.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
+    with _reading(path):
         if path.suffix.lower() in TIFF:
             return _read_tiff(path)
         import imageio.v3
 
         array = np.asarray(imageio.v3.imread(path, plugin="pillow"))
         return array, "last" if array.ndim == 3 else ""
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a missing or damaged file raises into one line that names it."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        yield
     except (OSError, ValueError, tifffile.TiffFileError, SyntaxError) as error:  # SyntaxError: a broken PNG
         raise UserError(f"{path}: cannot be read, is it damaged or only half there? ({error})") from None
 
@@ -149,14 +160,15 @@ def read_image(path: Path, axes: str, channel: int | Literal["grey"] | None = No
     path
         A TIFF or PNG file.
     axes
-        Its axes in order, of S, T, C, Y, X.
+        Its axes in order, of S, T, C, Z, Y, X.
     channel
         Keep this one channel; ``"grey"``: the luminance of a file with red, green and blue, others as they are.
 
     Returns
     -------
-    list of (C, Y, X) float32 arrays
-        One for each combination of S and T; grey values as in the file.
+    list of (C, ...) float32 arrays
+        One for each combination of S and T, with the spatial axes of ``axes`` in the order Z, Y, X; grey values as in
+        the file.
 
     Raises
     ------
@@ -181,21 +193,25 @@ def split_frames(
         )
     if np.iscomplexobj(array):
         raise UserError(f"{path}: found complex numbers, allowed: integers or floating-point numbers")
-    order = [axes.index(axis) for axis in "STCYX" if axis in axes]
-    array = array.transpose(order)
-    array = array if "C" in axes else array[..., None, :, :]
-    array = array.reshape(-1, *array.shape[-3:])  # (frames, C, Y, X)
-    channels, height, width = array.shape[1:]
-    if channels > min(height, width):
+    array = array.transpose([axes.index(axis) for axis in "STCZYX" if axis in axes])
+    spatial = array.shape[-sum(axis in axes for axis in "ZYX") :]
+    channels = array.shape[-len(spatial) - 1] if "C" in axes else 1
+    array = array.reshape(-1, channels, *spatial)
+    if channels > min(spatial[-2:]):
         raise UserError(
-            f"{path}: axes: found {axes!r}, which makes {channels} channels of {height} x {width} pixels "
+            f"{path}: axes: found {axes!r}, which makes {channels} channels of {show_sides(spatial)} pixels "
             "out of the file; is their order another?"
         )
     return [_keep_channel(frame, path, channel) for frame in array]
 
 
+def show_sides(shape: Sequence[int]) -> str:
+    """Write the sides of an image as ``30 x 40``."""
+    return " x ".join(map(str, shape))
+
+
 def _keep_channel(frame: np.ndarray, path: Path, channel: int | Literal["grey"] | None) -> np.ndarray:
-    """Return one channel, the luminance or all of a frame (C, Y, X) as float32."""
+    """Return one channel, the luminance or all of a frame (C, ...) as float32."""
     channels = len(frame)
     if channel == "grey" and channels in (3, 4):
         grey = np.tensordot(LUMINANCE, frame[:3].astype(np.float64), axes=1)
@@ -212,39 +228,51 @@ def _keep_channel(frame: np.ndarray, path: Path, channel: int | Literal["grey"] 
 
 
 def crop_image(image: np.ndarray, crop: CropSettings | None, path: Path) -> np.ndarray:
-    """Cut a rectangle out of an image (C, Y, X).
+    """Cut a part out of an image (C, ...).
 
     Raises
     ------
     UserError
-        Where the rectangle reaches beyond the image.
+        Where the part reaches beyond the image.
     """
     if crop is None:
         return image
-    slices = []
-    for name, bounds, size in (("y", crop.y, image.shape[-2]), ("x", crop.x, image.shape[-1])):
-        first, end = bounds or (0, size)
-        if end > size:
-            raise UserError(f"{path}: crop.{name}: found {bounds}, but the image has {size} pixels along {name}")
-        slices.append(slice(first, end))
-    return image[..., slices[0], slices[1]]
+    window = [slice(None)] * image.ndim
+    for name, axis in AXES.items():
+        bounds = getattr(crop, name)
+        if bounds is None:
+            continue
+        if bounds[1] > image.shape[axis]:
+            raise UserError(
+                f"{path}: crop.{name}: found {bounds}, but the image has {image.shape[axis]} pixels along {name}"
+            )
+        window[axis] = slice(*bounds)
+    return image[tuple(window)]
 
 
 # ---------------------------------------------------------------------------------------------- canonical images
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a canonical image: float32 TIFF with the axes CYX, which ImageJ opens.
+    """Write a canonical image: a float32 TIFF that ImageJ opens, a trace as an image of one row.
 
     Parameters
     ----------
     path
         The file to make.
     image
-        (C, Y, X), converted to float32.
+        (C, X), (C, Y, X) or (C, Z, Y, X), converted to float32.
     """
+    image = np.asarray(image, dtype=np.float32)
+    axes = CANONICAL[image.ndim]
+    if axes == "CX":
+        image = image[:, None]
+    elif axes == "CZYX":
+        image = image.swapaxes(0, 1)  # ImageJ has the planes outside, the channels inside
+    # ImageJ and tifffile drop axes of length 1; `canonical` says which ones there were.
+    metadata = {"axes": {3: "CYX", 4: "ZCYX"}[image.ndim], "canonical": axes}
     with atomic_file(path) as temporary:
-        tifffile.imwrite(temporary, np.asarray(image, dtype=np.float32), imagej=True, metadata={"axes": "CYX"})
+        tifffile.imwrite(temporary, image, imagej=True, metadata=metadata)
 
 
 def read_canonical(path: Path) -> np.ndarray:
@@ -252,16 +280,23 @@ def read_canonical(path: Path) -> np.ndarray:
 
     Returns
     -------
-    (C, Y, X) float32 array
-        Also where there is one channel only.
+    (C, X), (C, Y, X) or (C, Z, Y, X) float32 array
+        Also where there is one channel only. A file that another program wrote is an image: (C, Y, X).
 
     Raises
     ------
     UserError
         Where the file is missing or cannot be read.
     """
-    array, _ = read_array(Path(path))
-    return np.ascontiguousarray(array.reshape(-1, *array.shape[-2:]), dtype=np.float32)
+    with _reading(Path(path)), tifffile.TiffFile(path) as file:
+        array = file.asarray()
+        metadata = file.imagej_metadata or {}
+    rows = array.shape[-2:]
+    if metadata.get("canonical") == "CZYX":
+        array = array.reshape(metadata.get("slices", 1), -1, *rows).swapaxes(0, 1)
+    else:
+        array = array.reshape(-1, *(rows[1:] if metadata.get("canonical") == "CX" else rows))
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -275,13 +310,13 @@ class Image:
     noisy, clean
         The canonical images, absolute; several images may share a clean one, or have none.
     shape
-        Of both, (C, Y, X).
+        Of both: (C, X), (C, Y, X) or (C, Z, Y, X).
     """
 
     name: str
     noisy: Path
     clean: Path | None
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
 
 def write_manifest(folder: Path, images: Iterable[Image]) -> None:

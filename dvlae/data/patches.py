@@ -1,5 +1,6 @@
 """Patches to train on, cut once and shared by all trainings on a dataset."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,30 +8,30 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from dvlae.config import PatchSettings
-from dvlae.data.images import Image, read_canonical, read_manifest, select
+from dvlae.config import PatchSettings, sides
+from dvlae.data.images import AXES, Image, read_canonical, read_manifest, select, show_sides
 from dvlae.errors import UserError
 from dvlae.files import atomic_folder, sha256
 from dvlae.progress import progress
 
-Place = tuple[Image, int, int]  # image, first row and first column of a patch
+Place = tuple[Image, tuple[int, ...]]  # image, and the patch's first index along each spatial axis
 MOST_LEVELS = 2**16  # an image with more distinct grey values is taken for continuous
 
 
 def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None:
     """Cut the noisy images into training and validation patches.
 
-    A patch is twice as large as a training crop where the images allow it, so that the crop can be drawn anew at every
-    step. The patches cover every image wholly.
+    A patch is twice as long as a training crop along every axis where the images allow it, so that the crop can be
+    drawn anew at every step. The patches cover every image wholly.
 
     Parameters
     ----------
     images
         Folder with ``manifest.csv``.
     output
-        The folder to make: ``train.tif`` and ``val.tif``, (N, C, Y, X) float32, memory-mappable, and
-        ``patches.json``: mean, standard deviation and quantisation step of each channel over the training patches, in
-        grey values; sizes in pixels; the place of each patch; the files' hashes.
+        The folder to make: ``train.tif`` and ``val.tif``, (N, C, ...) float32 with the images' spatial axes,
+        memory-mappable, and ``patches.json``: mean, standard deviation and quantisation step of each channel over the
+        training patches, in grey values; sides in pixels; the place of each patch; the files' hashes.
     settings
         Size of the crop, images, and how to split.
 
@@ -41,7 +42,8 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
     """
     manifest = {image.name: image for image in read_manifest(images)}
     chosen = [manifest[name] for name in select(list(manifest), settings.images)]
-    size = _stored_size(chosen, settings.patch_size)
+    crop = sides(settings.patch_size, len(chosen[0].shape) - 1)
+    size = _stored_size(chosen, crop)
     train, val, validation = split(chosen, size, settings)
     with atomic_folder(output) as folder:
         statistics = Statistics(chosen[0].shape[0])
@@ -51,30 +53,36 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
             **statistics.summary(),
             "channels": chosen[0].shape[0],
             "patch_size": size,
-            "crop_size": settings.patch_size,
+            "crop_size": crop,
             "validation": validation,
             "sha256": {name: sha256(folder / f"{name}.tif") for name in ("train", "val")},
             "sources": {
-                name: [[image.name, y, x] for image, y, x in places]
+                name: [[image.name, *corner] for image, corner in places]
                 for name, places in (("train", train), ("val", val))
             },
         }
         (folder / "patches.json").write_text(json.dumps(description) + "\n", encoding="utf-8")
 
 
-def _stored_size(images: Sequence[Image], patch_size: int) -> int:
-    smallest = min(images, key=lambda image: min(image.shape[1:]))
-    side = min(smallest.shape[1:])
-    if side < patch_size:
-        _, height, width = smallest.shape
-        raise UserError(
-            f"training.patch_size: found {patch_size}, but the image {smallest.name!r} has {height} x {width} pixels "
-            f"(Y x X), allowed: at most {side}"
-        )
-    return min(2 * patch_size, side)
+def _stored_size(images: Sequence[Image], crop: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sides of a patch for training crops with these sides."""
+    names = "zyx"[-len(crop) :]
+    for name in names:
+        axis = AXES[name]
+        smallest = min(images, key=lambda image: image.shape[axis])
+        if smallest.shape[axis] < crop[axis]:
+            raise UserError(
+                f"training.patch_size: found {crop[axis]} along {name}, but the image {smallest.name!r} has "
+                f"{show_sides(smallest.shape[1:])} pixels, allowed: at most {smallest.shape[axis]} along {name}, "
+                f"in one number or a list [{', '.join(names)}]"
+            )
+    smallest_sides = np.min([image.shape[1:] for image in images], axis=0)
+    return tuple(min(2 * side, int(most)) for side, most in zip(crop, smallest_sides, strict=True))
 
 
-def split(images: Sequence[Image], size: int, settings: PatchSettings) -> tuple[list[Place], list[Place], str]:
+def split(
+    images: Sequence[Image], size: Sequence[int], settings: PatchSettings
+) -> tuple[list[Place], list[Place], str]:
     """Lay a grid of patches over the images and keep some for validation.
 
     Parameters
@@ -82,7 +90,7 @@ def split(images: Sequence[Image], size: int, settings: PatchSettings) -> tuple[
     images
         The images, neighbours next to each other.
     size
-        Side of a patch, in pixels.
+        Sides of a patch, in pixels.
     settings
         Number of neighbours that stay together and the share kept for validation.
 
@@ -116,11 +124,13 @@ def _spread(count: int, fraction: float) -> list[int]:
     return [i * count // chosen for i in range(chosen)]
 
 
-def grid(image: Image, size: int) -> list[Place]:
-    """Cover an image with patches: side by side, the last of a row or column shifted in to end with the image."""
-    _, height, width = image.shape
-    rows, columns = (sorted({*range(0, side - size + 1, size), side - size}) for side in (height, width))
-    return [(image, y, x) for y in rows for x in columns]
+def grid(image: Image, size: Sequence[int]) -> list[Place]:
+    """Cover an image with patches: side by side, the last along each axis shifted in to end with the image."""
+    starts = (
+        sorted({*range(0, length - side + 1, side), length - side})
+        for length, side in zip(image.shape[1:], size, strict=True)
+    )
+    return [(image, corner) for corner in itertools.product(*starts)]
 
 
 class Statistics:
@@ -140,13 +150,14 @@ class Statistics:
         self.levels: list[np.ndarray | None] = [np.empty(0)] * channels
 
     def add(self, patch: np.ndarray) -> None:
-        """Take in a patch (C, Y, X)."""
+        """Take in a patch (C, ...)."""
+        pixels = patch.reshape(len(patch), -1)
         if self.shift is None:
-            self.shift = patch.mean(axis=(1, 2), dtype=np.float64)
-        shifted = patch - self.shift[:, None, None]
-        self.pixels += patch[0].size
-        self.sum += shifted.sum(axis=(1, 2))
-        self.squares += (shifted**2).sum(axis=(1, 2))
+            self.shift = pixels.mean(axis=1, dtype=np.float64)
+        shifted = pixels - self.shift[:, None]
+        self.pixels += pixels.shape[1]
+        self.sum += shifted.sum(axis=1)
+        self.squares += (shifted**2).sum(axis=1)
         for channel, levels in enumerate(self.levels):
             if levels is not None:
                 levels = np.union1d(levels, patch[channel])
@@ -176,17 +187,20 @@ def quantisation_step(levels: np.ndarray) -> float:
     return float(step) if np.abs(places - np.rint(places)).max() < 0.05 else 0.0
 
 
-def write_patches(path: Path, places: Sequence[Place], size: int, statistics: Statistics | None = None) -> None:
-    """Write patches one by one into a TIFF that can be memory-mapped, (N, C, Y, X) float32."""
-    shape = (len(places), places[0][0].shape[0], size, size)
+def write_patches(
+    path: Path, places: Sequence[Place], size: Sequence[int], statistics: Statistics | None = None
+) -> None:
+    """Write patches one by one into a TIFF that can be memory-mapped, (N, C, ...) float32."""
+    shape = (len(places), places[0][0].shape[0], *size)
     big = 4 * np.prod(shape, dtype=np.int64) > 2**32 - 2**20
     patches = tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", bigtiff=bool(big))
     patches = patches.reshape(shape)
     name, image = None, None
-    for number, (source, y, x) in enumerate(progress(places, description=f"patches {path.stem}", unit="patch")):
+    for number, (source, corner) in enumerate(progress(places, description=f"patches {path.stem}", unit="patch")):
         if source.name != name:
             name, image = source.name, read_canonical(source.noisy)
-        patches[number] = image[:, y : y + size, x : x + size]
+        window = (slice(first, first + side) for first, side in zip(corner, size, strict=True))
+        patches[number] = image[:, *window]
         if statistics is not None:
             statistics.add(patches[number])
     patches.flush()

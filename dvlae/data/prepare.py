@@ -22,7 +22,7 @@ from dvlae.errors import UserError
 from dvlae.files import atomic_folder
 from dvlae.progress import progress
 
-Frame = tuple[str, np.ndarray, Path]  # name, (C, Y, X), the file it is from
+Frame = tuple[str, np.ndarray, Path]  # name, (C, ...), the file it is from
 
 
 def source_folder(dataset: DatasetSettings, data: Path) -> Path:
@@ -90,7 +90,7 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Imag
             )
         _check_channels(rows, noisy, path)
         if clean is not None and clean[1].shape != noisy.shape:
-            raise UserError(f"{clean[2]}: found shape {clean[1].shape}, allowed: {noisy.shape} like {path} (C, Y, X)")
+            raise UserError(f"{clean[2]}: found shape {clean[1].shape}, allowed: {noisy.shape} like {path}")
         rows.append(_write(folder, name, noisy, clean and clean[1]))
     if dataset.clean is not None and (left := sum(1 for _ in clean_frames)):
         raise UserError(f"clean: found {len(rows) + left} clean images for {len(rows)} noisy ones, allowed: as many")
@@ -142,7 +142,7 @@ def _frames(files: list[Path], dataset: DatasetSettings, loop) -> Iterator[Frame
 
 
 def check_image(image: np.ndarray, what: Path | str) -> np.ndarray:
-    """Return an image (C, Y, X) that can be worked with.
+    """Return an image (C, ...) that can be worked with.
 
     Raises
     ------

@@ -7,6 +7,7 @@ import numpy as np
 
 from dvlae.config import DatasetSettings, SimulateSettings
 from dvlae.data.images import (
+    AXES,
     Image,
     crop_image,
     find_images,
@@ -21,8 +22,6 @@ from dvlae.data.prepare import source_folder
 from dvlae.errors import UserError
 from dvlae.files import atomic_folder
 from dvlae.progress import progress
-
-AXIS = {"x": -1, "y": -2}
 
 
 def correlate(noise: np.ndarray, kernel: list[float], axis: int) -> np.ndarray:
@@ -58,26 +57,26 @@ def simulate_noise(
     """Record a clean image as a noisy scanner would.
 
     Photons are counted (Poisson). The noise of the counting is filtered along the noise direction, as a scanner's
-    amplifier does. Then come white read noise, the offset, saturation and rounding.
+    amplifier does. Then come white read noise, the offset, saturation and rounding. The channels' noise is independent.
 
     Parameters
     ----------
     clean
-        (C, Y, X), not negative, in units of white: 1.0 is white level.
+        (C, ...) with one to three spatial axes, not negative, in units of white: 1.0 is white level.
     settings
         Photons, kernel, read noise, offset and bits.
     noise_direction
-        ``"x"``, ``"y"`` or ``"none"`` (then the kernel is not used).
+        ``"x"``, ``"y"``, ``"z"`` or ``"none"`` (then the kernel is not used).
     rng
         Source of randomness.
 
     Returns
     -------
-    (C, Y, X) float32 array
+    (C, ...) float32 array
         In units of 0 .. 2^bits - 1, whole numbers; where ``bits`` is None, in units of white.
     """
     clean = np.asarray(clean, dtype=np.float64)
-    padded, axis = clean, AXIS.get(noise_direction)
+    padded, axis = clean, AXES.get(noise_direction)
     if axis is not None:  # the scan starts before the image does: the first pixels' noise is like that of the others
         width = [(0, 0)] * clean.ndim
         width[axis] = (len(settings.kernel) - 1, 0)
@@ -138,7 +137,7 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
 
 
 def read_white(path: Path, dataset: DatasetSettings) -> list[np.ndarray]:
-    """Read the clean frames of a file, cropped, (C, Y, X), in units of white.
+    """Read the clean frames of a file, cropped, (C, ...), in units of white.
 
     Raises
     ------

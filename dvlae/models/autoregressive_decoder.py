@@ -3,10 +3,9 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dvlae.data.images import AXES
 from dvlae.models.layers import CONVOLUTIONS
 from dvlae.models.receptive_field import dilations, kernel_and_blocks
-
-AXES = {"x": -1, "y": -2, "z": -3}  # of the noise direction, from the end
 
 
 class CausalConvolution(nn.Module):

@@ -20,7 +20,12 @@ RANDOM = np.random.default_rng([0])
 NAMES = ["a 1", "a 2", "a 10"]
 
 
-@pytest.mark.parametrize("shape", [(1, 9, 12), (2, 9, 12), (3, 9, 12), (4, 9, 12), (1, 1, 12), (3, 9, 3)])
+TRACES = [(1, 12), (2, 12), (3, 12), (4, 3)]
+IMAGES = [(1, 9, 12), (2, 9, 12), (3, 9, 12), (4, 9, 12), (1, 1, 12), (3, 9, 3)]
+VOLUMES = [(1, 5, 9, 12), (2, 5, 9, 12), (3, 5, 9, 3), (2, 1, 9, 12), (1, 1, 9, 12), (4, 2, 1, 12)]
+
+
+@pytest.mark.parametrize("shape", TRACES + IMAGES + VOLUMES)
 def test_a_canonical_image_reads_back_as_it_was_written(tmp_path, shape):
     image = RANDOM.normal(size=shape).astype(np.float32)
     write_image(tmp_path / "an image.tif", image)
@@ -35,9 +40,32 @@ def test_a_canonical_image_says_to_imagej_that_its_planes_are_channels(tmp_path)
         assert file.pages[0].dtype == np.float32
 
 
+def test_a_canonical_volume_says_to_imagej_what_are_planes_and_what_channels(tmp_path):
+    volume = RANDOM.normal(size=(2, 5, 9, 12)).astype(np.float32)
+    write_image(tmp_path / "a.tif", volume)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert (file.imagej_metadata["channels"], file.imagej_metadata["slices"]) == (2, 5)
+        assert np.array_equal(file.pages[3].asarray(), volume[1, 1])  # channels change fastest
+
+
+def test_an_image_that_another_program_wrote_has_its_planes_as_channels(tmp_path):
+    image = RANDOM.normal(size=(2, 9, 12)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    assert np.array_equal(read_canonical(tmp_path / "a.tif"), image)
+
+
 @pytest.mark.parametrize(
     ("axes", "shape", "frames", "expected"),
     [
+        ("X", (30,), 1, (1, 30)),
+        ("SX", (4, 30), 4, (1, 30)),
+        ("CX", (4, 30), 1, (4, 30)),
+        ("SXC", (5, 30, 2), 5, (2, 30)),
+        ("ZYX", (5, 8, 9), 1, (1, 5, 8, 9)),
+        ("ZCYX", (5, 2, 8, 9), 1, (2, 5, 8, 9)),
+        ("CZYX", (2, 5, 8, 9), 1, (2, 5, 8, 9)),
+        ("YXZC", (8, 9, 5, 4), 1, (4, 5, 8, 9)),
+        ("TZCYX", (3, 5, 2, 8, 9), 3, (2, 5, 8, 9)),
         ("YX", (8, 9), 1, (1, 8, 9)),
         ("CYX", (2, 8, 9), 1, (2, 8, 9)),
         ("YXC", (8, 9, 2), 1, (2, 8, 9)),
@@ -49,7 +77,7 @@ def test_a_canonical_image_says_to_imagej_that_its_planes_are_channels(tmp_path)
 )
 def test_axes_say_what_becomes_frame_channel_row_and_column(tmp_path, axes, shape, frames, expected):
     array = RANDOM.integers(0, 999, shape).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack" if array.ndim > 1 else None)
     found = read_image(tmp_path / "a.tif", axes)
     assert len(found) == frames
     assert {frame.shape for frame in found} == {expected}
@@ -150,11 +178,20 @@ def test_a_crop_beyond_the_image_is_refused(tmp_path):
         crop_image(image, CropSettings(x=[0, 5]), tmp_path)
 
 
+def test_a_crop_takes_a_part_along_each_axis(tmp_path):
+    volume = RANDOM.normal(size=(2, 6, 7, 8))
+    cropped = crop_image(volume, CropSettings(z=[1, 3], x=[2, 8]), tmp_path)
+    assert np.array_equal(cropped, volume[:, 1:3, :, 2:])
+    assert np.array_equal(crop_image(volume[:, 0, 0], CropSettings(x=[2, 8]), tmp_path), volume[:, 0, 0, 2:])
+    with pytest.raises(UserError, match=r"crop.z: found \[0, 7\], but the image has 6 pixels along z"):
+        crop_image(volume, CropSettings(z=[0, 7]), tmp_path)
+
+
 def test_the_manifest_lists_images_with_absolute_paths(images_folder):
-    folder = images_folder(**{"with space": np.ones((2, 5, 6)), "b": np.ones((2, 7, 8))})
-    first, second = read_manifest(folder)
+    folder = images_folder(**{"with space": np.ones((2, 5, 6)), "b": np.ones((2, 7, 8)), "v": np.ones((1, 4, 7, 8))})
+    first, second, third = read_manifest(folder)
     assert (first.name, first.noisy, first.clean) == ("with space", folder / "noisy" / "with space.tif", None)
-    assert second.shape == (2, 7, 8)
+    assert (second.shape, third.shape) == ((2, 7, 8), (1, 4, 7, 8))
 
 
 def test_a_folder_without_a_manifest_is_a_user_error(tmp_path):

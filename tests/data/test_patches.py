@@ -24,50 +24,88 @@ def extract(folder, tmp_path, **settings):
     return description, *(tifffile.memmap(tmp_path / "patches" / f"{n}.tif", mode="r") for n in ("train", "val"))
 
 
+def window(corner, size):
+    """Return the slices of a patch, one for each spatial axis."""
+    return tuple(slice(first, first + side) for first, side in zip(corner, size, strict=True))
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_patches_are_what_their_sources_say_and_can_be_memory_mapped(tmp_path, images_folder, channels):
-    images = images_folder(a=random(channels, 70, 80), b=random(channels, 40, 33))
-    description, train, val = extract(images, tmp_path)
+@pytest.mark.parametrize(
+    ("a", "b", "crop", "stored"),
+    [
+        ((70, 80), (40, 33), 16, [32, 32]),
+        ((70, 80), (40, 33), [8, 16], [16, 32]),
+        ((700,), (65,), 16, [32]),
+        ((7, 40, 50), (5, 33, 80), [2, 16, 8], [4, 32, 16]),
+        ((7, 40, 50), (3, 33, 80), [3, 16, 16], [3, 32, 32]),
+    ],
+)
+def test_patches_are_what_their_sources_say_and_can_be_memory_mapped(
+    tmp_path, images_folder, channels, a, b, crop, stored
+):
+    images = images_folder(a=random(channels, *a), b=random(channels, *b))
+    description, train, val = extract(images, tmp_path, patch_size=crop)
+    assert description["patch_size"] == stored
     assert train.dtype == np.float32
     for name, patches in (("train", train), ("val", val)):
-        assert patches.shape == (len(description["sources"][name]), channels, 32, 32)
-        for patch, (image, y, x) in zip(patches, description["sources"][name], strict=True):
+        assert patches.shape == (len(description["sources"][name]), channels, *stored)
+        for patch, (image, *corner) in zip(patches, description["sources"][name], strict=True):
             whole = read_canonical(images / "noisy" / f"{image}.tif")
-            assert np.array_equal(patch, whole[:, y : y + 32, x : x + 32])
+            assert np.array_equal(patch, whole[:, *window(corner, stored)])
         file = (tmp_path / "patches" / f"{name}.tif").read_bytes()
         assert description["sha256"][name] == hashlib.sha256(file).hexdigest()
 
 
-def test_patches_cover_each_image_wholly(tmp_path, images_folder):
-    shapes = {"a": (70, 80), "b": (33, 100), "c": (64, 64)}
+@pytest.mark.parametrize(
+    "shapes", [[(70, 80), (33, 100), (64, 64)], [(70,), (33,), (64,)], [(17, 40, 33), (40, 16, 50)]]
+)
+def test_patches_cover_each_image_wholly(tmp_path, images_folder, shapes):
+    shapes = {f"image {i}": shape for i, shape in enumerate(shapes)}
     description, *_ = extract(images_folder(**{n: random(1, *s) for n, s in shapes.items()}), tmp_path)
     size = description["patch_size"]
     for name, shape in shapes.items():
         covered = np.zeros(shape, bool)
-        for image, y, x in description["sources"]["train"] + description["sources"]["val"]:
+        for image, *corner in description["sources"]["train"] + description["sources"]["val"]:
             if image == name:
-                assert y + size <= shape[0] and x + size <= shape[1]
-                covered[y : y + size, x : x + size] = True
+                assert all(first + side <= length for first, side, length in zip(corner, size, shape, strict=True))
+                covered[window(corner, size)] = True
         assert covered.all()
 
 
 @pytest.mark.parametrize(("side", "stored"), [(100, 32), (30, 30), (16, 16)])
-def test_a_patch_is_twice_the_crop_where_the_smallest_image_allows_it(tmp_path, images_folder, side, stored):
+def test_a_patch_is_twice_the_crop_along_each_axis_where_the_smallest_image_allows_it(
+    tmp_path, images_folder, side, stored
+):
     description, *_ = extract(images_folder(a=random(1, 100, 100), b=random(1, side, 90)), tmp_path)
-    assert (description["patch_size"], description["crop_size"]) == (stored, 16)
+    assert (description["patch_size"], description["crop_size"]) == ([stored, 32], [16, 16])
 
 
-def test_an_image_smaller_than_a_crop_is_refused(tmp_path, images_folder):
-    with pytest.raises(UserError, match="patch_size: found 16, but the image 'b' has 15 x 90 pixels .* at most 15"):
-        extract(images_folder(a=random(1, 100, 100), b=random(1, 15, 90)), tmp_path)
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (
+            (15, 90),
+            "patch_size: found 16 along y, .* 'b' has 15 x 90 pixels, allowed: at most 15 along y, .* \\[y, x\\]",
+        ),
+        ((90,), "found 128 along x, .* 90 pixels, allowed: at most 90 along x"),
+        ((3, 40, 90), "found 16 along z, .* 3 x 40 x 90 pixels, allowed: at most 3 along z"),
+    ],
+)
+def test_an_image_smaller_than_a_crop_is_refused(tmp_path, images_folder, shape, said):
+    images = images_folder(a=random(1, *(100 for _ in shape)), b=random(1, *shape))
+    with pytest.raises(UserError, match=said):
+        extract(images, tmp_path, patch_size=128 if len(shape) == 1 else 16)
     assert not list(tmp_path.glob("*patches*"))
 
 
-def test_mean_and_deviation_are_those_of_the_training_patches(tmp_path, images_folder):
-    images = images_folder(**{str(i): random(2, 64, 64) + np.array([1e4, -50])[:, None, None] for i in range(5)})
+@pytest.mark.parametrize("shape", [(2, 640), (2, 64, 64), (2, 20, 40, 40)])
+def test_mean_and_deviation_are_those_of_the_training_patches(tmp_path, images_folder, shape):
+    offset = np.array([1e4, -50]).reshape(2, *(1 for _ in shape[1:]))
+    images = images_folder(**{str(i): random(*shape) + offset for i in range(5)})
     description, train, _ = extract(images, tmp_path)
-    assert description["mean"] == pytest.approx(train.mean(axis=(0, 2, 3), dtype=np.float64))
-    assert description["std"] == pytest.approx(train.std(axis=(0, 2, 3), dtype=np.float64))
+    channels = train.swapaxes(0, 1).reshape(2, -1)
+    assert description["mean"] == pytest.approx(channels.mean(axis=1, dtype=np.float64))
+    assert description["std"] == pytest.approx(channels.std(axis=1, dtype=np.float64))
 
 
 def test_the_step_is_the_spacing_of_the_grey_values(tmp_path, images_folder):

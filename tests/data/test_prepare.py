@@ -12,7 +12,8 @@ RANDOM = np.random.default_rng([0])
 
 def save(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, array, photometric="rgb" if array.shape[-1] == 3 else "minisblack")
+    photometric = None if array.ndim == 1 else "rgb" if array.shape[-1] == 3 else "minisblack"
+    tifffile.imwrite(path, array, photometric=photometric)
     return array
 
 
@@ -48,6 +49,19 @@ def test_without_clean_images_there_are_none(tmp_path, dataset):
     prepare(dataset(), tmp_path, None, tmp_path / "images")
     assert [image.clean for image in read_manifest(tmp_path / "images")] == [None]
     assert not (tmp_path / "images" / "clean").exists()
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "expected"),
+    [("CX", (2, 50), (2, 50)), ("X", (50,), (1, 50)), ("ZCYX", (5, 2, 30, 40), (2, 5, 30, 40))],
+)
+def test_traces_and_volumes_are_read_back_with_their_own_axes(tmp_path, dataset, axes, shape, expected):
+    noisy, clean = (save(tmp_path / kind / "a.tif", random(*shape)) for kind in ("noisy", "clean"))
+    prepare(dataset(axes=axes, noisy="noisy/*", clean="clean/*"), tmp_path, None, tmp_path / "images")
+    (image,) = read_manifest(tmp_path / "images")
+    assert image.shape == expected
+    for path, array in ((image.noisy, noisy), (image.clean, clean)):
+        assert np.array_equal(read_canonical(path), array.swapaxes(0, 1) if axes == "ZCYX" else array.reshape(expected))
 
 
 def test_images_may_differ_in_size(tmp_path, dataset):

@@ -65,6 +65,28 @@ def test_without_direction_there_is_no_correlation():
     assert [correlation(image, 1, axis) for axis in (0, 1)] == pytest.approx([0, 0], abs=0.01)
 
 
+@pytest.mark.parametrize("direction", ["x", "y", "z"])
+def test_in_a_volume_the_noise_is_correlated_along_its_direction_alone(direction):
+    clean = np.full((1, 60, 90, 120), 0.5)
+    settings = SimulateSettings(kernel=KERNEL, bits=None)
+    volume = simulate_noise(clean, settings, direction, np.random.default_rng([4]))[0]
+    found = {name: correlation(volume, 1, axis) for axis, name in enumerate("zyx")}
+    assert found == pytest.approx({name: theory(0.5, 1) if name == direction else 0 for name in "zyx"}, abs=0.01)
+
+
+def test_the_noise_of_a_trace_is_correlated_along_it():
+    settings = SimulateSettings(kernel=KERNEL, bits=None)
+    trace = simulate_noise(np.full((1, 200_000), 0.5), settings, "x", np.random.default_rng([5]))[0]
+    assert correlation(trace, 2, 0) == pytest.approx(theory(0.5, 2), abs=0.01)
+
+
+@pytest.mark.parametrize("shape", [(200_000,), (400, 500), (20, 100, 100)])
+def test_the_noise_is_independent_between_channels(shape):
+    settings = SimulateSettings(kernel=KERNEL, bits=None)
+    first, second = simulate_noise(np.full((2, *shape), 0.5), settings, "x", np.random.default_rng([6]))
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] == pytest.approx(0, abs=0.01)
+
+
 def test_the_first_pixels_of_a_row_are_as_noisy_as_the_others():
     settings = SimulateSettings(kernel=KERNEL, bits=None)
     image = simulate_noise(np.full((1, 20000, 9), 0.5), settings, "x", np.random.default_rng([2]))[0]
@@ -140,6 +162,17 @@ def test_white_is_the_largest_value_of_integer_files_and_1_of_others(tmp_path, d
     simulate(dataset(simulate={"read_noise": 0}), tmp_path, tmp_path / "out")
     levels = [read_canonical(tmp_path / "out" / "clean" / f"{name}.tif").mean() for name in "ab"]
     assert levels == [255, 127.5]
+
+
+def test_a_volume_of_two_channels_is_simulated_with_its_planes_in_place(tmp_path, dataset):
+    planes = np.linspace(0.2, 0.8, 12, dtype=np.float32).reshape(6, 2, 1, 1)
+    tifffile.imwrite(tmp_path / "a.tif", planes * np.ones((1, 1, 40, 40), np.float32), photometric="minisblack")
+    settings = dataset(axes="ZCYX", noise_direction="z", crop={"z": [1, 5]}, simulate={"kernel": KERNEL, "bits": None})
+    simulate(settings, tmp_path, tmp_path / "out")
+    (image,) = read_manifest(tmp_path / "out")
+    assert image.shape == (2, 4, 40, 40)
+    assert np.allclose(read_canonical(image.clean)[:, :, 0, 0], planes[1:5, :, 0, 0].T)
+    assert np.allclose(read_canonical(image.noisy).mean(axis=(2, 3)), planes[1:5, :, 0, 0].T, atol=0.03)
 
 
 @pytest.mark.parametrize("value", [-1, np.nan, np.inf])

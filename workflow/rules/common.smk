@@ -7,7 +7,7 @@ from glob import glob
 from pathlib import Path
 
 from dvlae import revision
-from dvlae.config import PatchSettings, Settings, is_file_of_names, load_dataset, resolve_methods, validate
+from dvlae.config import PatchSettings, Settings, is_file_of_names, load_dataset, resolve_methods, sides, validate
 from dvlae.errors import UserError
 
 DVLAE = "dvlae-rf"  # how the methods of this package begin
@@ -38,6 +38,8 @@ def check_writable(folder: str):
 SETTINGS = checked(validate, Settings, dict(config), configuration_files())
 checked(check_writable, SETTINGS.results)
 DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
+for dataset in DATASETS.values():
+    checked(sides, SETTINGS.training.patch_size, dataset.dimensions)
 RUNS = [(name, method, seed) for name in DATASETS for method, _, seed in resolve_methods(SETTINGS, DATASETS[name])]
 
 
