@@ -34,7 +34,7 @@ def test_a_mistake_names_the_file_that_was_laid_over(project):
 
 
 def test_a_mistake_in_a_dataset_names_its_file(project):
-    project.add_dataset("small", SMALL | {"axes": "YZX"})
+    project.add_dataset("small", SMALL | {"axes": "YQX"})
     assert "config/datasets/small.yaml: axes" in project.snakemake(fails=True)
 
 
