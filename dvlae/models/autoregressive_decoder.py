@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvlae.data.images import AXES
-from dvlae.models.layers import CONVOLUTIONS
+from dvlae.models.layers import CONVOLUTIONS, Pointwise
 from dvlae.models.receptive_field import dilations, kernel_and_blocks
 
 
@@ -25,6 +25,8 @@ class CausalConvolution(nn.Module):
         Number of spatial axes.
     delay
         Pixels by which the input is shifted first: with 1, the current pixel is not seen.
+    rectify
+        Whether to apply ReLU first.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class CausalConvolution(nn.Module):
         direction: str,
         dimensions: int,
         delay: int = 0,
+        rectify: bool = True,
     ):
         super().__init__()
         self.axis = AXES[direction]
@@ -46,14 +49,14 @@ class CausalConvolution(nn.Module):
             return tuple(values)
 
         reach = (kernel - 1) * dilation + delay
-        # Padding on both sides and cropping the far end costs less than a padded copy of the input.
-        self.conv = CONVOLUTIONS[dimensions](
-            in_channels, channels, along(kernel, 1), dilation=along(dilation, 1), padding=along(reach, 0)
-        )
+        self.rectify = rectify
+        self.padding = [0, 0] * (-self.axis - 1) + [reach, -delay]  # of the last axis first, as F.pad takes it
+        self.conv = CONVOLUTIONS[dimensions](in_channels, channels, along(kernel, 1), dilation=along(dilation, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C_in, ...) to (N, C, ...)."""
-        return self.conv(x).narrow(self.axis, 0, x.shape[self.axis])
+        padded = F.pad(x, self.padding)
+        return self.conv(padded.relu_() if self.rectify else padded)
 
 
 class AutoregressiveDecoder(nn.Module):
@@ -89,7 +92,6 @@ class AutoregressiveDecoder(nn.Module):
         dimensions: int = 2,
     ):
         super().__init__()
-        convolution = CONVOLUTIONS[dimensions]
         line = (noise_direction, dimensions)
         kernel, blocks = kernel_and_blocks(receptive_field)
         self.components = components
@@ -97,13 +99,13 @@ class AutoregressiveDecoder(nn.Module):
         self.convolutions = nn.ModuleList()
         for i, dilation in enumerate(dilations(blocks)):
             if i == 0:
-                first = CausalConvolution(image_channels, channels, kernel - 1, 1, *line, delay=1)
+                first = CausalConvolution(image_channels, channels, kernel - 1, 1, *line, delay=1, rectify=False)
             else:
                 first = CausalConvolution(channels, channels, kernel, dilation, *line)
             self.convolutions += [first, CausalConvolution(channels, channels, kernel, 1, *line)]
-        self.code = nn.ModuleList(convolution(channels, channels, 1) for _ in range(max(1, 2 * blocks)))
-        self.hidden = convolution(channels, channels, 1)
-        self.parameters_of_mixture = convolution(channels, 3 * components * image_channels, 1)
+        self.code = nn.ModuleList(Pointwise(channels, channels) for _ in range(max(1, 2 * blocks)))
+        self.hidden = Pointwise(channels, channels)
+        self.parameters_of_mixture = Pointwise(channels, 3 * components * image_channels)
 
     def forward(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict the mixture of every pixel.
@@ -124,7 +126,7 @@ class AutoregressiveDecoder(nn.Module):
         if self.convolutions:
             h = h + self.convolutions[0](x)
         for convolution, from_code in zip(self.convolutions[1:], self.code[1:], strict=True):
-            h = h + convolution(F.relu(h)) + from_code(code)
+            h = h + convolution(h) + from_code(code)
         h = F.relu(self.hidden(F.relu(h)))
-        mixture = self.parameters_of_mixture(h)
+        mixture = self.parameters_of_mixture(h).contiguous()  # so that each parameter is one piece of memory
         return tuple(part.unflatten(1, (self.components, self.image_channels)) for part in mixture.chunk(3, dim=1))

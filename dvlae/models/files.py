@@ -10,7 +10,7 @@ from dvlae.errors import UserError
 from dvlae.files import sha256
 from dvlae.models.dvlae import DVLAE, Architecture
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_model(model: DVLAE, folder: Path) -> None:

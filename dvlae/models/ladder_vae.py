@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlae.models.layers import CONVOLUTIONS, ResidualBlock
+from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, mish
 
 _LARGEST_LOG_SCALE = 5.0
 
@@ -70,11 +70,11 @@ class Level(nn.Module):
         self.up_block = ResidualBlock(channels, dimensions)
         self.prior = None if top else convolution(channels, 2 * latent_channels, 3, padding=1)
         self.top_prior = nn.Parameter(torch.zeros(1, 2 * latent_channels, *[1] * dimensions)) if top else None
-        self.merge = convolution(channels if top else 2 * channels, channels, 1)
+        self.merge = Pointwise(channels if top else 2 * channels, channels)
         self.posterior = convolution(channels, 2 * latent_channels, 3, padding=1)
-        self.from_latent = convolution(latent_channels, channels, 1)
+        self.from_latent = Pointwise(latent_channels, channels)
         self.down_block = ResidualBlock(channels, dimensions)
-        self.grow = convolution(channels, channels, 1) if halves else nn.Identity()
+        self.grow = Pointwise(channels, channels) if halves else nn.Identity()
 
     def climb(self, h: Tensor) -> Tensor:
         """Map the feature of the level below, (N, C, ...), to this level's; where it halves, sides are half as long."""
@@ -107,7 +107,7 @@ class Level(nn.Module):
         """
         prior = self.top_prior if state is None else self.prior(state)
         merged = feature if state is None else torch.cat([state, feature], dim=1)
-        mean, log_std = _split(self.posterior(F.mish(self.merge(merged))))
+        mean, log_std = _split(self.posterior(mish(self.merge(merged))))
         latent = draw(number, mean, log_std.exp())
         kl = compare(latent, mean, log_std, *_split(prior))
         return self._pass_on(state, latent), kl

@@ -12,6 +12,40 @@ def memory_format(dimensions: int) -> torch.memory_format:
     return {2: torch.channels_last, 3: torch.channels_last_3d}.get(dimensions, torch.contiguous_format)
 
 
+class Pointwise(nn.Linear):
+    """A 1x1 convolution, computed as one product of matrices: faster than a convolution where channels come last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_features, ...) to (N, out_features, ...)."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class _Mish(torch.autograd.Function):
+    """Mish with one exponential function, and its derivative computed with it."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        # With e = exp(x), tanh(log(1 + e)) is (e^2 + 2 e) / (e^2 + 2 e + 2). Above 20 it is 1 in float32.
+        exponential = x.clamp(max=20.0).exp_()
+        tanh = torch.addcmul(2 * exponential, exponential, exponential)
+        tanh.div_(tanh + 2)
+        y = x * tanh
+        if ctx.needs_input_grad[0]:
+            sigmoid = exponential.div_(exponential + 1)
+            ctx.save_for_backward(torch.addcmul(tanh, torch.addcmul(x, y, tanh, value=-1), sigmoid))
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (derivative,) = ctx.saved_tensors
+        return gradient * derivative
+
+
+def mish(x: Tensor) -> Tensor:
+    """Return x tanh(log(1 + exp(x))) (Misra, arXiv 1908.08681); in float32 on a CPU over twice as fast as PyTorch's."""
+    return _Mish.apply(x) if x.device.type == "cpu" and x.dtype == torch.float32 else F.mish(x)
+
+
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over any number of spatial axes.
 
@@ -50,11 +84,12 @@ class ResidualBlock(nn.Module):
         self.conv1 = convolution(channels, channels, 3, padding=1, bias=False)
         self.norm2 = BatchNorm(channels)
         self.conv2 = convolution(channels, channels, 3, padding=1)
-        self.gate = convolution(channels, 2 * channels, 1)
+        # Two layers, not one that is then cut in two: gradients of slices are slow.
+        self.value = Pointwise(channels, channels)
+        self.gate = Pointwise(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, ...) to (N, C, ...)."""
-        h = self.conv1(F.mish(self.norm1(x)))
-        h = self.conv2(F.mish(self.norm2(h)))
-        value, gate = self.gate(h).chunk(2, dim=1)
-        return x + torch.tanh(value) * torch.sigmoid(gate)
+        h = self.conv1(mish(self.norm1(x)))
+        h = self.conv2(mish(self.norm2(h)))
+        return x + torch.tanh(self.value(h)) * torch.sigmoid(self.gate(h))
