@@ -1,0 +1,40 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise, ResidualBlock, memory_format, mish
+
+
+def test_mish_and_its_gradient_are_pytorchs():
+    x = torch.cat([torch.linspace(-100, 100, 2001), torch.randn(1000)]).requires_grad_()
+    (expected,) = torch.autograd.grad(F.mish(x).sum(), x)
+    (found,) = torch.autograd.grad(mish(x).sum(), x)
+    assert torch.allclose(mish(x), F.mish(x), rtol=1e-5, atol=1e-6)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_pointwise_is_a_convolution_with_kernel_1(dimensions):
+    layer = Pointwise(3, 5)
+    convolution = CONVOLUTIONS[dimensions](3, 5, 1)
+    convolution.weight.data = layer.weight.data.view(5, 3, *[1] * dimensions)
+    convolution.bias.data = layer.bias.data
+    x = torch.randn(2, 3, *[6] * dimensions).to(memory_format=memory_format(dimensions))
+    assert torch.allclose(layer(x), convolution(x), atol=1e-6)
+    assert layer(x).is_contiguous(memory_format=memory_format(dimensions)) or dimensions == 1
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_batch_norm_falls_back_where_a_batch_has_one_value(dimensions):
+    norm = BatchNorm(3).train()
+    x = torch.randn(1, 3, *[1] * dimensions)
+    assert torch.allclose(norm(x), x, atol=1e-4)
+    more = torch.randn(4, 3, *[5] * dimensions)
+    assert torch.allclose(norm(more), {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dimensions](3)(more))
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_residual_block_keeps_the_shape(dimensions):
+    x = torch.randn(2, 4, *[6] * dimensions)
+    assert ResidualBlock(4, dimensions)(x).shape == x.shape
