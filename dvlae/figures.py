@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
 from dvlae.config import EvaluationSettings
-from dvlae.data.images import Image, read_canonical
+from dvlae.data.images import AXES, Image, read_canonical
 from dvlae.errors import UserError
 from dvlae.evaluation import evaluated_images, read_estimate
 from dvlae.files import atomic_file
@@ -39,6 +39,7 @@ BLACK, BLUE, ORANGE, GREEN, PURPLE = "#000000", "#0072B2", "#E69F00", "#009E73",
 LONGEST_LAG = 15  # pixels
 IMAGES_FOR_NOISE = 16  # spread evenly: more change the curves by less than the width of a line
 SMALLEST_ZOOM = 64  # pixels
+MOST_CHANNELS = 3  # of a trace that are drawn, one beside the other
 COLLAPSED = 0.01  # nats at a position of a level's grid, all its channels together: less says nothing of an image
 
 
@@ -158,14 +159,14 @@ def best_run(runs: Sequence[Run]) -> Run:
 
 @dataclass(frozen=True)
 class Picture:
-    """One column of a panel.
+    """One column of a panel, or one line in that of a trace.
 
     Attributes
     ----------
     title
         Above it.
     pixels
-        (C, Y, X).
+        (C, Y, X), or (C, X) of a trace.
     kind
         ``"image"``, ``"deviation"`` or ``"residual"``: how it is coloured.
     caption
@@ -181,6 +182,8 @@ class Picture:
 def panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Figure:
     """Show one image: noisy, denoised, clean, posterior standard deviation, residual; whole, and a part magnified.
 
+    A volume is shown by its middle plane, a trace by lines over each other.
+
     Parameters
     ----------
     run
@@ -193,6 +196,14 @@ def panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Fi
     """
     image, why = _median_image(run, images)
     pictures = _pictures(run, image, settings)
+    what = {2: "trace", 3: "image", 4: "middle plane of the volume"}[len(image.shape)]
+    figure = _image_panel(pictures) if pictures[0].pixels.ndim == 3 else _trace_panel(pictures)
+    figure.suptitle(f"{run.dataset}, {what} “{image.name}”{why}", fontsize=10, parse_math=False)
+    return figure
+
+
+def _image_panel(pictures: Sequence[Picture]) -> Figure:
+    """Draw pictures (C, Y, X) beside each other, each with a part of it below."""
     height, width = pictures[0].pixels.shape[1:]
     rows, columns = _find_detail(next(p for p in reversed(pictures) if p.kind == "image").pixels)
 
@@ -200,7 +211,6 @@ def panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Fi
     wide = float(np.clip(tall * width / height, 1.7, 2.3))
     figure = Figure(figsize=(wide * len(pictures) + 0.2, 2 * tall + 0.85))
     grid = figure.add_gridspec(3, len(pictures), height_ratios=[tall, tall, 0.09])
-    figure.suptitle(f"{run.dataset}, image “{image.name}”{why}", fontsize=10, parse_math=False)
     limits = _grey_limits([p for p in pictures if p.kind == "image"])
     for column, picture in enumerate(pictures):
         whole, zoom, below = (figure.add_subplot(grid[row, column]) for row in range(3))
@@ -222,6 +232,41 @@ def panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Fi
             bar.ax.tick_params(labelsize=7)
             bar.set_label("grey values", fontsize=7)
             bar.outline.set_visible(False)
+    return figure
+
+
+def _trace_panel(pictures: Sequence[Picture]) -> Figure:
+    """Draw pictures (C, X) as lines over each other; below, a part of them, and the residual; a column a channel."""
+    signals = [p for p in pictures if p.kind == "image"]
+    residual = next(p for p in pictures if p.kind == "residual")
+    deviation = next((p for p in pictures if p.kind == "deviation"), None)
+    channels = min(MOST_CHANNELS, len(residual.pixels))
+    (part,) = _find_detail(signals[-1].pixels)
+    looks = [("0.7", 0.6), (BLUE, 1.2), (BLACK, 0.8)]  # colour and width of noisy, denoised, clean
+    figure = Figure(figsize=(max(7.2, 4 * channels), 5.6))
+    plots = figure.subplots(3, channels, squeeze=False)
+    for channel, (whole, zoom, rest) in enumerate(plots.T):
+        for axes, window in ((whole, slice(None)), (zoom, part)):
+            x = np.arange(residual.pixels.shape[1])[window]
+            for signal, (colour, width) in zip(signals, looks, strict=False):
+                label = ": ".join(filter(None, [signal.title.replace("\n", " "), signal.caption]))
+                axes.plot(x, signal.pixels[channel, window], color=colour, linewidth=width, label=label)
+            if deviation is not None:
+                middle, half = (p.pixels[channel, window] for p in (signals[1], deviation))
+                label = "± posterior standard deviation"
+                axes.fill_between(x, middle - half, middle + half, color=BLUE, alpha=0.25, linewidth=0, label=label)
+        whole.axvspan(part.start, part.stop, facecolor="none", edgecolor=ORANGE, linewidth=1.2)
+        for spine in zoom.spines.values():
+            spine.set(visible=True, edgecolor=ORANGE, linewidth=1.5)
+        rest.axhline(0, color="0.8", linewidth=0.8)
+        rest.plot(residual.pixels[channel], color=PURPLE, linewidth=0.6)
+        rest.set_xlabel("x (px)")
+        if len(residual.pixels) > 1:
+            whole.set_title(f"channel {channel}")
+    plots[0, 0].set_ylabel("grey values")
+    plots[1, 0].set_ylabel("grey values")
+    plots[2, 0].set_ylabel(residual.title)
+    figure.legend(*plots[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
@@ -260,7 +305,11 @@ def _pictures(run: Run, image: Image, settings: EvaluationSettings) -> list[Pict
         residual = Picture("Residual:\ndenoised − clean", fitted - target.clean, "residual")
     if deviation is not None:
         pictures.append(Picture("Posterior\nstandard deviation", deviation, "deviation"))
-    return [*pictures, residual]
+    pictures.append(residual)
+    if noisy.ndim == 4:
+        middle = residual.pixels.shape[1] // 2
+        return [replace(picture, pixels=picture.pixels[:, middle]) for picture in pictures]
+    return pictures
 
 
 def _describe_score(target: Target, estimate: np.ndarray) -> str:
@@ -268,17 +317,17 @@ def _describe_score(target: Target, estimate: np.ndarray) -> str:
     return f"{psnr:.2f} dB, SSIM {ssim:.2f}"
 
 
-def _find_detail(image: np.ndarray) -> tuple[slice, slice]:
-    """Return the rows and columns of the part with the most structure, a quarter of the sides of an image (C, Y, X)."""
+def _find_detail(image: np.ndarray) -> tuple[slice, ...]:
+    """Return the part with the most structure, a quarter of the sides of an image (C, Y, X) or of a trace (C, X)."""
     grey = ndimage.gaussian_filter(image.mean(axis=0, dtype=np.float64), 2)
-    height, width = grey.shape
-    part = min(1.0, max(0.25, SMALLEST_ZOOM / min(height, width)))
-    rows, columns = max(1, round(part * height)), max(1, round(part * width))
-    slope = np.minimum(*(np.abs(g) for g in np.gradient(grey)))  # detail in both directions, not one long edge
-    total = np.pad(slope.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    inside = total[rows:, columns:] - total[:-rows, columns:] - total[rows:, :-columns] + total[:-rows, :-columns]
-    y, x = np.unravel_index(np.argmax(inside), inside.shape)
-    return slice(int(y), int(y) + rows), slice(int(x), int(x) + columns)
+    part = min(1.0, max(0.25, SMALLEST_ZOOM / min(grey.shape)))
+    sides = [max(1, round(part * length)) for length in grey.shape]
+    # The least of the slopes: detail in both directions, not one long edge.
+    slope = np.min([np.abs(np.gradient(grey, axis=axis)) for axis in range(grey.ndim)], axis=0)
+    mean = ndimage.uniform_filter(slope, sides)
+    inside = mean[tuple(slice(n // 2, n // 2 + length - n + 1) for n, length in zip(sides, grey.shape, strict=True))]
+    corner = np.unravel_index(np.argmax(inside), inside.shape)
+    return tuple(slice(int(first), int(first) + side) for first, side in zip(corner, sides, strict=True))
 
 
 def _grey_limits(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
@@ -320,7 +369,7 @@ def _colour(pixels: np.ndarray) -> np.ndarray:
 
 
 def noise_autocorrelation(runs: Sequence[Run], images: Sequence[Image], settings: EvaluationSettings) -> Figure:
-    """Draw the autocorrelation of the noise, and of what the methods take away, along x and y.
+    """Draw the autocorrelation of the noise, and of what the methods take away, along every spatial axis.
 
     What a good method takes away is the noise, all of it and nothing else, so that the curves lie on each other.
 
@@ -340,8 +389,11 @@ def noise_autocorrelation(runs: Sequence[Run], images: Sequence[Image], settings
     curves = _average_curves(drawn, chosen, settings)
     styles = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D")]
 
-    figure = Figure(figsize=(7.2, 3.2))
-    for axes, direction in zip(figure.subplots(1, 2, sharey=True), "xy", strict=True):
+    lines = {"x": "the same row", "y": "the same column", "z": "through the planes"}
+    directions = list(AXES)[: len(images[0].shape) - 1]
+    figure = Figure(figsize=(max(7.2, 3.6 * len(directions)), 3.2))
+    plots = figure.subplots(1, len(directions), sharey=True, squeeze=False)[0]
+    for axes, direction in zip(plots, directions, strict=True):
         axes.axhline(0, color="0.8", linewidth=0.8)
         for i, run in enumerate(drawn):
             colour, marker = styles[i % len(styles)]
@@ -350,7 +402,7 @@ def noise_autocorrelation(runs: Sequence[Run], images: Sequence[Image], settings
         if None in curves:
             noise = {"color": BLACK, "linestyle": "--", "marker": "x", "markersize": 4}
             axes.plot(curves[None][direction], **noise, label="noise (noisy − clean)")
-        axes.set_title(f"along {direction} ({'the same row' if direction == 'x' else 'the same column'})")
+        axes.set_title(f"along {direction} ({lines[direction]})" if len(directions) > 1 else f"along {direction}")
         axes.set_xlabel("distance between two pixels (px)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.axes[0].set_ylabel("correlation")
@@ -363,20 +415,22 @@ def noise_autocorrelation(runs: Sequence[Run], images: Sequence[Image], settings
 def _average_curves(runs: Sequence[Run], images: Sequence[Image], settings: EvaluationSettings) -> dict:
     """Average autocorrelations over images: of what each run removes, by its folder; of the noise, under None."""
     regions = [find_region(image.shape[1:], settings) for image in images]
-    longest = min(LONGEST_LAG, min(s.stop - s.start for region in regions for s in region) // 2)
     curves: dict[Path | None, list] = {}
     for image, region in zip(images, regions, strict=True):
         noisy = read_canonical(image.noisy)
         for run in runs:
             removed = (noisy - read_estimate(run.folder / "denoised", image, noisy.shape))[:, *region]
-            curves.setdefault(run.folder, []).append(autocorrelation(removed, longest))
+            curves.setdefault(run.folder, []).append(autocorrelation(removed, LONGEST_LAG))
         if image.clean is not None:
             noise = Target.build(noisy, read_canonical(image.clean), settings).noise()
-            curves.setdefault(None, []).append(autocorrelation(noise, longest))
-    return {
-        key: {direction: np.mean([lags[direction] for lags in many], axis=0) for direction in "xy"}
-        for key, many in curves.items()
-    }
+            curves.setdefault(None, []).append(autocorrelation(noise, LONGEST_LAG))
+    return {key: {name: _average([lags[name] for lags in many]) for name in many[0]} for key, many in curves.items()}
+
+
+def _average(curves: Sequence[np.ndarray]) -> np.ndarray:
+    """Average curves as far as the shortest reaches."""
+    shortest = min(map(len, curves))
+    return np.mean([curve[:shortest] for curve in curves], axis=0)
 
 
 # ------------------------------------------------------------------------------------------------ training

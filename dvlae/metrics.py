@@ -138,7 +138,7 @@ def autocorrelation(image: np.ndarray, max_lag: int) -> dict[str, np.ndarray]:
     image
         (C, ...) with one to three spatial axes. The mean of each channel is taken off.
     max_lag
-        Largest lag, in pixels; along a shorter axis it is the axis's length less 1.
+        Largest lag, in pixels; never more than half an axis, as too few pairs of pixels are further apart.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def autocorrelation(image: np.ndarray, max_lag: int) -> dict[str, np.ndarray]:
     for name in list(AXES)[: len(spatial)]:
         lines = np.moveaxis(centred, AXES[name], -1)
         length = lines.shape[-1]
-        lags = range(min(max_lag, length - 1) + 1)
+        lags = range(min(max_lag, length // 2) + 1)
         products = [np.mean(lines[..., : length - lag] * lines[..., lag:]) for lag in lags]
         result[name] = np.array(products) / (variance if variance > 0 else 1.0)
     return result

@@ -23,7 +23,7 @@ def make_dataset(folder, shapes, with_clean=True):
     random = np.random.default_rng(0)
     rows = []
     for i, shape in enumerate(shapes):
-        clean = 100 + 40 * ndimage.gaussian_filter(random.normal(size=shape), (0, 3, 3))
+        clean = 100 + 40 * ndimage.gaussian_filter(random.normal(size=shape), 3, axes=range(1, len(shape)))
         noise = ndimage.correlate1d(random.normal(size=shape), [1, 1], axis=-1)
         image = Image(f"c {i}", folder / f"noisy/c {i}.tif", folder / f"clean/{i}.tif" if with_clean else None, shape)
         write_image(image.noisy, clean + noise)
@@ -39,7 +39,8 @@ def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=S
     random = np.random.default_rng(seed)
     for image in read_manifest(images):
         noisy = read_canonical(image.noisy)
-        write_image(folder / "denoised" / f"{image.name}.tif", ndimage.gaussian_filter(noisy, (0, error, error)))
+        denoised = ndimage.gaussian_filter(noisy, error, axes=range(1, noisy.ndim))
+        write_image(folder / "denoised" / f"{image.name}.tif", denoised)
         if field is not None:
             write_image(folder / "uncertainty" / f"{image.name}.tif", random.random(image.shape))
     if field is not None:
@@ -169,6 +170,34 @@ def test_panel_takes_several_channels(tmp_path, channels):
     assert len(titles(read_panel(images, make_run(images, "dvlae-rf4", 4)))) == 5
 
 
+@pytest.mark.parametrize("shape", [(2, 6, 40, 50), (1, 1, 40, 50)])
+def test_panel_shows_the_middle_plane_of_a_volume(tmp_path, shape):
+    images = make_dataset(tmp_path / "volumes" / "images", [shape])
+    figure = read_panel(images, make_run(images, "dvlae-rf4", 4))
+    assert len(titles(figure)) == 5
+    assert figure.get_suptitle() == "volumes, middle plane of the volume “c 0”"
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.shape[:2] == (32, 42)  # less the border
+
+
+def test_panel_draws_a_trace_as_lines_over_each_other_with_the_deviation_around_the_estimate(tmp_path):
+    images = make_dataset(tmp_path / "traces" / "images", [(2, 300)])
+    figure = read_panel(images, make_run(images, "dvlae-rf4", 4))
+    (first, *_), (zoom, *_), (residual, *_) = np.reshape(figure.axes, (3, 2))
+    noisy, denoised, clean = (line.get_ydata() for line in first.lines)
+    assert len(noisy) == 300 - 2 * SETTINGS.border
+    assert residual.lines[-1].get_ydata() == pytest.approx(denoised - clean)
+    assert len(zoom.lines[0].get_ydata()) == 73
+    assert [text.get_text() for text in figure.legends[0].get_texts()][3] == "± posterior standard deviation"
+
+
+def test_panel_of_traces_without_clean_ones_shows_what_is_removed(tmp_path):
+    images = make_dataset(tmp_path / "traces" / "images", [(1, 300)], with_clean=False)
+    settings = EvaluationSettings()
+    figure = read_panel(images, make_run(images, "gaussian", settings=settings), settings)
+    assert figure.axes[2].get_ylabel() == "Removed:\nnoisy − denoised"
+
+
 def test_panel_takes_names_that_look_like_formulas(tmp_path):
     images = make_dataset(tmp_path / "made_up" / "images", [(1, 40, 50)])
     only = read_manifest(images)[0]
@@ -197,6 +226,16 @@ def test_noise_of_real_correlation_is_drawn_as_such(images):
     along_x, along_y = (axes.lines[-1].get_ydata() for axes in figure.axes)
     assert along_x[:3] == pytest.approx([1, 0.5, 0], abs=0.06)
     assert along_y[:3] == pytest.approx([1, 0, 0], abs=0.06)
+
+
+@pytest.mark.parametrize(("shapes", "axes"), [([(1, 700), (1, 40)], "x"), ([(1, 8, 50, 60), (1, 40, 50, 90)], "xyz")])
+def test_noise_of_traces_and_volumes_is_drawn_along_each_of_their_axes(tmp_path, shapes, axes):
+    images = make_dataset(tmp_path / "made_up" / "images", shapes)
+    run = Run.read(make_run(images, "gaussian"))
+    figure = figures.noise_autocorrelation([run], read_manifest(images), SETTINGS)
+    assert [plot.get_title()[:7] for plot in figure.axes] == [f"along {name}" for name in axes]
+    assert figure.axes[0].lines[-1].get_ydata()[:3] == pytest.approx([1, 0.5, 0], abs=0.2)
+    assert len(figure.axes[-1].lines[-1].get_ydata()) == (16 if axes == "x" else 5)
 
 
 def test_seeds_of_one_receptive_field_share_a_colour(images):
