@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 import dvlae.training
 from dvlae.config import TrainSettings, validate
@@ -211,6 +213,39 @@ def test_a_damaged_checkpoint_is_not_resumed(patches, tmp_path, killed_at, capsy
     state.write_bytes(state.read_bytes()[:1000])
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == run(folder, tmp_path / "whole")
     assert "damaged" in capsys.readouterr().out
+
+
+class Trap:
+    """A pickle of it makes a file when it is read."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_a_checkpoint_that_holds_code_is_not_run(patches, tmp_path, killed_at, capsys):
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
+    state = tmp_path / "checkpoints" / "state.pt"
+    torch.save(torch.load(state, weights_only=True) | {"steps": Trap(tmp_path / "trapped")}, state)
+    run(folder, tmp_path / "model", tmp_path / "checkpoints")
+    assert "damaged" in capsys.readouterr().out
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_batch_statistics_are_averaged_like_the_weights():
+    layer = torch.nn.BatchNorm2d(1)
+    average = AveragedModel(layer, multi_avg_fn=dvlae.training._average, use_buffers=True)
+    for value in (1.0, 2.0):
+        for tensor in (layer.running_mean, layer.weight.data):
+            tensor.fill_(value)
+        layer.num_batches_tracked += 5
+        average.update_parameters(layer)
+    assert 1 < float(average.module.running_mean) < 2
+    assert float(average.module.running_mean) == float(average.module.weight.detach())
+    assert int(average.module.num_batches_tracked) == 10
 
 
 def test_time_is_counted_over_all_attempts(patches, tmp_path, killed_at):

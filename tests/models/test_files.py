@@ -1,9 +1,12 @@
 import json
+import pickle
+from pathlib import Path
 
 import pytest
 import torch
 
 from dvlae.errors import UserError
+from dvlae.files import sha256
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import load_model, save_model
 
@@ -51,3 +54,23 @@ def test_a_later_format_is_refused_by_name(saved):
 def test_a_missing_model_is_one_line(tmp_path):
     with pytest.raises(UserError, match="not the folder of a trained model"):
         load_model(tmp_path)
+
+
+class Trap:
+    """A pickle of it makes a file when it is read."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_weights_that_are_a_pickle_are_refused_and_not_run(saved):
+    folder, _ = saved
+    weights, description = folder / "weights.safetensors", folder / "model.json"
+    weights.write_bytes(pickle.dumps(Trap(folder / "trapped")))
+    description.write_text(json.dumps(json.loads(description.read_text()) | {"weights_sha256": sha256(weights)}))
+    with pytest.raises(UserError, match="not a model that can be read"):
+        load_model(folder)
+    assert not (folder / "trapped").exists()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dvlae.models.ladder_vae import LadderVAE, gaussian_kl
+from dvlae.models.ladder_vae import LadderVAE, compare_drawn, gaussian_kl
 
 
 @pytest.mark.parametrize(("levels", "levels_per_scale", "strides"), [
@@ -26,6 +26,30 @@ def test_top_prior_does_not_know_the_size_of_an_image():
         _, kls = vae(torch.zeros(1, 1, size, size))
         assert kls[-1].shape[-2:] == (size // 8, size // 8)
     assert vae.levels[-1].top_prior.shape == (1, 8, 1, 1)
+
+
+def test_divergence_of_a_pattern_is_the_same_in_an_image_of_any_size():
+    torch.manual_seed(0)
+    vae, pattern = LadderVAE(1, 8, 4, 2, 1).eval(), torch.randn(1, 1, 16, 16)
+    vae.levels[-1].top_prior.data.normal_()
+    middles = []
+    for periods in (7, 11):  # odd: one of them is in the middle, where no border is seen
+        _, kls = vae(pattern.tile(1, 1, periods, periods), lambda level, mean, std: mean)
+        sides = [slice(periods // 2 * 16 // stride, (periods // 2 + 1) * 16 // stride) for stride in vae.strides]
+        middles.append([kl[..., side, side] for kl, side in zip(kls, sides, strict=True)])
+    for small, large in zip(*middles, strict=True):
+        assert small.mean() > 0.01
+        assert torch.allclose(small, large, rtol=1e-3, atol=1e-4)
+
+
+def test_divergence_of_what_was_drawn_is_the_difference_of_log_densities_with_the_divergence_as_its_mean():
+    mean_q, log_q, mean_p, log_p = torch.randn(4, 1, 10) / 2
+    q, p = (torch.distributions.Normal(mean, log.exp()) for mean, log in ((mean_q, log_q), (mean_p, log_p)))
+    latent = q.sample((40000,))[:, 0]
+    drawn = compare_drawn(latent, mean_q, log_q, mean_p, log_p)
+    assert torch.allclose(drawn, q.log_prob(latent) - p.log_prob(latent), atol=1e-3)
+    error = 5 * drawn.std(0) / 200
+    assert ((drawn.mean(0) - gaussian_kl(mean_q, log_q, mean_p, log_p)[0]).abs() < error).all()
 
 
 def test_divergence_is_the_textbook_one():
