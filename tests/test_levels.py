@@ -6,7 +6,7 @@ import torch
 
 from dvlae import levels
 from dvlae.errors import UserError
-from dvlae.levels import draw_levels, picture, vary_levels
+from dvlae.levels import draw_levels, vary_levels
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
 
@@ -63,12 +63,15 @@ def test_seed_fixes_the_samples():
 
 
 @pytest.mark.parametrize(("sides", "channels"), [((64,), 1), ((16, 24), 3), ((5, 16, 24), 1)])
-def test_traces_images_and_volumes_have_a_picture(tmp_path, images_folder, sides, channels):
-    model = build(channels=channels, dimensions=len(sides))
-    rows = list(vary_levels(model, noisy(*sides, channels=channels), name="a", seed=0, samples=levels.SHOWN))
-    figure = picture(rows, model.ladder_vae.strides, "a $ title")
-    figure.draw_without_rendering()
-    assert sum(axes.get_ylabel().startswith("level") for axes in figure.axes) == 3
+def test_traces_images_and_volumes_have_a_picture(tmp_path, images_folder, monkeypatch, sides, channels):
+    drawn = []
+    monkeypatch.setattr(levels, "SAMPLES", levels.SHOWN)
+    monkeypatch.setattr(levels, "save", lambda figure, _: drawn.append(figure))
+    save_model(build(channels=channels, dimensions=len(sides)), tmp_path)
+    images = images_folder(a=noisy(*sides, channels=channels))
+    draw_levels(tmp_path, images, tmp_path / "a.png", image="a", device="cpu")
+    drawn[0].draw_without_rendering()
+    assert sum(axes.get_ylabel().startswith("level") for axes in drawn[0].axes) == 3
 
 
 def test_a_crop_shows_what_the_whole_image_shows_there(tmp_path, images_folder, monkeypatch):
