@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data_commands(command)
     _add_training_commands(command)
     _add_ladder_commands(command)
+    _add_generation_command(command)
     _add_evaluation_commands(command)
     return parser
 
@@ -169,6 +170,32 @@ def _add_ladder_commands(command) -> None:
     )
     _add_seed(levels)
     _add_device(levels)
+
+
+def _add_generation_command(command) -> None:
+    generate = command("generate", _generate, "Draw new noise on given images, or whole images from the prior.")
+    generate.add_argument("model", type=Path, metavar="MODEL", help="folder made by `dvlae train`")
+    generate.add_argument("output", type=Path, metavar="OUTPUT", help="folder to make")
+    generate.add_argument(
+        "--kind",
+        choices=["noise", "prior"],
+        required=True,
+        help="noise: new noise on the content of images; prior: content and noise of the model's own",
+    )
+    generate.add_argument("--images", type=Path, metavar="IMAGES", help="for new noise: folder made by `dvlae prepare`")
+    generate.add_argument(
+        "--settings",
+        metavar="SETTINGS",
+        help="for new noise: compare it to noisy less clean; how the clean images are fitted, as for `dvlae evaluate`",
+    )
+    generate.add_argument(
+        "--size", type=int, nargs="+", metavar="PIXELS", help="for the prior: the images' sides, [Z [Y]] X"
+    )
+    generate.add_argument(
+        "--realisations", type=int, default=1, metavar="N", help="of each image, or from the prior (default: 1)"
+    )
+    _add_seed(generate)
+    _add_device(generate)
 
 
 def _add_evaluation_commands(command) -> None:
@@ -358,6 +385,35 @@ def _levels(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         device=arguments.device or "auto",
     )
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from dvlae.config import EvaluationSettings, load_settings
+
+    _check_generate(arguments)
+    settings = None if arguments.settings is None else load_settings(EvaluationSettings, arguments.settings)
+    common = {"realisations": arguments.realisations, "seed": arguments.seed, "device": arguments.device or "auto"}
+    if arguments.kind == "noise":
+        from dvlae.generation import generate_noise
+
+        generate_noise(arguments.model, arguments.images, arguments.output, settings=settings, **common)
+    else:
+        from dvlae.generation import generate_from_prior
+
+        generate_from_prior(arguments.model, arguments.output, size=tuple(arguments.size), **common)
+
+
+def _check_generate(arguments: argparse.Namespace) -> None:
+    """Refuse options that are missing, or that the other kind has."""
+    needed, others = {"noise": ("images", ["size"]), "prior": ("size", ["images", "settings"])}[arguments.kind]
+    if getattr(arguments, needed) is None:
+        raise UserError(f"--{needed}: found none, but --kind {arguments.kind} needs it")
+    for name in others:
+        if (found := getattr(arguments, name)) is not None:
+            raise UserError(f"--{name}: found {found}, but --kind {arguments.kind} has no use for it")
+    for name, numbers in (("realisations", [arguments.realisations]), ("size", arguments.size or [])):
+        if any(number < 1 for number in numbers):
+            raise UserError(f"--{name}: found {min(numbers)}, allowed: 1 or more")
 
 
 def _baseline(arguments: argparse.Namespace) -> None:

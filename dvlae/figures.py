@@ -22,6 +22,7 @@ from dvlae.errors import UserError
 from dvlae.evaluation import evaluated_images, read_estimate
 from dvlae.files import atomic_file
 from dvlae.metrics import Target, autocorrelation, find_region
+from dvlae.noise_statistics import LONGEST_LAG, NoiseStatistics
 from dvlae.progress import progress
 from dvlae.tables import describe_run, read_psnr
 
@@ -36,10 +37,10 @@ STYLE = {
     "svg.hashsalt": "dvlae",  # equal runs give equal files
 }
 BLACK, BLUE, ORANGE, GREEN, PURPLE = "#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7"  # Okabe and Ito
-LONGEST_LAG = 15  # pixels
 IMAGES_FOR_NOISE = 16  # spread evenly: more change the curves by less than the width of a line
 SMALLEST_ZOOM = 64  # pixels
 MOST_CHANNELS = 3  # of a trace that are drawn, one beside the other
+MIDDLE = 128  # pixels: side of the part of a generated image that is shown
 COLLAPSED = 0.01  # nats at a position of a level's grid, all its channels together: less says nothing of an image
 
 
@@ -660,3 +661,65 @@ def receptive_field(runs: Sequence[Run]) -> Figure:
 def _best_elbo(run: Run) -> float:
     value = describe_run(run.folder / "psnr.csv")["best_val_elbo"]
     return math.nan if value is None else value
+
+
+# ------------------------------------------------------------------------------------------------ generated noise
+
+
+def generated_noise(pictures: Mapping[str, np.ndarray], statistics: Mapping[str, NoiseStatistics], real: str) -> Figure:
+    """Show a part of a real image, of a generated one and of what they have in common; compare their noise.
+
+    Parameters
+    ----------
+    pictures
+        By their titles, each (C, ...), the last one the cleanest. The middle is shown: of a volume the middle plane, of
+        a trace its line.
+    statistics
+        Of the ``real`` and of the ``generated`` noise: their autocorrelation along each axis, their variance against
+        the signal.
+    real
+        What the real noise is, in words.
+    """
+    axes_of_noise = list(statistics["real"].autocorrelation())
+    figure = Figure(figsize=(7.2, 5.0))
+    above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+    _draw_middles(above.subplots(1, len(pictures), sharex=True, sharey=True), pictures)
+    plots = below.subplots(1, len(axes_of_noise) + 1)
+    styles = {
+        "real": {"color": BLACK, "linestyle": "--", "marker": "x", "label": real},
+        "generated": {"color": BLUE, "marker": "o", "label": "generated (noisy − content)"},
+    }
+    for kind, style in styles.items():
+        style = style | {"markersize": 4, "linewidth": 1.2}
+        correlation = statistics[kind].autocorrelation()
+        for axes, axis in zip(plots, axes_of_noise, strict=False):
+            axes.plot(correlation[axis], **style)
+            axes.set_title(f"correlation along {axis}")
+            axes.set_xlabel("distance (px)")
+            axes.set_ylim(-0.1, 1.05)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        for channel in range(len(statistics[kind].mean)):
+            plots[-1].plot(*statistics[kind].variance_by_signal(channel), **style)
+    plots[-1].set_title("variance of the noise")
+    plots[-1].set_xlabel("signal (grey values)")
+    below.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def _draw_middles(plots: Sequence[Axes], pictures: Mapping[str, np.ndarray]) -> None:
+    """Draw the middle of each picture (C, ...), all in the same greys, or as lines in the same frame."""
+    middles = [Picture(title, _middle(pixels), "image") for title, pixels in pictures.items()]
+    for axes, middle in zip(plots, middles, strict=True):
+        axes.set_title(middle.title, parse_math=False)
+        if middle.pixels.ndim == 2:
+            axes.plot(middle.pixels.T, linewidth=0.8)
+        else:
+            _show(axes, middle, _grey_limits(middles))
+
+
+def _middle(pixels: np.ndarray) -> np.ndarray:
+    """Return the middle :data:`MIDDLE` pixels along x and y of (C, ...), in the middle plane: (C, X) or (C, Y, X)."""
+    if pixels.ndim == 4:
+        pixels = pixels[:, pixels.shape[1] // 2]
+    starts = [max(0, (side - MIDDLE) // 2) for side in pixels.shape[1:]]
+    return pixels[:, *(slice(start, start + MIDDLE) for start in starts)]

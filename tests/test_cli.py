@@ -19,6 +19,7 @@ COMMANDS = [
     "predict",
     "likelihood",
     "levels",
+    "generate",
     "baseline",
     "evaluate",
     "tables",
@@ -177,6 +178,37 @@ def test_a_tile_that_is_too_small_is_the_users_mistake(capsys):
     words = "predict model images --denoised d --uncertainty u --tile 1"
     assert cli.main(words.split()) == 1
     assert "tile: found 1" in capsys.readouterr().err
+
+
+def test_generate_hands_on_what_new_noise_needs(step):
+    call = step("dvlae.generation", "generate_noise")
+    words = "generate model new --kind noise --images images --realisations 3 --seed 4 --device cpu"
+    assert cli.main([*words.split(), "--settings", '{"border": 8}']) == 0
+    assert call["arguments"] == (Path("model"), Path("images"), Path("new"))
+    assert (call["realisations"], call["seed"], call["device"], call["settings"].border) == (3, 4, "cpu", 8)
+
+
+def test_generate_hands_on_what_the_prior_needs(step):
+    call = step("dvlae.generation", "generate_from_prior")
+    assert cli.main("generate model new --kind prior --size 64 96".split()) == 0
+    assert call["arguments"] == (Path("model"), Path("new"))
+    assert (call["size"], call["realisations"], call["seed"], call["device"]) == ((64, 96), 1, 0, "auto")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--kind noise", "--images: found none"),
+        ("--kind prior", "--size: found none"),
+        ("--kind noise --images a --size 8 8", "--size: found [8, 8]"),
+        ("--kind prior --size 8 8 --images a", "--images: found a"),
+        ("--kind prior --size 8 0", "--size: found 0, allowed: 1 or more"),
+        ("--kind prior --size 8 8 --realisations 0", "--realisations: found 0, allowed: 1 or more"),
+    ],
+)
+def test_generate_says_what_does_not_go_together(capsys, words, told):
+    assert cli.main(["generate", "model", "new", *words.split()]) == 1
+    assert told in capsys.readouterr().err
 
 
 def test_evaluate_hands_on_what_goes_into_the_table(step):

@@ -96,8 +96,10 @@ class DVLAE(nn.Module):
             a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
         )
         self.signal_decoder = SignalDecoder(a.channels, a.image_channels, a.dimensions)
+        # For volumes of rank 5, not 4: Module.to() gives every tensor of rank 4 or 5 the layout of the convolutions.
+        shape = {1: (-1, 1), 2: (-1, 1, 1), 3: (1, -1, 1, 1, 1)}[a.dimensions]
         for name, values in {"mean": mean, "std": std, "step": step}.items():
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, *[1] * a.dimensions))
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(shape))
 
     @property
     def stride(self) -> int:

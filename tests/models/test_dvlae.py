@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
+from dvlae.models.layers import memory_format
 
 
 def build(channels: int = 1, direction: str = "x", receptive_field: int = 8, step: float = 1.0) -> DVLAE:
@@ -99,3 +100,13 @@ def test_channels_last_computes_the_same():
         network = model.ladder_vae.to(memory_format=layout)
         codes.append(network(image.to(memory_format=layout), draw=lambda level, mean, std: mean)[0])
     assert torch.allclose(*codes, atol=1e-5)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_every_number_of_axes_has_its_fast_layout(dimensions):
+    architecture = Architecture(2, 8, 4, 2, 1, 3, 8, "x", dimensions)
+    model = DVLAE(architecture, [1.0, 2.0], [3.0, 4.0], [0.0, 0.0]).eval()
+    model.to(memory_format=memory_format(dimensions))
+    image = torch.zeros(3, 2, *[8] * dimensions)
+    assert model.normalise(image).shape == image.shape
+    assert torch.isfinite(model(image).elbo)
