@@ -696,7 +696,6 @@ def generated_noise(pictures: Mapping[str, np.ndarray], statistics: Mapping[str,
             axes.plot(correlation[axis], **style)
             axes.set_title(f"correlation along {axis}")
             axes.set_xlabel("distance (px)")
-            axes.set_ylim(-0.1, 1.05)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         for channel in range(len(statistics[kind].mean)):
             plots[-1].plot(*statistics[kind].variance_by_signal(channel), **style)

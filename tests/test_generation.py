@@ -74,8 +74,7 @@ def test_a_larger_code_changes_nothing_within_the_image():
 
 
 @pytest.mark.parametrize(("receptive_field", "direction"), [(0, "none"), (8, "x"), (8, "y")])
-def test_pixels_without_a_past_follow_their_mixture(receptive_field, direction):
-    """One Gaussian everywhere is drawn as such, in the images' units."""
+def test_one_gaussian_everywhere_is_drawn_as_such_in_the_images_units(receptive_field, direction):
     network = build(receptive_field=receptive_field, direction=direction)
     last = network.autoregressive_decoder.parameters_of_mixture
     last.weight.data.zero_()

@@ -78,11 +78,11 @@ def operations(length: int) -> int:
 
 
 def test_twice_the_length_takes_twice_the_operations():
-    assert operations(200) == 2 * operations(100)
+    assert operations(120) == 2 * operations(60)
 
 
 def test_a_pixel_takes_as_many_operations_as_in_one_run_of_the_whole_network():
-    decoder, code, noise = build(40, "x", (4, 200))
+    decoder, code, noise = build(40, "x", (4, 120))
     with FlopCounterMode(display=False) as counter:
         decoder(noise[:, :1], code)
-    assert 0.5 * counter.get_total_flops() < operations(200) < 1.01 * counter.get_total_flops()
+    assert 0.5 * counter.get_total_flops() < operations(120) < 1.01 * counter.get_total_flops()
