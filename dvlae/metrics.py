@@ -107,7 +107,8 @@ def shift_image(image: np.ndarray, shift: tuple[float, ...]) -> np.ndarray:
     numpy.ndarray
         Of the shape of the image, float32.
     """
-    return ndimage.shift(image.astype(np.float32), (0, *shift), order=3, mode="nearest")
+    # One by one: with the channels as one more axis it takes ten times as long.
+    return np.stack([ndimage.shift(channel.astype(np.float32), shift, order=3, mode="nearest") for channel in image])
 
 
 def fit_affine(estimate: np.ndarray, target: np.ndarray) -> tuple[float, float]:
