@@ -21,7 +21,6 @@ from dvlae.errors import UserError
 from dvlae.figures import BLUE, STYLE, save
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_model
-from dvlae.models.layers import memory_format
 from dvlae.posterior import batches, check_image, draw_samples, encode, repeat
 from dvlae.progress import progress
 
@@ -174,8 +173,7 @@ def draw_levels(
         raise UserError(f"output: found {str(output)!r}, allowed: a name that ends in .png; an SVG is made beside it")
     target = choose_device(device)
     use_fast_arithmetic()
-    network = load_model(model)
-    network = network.to(target, memory_format=memory_format(network.architecture.dimensions))
+    network = load_model(model).to(target)
     manifest = {row.name: row for row in read_manifest(images)}
     chosen = manifest[select(list(manifest), [image])[0]]
     noisy = read_canonical(chosen.noisy)

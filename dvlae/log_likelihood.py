@@ -26,7 +26,6 @@ from dvlae.files import atomic_file
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_model
 from dvlae.models.ladder_vae import compare_drawn
-from dvlae.models.layers import memory_format
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.posterior import batches, check_image, draw_samples, encode, repeat
 from dvlae.progress import progress
@@ -208,8 +207,7 @@ def likelihood(
         raise UserError(f"samples: found {samples}, allowed: a whole number >= 1")
     target = choose_device(device)
     use_fast_arithmetic()
-    network = load_model(model)
-    network = network.to(target, memory_format=memory_format(network.architecture.dimensions))
+    network = load_model(model).to(target)
     manifest = read_manifest(images)
     chosen = set(select([image.name for image in manifest], selection))
     manifest = [image for image in manifest if image.name in chosen]
