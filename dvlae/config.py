@@ -108,6 +108,14 @@ class TrainingSettings(Strict):
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto", description="numbers used in training, in bits; `auto`: bf16 on a GPU that has it, else 32"
     )
+    activation_checkpointing: bool = Field(
+        False, description="compute the ladder's levels twice instead of keeping them: less memory, a third more time"
+    )
+    compile: bool = Field(
+        False,
+        description="translate the model with torch.compile: a minute or more at the start, faster steps; where that "
+        "fails, training goes on without",
+    )
     learning_rate: Positive = Field(
         0.01, description="highest learning rate of Adamax, from which it falls to 0 over the training (paper: 0.002)"
     )

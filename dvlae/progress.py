@@ -21,6 +21,11 @@ class _Lines:
         self.stream.flush()
 
 
+def say(text: str) -> None:
+    """Print a line; a bar on the terminal is drawn anew below it."""
+    tqdm.write(text, file=sys.stdout)
+
+
 def progress(iterable=None, *, total=None, description: str, unit: str = "", **options) -> tqdm:
     """Show how far a long loop is and how long it will still take, on standard error.
 

@@ -1,5 +1,6 @@
 """Train one model on the patches of one dataset."""
 
+import copy
 import json
 import logging
 import math
@@ -9,7 +10,7 @@ import shutil
 import subprocess
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from dvlae.files import atomic_file, atomic_folder
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
 from dvlae.models.files import save_model
 from dvlae.models.layers import memory_format
-from dvlae.progress import progress
+from dvlae.progress import progress, say
 
 WARM_UP_STEPS = 100  # of the learning rate
 KL_WARM_UP_STEPS = 500  # at full weight from the start, the code can stay empty: the other decoder needs it least then
@@ -43,6 +44,8 @@ LARGEST_GRADIENT_NORM = 5.0
 SHORTEST_EPOCH = 50  # steps
 VALIDATION_PATCHES = 32  # at most, spread evenly: validation stays a small part of the time
 SECONDS_BETWEEN_CHECKPOINTS = 120
+STEPS_BETWEEN_CHECKS = 50  # that all weights are numbers still: each check waits for the device
+MOST_RESCUES = 20  # returns to an earlier state, at half the learning rate each
 
 
 class RandomCrops(IterableDataset):
@@ -137,6 +140,9 @@ class DVLAETraining(lightning.LightningModule):
         self.best_elbo, self.best_epoch = -math.inf, 0
         self.stopped_by: str | None = None
         self.optimizer_state: dict | None = None
+        self.rescues = 0
+        self._good: dict | None = None
+        self._compiled: Callable | None = None
         self._sums: dict[str, Tensor] = {}
         self._validation: list[dict[str, Tensor]] = []
 
@@ -168,13 +174,25 @@ class DVLAETraining(lightning.LightningModule):
         """Compute the loss of one batch (N, C, ...)."""
         # Seeded by the step: a resumed training draws what the uninterrupted one would have drawn.
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.steps, 1]).generate_state(1)[0]))
-        rate = self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * self.spent))
+        if self.steps % STEPS_BETWEEN_CHECKS == 0:
+            self.secure()
+        rate = self.settings.learning_rate * 0.5**self.rescues * 0.5 * (1 + math.cos(math.pi * self.spent))
         for group in self.optimizers().param_groups:
             group["lr"] = rate * self._warm_up(WARM_UP_STEPS)
-        terms = self.model(batch)
+        terms = self._forward(batch)
         for name, value in _values(terms, self.settings.free_bits).items():
             self._sums[name] = self._sums.get(name, 0) + value
+        self._sums["steps"] = self._sums.get("steps", 0) + 1
         return terms.annealed_loss(self._warm_up(KL_WARM_UP_STEPS), self.settings.free_bits)
+
+    def _forward(self, batch: Tensor) -> Terms:
+        if self._compiled is not None:
+            try:
+                return self._compiled(batch)
+            except Exception as error:  # whatever a missing compiler or an unknown processor raises
+                say(f"train: torch.compile failed, going on without ({str(error).strip().splitlines()[0]})")
+                self._compiled = None
+        return self.model(batch)
 
     def _warm_up(self, steps: int) -> float:
         """Rise from 0 to 1 over so many steps, or over the first part of a short training."""
@@ -197,7 +215,9 @@ class DVLAETraining(lightning.LightningModule):
         self.trainer.should_stop = self.stopped_by is not None
 
     def on_fit_start(self) -> None:
-        """Start the clock of the time budget."""
+        """Translate the model where that is asked for; start the clock of the time budget."""
+        if self.settings.compile:
+            self._compiled = torch.compile(self.model.forward)
         self._clock = time.monotonic()
 
     def validation_step(self, batch: Tensor) -> None:
@@ -207,9 +227,13 @@ class DVLAETraining(lightning.LightningModule):
             torch.manual_seed(len(self._validation))
             self._validation.append(_values(self.average.module.eval()(batch), self.settings.free_bits))
 
+    def on_validation_epoch_start(self) -> None:
+        """Validate nothing but good weights."""
+        self.secure()
+
     def on_validation_epoch_end(self) -> None:
         """Add one row to the history."""
-        steps = self.steps - (self.history[-1]["step"] if self.history else 0)
+        steps = self._sums.pop("steps", 1)
         row = {
             "step": self.steps,
             "epoch": round(self.steps / self.steps_per_epoch, 4),
@@ -221,23 +245,52 @@ class DVLAETraining(lightning.LightningModule):
         row |= {f"val_{name}": float(np.mean([float(v[name]) for v in self._validation])) for name in names}
         self.history.append(row)
         self._sums, self._validation = {}, []
-        if not math.isfinite(row["train_loss"]):
-            raise UserError(
-                f"training: the loss became {row['train_loss']} before step {self.steps}; "
-                f"lower training.learning_rate (now {self.settings.learning_rate})"
-            )
         if row["val_elbo"] > self.best_elbo:
             self.best_elbo, self.best_epoch = row["val_elbo"], len(self.history)
 
-    def state(self) -> dict:
-        """Return all that a resumed training needs."""
+    def secure(self) -> None:
+        """Remember this state as good; or, where a weight is no number any more, return to the last good one.
+
+        The learning rate is halved at each return. Very deep ladders do need it now and then.
+
+        Raises
+        ------
+        UserError
+            Where that did not help many times.
+        """
+        finite = [tensor.isfinite().all() for tensor in self.average.state_dict().values()]
+        if torch.stack(finite).all():
+            self._good = copy.deepcopy(self._learned())
+            return
+        self.rescues += 1
+        rate = self.settings.learning_rate * 0.5**self.rescues
+        if self.rescues > MOST_RESCUES or self._good is None:
+            raise UserError(
+                f"training: the weights became infinite or NaN {self.rescues} times, the last time before step "
+                f"{self.steps}; lower training.learning_rate (now {self.settings.learning_rate})"
+            )
+        say(
+            f"train: before step {self.steps} the weights became infinite or NaN; going on from those of at most "
+            f"{STEPS_BETWEEN_CHECKS} steps ago with half the learning rate, at most {rate:.2g}"
+        )
+        good = copy.deepcopy(self._good)
+        self.model.load_state_dict(good["model"])
+        self.average.load_state_dict(good["average"])
+        self.optimizers().optimizer.load_state_dict(good["optimizer"])
+        self._sums = good["sums"]
+
+    def _learned(self) -> dict:
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizers().optimizer.state_dict(),
             "sums": self._sums,
-            **{name: getattr(self, name) for name in _COUNTERS},
         }
+
+    def state(self) -> dict:
+        """Return all that a resumed training needs."""
+        self.secure()
+        return self._learned() | {name: getattr(self, name) for name in _COUNTERS}
 
     def resume(self, state: dict) -> None:
         """Go on from a :meth:`state`."""
@@ -249,7 +302,7 @@ class DVLAETraining(lightning.LightningModule):
         self.attempts += 1
 
 
-_COUNTERS = ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch", "stopped_by")
+_COUNTERS = ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch", "stopped_by", "rescues")
 
 
 def _values(terms: Terms, free_bits: float) -> dict[str, Tensor]:
@@ -451,6 +504,7 @@ def build_model(
         dimensions=len(crop),
     )
     model = DVLAE(architecture, description["mean"], description["std"], description["step"])
+    model.ladder_vae.recompute = settings.training.activation_checkpointing
     if any(side % model.stride for side in crop):
         raise UserError(
             f"training.patch_size: found {settings.training.patch_size}, but a model with {sizes.levels} levels needs "
@@ -512,6 +566,7 @@ def _describe_run(training: DVLAETraining, fingerprint: dict, device: torch.devi
         "processors": os.cpu_count(),
         "seconds": round(training.seconds, 1),
         "attempts": training.attempts,
+        "rescues": training.rescues,
         "stopped_by": training.stopped_by,
         "steps": training.steps,
         "epochs": round(training.steps / training.steps_per_epoch, 4),

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import dvlae.training
 from dvlae.config import TrainSettings, validate
 from dvlae.errors import UserError
 from dvlae.models.files import load_model
-from dvlae.training import RandomCrops, train
+from dvlae.training import DVLAETraining, RandomCrops, train
 
 SMALL = {"levels": 2, "channels": 8, "latent_channels": 4}
 
@@ -267,7 +268,25 @@ def test_patience_ends_a_training_that_does_not_get_better(patches, tmp_path, mo
     assert record["steps"] < 300
 
 
-def test_a_loss_that_is_no_number_ends_with_one_line(patches, tmp_path):
+def test_what_is_no_number_any_more_returns_to_the_last_good_state(patches, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(dvlae.training, "STEPS_BETWEEN_CHECKS", 2)
+    healthy = DVLAETraining.training_step
+
+    def step(self, batch):
+        loss = healthy(self, batch)
+        return loss * math.nan if self.steps == 3 else loss
+
+    monkeypatch.setattr(DVLAETraining, "training_step", step)
+    run(patches(), tmp_path / "model", max_steps=8)
+    assert all(torch.isfinite(weight).all() for weight in load_model(tmp_path / "model").state_dict().values())
+    described = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert (described["rescues"], described["steps"]) == (1, 8)
+    assert "before step 4 the weights became infinite or NaN" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "model" / "history.csv").notna().all(axis=None)
+
+
+def test_weights_that_are_no_numbers_whatever_the_rate_end_with_one_line(patches, tmp_path, monkeypatch):
+    monkeypatch.setattr(dvlae.training, "MOST_RESCUES", 0)
     with pytest.raises(UserError, match="lower training.learning_rate"):
         run(patches(), tmp_path / "model", max_steps=60, learning_rate=1e6)
     assert not (tmp_path / "model").exists()
@@ -285,6 +304,26 @@ def test_an_empty_code_is_said_aloud(patches, tmp_path, capsys, monkeypatch):
 def test_crop_that_does_not_fit_the_model_is_refused(patches, tmp_path):
     with pytest.raises(UserError, match="patch_size: found 18.*2 levels.*multiple of 4"):
         run(patches(), tmp_path / "model", patch_size=18)
+
+
+def test_activation_checkpointing_learns_the_same(patches, tmp_path):
+    folder = patches()
+    run(folder, tmp_path / "kept")
+    run(folder, tmp_path / "recomputed", activation_checkpointing=True)
+    kept, recomputed = (load_model(tmp_path / name) for name in ("kept", "recomputed"))
+    for one, other in zip(kept.parameters(), recomputed.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_where_compilation_fails_training_goes_on_without_and_says_so(patches, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("no compiler here\nand a long story")
+
+    folder = patches()
+    eager = run(folder, tmp_path / "eager")
+    monkeypatch.setattr(torch, "compile", lambda function: fail)
+    assert run(folder, tmp_path / "compiled", compile=True) == eager
+    assert "torch.compile failed, going on without (no compiler here)" in capsys.readouterr().out
 
 
 def test_a_folder_without_patches_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, mish
+from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, mish, recomputed
 
 _LARGEST_LOG_SCALE = 5.0
 
@@ -165,6 +165,10 @@ class LadderVAE(nn.Module):
             for i in range(levels)
         )
         self.last_block = ResidualBlock(channels, dimensions)
+        self.recompute = False  # the levels in the backward pass: less memory, more time
+
+    def _run(self, function: Callable, *arguments):
+        return recomputed(function, *arguments) if self.recompute and self.training else function(*arguments)
 
     @property
     def strides(self) -> list[int]:
@@ -182,7 +186,7 @@ class LadderVAE(nn.Module):
         """
         features = []
         for level in self.levels[start:stop]:
-            h = level.climb(h)
+            h = self._run(level.climb, h)
             features.append(h)
         return features
 
@@ -219,7 +223,7 @@ class LadderVAE(nn.Module):
         kls = []
         for offset in reversed(range(len(features))):
             number = start + offset
-            state, kl = self.levels[number].descend(state, features[offset], number, draw, compare)
+            state, kl = self._run(self.levels[number].descend, state, features[offset], number, draw, compare)
             kls.insert(0, kl)
         return state, kls
 

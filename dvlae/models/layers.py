@@ -1,8 +1,11 @@
 """Layers that several networks share, for traces, images and volumes: one, two or three spatial axes."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by the number of spatial axes
 
@@ -10,6 +13,14 @@ CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by the number of sp
 def memory_format(dimensions: int) -> torch.memory_format:
     """Return the layout in which convolutions with so many spatial axes are fastest."""
     return {2: torch.channels_last, 3: torch.channels_last_3d}.get(dimensions, torch.contiguous_format)
+
+
+def recomputed(function: Callable, *arguments):
+    """Call a function; keep nothing of it for the backward pass, which calls it again.
+
+    Batch norms see the batch twice, so that their running statistics follow it a little faster.
+    """
+    return checkpoint(function, *arguments, use_reentrant=False)
 
 
 class Pointwise(nn.Linear):

@@ -86,3 +86,16 @@ def test_the_prior_that_is_sampled_is_the_one_of_the_divergence(shape):
     for level, kl in enumerate(kls):
         (mean_q, std_q), (mean_p, std_p) = posteriors[level], priors[level]
         assert torch.allclose(gaussian_kl(mean_q, std_q.log(), mean_p, std_p.log()), kl, atol=1e-4)
+
+
+def test_recomputing_the_levels_changes_no_gradient():
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        vae = LadderVAE(1, 4, 2, 3, 1).train()
+        vae.recompute = recompute
+        code, kls = vae(torch.linspace(-1, 1, 256).view(1, 1, 16, 16))
+        (code.sum() + sum(kl.sum() for kl in kls)).backward()
+        gradients.append([parameter.grad for parameter in vae.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
