@@ -116,8 +116,12 @@ class TrainingSettings(Strict):
         description="translate the model with torch.compile: a minute or more at the start, faster steps; where that "
         "fails, training goes on without",
     )
+    optimizer: Literal["muon", "adamax"] = Field(
+        "muon",
+        description="`muon` learns faster: as good after half the steps (docs/experiments.md); `adamax`: the paper's",
+    )
     learning_rate: Positive = Field(
-        0.01, description="highest learning rate of Adamax, from which it falls to 0 over the training (paper: 0.002)"
+        0.01, description="highest learning rate, from which it falls to 0 over the training (paper: 0.002)"
     )
     free_bits: Annotated[float, Field(ge=0)] = Field(
         0.0,

@@ -33,6 +33,7 @@ from dvlae.files import atomic_file, atomic_folder
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
 from dvlae.models.files import save_model
 from dvlae.models.layers import memory_format
+from dvlae.optimizers import OPTIMIZERS
 from dvlae.progress import progress, say
 
 WARM_UP_STEPS = 100  # of the learning rate
@@ -164,8 +165,8 @@ class DVLAETraining(lightning.LightningModule):
         return min(1.0, spent)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adamax, as in the paper; a resumed training gets its state back."""
-        optimizer = torch.optim.Adamax(self.model.parameters(), lr=self.settings.learning_rate)
+        """Return the optimiser; a resumed training gets its state back."""
+        optimizer = OPTIMIZERS[self.settings.optimizer](self.model.parameters(), lr=self.settings.learning_rate)
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)
         return optimizer

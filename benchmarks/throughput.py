@@ -1,0 +1,165 @@
+"""Measure how fast models are trained, against the same models run the plain way and against the machine's own peak.
+
+    python benchmarks/throughput.py                      # all settings, on a GPU where there is one
+    python benchmarks/throughput.py sem --repeats 30
+
+A step is the forward and the backward pass, gradient clipping and the optimiser, on data that are in memory. The plain
+way is the same network with contiguous tensors, replicate padding, PyTorch's own Mish and 1x1 convolutions, float32,
+eager. Both are timed in turn in one run, and the fastest repeat counts. The peak is that of 3x3 convolutions, forward
+and backward, at the best of a few numbers of channels; operations are counted by PyTorch's flop counter.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+from unittest.mock import patch
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+import dvlae.models.ladder_vae
+import dvlae.models.layers
+from dvlae.config import Settings, load_settings
+from dvlae.devices import choose_device, use_fast_arithmetic
+from dvlae.models.dvlae import DVLAE
+from dvlae.models.layers import Pointwise
+from dvlae.training import LARGEST_GRADIENT_NORM, build_model
+
+PAPER = {
+    "model": {"levels": 14, "channels": 128, "latent_channels": 64, "levels_per_scale": 2},
+    "training": {"patch_size": 256, "batch_size": 4},
+}
+SETTINGS = {
+    "demo": lambda: load_settings(Settings, "config/config.yaml"),
+    "sem": lambda: load_settings(Settings, "config/sem.yaml"),
+    "paper": lambda: Settings(**PAPER),
+}
+STATISTICS = {"mean": [60.0], "std": [50.0], "step": [1.0]}
+PEAK_CHANNELS = (16, 32, 64, 128)
+
+
+def fastest(functions: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, float]:
+    """Call functions in turn and return the shortest time of each, in seconds."""
+    best = dict.fromkeys(functions, float("inf"))
+    for repeat in range(repeats + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if repeat:  # the first warms up
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def count_operations(function: Callable[[], None]) -> int:
+    """Return how many floating-point operations a function's convolutions and matrix products take."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def measure_peak(device: torch.device) -> float:
+    """Return the best speed of 3x3 convolutions, forward and backward, in operations a second."""
+    speeds = []
+    for channels in PEAK_CHANNELS:
+        convolution = nn.Conv2d(channels, channels, 3, padding=1, device=device).to(memory_format=torch.channels_last)
+        x = torch.randn(4, channels, 64, 64, device=device).to(memory_format=torch.channels_last).requires_grad_()
+        gradient = torch.randn_like(x)
+
+        def run(convolution=convolution, x=x, gradient=gradient):
+            convolution(x).backward(gradient)
+
+        speeds.append(count_operations(run) / fastest({"": run}, 20, device)[""])
+    return max(speeds)
+
+
+def step_of(model: DVLAE, batch: torch.Tensor, bf16: bool) -> Callable[[], None]:
+    """Return a function that takes one training step."""
+    optimizer = torch.optim.Adamax(model.parameters(), lr=1e-4)
+
+    def step():
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16) if bf16 else nullcontext():
+            loss = model(batch).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT_NORM)
+        optimizer.step()
+
+    return step
+
+
+@contextmanager
+def plain_layers():
+    """Replace what this package computes in its own way by PyTorch's layers."""
+
+    def convolve(self: Pointwise, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+
+    with (
+        patch.object(dvlae.models.layers, "mish", F.mish),
+        patch.object(dvlae.models.ladder_vae, "mish", F.mish),
+        patch.object(Pointwise, "forward", convolve),
+    ):
+        yield
+
+
+def plain_step_of(model: DVLAE, batch: torch.Tensor) -> Callable[[], None]:
+    """Return a function that takes one training step the plain way."""
+    model, batch = model.to(memory_format=torch.contiguous_format), batch.contiguous()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and any(module.padding):
+            module.padding_mode = "replicate"
+    step = step_of(model, batch, bf16=False)
+
+    def plain_step():
+        with plain_layers():
+            step()
+
+    return plain_step
+
+
+def measure(name: str, repeats: int, device: torch.device, peak: float) -> str:
+    """Measure one setting and return a row of the table."""
+    settings = SETTINGS[name]()
+    side, batch_size = settings.training.patch_size, settings.training.batch_size
+    if name == "paper" and device.type == "cpu":
+        side, batch_size = 128, 1  # a step of the paper's size would take a minute
+    steps = {}
+    batch = torch.rand(batch_size, 1, side, side, device=device).mul_(100)
+    for kind in ("plain", "dvlae"):
+        model = build_model(settings, STATISTICS, (side, side), settings.receptive_fields[0], "x").to(device).train()
+        steps[kind] = plain_step_of(model, batch) if kind == "plain" else step_of(model, batch, device.type == "cuda")
+    operations = count_operations(steps["dvlae"])
+    seconds = fastest(steps, repeats, device)
+    speed = batch_size * side**2 / seconds["dvlae"] / 1e6
+    return (
+        f"| {name} | {batch_size} x {side}² | {speed:.3f} | {1e3 * seconds['dvlae']:.0f} ms | "
+        f"{operations / seconds['dvlae'] / 1e9:.0f} GFlop/s | {operations / seconds['dvlae'] / peak:.0%} | "
+        f"{seconds['plain'] / seconds['dvlae']:.2f} |"
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", choices=[*SETTINGS, []], help="default: all")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    use_fast_arithmetic()
+    peak = measure_peak(device)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"{where}; peak of 3x3 convolutions {peak / 1e9:.0f} GFlop/s\n", flush=True)
+    print("| setting | batch | megapixels/s | step | speed | of the peak | times the plain way |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for name in arguments.settings or SETTINGS:
+        print(measure(name, 3 if name == "paper" else arguments.repeats, device, peak), flush=True)
+
+
+if __name__ == "__main__":
+    main()
