@@ -39,6 +39,7 @@ STYLE = {
 BLACK, BLUE, ORANGE, GREEN, PURPLE = "#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7"  # Okabe and Ito
 IMAGES_FOR_NOISE = 16  # spread evenly: more change the curves by less than the width of a line
 SMALLEST_ZOOM = 64  # pixels
+LONGEST_ZOOM = 250  # pixels of a trace: more would run together
 MOST_CHANNELS = 3  # of a trace that are drawn, one beside the other
 MIDDLE = 128  # pixels: side of the part of a generated image that is shown
 COLLAPSED = 0.01  # nats at a position of a level's grid, all its channels together: less says nothing of an image
@@ -319,10 +320,11 @@ def _describe_score(target: Target, estimate: np.ndarray) -> str:
 
 
 def _find_detail(image: np.ndarray) -> tuple[slice, ...]:
-    """Return the part with the most structure, a quarter of the sides of an image (C, Y, X) or of a trace (C, X)."""
+    """Return the part with the most structure, a quarter of the sides of an image (C, Y, X), less of a trace (C, X)."""
     grey = ndimage.gaussian_filter(image.mean(axis=0, dtype=np.float64), 2)
     part = min(1.0, max(0.25, SMALLEST_ZOOM / min(grey.shape)))
-    sides = [max(1, round(part * length)) for length in grey.shape]
+    longest = LONGEST_ZOOM if grey.ndim == 1 else max(grey.shape)
+    sides = [min(longest, max(1, round(part * length))) for length in grey.shape]
     # The least of the slopes: detail in both directions, not one long edge.
     slope = np.min([np.abs(np.gradient(grey, axis=axis)) for axis in range(grey.ndim)], axis=0)
     mean = ndimage.uniform_filter(slope, sides)

@@ -191,6 +191,12 @@ def test_panel_draws_a_trace_as_lines_over_each_other_with_the_deviation_around_
     assert [text.get_text() for text in figure.legends[0].get_texts()][3] == "± posterior standard deviation"
 
 
+def test_panel_magnifies_a_short_part_of_a_long_trace(tmp_path):
+    images = make_dataset(tmp_path / "traces" / "images", [(1, 5000)])
+    figure = read_panel(images, make_run(images, "gaussian"))
+    assert len(figure.axes[1].lines[0].get_ydata()) == figures.LONGEST_ZOOM
+
+
 def test_panel_of_traces_without_clean_ones_shows_what_is_removed(tmp_path):
     images = make_dataset(tmp_path / "traces" / "images", [(1, 300)], with_clean=False)
     settings = EvaluationSettings()
