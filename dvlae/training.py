@@ -20,8 +20,7 @@ import pandas as pd
 import tifffile
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from dvlae import revision
@@ -106,14 +105,9 @@ class RandomCrops(IterableDataset):
             yield self.batch(step)
 
 
-def _average(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
-    """Move the averaged weights and batch statistics towards the current ones; early on, quickly."""
-    if averaged[0].is_floating_point():
-        weight = max(1 - AVERAGE_DECAY, 9 / (10 + int(updates)))
-        torch._foreach_lerp_(averaged, current, weight)
-    else:
-        for old, new in zip(averaged, current, strict=True):
-            old.copy_(new)
+def floating(module: nn.Module) -> list[Tensor]:
+    """Return a module's weights and batch statistics, to be changed in place."""
+    return [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
 
 
 class DVLAETraining(lightning.LightningModule):
@@ -134,7 +128,7 @@ class DVLAETraining(lightning.LightningModule):
     def __init__(self, model: DVLAE, settings: TrainingSettings, seed: int, steps_per_epoch: int):
         super().__init__()
         self.model = model
-        self.average = AveragedModel(model, multi_avg_fn=_average, use_buffers=True)
+        self.average = copy.deepcopy(model).requires_grad_(False)
         self.settings, self.seed, self.steps_per_epoch = settings, seed, steps_per_epoch
         self.steps, self.seconds, self.attempts = 0, 0.0, 1
         self.history: list[dict] = []
@@ -201,7 +195,8 @@ class DVLAETraining(lightning.LightningModule):
 
     def on_train_batch_end(self, outputs, batch: Tensor, batch_idx: int) -> None:
         """Count the step, follow with the moving average, stop at a limit."""
-        self.average.update_parameters(self.model)
+        # The averaged weights follow, early on quickly. Nothing here, nor in a step, waits for the device.
+        torch._foreach_lerp_(self._averaged, self._current, max(1 - AVERAGE_DECAY, 9 / (9 + self.steps)))
         self.steps += 1
         now = time.monotonic()
         self.seconds += now - self._clock
@@ -219,6 +214,7 @@ class DVLAETraining(lightning.LightningModule):
         """Translate the model where that is asked for; start the clock of the time budget."""
         if self.settings.compile:
             self._compiled = torch.compile(self.model.forward)
+        self._averaged, self._current = floating(self.average), floating(self.model)  # where they are now
         self._clock = time.monotonic()
 
     def validation_step(self, batch: Tensor) -> None:
@@ -226,7 +222,7 @@ class DVLAETraining(lightning.LightningModule):
         # The same latent noise at every validation: epochs can then be compared.
         with torch.random.fork_rng(devices=[batch.device] if batch.is_cuda else []):
             torch.manual_seed(len(self._validation))
-            self._validation.append(_values(self.average.module.eval()(batch), self.settings.free_bits))
+            self._validation.append(_values(self.average.eval()(batch), self.settings.free_bits))
 
     def on_validation_epoch_start(self) -> None:
         """Validate nothing but good weights."""
@@ -474,7 +470,7 @@ def train(
         validation = _validation_batches(val_patches, training.model, limits)
         _trainer(device, settings, callbacks).fit(training, DataLoader(crops, batch_size=None), validation)
     with atomic_folder(model) as folder:
-        save_model(training.average.module, folder)
+        save_model(training.average, folder)
         pd.DataFrame(training.history).to_csv(folder / "history.csv", index=False)
         run = _describe_run(training, fingerprint, device)
         (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")

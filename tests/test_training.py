@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 import dvlae.training
 from dvlae.config import TrainSettings, validate
@@ -236,17 +235,22 @@ def test_a_checkpoint_that_holds_code_is_not_run(patches, tmp_path, killed_at, c
     assert not (tmp_path / "trapped").exists()
 
 
-def test_batch_statistics_are_averaged_like_the_weights():
-    layer = torch.nn.BatchNorm2d(1)
-    average = AveragedModel(layer, multi_avg_fn=dvlae.training._average, use_buffers=True)
-    for value in (1.0, 2.0):
-        for tensor in (layer.running_mean, layer.weight.data):
-            tensor.fill_(value)
-        layer.num_batches_tracked += 5
-        average.update_parameters(layer)
-    assert 1 < float(average.module.running_mean) < 2
-    assert float(average.module.running_mean) == float(average.module.weight.detach())
-    assert int(average.module.num_batches_tracked) == 10
+def test_batch_statistics_are_averaged_like_the_weights(patches, tmp_path, monkeypatch):
+    seen = []
+    finish = DVLAETraining.on_train_batch_end
+    names = ["ladder_vae.last_block.norm1.running_mean", "ladder_vae.last_block.norm1.weight"]
+
+    def record(self, *arguments):
+        before = [self.average.state_dict()[name].clone() for name in names]
+        finish(self, *arguments)
+        after, current = (module.state_dict() for module in (self.average, self.model))
+        seen.append([(old, after[name].clone(), current[name].clone()) for name, old in zip(names, before)])  # noqa: B905
+
+    monkeypatch.setattr(DVLAETraining, "on_train_batch_end", record)
+    run(patches(), tmp_path / "model", max_steps=4)
+    for steps, tensors in enumerate(seen):
+        for old, new, current in tensors:
+            assert torch.allclose(new, torch.lerp(old, current, 9 / (9 + steps)), atol=1e-6)
 
 
 def test_time_is_counted_over_all_attempts(patches, tmp_path, killed_at):
