@@ -127,6 +127,7 @@ def _add_training_commands(command) -> None:
     predict.add_argument(
         "--uncertainty", type=Path, required=True, metavar="DIR", help="folder to make: posterior standard deviation"
     )
+    predict.add_argument("--samples", type=Path, metavar="DIR", help="folder to make: samples of the posterior")
     _add_seed(predict)
     _add_settings(predict)
     _add_device(predict)
@@ -346,6 +347,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         arguments.images,
         arguments.denoised,
         arguments.uncertainty,
+        arguments.samples,
         seed=arguments.seed,
         settings=settings,
     )

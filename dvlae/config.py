@@ -140,19 +140,33 @@ class TrainingSettings(Strict):
 class PredictionSettings(Strict):
     """How the denoised image is computed."""
 
-    samples: Count = Field(16, description="samples of the posterior that are averaged (paper: 100)")
-    estimator: Literal["mmse"] = Field("mmse", description="`mmse`: the mean of the samples")
+    samples: Count = Field(16, description="samples of the posterior that are drawn (paper: 100)")
+    estimator: Literal["mmse", "median"] = Field(
+        "mmse", description="of the samples of each pixel, `mmse`: the mean; `median`: the median"
+    )
+    flips: bool = Field(
+        True,
+        description="draw the samples in turn from the image and from its mirror images (along x only "
+        "where the noise is not along x, and so on)",
+    )
+    save_samples: Index = Field(0, description="samples of each image to write into the folder `samples/`")
     tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
-        "auto", description="side of the square tiles, in pixels; `auto`: chosen to bound the memory"
+        "auto", description="longest side of a tile, in pixels; `auto`: chosen to bound the memory"
     )
     batch_size: Literal["auto"] | Count = Field("auto", description="samples computed at a time")
 
     @field_validator("estimator", mode="before")
     @classmethod
-    def _mmse(cls, value: Any) -> Any:
+    def _available(cls, value: Any) -> Any:
         if value == "direct":
-            raise _not_yet("direct", "mmse")
+            raise _not_yet("direct", "mmse, median")
         return value
+
+    @model_validator(mode="after")
+    def _enough(self) -> "PredictionSettings":
+        if self.save_samples > self.samples:
+            raise ValueError(f"save_samples: found {self.save_samples}, allowed: at most samples, {self.samples}")
+        return self
 
 
 class Settings(Strict):

@@ -1,122 +1,75 @@
-"""Denoise images of any size: the mean of samples from the posterior, and their standard deviation.
+"""Denoise traces, images and volumes of any size: the mean of samples from the posterior, and their deviation.
 
-Three things keep it fast, exact and small. Where an image fits a tile, the bottom-up pass runs once and only the
-top-down pass is repeated, in batches of samples. An image larger than a tile is run in two parts: the coarse levels,
-whose maps are small, on the whole image, and the fine levels tile by tile, with as much halo as they can see. The
-latent noise is a function of the absolute position, so that a tile draws what the whole image would have drawn there:
-tiled and whole results are equal up to rounding.
+Three things keep it fast, exact and small. The bottom-up pass runs once for a tile and all its samples; what is run for
+each sample is :class:`~dvlae.models.top_down.TopDown`. An image larger than a tile is run in two parts: the coarse
+levels, whose maps are small, on the whole image, and the fine levels tile by tile, with as much halo as they can see.
+The latent noise is a function of the absolute position, so that a tile draws what the whole image would have drawn
+there: tiled and whole results are equal up to rounding. Means and deviations are gathered while sampling.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
+import tifffile
 import torch
 from torch import Tensor
 
-from dvlae.config import PredictSettings
+from dvlae.config import PredictionSettings, PredictSettings
 from dvlae.data.images import read_canonical, read_manifest, write_image
-from dvlae.devices import choose_device, use_fast_arithmetic
+from dvlae.devices import choose_device, keep_freed_memory, use_fast_arithmetic
 from dvlae.errors import UserError
 from dvlae.files import atomic_folder
+from dvlae.models.autoregressive_decoder import AXES
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_model
 from dvlae.models.ladder_vae import Draw, LadderVAE
-from dvlae.models.signal_decoder import SignalDecoder
+from dvlae.models.layers import lay_out, memory_format
+from dvlae.models.top_down import TopDown
 from dvlae.noise import key_of, normal_noise
 from dvlae.progress import progress
+from dvlae.tiling import View, Window, make_tiles, pad_up, views, whole
 
-AUTO_TILE = 1024  # pixels
+# Longest side of a tile by the number of spatial axes, in pixels. On a processor, maps of 16 channels of an image are
+# then below the 32 MiB from which the C library asks the system for each anew.
+AUTO_TILE = {
+    "cpu": {1: 2**18, 2: 512, 3: 96},
+    "cuda": {1: 2**20, 2: 1024, 3: 128},
+    "mps": {1: 2**18, 2: 1024, 3: 96},
+}
 COARSE_TILES = 4  # the coarse levels may have as many positions as so many tiles have pixels
-AUTO_BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**24, "mps": 2**22}  # pixels of all samples of a batch together
+AUTO_BATCH_VALUES = {"cpu": 2**22, "cuda": 2**28, "mps": 2**26}  # of one map of all samples of a batch together
+STATE_VALUES = 2**28  # of the coarse states of all samples at hand: 1 GiB
+MEDIAN_VALUES = 2**24  # sorted at a time: 64 MiB
 
 
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of the padded image, in pixels."""
-
-    rows: range
-    columns: range
-
-    def grid(self, stride: int) -> tuple[range, range]:
-        """Return its rows and columns on the grid of a level with this stride."""
-        return tuple(range(side.start // stride, side.stop // stride) for side in (self.rows, self.columns))
-
-    def cut(self, maps: Tensor, stride: int = 1) -> Tensor:
-        """Cut it out of maps (N, C, Y, X) that cover the whole padded image at this stride."""
-        rows, columns = self.grid(stride)
-        return maps[..., rows.start : rows.stop, columns.start : columns.stop]
-
-    def within(self, outer: "Window") -> "Window":
-        """Return this window in the coordinates of a window around it."""
-        return Window(_shift(self.rows, -outer.rows.start), _shift(self.columns, -outer.columns.start))
-
-
-def _shift(side: range, by: int) -> range:
-    return range(side.start + by, side.stop + by)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A window of the padded image, and the wider one that has to be computed for it."""
-
-    inner: Window
-    outer: Window
-
-
-def halo(ladder_vae: LadderVAE, split: int) -> int:
-    """Pixels that the result of the levels below ``split`` sees to each side, rounded up to their grid.
-
-    Parameters
-    ----------
-    ladder_vae
-        The model.
-    split
-        Levels 0 to ``split - 1`` are the fine ones.
-    """
+def climbing_halo(ladder_vae: LadderVAE, split: int) -> int:
+    """Pixels that the bottom-up features of the levels below ``split`` see to each side, rounded up to their grid."""
     strides = [1, *ladder_vae.strides]
-    reach = 1 + 2 + SignalDecoder.radius  # the stem, the last residual block, the signal decoder
+    reach = 1  # the stem
     for below, stride in zip(strides[:split], strides[1 : split + 1], strict=True):
-        # Up: the strided convolution and a residual block. Down: prior or posterior, and a residual block.
-        reach += below + 2 * stride + 3 * stride
-    grid = strides[split]
-    return math.ceil(reach / grid) * grid
+        reach += below + 2 * stride  # the strided convolution and a residual block
+    return pad_up([reach], strides[split])[0]
 
 
-def choose_split(height: int, width: int, tile: int, ladder_vae: LadderVAE) -> int:
-    """Return how many levels to run tile by tile: the fewest that leave small maps to the rest; 0 for no tiles."""
-    if max(height, width) <= tile:
-        return 0
-    for split, stride in enumerate(ladder_vae.strides, start=1):
-        if height * width / stride**2 <= COARSE_TILES * tile**2:
-            return split
-    return len(ladder_vae.strides)
+def descending_halo(ladder_vae: LadderVAE, split: int) -> int:
+    """Pixels of those features, and of the state from above, that the signal sees, rounded up to their grid."""
+    strides = ladder_vae.strides[:split]
+    reach = TopDown.radius + sum(3 * stride for stride in strides)  # the posterior and a residual block
+    return pad_up([reach], strides[-1])[0]
 
 
-def make_tiles(height: int, width: int, tile: int, halo: int) -> list[Tile]:
-    """Cover a padded image with tiles; the halo ends where the image ends.
-
-    Parameters
-    ----------
-    height, width
-        Of the padded image, in pixels.
-    tile
-        Side of a tile without its halo, in pixels.
-    halo
-        Pixels to add on each side.
-    """
-
-    def sides(length: int) -> list[tuple[range, range]]:
-        inner = [range(start, min(start + tile, length)) for start in range(0, length, tile)]
-        return [(side, range(max(0, side.start - halo), min(length, side.stop + halo))) for side in inner]
-
-    return [
-        Tile(Window(rows, columns), Window(outer_rows, outer_columns))
-        for rows, outer_rows in sides(height)
-        for columns, outer_columns in sides(width)
-    ]
+def choose_split(shape: Sequence[int], tile: int, strides: list[int]) -> int:
+    """Return how many levels are fine: the fewest that leave small maps to the coarse ones, all where one tile does."""
+    if max(shape) > tile:
+        for split, stride in enumerate(strides, start=1):
+            if math.prod(shape) / stride ** len(shape) <= COARSE_TILES * tile ** len(shape):
+                return split
+    return len(strides)
 
 
 def draw_in(window: Window, strides: list[int], keys: list[list[int]]) -> Draw:
@@ -133,73 +86,201 @@ def draw_in(window: Window, strides: list[int], keys: list[list[int]]) -> Draw:
     """
 
     def draw(level: int, mean: Tensor, std: Tensor) -> Tensor:
-        rows, columns = window.grid(strides[level])
-        noise = normal_noise([of_sample[level] for of_sample in keys], mean.shape[1], (rows, columns), mean.device)
+        ranges = window.grid(strides[level]).ranges
+        noise = normal_noise([of_sample[level] for of_sample in keys], mean.shape[1], ranges, mean.device)
         return torch.addcmul(mean, std, noise)
 
     return draw
 
 
-def samples(model: DVLAE, image: Tensor, keys: list[list[int]], tile: int, batch_size: int) -> Iterator[tuple]:
-    """Draw denoised images from the posterior, window by window.
+class Posterior:
+    """What a model says about the clean signal behind one view of a noisy image.
 
     Parameters
     ----------
     model
-        In evaluation mode.
-    image
-        Noisy image in its own units, (1, C, Y, X), with Y and X multiples of the model's stride.
-    keys
-        Keys of the latent noise, ``keys[sample][level]``.
+        In evaluation mode, on the device that shall compute.
+    top_down
+        Of that model.
+    view
+        The noisy image in its own units.
     tile
-        Side of a tile, in pixels, a multiple of the model's stride.
-    batch_size
-        Samples computed together.
+        Longest side of a tile, in pixels, a multiple of the model's stride. It does not change what is drawn.
+    """
+
+    def __init__(self, model: DVLAE, top_down: TopDown, view: View, tile: int):
+        self.model, self.top_down, self.view = model, top_down, view
+        self.ladder_vae = model.ladder_vae
+        self.strides = self.ladder_vae.strides
+        self.split = choose_split(view.shape, tile, self.strides)
+        self.tiles = make_tiles(view.shape, tile)
+        self.layout = memory_format(len(view.shape))
+
+    def samples(self, keys: list[list[int]], batch_size: int) -> Iterator[tuple[Window, int, Tensor]]:
+        """Draw denoised images, window by window.
+
+        Parameters
+        ----------
+        keys
+            Keys of the latent noise, ``keys[sample][level]``.
+        batch_size
+            Samples computed together.
+
+        Yields
+        ------
+        window, first, batch
+            A window, the number of the first sample, and samples (S, C, ...) of the window in the units of the image.
+            Windows do not overlap, and each comes with every sample once, in their order.
+        """
+        coarse = self._climb_coarse()
+        # As many coarse states as memory allows are kept, so that a tile's features serve for all of those samples.
+        values = self.ladder_vae.stem.out_channels * math.prod(self.view.shape) // self._stride ** len(self.view.shape)
+        group = max(1, STATE_VALUES // values) if coarse else len(keys)
+        for start in range(0, len(keys), group):
+            chosen = keys[start : start + group]
+            states = self._descend_coarse(coarse, chosen, batch_size) if coarse else None
+            for inner in self.tiles:
+                outer = inner.widen(descending_halo(self.ladder_vae, self.split), self.view.shape)
+                prepared = self.top_down.prepare(self._climb(outer))
+                for first in range(0, len(chosen), batch_size):
+                    batch = slice(first, first + batch_size)
+                    above = None if states is None else outer.cut(states[batch], self._stride)
+                    state = self.top_down.descend(above, prepared, draw_in(outer, self.strides, chosen[batch]))
+                    signal = inner.within(outer).cut(self.top_down.show(state))
+                    yield inner, start + first, self.model.denormalise(signal)
+
+    @property
+    def _stride(self) -> int:
+        """Of the coarsest fine level, in pixels."""
+        return self.strides[self.split - 1]
+
+    def _climb(self, window: Window) -> list[Tensor]:
+        """Return the bottom-up features of the fine levels in a window of the padded image."""
+        outer = window.widen(climbing_halo(self.ladder_vae, self.split), self.view.shape)
+        image = torch.from_numpy(self.view.read(outer)).to(self.model.mean.device)[None]
+        x = self.model.normalise(image.contiguous(memory_format=self.layout))
+        features = self.ladder_vae.climb(self.ladder_vae.stem(x), 0, self.split)
+        inner = window.within(outer)
+        return [inner.cut(maps, stride) for maps, stride in zip(features, self.strides, strict=False)]
+
+    def _climb_coarse(self) -> list[Tensor]:
+        """Return the prepared features of the coarse levels, on the whole image."""
+        if self.split == len(self.strides):
+            return []
+        # What the fine levels hand to the coarse ones, put together from the tiles.
+        shape = whole(self.view.shape).grid(self._stride).ranges
+        below = torch.empty(1, self.ladder_vae.stem.out_channels, *map(len, shape), device=self.model.mean.device)
+        below = below.to(memory_format=self.layout)
+        for tile in self.tiles:
+            tile.cut(below, self._stride)[:] = self._climb(tile)[-1]
+        return self.top_down.prepare(self.ladder_vae.climb(below, self.split), self.split)
+
+    def _descend_coarse(self, coarse: list[Tensor], keys: list[list[int]], batch_size: int) -> Tensor:
+        """Return the states that the coarse levels hand to the fine ones, (S, C, ...)."""
+        everywhere = whole(self.view.shape)
+        batches = [
+            self.top_down.descend(None, coarse, draw_in(everywhere, self.strides, chosen), self.split)
+            for chosen in (keys[first : first + batch_size] for first in range(0, len(keys), batch_size))
+        ]
+        return torch.cat(batches) if len(batches) > 1 else batches[0]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples of one part of an image.
+
+    Attributes
+    ----------
+    slices
+        Where in the image, one for each spatial axis.
+    numbers
+        Of the samples.
+    seen
+        How many samples of this part came before.
+    values
+        (S, C, ...) in the units of the image, on the CPU.
+    """
+
+    slices: tuple[slice, ...]
+    numbers: range
+    seen: int
+    values: Tensor
+
+
+def draw(model: DVLAE, image: np.ndarray, *, name: str, seed: int, settings: PredictionSettings) -> Iterator[Drawn]:
+    """Draw samples of the posterior of one image, part by part; the samples are divided over the views.
+
+    Parameters
+    ----------
+    model, image, name, seed, settings
+        As for :func:`denoise`.
 
     Yields
     ------
-    window, first, batch
-        A window, the number of the first sample, and samples (S, C, rows, columns) in the units of the image. Windows
-        do not overlap, and each comes with every sample once.
+    Drawn
+        All parts together hold each sample of each pixel once.
     """
-    ladder_vae = model.ladder_vae
-    strides = ladder_vae.strides
-    height, width = image.shape[2:]
-    split = choose_split(height, width, tile, ladder_vae)
-    whole = Window(range(height), range(width))
-    tiles = make_tiles(height, width, tile, halo(ladder_vae, split)) if split else [Tile(whole, whole)]
-    x = model.normalise(image)
-
-    def climb(window: Window) -> list[Tensor]:
-        return ladder_vae.climb(ladder_vae.stem(window.cut(x)), 0, split)
-
-    stride = strides[split - 1] if split else 1
-    if split:
-        # What the fine levels hand to the coarse ones, put together from the tiles.
-        below = x.new_empty(1, ladder_vae.stem.out_channels, height // stride, width // stride)
-        for part in tiles:
-            part.inner.cut(below, stride)[:] = part.inner.within(part.outer).cut(climb(part.outer)[-1], stride)
-        below = below.to(memory_format=torch.channels_last)
-    else:
-        below = ladder_vae.stem(x)
-    coarse = ladder_vae.climb(below, split)
-    for first in range(0, len(keys), batch_size):
-        chosen = keys[first : first + batch_size]
-        state = None
-        if coarse:
-            state, _ = ladder_vae.descend(None, _repeat(coarse, len(chosen)), draw_in(whole, strides, chosen), split)
-        for part in tiles:
-            above = state if state is None else part.outer.cut(state, stride)
-            if split:
-                features = _repeat(climb(part.outer), len(chosen))
-                above, _ = ladder_vae.descend(above, features, draw_in(part.outer, strides, chosen))
-            signal = model.signal_decoder(ladder_vae.last_block(above))
-            yield part.inner, first, model.denormalise(part.inner.within(part.outer).cut(signal))
+    device, channels = model.mean.device, model.architecture.channels
+    tile = AUTO_TILE[device.type][image.ndim - 1] if settings.tile == "auto" else settings.tile
+    tile = pad_up([tile], model.stride)[0]
+    batch_size = settings.batch_size
+    if batch_size == "auto":
+        values = channels * math.prod(min(side, tile) for side in pad_up(image.shape[1:], model.stride))
+        batch_size = max(1, AUTO_BATCH_VALUES[device.type] // values)
+    top_down, levels = TopDown(model), range(len(model.ladder_vae.levels))
+    chosen = views(image, model.stride, mirrored_axes(model) if settings.flips else ())[: settings.samples]
+    seen = 0
+    for offset, view in enumerate(chosen):
+        numbers = range(offset, settings.samples, len(chosen))
+        keys = [[key_of(seed, name, number, level) for level in levels] for number in numbers]
+        for window, first, batch in Posterior(model, top_down, view, tile).samples(keys, batch_size):
+            slices, values = view.give_back(window, batch.cpu())
+            yield Drawn(slices, numbers[first : first + len(values)], seen + first, values)
+        seen += len(numbers)
 
 
-def _repeat(features: list[Tensor], times: int) -> list[Tensor]:
-    """Repeat features of one image for a batch of samples, without copying."""
-    return [feature.expand(times, -1, -1, -1) for feature in features]
+def mirrored_axes(model: DVLAE) -> list[int]:
+    """Return the spatial axes, from the end, that can be mirrored without mirroring the noise's own direction."""
+    a = model.architecture
+    return [axis for axis in range(-1, -1 - a.dimensions, -1) if axis != AXES.get(a.noise_direction)]
+
+
+class Moments:
+    """Mean and spread of samples that come part by part, batch by batch.
+
+    Parameters
+    ----------
+    shape
+        Of the image, (C, ...).
+
+    Attributes
+    ----------
+    mean
+        (C, ...), float32.
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.mean = np.zeros(shape, np.float32)
+        self._deviations = np.zeros(shape, np.float32)  # sum of squared deviations from the mean
+
+    def add(self, drawn: Drawn) -> None:
+        """Count some more samples in.
+
+        Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983: no difference of large numbers.
+        """
+        mean, deviations = (torch.from_numpy(a)[:, *drawn.slices] for a in (self.mean, self._deviations))
+        new, total = len(drawn.values), drawn.seen + len(drawn.values)
+        new_mean = drawn.values.mean(0)
+        difference = new_mean - mean
+        deviations += (drawn.values - new_mean).square_().sum(0) + difference.square() * (drawn.seen * new / total)
+        mean += difference * (new / total)
+
+    def standard_deviation(self, samples: int) -> np.ndarray | None:
+        """Return it, (C, ...), after so many samples; None for one. It takes the place of what was gathered."""
+        if samples == 1:
+            return None
+        self._deviations /= samples - 1
+        return np.sqrt(self._deviations, out=self._deviations)
 
 
 @torch.inference_mode()
@@ -208,86 +289,83 @@ def denoise(
     image: np.ndarray,
     *,
     name: str,
-    samples_wanted: int,
     seed: int,
-    tile: int | str = "auto",
-    batch_size: int | str = "auto",
-    on_progress=lambda pixels: None,
+    settings: PredictionSettings,
+    keep: Sequence[np.ndarray] = (),
+    on_progress: Callable[[int], object] = lambda pixels: None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Estimate the clean signal of one noisy image.
+    """Estimate the clean signal of one noisy image by the mean of samples of the posterior.
 
     Parameters
     ----------
     model
         A trained model, in evaluation mode, on the device that shall compute.
     image
-        Noisy image, (C, Y, X), in the units of the training images; any size.
+        Noisy image, (C, ...), in the units of the training images; any size.
     name
         The image's name: with the seed it fixes the latent noise.
-    samples_wanted
-        Samples of the posterior to average.
     seed
         Fixes the samples.
-    tile
-        Side of a tile, in pixels; ``"auto"`` is 1024. It does not change the result.
-    batch_size
-        Samples computed together. It does not change the result.
+    settings
+        Number of samples, and whether they are divided over mirrored views; tile and batch size, which do not change
+        the result.
+    keep
+        Arrays or memory-mapped files to write samples to, (S, C, ...): each gets the first S.
     on_progress
         Called with the number of pixels that were sampled since the last call.
 
     Returns
     -------
     mean
-        MMSE estimate, (C, Y, X) float32, in the units of the image.
+        MMSE estimate, (C, ...) float32, in the units of the image.
     std
         Posterior standard deviation of each pixel, likewise; None for a single sample, which has none.
 
     Raises
     ------
     UserError
-        Where the image has other channels than the model.
+        Where the image has other channels or axes than the model.
     """
-    channels, height, width = image.shape
-    if channels != model.architecture.image_channels:
-        raise UserError(
-            f"{name}: found {channels} channels, but the model was trained on {model.architecture.image_channels}"
-        )
-    device, stride = model.mean.device, model.stride
-    tile = math.ceil((AUTO_TILE if tile == "auto" else tile) / stride) * stride
-    padded = np.pad(image, [(0, 0), (0, -height % stride), (0, -width % stride)], mode="symmetric")
-    if batch_size == "auto":
-        pixels = min(padded[0].size, tile**2)
-        batch_size = max(1, AUTO_BATCH_PIXELS[device.type] // pixels)
-    keys = [
-        [key_of(seed, name, sample, level) for level in range(len(model.ladder_vae.levels))]
-        for sample in range(samples_wanted)
-    ]
-    batch = torch.from_numpy(padded).to(device)[None].contiguous(memory_format=torch.channels_last)
-    mean = torch.zeros(padded.shape)
-    deviations = torch.zeros(padded.shape)  # sum of squared deviations from the mean
-    for window, first, drawn in samples(model, batch, keys, tile, batch_size):
-        _accumulate(window.cut(mean), window.cut(deviations), first, drawn.cpu())
-        on_progress(len(drawn) * len(window.rows) * len(window.columns))
-    mean = mean[:, :height, :width].numpy()
-    if samples_wanted == 1:
-        return mean, None
-    return mean, (deviations[:, :height, :width] / (samples_wanted - 1)).sqrt().numpy()
+    _check_fits(model, image, name)
+    moments = Moments(image.shape)
+    for drawn in draw(model, image, name=name, seed=seed, settings=settings):
+        moments.add(drawn)
+        for array in keep:
+            for number, sample in zip(drawn.numbers, drawn.values, strict=True):
+                if number < len(array):
+                    array[number][:, *drawn.slices] = sample
+        on_progress(drawn.values[:, 0].numel())
+    return moments.mean, moments.standard_deviation(settings.samples)
 
 
-def _accumulate(mean: Tensor, deviations: Tensor, count: int, drawn: Tensor) -> None:
-    """Add samples (S, C, Y, X) to a running mean and sum of squared deviations (C, Y, X), in place.
+def _check_fits(model: DVLAE, image: np.ndarray, name: str) -> None:
+    a = model.architecture
+    if image.ndim - 1 != a.dimensions:
+        raise UserError(f"{name}: found {image.ndim - 1} spatial axes, but the model was trained on {a.dimensions}")
+    if len(image) != a.image_channels:
+        raise UserError(f"{name}: found {len(image)} channels, but the model was trained on {a.image_channels}")
 
-    Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983: no difference of large numbers.
-    """
-    new = len(drawn)
-    new_mean = drawn.mean(0)
-    difference = new_mean - mean
-    deviations += (drawn - new_mean).square().sum(0) + difference.square() * (count * new / (count + new))
-    mean += difference * (new / (count + new))
+
+def median(samples: np.ndarray) -> np.ndarray:
+    """Return the median of each pixel over samples (S, C, ...) in memory or in a file, a few rows at a time."""
+    result = np.empty(samples.shape[1:], np.float32)
+    rows = max(1, MEDIAN_VALUES // math.prod([len(samples), *samples.shape[3:]]))
+    for channel in range(samples.shape[1]):
+        for start in range(0, samples.shape[2], rows):
+            part = slice(start, start + rows)
+            result[channel, part] = np.median(samples[:, channel, part], axis=0)
+    return result
 
 
 def predict(
-    model: Path, images: Path, denoised: Path, uncertainty: Path, *, seed: int, settings: PredictSettings
+    model: Path,
+    images: Path,
+    denoised: Path,
+    uncertainty: Path,
+    samples: Path | None = None,
+    *,
+    seed: int,
+    settings: PredictSettings,
 ) -> None:
     """Denoise every image of a manifest.
 
@@ -298,12 +376,14 @@ def predict(
     images
         Folder with ``manifest.csv``.
     denoised, uncertainty
-        Folders to make: MMSE estimates and posterior standard deviations, one TIFF an image, in the image's units.
-        A single sample has no standard deviation; ``uncertainty`` is then empty.
+        Folders to make: estimates and posterior standard deviations, one TIFF an image, in the image's units. A single
+        sample has no standard deviation; ``uncertainty`` is then empty.
+    samples
+        Folder to make: the first ``settings.prediction.save_samples`` samples, one TIFF an image, (S, C, ...).
     seed
         Fixes the samples.
     settings
-        Samples, tile, batch size and device.
+        Estimator, samples, tile, batch size and device.
 
     Raises
     ------
@@ -312,26 +392,36 @@ def predict(
     """
     device = choose_device(settings.device)
     use_fast_arithmetic()
-    network = load_model(model).to(device, memory_format=torch.channels_last)
+    keep_freed_memory()
+    network = load_model(model).to(device)
+    lay_out(network, network.architecture.dimensions)
     manifest = read_manifest(images)
-    wanted = settings.prediction.samples
-    total = wanted * sum(math.prod(image.shape[-2:]) for image in manifest)
-    with (
-        atomic_folder(denoised) as denoised_folder,
-        atomic_folder(uncertainty) as uncertainty_folder,
-        progress(total=total, description="predict", unit="px", unit_scale=True) as bar,
-    ):
+    how = settings.prediction
+    total = how.samples * sum(math.prod(image.shape[1:]) for image in manifest)
+    with ExitStack() as stack:
+        denoised, uncertainty = (stack.enter_context(atomic_folder(folder)) for folder in (denoised, uncertainty))
+        samples = samples and stack.enter_context(atomic_folder(samples))
+        bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))
         for image in manifest:
-            mean, std = denoise(
-                network,
-                read_canonical(image.noisy),
-                name=image.name,
-                samples_wanted=wanted,
-                seed=seed,
-                tile=settings.prediction.tile,
-                batch_size=settings.prediction.batch_size,
-                on_progress=bar.update,
-            )
-            write_image(denoised_folder / f"{image.name}.tif", mean)
+            noisy = read_canonical(image.noisy)
+            with ExitStack() as files:
+                keep = []
+                if samples is not None and how.save_samples:
+                    keep.append(_sample_file(samples / f"{image.name}.tif", (how.save_samples, *noisy.shape)))
+                if how.estimator == "median":
+                    scratch = files.enter_context(NamedTemporaryFile(dir=denoised, suffix=".samples"))
+                    keep.append(np.memmap(scratch, np.float32, "w+", shape=(how.samples, *noisy.shape)))
+                estimate, std = denoise(
+                    network, noisy, name=image.name, seed=seed, settings=how, keep=keep, on_progress=bar.update
+                )
+                if how.estimator == "median":
+                    estimate = median(keep[-1])
+            write_image(denoised / f"{image.name}.tif", estimate)
             if std is not None:
-                write_image(uncertainty_folder / f"{image.name}.tif", std)
+                write_image(uncertainty / f"{image.name}.tif", std)
+
+
+def _sample_file(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """Make a TIFF (S, C, ...) that is written in parts."""
+    axes = "QC" + "ZYX"[5 - len(shape) :]  # Q: an axis without a meaning to readers of TIFF
+    return tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", metadata={"axes": axes})

@@ -7,5 +7,5 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 PREPARE = 1
 PATCHES = 2
 TRAINING = 2
-PREDICTION = 1
+PREDICTION = 2
 EVALUATION = 1

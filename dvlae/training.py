@@ -31,7 +31,7 @@ from dvlae.errors import UserError
 from dvlae.files import atomic_file, atomic_folder
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
 from dvlae.models.files import save_model
-from dvlae.models.layers import memory_format
+from dvlae.models.layers import lay_out, memory_format
 from dvlae.optimizers import OPTIMIZERS
 from dvlae.progress import progress, say
 
@@ -507,7 +507,7 @@ def build_model(
             f"training.patch_size: found {settings.training.patch_size}, but a model with {sizes.levels} levels needs "
             f"a multiple of {model.stride}"
         )
-    return model.to(memory_format=memory_format(len(crop)))
+    return lay_out(model, len(crop))
 
 
 def _read_description(patches: Path) -> dict:

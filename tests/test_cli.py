@@ -139,9 +139,9 @@ def test_train_hands_on_what_it_was_given(step):
 
 def test_predict_takes_tile_batch_and_device_from_the_command_line(step):
     call = step("dvlae.prediction", "predict")
-    words = "predict model images --denoised d --uncertainty u --tile 128 --batch-size 2 --device cpu"
+    words = "predict model images --denoised d --uncertainty u --samples s --tile 128 --batch-size 2 --device cpu"
     assert cli.main([*words.split(), "--settings", '{"prediction": {"samples": 4}}']) == 0
-    assert call["arguments"] == (Path("model"), Path("images"), Path("d"), Path("u"))
+    assert call["arguments"] == (Path("model"), Path("images"), Path("d"), Path("u"), Path("s"))
     prediction = call["settings"].prediction
     assert (prediction.samples, prediction.tile, prediction.batch_size) == (4, 128, 2)
     assert call["settings"].device == "cpu"
@@ -175,7 +175,7 @@ def test_levels_takes_a_part_of_an_image(step):
 
 
 def test_a_tile_that_is_too_small_is_the_users_mistake(capsys):
-    words = "predict model images --denoised d --uncertainty u --tile 1"
+    words = "predict model images --denoised d --uncertainty u --samples s --tile 1"
     assert cli.main(words.split()) == 1
     assert "tile: found 1" in capsys.readouterr().err
 

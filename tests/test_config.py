@@ -51,7 +51,7 @@ def refusal(cls, data) -> str:
             {"prediction": {"tile": "big"}},
             "file.yaml: prediction.tile: found 'big', allowed: auto or a whole number >= 16",
         ),
-        ({"prediction": {"estimator": "median"}}, "file.yaml: prediction.estimator: found 'median', allowed: mmse"),
+        ({"prediction": {"estimator": "mode"}}, "file.yaml: prediction.estimator: found 'mode', allowed: mmse, median"),
         ({"prediction": [1]}, "file.yaml: prediction: found [1], allowed: a block with the keys samples, "),
         ({"training": {"max_minutes": -1}}, "file.yaml: training.max_minutes: found -1, allowed: a number > 0 or null"),
         ({"training": {"max_minutes": float("nan")}}, "file.yaml: training.max_minutes: found nan"),

@@ -1,119 +1,215 @@
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 import dvlae.prediction
-from dvlae.config import PredictSettings, validate
+from dvlae.config import PredictionSettings, PredictSettings, validate
 from dvlae.data.images import read_canonical
 from dvlae.errors import UserError
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
-from dvlae.prediction import choose_split, denoise, make_tiles, predict
+from dvlae.models.ladder_vae import LadderVAE
+from dvlae.models.layers import lay_out
+from dvlae.prediction import choose_split, denoise, draw, median, mirrored_axes, predict
+
+SHAPES = {1: (1500,), 2: (150, 170), 3: (8, 36, 42)}  # of test images, by the number of spatial axes
 
 
-def build(levels: int = 3, levels_per_scale: int = 1, channels: int = 1) -> DVLAE:
+def build(
+    levels: int = 3,
+    levels_per_scale: int = 1,
+    channels: int = 1,
+    dimensions: int = 2,
+    noise_direction: str = "x",
+    receptive_field: int = 8,
+) -> DVLAE:
     torch.manual_seed(0)
-    architecture = Architecture(channels, 8, 4, levels, levels_per_scale, 3, 8, "x")
-    model = DVLAE(architecture, [60.0] * channels, [20.0] * channels, [1.0] * channels)
+    sizes = Architecture(channels, 8, 4, levels, levels_per_scale, 3, receptive_field, noise_direction, dimensions)
+    model = DVLAE(sizes, [60.0] * channels, [20.0] * channels, [1.0] * channels)
     for parameter in model.parameters():
         parameter.data.mul_(1.5)  # far pixels matter, which makes a seam visible
-    return model.to(memory_format=torch.channels_last).eval()
+    return lay_out(model, dimensions).eval()
 
 
-def noisy(height: int = 150, width: int = 170, channels: int = 1) -> np.ndarray:
-    return np.random.default_rng(0).poisson(60, (channels, height, width)).astype(np.float32)
+def noisy(*shape: int, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).poisson(60, (channels, *shape)).astype(np.float32)
 
 
+def run(model: DVLAE, image: np.ndarray, name: str = "a", seed: int = 1, keep=(), **settings):
+    return denoise(model, image, name=name, seed=seed, settings=PredictionSettings(**settings), keep=keep)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
 @pytest.mark.parametrize(("levels", "levels_per_scale"), [(1, 1), (3, 1), (4, 2)])
 @pytest.mark.parametrize("coarse_tiles", [4, 0.2, 0])  # ever more levels run tile by tile
-def test_tiled_equals_whole_everywhere(monkeypatch, levels, levels_per_scale, coarse_tiles):
+def test_tiled_equals_whole_everywhere(monkeypatch, levels, levels_per_scale, dimensions, coarse_tiles):
     monkeypatch.setattr(dvlae.prediction, "COARSE_TILES", coarse_tiles)
-    model, image = build(levels, levels_per_scale), noisy()
-    whole = denoise(model, image, name="a", samples_wanted=3, seed=1)
-    tiled = denoise(model, image, name="a", samples_wanted=3, seed=1, tile=32)
-    noise = image.std()
+    model, image = build(levels, levels_per_scale, dimensions=dimensions), noisy(*SHAPES[dimensions])
+    whole = run(model, image, samples=3)
+    tiled = run(model, image, samples=3, tile=32)
     for one, other in zip(whole, tiled, strict=True):
-        assert np.abs(one - other).max() < 1e-3 * noise
+        assert np.abs(one - other).max() < 1e-3 * image.std()
 
 
-def test_a_halo_too_small_would_be_noticed(monkeypatch):
-    model, image = build(2), noisy()
-    whole, _ = denoise(model, image, name="a", samples_wanted=2, seed=1)
-    monkeypatch.setattr(dvlae.prediction, "halo", lambda *_: model.stride)
-    tiled, _ = denoise(model, image, name="a", samples_wanted=2, seed=1, tile=32)
-    assert np.abs(whole - tiled).max() > 1e-2 * image.std()
+@pytest.mark.parametrize("halo", ["climbing_halo", "descending_halo"])
+def test_a_halo_too_small_would_be_noticed(monkeypatch, halo):
+    monkeypatch.setattr(dvlae.prediction, "COARSE_TILES", 0)
+    model, image = build(2), noisy(150, 170)
+    whole, _ = run(model, image, samples=2)
+    monkeypatch.setattr(dvlae.prediction, halo, lambda *_: 0)
+    tiled, _ = run(model, image, samples=2, tile=32)
+    assert np.abs(whole - tiled).max() > 1e-3 * image.std()  # the bound that a right halo keeps
 
 
-def test_batch_size_does_not_change_the_result():
+@pytest.mark.parametrize("how", [{"batch_size": 2}, {"batch_size": 5}, {"tile": 16}, {"tile": 32, "batch_size": 3}])
+def test_a_sample_is_the_same_whatever_the_tile_and_the_batch(how):
     model, image = build(), noisy(40, 50)
-    results = [denoise(model, image, name="a", samples_wanted=5, seed=1, batch_size=size) for size in (1, 2, 5)]
-    for mean, std in results[1:]:
-        np.testing.assert_allclose(mean, results[0][0], atol=1e-3)
-        np.testing.assert_allclose(std, results[0][1], atol=1e-3)
+    one, other = np.zeros((5, *image.shape)), np.zeros((5, *image.shape))
+    run(model, image, samples=5, keep=[one], batch_size=1)
+    run(model, image, samples=5, keep=[other], **how)
+    np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_coarse_states_that_do_not_fit_together_change_nothing(monkeypatch):
+    model, image = build(), noisy(90, 70)
+    one, _ = run(model, image, samples=6, tile=32)
+    monkeypatch.setattr(dvlae.prediction, "STATE_VALUES", 1)
+    other, _ = run(model, image, samples=6, tile=32)
+    np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+@pytest.mark.parametrize(("coarse_tiles", "times"), [(4, 2), (0, 1)])  # once more where coarse levels wait for it
+def test_the_features_of_a_tile_do_not_depend_on_the_number_of_samples(monkeypatch, coarse_tiles, times):
+    monkeypatch.setattr(dvlae.prediction, "COARSE_TILES", coarse_tiles)
+    climb, calls = LadderVAE.climb, []
+    monkeypatch.setattr(LadderVAE, "climb", lambda self, h, *split: calls.append(split) or climb(self, h, *split))
+    run(build(), noisy(64, 64), samples=12, batch_size=2, tile=32, flips=False)
+    assert len([split for split in calls if split[0] == 0]) == times * 4  # tiles
 
 
 def test_mean_and_deviation_are_those_of_the_samples():
     model, image = build(), noisy(24, 24)
-    drawn = []
-    padded = torch.from_numpy(image)[None]
-    keys = [[dvlae.prediction.key_of(1, "a", sample, level) for level in range(3)] for sample in range(6)]
-    with torch.inference_mode():
-        for _, _, batch in dvlae.prediction.samples(model, padded, keys, tile=1024, batch_size=1):
-            drawn.append(batch[0].numpy())
-    mean, std = denoise(model, image, name="a", samples_wanted=6, seed=1, batch_size=4)
-    np.testing.assert_allclose(mean, np.mean(drawn, 0), atol=1e-3)
-    np.testing.assert_allclose(std, np.std(drawn, 0, ddof=1), atol=1e-3)
+    kept = np.zeros((6, *image.shape))
+    mean, std = run(model, image, samples=6, batch_size=2, keep=[kept])
+    np.testing.assert_allclose(mean, np.mean(kept, 0), atol=1e-3)
+    np.testing.assert_allclose(std, np.std(kept, 0, ddof=1), atol=1e-3)
+
+
+def test_the_median_is_taken_pixel_by_pixel(monkeypatch):
+    samples = np.random.default_rng(0).random((5, 2, 7, 9)).astype(np.float32)
+    monkeypatch.setattr(dvlae.prediction, "MEDIAN_VALUES", 100)  # a few rows at a time
+    np.testing.assert_array_equal(median(samples), np.median(samples, 0))
 
 
 def test_seed_and_name_fix_the_samples():
     model, image = build(), noisy(24, 24)
-    one, same = (denoise(model, image, name="a", samples_wanted=2, seed=1)[0] for _ in range(2))
+    one, same = (run(model, image, samples=2)[0] for _ in range(2))
     np.testing.assert_array_equal(one, same)
     for name, seed in (("b", 1), ("a", 2)):
-        assert np.abs(denoise(model, image, name=name, samples_wanted=2, seed=seed)[0] - one).max() > 0.1
+        assert np.abs(run(model, image, name, seed, samples=2)[0] - one).max() > 0.1
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (13, 8), (64, 65)])
+def test_what_is_drawn_is_what_the_model_is():
+    model, image = build(), noisy(16, 24)
+    kept = np.zeros((1, *image.shape))
+    run(model, image, samples=1, keep=[kept])
+    keys = [dvlae.prediction.key_of(1, "a", 0, level) for level in range(3)]
+    everywhere = dvlae.prediction.whole((16, 24))
+    with torch.inference_mode():
+        x = model.normalise(torch.from_numpy(image)[None])
+        code, _ = model.ladder_vae(x, dvlae.prediction.draw_in(everywhere, model.ladder_vae.strides, [keys]))
+        expected = model.denormalise(model.signal_decoder(code))
+    np.testing.assert_allclose(kept, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("direction", "dimensions", "axes"),
+    [("x", 2, {-2}), ("y", 2, {-1}), ("none", 2, {-1, -2}), ("z", 3, {-1, -2}), ("x", 1, set())],
+)
+def test_mirrored_is_what_the_noise_does_not_run_along(direction, dimensions, axes):
+    assert (
+        set(
+            mirrored_axes(
+                build(1, dimensions=dimensions, noise_direction=direction, receptive_field=8 * (direction != "none"))
+            )
+        )
+        == axes
+    )
+
+
+def test_samples_are_divided_over_the_mirror_images():
+    model, image = build(), noisy(24, 24)
+    settings = {"name": "a", "seed": 0}
+    with torch.inference_mode():
+        straight = list(draw(model, image, settings=PredictionSettings(samples=4, flips=False), **settings))
+        mirrored = list(draw(model, image, settings=PredictionSettings(samples=4), **settings))
+        other_way = list(draw(model, image[:, ::-1], settings=PredictionSettings(samples=4, flips=False), **settings))
+    assert [list(drawn.numbers) for drawn in mirrored] == [[0, 2], [1, 3]]
+    torch.testing.assert_close(mirrored[0].values, straight[0].values[::2])
+    torch.testing.assert_close(mirrored[1].values, other_way[0].values[1::2].flip(-2))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (13, 8), (64, 65), (3,), (40,), (1, 1, 1), (3, 9, 17)])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_any_size_comes_back_in_its_size(shape, channels):
-    mean, std = denoise(build(channels=channels), noisy(*shape, channels), name="a", samples_wanted=2, seed=0)
+    model = build(channels=channels, dimensions=len(shape))
+    mean, std = run(model, noisy(*shape, channels=channels), samples=2)
     assert mean.shape == std.shape == (channels, *shape)
     assert np.isfinite(mean).all()
 
 
 def test_a_single_sample_has_no_deviation():
-    assert denoise(build(), noisy(16, 16), name="a", samples_wanted=1, seed=0)[1] is None
+    assert run(build(), noisy(16, 16), samples=1)[1] is None
 
 
 def test_other_channels_than_the_models_are_refused():
     with pytest.raises(UserError, match="2 channels.*trained on 1"):
-        denoise(build(), noisy(16, 16, 2), name="a", samples_wanted=1, seed=0)
+        run(build(), noisy(16, 16, channels=2), samples=1)
 
 
-def test_tiles_cover_the_image_once_and_their_halo_ends_at_its_border():
-    covered = np.zeros((70, 45), int)
-    for tile in make_tiles(70, 45, 32, 8):
-        covered[np.ix_(tile.inner.rows, tile.inner.columns)] += 1
-        assert 0 <= tile.outer.rows.start <= tile.inner.rows.start
-        assert tile.inner.rows.stop <= tile.outer.rows.stop <= 70
-    assert (covered == 1).all()
+def test_other_axes_than_the_models_are_refused():
+    with pytest.raises(UserError, match="3 spatial axes.*trained on 2"):
+        run(build(), noisy(4, 16, 16), samples=1)
 
 
 def test_small_images_are_not_tiled_and_huge_ones_leave_small_maps():
-    vae = build().ladder_vae
-    assert choose_split(512, 512, 512, vae) == 0
-    assert choose_split(1024, 1024, 512, vae) == 1
-    assert choose_split(16384, 16384, 1024, vae) == 3
+    strides = build().ladder_vae.strides
+    assert choose_split((512, 512), 512, strides) == 3  # all levels in the one tile
+    assert choose_split((1024, 1024), 512, strides) == 1
+    assert choose_split((16384, 16384), 1024, strides) == 3
+    assert choose_split((64, 1000, 1000), 96, strides) == 2
+
+
+def predict_two(tmp_path, images_folder, **prediction):
+    save_model(build(), tmp_path)
+    images = images_folder(**{"a b": noisy(20, 30), "c": noisy(16, 16)})
+    settings = validate(PredictSettings, {"prediction": prediction, "device": "cpu"}, "test")
+    folders = [tmp_path / name for name in ("denoised", "uncertainty", "samples")]
+    predict(tmp_path, images, *folders, seed=0, settings=settings)
+    return folders
 
 
 def test_predict_writes_one_image_and_one_deviation_each(tmp_path, images_folder):
-    save_model(build(), tmp_path)
-    images = images_folder(**{"a b": noisy(20, 30), "c": noisy(16, 16)})
-    settings = validate(PredictSettings, {"prediction": {"samples": 2}, "device": "cpu"}, "test")
-    predict(tmp_path, images, tmp_path / "denoised", tmp_path / "uncertainty", seed=0, settings=settings)
-    for folder in ("denoised", "uncertainty"):
-        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == ["a b.tif", "c.tif"]
-    assert read_canonical(tmp_path / "denoised" / "a b.tif").shape == (1, 20, 30)
+    denoised, uncertainty, samples = predict_two(tmp_path, images_folder, samples=2)
+    for folder in (denoised, uncertainty):
+        assert sorted(path.name for path in folder.iterdir()) == ["a b.tif", "c.tif"]
+    assert read_canonical(denoised / "a b.tif").shape == (1, 20, 30)
+    assert list(samples.iterdir()) == []
+
+
+def test_predict_writes_the_first_samples_where_they_are_asked_for(tmp_path, images_folder):
+    denoised, _, samples = predict_two(tmp_path, images_folder, samples=3, save_samples=3)
+    written = tifffile.imread(samples / "a b.tif", squeeze=False)
+    assert written.shape == (3, 1, 20, 30)
+    np.testing.assert_allclose(written.mean(0), read_canonical(denoised / "a b.tif"), atol=1e-3)
+
+
+def test_predict_writes_the_median_and_leaves_no_scratch_file(tmp_path, images_folder):
+    denoised, _, samples = predict_two(tmp_path, images_folder, samples=3, save_samples=3, estimator="median")
+    assert sorted(path.name for path in denoised.iterdir()) == ["a b.tif", "c.tif"]
+    written = tifffile.imread(samples / "a b.tif", squeeze=False)
+    np.testing.assert_array_equal(read_canonical(denoised / "a b.tif"), np.median(written, axis=0))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so asking for one is no mistake")

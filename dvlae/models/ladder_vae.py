@@ -40,7 +40,7 @@ def compare_drawn(latent: Tensor, mean_q: Tensor, log_std_q: Tensor, mean_p: Ten
     return 0.5 * (deviation_p.square() - deviation_q.square()) + log_std_p - log_std_q
 
 
-def _split(parameters: Tensor) -> tuple[Tensor, Tensor]:
+def split_parameters(parameters: Tensor) -> tuple[Tensor, Tensor]:
     """Split into mean and bounded log standard deviation, each (N, Z, ...)."""
     mean, raw = parameters.chunk(2, dim=1)
     return mean, _LARGEST_LOG_SCALE * torch.tanh(raw / _LARGEST_LOG_SCALE)
@@ -107,9 +107,9 @@ class Level(nn.Module):
         """
         prior = self.top_prior if state is None else self.prior(state)
         merged = feature if state is None else torch.cat([state, feature], dim=1)
-        mean, log_std = _split(self.posterior(mish(self.merge(merged))))
+        mean, log_std = split_parameters(self.posterior(mish(self.merge(merged))))
         latent = draw(number, mean, log_std.exp())
-        kl = compare(latent, mean, log_std, *_split(prior))
+        kl = compare(latent, mean, log_std, *split_parameters(prior))
         return self._pass_on(state, latent), kl
 
     def descend_from_prior(self, state: Tensor | None, shape: tuple[int, ...], number: int, draw: Draw) -> Tensor:
@@ -119,7 +119,7 @@ class Level(nn.Module):
         :meth:`descend`.
         """
         prior = self.top_prior.expand(shape[0], -1, *shape[1:]) if state is None else self.prior(state)
-        mean, log_std = _split(prior)
+        mean, log_std = split_parameters(prior)
         return self._pass_on(state, draw(number, mean, log_std.exp()))
 
     def _pass_on(self, state: Tensor | None, latent: Tensor) -> Tensor:

@@ -23,6 +23,17 @@ def recomputed(function: Callable, *arguments):
     return checkpoint(function, *arguments, use_reentrant=False)
 
 
+def lay_out(model: nn.Module, dimensions: int) -> nn.Module:
+    """Bring the convolutions of a model with so many spatial axes into their :func:`memory_format`, in place.
+
+    Module.to() would stop at other tensors that happen to have four or five axes.
+    """
+    for parameter in model.parameters():
+        if parameter.ndim == dimensions + 2:
+            parameter.data = parameter.data.contiguous(memory_format=memory_format(dimensions))
+    return model
+
+
 class Pointwise(nn.Linear):
     """A 1x1 convolution, computed as one product of matrices: faster than a convolution where channels come last."""
 

@@ -155,7 +155,12 @@ def training_settings(wildcards) -> str:
 
 def prediction_settings(wildcards) -> str:
     """Return what `dvlae predict` needs."""
-    return SETTINGS.model_dump_json(include={"prediction": {"samples", "estimator"}})
+    return SETTINGS.model_dump_json(include={"prediction": {"samples", "estimator", "flips", "save_samples"}})
+
+
+def sample_folder(pattern: str) -> dict:
+    """Return the folder of posterior samples as an output of `predict`, where samples are to be written."""
+    return {"samples": directory(pattern)} if SETTINGS.prediction.save_samples else {}
 
 
 def evaluation_settings(wildcards) -> str:

@@ -37,6 +37,7 @@ rule predict:
         model=rules.train.output.model,
         images=rules.prepare.output.images,
     output:
+        **sample_folder("<results>/{dataset}/{method}/seed{seed}/samples"),
         denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
         uncertainty=directory("<results>/{dataset}/{method}/seed{seed}/uncertainty"),
     log:
@@ -57,11 +58,12 @@ rule predict:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=prediction_settings,
+        samples=lambda wildcards, output: option("--samples", output.get("samples")),
         revision=revision.PREDICTION,
     message:
         "Denoising {wildcards.dataset} with {wildcards.method}, seed {wildcards.seed}; log in {log}"
     shell:
         "dvlae predict {input.model:q} {input.images:q} --denoised {output.denoised:q}"
-        " --uncertainty {output.uncertainty:q} --seed {wildcards.seed} --settings {params.settings:q}"
+        " --uncertainty {output.uncertainty:q} {params.samples:q} --seed {wildcards.seed} --settings {params.settings:q}"
         " --device {resources.device} --tile {resources.tile} --batch-size {resources.batch_size}"
         " 2>&1 | tee -i {log:q}"

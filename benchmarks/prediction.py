@@ -1,0 +1,113 @@
+"""How much faster prediction is than the plain way, and how much memory a huge image takes.
+
+``python benchmarks/prediction.py`` compares the MMSE estimate of one image with running the whole network anew for each
+sample, one at a time, contiguous, with torch's own random numbers. Both take turns, each in a process of its own; the
+best processor time of each counts, so that what else the machine does weighs little (set OMP_NUM_THREADS=1: threads
+that wait count, too). ``--huge`` denoises an image of 16384 x 16384 pixels with two samples of a tiny model, and prints
+the largest memory that the process had.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+
+from dvlae.config import PredictionSettings
+from dvlae.devices import keep_freed_memory, use_fast_arithmetic
+from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.layers import lay_out
+from dvlae.prediction import denoise
+from dvlae.progress import progress
+
+DEMO = Architecture(1, 16, 8, 3, 1, 3, 40, "x")  # the sizes of config/config.yaml
+TINY = Architecture(1, 4, 2, 3, 1, 3, 40, "x")
+HUGE = 16384  # pixels
+
+
+def build(architecture: Architecture) -> DVLAE:
+    """Return an untrained model for images of mean 100 and standard deviation 30."""
+    torch.manual_seed(0)
+    return DVLAE(architecture, [100.0], [30.0], [1.0]).eval()
+
+
+def noisy(side: int) -> np.ndarray:
+    """Return an image (1, side, side)."""
+    return np.random.default_rng(0).standard_normal((1, side, side), np.float32) * 30 + 100
+
+
+@torch.inference_mode()
+def denoise_plainly(model: DVLAE, image: np.ndarray, samples: int) -> np.ndarray:
+    """Run the ladder VAE and the signal decoder once for each sample, and keep all of them for the mean."""
+    x = model.normalise(torch.from_numpy(image)[None])
+    drawn = [model.denormalise(model.signal_decoder(model.ladder_vae(x)[0])) for _ in range(samples)]
+    return torch.stack(drawn).mean(0)[0].numpy()
+
+
+def time_one(way: str, side: int, samples: int) -> float:
+    """Return the processor time of one way, in seconds."""
+    image, model = noisy(side), build(DEMO)
+    settings = PredictionSettings(samples=samples)
+    if way == "dvlae":
+        use_fast_arithmetic()
+        keep_freed_memory()
+        lay_out(model, 2)
+        started = time.process_time()
+        denoise(model, image, name="image", seed=0, settings=settings)
+    else:
+        started = time.process_time()
+        denoise_plainly(model, image, samples)
+    return time.process_time() - started
+
+
+def compare(side: int, samples: int, repeats: int) -> None:
+    """Print the time of both ways, and their ratio."""
+    times = {"plain": [], "dvlae": []}
+    for _ in range(repeats):
+        for way, taken in times.items():
+            command = [sys.executable, __file__, "--way", way, "--side", str(side), "--samples", str(samples)]
+            taken.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            print(f"{way}: {taken[-1]:.1f} s", flush=True)
+    plain, ours = (min(taken) for taken in times.values())
+    print(
+        f"{samples} samples of {side} x {side} pixels, {torch.get_num_threads()} thread(s): plain {plain:.1f} s, "
+        f"dvlae {ours:.1f} s: {plain / ours:.2f} times as fast"
+    )
+
+
+def denoise_huge() -> None:
+    """Print the time and the memory of an image of 16384 x 16384 pixels."""
+    image, model = noisy(HUGE), lay_out(build(TINY), 2)
+    settings = PredictionSettings(samples=2)
+    with progress(total=2 * image.size, description="predict", unit="px", unit_scale=True) as bar:
+        started = time.monotonic()
+        denoise(model, image, name="huge", seed=0, settings=settings, on_progress=bar.update)
+        taken = time.monotonic() - started
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+    print(f"2 samples of {HUGE} x {HUGE} pixels: {taken / 60:.1f} minutes, at most {memory:.2f} GiB of memory")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--huge", action="store_true", help="denoise 16384 x 16384 pixels instead")
+    parser.add_argument("--side", type=int, default=1024, help="of the image, in pixels (default: 1024)")
+    parser.add_argument("--samples", type=int, default=100, help="default: 100, as in the paper")
+    parser.add_argument("--repeats", type=int, default=1, help="of the comparison (default: 1)")
+    parser.add_argument("--way", choices=["plain", "dvlae"], help=argparse.SUPPRESS)  # a process of the comparison
+    arguments = parser.parse_args()
+    if arguments.huge:
+        use_fast_arithmetic()
+        keep_freed_memory()
+        denoise_huge()
+    elif arguments.way:
+        print(time_one(arguments.way, arguments.side, arguments.samples))
+    else:
+        compare(arguments.side, arguments.samples, arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()

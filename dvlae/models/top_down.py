@@ -1,0 +1,175 @@
+"""The way from the latents to the denoised image, as prediction runs it: the same numbers, several times faster.
+
+What training needs and prediction does not is left out: the prior, and the KL divergence. What does not differ between
+samples is computed once: the bottom-up part of each level's posterior. Batch norm in evaluation mode is an affine map:
+where a convolution stands before it, it becomes a part of that. Mish and tanh are written as sigmoids, which cost a
+fifth, and work in place. All of it is exact but for rounding.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dvlae.models.dvlae import DVLAE
+from dvlae.models.ladder_vae import Draw, Level, split_parameters
+from dvlae.models.layers import BatchNorm, ResidualBlock, memory_format
+from dvlae.models.signal_decoder import SignalDecoder
+
+
+def _mish_of_negative(n: Tensor) -> Tensor:
+    """Replace n by Mish(-n), in place.
+
+    With q = sigmoid(n), Mish(-n) = -n (1 - q^2) / (1 + q^2) = n - 2 n / (1 + q^2), which nowhere overflows.
+    """
+    squared = torch.sigmoid(n).square_()
+    return n.addcdiv_(n, squared.add_(1), value=-2)
+
+
+def _affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return the scale and the shift, each (C,), that a batch norm is in evaluation mode."""
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+class _Convolution:
+    """A 3x3 convolution with given weights; it keeps the shape of its input, but for the channels."""
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        dimensions = weight.ndim - 2
+        self.weight, self.bias = weight.contiguous(memory_format=memory_format(dimensions)), bias
+        self.convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.convolve(x, self.weight, self.bias, padding=1)
+
+
+class _Product:
+    """A :class:`~dvlae.models.layers.Pointwise` layer with given weights."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        self.weight, self.bias = weight.contiguous(), bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x.movedim(1, -1), self.weight, self.bias).movedim(-1, 1)
+
+
+class FoldedBlock:
+    """A :class:`~dvlae.models.layers.ResidualBlock` in evaluation mode. Keeps the shape (N, C, ...).
+
+    Parameters
+    ----------
+    block
+        Whose weights are taken.
+    """
+
+    def __init__(self, block: ResidualBlock):
+        ones = [1] * (block.conv1.weight.ndim - 2)
+        scale, shift = _affine(block.norm1)
+        # Both affine maps with the opposite sign, which _mish_of_negative asks for.
+        self.scale, self.shift = -scale.view(1, -1, *ones), -shift.view(1, -1, *ones)
+        scale, shift = _affine(block.norm2)
+        self.conv1 = _Convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift)
+        self.conv2 = block.conv2
+        self.value = _Product(2 * block.value.weight, 2 * block.value.bias)  # tanh(v) = 2 sigmoid(2 v) - 1
+        self.gate = block.gate
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (N, C, ...) to (N, C, ...)."""
+        h = self.conv1(_mish_of_negative(torch.addcmul(self.shift, x, self.scale)))
+        h = self.conv2(_mish_of_negative(h))
+        value, gate = torch.sigmoid_(self.value(h)), torch.sigmoid_(self.gate(h))
+        return torch.addcmul(x, value, gate, value=2).sub_(gate)  # x + (2 value - 1) gate
+
+
+class FoldedLevel:
+    """The way down through one :class:`~dvlae.models.ladder_vae.Level` in evaluation mode.
+
+    Parameters
+    ----------
+    level
+        Whose weights are taken.
+    """
+
+    def __init__(self, level: Level):
+        self.level = level
+        weight, bias = -level.merge.weight, -level.merge.bias  # negative, for _mish_of_negative
+        channels = weight.shape[0]
+        self.merge_feature = _Product(weight[:, -channels:], bias)
+        self.merge_state = _Product(weight[:, :-channels], None) if weight.shape[1] > channels else None
+        self.down_block = FoldedBlock(level.down_block)
+
+    def prepare(self, feature: Tensor) -> Tensor:
+        """Compute what all samples share from the bottom-up feature, (1, C, ...)."""
+        return self.merge_feature(feature)
+
+    def descend(self, state: Tensor | None, prepared: Tensor, number: int, draw: Draw) -> Tensor:
+        """Draw this level's latent and return the state for the level below, as :meth:`Level.descend` does.
+
+        Parameters
+        ----------
+        state
+            From the level above, (N, C, ...); None at the top.
+        prepared
+            What :meth:`prepare` returned.
+        number, draw
+            As for :meth:`Level.descend`; at the top ``draw`` is given a mean and a standard deviation of one sample,
+            (1, Z, ...), and returns N.
+        """
+        merged = prepared.clone() if state is None else self.merge_state(state).add_(prepared)
+        mean, log_std = split_parameters(self.level.posterior(_mish_of_negative(merged)))
+        h = self.level.from_latent(draw(number, mean, log_std.exp()))
+        h = self.level.grow(self.down_block(h if state is None else h.add_(state)))
+        return F.interpolate(h, scale_factor=2, mode="nearest") if self.level.halves else h
+
+
+class TopDown:
+    """All that is run for each sample: the latents of the posterior, from the top to the signal, and its decoder.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode. Later changes of its weights are not seen.
+
+    Attributes
+    ----------
+    last_block, signal_decoder
+        What turns the state below level 0 into a normalised image.
+    """
+
+    radius = 2 + SignalDecoder.radius  # pixels that the last block and the signal decoder see to each side
+
+    def __init__(self, model: DVLAE):
+        self.levels = [FoldedLevel(level) for level in model.ladder_vae.levels]
+        self.last_block = FoldedBlock(model.ladder_vae.last_block)
+        self.signal_decoder = model.signal_decoder
+
+    def prepare(self, features: list[Tensor], start: int = 0) -> list[Tensor]:
+        """Compute what all samples share from the bottom-up features of the levels from ``start`` on."""
+        return [level.prepare(feature) for level, feature in zip(self.levels[start:], features, strict=False)]
+
+    def descend(self, state: Tensor | None, prepared: list[Tensor], draw: Draw, start: int = 0) -> Tensor:
+        """Run the levels from ``start + len(prepared) - 1`` down to ``start``.
+
+        Parameters
+        ----------
+        state
+            The state from above, (N, C, ...); None where the run begins at the top.
+        prepared
+            What :meth:`prepare` returned for these levels, finest first.
+        draw
+            What turns a level's number, mean and standard deviation into a latent.
+        start
+            The finest level to run.
+
+        Returns
+        -------
+        Tensor
+            The state for the level below ``start``, (N, C, ...).
+        """
+        for offset in reversed(range(len(prepared))):
+            state = self.levels[start + offset].descend(state, prepared[offset], start + offset, draw)
+        return state
+
+    def show(self, state: Tensor) -> Tensor:
+        """Turn the state below level 0, (N, C, ...), into a normalised image."""
+        return self.signal_decoder(self.last_block(state))
