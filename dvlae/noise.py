@@ -54,7 +54,8 @@ def normal_noise(keys: list[int], channels: int, window: Sequence[range], device
     Parameters
     ----------
     keys
-        One key a sample, from :func:`key_of`.
+        One key a sample, from :func:`key_of`. The complement of a key, ``~key``, gives the noise of the key with the
+        opposite sign.
     channels
         Channels of the latent.
     window
@@ -70,7 +71,7 @@ def normal_noise(keys: list[int], channels: int, window: Sequence[range], device
     axes = len(window)
     bits = _POSITION_BITS // axes
     pair = torch.arange((channels + 1) // 2, device=device).view(-1, *[1] * axes) << _POSITION_BITS
-    key = torch.tensor(keys, device=device).view(-1, *[1] * (axes + 1))
+    key = torch.tensor([max(key, ~key) for key in keys], device=device).view(-1, *[1] * (axes + 1))
     shape = [len(side) for side in window]
     noise = torch.empty(len(keys), 2 * len(pair), *shape, device=device)
     # A processor's cache holds a block of the first axis through all the rounds; a GPU takes everything at once.
@@ -87,4 +88,7 @@ def normal_noise(keys: list[int], channels: int, window: Sequence[range], device
         angle = ((second >> 8).float() + 0.5) * (2 * math.pi * 2.0**-24)
         noise[:, 0::2, start : start + block] = radius * angle.cos()
         noise[:, 1::2, start : start + block] = radius * angle.sin()
+    opposite = [sample for sample, key in enumerate(keys) if key < 0]
+    if opposite:
+        noise[opposite] *= -1
     return noise[:, :channels]

@@ -210,6 +210,9 @@ class Drawn:
 def draw(model: DVLAE, image: np.ndarray, *, name: str, seed: int, settings: PredictionSettings) -> Iterator[Drawn]:
     """Draw samples of the posterior of one image, part by part; the samples are divided over the views.
 
+    Each second sample of a view takes the opposite noise of the one before (antithetic variates): what is odd in the
+    noise cancels in their mean, which is then as good as that of many more samples.
+
     Parameters
     ----------
     model, image, name, seed, settings
@@ -233,6 +236,7 @@ def draw(model: DVLAE, image: np.ndarray, *, name: str, seed: int, settings: Pre
     for offset, view in enumerate(chosen):
         numbers = range(offset, settings.samples, len(chosen))
         keys = [[key_of(seed, name, number, level) for level in levels] for number in numbers]
+        keys[1::2] = [[~key for key in of_sample] for of_sample in keys[: len(keys) // 2 * 2 : 2]]
         for window, first, batch in Posterior(model, top_down, view, tile).samples(keys, batch_size):
             slices, values = view.give_back(window, batch.cpu())
             yield Drawn(slices, numbers[first : first + len(values)], seen + first, values)
@@ -276,10 +280,14 @@ class Moments:
         mean += difference * (new / total)
 
     def standard_deviation(self, samples: int) -> np.ndarray | None:
-        """Return it, (C, ...), after so many samples; None for one. It takes the place of what was gathered."""
+        """Return it, (C, ...), after so many samples; None for one. It takes the place of what was gathered.
+
+        The mean of samples with opposite noise has next to no error of its own: deviations from it are divided by
+        their number, not by one less.
+        """
         if samples == 1:
             return None
-        self._deviations /= samples - 1
+        self._deviations /= samples
         return np.sqrt(self._deviations, out=self._deviations)
 
 

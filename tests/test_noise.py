@@ -34,3 +34,9 @@ def test_a_window_holds_what_the_whole_holds_there():
 def test_seed_image_sample_and_level_each_give_other_noise(other):
     one, two = (normal_noise([key_of(*key)], 1, (range(100), range(100))) for key in ((0, "a", 0, 0), other))
     assert abs(float((one * two).mean())) < 0.05
+
+
+def test_the_complement_of_a_key_gives_the_opposite_noise():
+    key = key_of(0, "a", 0, 0)
+    both = normal_noise([key, ~key], 3, (range(20), range(30)))
+    assert torch.equal(both[1], -both[0])
