@@ -71,6 +71,7 @@ class ModelSettings(Strict):
     latent_channels: Count = Field(8, description="channels of the latent variable of each level (paper: 64)")
     components: Count = Field(3, description="Gaussians of the mixture in the autoregressive decoder's likelihood")
     levels_per_scale: Count = Field(1, description="levels that share one resolution before it is halved (paper: 2)")
+    blocks: Count = Field(1, description="residual blocks on the way up and on the way down through a level (paper: 2)")
     direct_denoiser: bool = Field(
         False, description="also train a network that predicts the mean in one pass; not available yet"
     )

@@ -28,7 +28,7 @@ from dvlae.models.autoregressive_decoder import AXES
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_model
 from dvlae.models.ladder_vae import Draw, LadderVAE
-from dvlae.models.layers import lay_out, memory_format
+from dvlae.models.layers import ResidualBlock, lay_out, memory_format
 from dvlae.models.top_down import TopDown
 from dvlae.noise import key_of, normal_noise
 from dvlae.progress import progress
@@ -52,14 +52,15 @@ def climbing_halo(ladder_vae: LadderVAE, split: int) -> int:
     strides = [1, *ladder_vae.strides]
     reach = 1  # the stem
     for below, stride in zip(strides[:split], strides[1 : split + 1], strict=True):
-        reach += below + 2 * stride  # the strided convolution and a residual block
+        reach += below + ladder_vae.blocks * ResidualBlock.radius * stride  # the strided convolution, residual blocks
     return pad_up([reach], strides[split])[0]
 
 
 def descending_halo(ladder_vae: LadderVAE, split: int) -> int:
     """Pixels of those features, and of the state from above, that the signal sees, rounded up to their grid."""
     strides = ladder_vae.strides[:split]
-    reach = TopDown.radius + sum(3 * stride for stride in strides)  # the posterior and a residual block
+    of_level = 1 + ladder_vae.blocks * ResidualBlock.radius  # the posterior, residual blocks
+    reach = TopDown.radius + of_level * sum(strides)
     return pad_up([reach], strides[-1])[0]
 
 

@@ -495,6 +495,7 @@ def build_model(
         latent_channels=sizes.latent_channels,
         levels=sizes.levels,
         levels_per_scale=sizes.levels_per_scale,
+        blocks=sizes.blocks,
         components=sizes.components,
         receptive_field=receptive_field,
         noise_direction=noise_direction,

@@ -57,8 +57,8 @@ class Toy(DVLAE):
         self.eval()
         vae, level = self.ladder_vae, self.ladder_vae.levels[0]
         assert self.stride == 1
-        vae.stem = vae.last_block = level.shrink = level.up_block = nn.Identity()
-        level.from_latent = level.down_block = level.grow = nn.Identity()
+        vae.stem = vae.last_block = level.shrink = level.up_blocks = nn.Identity()
+        level.from_latent = level.down_blocks = level.grow = nn.Identity()
         deviation = math.log(widen * s / math.sqrt(1 + s**2))
         level.merge = Function(lambda feature: feature)
         level.posterior = Function(

@@ -23,9 +23,12 @@ def build(
     dimensions: int = 2,
     noise_direction: str = "x",
     receptive_field: int = 8,
+    blocks: int = 1,
 ) -> DVLAE:
     torch.manual_seed(0)
-    sizes = Architecture(channels, 8, 4, levels, levels_per_scale, 3, receptive_field, noise_direction, dimensions)
+    sizes = Architecture(
+        channels, 8, 4, levels, levels_per_scale, 3, receptive_field, noise_direction, dimensions, blocks
+    )
     model = DVLAE(sizes, [60.0] * channels, [20.0] * channels, [1.0] * channels)
     for parameter in model.parameters():
         parameter.data.mul_(1.5)  # far pixels matter, which makes a seam visible
@@ -77,6 +80,13 @@ def test_coarse_states_that_do_not_fit_together_change_nothing(monkeypatch):
     monkeypatch.setattr(dvlae.prediction, "STATE_VALUES", 1)
     other, _ = run(model, image, samples=6, tile=32)
     np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_tiled_equals_whole_with_several_blocks_a_level(monkeypatch):
+    monkeypatch.setattr(dvlae.prediction, "COARSE_TILES", 0)
+    model, image = build(2, blocks=2), noisy(70, 90)
+    whole, tiled = run(model, image, samples=2)[0], run(model, image, samples=2, tile=16)[0]
+    assert np.abs(whole - tiled).max() < 1e-3 * image.std()
 
 
 @pytest.mark.parametrize(("coarse_tiles", "times"), [(4, 2), (0, 1)])  # once more where coarse levels wait for it

@@ -24,6 +24,7 @@ class Architecture:
     receptive_field: int
     noise_direction: str
     dimensions: int = 2  # spatial axes: 1 for traces, 2 for images, 3 for volumes
+    blocks: int = 1
 
     def as_dict(self) -> dict:
         """Return the fields as plain values, for JSON."""
@@ -90,7 +91,7 @@ class DVLAE(nn.Module):
         a = architecture
         self.architecture = a
         self.ladder_vae = LadderVAE(
-            a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions
+            a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions, a.blocks
         )
         self.autoregressive_decoder = AutoregressiveDecoder(
             a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions

@@ -58,27 +58,29 @@ class Level(nn.Module):
     top
         Whether nothing stands above: the prior is then one learned Gaussian a channel, the same at every position,
         so that it fits images of any size.
+    blocks
+        Residual blocks on each of its two ways.
     dimensions
         Number of spatial axes.
     """
 
-    def __init__(self, channels: int, latent_channels: int, halves: bool, top: bool, dimensions: int):
+    def __init__(self, channels: int, latent_channels: int, halves: bool, top: bool, blocks: int, dimensions: int):
         super().__init__()
         convolution = CONVOLUTIONS[dimensions]
         self.halves = halves
         self.shrink = convolution(channels, channels, 3, stride=2, padding=1) if halves else nn.Identity()
-        self.up_block = ResidualBlock(channels, dimensions)
+        self.up_blocks = nn.Sequential(*(ResidualBlock(channels, dimensions) for _ in range(blocks)))
         self.prior = None if top else convolution(channels, 2 * latent_channels, 3, padding=1)
         self.top_prior = nn.Parameter(torch.zeros(1, 2 * latent_channels, *[1] * dimensions)) if top else None
         self.merge = Pointwise(channels if top else 2 * channels, channels)
         self.posterior = convolution(channels, 2 * latent_channels, 3, padding=1)
         self.from_latent = Pointwise(latent_channels, channels)
-        self.down_block = ResidualBlock(channels, dimensions)
+        self.down_blocks = nn.Sequential(*(ResidualBlock(channels, dimensions) for _ in range(blocks)))
         self.grow = Pointwise(channels, channels) if halves else nn.Identity()
 
     def climb(self, h: Tensor) -> Tensor:
         """Map the feature of the level below, (N, C, ...), to this level's; where it halves, sides are half as long."""
-        return self.up_block(self.shrink(h))
+        return self.up_blocks(self.shrink(h))
 
     def descend(
         self, state: Tensor | None, feature: Tensor, number: int, draw: Draw, compare: Compare = compare_whole
@@ -124,7 +126,7 @@ class Level(nn.Module):
 
     def _pass_on(self, state: Tensor | None, latent: Tensor) -> Tensor:
         h = self.from_latent(latent)
-        h = self.down_block(h if state is None else state + h)
+        h = self.down_blocks(h if state is None else state + h)
         # The 1x1 convolution commutes with nearest-neighbour growth, and costs a quarter before it.
         h = self.grow(h)
         return F.interpolate(h, scale_factor=2, mode="nearest") if self.halves else h
@@ -147,6 +149,8 @@ class LadderVAE(nn.Module):
         How many levels share a resolution: with 1 each level halves it, with 2 (the paper's) every second.
     dimensions
         Number of spatial axes: 1 for traces, 2 for images, 3 for volumes.
+    blocks
+        Residual blocks on each of a level's two ways.
     """
 
     def __init__(
@@ -157,14 +161,16 @@ class LadderVAE(nn.Module):
         levels: int,
         levels_per_scale: int,
         dimensions: int = 2,
+        blocks: int = 1,
     ):
         super().__init__()
         self.stem = CONVOLUTIONS[dimensions](image_channels, channels, 3, padding=1)
         self.levels = nn.ModuleList(
-            Level(channels, latent_channels, (i + 1) % levels_per_scale == 0, i == levels - 1, dimensions)
+            Level(channels, latent_channels, (i + 1) % levels_per_scale == 0, i == levels - 1, blocks, dimensions)
             for i in range(levels)
         )
         self.last_block = ResidualBlock(channels, dimensions)
+        self.blocks = blocks
         self.recompute = False  # the levels in the backward pass: less memory, more time
 
     def _run(self, function: Callable, *arguments):

@@ -99,6 +99,8 @@ class ResidualBlock(nn.Module):
         Number of spatial axes.
     """
 
+    radius = 2  # pixels: how far an output pixel sees in the input
+
     def __init__(self, channels: int, dimensions: int):
         super().__init__()
         convolution = CONVOLUTIONS[dimensions]

@@ -96,7 +96,7 @@ class FoldedLevel:
         channels = weight.shape[0]
         self.merge_feature = _Product(weight[:, -channels:], bias)
         self.merge_state = _Product(weight[:, :-channels], None) if weight.shape[1] > channels else None
-        self.down_block = FoldedBlock(level.down_block)
+        self.down_blocks = [FoldedBlock(block) for block in level.down_blocks]
 
     def prepare(self, feature: Tensor) -> Tensor:
         """Compute what all samples share from the bottom-up feature, (1, C, ...)."""
@@ -118,7 +118,10 @@ class FoldedLevel:
         merged = prepared.clone() if state is None else self.merge_state(state).add_(prepared)
         mean, log_std = split_parameters(self.level.posterior(_mish_of_negative(merged)))
         h = self.level.from_latent(draw(number, mean, log_std.exp()))
-        h = self.level.grow(self.down_block(h if state is None else h.add_(state)))
+        h = h if state is None else h.add_(state)
+        for block in self.down_blocks:
+            h = block(h)
+        h = self.level.grow(h)
         return F.interpolate(h, scale_factor=2, mode="nearest") if self.level.halves else h
 
 
@@ -136,7 +139,9 @@ class TopDown:
         What turns the state below level 0 into a normalised image.
     """
 
-    radius = 2 + SignalDecoder.radius  # pixels that the last block and the signal decoder see to each side
+    radius = (
+        ResidualBlock.radius + SignalDecoder.radius
+    )  # pixels that the last block and the signal decoder see to each side
 
     def __init__(self, model: DVLAE):
         self.levels = [FoldedLevel(level) for level in model.ladder_vae.levels]
