@@ -72,16 +72,16 @@ class ModelSettings(Strict):
     components: Count = Field(3, description="Gaussians of the mixture in the autoregressive decoder's likelihood")
     levels_per_scale: Count = Field(1, description="levels that share one resolution before it is halved (paper: 2)")
     blocks: Count = Field(1, description="residual blocks on the way up and on the way down through a level (paper: 2)")
-    direct_denoiser: bool = Field(
-        False, description="also train a network that predicts the mean in one pass; not available yet"
+    direct_denoiser: Literal[False, "mean", "median"] = Field(
+        False,
+        description="also train a network that predicts the `mean` (or `true`) or the `median` of the samples in one "
+        "pass, for `prediction.estimator: direct`",
     )
 
-    @field_validator("direct_denoiser")
+    @field_validator("direct_denoiser", mode="before")
     @classmethod
-    def _direct(cls, value: bool) -> bool:
-        if value:
-            raise _not_yet("true", "false")
-        return value
+    def _mean(cls, value: Any) -> Any:
+        return "mean" if value is True else value
 
 
 class TrainingSettings(Strict):
@@ -142,8 +142,10 @@ class PredictionSettings(Strict):
     """How the denoised image is computed."""
 
     samples: Count = Field(16, description="samples of the posterior that are drawn (paper: 100)")
-    estimator: Literal["mmse", "median"] = Field(
-        "mmse", description="of the samples of each pixel, `mmse`: the mean; `median`: the median"
+    estimator: Literal["mmse", "median", "direct"] = Field(
+        "mmse",
+        description="of the samples of each pixel, `mmse`: the mean; `median`: the median (all samples are kept in a "
+        "temporary file meanwhile); `direct`: no samples, one pass of the network that `model.direct_denoiser` names",
     )
     flips: bool = Field(
         True,
@@ -156,15 +158,10 @@ class PredictionSettings(Strict):
     )
     batch_size: Literal["auto"] | Count = Field("auto", description="samples computed at a time")
 
-    @field_validator("estimator", mode="before")
-    @classmethod
-    def _available(cls, value: Any) -> Any:
-        if value == "direct":
-            raise _not_yet("direct", "mmse, median")
-        return value
-
     @model_validator(mode="after")
     def _enough(self) -> "PredictionSettings":
+        if self.estimator == "direct" and self.save_samples:
+            raise ValueError(f"save_samples: found {self.save_samples}, allowed: 0, as estimator is direct")
         if self.save_samples > self.samples:
             raise ValueError(f"save_samples: found {self.save_samples}, allowed: at most samples, {self.samples}")
         return self
@@ -217,6 +214,12 @@ class Settings(Strict):
             except UserError as error:
                 raise ValueError(str(error)) from None
         return values
+
+    @model_validator(mode="after")
+    def _direct(self) -> "Settings":
+        if self.prediction.estimator == "direct" and not self.model.direct_denoiser:
+            raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
+        return self
 
     @field_validator("devices")
     @classmethod

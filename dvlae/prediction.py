@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 
 import numpy as np
 import tifffile
@@ -158,8 +158,7 @@ class Posterior:
     def _climb(self, window: Window) -> list[Tensor]:
         """Return the bottom-up features of the fine levels in a window of the padded image."""
         outer = window.widen(climbing_halo(self.ladder_vae, self.split), self.view.shape)
-        image = torch.from_numpy(self.view.read(outer)).to(self.model.mean.device)[None]
-        x = self.model.normalise(image.contiguous(memory_format=self.layout))
+        x = self.model.normalise(_read(self.model, self.view, outer))
         features = self.ladder_vae.climb(self.ladder_vae.stem(x), 0, self.split)
         inner = window.within(outer)
         return [inner.cut(maps, stride) for maps, stride in zip(features, self.strides, strict=False)]
@@ -225,8 +224,7 @@ def draw(model: DVLAE, image: np.ndarray, *, name: str, seed: int, settings: Pre
         All parts together hold each sample of each pixel once.
     """
     device, channels = model.mean.device, model.architecture.channels
-    tile = AUTO_TILE[device.type][image.ndim - 1] if settings.tile == "auto" else settings.tile
-    tile = pad_up([tile], model.stride)[0]
+    tile = _tile(model, settings)
     batch_size = settings.batch_size
     if batch_size == "auto":
         values = channels * math.prod(min(side, tile) for side in pad_up(image.shape[1:], model.stride))
@@ -347,6 +345,63 @@ def denoise(
     return moments.mean, moments.standard_deviation(settings.samples)
 
 
+@torch.inference_mode()
+def denoise_directly(
+    model: DVLAE,
+    image: np.ndarray,
+    *,
+    name: str,
+    settings: PredictionSettings,
+    on_progress: Callable[[int], object] = lambda pixels: None,
+) -> np.ndarray:
+    """Estimate the clean signal of one noisy image with one pass of the direct denoiser, tile by tile.
+
+    Parameters
+    ----------
+    model, image, name, settings, on_progress
+        As for :func:`denoise`.
+
+    Returns
+    -------
+    numpy.ndarray
+        The mean or the median of the posterior, as the model was trained, (C, ...) float32, in the units of the image.
+
+    Raises
+    ------
+    UserError
+        Where the model has no direct denoiser, or the image has other channels or axes than the model.
+    """
+    network = model.direct_denoiser
+    if network is None:
+        raise UserError(
+            "prediction.estimator: found 'direct', but the model was trained without; train with model.direct_denoiser"
+        )
+    _check_fits(model, image, name)
+    view = View(image, model.stride)
+    estimate = np.empty(image.shape, np.float32)
+    for inner in make_tiles(view.shape, _tile(model, settings)):
+        outer = inner.widen(pad_up([network.halo], network.stride)[0], view.shape)
+        signal = model.denormalise(network(model.normalise(_read(model, view, outer))))
+        slices, values = view.give_back(inner, inner.within(outer).cut(signal).cpu())
+        estimate[:, *slices] = values[0]
+        on_progress(values[0, 0].numel())
+    return estimate
+
+
+def _tile(model: DVLAE, settings: PredictionSettings) -> int:
+    """Return the longest side of a tile, in pixels, a multiple of the model's stride."""
+    tile = settings.tile
+    if tile == "auto":
+        tile = AUTO_TILE[model.mean.device.type][model.architecture.dimensions]
+    return pad_up([tile], model.stride)[0]
+
+
+def _read(model: DVLAE, view: View, window: Window) -> Tensor:
+    """Bring a window of a view to the model's device, (1, C, ...)."""
+    values = torch.from_numpy(view.read(window)).to(model.mean.device)[None]
+    return values.contiguous(memory_format=memory_format(len(view.shape)))
+
+
 def _check_fits(model: DVLAE, image: np.ndarray, name: str) -> None:
     a = model.architecture
     if image.ndim - 1 != a.dimensions:
@@ -406,28 +461,34 @@ def predict(
     lay_out(network, network.architecture.dimensions)
     manifest = read_manifest(images)
     how = settings.prediction
-    total = how.samples * sum(math.prod(image.shape[1:]) for image in manifest)
+    passes = 1 if how.estimator == "direct" else how.samples
+    total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
     with ExitStack() as stack:
         denoised, uncertainty = (stack.enter_context(atomic_folder(folder)) for folder in (denoised, uncertainty))
         samples = samples and stack.enter_context(atomic_folder(samples))
         bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))
         for image in manifest:
-            noisy = read_canonical(image.noisy)
-            with ExitStack() as files:
+            arguments = {"name": image.name, "settings": how, "on_progress": bar.update}
+            noisy, file = read_canonical(image.noisy), f"{image.name}.tif"
+            if how.estimator == "direct":
+                estimate, std = denoise_directly(network, noisy, **arguments), None
+            else:
                 keep = []
                 if samples is not None and how.save_samples:
-                    keep.append(_sample_file(samples / f"{image.name}.tif", (how.save_samples, *noisy.shape)))
-                if how.estimator == "median":
-                    scratch = files.enter_context(NamedTemporaryFile(dir=denoised, suffix=".samples"))
-                    keep.append(np.memmap(scratch, np.float32, "w+", shape=(how.samples, *noisy.shape)))
-                estimate, std = denoise(
-                    network, noisy, name=image.name, seed=seed, settings=how, keep=keep, on_progress=bar.update
-                )
-                if how.estimator == "median":
-                    estimate = median(keep[-1])
-            write_image(denoised / f"{image.name}.tif", estimate)
+                    keep.append(_sample_file(samples / file, (how.save_samples, *noisy.shape)))
+                choose = _denoise_by_median if how.estimator == "median" else denoise
+                estimate, std = choose(network, noisy, seed=seed, keep=keep, **arguments)
+            write_image(denoised / file, estimate)
             if std is not None:
-                write_image(uncertainty / f"{image.name}.tif", std)
+                write_image(uncertainty / file, std)
+
+
+def _denoise_by_median(model: DVLAE, image: np.ndarray, *, keep: Sequence[np.ndarray], settings, **arguments):
+    """Return the median of samples and their standard deviation; the samples are kept in a temporary file meanwhile."""
+    with TemporaryFile() as scratch:
+        samples = np.memmap(scratch, np.float32, "w+", shape=(settings.samples, *image.shape))
+        _, std = denoise(model, image, settings=settings, keep=[*keep, samples], **arguments)
+        return median(samples), std
 
 
 def _sample_file(path: Path, shape: tuple[int, ...]) -> np.memmap:

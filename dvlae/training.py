@@ -193,6 +193,14 @@ class DVLAETraining(lightning.LightningModule):
         """Rise from 0 to 1 over so many steps, or over the first part of a short training."""
         return min(1.0, (self.steps + 1) / min(steps, math.ceil(LONGEST_WARM_UP * self.most_steps)))
 
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val: float, gradient_clip_algorithm=None) -> None:
+        """Clip the direct denoiser's gradients apart, so that the rest learns the same with it as without."""
+        direct = list(self.model.direct_denoiser.parameters()) if self.model.direct_denoiser is not None else []
+        ours = {id(parameter) for parameter in direct}
+        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in ours]
+        for part in (rest, direct):
+            nn.utils.clip_grad_norm_(part, gradient_clip_val)
+
     def on_train_batch_end(self, outputs, batch: Tensor, batch_idx: int) -> None:
         """Count the step, follow with the moving average, stop at a limit."""
         # The averaged weights follow, early on quickly. Nothing here, nor in a step, waits for the device.
@@ -306,6 +314,8 @@ def _values(terms: Terms, free_bits: float) -> dict[str, Tensor]:
     """Return what the history records; free bits are in the loss, which is minimised, and nowhere else."""
     values = {"loss": terms.annealed_loss(1.0, free_bits)}
     values |= {name: getattr(terms, name) for name in ("elbo", "kl", "log_likelihood", "mse")}
+    if terms.direct is not None:
+        values["direct"] = terms.direct
     values |= {f"kl_level{level}": kl for level, kl in enumerate(terms.kl_of_levels)}
     return {name: value.detach() for name, value in values.items()}
 
@@ -500,13 +510,14 @@ def build_model(
         receptive_field=receptive_field,
         noise_direction=noise_direction,
         dimensions=len(crop),
+        direct_denoiser=sizes.direct_denoiser or None,
     )
     model = DVLAE(architecture, description["mean"], description["std"], description["step"])
     model.ladder_vae.recompute = settings.training.activation_checkpointing
     if any(side % model.stride for side in crop):
         raise UserError(
-            f"training.patch_size: found {settings.training.patch_size}, but a model with {sizes.levels} levels needs "
-            f"a multiple of {model.stride}"
+            f"training.patch_size: found {settings.training.patch_size}, but a model with {sizes.levels} levels"
+            f"{' and a direct denoiser' if sizes.direct_denoiser else ''} needs a multiple of {model.stride}"
         )
     return lay_out(model, len(crop))
 

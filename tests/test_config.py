@@ -51,7 +51,14 @@ def refusal(cls, data) -> str:
             {"prediction": {"tile": "big"}},
             "file.yaml: prediction.tile: found 'big', allowed: auto or a whole number >= 16",
         ),
-        ({"prediction": {"estimator": "mode"}}, "file.yaml: prediction.estimator: found 'mode', allowed: mmse, median"),
+        (
+            {"prediction": {"estimator": "mode"}},
+            "file.yaml: prediction.estimator: found 'mode', allowed: mmse, median, direct",
+        ),
+        (
+            {"prediction": {"samples": 2, "save_samples": 3}},
+            "file.yaml: prediction: save_samples: found 3, allowed",
+        ),
         ({"prediction": [1]}, "file.yaml: prediction: found [1], allowed: a block with the keys samples, "),
         ({"training": {"max_minutes": -1}}, "file.yaml: training.max_minutes: found -1, allowed: a number > 0 or null"),
         ({"training": {"max_minutes": float("nan")}}, "file.yaml: training.max_minutes: found nan"),
@@ -59,8 +66,14 @@ def refusal(cls, data) -> str:
         ({"training": {"precision": 16}}, "file.yaml: training.precision: found 16, allowed: auto, 32, bf16"),
         ({"model": None}, "file.yaml: model: found null, allowed: a block with the keys levels, "),
         ({"devices": 2}, "file.yaml: devices: 2 is not available yet; allowed: 1"),
-        ({"model": {"direct_denoiser": True}}, "file.yaml: model.direct_denoiser: true is not available yet"),
-        ({"prediction": {"estimator": "direct"}}, "file.yaml: prediction.estimator: direct is not available yet"),
+        (
+            {"model": {"direct_denoiser": "mode"}},
+            "model.direct_denoiser: found 'mode', allowed: ",
+        ),
+        (
+            {"prediction": {"estimator": "direct"}},
+            "prediction.estimator: found 'direct', allowed: only with",
+        ),
         (
             {"training": {"patch_size": 4}},
             "training.patch_size: found 4, allowed: a whole number >= 8 or a list of 1 to 3: a whole number >= 1",
@@ -274,3 +287,7 @@ def test_the_configuration_is_light_to_import():
 
 def test_the_reference_page_is_up_to_date():
     assert (CONFIG / "README.md").read_text() == reference(), "python -m dvlae.config > config/README.md"
+
+
+def test_a_direct_denoiser_that_is_true_learns_the_mean():
+    assert validate(Settings, {"model": {"direct_denoiser": True}}, "").model.direct_denoiser == "mean"

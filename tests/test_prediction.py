@@ -24,12 +24,11 @@ def build(
     noise_direction: str = "x",
     receptive_field: int = 8,
     blocks: int = 1,
+    direct_denoiser: str | None = None,
 ) -> DVLAE:
     torch.manual_seed(0)
-    sizes = Architecture(
-        channels, 8, 4, levels, levels_per_scale, 3, receptive_field, noise_direction, dimensions, blocks
-    )
-    model = DVLAE(sizes, [60.0] * channels, [20.0] * channels, [1.0] * channels)
+    sizes = (channels, 8, 4, levels, levels_per_scale, 3, receptive_field, noise_direction, dimensions, blocks)
+    model = DVLAE(Architecture(*sizes, direct_denoiser), [60.0] * channels, [20.0] * channels, [1.0] * channels)
     for parameter in model.parameters():
         parameter.data.mul_(1.5)  # far pixels matter, which makes a seam visible
     return lay_out(model, dimensions).eval()
@@ -161,6 +160,30 @@ def test_samples_are_divided_over_the_mirror_images(monkeypatch):
     torch.testing.assert_close(mirrored[1].values, other_way[0].values[:2].flip(-2))
 
 
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_the_direct_denoiser_gives_the_same_tiled_as_whole(dimensions):
+    model, image = build(direct_denoiser="mean", dimensions=dimensions), noisy(*SHAPES[dimensions])
+    one, other = (
+        dvlae.prediction.denoise_directly(model, image, name="a", settings=PredictionSettings(tile=tile))
+        for tile in ("auto", 16)
+    )
+    assert one.shape == image.shape
+    assert np.abs(one - other).max() < 1e-3 * image.std()
+
+
+def test_a_direct_estimate_takes_one_pass(monkeypatch):
+    model, calls = build(direct_denoiser="mean"), []
+    model.direct_denoiser.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(LadderVAE, "climb", lambda *_: pytest.fail("the ladder VAE was run"))
+    dvlae.prediction.denoise_directly(model, noisy(30, 30), name="a", settings=PredictionSettings())
+    assert len(calls) == 1
+
+
+def test_a_model_without_direct_denoiser_says_so():
+    with pytest.raises(UserError, match="trained without; train with model.direct_denoiser"):
+        dvlae.prediction.denoise_directly(build(), noisy(16, 16), name="a", settings=PredictionSettings())
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 37), (13, 8), (64, 65), (3,), (40,), (1, 1, 1), (3, 9, 17)])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_any_size_comes_back_in_its_size(shape, channels):
@@ -193,7 +216,7 @@ def test_small_images_are_not_tiled_and_huge_ones_leave_small_maps():
 
 
 def predict_two(tmp_path, images_folder, **prediction):
-    save_model(build(), tmp_path)
+    save_model(build(direct_denoiser="mean"), tmp_path)
     images = images_folder(**{"a b": noisy(20, 30), "c": noisy(16, 16)})
     settings = validate(PredictSettings, {"prediction": prediction, "device": "cpu"}, "test")
     folders = [tmp_path / name for name in ("denoised", "uncertainty", "samples")]
@@ -214,6 +237,12 @@ def test_predict_writes_the_first_samples_where_they_are_asked_for(tmp_path, ima
     written = tifffile.imread(samples / "a b.tif", squeeze=False)
     assert written.shape == (3, 1, 20, 30)
     np.testing.assert_allclose(written.mean(0), read_canonical(denoised / "a b.tif"), atol=1e-3)
+
+
+def test_predict_writes_the_direct_estimate_and_no_deviation(tmp_path, images_folder):
+    denoised, uncertainty, _ = predict_two(tmp_path, images_folder, estimator="direct")
+    assert read_canonical(denoised / "a b.tif").shape == (1, 20, 30)
+    assert list(uncertainty.iterdir()) == []
 
 
 def test_predict_writes_the_median_and_leaves_no_scratch_file(tmp_path, images_folder):

@@ -339,3 +339,27 @@ def test_a_folder_without_patches_is_refused(tmp_path):
 def test_asking_for_a_gpu_where_none_is_is_refused(patches, tmp_path):
     with pytest.raises(UserError, match="device: found 'cuda'"):
         run(patches(), tmp_path / "model", device="cuda")
+
+
+@pytest.mark.parametrize("optimizer", ["adamax", "muon"])
+def test_the_rest_learns_the_same_with_a_direct_denoiser_as_without(tmp_path, patches, monkeypatch, optimizer):
+    monkeypatch.setattr(dvlae.training, "LARGEST_GRADIENT_NORM", 0.01)  # gradients are clipped
+    folder = patches()
+    for name, direct in (("without", False), ("with", "mean")):
+        how = settings(optimizer=optimizer, model={"direct_denoiser": direct})
+        train(
+            folder,
+            tmp_path / name,
+            receptive_field=8,
+            noise_direction="x",
+            seed=0,
+            checkpoints=None,
+            settings=how,
+        )
+    without, beside = (load_model(tmp_path / name) for name in ("without", "with"))
+    assert without.direct_denoiser is None
+    weights = beside.state_dict()
+    for name, tensor in without.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name], rtol=1e-5, atol=1e-6)
+    history = pd.read_csv(tmp_path / "with" / "history.csv")
+    assert (history.val_direct > 0).all()

@@ -1,4 +1,4 @@
-"""The whole model: ladder VAE, autoregressive decoder, signal decoder."""
+"""The whole model: ladder VAE, autoregressive decoder, signal decoder, direct denoiser."""
 
 from dataclasses import asdict, dataclass
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dvlae.models.autoregressive_decoder import AutoregressiveDecoder
+from dvlae.models.direct_denoiser import LOSSES, DirectDenoiser
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.models.signal_decoder import SignalDecoder
@@ -25,6 +26,7 @@ class Architecture:
     noise_direction: str
     dimensions: int = 2  # spatial axes: 1 for traces, 2 for images, 3 for volumes
     blocks: int = 1
+    direct_denoiser: str | None = None  # "mean" or "median" of the posterior; None: there is no direct denoiser
 
     def as_dict(self) -> dict:
         """Return the fields as plain values, for JSON."""
@@ -38,6 +40,7 @@ class Terms:
     log_likelihood: Tensor
     kl_of_levels: list[Tensor]  # finest first
     mse: Tensor
+    direct: Tensor | None = None  # of the direct denoiser: mean squared or absolute error to a sample
 
     @property
     def kl(self) -> Tensor:
@@ -67,7 +70,8 @@ class Terms:
             inverse autoregressive flow" (arXiv 1606.04934, 2016); their groups of latents are the levels here.
         """
         kl = self.kl if free_bits == 0 else torch.stack(self.kl_of_levels).clamp(min=free_bits).sum()
-        return self.mse - self.log_likelihood + kl_weight * kl
+        loss = self.mse - self.log_likelihood + kl_weight * kl
+        return loss if self.direct is None else loss + self.direct
 
 
 class DVLAE(nn.Module):
@@ -97,6 +101,10 @@ class DVLAE(nn.Module):
             a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
         )
         self.signal_decoder = SignalDecoder(a.channels, a.image_channels, a.dimensions)
+        # Last: the other networks begin with the same random weights with it as without.
+        self.direct_denoiser = (
+            DirectDenoiser(a.image_channels, a.channels, a.dimensions) if a.direct_denoiser is not None else None
+        )
         # For volumes of rank 5, not 4: Module.to() gives every tensor of rank 4 or 5 the layout of the convolutions.
         shape = {1: (-1, 1), 2: (-1, 1, 1), 3: (1, -1, 1, 1, 1)}[a.dimensions]
         for name, values in {"mean": mean, "std": std, "step": step}.items():
@@ -105,7 +113,8 @@ class DVLAE(nn.Module):
     @property
     def stride(self) -> int:
         """What the sides of an image must be a multiple of, in pixels."""
-        return self.ladder_vae.strides[-1]
+        direct = 1 if self.direct_denoiser is None else self.direct_denoiser.stride
+        return max(self.ladder_vae.strides[-1], direct)  # both powers of two
 
     def normalise(self, image: Tensor) -> Tensor:
         """Bring an image (N, C, ...) from its own units to zero mean and unit variance."""
@@ -130,8 +139,13 @@ class DVLAE(nn.Module):
         )
         # Detached: the signal decoder looks at the code, it does not shape it.
         signal = self.signal_decoder(code.detach())
+        direct = None
+        if self.direct_denoiser is not None:
+            loss = LOSSES[self.architecture.direct_denoiser]
+            direct = loss(self.direct_denoiser(x).float(), signal.detach().float())
         return Terms(
             log_likelihood=log_likelihood.mean(),
             kl_of_levels=[kl.sum() / x.numel() for kl in kls],
             mse=torch.nn.functional.mse_loss(signal.float(), x.float()),
+            direct=direct,
         )
