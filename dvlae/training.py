@@ -169,7 +169,7 @@ class DVLAETraining(lightning.LightningModule):
         """Compute the loss of one batch (N, C, ...)."""
         # Seeded by the step: a resumed training draws what the uninterrupted one would have drawn.
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.steps, 1]).generate_state(1)[0]))
-        if self.steps % STEPS_BETWEEN_CHECKS == 0:
+        if self._good is None or self.steps % STEPS_BETWEEN_CHECKS == 0:
             self.secure()
         rate = self.settings.learning_rate * 0.5**self.rescues * 0.5 * (1 + math.cos(math.pi * self.spent))
         for group in self.optimizers().param_groups:
