@@ -1,4 +1,4 @@
-"""The pictures: comparison panels, training curves, divergence of each level, noise autocorrelation, ablation."""
+"""The pictures: panels, training curves, divergence of each level, calibration, noise autocorrelation, ablation."""
 
 import json
 import math
@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
+from dvlae.calibration import NOMINAL, calibrate_run
 from dvlae.config import EvaluationSettings
 from dvlae.data.images import AXES, Image, read_canonical
 from dvlae.errors import UserError
@@ -90,8 +91,8 @@ def make_figures(
     """Write every figure, each as PNG and SVG.
 
     For each dataset ``panel_{dataset}``, ``noise_autocorrelation_{dataset}`` and, where models were trained,
-    ``training_curves_{dataset}`` and ``kl_per_level_{dataset}``; ``receptive_field`` where a dataset has several
-    receptive fields.
+    ``training_curves_{dataset}`` and ``kl_per_level_{dataset}``; ``calibration_{dataset}`` where there are clean images
+    and posterior standard deviations; ``receptive_field`` where a dataset has several receptive fields.
 
     Parameters
     ----------
@@ -125,6 +126,8 @@ def make_figures(
             if trained := [run for run in mine if run.receptive_field is not None]:
                 save(training_curves(trained), output / f"training_curves_{name}")
                 save(kl_per_level(trained), output / f"kl_per_level_{name}")
+                if figure := calibration(best_run(trained), chosen, settings[name]):
+                    save(figure, output / f"calibration_{name}")
         if compared := _with_several_receptive_fields(runs):
             save(receptive_field(compared), output / "receptive_field")
 
@@ -434,6 +437,54 @@ def _average(curves: Sequence[np.ndarray]) -> np.ndarray:
     """Average curves as far as the shortest reaches."""
     shortest = min(map(len, curves))
     return np.mean([curve[:shortest] for curve in curves], axis=0)
+
+
+# ------------------------------------------------------------------------------------------------ calibration
+
+
+def calibration(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Figure | None:
+    """Draw how well the posterior standard deviation predicts the error.
+
+    Parameters
+    ----------
+    run
+        A trained one.
+    images
+        The evaluated images of its dataset.
+    settings
+        How the dataset is evaluated.
+
+    Returns
+    -------
+    Figure or None
+        None without clean images, and without posterior standard deviations.
+    """
+    measured = calibrate_run(run.folder, images, settings)
+    if measured is None:
+        return None
+    figure = Figure(figsize=(7.2, 3.4))
+    coverage, errors = figure.subplots(1, 2)
+    coverage.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="right")
+    coverage.plot(NOMINAL, measured.covered, color=BLUE, marker="o", markersize=4, label="found")
+    coverage.set(xlim=(0, 1), ylim=(0, 1), xlabel="part that the interval should hold")
+    coverage.set_ylabel("part of the clean values in it")
+    coverage.set_title("Intervals around the estimate")
+    coverage.legend(fontsize=8, loc="upper left")
+    top = 1.08 * max(measured.predicted.max(), measured.true.max())
+    errors.plot([0, top], [0, top], color="0.6", linestyle="--", linewidth=1)
+    errors.plot(measured.predicted, measured.true, color=BLUE, marker="o", markersize=4)
+    errors.set(xlim=(0, top), ylim=(0, top), xlabel="posterior standard deviation (grey values)")
+    errors.set_ylabel("root mean square error (grey values)")
+    errors.set_title("Error where that much is predicted")
+    for axes in (coverage, errors):
+        axes.set_aspect("equal", adjustable="box")
+    within = measured.covered[np.isclose(NOMINAL, 0.6827)][0]
+    figure.suptitle(
+        f"{run.dataset}, {run.label}: errors are {measured.ratio:.2f} times the posterior standard deviation;\n"
+        f"{100 * within:.0f} % of the clean values are within one of it, 68 % would be right",
+        fontsize=10,
+    )
+    return figure
 
 
 # ------------------------------------------------------------------------------------------------ training

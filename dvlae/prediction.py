@@ -20,11 +20,10 @@ import torch
 from torch import Tensor
 
 from dvlae.config import PredictionSettings, PredictSettings
-from dvlae.data.images import read_canonical, read_manifest, write_image
+from dvlae.data.images import AXES, read_canonical, read_manifest, write_image
 from dvlae.devices import choose_device, keep_freed_memory, use_fast_arithmetic
 from dvlae.errors import UserError
 from dvlae.files import atomic_folder
-from dvlae.models.autoregressive_decoder import AXES
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_model
 from dvlae.models.ladder_vae import Draw, LadderVAE

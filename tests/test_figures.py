@@ -100,7 +100,7 @@ def test_one_command_makes_every_figure_as_png_and_svg(images):
     runs = [make_run(images, "noisy"), make_run(images, "gaussian"), make_run(images, "dvlae-rf4", 4)]
     runs.append(make_run(images, "dvlae-rf40", 40))
     output = draw(images, runs)
-    expected = ["kl_per_level", "noise_autocorrelation", "panel", "training_curves"]
+    expected = ["calibration", "kl_per_level", "noise_autocorrelation", "panel", "training_curves"]
     expected = sorted([f"{name}_made_up" for name in expected] + ["receptive_field"])
     assert names(output) == expected
     for name in expected:
@@ -116,6 +116,21 @@ def test_equal_runs_give_equal_files(images):
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     draw(images, runs)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+def test_calibration_draws_what_was_found_beside_what_would_be_right(images):
+    run = Run.read(make_run(images, "dvlae-rf4", 4))
+    figure = figures.calibration(run, [*read_manifest(images)], SETTINGS)
+    right, found = figure.axes[0].lines
+    np.testing.assert_array_equal(right.get_xdata(), right.get_ydata())
+    assert (np.diff(found.get_ydata()) >= 0).all()
+
+
+def test_runs_without_deviations_make_no_calibration(images):
+    psnr_csv = make_run(images, "dvlae-rf4", 4)
+    for file in (psnr_csv.parent / "uncertainty").iterdir():
+        file.unlink()
+    assert not any(name.startswith("calibration") for name in names(draw(images, [psnr_csv])))
 
 
 def test_one_receptive_field_makes_no_ablation(images):

@@ -56,6 +56,7 @@ def test_the_ablation_has_a_row_for_each_receptive_field(grid):
 
 def test_each_figure_is_there_as_png_and_svg(grid):
     names = [
+        "calibration_small",
         "kl_per_level_small",
         "noise_autocorrelation_small",
         "panel_small",

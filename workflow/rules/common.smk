@@ -105,6 +105,13 @@ def all_runs(pattern: str, trained: bool = False) -> list[str]:
     ]
 
 
+def calibration_figures(extension: str) -> list[str]:
+    """Return the plot of predicted against true errors of each dataset with clean images, where samples are drawn."""
+    drawn = SETTINGS.prediction.estimator != "direct" and SETTINGS.prediction.samples > 1
+    known = [name for name, dataset in DATASETS.items() if dataset.simulate is not None or dataset.clean is not None]
+    return [f"<results>/figures/calibration_{name}.{extension}" for name in known if drawn]
+
+
 def ablation_figures(extension: str) -> list[str]:
     """Return the plot over receptive fields, where a dataset has several."""
     methods = {(name, method) for name, method, _ in RUNS if method.startswith(DVLAE)}

@@ -51,6 +51,7 @@ rule figures:
             category="Figures",
             caption="../report/kl_per_level.rst",
         ),
+        calibration=report(calibration_figures("png"), category="Figures", caption="../report/calibration.rst"),
         ablation=report(ablation_figures("png"), category="Figures", caption="../report/receptive_field.rst"),
         vector=[
             *expand(
@@ -58,6 +59,7 @@ rule figures:
                 figure=["panel", "noise_autocorrelation", "training_curves", "kl_per_level"],
                 dataset=DATASETS,
             ),
+            *calibration_figures("svg"),
             *ablation_figures("svg"),
         ],
     log:
