@@ -489,7 +489,8 @@ def train(
     if training.history[-1]["val_kl"] < EMPTY_CODE:
         print(
             "train: WARNING: the signal code carries no information (posterior collapse), and the denoised images will "
-            f"be flat: KL divergence {training.history[-1]['val_kl']:.1e} nats per pixel value; lower the learning rate"
+            f"be flat: KL divergence {training.history[-1]['val_kl']:.1e} nats per pixel value; lower "
+            "training.learning_rate, or set training.free_bits"
         )
     print(f"train: {training.steps} steps in {training.seconds / 60:.1f} minutes, ended by {training.stopped_by}")
 
