@@ -17,14 +17,12 @@ from torch import Tensor
 
 from dvlae.config import EvaluationSettings
 from dvlae.data.images import Image, read_canonical, read_manifest, write_image, write_manifest
-from dvlae.devices import choose_device, use_fast_arithmetic
 from dvlae.figures import STYLE, generated_noise, save
 from dvlae.files import atomic_folder
 from dvlae.metrics import Target
 from dvlae.models.autoregressive_sampling import sample_autoregressively
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.files import load_model
-from dvlae.models.layers import memory_format
+from dvlae.models.files import load_to
 from dvlae.models.likelihood import scale_floor
 from dvlae.noise import key_of, normal_noise
 from dvlae.noise_statistics import NoiseStatistics
@@ -143,7 +141,7 @@ def generate_noise(
     UserError
         Where the model or an image cannot be used, or the device is missing.
     """
-    network = _load(model, device)
+    network = load_to(device, model)
     manifest = read_manifest(images)
     for image in manifest:
         check_image(network, image.shape, image.name)
@@ -198,7 +196,7 @@ def generate_from_prior(
     UserError
         Where the model cannot be used, the size is none for it, or the device is missing.
     """
-    network = _load(model, device)
+    network = load_to(device, model)
     check_image(network, (network.architecture.image_channels, *size), "size")
     with atomic_folder(output) as folder:
         made = []
@@ -208,13 +206,6 @@ def generate_from_prior(
             name = f"{PRIOR}_{number}"
             made.append(_write(folder, name, name, noisy, show_content(network, code, size)))
         write_manifest(folder, made)
-
-
-def _load(model: Path, device: str) -> DVLAE:
-    chosen = choose_device(device)
-    use_fast_arithmetic()
-    network = load_model(model)
-    return network.to(chosen, memory_format=memory_format(network.architecture.dimensions))
 
 
 def _write(folder: Path, name: str, clean_name: str, noisy: np.ndarray, clean: np.ndarray) -> Image:

@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dvlae.data.images import read_canonical, read_manifest, select
-from dvlae.devices import choose_device, use_fast_arithmetic
 from dvlae.errors import UserError
 from dvlae.figures import BLUE, STYLE, save
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.files import load_model
+from dvlae.models.files import load_to
 from dvlae.posterior import batches, check_image, draw_samples, encode, repeat
 from dvlae.progress import progress
 
@@ -171,9 +170,7 @@ def draw_levels(
     """
     if output.suffix.lower() != ".png":
         raise UserError(f"output: found {str(output)!r}, allowed: a name that ends in .png; an SVG is made beside it")
-    target = choose_device(device)
-    use_fast_arithmetic()
-    network = load_model(model).to(target)
+    network = load_to(device, model)
     manifest = {row.name: row for row in read_manifest(images)}
     chosen = manifest[select(list(manifest), [image])[0]]
     noisy = read_canonical(chosen.noisy)

@@ -20,11 +20,10 @@ import torch
 from torch import Tensor
 
 from dvlae.data.images import read_canonical, read_manifest, select
-from dvlae.devices import choose_device, use_fast_arithmetic
 from dvlae.errors import UserError
 from dvlae.files import atomic_file
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.files import load_model
+from dvlae.models.files import load_to
 from dvlae.models.ladder_vae import compare_drawn
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.posterior import batches, check_image, draw_samples, encode, repeat
@@ -205,9 +204,7 @@ def likelihood(
     """
     if samples < 1:
         raise UserError(f"samples: found {samples}, allowed: a whole number >= 1")
-    target = choose_device(device)
-    use_fast_arithmetic()
-    network = load_model(model).to(target)
+    network = load_to(device, model)
     manifest = read_manifest(images)
     chosen = set(select([image.name for image in manifest], selection))
     manifest = [image for image in manifest if image.name in chosen]

@@ -6,9 +6,11 @@ from pathlib import Path
 import safetensors
 from safetensors.torch import load_file, save_file
 
+from dvlae.devices import choose_device, use_fast_arithmetic
 from dvlae.errors import UserError
 from dvlae.files import sha256
 from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.layers import lay_out
 
 FORMAT = 2
 
@@ -27,6 +29,17 @@ def save_model(model: DVLAE, folder: Path) -> None:
         "weights_sha256": sha256(weights),
     }
     (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def load_to(device: str, folder: Path) -> DVLAE:
+    """Rebuild a model as :func:`load_model` does, where ``device`` says, in the layout that is fastest.
+
+    ``device`` is what :func:`dvlae.devices.choose_device` takes.
+    """
+    chosen = choose_device(device)
+    use_fast_arithmetic()
+    model = load_model(folder).to(chosen)
+    return lay_out(model, model.architecture.dimensions)
 
 
 def load_model(folder: Path) -> DVLAE:
