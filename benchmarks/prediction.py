@@ -1,10 +1,10 @@
 """How much faster prediction is than the plain way, and how much memory a huge image takes.
 
 ``python benchmarks/prediction.py`` compares the MMSE estimate of one image with running the whole network anew for each
-sample, one at a time, contiguous, with torch's own random numbers. Both take turns, each in a process of its own; the
-best processor time of each counts, so that what else the machine does weighs little (set OMP_NUM_THREADS=1: threads
-that wait count, too). ``--huge`` denoises an image of 16384 x 16384 pixels with two samples of a tiny model, and prints
-the largest memory that the process had.
+sample, one at a time, contiguous, in PyTorch's own layers and random numbers. Both take turns, each in a process of its
+own; the best processor time of each counts, so that what else the machine does weighs little (set OMP_NUM_THREADS=1:
+threads that wait count, too). ``--huge`` denoises an image of 16384 x 16384 pixels with two samples of a tiny model,
+and prints the largest memory that the process had.
 """
 
 import argparse
@@ -15,9 +15,12 @@ import time
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from dvlae.config import PredictionSettings
 from dvlae.devices import keep_freed_memory, use_fast_arithmetic
+from dvlae.models import ladder_vae, layers
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.layers import lay_out
 from dvlae.prediction import denoise
@@ -39,6 +42,19 @@ def noisy(side: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((1, side, side), np.float32) * 30 + 100
 
 
+def make_plain(model: DVLAE) -> None:
+    """Put PyTorch's own layers in the place of the faster ones of :mod:`dvlae.models.layers`."""
+    layers.mish = ladder_vae.mish = F.mish
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, layers.Pointwise):
+                convolution = nn.Conv2d(child.in_features, child.out_features, 1, bias=child.bias is not None)
+                convolution.load_state_dict(
+                    {key: value.view(convolution.state_dict()[key].shape) for key, value in child.state_dict().items()}
+                )
+                setattr(module, name, convolution)
+
+
 @torch.inference_mode()
 def denoise_plainly(model: DVLAE, image: np.ndarray, samples: int) -> np.ndarray:
     """Run the ladder VAE and the signal decoder once for each sample, and keep all of them for the mean."""
@@ -58,6 +74,7 @@ def time_one(way: str, side: int, samples: int) -> float:
         started = time.process_time()
         denoise(model, image, name="image", seed=0, settings=settings)
     else:
+        make_plain(model)
         started = time.process_time()
         denoise_plainly(model, image, samples)
     return time.process_time() - started

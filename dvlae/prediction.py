@@ -141,7 +141,7 @@ class Posterior:
             states = self._descend_coarse(coarse, chosen, batch_size) if coarse else None
             for inner in self.tiles:
                 outer = inner.widen(descending_halo(self.ladder_vae, self.split), self.view.shape)
-                prepared = self.top_down.prepare(self._climb(outer))
+                prepared = self.top_down.prepare(_climb(self.model, self.view, outer, self.split)[1])
                 for first in range(0, len(chosen), batch_size):
                     batch = slice(first, first + batch_size)
                     above = None if states is None else outer.cut(states[batch], self._stride)
@@ -154,14 +154,6 @@ class Posterior:
         """Of the coarsest fine level, in pixels."""
         return self.strides[self.split - 1]
 
-    def _climb(self, window: Window) -> list[Tensor]:
-        """Return the bottom-up features of the fine levels in a window of the padded image."""
-        outer = window.widen(climbing_halo(self.ladder_vae, self.split), self.view.shape)
-        x = self.model.normalise(_read(self.model, self.view, outer))
-        features = self.ladder_vae.climb(self.ladder_vae.stem(x), 0, self.split)
-        inner = window.within(outer)
-        return [inner.cut(maps, stride) for maps, stride in zip(features, self.strides, strict=False)]
-
     def _climb_coarse(self) -> list[Tensor]:
         """Return the prepared features of the coarse levels, on the whole image."""
         if self.split == len(self.strides):
@@ -171,7 +163,7 @@ class Posterior:
         below = torch.empty(1, self.ladder_vae.stem.out_channels, *map(len, shape), device=self.model.mean.device)
         below = below.to(memory_format=self.layout)
         for tile in self.tiles:
-            tile.cut(below, self._stride)[:] = self._climb(tile)[-1]
+            tile.cut(below, self._stride)[:] = _climb(self.model, self.view, tile, self.split)[1][-1]
         return self.top_down.prepare(self.ladder_vae.climb(below, self.split), self.split)
 
     def _descend_coarse(self, coarse: list[Tensor], keys: list[list[int]], batch_size: int) -> Tensor:
@@ -378,9 +370,12 @@ def denoise_directly(
     _check_fits(model, image, name)
     view = View(image, model.stride)
     estimate = np.empty(image.shape, np.float32)
+    used = max(network.levels, default=-1) + 1
+    halo = pad_up([network.halo], max(network.strides, default=1))[0]
     for inner in make_tiles(view.shape, _tile(model, settings)):
-        outer = inner.widen(pad_up([network.halo], network.stride)[0], view.shape)
-        signal = model.denormalise(network(model.normalise(_read(model, view, outer))))
+        outer = inner.widen(halo, view.shape)
+        x, features = _climb(model, view, outer, used)
+        signal = model.denormalise(network(x, [features[level] for level in network.levels]))
         slices, values = view.give_back(inner, inner.within(outer).cut(signal).cpu())
         estimate[:, *slices] = values[0]
         on_progress(values[0, 0].numel())
@@ -395,10 +390,24 @@ def _tile(model: DVLAE, settings: PredictionSettings) -> int:
     return pad_up([tile], model.stride)[0]
 
 
-def _read(model: DVLAE, view: View, window: Window) -> Tensor:
-    """Bring a window of a view to the model's device, (1, C, ...)."""
-    values = torch.from_numpy(view.read(window)).to(model.mean.device)[None]
-    return values.contiguous(memory_format=memory_format(len(view.shape)))
+def _climb(model: DVLAE, view: View, window: Window, split: int) -> tuple[Tensor, list[Tensor]]:
+    """Run the bottom-up path through the levels below ``split``.
+
+    Returns
+    -------
+    x
+        The window of the view, normalised, (1, C, ...).
+    features
+        Of those levels in the window, (1, channels, ...).
+    """
+    ladder_vae = model.ladder_vae
+    outer = window.widen(climbing_halo(ladder_vae, split), view.shape)
+    image = torch.from_numpy(view.read(outer)).to(model.mean.device)[None]
+    x = model.normalise(image.contiguous(memory_format=memory_format(len(view.shape))))
+    features = ladder_vae.climb(ladder_vae.stem(x), 0, split)
+    inner = window.within(outer)
+    cut = [inner.cut(maps, stride) for maps, stride in zip(features, ladder_vae.strides, strict=False)]
+    return inner.cut(x), cut
 
 
 def _check_fits(model: DVLAE, image: np.ndarray, name: str) -> None:

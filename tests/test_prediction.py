@@ -11,6 +11,7 @@ from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.layers import lay_out
+from dvlae.models.top_down import TopDown
 from dvlae.prediction import choose_split, denoise, draw, median, mirrored_axes, predict
 
 SHAPES = {1: (1500,), 2: (150, 170), 3: (8, 36, 42)}  # of test images, by the number of spatial axes
@@ -161,8 +162,10 @@ def test_samples_are_divided_over_the_mirror_images(monkeypatch):
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
-def test_the_direct_denoiser_gives_the_same_tiled_as_whole(dimensions):
-    model, image = build(direct_denoiser="mean", dimensions=dimensions), noisy(*SHAPES[dimensions])
+@pytest.mark.parametrize(("levels", "levels_per_scale"), [(1, 1), (1, 2), (4, 1), (5, 2)])
+def test_the_direct_denoiser_gives_the_same_tiled_as_whole(levels, levels_per_scale, dimensions):
+    model = build(levels, levels_per_scale, direct_denoiser="mean", dimensions=dimensions)
+    image = noisy(*SHAPES[dimensions])
     one, other = (
         dvlae.prediction.denoise_directly(model, image, name="a", settings=PredictionSettings(tile=tile))
         for tile in ("auto", 16)
@@ -174,7 +177,7 @@ def test_the_direct_denoiser_gives_the_same_tiled_as_whole(dimensions):
 def test_a_direct_estimate_takes_one_pass(monkeypatch):
     model, calls = build(direct_denoiser="mean"), []
     model.direct_denoiser.register_forward_hook(lambda *_: calls.append(1))
-    monkeypatch.setattr(LadderVAE, "climb", lambda *_: pytest.fail("the ladder VAE was run"))
+    monkeypatch.setattr(TopDown, "descend", lambda *_: pytest.fail("a sample was drawn"))
     dvlae.prediction.denoise_directly(model, noisy(30, 30), name="a", settings=PredictionSettings())
     assert len(calls) == 1
 

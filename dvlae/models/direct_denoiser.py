@@ -1,91 +1,108 @@
 """A network that shows the signal at once: it learns from samples what their mean or median is."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlae.models.layers import CONVOLUTIONS, Pointwise
+from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise
 
-SCALES = 3  # how often the resolution is halved
+COARSEST = 8  # pixels: larger strides of the ladder VAE are left out, so that what a tile sees is bounded
 LOSSES = {"mean": F.mse_loss, "median": F.l1_loss}  # what each is the minimum of
 
 
-class Scale(nn.Module):
-    """One halving of the resolution: the way down into it, and the way back up.
+class Convolutions(nn.Module):
+    """(batch norm, ReLU, 3x3 convolution) some times, added to the input. Keeps the shape (N, C, ...).
 
     Parameters
     ----------
-    channels, wider
-        Channels of the feature maps above and below.
+    channels
+        C.
+    times
+        Number of convolutions.
     dimensions
         Number of spatial axes.
     """
 
-    def __init__(self, channels: int, wider: int, dimensions: int):
+    def __init__(self, channels: int, times: int, dimensions: int):
         super().__init__()
-        convolution = CONVOLUTIONS[dimensions]
-        self.shrink = convolution(channels, wider, 3, stride=2, padding=1)
-        self.down = convolution(wider, wider, 3, padding=1)
-        self.grow = Pointwise(wider, channels)
-        self.up = convolution(channels, channels, 3, padding=1)
+        self.norms = nn.ModuleList(BatchNorm(channels) for _ in range(times))
+        self.convolutions = nn.ModuleList(
+            CONVOLUTIONS[dimensions](channels, channels, 3, padding=1) for _ in range(times)
+        )
 
-    def descend(self, h: Tensor) -> Tensor:
-        """Map (N, channels, ...) to (N, wider, ...), sides half as long."""
-        return F.relu_(self.down(F.relu_(self.shrink(h))))
-
-    def climb(self, h: Tensor, skipped: Tensor) -> Tensor:
-        """Bring (N, wider, ...) back and add what was there before the way down, (N, channels, ...)."""
-        # The 1x1 convolution commutes with nearest-neighbour growth, and costs less before it.
-        h = skipped + F.interpolate(self.grow(h), scale_factor=2, mode="nearest")
-        return F.relu_(self.up(h))
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, ...) to (N, C, ...)."""
+        h = x
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            h = convolution(F.relu_(norm(h)))
+        return x + h
 
 
 class DirectDenoiser(nn.Module):
     """U-Net from the noisy image to the mean or the median of the posterior of the signal, in one pass.
 
-    No normalisation: what a pixel gets depends on its surroundings alone, so that tiles can be exact.
+    Its way down is the bottom-up path of the ladder VAE, whose features hold all that the posterior depends on; its own
+    is the way up, from one level of each resolution.
 
     Parameters
     ----------
     image_channels
         Channels of the image.
     channels
-        Feature maps at full resolution; twice as many at half of it, four times as many below.
+        Feature maps of the ladder VAE, and of the last ones here; those before have twice as many.
+    strides
+        Pixels of the image to one position of the grid of each level of the ladder VAE.
     dimensions
         Number of spatial axes.
+
+    Attributes
+    ----------
+    levels
+        Numbers of the levels whose features are used, finest first.
 
     References
     ----------
     Ronneberger, Fischer, Brox: U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015.
     """
 
-    stride = 2**SCALES  # pixels: the sides of an image are multiples of it
-
-    def __init__(self, image_channels: int, channels: int, dimensions: int):
+    def __init__(self, image_channels: int, channels: int, strides: Sequence[int], dimensions: int):
         super().__init__()
-        convolution = CONVOLUTIONS[dimensions]
-        widths = [channels * min(4, 2**scale) for scale in range(SCALES + 1)]
-        self.stem = convolution(image_channels, channels, 3, padding=1)
-        self.scales = nn.ModuleList(
-            Scale(above, below, dimensions) for above, below in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.head = convolution(channels, image_channels, 3, padding=1)
+        last = {stride: level for level, stride in enumerate(strides) if 1 < stride <= COARSEST}
+        self.levels, self.strides = list(last.values()), list(last)
+        scales = range(len(self.levels))
+        self.enter = nn.ModuleList(Pointwise(channels, 2 * channels) for _ in scales)
+        self.climb = nn.ModuleList(Convolutions(2 * channels, 2, dimensions) for _ in scales)
+        self.grow = nn.ModuleList(Pointwise(2 * channels, 2 * channels if scale else channels) for scale in scales)
+        self.stem = CONVOLUTIONS[dimensions](image_channels, channels, 3, padding=1)
+        self.last = Convolutions(channels, 1, dimensions)
+        self.head = CONVOLUTIONS[dimensions](channels, image_channels, 3, padding=1)
 
     @property
     def halo(self) -> int:
-        """Pixels that a window on the grid of ``stride`` sees to each side."""
-        reach = 1 + 1  # stem and head
-        for scale in range(1, SCALES + 1):
-            finer, stride = 2 ** (scale - 1), 2**scale
-            reach += finer + stride + finer  # shrink, down, up
-        return reach
+        """Pixels that a window sees to each side, in the image and the features; to be rounded up to their grid."""
+        return 3 + 2 * sum(self.strides)  # stem, last and head; two convolutions at each resolution
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a normalised noisy image (N, image_channels, ...) to its signal, of the same shape."""
-        h = F.relu_(self.stem(x))
-        before = []
-        for scale in self.scales:
-            before.append(h)
-            h = scale.descend(h)
-        for scale, skipped in zip(reversed(self.scales), reversed(before), strict=True):
-            h = scale.climb(h, skipped)
-        return self.head(h)
+    def forward(self, x: Tensor, features: list[Tensor]) -> Tensor:
+        """Show the signal.
+
+        Parameters
+        ----------
+        x
+            Normalised noisy image, (N, image_channels, ...).
+        features
+            Bottom-up features of the ladder VAE at :attr:`levels`, (N, channels, ...).
+
+        Returns
+        -------
+        Tensor
+            Normalised signal, (N, image_channels, ...).
+        """
+        full = self.stem(x)
+        h = None
+        for scale in reversed(range(len(features))):
+            entered = self.enter[scale](features[scale])
+            h = self.climb[scale](entered if h is None else h + entered)
+            # The 1x1 convolution commutes with nearest-neighbour growth, and costs less before it.
+            h = F.interpolate(self.grow[scale](h), scale_factor=2, mode="nearest")
+        return self.head(F.relu_(self.last(full if h is None else full + h)))

@@ -103,7 +103,9 @@ class DVLAE(nn.Module):
         self.signal_decoder = SignalDecoder(a.channels, a.image_channels, a.dimensions)
         # Last: the other networks begin with the same random weights with it as without.
         self.direct_denoiser = (
-            DirectDenoiser(a.image_channels, a.channels, a.dimensions) if a.direct_denoiser is not None else None
+            DirectDenoiser(a.image_channels, a.channels, self.ladder_vae.strides, a.dimensions)
+            if a.direct_denoiser is not None
+            else None
         )
         # For volumes of rank 5, not 4: Module.to() gives every tensor of rank 4 or 5 the layout of the convolutions.
         shape = {1: (-1, 1), 2: (-1, 1, 1), 3: (1, -1, 1, 1, 1)}[a.dimensions]
@@ -113,8 +115,7 @@ class DVLAE(nn.Module):
     @property
     def stride(self) -> int:
         """What the sides of an image must be a multiple of, in pixels."""
-        direct = 1 if self.direct_denoiser is None else self.direct_denoiser.stride
-        return max(self.ladder_vae.strides[-1], direct)  # both powers of two
+        return self.ladder_vae.strides[-1]
 
     def normalise(self, image: Tensor) -> Tensor:
         """Bring an image (N, C, ...) from its own units to zero mean and unit variance."""
@@ -133,16 +134,17 @@ class DVLAE(nn.Module):
             Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
         """
         x = self.normalise(image)
-        code, kls = self.ladder_vae(x)
+        features = self.ladder_vae.climb(self.ladder_vae.stem(x))
+        code, kls = self.ladder_vae.to_code(features)
         log_likelihood = mixture_log_likelihood(
             x, *self.autoregressive_decoder(x, code), scale_floor(self.step, self.std)
         )
-        # Detached: the signal decoder looks at the code, it does not shape it.
+        # Detached: the signal decoder looks at the code, it does not shape it; the direct denoiser neither.
         signal = self.signal_decoder(code.detach())
         direct = None
         if self.direct_denoiser is not None:
-            loss = LOSSES[self.architecture.direct_denoiser]
-            direct = loss(self.direct_denoiser(x).float(), signal.detach().float())
+            estimate = self.direct_denoiser(x, [features[level].detach() for level in self.direct_denoiser.levels])
+            direct = LOSSES[self.architecture.direct_denoiser](estimate.float(), signal.detach().float())
         return Terms(
             log_likelihood=log_likelihood.mean(),
             kl_of_levels=[kl.sum() / x.numel() for kl in kls],

@@ -243,7 +243,11 @@ class LadderVAE(nn.Module):
         kls
             KL(q || p) of each level, finest first, in nats.
         """
-        state, kls = self.descend(None, self.climb(self.stem(x)), draw)
+        return self.to_code(self.climb(self.stem(x)), draw)
+
+    def to_code(self, features: list[Tensor], draw: Draw = draw_randomly) -> tuple[Tensor, list[Tensor]]:
+        """Do what :meth:`forward` does from the bottom-up features of all levels on."""
+        state, kls = self.descend(None, features, draw)
         return self.last_block(state), kls
 
     def sample_prior(self, shape: tuple[int, ...], draw: Draw = draw_randomly) -> Tensor:

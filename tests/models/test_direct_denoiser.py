@@ -3,6 +3,7 @@ import torch
 
 from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.tiling import pad_up
 
 
 def build(direct_denoiser: str | None, dimensions: int = 2) -> DVLAE:
@@ -14,16 +15,29 @@ def build(direct_denoiser: str | None, dimensions: int = 2) -> DVLAE:
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_a_window_sees_as_far_as_its_halo(dimensions):
-    # In double precision, with positive weights and inputs: no ReLU and no rounding hides a pixel.
-    network = DirectDenoiser(1, 2, dimensions).double()
+    # In double precision, with positive weights: no ReLU and no rounding hides a pixel.
+    network = DirectDenoiser(1, 2, [2, 4, 8], dimensions).double().eval()
     for parameter in network.parameters():
         parameter.data.abs_().mul_(0.3)
-    side = 12 * network.stride
-    x = torch.ones(1, 1, side, *[8] * (dimensions - 1), dtype=torch.float64, requires_grad=True)
-    window = slice(side // 2, side // 2 + network.stride)
-    (gradient,) = torch.autograd.grad(network(x)[0, 0, window].sum(), x)
-    seen = gradient[0, 0].reshape(side, -1).sum(1).nonzero()
-    assert max(window.start - int(seen.min()), int(seen.max()) - (window.stop - 1)) == network.halo
+    side = 96
+    inputs = [
+        torch.ones(1, channels, *[side // stride] * dimensions, dtype=torch.float64, requires_grad=True)
+        for channels, stride in ((1, 1), (2, 2), (2, 4), (2, 8))
+    ]
+    window = slice(side // 2, side // 2 + 8)
+    gradients = torch.autograd.grad(network(inputs[0], inputs[1:])[0, 0, window].sum(), inputs)
+    reach = 0
+    for gradient, stride in zip(gradients, (1, 2, 4, 8), strict=True):
+        seen = stride * gradient[0].transpose(0, 1).reshape(side // stride, -1).sum(1).nonzero()
+        reach = max(reach, window.start - int(seen.min()), int(seen.max()) + stride - window.stop)
+    assert reach == pad_up([network.halo], 8)[0]
+
+
+@pytest.mark.parametrize(
+    ("strides", "levels"), [([2, 4, 8], [0, 1, 2]), ([1, 2, 2, 4, 4, 8, 8, 16], [2, 4, 6]), ([2, 4], [0, 1]), ([1], [])]
+)
+def test_the_coarsest_features_used_have_a_stride_of_8(strides, levels):
+    assert DirectDenoiser(1, 4, strides, 2).levels == levels
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
