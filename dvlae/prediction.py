@@ -21,13 +21,13 @@ from torch import Tensor
 
 from dvlae.config import PredictionSettings, PredictSettings
 from dvlae.data.images import AXES, read_canonical, read_manifest, write_image
-from dvlae.devices import choose_device, keep_freed_memory, use_fast_arithmetic
+from dvlae.devices import keep_freed_memory
 from dvlae.errors import UserError
 from dvlae.files import atomic_folder
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.files import load_model
+from dvlae.models.files import load_to
 from dvlae.models.ladder_vae import Draw, LadderVAE
-from dvlae.models.layers import ResidualBlock, lay_out, memory_format
+from dvlae.models.layers import ResidualBlock, memory_format
 from dvlae.models.top_down import TopDown
 from dvlae.noise import key_of, normal_noise
 from dvlae.progress import progress
@@ -462,11 +462,8 @@ def predict(
     UserError
         Where the model or an image cannot be used, or the device is missing.
     """
-    device = choose_device(settings.device)
-    use_fast_arithmetic()
     keep_freed_memory()
-    network = load_model(model).to(device)
-    lay_out(network, network.architecture.dimensions)
+    network = load_to(settings.device, model)
     manifest = read_manifest(images)
     how = settings.prediction
     passes = 1 if how.estimator == "direct" else how.samples
