@@ -492,7 +492,7 @@ def describe(schema: dict, definitions: dict) -> str:
     if "anyOf" in schema:
         return " or ".join(describe(option, definitions) for option in schema["anyOf"])
     if "enum" in schema:
-        return ", ".join(map(str, schema["enum"]))
+        return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in schema["enum"])
     if "const" in schema:
         return str(schema["const"])
     kind = schema.get("type")
