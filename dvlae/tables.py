@@ -9,6 +9,7 @@ import pandas as pd
 
 from dvlae.errors import UserError
 from dvlae.files import atomic_file
+from dvlae.runs import read_run
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def describe_run(psnr_csv: Path) -> dict:
     run = {name: first[name] for name in (*KEYS, "seed")}
     folder = Path(psnr_csv).parent
     baseline = _read_json(folder / "baseline.json")
-    training = _read_json(folder / "model" / "run.json")
+    training = read_run(folder / "model") if (folder / "model" / "run.json").exists() else {}
     known = {name: training.get(name) for name in TIMING if name not in run and name != "minutes"}
     seconds = training.get("seconds")
     return (

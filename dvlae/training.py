@@ -34,6 +34,7 @@ from dvlae.models.files import save_model
 from dvlae.models.layers import lay_out, memory_format
 from dvlae.optimizers import OPTIMIZERS
 from dvlae.progress import progress, say
+from dvlae.runs import write_run
 
 WARM_UP_STEPS = 100  # of the learning rate
 KL_WARM_UP_STEPS = 500  # at full weight from the start, the code can stay empty: the other decoder needs it least then
@@ -482,8 +483,7 @@ def train(
     with atomic_folder(model) as folder:
         save_model(training.average, folder)
         pd.DataFrame(training.history).to_csv(folder / "history.csv", index=False)
-        run = _describe_run(training, fingerprint, device)
-        (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+        write_run(folder, _describe_run(training, fingerprint, device))
     if checkpoints is not None:
         shutil.rmtree(checkpoints, ignore_errors=True)
     if training.history[-1]["val_kl"] < EMPTY_CODE:

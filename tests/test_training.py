@@ -93,7 +93,7 @@ def test_a_model_folder_holds_all_that_is_promised(patches, tmp_path):
         "history.csv", "model.json", "run.json", "weights.safetensors"
     ]  # fmt: skip
     record = json.loads((tmp_path / "model" / "run.json").read_text())
-    assert (record["steps"], record["stopped_by"], record["device"]) == (6, "max_steps", "cpu")
+    assert (record["format"], record["steps"], record["stopped_by"], record["device"]) == (2, 6, "max_steps", "cpu")
     assert record["patches"] == {"train": "a", "val": "b"}
     assert record["versions"]["torch"] == torch.__version__
     history = pd.read_csv(tmp_path / "model" / "history.csv")
