@@ -201,7 +201,7 @@ def _add_generation_command(command) -> None:
 
 def _add_evaluation_commands(command) -> None:
     baseline = command("baseline", _baseline, "Denoise images with a simple method, for comparison.")
-    baseline.add_argument("method", metavar="METHOD", help="noisy (the image itself) or gaussian")
+    baseline.add_argument("method", metavar="METHOD", help="noisy (the image itself), gaussian or bm3d")
     baseline.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
     baseline.add_argument("--denoised", type=Path, required=True, metavar="DIR", help="folder to make")
     _add_settings(baseline)

@@ -181,8 +181,9 @@ class Settings(Strict):
     seeds: Annotated[list[Index], Field(min_length=1)] = Field(
         [0], description="seeds of training, each a training of its own"
     )
-    baselines: Annotated[list[Literal["noisy", "gaussian"]], Field(min_length=1)] = Field(
-        ["noisy", "gaussian"], description="methods to compare with"
+    baselines: Annotated[list[Literal["noisy", "gaussian", "bm3d"]], Field(min_length=1)] = Field(
+        ["noisy", "gaussian"],
+        description="methods to compare with; `bm3d` needs the extra of that name, free for non-commercial use only",
     )
     results: str = Field("results/demo", min_length=1, description="folder for everything that is computed")
     data: str = Field("data", min_length=1, description="folder of the images; downloads are kept there")

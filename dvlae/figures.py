@@ -78,7 +78,7 @@ class Run:
         """The method, in words."""
         if self.receptive_field is not None:
             return f"DVLAE, receptive field {self.receptive_field} px"
-        return {"noisy": "noisy image", "gaussian": "Gaussian filter"}.get(self.method, self.method)
+        return {"noisy": "noisy image", "gaussian": "Gaussian filter", "bm3d": "BM3D"}.get(self.method, self.method)
 
 
 def make_figures(

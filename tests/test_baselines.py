@@ -1,16 +1,19 @@
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from dvlae.baselines import BASELINES, gaussian, run_baseline
+from dvlae.baselines import BASELINES, bm3d, gaussian, run_baseline
 from dvlae.config import EvaluationSettings
 from dvlae.data.images import Image, read_canonical, read_manifest, write_image, write_manifest
 from dvlae.errors import UserError
 from dvlae.metrics import psnr
 
 SETTINGS = EvaluationSettings(data_range=1)
+CHANNELS = 2
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def make_images(tmp_path):
         random = np.random.default_rng(0)
         folder, rows = tmp_path / "images", []
         for i in range(2):
-            clean = 5 * ndimage.gaussian_filter(random.normal(size=(2, 60, 50 + i)), (0, 4, 4))
+            clean = 5 * ndimage.gaussian_filter(random.normal(size=(CHANNELS, 60, 50 + i)), (0, 4, 4))
             image = Image(
                 f"b {i}", folder / f"b {i}.tif", folder / f"clean {i}.tif" if with_clean else None, clean.shape
             )
@@ -43,7 +46,18 @@ def denoise(method, images, settings=SETTINGS):
     return {image.name: read_canonical(output / f"{image.name}.tif") for image in read_manifest(images)}
 
 
+@pytest.fixture
+def weak_bm3d(monkeypatch):
+    """Replace the optional package: what it filters, it filters with a Gaussian of ``sigma`` pixels."""
+    package = SimpleNamespace(
+        BM3DProfile=SimpleNamespace, bm3d=lambda image, sigma, profile: ndimage.gaussian_filter(image, sigma)
+    )
+    monkeypatch.setitem(sys.modules, "bm3d", package)
+    return package
+
+
 @pytest.mark.parametrize("method", BASELINES)
+@pytest.mark.usefixtures("weak_bm3d")
 def test_every_baseline_writes_an_estimate_of_each_image_in_its_shape(method, make_images):
     images = make_images()
     estimates = denoise(method, images)
@@ -107,5 +121,65 @@ def test_gaussian_filters_along_every_spatial_axis(shape):
 
 
 def test_an_unknown_baseline_is_refused_with_those_there_are(make_images):
-    with pytest.raises(UserError, match="found 'bm3d', allowed: noisy, gaussian"):
+    with pytest.raises(UserError, match="found 'bm5d', allowed: noisy, gaussian, bm3d"):
+        denoise("bm5d", make_images())
+
+
+def test_bm3d_climbs_to_the_sigma_with_the_best_mean_psnr_and_says_that_it_is_an_oracle(make_images, weak_bm3d):
+    images = make_images()
+    denoise("bm3d", images)
+    found = description(images)
+    assert found["oracle"] is True
+    best = max(found["psnr"], key=found["psnr"].get)
+    assert found["sigma"] == pytest.approx([0.3 * float(best)] * CHANNELS, rel=0.05)
+    tried = sorted(found["psnr"], key=float)
+    assert tried[0] < best < tried[-1]
+
+
+def test_bm3d_says_which_images_sigma_was_chosen_by(make_images, weak_bm3d, monkeypatch):
+    monkeypatch.setattr(bm3d, "WINDOWS", 1)
+    images = make_images()
+    denoise("bm3d", images)
+    assert (description(images)["images"], description(images)["side"]) == (["b 0"], 256)
+
+
+def test_bm3d_chooses_sigma_by_the_middle_of_the_evaluated_region(make_images, weak_bm3d, monkeypatch):
+    monkeypatch.setattr(bm3d, "SIDE", 20)
+    image = read_manifest(make_images())[0]  # 60 x 50
+    window = bm3d._window(image, EvaluationSettings(crop={"y": [0, 40]}, data_range=1))
+    np.testing.assert_array_equal(window.noisy, read_canonical(image.noisy)[:, 10:30, 15:35])
+    np.testing.assert_array_equal(window.clean, read_canonical(image.clean)[:, 10:30, 15:35])
+
+
+def test_bm3d_without_clean_images_estimates_sigma_and_says_so(make_images, weak_bm3d, capsys):
+    images = make_images(with_clean=False)
+    used = []
+    weak_bm3d.bm3d = lambda image, sigma, profile: used.append(sigma) or image
+    denoise("bm3d", images)
+    assert description(images)["oracle"] is False
+    assert used == pytest.approx([0.3] * 2 * CHANNELS, rel=0.1)
+    assert "no clean image" in capsys.readouterr().out
+
+
+def test_bm3d_filters_each_plane_of_each_channel_with_the_channels_sigma(weak_bm3d):
+    weak_bm3d.bm3d = lambda plane, sigma, profile: plane + sigma
+    image = np.zeros((2, 3, 12, 11), np.float32)
+    filtered = bm3d.denoise(image, np.array([1.0, 2.0]))
+    assert filtered.shape == image.shape
+    assert (filtered[0] == 1).all() and (filtered[1] == 2).all()
+
+
+def test_bm3d_that_is_not_installed_is_one_line_that_says_how_to_install_it(make_images, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bm3d", None)
+    with pytest.raises(UserError, match=r"bm3d is not installed; pip install .*\[bm3d\].*non-commercial"):
         denoise("bm3d", make_images())
+
+
+def test_the_real_bm3d_takes_white_noise_off_and_gives_equal_images_each_time():
+    pytest.importorskip("bm3d", reason="the extra bm3d is not installed")
+    clean = np.zeros((1, 40, 40), np.float32)
+    clean[:, :, 20:] = 1
+    noisy = clean + np.random.default_rng(0).normal(0, 0.2, clean.shape).astype(np.float32)
+    first, second = (bm3d.denoise(noisy, np.array([0.2])) for _ in range(2))
+    assert np.std(first - clean) < 0.3 * np.std(noisy - clean)
+    np.testing.assert_array_equal(first, second)

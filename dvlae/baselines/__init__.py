@@ -16,7 +16,7 @@ from dvlae.files import atomic_file, atomic_folder
 if TYPE_CHECKING:
     from dvlae.config import EvaluationSettings
 
-BASELINES = ("noisy", "gaussian")
+BASELINES = ("noisy", "gaussian", "bm3d")
 
 
 def run_baseline(method: str, images: Path, output: Path, *, settings: "EvaluationSettings") -> None:
