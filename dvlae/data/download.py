@@ -16,6 +16,7 @@ import pooch
 import requests
 
 from dvlae.config import DatasetSettings
+from dvlae.data.images import PNG, TIFF, read_array
 from dvlae.errors import UserError
 from dvlae.files import atomic_file
 from dvlae.files import sha256 as file_sha256
@@ -36,7 +37,7 @@ class Address:
     file
         Path below the data folder.
     sha256
-        The file's hash; empty where nobody knows it yet.
+        The file's hash; empty where nobody knows it yet. It is then recorded at the first download.
     url
         The file itself, or a ZIP archive that holds it.
     member, archive_sha256
@@ -97,14 +98,54 @@ def read_registry(path: str | Path) -> dict[str, list[Address]]:
     return registry
 
 
+def lock_of(registry: str | Path) -> Path:
+    """Return the file beside a registry that holds the hashes which the registry does not know."""
+    return Path(registry).with_suffix(".lock")
+
+
+def read_lock(path: Path) -> dict[str, str]:
+    """Return the hash of each file in a lock file; empty where there is none yet.
+
+    Raises
+    ------
+    UserError
+        Where it cannot be read.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as text:
+            return {row["file"]: row["sha256"] for row in csv.DictReader(text)}
+    except FileNotFoundError:
+        return {}
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a table of file,sha256 ({error})") from None
+
+
+def _record(path: Path, file: str, sha256: str) -> None:
+    """Add a hash to a lock file, and say so."""
+    rows = read_lock(path) | {file: sha256}
+    try:
+        with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as text:
+            csv.writer(text, lineterminator="\n").writerows([["file", "sha256"], *sorted(rows.items())])
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror.lower()}; the hash of {file} is to be recorded there: {sha256}"
+        ) from None
+    print(
+        f"{file}: nobody knew its sha256; {sha256} is recorded in {path} and held to from now on; keep that file with "
+        "the registry",
+        file=sys.stderr,
+    )
+
+
 def download(
     dataset: DatasetSettings, data: Path, mirror: Path | None, output: Path, pauses: Sequence[float] = PAUSES
 ) -> None:
     """Get the files of a dataset that are not there yet.
 
     The mirror is looked in first; then each address in turn, and after a pause all of them again. What came is taken
-    only if its hash is right. A file that is there already, with the right hash, is not fetched again, so that a
-    download which was interrupted goes on where it was.
+    only if its hash is right; a hash that the registry does not know is recorded at the first download in a lock file
+    beside it, and held to afterwards. A file that is there already, with the right hash, is not fetched again, so that
+    a download which was interrupted goes on where it was.
 
     Parameters
     ----------
@@ -129,6 +170,7 @@ def download(
             f"source.kind: found {dataset.source.kind!r}, allowed: 'download'; there is nothing to download"
         )
     registry = read_registry(dataset.source.registry)
+    lock = lock_of(dataset.source.registry)
     mirror = _mirror(mirror)
     data = Path(data)
     # of this dataset only, as another may be downloaded at the same time; kept until all members are there
@@ -136,7 +178,7 @@ def download(
     rows = []
     with progress(registry.items(), description="download", unit="file") as bar:
         for file, addresses in bar:
-            sha256 = _provide(file, addresses, data, archives, mirror, pauses, _Bytes(bar))
+            sha256 = _provide(file, addresses, data, archives, mirror, pauses, _Bytes(bar), lock)
             origin = next(address.url for address in addresses if address.sha256 in ("", sha256))
             rows.append([file, sha256, (data / file).stat().st_size, origin])
     shutil.rmtree(archives, ignore_errors=True)
@@ -181,28 +223,42 @@ def _provide(
     mirror: Path | None,
     pauses: Sequence[float],
     meter: _Bytes,
+    lock: Path,
 ) -> str:
     """Make sure that a file is in the data folder; return its hash."""
     target = data / file
-    record = target.with_name(f"{target.name}.sha256")  # of a file whose hash the registry does not know
-    known = {address.sha256 for address in addresses} - {""}
-    recorded = not known
-    if recorded and record.is_file():
-        known = {record.read_text(encoding="utf-8").strip()}
+    known = {address.sha256 for address in addresses}
+    unknown = "" in known
+    if unknown:
+        known = (known | {read_lock(lock).get(file, "")}) - {""}
     if target.is_file():
         found = file_sha256(target)
         if found in known:
             return found
-        if known:
-            print(f"{target}: is damaged or of another version (sha256 {found}); it is fetched again", file=sys.stderr)
-    found = _fetch(target, addresses, known, archives, mirror and mirror / file, pauses, meter)
-    if recorded and not known:
-        with atomic_file(record) as temporary:
-            temporary.write_text(found + "\n", encoding="utf-8")
-        print(
-            f"{file}: nobody knew its sha256; {found} is recorded in {record} and held to from now on", file=sys.stderr
-        )
+        if not known:  # put there by hand, or left by a download that was interrupted before its hash was recorded
+            _check_readable(target)
+            _record(lock, file, found)
+            return found
+        print(f"{target}: is damaged or of another version (sha256 {found}); it is fetched again", file=sys.stderr)
+    try:
+        found = _fetch(target, addresses, known, archives, mirror and mirror / file, pauses, meter)
+    except _Failure as failure:
+        hashes = " or ".join(sorted(known) + [f"stand in {lock}"] * unknown)
+        raise UserError(
+            f"{target}: could not be had ({failure}). Run again later, or get it by hand from {_places(addresses)} and "
+            f"save it as {target}, or as {file} in a folder that {MIRROR} names"
+            + (f"; its sha256 must be {hashes}" if known else "")
+        ) from None
+    if found not in known:
+        _record(lock, file, found)
     return found
+
+
+def _places(addresses: Sequence[Address]) -> str:
+    return " or ".join(
+        f"{address.url} (an archive: take {address.member} out of it)" if address.member else address.url
+        for address in addresses
+    )
 
 
 def _fetch(
@@ -214,7 +270,7 @@ def _fetch(
     pauses: Sequence[float],
     meter: _Bytes,
 ) -> str:
-    """Try the mirror, then all addresses, round after round; return the hash of what came."""
+    """Try the mirror, then all addresses, round after round; return the hash of what came, or fail."""
     problems: dict[str, str] = {}
     if in_mirror:
         try:
@@ -225,20 +281,20 @@ def _fetch(
         time.sleep(pause)
         for address in addresses:
             try:
-                allowed = {address.sha256} - {""} or known
+                # An archive of the right hash vouches for its members.
+                allowed = {address.sha256} - {""} or (set() if address.archive_sha256 else known)
                 return _take(target, allowed, _from_address, address, archives, meter)
             except _Failure as failure:
                 problems[address.url] = str(failure)
                 print(f"{address.url}: {failure}", file=sys.stderr)
-    found = "; ".join(f"{place}: {problem}" for place, problem in problems.items())
-    raise UserError(
-        f"{target}: could not be had ({found}); run again later, or get it by hand and put it there, "
-        f"or into a folder that {MIRROR} names"
-    )
+    raise _Failure("; ".join(f"{place}: {problem}" for place, problem in problems.items()))
 
 
 def _take(target: Path, allowed: set[str], write: Callable, *arguments) -> str:
-    """Call ``write(*arguments, path)`` and keep the file at ``path`` if its hash is allowed; return the hash."""
+    """Call ``write(*arguments, path)`` and keep the file at ``path`` if its hash is allowed; return the hash.
+
+    Where no hash is known, an image has to be readable: a server's page of regrets must not be recorded as right.
+    """
     with atomic_file(target) as temporary:
         write(*arguments, temporary)
         found = file_sha256(temporary)
@@ -246,7 +302,17 @@ def _take(target: Path, allowed: set[str], write: Callable, *arguments) -> str:
             raise _Failure(
                 f"found sha256 {found} of {temporary.stat().st_size} bytes, allowed {' or '.join(sorted(allowed))}"
             )
+        if not allowed:
+            try:
+                _check_readable(temporary)
+            except UserError:
+                raise _Failure(f"found {temporary.stat().st_size} bytes that are no {target.suffix} image") from None
     return found
+
+
+def _check_readable(path: Path) -> None:
+    if path.suffix.lower() in TIFF + PNG:
+        read_array(path)
 
 
 def _copy(source: Path, path: Path) -> None:

@@ -5,9 +5,11 @@ import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
+import tifffile
 
-from dvlae.data.download import MIRROR, download, read_registry
+from dvlae.data.download import MIRROR, download, read_lock, read_registry
 from dvlae.errors import UserError
 
 CONTENT = bytes(range(256)) * 2000
@@ -109,7 +111,7 @@ def test_a_final_failure_is_one_line_that_says_what_was_found_where_and_what_to_
     assert f"{tmp_path / 'data' / 'a.tif'}: could not be had" in text
     assert f"{first}: HTTP status 404" in text
     assert f"{second}: found sha256 {hashlib.sha256(CORRUPTED[1]).hexdigest()}" in text
-    assert "get it by hand" in text
+    assert f"get it by hand from {first} or {second}" in text
     assert files(tmp_path) == {"registry.csv"}  # nothing half-written
 
 
@@ -171,14 +173,61 @@ def test_a_mirror_that_is_no_folder_is_a_user_error(server, get, tmp_path):
         get(["a.tif", SHA256, server.url("/a", RIGHT)], mirror=tmp_path / "nowhere")
 
 
-def test_a_hash_that_nobody_knows_is_recorded_and_held_to(server, get, tmp_path, capsys):
-    row = ["a.tif", "", server.url("/a", RIGHT)]
-    assert get(row)[0]["sha256"] == SHA256
-    assert f"nobody knew its sha256; {SHA256} is recorded" in capsys.readouterr().err
-    (tmp_path / "data" / "a.tif").unlink()
-    server.answers["/a"] = [CORRUPTED]
-    with pytest.raises(UserError, match=f"allowed {SHA256}"):
-        get(row)
+def tiff(value: int) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, np.full((16, 16), value, np.uint16))
+    return out.getvalue()
+
+
+@pytest.fixture
+def unknown(server):
+    """Return a row of a registry for a TIFF whose hash nobody knows."""
+    return ["set/a.tif", "", server.url("/a", (200, tiff(1)))]
+
+
+def test_a_hash_that_nobody_knows_is_recorded_beside_the_registry_and_said(unknown, get, tmp_path, capsys):
+    sha256 = hashlib.sha256(tiff(1)).hexdigest()
+    assert get(unknown)[0]["sha256"] == sha256
+    assert f"nobody knew its sha256; {sha256} is recorded in {tmp_path / 'registry.lock'}" in capsys.readouterr().err
+    assert read_lock(tmp_path / "registry.lock") == {"set/a.tif": sha256}
+
+
+def test_a_recorded_hash_is_held_to_even_where_the_data_are_gone(server, unknown, get, tmp_path):
+    get(unknown)
+    (tmp_path / "data" / "set" / "a.tif").unlink()
+    server.answers["/a"] = [(200, tiff(2))]
+    with pytest.raises(UserError, match=f"its sha256 must be {hashlib.sha256(tiff(1)).hexdigest()} or stand in "):
+        get(unknown)
+    server.answers["/a"] = [(200, tiff(1))]
+    get(unknown)
+
+
+def test_the_hashes_of_several_files_stand_in_one_lock_file(server, unknown, get, tmp_path):
+    get(unknown)
+    get(unknown, ["b.tif", "", server.url("/b", (200, tiff(2)))])
+    assert set(read_lock(tmp_path / "registry.lock")) == {"set/a.tif", "b.tif"}
+
+
+@pytest.mark.parametrize("page", [b"<html>we are sorry</html>", tiff(1)[:-100]], ids=["page", "half an image"])
+def test_what_is_no_whole_image_is_not_recorded_as_right(server, unknown, get, tmp_path, page):
+    server.answers["/a"] = [(200, page)]
+    with pytest.raises(UserError, match=f"found {len(page)} bytes that are no .tif image"):
+        get(unknown)
+    assert files(tmp_path) == {"registry.csv"}
+
+
+def test_a_file_put_there_by_hand_is_taken_where_nobody_knows_its_hash(server, unknown, get, tmp_path):
+    server.answers["/a"] = [(404, b"")]
+    (tmp_path / "data" / "set").mkdir(parents=True)
+    (tmp_path / "data" / "set" / "a.tif").write_bytes(tiff(3))
+    get(unknown)
+    assert read_lock(tmp_path / "registry.lock") == {"set/a.tif": hashlib.sha256(tiff(3)).hexdigest()}
+
+
+def test_a_damaged_lock_file_is_named(unknown, get, tmp_path):
+    (tmp_path / "registry.lock").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="registry.lock: cannot be read as a table of file,sha256"):
+        get(unknown)
 
 
 def archive(**members) -> bytes:
@@ -197,6 +246,32 @@ def test_members_of_an_archive_are_taken_out_of_one_download(server, get, tmp_pa
     assert len(server.asked) == 2
     assert files(tmp_path / "data") == {"a.tif", "b.tif"}
     assert files(tmp_path) == {"data/a.tif", "data/b.tif", "files.csv", "registry.csv"}
+
+
+def test_an_archive_of_the_right_hash_vouches_for_another_version_of_a_file(server, get, tmp_path, capsys):
+    content = archive(**{"in/a.tif": tiff(1)})
+    rows = [
+        ["a.tif", SHA256, server.url("/gone", (404, b""))],
+        ["a.tif", "", server.url("/zip", (200, content)), "in/a.tif", hashlib.sha256(content).hexdigest()],
+    ]
+    assert get(*rows)[0]["origin"] == rows[1][2]
+    assert "is recorded" in capsys.readouterr().err
+    server.asked.clear()
+    get(*rows)
+    assert server.asked == []
+
+
+def test_dead_addresses_are_named_with_the_archive_and_where_to_put_the_file(server, get, tmp_path):
+    first, second = server.url("/gone", (404, b"")), server.url("/zip", (404, b""))
+    with pytest.raises(UserError) as error:
+        get(["set/a.tif", SHA256, first], ["set/a.tif", "", second, "in/a.tif", SHA256], pauses=())
+    for part in (
+        f"could not be had ({first}: HTTP status 404; {second}: HTTP status 404)",
+        f"get it by hand from {first} or {second} (an archive: take in/a.tif out of it)",
+        f"save it as {tmp_path / 'data' / 'set' / 'a.tif'}, or as set/a.tif in a folder that DVLAE_DATA_MIRROR names",
+        f"its sha256 must be {SHA256} or stand in {tmp_path / 'registry.lock'}",
+    ):
+        assert part in str(error.value)
 
 
 def test_an_archive_without_the_member_and_one_that_is_none_are_user_errors(server, get):
