@@ -260,8 +260,9 @@ class SourceSettings(Strict):
     registry: str | None = Field(
         None,
         description="only for `download`: CSV beside the dataset's file with the columns "
-        "file,sha256,url,member,archive_sha256; rows with one `file` are alternatives; `member`: a path in an archive; an "
-        "empty `sha256` is recorded at the first download in a `.lock` file beside the registry, and held to afterwards",
+        "file,sha256,url,member,archive_sha256; rows with one `file` are alternatives; `member`: a path in an archive; "
+        "an empty `sha256` is recorded at the first download in a `.lock` file beside the registry, and held to from "
+        "then on",
     )
 
     @model_validator(mode="after")
