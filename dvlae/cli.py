@@ -43,6 +43,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"dvlae {arguments.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            print(f"dvlae {arguments.command}: terminated", file=sys.stderr)
+        raise
     return 0
 
 
@@ -73,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_ladder_commands(command)
     _add_generation_command(command)
     _add_evaluation_commands(command)
+    _add_watching_commands(command)
     return parser
 
 
@@ -243,6 +248,28 @@ def _add_evaluation_commands(command) -> None:
         "--settings",
         metavar="SETTINGS",
         help="how each dataset is evaluated: YAML or JSON file, or JSON (default: the defaults)",
+    )
+
+
+def _add_watching_commands(command) -> None:
+    configuration = {
+        "type": Path,
+        "nargs": "+",
+        "default": [],
+        "metavar": "FILE",
+        "help": "configuration, as for snakemake: laid over config/config.yaml",
+    }
+    status = command("status", _status, "Show how far a grid is: finished, running, failed, waiting, time left.")
+    status.add_argument("--configfile", **configuration)
+
+    clean = command("clean", _clean, "Show what takes the disk space, and remove what can be made again.")
+    clean.add_argument("--configfile", **configuration)
+    clean.add_argument("--remove", action="store_true", help="remove it; without this word nothing is touched")
+    clean.add_argument(
+        "--patches",
+        action="store_true",
+        help="also patches whose trainings are all finished; a training that is added later needs them again, and then "
+        "all trainings of the dataset run again",
     )
 
 
@@ -455,3 +482,17 @@ def _figures(arguments: argparse.Namespace) -> None:
     images = dict(arguments.images)
     settings = {name: load_settings(EvaluationSettings, arguments.settings, key=name) for name in images}
     make_figures(arguments.measurements, arguments.output, images=images, settings=settings)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from dvlae.config import load_configuration
+    from dvlae.status import print_status
+
+    print_status(load_configuration(arguments.configfile))
+
+
+def _clean(arguments: argparse.Namespace) -> None:
+    from dvlae.config import load_configuration
+    from dvlae.disk_space import clean
+
+    clean(load_configuration(arguments.configfile), remove=arguments.remove, patches=arguments.patches)

@@ -679,6 +679,42 @@ def read_yaml(path: str | Path) -> Any:
     return {} if data is None else data
 
 
+def load_configuration(files: Sequence[str | Path], default: str = "config/config.yaml") -> Settings:
+    """Read the configuration of the workflow: the default, and files that are laid over it, as Snakemake does.
+
+    Parameters
+    ----------
+    files
+        What Snakemake is given as ``--configfile``.
+    default
+        Read first. It may be missing where there are ``files``.
+
+    Raises
+    ------
+    UserError
+        Where a file cannot be read or a setting is wrong.
+    """
+    every = [str(file) for file in files]
+    if not every or Path(default).exists():
+        every.insert(0, default)
+    merged: dict = {}
+    for file in every:
+        data = read_yaml(file)
+        if not isinstance(data, dict):
+            validate(Settings, data, file)  # which says what is wrong with it
+        merged = _laid_over(merged, data)
+    return validate(Settings, merged, every)
+
+
+def _laid_over(lower: dict, upper: dict) -> dict:
+    """Return ``lower`` with the keys of ``upper``: blocks key by key, all else as a whole."""
+    merged = dict(lower)
+    for key, value in upper.items():
+        below = merged.get(key)
+        merged[key] = _laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
 def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None = None) -> S:
     """Read and check settings.
 

@@ -1,9 +1,12 @@
 """One progress line for a terminal and for a log file, each readable."""
 
+import re
 import sys
 from typing import TextIO
 
 from tqdm import tqdm
+
+TIME_LEFT = re.compile(r"so far, (?:(\d+):)?(\d+):(\d+) left\]")
 
 
 class _Lines:
@@ -49,3 +52,12 @@ def progress(iterable=None, *, total=None, description: str, unit: str = "", **o
         "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed} so far, {remaining} left]{postfix}"
     )
     return tqdm(iterable, file=_Lines(sys.stderr), mininterval=10, maxinterval=30, ascii=True, **options)
+
+
+def time_left(line: str) -> int | None:
+    """Return the seconds that a line of a log, written by :func:`progress`, says are left; None where it says none."""
+    found = TIME_LEFT.search(line)
+    if found is None:
+        return None
+    hours, minutes, seconds = (int(number or 0) for number in found.groups())
+    return 3600 * hours + 60 * minutes + seconds

@@ -24,6 +24,8 @@ COMMANDS = [
     "evaluate",
     "tables",
     "figures",
+    "status",
+    "clean",
 ]
 HEAVY = ["torch", "lightning", "skimage", "scipy", "matplotlib", "pandas", "snakemake"]
 
@@ -237,3 +239,25 @@ def test_a_dataset_is_a_file_or_its_settings(step, tmp_path):
         assert cli.main(["prepare", dataset, "--data", "data", "--output", "images"]) == 0
         assert call["arguments"][0].noisy == "*.tif"
         assert call["arguments"][1:] == (Path("data"), None, Path("images"))
+
+
+def test_status_reads_the_configuration_that_snakemake_is_given(step, tmp_path):
+    call = step("dvlae.status", "print_status")
+    (tmp_path / "mine.yaml").write_text("results: results/mine\n")
+    assert cli.main(["status", "--configfile", str(tmp_path / "mine.yaml")]) == 0
+    assert call["arguments"][0].results == "results/mine"
+
+
+@pytest.mark.parametrize("words, remove, patches", [([], False, False), (["--remove", "--patches"], True, True)])
+def test_clean_removes_only_when_told_to(step, tmp_path, words, remove, patches):
+    call = step("dvlae.disk_space", "clean")
+    (tmp_path / "mine.yaml").write_text("{}")
+    assert cli.main(["clean", "--configfile", str(tmp_path / "mine.yaml"), *words]) == 0
+    assert (call["remove"], call["patches"]) == (remove, patches)
+
+
+def test_a_terminated_command_says_so_in_its_log(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_status", failing(SystemExit(cli.TERMINATED)))
+    with pytest.raises(SystemExit):
+        cli.main(["status"])
+    assert capsys.readouterr().err == "dvlae status: terminated\n"

@@ -11,6 +11,7 @@ from dvlae.config import (
     PatchSettings,
     Settings,
     TrainSettings,
+    load_configuration,
     load_dataset,
     load_settings,
     locate,
@@ -291,3 +292,25 @@ def test_the_reference_page_is_up_to_date():
 
 def test_a_direct_denoiser_that_is_true_learns_the_mean():
     assert validate(Settings, {"model": {"direct_denoiser": True}}, "").model.direct_denoiser == "mean"
+
+
+def test_a_configuration_is_laid_over_the_default_block_by_block_and_lists_as_a_whole(tmp_path):
+    (tmp_path / "config.yaml").write_text("seeds: [0, 1]\ntraining: {max_minutes: 3, batch_size: 2}\n")
+    (tmp_path / "mine.yaml").write_text("seeds: [5]\ntraining: {batch_size: 7}\n")
+    settings = load_configuration([tmp_path / "mine.yaml"], tmp_path / "config.yaml")
+    assert settings.seeds == [5]
+    assert (settings.training.max_minutes, settings.training.batch_size) == (3.0, 7)
+
+
+def test_a_mistake_in_a_configuration_is_put_down_to_its_own_file(tmp_path):
+    (tmp_path / "config.yaml").write_text("seeds: [0]\n")
+    (tmp_path / "mine.yaml").write_text("seeds: 5\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: seeds: found 5"):
+        load_configuration([tmp_path / "mine.yaml"], tmp_path / "config.yaml")
+
+
+def test_without_the_default_configuration_the_given_one_is_enough(tmp_path):
+    (tmp_path / "mine.yaml").write_text("seeds: [5]\n")
+    assert load_configuration([tmp_path / "mine.yaml"], tmp_path / "none.yaml").seeds == [5]
+    with pytest.raises(UserError, match=r"none\.yaml: no such file"):
+        load_configuration([], tmp_path / "none.yaml")
