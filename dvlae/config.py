@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,12 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dvlae.errors import UserError
 from dvlae.models.receptive_field import kernel_and_blocks
 
-SLICE = re.compile(r"-?\d*:-?\d*(:[1-9]\d*)?")  # "0:8", ":10", "-8:", "::2"
+MOST_CHARACTERS = 2**18  # of a file of settings, and most values in it
+MOST_PROBLEMS = 20  # that are shown
+SLICE = re.compile(r"-?\d{0,9}:-?\d{0,9}(:[1-9]\d{0,8})?")  # "0:8", ":10", "-8:", "::2"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # a dataset's name becomes a folder and a wildcard
 TAKEN = {"tables", "figures", "logs", "benchmarks"}  # folders that stand beside those of the datasets
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 Range = Annotated[list[Index], Field(min_length=2, max_length=2)]
 SMALLEST_CROP = 8  # pixels along y and x; a volume may be a few planes deep
@@ -178,7 +181,7 @@ class Settings(Strict):
         [40],
         description="previous pixels in the noise direction that the autoregressive decoder sees; each one a method",
     )
-    seeds: Annotated[list[Index], Field(min_length=1)] = Field(
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         [0], description="seeds of training, each a training of its own"
     )
     baselines: Annotated[list[Literal["noisy", "gaussian", "bm3d"]], Field(min_length=1)] = Field(
@@ -292,7 +295,7 @@ class SimulateSettings(Strict):
         8, description="saturation and rounding to 0 .. 2^bits - 1; `null`: neither, in units of white"
     )
     frames: Count = Field(1, description="noisy frames of each clean image")
-    seed: Index = Field(0, description="seed of the noise")
+    seed: Seed = Field(0, description="seed of the noise")
 
     @field_validator("kernel")
     @classmethod
@@ -572,8 +575,8 @@ def _key(path: Sequence) -> str:
 
 def _problem(cls: type[BaseModel], data: dict, error: dict) -> tuple[tuple, str]:
     """Turn one of pydantic's errors into the path of a key and a sentence about it."""
-    if error["type"] == "extra_forbidden":
-        path = tuple(error["loc"])
+    if error["type"] in ("extra_forbidden", "invalid_key"):  # a key that is no text cannot be known either
+        path = tuple(part for part in error["loc"] if part != "[key]")
         schema, definitions = _schema_at(cls, path[:-1])
         keys = list(_object(schema, definitions)["properties"])
         near = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)
@@ -631,11 +634,14 @@ def validate(cls: type[S], data: Any, where: str | Sequence[str]) -> S:
     try:
         return cls.model_validate(data)
     except ValidationError as error:
-        problems = dict(_problem(cls, data, item) for item in error.errors())  # one a key: a union has several
+        errors = error.errors()
+        problems = dict(_problem(cls, data, item) for item in errors[:MOST_PROBLEMS])  # one a key: a union has several
     lines = []
     for path, text in problems.items():
         file = files[0] if len(files) == 1 else locate(path, files)
         lines.append(": ".join(filter(None, [file, _key(path), text])))
+    if len(errors) > MOST_PROBLEMS:
+        lines.append(f"{files[-1]}: and {len(errors) - MOST_PROBLEMS} problems more")
     raise UserError("\n".join(lines))
 
 
@@ -650,12 +656,14 @@ class _Loader(yaml.SafeLoader):
     """YAML in which a key given twice is an error."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for (key_node, _), key in zip(node.value, keys, strict=True):
-            if keys.count(key) > 1:
+        keys = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in keys:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
                 )
+            keys.add(key if isinstance(key, Hashable) else None)
         return super().construct_mapping(node, deep)
 
 
@@ -669,14 +677,47 @@ def read_yaml(path: str | Path) -> Any:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            data = yaml.load(file, Loader=_Loader)
+            text = file.read(MOST_CHARACTERS + 1)
+        _check_size(text)
+        data = yaml.load(text, Loader=_Loader)
+        _count_values(data, {})
     except OSError as error:
         raise UserError(f"{path}: {error.strerror.lower()}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2024-13-32, a number of 5000 digits
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: not YAML{place}: {getattr(error, 'problem', None) or error}") from None
+        problem = str(getattr(error, "problem", None) or error).partition("\n")[0]
+        raise UserError(f"{path}: not YAML{place}: {problem}") from None
     return {} if data is None else data
+
+
+def _check_size(text: str) -> None:
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"more than {MOST_CHARACTERS} characters")
+
+
+def _count_values(data: Any, counted: dict[int, int]) -> int:
+    """Count the values in settings as they would be written out; refuse what no settings hold.
+
+    A few lines of YAML in which each refers to the line before twice can stand for more values than memory holds.
+    """
+    if isinstance(data, str):
+        if "\0" in data or not data.isascii() and _is_half_a_character(data):
+            raise ValueError(f"the text {data!r} holds a NUL or half a character")
+        return 1
+    if not isinstance(data, dict | list):
+        return 1
+    if id(data) not in counted:
+        counted[id(data)] = MOST_CHARACTERS + 1  # so much, should it be within itself
+        children = [*data, *data.values()] if isinstance(data, dict) else data
+        counted[id(data)] = 1 + sum(_count_values(child, counted) for child in children)
+    if counted[id(data)] > MOST_CHARACTERS:
+        raise ValueError("its references stand for too many values")
+    return counted[id(data)]
+
+
+def _is_half_a_character(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def load_configuration(files: Sequence[str | Path], default: str = "config/config.yaml") -> Settings:
@@ -744,7 +785,8 @@ def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None
         where = "settings"
         try:
             data = json.loads(str(text_or_path))
-        except json.JSONDecodeError as error:
+            _count_values(data, {})
+        except (ValueError, RecursionError) as error:
             raise UserError(f"settings: not JSON: {error}") from None
     else:
         where = str(text_or_path)

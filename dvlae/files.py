@@ -1,11 +1,16 @@
 """Files and folders that are either whole or not there, and their hashes."""
 
+import errno
+import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+from dvlae.progress import say
 
 
 @contextmanager
@@ -27,7 +32,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield temporary
+        with _naming(path):
+            yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -49,16 +55,78 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".unfinished-{path.name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
+    with alone(path.with_name(f".lock-{path.name}")), _naming(path):
         shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            if path.is_dir():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error in writing say which output it was; it knows only where a file could not be opened."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and "written" in str(error):  # how NumPy says that the disk is full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def reserve(path: str | Path) -> None:
+    """Take the disk space of a file that has its size but not yet its contents.
+
+    Raises
+    ------
+    OSError
+        Where the disk has no room: to write into the mapped memory of such a file would kill the process instead.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file, _naming(Path(path)):
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+
+
+@contextmanager
+def alone(lock: str | Path) -> Iterator[None]:
+    """Hold a lock, after waiting for the process that holds it: no two do the same work, or write to one folder.
+
+    A killed workflow may leave a job running that the next run starts again. The lock ends with its process.
+
+    Parameters
+    ----------
+    lock
+        A file that is there only while it is held.
+    """
+    lock = Path(lock)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(lock):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _locked(lock: Path) -> TextIO:
+    """Open and lock a file; anew where the process that held it has removed it meanwhile."""
+    while True:
+        file = open(lock, "w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process works here, left over from an earlier run perhaps; waiting for it to end ({lock})")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # this file system knows no locks
+            return file
+        if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            return file
+        file.close()
 
 
 def sha256(path: Path) -> str:

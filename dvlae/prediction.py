@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import tifffile
@@ -23,7 +23,7 @@ from dvlae.config import PredictionSettings, PredictSettings
 from dvlae.data.images import AXES, read_canonical, read_manifest, write_image
 from dvlae.devices import keep_freed_memory
 from dvlae.errors import UserError
-from dvlae.files import atomic_folder
+from dvlae.files import atomic_folder, reserve
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
 from dvlae.models.ladder_vae import Draw, LadderVAE
@@ -490,8 +490,9 @@ def predict(
 
 def _denoise_by_median(model: DVLAE, image: np.ndarray, *, keep: Sequence[np.ndarray], settings, **arguments):
     """Return the median of samples and their standard deviation; the samples are kept in a temporary file meanwhile."""
-    with TemporaryFile() as scratch:
+    with NamedTemporaryFile() as scratch:
         samples = np.memmap(scratch, np.float32, "w+", shape=(settings.samples, *image.shape))
+        reserve(scratch.name)
         _, std = denoise(model, image, settings=settings, keep=[*keep, samples], **arguments)
         return median(samples), std
 
@@ -499,4 +500,6 @@ def _denoise_by_median(model: DVLAE, image: np.ndarray, *, keep: Sequence[np.nda
 def _sample_file(path: Path, shape: tuple[int, ...]) -> np.memmap:
     """Make a TIFF (S, C, ...) that is written in parts."""
     axes = "QC" + "ZYX"[5 - len(shape) :]  # Q: an axis without a meaning to readers of TIFF
-    return tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", metadata={"axes": axes})
+    samples = tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", metadata={"axes": axes})
+    reserve(path)
+    return samples

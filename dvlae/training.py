@@ -1,6 +1,7 @@
 """Train one model on the patches of one dataset."""
 
 import copy
+import io
 import json
 import logging
 import math
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -344,9 +346,12 @@ class Checkpoints(lightning.Callback):
         try:
             older = json.loads(settings_file.read_text())
             if older == self.fingerprint:
+                with zipfile.ZipFile(state_file) as archive:  # torch.load does not look at the checksums
+                    if (part := archive.testzip()) is not None:
+                        raise ValueError(f"the checksum of {part} is wrong")
                 return torch.load(state_file, map_location="cpu", weights_only=True)
-            changed = [key for key in self.fingerprint if older.get(key) != self.fingerprint[key]]
-            print(f"train: {self.folder} is not resumed, as {', '.join(changed)} changed since; starting anew")
+            changes = "; ".join(_changes(older, self.fingerprint))
+            print(f"train: {self.folder} is not resumed, as settings changed since: {changes}; starting anew")
         except Exception as error:  # whatever a damaged file raises: say so, and train from the start
             print(f"train: {self.folder} is damaged and not resumed ({error}); starting anew")
         shutil.rmtree(self.folder)  # else an old half could be taken for one of a new whole
@@ -354,8 +359,10 @@ class Checkpoints(lightning.Callback):
 
     def save(self, training: DVLAETraining) -> None:
         """Write the state, whole or not at all."""
+        state = io.BytesIO()
+        torch.save(training.state(), state)
         with atomic_file(self.folder / "state.pt") as path:
-            torch.save(training.state(), path)
+            path.write_bytes(state.getbuffer())  # its errors say what is wrong, a full disk; those of torch.save do not
         with atomic_file(self.folder / "settings.json") as path:
             path.write_text(json.dumps(self.fingerprint, indent=2))
         self.saved_at = time.monotonic()
@@ -370,6 +377,16 @@ class Checkpoints(lightning.Callback):
         """Save at the end of an epoch, but not several times a minute."""
         if time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS / 4:
             self.save(pl_module)
+
+
+def _changes(older: dict, newer: dict, of: str = "") -> Iterator[str]:
+    """Say which values differ, as ``training.learning_rate from 0.01 to 0.001``."""
+    for key in [*newer, *(key for key in older if key not in newer)]:
+        old, new = older.get(key), newer.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, f"{of}{key}.")
+        elif old != new:
+            yield f"{of}{key} from {old} to {new}"
 
 
 class ProgressLine(lightning.Callback):
@@ -446,7 +463,7 @@ def train(
     use_fast_arithmetic()
     description = _read_description(patches)
     limits = settings.training
-    train_patches, val_patches = (tifffile.memmap(patches / f"{name}.tif", mode="r") for name in ("train", "val"))
+    train_patches, val_patches = (_read_patches(patches / f"{name}.tif") for name in ("train", "val"))
     crop = sides(limits.patch_size, train_patches.ndim - 2)
     pixels = math.prod(train_patches[:, 0].shape)
     steps_per_epoch = max(SHORTEST_EPOCH, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
@@ -528,6 +545,14 @@ def _read_description(patches: Path) -> dict:
         return json.loads((patches / "patches.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{patches}: not a folder of patches ({error}); make it with dvlae extract-patches") from None
+
+
+def _read_patches(path: Path) -> np.ndarray:
+    """Map patches (N, C, ...) into memory."""
+    try:
+        return tifffile.memmap(path, mode="r")
+    except Exception as error:  # of all kinds: a damaged file leads its reader anywhere
+        raise UserError(f"{path}: damaged ({error}); remove the folder, and make it again") from None
 
 
 def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSettings) -> DataLoader:

@@ -26,6 +26,9 @@ from dvlae.files import atomic_file
 
 TIFF = (".tif", ".tiff")
 PNG = (".png",)
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MOST_EXPANSION = 1000  # bytes of pixels for a byte of the file; no method of TIFF packs an image more than that
+ALWAYS_READ = 2**28  # bytes of pixels, even so: constant images pack well
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a damaged file is reported once, by read_array
 
 LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of red, green, blue (ITU-R BT.709)
@@ -120,6 +123,9 @@ def read_array(path: Path) -> tuple[np.ndarray, str]:
             return _read_tiff(path)
         import imageio.v3
 
+        with path.open("rb") as file:  # else Pillow takes a file by what it is, and EPS for example runs a program
+            if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
+                raise ValueError("it is no PNG")
         array = np.asarray(imageio.v3.imread(path, plugin="pillow"))
         return array, "last" if array.ndim == 3 else ""
 
@@ -131,8 +137,9 @@ def _reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: no such file")
     try:
         yield
-    except (OSError, ValueError, tifffile.TiffFileError, SyntaxError) as error:  # SyntaxError: a broken PNG
-        raise UserError(f"{path}: cannot be read, is it damaged or only half there? ({error})") from None
+    except Exception as error:  # of all kinds: a damaged file leads its readers anywhere
+        text = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path}: cannot be read, is it damaged or only half there? ({text})") from None
 
 
 def _read_tiff(path: Path) -> tuple[np.ndarray, str]:
@@ -141,10 +148,18 @@ def _read_tiff(path: Path) -> tuple[np.ndarray, str]:
         if len(file.series) > 1:
             print(f"{path}: takes the first of {len(file.series)} series of images, {series.shape}", file=sys.stderr)
         samples = {0: "first", series.ndim - 1: "last"}.get(series.axes.find("S"), "")
-        array = series.asarray()
+        return _pixels(series), samples
+
+
+def _pixels(series: tifffile.TiffPageSeries) -> np.ndarray:
+    """Return the pixels of a series, unless a small file says that they would fill the memory."""
+    packed = series.parent.filehandle.size
+    if series.nbytes > max(ALWAYS_READ, MOST_EXPANSION * packed):
+        raise ValueError(f"it says it holds {series.nbytes} bytes of pixels in a file of {packed}")
+    array = series.asarray()
     if array.size == 0:
         raise ValueError("it holds no pixels")
-    return array, samples
+    return array
 
 
 def white_level(dtype: np.dtype) -> float:
@@ -289,14 +304,14 @@ def read_canonical(path: Path) -> np.ndarray:
         Where the file is missing or cannot be read.
     """
     with _reading(Path(path)), tifffile.TiffFile(path) as file:
-        array = file.asarray()
+        array = _pixels(file.series[0])
         metadata = file.imagej_metadata or {}
-    rows = array.shape[-2:]
-    if metadata.get("canonical") == "CZYX":
-        array = array.reshape(metadata.get("slices", 1), -1, *rows).swapaxes(0, 1)
-    else:
-        array = array.reshape(-1, *(rows[1:] if metadata.get("canonical") == "CX" else rows))
-    return np.ascontiguousarray(array, dtype=np.float32)
+        rows = array.shape[-2:]
+        if metadata.get("canonical") == "CZYX":
+            array = array.reshape(metadata.get("slices", 1), -1, *rows).swapaxes(0, 1)
+        else:
+            array = array.reshape(-1, *(rows[1:] if metadata.get("canonical") == "CX" else rows))
+        return np.ascontiguousarray(array, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -354,7 +369,7 @@ def read_manifest(images: Path) -> list[Image]:
             rows = list(csv.DictReader(file))
         return [
             Image(
-                row["image"],
+                _file_name(row["image"]),
                 images / row["noisy"],
                 images / row["clean"] if row["clean"] else None,
                 tuple(int(size) for size in row["shape"].split("x")),
@@ -363,8 +378,15 @@ def read_manifest(images: Path) -> list[Image]:
         ]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `dvlae prepare` makes it") from None
-    except (KeyError, ValueError, AttributeError):
+    except (KeyError, ValueError, AttributeError, TypeError, csv.Error):
         raise UserError(f"{path}: not a manifest; it needs the columns {', '.join(MANIFEST_COLUMNS)}") from None
+
+
+def _file_name(name: str) -> str:
+    """Return a name that files can be made by, in a folder and not outside."""
+    if not name or "/" in name or "\0" in name:
+        raise ValueError
+    return name
 
 
 def select(names: Sequence[str], images: str | Sequence[str]) -> list[str]:
@@ -407,9 +429,9 @@ def select(names: Sequence[str], images: str | Sequence[str]) -> list[str]:
 def _read_names(path: str) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"images: found {path!r}, allowed: all, a list, a slice such as 0:8, or a file of names ({error.strerror})"
+            f"images: found {path!r}, allowed: all, a list, a slice such as 0:8, or a file of names ({error})"
         ) from None
     names = [line.strip() for line in lines if line.strip()]
     if not names:

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-import safetensors
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 from dvlae.devices import choose_device, use_fast_arithmetic
 from dvlae.errors import UserError
@@ -18,8 +19,7 @@ FORMAT = 2
 def save_model(model: DVLAE, folder: Path) -> None:
     """Write ``weights.safetensors`` and ``model.json`` into an existing folder."""
     weights = folder / "weights.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
-    weights.chmod(0o644)  # safetensors makes it private; the others of a group read it too
+    weights.write_bytes(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
     description = {
         "format": FORMAT,
         "architecture": model.architecture.as_dict(),
@@ -52,18 +52,35 @@ def load_model(folder: Path) -> DVLAE:
     """
     description_file, weights = folder / "model.json", folder / "weights.safetensors"
     try:
-        description = json.loads(description_file.read_text())
+        description = json.loads(description_file.read_text(encoding="utf-8"))
         if description["format"] != FORMAT:
             raise UserError(
                 f"{description_file}: format {description['format']} cannot be read; this version reads {FORMAT}"
             )
-        if sha256(weights) != description["weights_sha256"]:
+        # The first models of this format have no hash.
+        if "weights_sha256" in description and sha256(weights) != description["weights_sha256"]:
             raise UserError(f"{weights}: damaged, its hash differs from the one in model.json; train the model again")
         architecture = Architecture(**description["architecture"])
+        _check_sizes(architecture, description, weights)
         model = DVLAE(architecture, description["mean"], description["std"], description["step"])
         model.load_state_dict(load_file(weights))
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: not found; {folder} is not the folder of a trained model") from None
-    except (ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
-        raise UserError(f"{folder}: not a model that can be read ({error}); train the model again") from None
+    except Exception as error:  # whatever a damaged or malicious file raises
+        text = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{folder}: not a model that can be read ({text}); train the model again") from None
     return model.eval()
+
+
+def _check_sizes(architecture: Architecture, description: dict, weights: Path) -> None:
+    """Refuse an architecture that the weights are not of, before it takes memory or time to build."""
+    with safe_open(weights, "pt") as file:
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    if not 0 < architecture.levels * architecture.blocks <= len(found):
+        raise ValueError(f"weights of {len(found)} tensors, too few for the sizes in model.json")
+    with torch.device("meta"):
+        model = DVLAE(architecture, description["mean"], description["std"], description["step"])
+    if found != {name: list(tensor.shape) for name, tensor in model.state_dict().items()}:
+        raise ValueError("the sizes in model.json are not those of the weights")
