@@ -4,6 +4,7 @@ Heavy libraries are imported inside the command that needs them, so that ``dvlae
 """
 
 import argparse
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -133,6 +134,9 @@ def _add_training_commands(command) -> None:
         "--uncertainty", type=Path, required=True, metavar="DIR", help="folder to make: posterior standard deviation"
     )
     predict.add_argument("--samples", type=Path, metavar="DIR", help="folder to make: samples of the posterior")
+    predict.add_argument(
+        "--checkpoints", type=Path, metavar="DIR", help="of the finished training, not needed any more: removed"
+    )
     _add_seed(predict)
     _add_settings(predict)
     _add_device(predict)
@@ -384,6 +388,8 @@ def _predict(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         settings=settings,
     )
+    if arguments.checkpoints is not None:
+        shutil.rmtree(arguments.checkpoints, ignore_errors=True)
 
 
 def _selection(words: list[str]) -> str | list[str]:

@@ -30,7 +30,7 @@ from dvlae.config import TrainingSettings, TrainSettings, sides
 from dvlae.data.images import AXES
 from dvlae.devices import choose_device, use_fast_arithmetic
 from dvlae.errors import UserError
-from dvlae.files import atomic_file, atomic_folder
+from dvlae.files import alone, atomic_file, atomic_folder
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
 from dvlae.models.files import save_model
 from dvlae.models.layers import lay_out, memory_format
@@ -378,6 +378,10 @@ class Checkpoints(lightning.Callback):
         if time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS / 4:
             self.save(pl_module)
 
+    def on_train_end(self, trainer, pl_module: DVLAETraining) -> None:
+        """Save the finished training."""
+        self.save(pl_module)
+
 
 def _changes(older: dict, newer: dict, of: str = "") -> Iterator[str]:
     """Say which values differ, as ``training.learning_rate from 0.01 to 0.001``."""
@@ -450,7 +454,8 @@ def train(
     seed
         Fixes the first weights, the batches and the latent noise.
     checkpoints
-        Folder of the unfinished training, to resume from; removed after success. None: nothing is saved before the end.
+        Folder of the unfinished training, to resume from. It stays, as a workflow that is killed now has not recorded
+        the model and asks for it again; `dvlae predict` removes it. None: nothing is saved before the end.
     settings
         Model, limits and device.
 
@@ -459,6 +464,19 @@ def train(
     UserError
         Where the device is missing, the patches are unreadable, or the loss is not a number any more.
     """
+    with alone(model.with_name(f".lock-training-{model.name}")):
+        _train(patches, model, receptive_field, noise_direction, seed, checkpoints, settings)
+
+
+def _train(
+    patches: Path,
+    model: Path,
+    receptive_field: int,
+    noise_direction: str,
+    seed: int,
+    checkpoints: Path | None,
+    settings: TrainSettings,
+) -> None:
     device = choose_device(settings.device)
     use_fast_arithmetic()
     description = _read_description(patches)
@@ -501,8 +519,6 @@ def train(
         save_model(training.average, folder)
         pd.DataFrame(training.history).to_csv(folder / "history.csv", index=False)
         write_run(folder, _describe_run(training, fingerprint, device))
-    if checkpoints is not None:
-        shutil.rmtree(checkpoints, ignore_errors=True)
     if training.history[-1]["val_kl"] < EMPTY_CODE:
         print(
             "train: WARNING: the signal code carries no information (posterior collapse), and the denoised images will "

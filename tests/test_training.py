@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,6 @@ def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, 
     assert not (tmp_path / "model").exists()
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == uninterrupted
     assert f"going on from step {step}" in capsys.readouterr().out
-    assert not (tmp_path / "checkpoints").exists()
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert record["attempts"] == 2
 
@@ -198,11 +198,56 @@ def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp
     assert json.loads((tmp_path / "model" / "run.json").read_text())["steps"] == 6
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"optimizer": "adamax", "accumulate": 2}, {"model": {"direct_denoiser": "mean"}}, {"free_bits": 0.5}],
+    ids=str,
+)
+def test_every_kind_of_training_resumes_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, changes):
+    monkeypatch.setattr(dvlae.training, "SHORTEST_EPOCH", 4)
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints", **changes)
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints", **changes) == run(
+        folder, tmp_path / "whole", **changes
+    )
+    resumed, whole = (
+        pd.read_csv(tmp_path / name / "history.csv").drop(columns="minutes") for name in ("model", "whole")
+    )
+    pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+
+
+def test_a_model_that_the_workflow_lost_is_written_again_without_training(patches, tmp_path, capsys):
+    folder = patches()
+    weights = run(folder, tmp_path / "model", tmp_path / "checkpoints")
+    shutil.rmtree(tmp_path / "model")
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == weights
+    assert "going on from step 6" in capsys.readouterr().out
+
+
+def test_a_checkpoint_with_one_wrong_byte_is_not_resumed(patches, tmp_path, killed_at, capsys):
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
+    state = tmp_path / "checkpoints" / "state.pt"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == run(folder, tmp_path / "whole")
+    assert "damaged and not resumed" in capsys.readouterr().out
+
+
+def test_truncated_patches_are_one_line(patches, tmp_path):
+    folder = patches()
+    file = folder / "train.tif"
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(UserError, match="train.tif: damaged"):
+        run(folder, tmp_path / "model")
+
+
 def test_other_settings_are_not_resumed_and_the_log_says_why(patches, tmp_path, killed_at, capsys):
     folder = patches()
     killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
     weights = run(folder, tmp_path / "model", tmp_path / "checkpoints", learning_rate=0.001)
-    assert "settings changed" in capsys.readouterr().out
+    assert "settings.training.learning_rate from 0.01 to 0.001" in capsys.readouterr().out
     assert weights == run(folder, tmp_path / "anew", learning_rate=0.001)
 
 

@@ -22,6 +22,7 @@ rule train:
         receptive_field=receptive_field,
         noise_direction=lambda wildcards: DATASETS[wildcards.dataset].noise_direction,
         # In no output, so that Snakemake leaves it alone: what was trained before an interruption is gone on with.
+        # `predict` removes it, as the model is then recorded as whole.
         checkpoints=lambda wildcards, output: str(Path(output.model).with_name("checkpoints")),
         revision=revision.TRAINING,
     message:
@@ -66,4 +67,5 @@ rule predict:
         "dvlae predict {input.model:q} {input.images:q} --denoised {output.denoised:q}"
         " --uncertainty {output.uncertainty:q} {params.samples:q} --seed {wildcards.seed} --settings {params.settings:q}"
         " --device {resources.device} --tile {resources.tile} --batch-size {resources.batch_size}"
+        " --checkpoints {input.model:q}/../checkpoints"
         " 2>&1 | tee -i {log:q}"
