@@ -10,7 +10,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 IN_VENV := source $(VENV)/bin/activate &&
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-faults lint format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -20,6 +20,10 @@ demo: $(INSTALLED)
 
 test: lint
 	@$(IN_VENV) python -m pytest
+
+# Fifty kills at random moments, instead of the eight in `make test`.
+test-faults: $(INSTALLED)
+	@$(IN_VENV) DVLAE_KILLS=50 python -m pytest tests/workflow/test_kills.py
 
 lint: $(INSTALLED)
 	@$(IN_VENV) ruff check .

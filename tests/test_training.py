@@ -200,7 +200,7 @@ def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp
 
 @pytest.mark.parametrize(
     "changes",
-    [{"optimizer": "adamax", "accumulate": 2}, {"model": {"direct_denoiser": "mean"}}, {"free_bits": 0.5}],
+    [{"optimizer": "adamax", "accumulate": 2}, {"free_bits": 0.5, "learning_rate": 0.002}],
     ids=str,
 )
 def test_every_kind_of_training_resumes_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, changes):
