@@ -4,10 +4,10 @@ import csv
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,8 @@ from dvlae.progress import progress
 MIRROR = "DVLAE_DATA_MIRROR"  # environment variable
 COLUMNS = ("file", "sha256", "url", "member", "archive_sha256")
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds between one round over all addresses and the next
+ALWAYS_UNPACKED = 2**28  # bytes of a member of an archive
+MOST_EXPANSION = 100  # bytes of a larger one for each that it has in the archive; images pack less
 TIMEOUT = 60.0  # seconds without a byte
 
 
@@ -331,12 +333,23 @@ def _from_address(address: Address, archives: Path, meter: _Bytes, path: Path) -
     try:
         # reads one member and writes to our own path: names in the archive cannot lead out of the folder
         with zipfile.ZipFile(archive) as file, file.open(address.member) as member, open(path, "wb") as out:
+            _check_member(file.getinfo(address.member))
             shutil.copyfileobj(member, out)
     except KeyError:
         raise _Failure(f"the archive has no member {address.member!r}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except Exception as error:  # of all kinds: a damaged archive leads its reader anywhere
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's
         archive.unlink()
         raise _Failure(f"the archive is damaged ({error})") from None
+
+
+def _check_member(member: zipfile.ZipInfo) -> None:
+    """Refuse what is no file, or would fill the disk."""
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise ValueError(f"{member.filename} is a link")
+    if member.file_size > max(ALWAYS_UNPACKED, MOST_EXPANSION * member.compress_size):
+        raise ValueError(f"{member.filename} would be {member.file_size} bytes out of {member.compress_size}")
 
 
 def _get(url: str, meter: _Bytes, path: Path) -> None:
@@ -349,5 +362,5 @@ def _get(url: str, meter: _Bytes, path: Path) -> None:
         raise _Failure("no connection, or it broke off") from None
     except requests.Timeout:
         raise _Failure(f"no answer within {TIMEOUT:g} s") from None
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # ValueError: a length that is no number
         raise _Failure(f"{type(error).__name__}: {error}".splitlines()[0]) from None

@@ -1,6 +1,9 @@
 import csv
 import hashlib
 import io
+import socket
+import stat
+import struct
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import dvlae.data.download
 from dvlae.data.download import MIRROR, download, read_lock, read_registry
 from dvlae.errors import UserError
 
@@ -279,6 +283,99 @@ def test_an_archive_without_the_member_and_one_that_is_none_are_user_errors(serv
         get(["b.tif", SHA256, server.url("/zip", (200, archive(a=b"1"))), "b"], pauses=())
     with pytest.raises(UserError, match="the archive is damaged"):
         get(["b.tif", SHA256, server.url("/no", (200, b"<html>")), "b"], pauses=())
+
+
+def zipped(member: zipfile.ZipInfo, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(member, content, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+def test_a_link_in_an_archive_is_refused(server, get, tmp_path):
+    link = zipfile.ZipInfo("a.tif")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with pytest.raises(UserError, match="a.tif is a link"):
+        get(["a.tif", SHA256, server.url("/zip", (200, zipped(link, b"/etc/passwd"))), "a.tif"], pauses=())
+    assert files(tmp_path) == {"registry.csv"}
+
+
+def test_a_member_that_would_fill_the_disk_is_refused(server, get, tmp_path, monkeypatch):
+    monkeypatch.setattr(dvlae.data.download, "ALWAYS_UNPACKED", 2**20)
+    bomb = zipped(zipfile.ZipInfo("a.tif"), bytes(2**23))
+    with pytest.raises(UserError, match="a.tif would be 8388608 bytes out of"):
+        get(["a.tif", SHA256, server.url("/zip", (200, bomb)), "a.tif"], pauses=())
+    assert files(tmp_path) == {"registry.csv"}
+
+
+def test_an_archive_with_a_password_is_refused(server, get):
+    content = bytearray(zipped(zipfile.ZipInfo("a.tif"), CONTENT))
+    content[6] |= 1  # the flags of the member, and of its entry in the directory
+    content[content.index(b"PK\1\2") + 8] |= 1
+    with pytest.raises(UserError, match="the archive is damaged .*encrypted"):
+        get(["a.tif", SHA256, server.url("/zip", (200, bytes(content))), "a.tif"], pauses=())
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n"
+
+
+@pytest.fixture
+def rude(monkeypatch):
+    """Return a function that serves these bytes once, and then resets or stalls; a second call gets the right file."""
+    monkeypatch.delenv(MIRROR, raising=False)
+    monkeypatch.setattr(dvlae.data.download, "TIMEOUT", 0.5)
+    answers, stalled = [], []
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            connection.recv(2**16)
+            content, then = answers.pop(0) if answers else (HEAD % str(len(CONTENT)).encode() + CONTENT, "close")
+            connection.sendall(content)
+            if then == "stall":
+                stalled.append(connection)  # open, and silent
+                continue
+            if then == "reset":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+
+    def answer(content: bytes, then: str) -> str:
+        answers.append((content, then))
+        return f"http://127.0.0.1:{listening.getsockname()[1]}/a"
+
+    yield answer
+    for connection in [listening, *stalled]:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "then"),
+    [
+        (b"", "stall"),
+        (HEAD % b"512000" + CONTENT[:1000], "stall"),
+        (b"", "reset"),
+        (HEAD % b"512000" + CONTENT[:1000], "reset"),
+        (HEAD % b"100" + CONTENT, "close"),
+        (HEAD % b"999999" + CONTENT, "close"),
+        (HEAD % b"many" + CONTENT, "close"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>Please log in</html>", "close"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc", "close"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nno gzip", "close"),
+        (b"220 an FTP server\r\n", "close"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_server_that_stalls_resets_lies_or_excuses_itself_is_overcome(rude, get, tmp_path, capsys, answer, then):
+    url = rude(answer, then)
+    get(["a.tif", SHA256, url])
+    assert (tmp_path / "data" / "a.tif").read_bytes() == CONTENT
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith(f"{url}: ")]) == 1
 
 
 @pytest.mark.parametrize("file", ["../a.tif", "/a.tif", "set/../../a.tif", ""])
