@@ -209,6 +209,13 @@ class Settings(Strict):
                 raise ValueError(f"found {_show(key)} twice, allowed: each once")
         return values
 
+    @field_validator("results", "data")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if value.startswith("-") or set(value) & set("{}\n"):
+            raise ValueError(f"found {value!r}, allowed: no dash in front, no braces and no line breaks")
+        return value
+
     @field_validator("receptive_fields")
     @classmethod
     def _reachable(cls, values: list[int]) -> list[int]:

@@ -314,3 +314,9 @@ def test_without_the_default_configuration_the_given_one_is_enough(tmp_path):
     assert load_configuration([tmp_path / "mine.yaml"], tmp_path / "none.yaml").seeds == [5]
     with pytest.raises(UserError, match=r"none\.yaml: no such file"):
         load_configuration([], tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("folder", ["-results", "a{dataset}", "two\nlines"])
+def test_a_folder_that_options_or_wildcards_would_be_read_from_is_refused(folder):
+    with pytest.raises(UserError, match="results: found .* allowed: no dash in front"):
+        validate(Settings, {"results": folder}, "config.yaml")

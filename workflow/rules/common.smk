@@ -75,7 +75,8 @@ def recorded_files(wildcards) -> dict:
     if dataset.source.kind == "files":
         noisy = [dataset.noisy] if isinstance(dataset.noisy, str) else dataset.noisy
         patterns = [str(Path(SETTINGS.data) / pattern) for pattern in [*noisy, dataset.clean] if pattern]
-        return {"files": sorted(file for pattern in patterns for file in glob(pattern))}
+        files = sorted(file for pattern in patterns for file in glob(pattern))
+        return {"files": [file for file in files if "{" not in file]}  # Snakemake would take that for a wildcard
     return {}
 
 
