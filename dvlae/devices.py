@@ -30,6 +30,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, else the kind of device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def use_fast_arithmetic() -> None:
     """Set what makes this process fast and costs no accuracy that matters here."""
     torch.set_flush_denormal(True)  # denormal numbers slow a CPU down many times over

@@ -1,6 +1,8 @@
 """Compare the denoised images of one run to the clean ones, image by image."""
 
 import csv
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +11,10 @@ import numpy as np
 
 from dvlae.data.images import Image, read_canonical, read_manifest, select
 from dvlae.errors import UserError
-from dvlae.files import atomic_file
+from dvlae.files import atomic_file, sha256
 from dvlae.metrics import Target
 from dvlae.progress import progress
+from dvlae.provenance import software
 
 if TYPE_CHECKING:
     from dvlae.config import EvaluationSettings
@@ -39,7 +42,8 @@ def evaluate(
     denoised
         Folder of estimates, one TIFF an image, named as the noisy one, in its units.
     output
-        The table to write. Equal images give equal bytes.
+        The table to write. Equal images give equal bytes. ``evaluation.json`` beside it says how: settings, a hash of
+        all images that were compared, versions.
     dataset, method, receptive_field, seed
         Written into every row. ``receptive_field``, in pixels, is None for methods without one.
     settings
@@ -55,6 +59,9 @@ def evaluate(
     rows = [
         (*run, image.name, *_score(image, denoised, settings)) for image in progress(chosen, description="evaluate")
     ]
+    record = {"settings": settings.model_dump(mode="json"), "images_sha256": _hash(chosen), **software()}
+    with atomic_file(Path(output).with_name("evaluation.json")) as path:
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
     print(f"evaluate: {dataset}, {method}, seed {seed}: {_describe(rows)}")
@@ -84,6 +91,12 @@ def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndar
     if not np.isfinite(estimate).all():
         raise UserError(f"{path}: holds NaN or infinite values; the method failed on this image")
     return estimate
+
+
+def _hash(images: list[Image]) -> str:
+    """Return one hash of all noisy and clean images, in their order."""
+    files = (path for image in images for path in (image.noisy, image.clean) if path is not None)
+    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
 
 def _score(image: Image, denoised: Path, settings: "EvaluationSettings") -> tuple[str, str, str]:

@@ -7,7 +7,9 @@ The latent noise is a function of the absolute position, so that a tile draws wh
 there: tiled and whole results are equal up to rounding. Means and deviations are gathered while sampling.
 """
 
+import json
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,11 +21,12 @@ import tifffile
 import torch
 from torch import Tensor
 
+from dvlae import revision
 from dvlae.config import PredictionSettings, PredictSettings
 from dvlae.data.images import AXES, read_canonical, read_manifest, write_image
-from dvlae.devices import keep_freed_memory
+from dvlae.devices import device_name, keep_freed_memory
 from dvlae.errors import UserError
-from dvlae.files import atomic_folder, reserve
+from dvlae.files import atomic_file, atomic_folder, reserve, sha256
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
 from dvlae.models.ladder_vae import Draw, LadderVAE
@@ -31,6 +34,7 @@ from dvlae.models.layers import ResidualBlock, memory_format
 from dvlae.models.top_down import TopDown
 from dvlae.noise import key_of, normal_noise
 from dvlae.progress import progress
+from dvlae.provenance import software
 from dvlae.tiling import View, Window, make_tiles, pad_up, views, whole
 
 # Longest side of a tile by the number of spatial axes, in pixels. On a processor, maps of 16 channels of an image are
@@ -44,6 +48,7 @@ COARSE_TILES = 4  # the coarse levels may have as many positions as so many tile
 AUTO_BATCH_VALUES = {"cpu": 2**22, "cuda": 2**28, "mps": 2**26}  # of one map of all samples of a batch together
 STATE_VALUES = 2**28  # of the coarse states of all samples at hand: 1 GiB
 MEDIAN_VALUES = 2**24  # sorted at a time: 64 MiB
+IMPORTANT = {"samples", "estimator", "flips"}  # settings that change an estimate
 
 
 def climbing_halo(ladder_vae: LadderVAE, split: int) -> int:
@@ -449,7 +454,8 @@ def predict(
         Folder with ``manifest.csv``.
     denoised, uncertainty
         Folders to make: estimates and posterior standard deviations, one TIFF an image, in the image's units. A single
-        sample has no standard deviation; ``uncertainty`` is then empty.
+        sample has no standard deviation; ``uncertainty`` is then empty. ``prediction.json`` beside ``denoised`` says
+        how: settings, seed, model, seconds, versions.
     samples
         Folder to make: the first ``settings.prediction.save_samples`` samples, one TIFF an image, (S, C, ...).
     seed
@@ -462,10 +468,12 @@ def predict(
     UserError
         Where the model or an image cannot be used, or the device is missing.
     """
+    start = time.monotonic()
     keep_freed_memory()
     network = load_to(settings.device, model)
     manifest = read_manifest(images)
     how = settings.prediction
+    record = Path(denoised).with_name("prediction.json")
     passes = 1 if how.estimator == "direct" else how.samples
     total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
     with ExitStack() as stack:
@@ -486,6 +494,17 @@ def predict(
             write_image(denoised / file, estimate)
             if std is not None:
                 write_image(uncertainty / file, std)
+    description = {
+        "settings": how.model_dump(mode="json", include=IMPORTANT),
+        "seed": seed,
+        "revision": revision.PREDICTION,
+        "weights_sha256": sha256(model / "weights.safetensors"),
+        "device": device_name(next(network.parameters()).device),
+        "seconds": round(time.monotonic() - start, 1),
+        **software(),
+    }
+    with atomic_file(record) as path:
+        path.write_text(json.dumps(description, indent=2) + "\n")
 
 
 def _denoise_by_median(model: DVLAE, image: np.ndarray, *, keep: Sequence[np.ndarray], settings, **arguments):

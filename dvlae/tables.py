@@ -1,15 +1,19 @@
-"""The tables over all runs: PSNR, summary, receptive field, timing."""
+"""The tables over all runs: what was measured, whether it is more than noise, and where it comes from."""
 
-import json
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from dvlae import typesetting
 from dvlae.errors import UserError
 from dvlae.files import atomic_file
-from dvlae.runs import read_run
+from dvlae.provenance import check_comparable, describe_run, provenance, read_psnr
+from dvlae.statistics import COMPARISONS, CONFIDENCE, compare, decibels, spread
+from dvlae.typesetting import Table, number, rank, text
 
 
 @dataclass(frozen=True)
@@ -43,64 +47,69 @@ PUBLISHED = {
 
 KEYS = ["dataset", "method", "receptive_field"]
 SUMMARY = [
-    *KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "oracle", "training_minutes", "stopped_by", "source",
+    *KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "oracle", "trained_on", "training_minutes",
+    "stopped_by", "source",
 ]  # fmt: skip
 RECEPTIVE_FIELD = [
-    "dataset",
-    "receptive_field",
-    "psnr",
-    "psnr_std",
-    "gain",
-    "ssim",
-    "images",
-    "seeds",
-    "training_minutes",
-]
+    *KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "training_minutes", "spread",
+    "spread_low", "spread_high",
+]  # fmt: skip
 TIMING = [
     *KEYS, "seed", "minutes", "steps", "epochs", "stopped_by", "attempts", "parameters", "best_val_elbo", "device",
 ]  # fmt: skip
 LIMITS = {"max_minutes": "time", "max_steps": "steps", "max_epochs": "epochs", "patience": "patience"}
+WORDS = frozenset(("dataset", "method", "image", "better", "worse", "ended by", "trained on", "conclusion"))
+PSNR = "PSNR (dB)"
 
 
 def make_tables(psnr_csvs: list[Path], output: Path) -> None:
-    """Write ``psnr.csv``, ``summary.{csv,md,tex}``, ``receptive_field.{csv,md,tex}`` and ``timing.csv``.
+    """Write all tables.
+
+    ``summary``, ``receptive_field``, ``per_image`` and ``comparisons`` as CSV, Markdown, LaTeX and HTML; ``psnr``, one
+    row an image and run, ``timing`` and ``provenance``, one row a run, as CSV.
 
     Parameters
     ----------
     psnr_csvs
-        One file a run, as :func:`dvlae.evaluation.evaluate` makes it. What else is known of the run is read from
-        ``model/run.json`` or ``baseline.json`` beside it, where there is one.
+        One file a run, as :func:`dvlae.evaluation.evaluate` makes it. What else is known of the run is read from the
+        files beside it: :func:`dvlae.provenance.describe_run`.
     output
         Folder for the tables.
 
     Raises
     ------
     UserError
-        Where a file is missing or is not such a table.
+        Where a file is missing or is not such a table, or where runs differ in what they must have in common to share a
+        row or to be compared: :func:`dvlae.provenance.check_comparable`.
     """
     psnr = pd.concat([read_psnr(path) for path in psnr_csvs], ignore_index=True)
-    runs = pd.DataFrame([describe_run(path) for path in psnr_csvs])
-    summary = summarise(psnr, runs)
-    ablation = summary[summary.receptive_field.notna() & summary.source.isna()].reindex(columns=RECEPTIVE_FIELD)
-    ablation = pd.concat(
-        [rows.sort_values("receptive_field") for _, rows in ablation.groupby("dataset", sort=False)] or [ablation]
-    )
-    integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
-    timing = runs[runs.minutes.notna()].reindex(columns=TIMING).astype(integers)
+    described = [describe_run(path) for path in psnr_csvs]
+    check_comparable(psnr, described)
+    runs = pd.DataFrame(described)
 
-    _write_csv(psnr, output / "psnr.csv")
-    _write_csv(timing, output / "timing.csv")
-    for name, table, caption in (
-        ("summary", summary, "PSNR of each method, mean over images"),
-        ("receptive_field", ablation, "PSNR at each receptive field of the autoregressive decoder"),
-    ):
+    summary = summarise(psnr, runs)
+    per_image = average_seeds(psnr)
+    ablation = ablate(summary, per_image)
+    comparisons = compare_methods(summary, per_image)
+    integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
+    for name, table in {
+        "psnr": psnr,
+        "timing": runs[runs.minutes.notna()].reindex(columns=TIMING).astype(integers),
+        "provenance": provenance(described, output.parent),
+        "summary": summary,
+        "receptive_field": ablation,
+        "per_image": per_image.reset_index(),
+        "comparisons": comparisons,
+    }.items():
         _write_csv(table, output / f"{name}.csv")
-        header, rows, best = _format(table)
-        notes = _notes(table)
-        with atomic_file(output / f"{name}.md") as path:
-            path.write_text(_markdown(header, rows, best, notes), encoding="utf-8")
-        with atomic_file(output / f"{name}.tex") as path:
-            path.write_text(_latex(header, rows, best, notes, caption), encoding="utf-8")
+
+    _typeset([_summary_table(summary)], output / "summary", "Summary")
+    _typeset([_receptive_field_table(ablation)], output / "receptive_field", "Receptive field")
+    for sentence in comparisons.conclusion:
+        print(f"tables: {sentence}")
+    images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
+    _typeset(images, output / "per_image", "PSNR of each image", long=True)
+    _typeset([_comparison_table(summary, comparisons)], output / "comparisons", "Comparisons", long=True)
 
 
 def print_summary(tables: Path) -> None:
@@ -114,26 +123,11 @@ def print_summary(tables: Path) -> None:
     path = Path(tables) / "summary.md"
     if not path.exists():
         raise UserError(f"{path}: not found; make the tables first (dvlae tables, or the whole workflow)")
-    print(path.read_text(encoding="utf-8"), end="")
+    plain = re.sub("<ins>(.*?)</ins>", lambda match: match[1].rjust(len(match[0])), path.read_text(encoding="utf-8"))
+    print(plain, end="")
 
 
-def read_psnr(path: Path) -> pd.DataFrame:
-    """Read one table of :func:`dvlae.evaluation.evaluate`.
-
-    Raises
-    ------
-    UserError
-        Where it is missing or has other columns.
-    """
-    from dvlae.evaluation import COLUMNS
-
-    try:
-        table = pd.read_csv(path, dtype={"dataset": str, "method": str, "image": str, "receptive_field": "Int64"})
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a table of dvlae evaluate ({error})") from None
-    if list(table.columns) != list(COLUMNS) or table.empty:
-        raise UserError(f"{path}: found columns {list(table.columns)} and {len(table)} rows, expected {list(COLUMNS)}")
-    return table
+# ------------------------------------------------------------------------------------------------ what they say
 
 
 def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +138,7 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     psnr
         All rows of all runs.
     runs
-        One row a run: ``dataset, method, seed, minutes, stopped_by, oracle``.
+        One row a run: ``dataset, method, seed, minutes, stopped_by, oracle, trained_on``.
 
     Returns
     -------
@@ -170,6 +164,7 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                 "images": images.image.nunique(),
                 "seeds": len(seeds),
                 "oracle": bool(mine.oracle.any()),
+                "trained_on": " ".join(mine.trained_on.dropna().unique()) or None,
                 "training_minutes": mine.minutes.astype(float).mean(),
                 "stopped_by": " ".join(sorted(mine.stopped_by.dropna().unique())) or None,
             }
@@ -186,136 +181,202 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
-def describe_run(psnr_csv: Path) -> dict:
-    """Return what is known of the run beside a table: its training, or how a baseline was chosen."""
-    first = read_psnr(psnr_csv).iloc[0]
-    run = {name: first[name] for name in (*KEYS, "seed")}
-    folder = Path(psnr_csv).parent
-    baseline = _read_json(folder / "baseline.json")
-    training = read_run(folder / "model") if (folder / "model" / "run.json").exists() else {}
-    known = {name: training.get(name) for name in TIMING if name not in run and name != "minutes"}
-    seconds = training.get("seconds")
-    return (
-        run
-        | known
-        | {"minutes": seconds / 60 if seconds is not None else None, "oracle": baseline.get("oracle", False)}
-    )
+def average_seeds(psnr: pd.DataFrame) -> pd.DataFrame:
+    """Return the PSNR of each image, the mean over seeds: one row a dataset and image, one column a method."""
+    measured = psnr[psnr.psnr.notna()]
+    table = measured.pivot_table(index=["dataset", "image"], columns="method", values="psnr", sort=False)
+    return table.reindex(columns=list(dict.fromkeys(measured.method))).rename_axis(columns=None)
 
 
-def _read_json(path: Path) -> dict:
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); remove the run's folder and run it again") from None
+def ablate(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
+    """Return the trained rows of a summary, by receptive field; with the spread between the best and the worst.
+
+    Parameters
+    ----------
+    summary
+        Of :func:`summarise`.
+    per_image
+        Of :func:`average_seeds`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``spread`` and the bounds of its bootstrap interval (decibel) are those of the dataset, the same in each row.
+    """
+    tables = [pd.DataFrame(columns=RECEPTIVE_FIELD)]
+    for dataset, rows in summary[summary.receptive_field.notna()].groupby("dataset", sort=False):
+        found = math.nan, math.nan, math.nan
+        if dataset in per_image.index:
+            found = spread(per_image.loc[dataset, list(rows.method)])
+        columns = dict(zip(("spread", "spread_low", "spread_high"), found, strict=True))
+        tables.append(rows.assign(**columns).sort_values("receptive_field")[RECEPTIVE_FIELD])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def compare_methods(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
+    """Compare every two methods of each dataset: :func:`dvlae.statistics.compare`.
+
+    Parameters
+    ----------
+    summary
+        Of :func:`summarise`.
+    per_image
+        Of :func:`average_seeds`.
+    """
+    tables = [pd.DataFrame(columns=COMPARISONS)]
+    for dataset, values in per_image.groupby("dataset", sort=False):
+        mine = summary[(summary.dataset == dataset) & summary.source.isna()].set_index("method")
+        errors = mine.psnr_std / mine.seeds.astype(float) ** 0.5
+        errors[mine.receptive_field.isna()] = 0.0  # nothing in it is random
+        table = compare(values.dropna(axis="columns", how="all"), errors.to_dict())
+        tables.append(table.assign(dataset=dataset)[COMPARISONS])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+# ------------------------------------------------------------------------------------------------ how they are read
+
+
+def _summary_table(summary: pd.DataFrame) -> Table:
+    columns: dict[str, Callable[[pd.Series], str]] = {
+        "dataset": lambda r: r.dataset,
+        "method": lambda r: _label(r.method, r.oracle) + (" ‡" if text(r.source) else ""),
+        PSNR: lambda r: number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else ""),
+        "gain over noisy (dB)": lambda r: number(r.gain, 2, sign=True),
+        "SSIM": lambda r: number(r.ssim, 3),
+        "images": lambda r: text(r.images),
+        "seeds": lambda r: text(r.seeds),
+        "training (min)": lambda r: number(r.training_minutes, 1),
+        "ended by": lambda r: ", ".join(LIMITS.get(name, name) for name in text(r.stopped_by).split()),
+    }
+    place = list(columns).index(PSNR)
+    marks = {}
+    for _, rows in summary[summary.source.isna()].groupby("dataset", sort=False):  # what others measured has no rank
+        marks |= {(rows.index[i], place): mark for i, mark in rank(rows.psnr).items()}
+    rows = [[column(row) for column in columns.values()] for _, row in summary.iterrows()]
+    return Table("PSNR of each method, mean over images", list(columns), rows, WORDS, marks, _summary_notes(summary))
+
+
+def _summary_notes(summary: pd.DataFrame) -> list[str]:
+    notes = []
+    if summary.psnr_std.notna().any():
+        notes.append("± is the standard deviation over seeds of the mean over images.")
+    if summary.psnr.isna().any():
+        notes.append("Where there is no clean image, there is no PSNR.")
+    if (summary.oracle == True).any():  # noqa: E712 (published rows have no value)
+        notes.append(ORACLE)
+    for trained_on, rows in summary.groupby("trained_on", sort=False):
+        held_out = trained_on.startswith("held out")
+        which = "other noisy images than the evaluated ones" if held_out else "the noisy images that are evaluated"
+        counts = trained_on.partition("(")[2].rstrip(")")
+        datasets = ", ".join(dict.fromkeys(rows.dataset))
+        notes.append(f"Trained on {which}: {datasets} ({counts}).")
+    notes += [
+        f"‡ {row.method} on {row.dataset}: {row.source}. Not measured here."
+        for row in summary[summary.source.notna()].itertuples()
+    ]
+    return notes
+
+
+ORACLE = "† An oracle: its parameter was chosen with the clean images."
+
+
+def _label(method: str, oracle) -> str:
+    return method + (" †" if oracle is True else "")
+
+
+def _receptive_field_table(ablation: pd.DataFrame) -> Table:
+    """Lay out datasets against receptive fields."""
+    fields = ablation.sort_values("receptive_field").drop_duplicates("method").set_index("method").receptive_field
+    shared = fields.duplicated(keep=False)
+    headings = [f"{method} ({field} px)" if shared[method] else f"{field} px" for method, field in fields.items()]
+    columns = ["dataset", *headings, "spread (dB)", f"{CONFIDENCE:.0%} interval"]
+    rows, marks, notes = [], {}, []
+    for i, (dataset, mine) in enumerate(ablation.groupby("dataset", sort=False)):
+        values = mine.set_index("method").psnr.reindex(fields.index)
+        first = mine.iloc[0]
+        interval = f"{decibels(first.spread_low)} to {decibels(first.spread_high)}"
+        known = pd.notna(first.spread)
+        rows.append([dataset, *(number(v, 2) for v in values), decibels(first.spread) if known else ""])
+        rows[-1].append(interval if known and pd.notna(first.spread_low) else "")
+        marks |= {(i, j + 1): mark for j, mark in rank(values).items()}
+        if mine.psnr_std.notna().any():
+            notes.append(f"{dataset}: the standard deviation over seeds is {_range(mine.psnr_std)} dB.")
+    if ablation.spread.notna().any():
+        notes.insert(0, "The spread is that between the best and the worst receptive field, its interval over images.")
+    caption = "PSNR (dB) at each receptive field of the autoregressive decoder"
+    return Table(caption, columns, rows, WORDS, marks, notes)
+
+
+def _range(values: pd.Series) -> str:
+    least, most = decibels(values.min()), decibels(values.max())
+    return least if least == most else f"{least} to {most}"
+
+
+def _per_image_table(summary: pd.DataFrame, per_image: pd.DataFrame) -> Table:
+    """Lay out the images of one dataset against its methods."""
+    dataset = per_image.index[0][0]
+    per_image = per_image.droplevel("dataset").dropna(axis="columns", how="all")
+    oracles = set(summary[(summary.dataset == dataset) & (summary.oracle == True)].method)  # noqa: E712
+    rows = [[image, *(number(value, 2) for value in values)] for image, *values in per_image.itertuples()]
+    marks = {(i, j + 1): mark for i, (_, values) in enumerate(per_image.iterrows()) for j, mark in rank(values).items()}
+    columns = ["image", *(_label(method, method in oracles) for method in per_image)]
+    caption = f"{dataset}: PSNR (dB) of each image, mean over seeds"
+    return Table(caption, columns, rows, WORDS, marks, [ORACLE] if oracles else [])
+
+
+def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
+    oracles = set(summary[summary.oracle == True].method)  # noqa: E712
+    rows = [
+        [
+            row.dataset,
+            _label(row.method, row.method in oracles),
+            _label(row.other, row.other in oracles),
+            decibels(row.effect),
+            f"{decibels(row.effect_low)} to {decibels(row.effect_high)}" if pd.notna(row.effect_low) else "",
+            f"{row.p_holm:.1g}",
+            text(row.images),
+            VERDICTS[row.verdict],
+        ]
+        for row in comparisons.itertuples()
+    ]
+    columns = ["dataset", "better", "worse", "by (dB)", f"{CONFIDENCE:.0%} interval", "p", "images", "conclusion"]
+    notes = [
+        "The difference is the mean over images, after that over seeds, and its interval a bootstrap over images. p is "
+        "Wilcoxon's signed-rank test over images, corrected after Holm for all pairs of a dataset. Both take "
+        "images for independent: of images that overlap, or are frames of one scene, they claim too much."
+    ]
+    if comparisons.verdict.eq("seeds").any():
+        notes.append("Within the seeds: less than twice the standard error that comes from training with other seeds.")
+    return Table("Is one method better than another?", columns, rows, WORDS, {}, notes + [ORACLE] * bool(oracles))
+
+
+VERDICTS = {
+    "better": "better",
+    "same": "no difference seen",
+    "seeds": "within the seeds",
+    "few": "too few images to tell",
+}
+
+
+# ------------------------------------------------------------------------------------------------ files
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     decimals = {"ssim": "{:.5f}", "training_minutes": "{:.2f}", "minutes": "{:.2f}", "epochs": "{:.2f}"}
-    text = table.copy()
+    decimals |= {"p": "{:.3g}", "p_holm": "{:.3g}", "seconds": "{:.1f}"}
+    cells = table.copy()
     for name in table.select_dtypes("floating"):
-        text[name] = [None if pd.isna(v) else decimals.get(name, "{:.4f}").format(v) for v in table[name]]
+        cells[name] = [None if pd.isna(v) else decimals.get(name, "{:.4f}").format(v) for v in table[name]]
     with atomic_file(path) as temporary:
-        text.to_csv(temporary, index=False, lineterminator="\n")
+        cells.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _format(table: pd.DataFrame) -> tuple[list[str], list[list[str]], set[int]]:
-    """Return the header, the rows and the numbers of the best rows of a summary or an ablation, for readers."""
-    columns: dict[str, Callable[[pd.Series], str]] = {"dataset": lambda r: r.dataset}
-    if "method" in table:
-        columns["method"] = lambda r: r.method + (" †" if r.oracle is True else "") + (" ‡" if _text(r.source) else "")
-    else:
-        columns["receptive field (px)"] = lambda r: _text(r.receptive_field)
-    columns |= {
-        "PSNR (dB)": lambda r: _number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else ""),
-        "gain over noisy (dB)": lambda r: _number(r.gain, 2, sign=True),
-        "SSIM": lambda r: _number(r.ssim, 3),
-        "images": lambda r: _text(r.images),
-        "seeds": lambda r: _text(r.seeds),
-        "training (min)": lambda r: _number(r.training_minutes, 1),
-    }
-    if "stopped_by" in table:
-        columns["ended by"] = lambda r: ", ".join(LIMITS.get(name, name) for name in _text(r.stopped_by).split())
-    rows = [[column(row) for column in columns.values()] for _, row in table.iterrows()]
-    shown = table.psnr.round(2)  # equal as far as one can see: both are the best
-    best = set(table.index.get_indexer(table.index[shown == shown.groupby(table.dataset).transform("max")]))
-    return list(columns), rows, best
-
-
-def _notes(table: pd.DataFrame) -> list[str]:
-    """Return the footnotes that a table needs."""
-    notes = []
-    if table.psnr_std.notna().any():
-        notes.append("± is the standard deviation over seeds of the mean over images.")
-    if table.psnr.isna().any():
-        notes.append("Where there is no clean image, there is no PSNR.")
-    if "oracle" in table and (table.oracle == True).any():  # noqa: E712 (published rows have no value)
-        notes.append("† An oracle: its parameter was chosen with the clean images.")
-    if "source" in table:
-        notes += [
-            f"‡ {row.method} on {row.dataset}: {row.source}. Not measured here."
-            for row in table[table.source.notna()].itertuples()
-        ]
-    return notes
-
-
-def _text(value) -> str:
-    return "" if value is None or pd.isna(value) else str(value)
-
-
-def _number(value: float, decimals: int, sign: bool = False) -> str:
-    return "" if pd.isna(value) else f"{value:{'+' if sign else ''}.{decimals}f}"
-
-
-def _markdown(header: Sequence[str], rows: list[list[str]], best: set[int], notes: list[str]) -> str:
-    """Lay out a table that reads well as text, too; the PSNR of the best rows in bold."""
-    place = header.index("PSNR (dB)")
-    cells = [list(header)] + [
-        [f"**{cell}**" if i in best and j == place else cell.replace("|", "\\|") for j, cell in enumerate(row)]
-        for i, row in enumerate(rows)
-    ]
-    widths = [max(len(row[j]) for row in cells) for j in range(len(header))]
-    left = {header.index(name) for name in ("dataset", "method", "ended by") if name in header}
-    lines = [
-        "| "
-        + " | ".join(c.ljust(w) if j in left else c.rjust(w) for j, (c, w) in enumerate(zip(row, widths, strict=True)))
-        + " |"
-        for row in cells
-    ]
-    lines.insert(
-        1, "|" + "|".join("-" * (w + 2) if j in left else "-" * (w + 1) + ":" for j, w in enumerate(widths)) + "|"
-    )
-    return "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in notes)
-
-
-def _latex(header: Sequence[str], rows: list[list[str]], best: set[int], notes: list[str], caption: str) -> str:
-    """Write a table of the booktabs package; the PSNR of the best rows in bold."""
-    place = header.index("PSNR (dB)")
-    alignment = "".join("l" if name in ("dataset", "method", "ended by") else "r" for name in header)
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{_escape(caption)}. {' '.join(_escape(note) for note in notes)}}}",
-        f"\\begin{{tabular}}{{{alignment}}}",
-        "\\toprule",
-        " & ".join(map(_escape, header)) + r" \\",
-        "\\midrule",
-    ]
-    for i, row in enumerate(rows):
-        cells = [_escape(cell) for cell in row]
-        if i in best:
-            cells[place] = f"\\textbf{{{cells[place]}}}"
-        if i and row[0] != rows[i - 1][0]:
-            lines.append("\\midrule")
-        lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
-
-
-def _escape(text: str) -> str:
-    """Escape what LaTeX would take as a command."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {character: "\\" + character for character in "&%$#_{}"}
-    special |= {"±": r"$\pm$", "†": r"\dag{}", "‡": r"\ddag{}"}
-    return "".join(special.get(character, character) for character in text)
+def _typeset(tables: Sequence[Table], path: Path, title: str, long: bool = False) -> None:
+    """Write tables as Markdown, LaTeX and HTML."""
+    for suffix, content in {
+        "md": typesetting.markdown(tables),
+        "tex": typesetting.latex(tables, long=long),
+        "html": typesetting.page(tables, title),
+    }.items():
+        with atomic_file(path.with_name(f"{path.name}.{suffix}")) as temporary:
+            temporary.write_text(content, encoding="utf-8")

@@ -6,14 +6,11 @@ import json
 import logging
 import math
 import os
-import platform
 import shutil
-import subprocess
 import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import lightning
@@ -28,7 +25,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from dvlae import revision
 from dvlae.config import TrainingSettings, TrainSettings, sides
 from dvlae.data.images import AXES
-from dvlae.devices import choose_device, use_fast_arithmetic
+from dvlae.devices import choose_device, device_name, use_fast_arithmetic
+from dvlae.energy import EnergyMeter
 from dvlae.errors import UserError
 from dvlae.files import alone, atomic_file, atomic_folder
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
@@ -36,6 +34,7 @@ from dvlae.models.files import save_model
 from dvlae.models.layers import lay_out, memory_format
 from dvlae.optimizers import OPTIMIZERS
 from dvlae.progress import progress, say
+from dvlae.provenance import software
 from dvlae.runs import write_run
 
 WARM_UP_STEPS = 100  # of the learning rate
@@ -47,6 +46,7 @@ LARGEST_GRADIENT_NORM = 5.0
 SHORTEST_EPOCH = 50  # steps
 VALIDATION_PATCHES = 32  # at most, spread evenly: validation stays a small part of the time
 SECONDS_BETWEEN_CHECKPOINTS = 120
+SECONDS_BETWEEN_READINGS = 10  # of the energy
 STEPS_BETWEEN_CHECKS = 50  # that all weights are numbers still: each check waits for the device
 MOST_RESCUES = 20  # returns to an earlier state, at half the learning rate each
 
@@ -139,6 +139,7 @@ class DVLAETraining(lightning.LightningModule):
         self.stopped_by: str | None = None
         self.optimizer_state: dict | None = None
         self.rescues = 0
+        self.joules: dict[str, float] = {}
         self._good: dict | None = None
         self._compiled: Callable | None = None
         self._sums: dict[str, Tensor] = {}
@@ -298,7 +299,7 @@ class DVLAETraining(lightning.LightningModule):
     def state(self) -> dict:
         """Return all that a resumed training needs."""
         self.secure()
-        return self._learned() | {name: getattr(self, name) for name in _COUNTERS}
+        return self._learned() | {name: getattr(self, name) for name in (*_COUNTERS, "joules")}
 
     def resume(self, state: dict) -> None:
         """Go on from a :meth:`state`."""
@@ -307,6 +308,7 @@ class DVLAETraining(lightning.LightningModule):
         self.optimizer_state, self._sums = state["optimizer"], state["sums"]
         for name in _COUNTERS:
             setattr(self, name, state[name])
+        self.joules = state.get("joules", {})  # older ones did not count them
         self.attempts += 1
 
 
@@ -391,6 +393,31 @@ def _changes(older: dict, newer: dict, of: str = "") -> Iterator[str]:
             yield from _changes(old, new, f"{of}{key}.")
         elif old != new:
             yield f"{of}{key} from {old} to {new}"
+
+
+class Energy(lightning.Callback):
+    """Count the energy that a training takes, over all its attempts, where each could read it."""
+
+    def on_fit_start(self, trainer, pl_module: DVLAETraining) -> None:
+        """Begin to count."""
+        self.meter = EnergyMeter([torch.device(pl_module.device.type, i) for i in trainer.device_ids])
+        if pl_module.steps == 0:
+            pl_module.joules = dict.fromkeys(self.meter.names, 0.0)
+        self.read_at = time.monotonic()
+
+    def on_train_batch_end(self, trainer, pl_module: DVLAETraining, *_) -> None:
+        """Read the counters before they can begin anew, but not at every step."""
+        if time.monotonic() - self.read_at > SECONDS_BETWEEN_READINGS:
+            self._add(pl_module)
+
+    def on_fit_end(self, trainer, pl_module: DVLAETraining) -> None:
+        """Read them for the last time."""
+        self._add(pl_module)
+
+    def _add(self, training: DVLAETraining) -> None:
+        spent = self.meter.advance()
+        training.joules = {name: training.joules[name] + spent[name] for name in spent.keys() & training.joules.keys()}
+        self.read_at = time.monotonic()
 
 
 class ProgressLine(lightning.Callback):
@@ -497,7 +524,7 @@ def _train(
         "revision": revision.TRAINING,
         "patches": description["sha256"],
     }
-    callbacks: list[lightning.Callback] = [ProgressLine()]
+    callbacks: list[lightning.Callback] = [Energy(), ProgressLine()]
     if checkpoints is not None:
         callbacks.append(saver := Checkpoints(checkpoints, fingerprint))
         if (state := saver.load()) is not None:
@@ -608,14 +635,14 @@ def _trainer(device: torch.device, settings: TrainSettings, callbacks: list) -> 
 
 
 def _describe_run(training: DVLAETraining, fingerprint: dict, device: torch.device) -> dict:
-    packages = ("dvlae", "torch", "lightning", "numpy", "tifffile")
     return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        **software(),
         **fingerprint,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "processors": os.cpu_count(),
         "seconds": round(training.seconds, 1),
+        "joules": {name: round(joules) for name, joules in sorted(training.joules.items())},
         "attempts": training.attempts,
         "rescues": training.rescues,
         "stopped_by": training.stopped_by,
@@ -623,19 +650,4 @@ def _describe_run(training: DVLAETraining, fingerprint: dict, device: torch.devi
         "epochs": round(training.steps / training.steps_per_epoch, 4),
         "best_val_elbo": training.best_elbo,
         "parameters": sum(p.numel() for p in training.model.parameters()),
-        "git_commit": _git_commit(),
     }
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the package's own checkout; None where this file is not tracked in one."""
-    answers = []
-    for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):
-        try:
-            result = subprocess.run(
-                ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-            )
-        except FileNotFoundError:  # git is not installed
-            return None
-        answers.append(result.stdout.strip())
-    return answers[1] if all(answers) else None

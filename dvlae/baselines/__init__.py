@@ -23,7 +23,7 @@ def run_baseline(method: str, images: Path, output: Path, *, settings: "Evaluati
     """Denoise all images of a dataset with a simple method.
 
     Writes one TIFF an image, named as the noisy one, and ``baseline.json`` beside the folder: what was chosen, whether
-    that took the clean images (``oracle``), and the seconds it took.
+    that took the clean images (``oracle``), the seconds it took, and the versions.
 
     Parameters
     ----------
@@ -43,6 +43,7 @@ def run_baseline(method: str, images: Path, output: Path, *, settings: "Evaluati
     """
     from dvlae.data.images import read_canonical, read_manifest, write_image
     from dvlae.progress import progress
+    from dvlae.provenance import software
 
     if method not in BASELINES:
         raise UserError(f"baseline: found {method!r}, allowed: {', '.join(BASELINES)}")
@@ -52,6 +53,6 @@ def run_baseline(method: str, images: Path, output: Path, *, settings: "Evaluati
     with atomic_folder(output) as folder:
         for image in progress(manifest, description=method, unit="image"):
             write_image(folder / f"{image.name}.tif", denoise(read_canonical(image.noisy)))
-    description = {"method": method, **description, "seconds": round(time.monotonic() - start, 1)}
+    description = {"method": method, **description, "seconds": round(time.monotonic() - start, 1), **software()}
     with atomic_file(Path(output).with_name("baseline.json")) as path:
         path.write_text(json.dumps(description, indent=2) + "\n")

@@ -28,6 +28,7 @@ rule evaluate:
         names=names_file("evaluation"),
     output:
         psnr="<results>/{dataset}/{method}/seed{seed}/psnr.csv",
+        record="<results>/{dataset}/{method}/seed{seed}/evaluation.json",
     log:
         "<logs>/evaluate/{dataset}/{method}/seed{seed}.log",
     benchmark:

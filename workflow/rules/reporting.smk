@@ -8,8 +8,12 @@ rule tables:
             "<results>/tables/receptive_field.csv", category="Tables", caption="../report/receptive_field.rst"
         ),
         timing=report("<results>/tables/timing.csv", category="Tables", caption="../report/timing.rst"),
-        psnr="<results>/tables/psnr.csv",
-        typeset=expand("<results>/tables/{table}.{ext}", table=["summary", "receptive_field"], ext=["md", "tex"]),
+        lists=expand("<results>/tables/{table}.csv", table=["psnr", "per_image", "comparisons", "provenance"]),
+        typeset=expand(
+            "<results>/tables/{table}.{ext}",
+            table=["summary", "receptive_field", "per_image", "comparisons"],
+            ext=["md", "tex", "html"],
+        ),
     log:
         "<logs>/tables.log",
     benchmark:
