@@ -253,6 +253,14 @@ def _add_evaluation_commands(command) -> None:
         metavar="SETTINGS",
         help="how each dataset is evaluated: YAML or JSON file, or JSON (default: the defaults)",
     )
+    figures.add_argument(
+        "--noise",
+        type=_named_folder,
+        nargs="+",
+        default=[],
+        metavar="DATASET=JSON",
+        help="what `dvlae diagnose` found: the length of the noise's correlation is marked (default: unmarked)",
+    )
 
 
 def _add_watching_commands(command) -> None:
@@ -493,7 +501,8 @@ def _figures(arguments: argparse.Namespace) -> None:
 
     images = dict(arguments.images)
     settings = {name: load_settings(EvaluationSettings, arguments.settings, key=name) for name in images}
-    make_figures(arguments.measurements, arguments.output, images=images, settings=settings)
+    noise = dict(arguments.noise)
+    make_figures(arguments.measurements, arguments.output, images=images, settings=settings, noise=noise)
 
 
 def _status(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,6 @@
-"""The pictures: panels, training curves, divergence of each level, calibration, noise autocorrelation, ablation."""
+"""The pictures: panels, training curves, divergence of each level, calibration, noise, comparisons of methods."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,68 +16,23 @@ from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
 from dvlae.calibration import NOMINAL, calibrate_run
+from dvlae.comparison_figures import paired_psnr, receptive_field, training_time, with_several_receptive_fields
 from dvlae.config import EvaluationSettings
 from dvlae.data.images import AXES, Image, read_canonical
+from dvlae.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, STYLE, Run, best_run, rising_colours, save
 from dvlae.errors import UserError
 from dvlae.evaluation import evaluated_images, read_estimate
-from dvlae.files import atomic_file
 from dvlae.metrics import Target, autocorrelation, find_region
 from dvlae.noise_statistics import LONGEST_LAG, NoiseStatistics
 from dvlae.progress import progress
-from dvlae.tables import describe_run, read_psnr
 
-DOTS_PER_INCH = 200
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.constrained_layout.use": True,
-    "legend.frameon": False,
-    "svg.hashsalt": "dvlae",  # equal runs give equal files
-}
-BLACK, BLUE, ORANGE, GREEN, PURPLE = "#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7"  # Okabe and Ito
 IMAGES_FOR_NOISE = 16  # spread evenly: more change the curves by less than the width of a line
+WIDEST = 1.42  # inches: five pictures beside each other fill the width of a page
 SMALLEST_ZOOM = 64  # pixels
 LONGEST_ZOOM = 250  # pixels of a trace: more would run together
 MOST_CHANNELS = 3  # of a trace that are drawn, one beside the other
 MIDDLE = 128  # pixels: side of the part of a generated image that is shown
 COLLAPSED = 0.01  # nats at a position of a level's grid, all its channels together: less says nothing of an image
-
-
-@dataclass(frozen=True)
-class Run:
-    """One method on one dataset with one seed.
-
-    Attributes
-    ----------
-    folder
-        Holds ``psnr.csv``, ``denoised/`` and, for a trained model, ``uncertainty/`` and ``model/``.
-    psnr
-        One row an image.
-    """
-
-    folder: Path
-    dataset: str
-    method: str
-    receptive_field: int | None
-    seed: int
-    psnr: pd.DataFrame
-
-    @classmethod
-    def read(cls, psnr_csv: Path) -> "Run":
-        """Read the table of :func:`dvlae.evaluation.evaluate`, and remember where it stood."""
-        table = read_psnr(psnr_csv)
-        first = table.iloc[0]
-        field = None if pd.isna(first.receptive_field) else int(first.receptive_field)
-        return cls(Path(psnr_csv).parent, first.dataset, first.method, field, int(first.seed), table)
-
-    @property
-    def label(self) -> str:
-        """The method, in words."""
-        if self.receptive_field is not None:
-            return f"DVLAE, receptive field {self.receptive_field} px"
-        return {"noisy": "noisy image", "gaussian": "Gaussian filter", "bm3d": "BM3D"}.get(self.method, self.method)
 
 
 def make_figures(
@@ -87,12 +41,14 @@ def make_figures(
     *,
     images: Mapping[str, Path],
     settings: Mapping[str, EvaluationSettings],
+    noise: Mapping[str, Path] | None = None,
 ) -> None:
     """Write every figure, each as PNG and SVG.
 
     For each dataset ``panel_{dataset}``, ``noise_autocorrelation_{dataset}`` and, where models were trained,
-    ``training_curves_{dataset}`` and ``kl_per_level_{dataset}``; ``calibration_{dataset}`` where there are clean images
-    and posterior standard deviations; ``receptive_field`` where a dataset has several receptive fields.
+    ``training_curves_{dataset}`` and ``kl_per_level_{dataset}``; with clean images ``paired_psnr_{dataset}`` of two
+    methods or more and, with posterior standard deviations, ``calibration_{dataset}``. Over all datasets
+    ``receptive_field`` where one has several receptive fields, ``training_time`` where a trained one can be measured.
 
     Parameters
     ----------
@@ -104,6 +60,8 @@ def make_figures(
         Folder of canonical images (with ``manifest.csv``) of each dataset.
     settings
         How each dataset is evaluated.
+    noise
+        What ``dvlae diagnose`` found in datasets: JSON files with a ``correlation_length`` in pixels.
 
     Raises
     ------
@@ -128,35 +86,20 @@ def make_figures(
                 save(kl_per_level(trained), output / f"kl_per_level_{name}")
                 if figure := calibration(best_run(trained), chosen, settings[name]):
                     save(figure, output / f"calibration_{name}")
-        if compared := _with_several_receptive_fields(runs):
-            save(receptive_field(compared), output / "receptive_field")
+            if figure := paired_psnr(mine):
+                save(figure, output / f"paired_psnr_{name}")
+        if compared := with_several_receptive_fields(runs):
+            lengths = {name: _correlation_length(path) for name, path in (noise or {}).items()}
+            save(receptive_field(compared, lengths), output / "receptive_field")
+        if figure := training_time(runs):
+            save(figure, output / "training_time")
 
 
-def save(figure: Figure, stem: Path) -> None:
-    """Write a figure as PNG and SVG."""
-    for suffix in ("png", "svg"):
-        # Images are embedded in the SVG at this resolution: what is drawn stays lines and text.
-        options = (
-            {"metadata": {"Date": None}, "dpi": 0.6 * DOTS_PER_INCH} if suffix == "svg" else {"dpi": DOTS_PER_INCH}
-        )
-        with atomic_file(stem.with_name(f"{stem.name}.{suffix}")) as path:
-            figure.savefig(path, format=suffix, **options)
-
-
-def best_run(runs: Sequence[Run]) -> Run:
-    """Choose the run to show: DVLAE before baselines, then the best PSNR, then the larger receptive field."""
-
-    def rank(run: Run) -> tuple:
-        psnr = run.psnr.psnr.mean()
-        return (
-            run.receptive_field is not None,
-            run.method != "noisy",
-            -math.inf if math.isnan(psnr) else psnr,
-            run.receptive_field or 0,
-            -run.seed,
-        )
-
-    return max(runs, key=rank)
+def _correlation_length(path: Path) -> float:
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["correlation_length"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not what dvlae diagnose writes ({error!r}); run it again") from None
 
 
 # ------------------------------------------------------------------------------------------------ panel
@@ -212,8 +155,8 @@ def _image_panel(pictures: Sequence[Picture]) -> Figure:
     height, width = pictures[0].pixels.shape[1:]
     rows, columns = _find_detail(next(p for p in reversed(pictures) if p.kind == "image").pixels)
 
-    tall = 2.3 * float(np.clip(height / width, 0.4, 1.6))  # inches
-    wide = float(np.clip(tall * width / height, 1.7, 2.3))
+    tall = WIDEST * float(np.clip(height / width, 0.4, 1.6))
+    wide = float(np.clip(tall * width / height, 0.85 * WIDEST, WIDEST))
     figure = Figure(figsize=(wide * len(pictures) + 0.2, 2 * tall + 0.85))
     grid = figure.add_gridspec(3, len(pictures), height_ratios=[tall, tall, 0.09])
     limits = _grey_limits([p for p in pictures if p.kind == "image"])
@@ -505,7 +448,7 @@ def training_curves(runs: Sequence[Run]) -> Figure:
     """
     histories = [(run, _read_history(run)) for run in sorted(runs, key=lambda run: (run.receptive_field, run.seed))]
     fields = sorted({run.receptive_field for run in runs})
-    colours = _rising_colours(fields)
+    colours = rising_colours(fields)
     quantities = {
         "elbo": "ELBO (nats per value): higher is better",
         "log_likelihood": "log-likelihood of the noisy image (nats per value)",
@@ -543,14 +486,6 @@ def _read_history(run: Run) -> pd.DataFrame:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); train the model again") from None
-
-
-def _rising_colours(fields: Sequence[int]) -> dict[int, object]:
-    """Return a colour for each receptive field: darker where it is larger."""
-    if len(fields) == 1:
-        return {fields[0]: BLUE}
-    places = np.linspace(0.85, 0.0, len(fields))
-    return {field: matplotlib.colormaps["viridis"](place) for field, place in zip(fields, places, strict=True)}
 
 
 def _limit_to_later_part(axes: Axes, curves: Sequence[pd.Series]) -> None:
@@ -608,7 +543,7 @@ def kl_per_level(runs: Sequence[Run]) -> Figure:
 def _draw_end(axes: Axes, runs: Sequence[Run]) -> None:
     """Draw the last divergence of each level of each run, and below which one a level counts as collapsed."""
     fields = sorted({run.receptive_field for run in runs})
-    colours = _rising_colours(fields)
+    colours = rising_colours(fields)
     for i, run in enumerate(runs):
         limits, last = _collapse_limits(run), _read_divergences(run).iloc[-1]
         values = np.array([last[f"val_kl_level{level}"] for level in range(len(limits))])
@@ -661,59 +596,6 @@ def _collapse_limits(run: Run) -> np.ndarray:
 def level_strides(levels: int, levels_per_scale: int) -> np.ndarray:
     """Return how many pixels of the image, along each axis, one position of each level's grid stands for."""
     return 2 ** (np.arange(1, levels + 1) // levels_per_scale)
-
-
-# ------------------------------------------------------------------------------------------------ ablation
-
-
-def _with_several_receptive_fields(runs: Sequence[Run]) -> list[Run]:
-    fields: dict[str, set[int]] = {}
-    for run in runs:
-        if run.receptive_field is not None:
-            fields.setdefault(run.dataset, set()).add(run.receptive_field)
-    return [run for run in runs if run.receptive_field is not None and len(fields[run.dataset]) > 1]
-
-
-def receptive_field(runs: Sequence[Run]) -> Figure:
-    """Draw PSNR against the receptive field of the autoregressive decoder, one plot a dataset.
-
-    Parameters
-    ----------
-    runs
-        Trained ones. Each seed is a point, the line is their mean. Where a dataset has no clean image, the best
-        validation ELBO stands in the place of the PSNR.
-    """
-    datasets = list(dict.fromkeys(run.dataset for run in runs))
-    columns = min(3, len(datasets))
-    lines = math.ceil(len(datasets) / columns)
-    figure = Figure(figsize=(max(4.2, 3.1 * columns), 2.9 * lines + 0.3))
-    plots = figure.subplots(lines, columns, squeeze=False)
-    for axes in plots.flat[len(datasets) :]:
-        axes.set_visible(False)
-    for axes, dataset in zip(plots.flat, datasets, strict=False):
-        mine = [run for run in runs if run.dataset == dataset]
-        measured = any(run.psnr.psnr.notna().any() for run in mine)
-        values = [run.psnr.psnr.mean() if measured else _best_elbo(run) for run in mine]
-        table = pd.DataFrame({"field": [run.receptive_field for run in mine], "value": values})
-        mean = table.groupby("field").value.mean()
-        axes.plot(mean.index, mean, color=BLUE, marker="o", markersize=4, label="mean over seeds")
-        axes.plot(table.field, table.value, "x", color=BLACK, markersize=5, label="one seed")
-        # Small ones lie close together: a square root keeps them apart, and 0 on the axis.
-        axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
-        axes.set_xticks(mean.index, [str(field) for field in mean.index])
-        axes.set_title(dataset)
-        axes.set_xlabel("receptive field (px)")
-        axes.set_ylabel("PSNR (dB)" if measured else "best validation ELBO (nats per value)")
-        axes.grid(axis="y", color="0.9")
-    if any(count > 1 for count in pd.Series([(run.dataset, run.receptive_field) for run in runs]).value_counts()):
-        figure.axes[0].legend(fontsize=8)
-    figure.suptitle("Receptive field of the autoregressive decoder", fontsize=10)
-    return figure
-
-
-def _best_elbo(run: Run) -> float:
-    value = describe_run(run.folder / "psnr.csv")["best_val_elbo"]
-    return math.nan if value is None else value
 
 
 # ------------------------------------------------------------------------------------------------ generated noise

@@ -11,9 +11,9 @@ from scipy import ndimage
 from dvlae import figures
 from dvlae.config import EvaluationSettings
 from dvlae.data.images import Image, read_canonical, read_manifest, write_image, write_manifest
+from dvlae.drawing import Run, best_run
 from dvlae.errors import UserError
 from dvlae.evaluation import evaluate
-from dvlae.figures import Run
 from dvlae.models.ladder_vae import LadderVAE
 
 SETTINGS = EvaluationSettings(register=True, fit="estimate_to_clean", border=4, data_range="auto")
@@ -52,7 +52,7 @@ def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=S
         history.insert(1, "minutes", 0.2 * history.step)
         (folder / "model").mkdir()
         history.to_csv(folder / "model" / "history.csv", index=False)
-        (folder / "model" / "run.json").write_text(json.dumps({"best_val_elbo": -1.0 - 0.01 * field}))
+        (folder / "model" / "run.json").write_text(json.dumps({"best_val_elbo": -1.0 - 0.01 * field, "seconds": 60.0}))
         architecture = {"image_channels": 1, "levels": levels, "levels_per_scale": 1, "dimensions": 2}
         (folder / "model" / "model.json").write_text(json.dumps({"architecture": architecture}))
     evaluate(
@@ -68,9 +68,9 @@ def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=S
     return folder / "psnr.csv"
 
 
-def draw(images, psnr_csvs, settings=SETTINGS):
+def draw(images, psnr_csvs, settings=SETTINGS, **others):
     name, output = images.parent.name, images.parent / "figures"
-    figures.make_figures(psnr_csvs, output, images={name: images}, settings={name: settings})
+    figures.make_figures(psnr_csvs, output, images={name: images}, settings={name: settings}, **others)
     return output
 
 
@@ -101,7 +101,7 @@ def test_one_command_makes_every_figure_as_png_and_svg(images):
     runs.append(make_run(images, "dvlae-rf40", 40))
     output = draw(images, runs)
     expected = ["calibration", "kl_per_level", "noise_autocorrelation", "panel", "training_curves"]
-    expected = sorted([f"{name}_made_up" for name in expected] + ["receptive_field"])
+    expected = sorted([f"{name}_made_up" for name in [*expected, "paired_psnr"]] + ["receptive_field", "training_time"])
     assert names(output) == expected
     for name in expected:
         width, height = struct.unpack(">II", (output / f"{name}.png").read_bytes()[16:24])
@@ -139,7 +139,7 @@ def test_one_receptive_field_makes_no_ablation(images):
 
 def test_baselines_alone_make_no_training_curves(images):
     output = draw(images, [make_run(images, "noisy"), make_run(images, "gaussian")])
-    assert names(output) == ["noise_autocorrelation_made_up", "panel_made_up"]
+    assert names(output) == ["noise_autocorrelation_made_up", "paired_psnr_made_up", "panel_made_up"]
 
 
 def test_a_dataset_without_clean_images_has_all_figures(images_without_clean):
@@ -238,7 +238,7 @@ def test_panel_shows_the_image_with_the_median_gain(images):
 def test_the_run_shown_is_a_trained_one_even_where_a_baseline_is_better(images):
     runs = [Run.read(make_run(images, "gaussian", error=0.7)), Run.read(make_run(images, "dvlae-rf4", 4, error=0.1))]
     assert runs[0].psnr.psnr.mean() > runs[1].psnr.psnr.mean()
-    assert figures.best_run(runs).method == "dvlae-rf4"
+    assert best_run(runs).method == "dvlae-rf4"
 
 
 def test_noise_of_real_correlation_is_drawn_as_such(images):
@@ -312,11 +312,14 @@ def test_positions_of_a_level_are_those_of_the_model(levels, levels_per_scale):
     assert figures.level_strides(levels, levels_per_scale).tolist() == model.strides
 
 
-def test_ablation_draws_the_mean_over_seeds(images):
-    runs = [Run.read(make_run(images, f"dvlae-rf{f}", f, seed, 0.3 + 0.1 * seed)) for f in (4, 40) for seed in (0, 1)]
-    mean = figures.receptive_field(runs).axes[0].lines[0]
-    assert mean.get_xdata().tolist() == [4, 40]
-    assert mean.get_ydata()[0] == pytest.approx(np.mean([run.psnr.psnr.mean() for run in runs[:2]]))
+def test_the_length_of_the_noise_is_read_from_what_diagnose_found(images, tmp_path):
+    found = tmp_path / "noise.json"
+    runs = [make_run(images, f"dvlae-rf{f}", f) for f in (4, 40)]
+    found.write_text('{"correlation_length": 2.5}')
+    draw(images, runs, noise={"made_up": found})
+    found.write_text("{}")
+    with pytest.raises(UserError, match="noise.json.*dvlae diagnose"):
+        draw(images, runs, noise={"made_up": found})
 
 
 def test_a_dataset_without_images_named_is_refused(images):

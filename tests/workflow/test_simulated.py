@@ -59,9 +59,11 @@ def test_each_figure_is_there_as_png_and_svg(grid):
         "calibration_small",
         "kl_per_level_small",
         "noise_autocorrelation_small",
+        "paired_psnr_small",
         "panel_small",
         "receptive_field",
         "training_curves_small",
+        "training_time",
     ]
     assert grid.files("figures/*") == [f"figures/{name}.{ext}" for name in names for ext in ("png", "svg")]
 

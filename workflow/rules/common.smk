@@ -2,7 +2,7 @@
 import json
 import os
 import sys
-from functools import cache
+from functools import cache, partial
 from glob import glob
 from pathlib import Path
 
@@ -106,18 +106,36 @@ def all_runs(pattern: str, trained: bool = False) -> list[str]:
     ]
 
 
-def calibration_figures(extension: str) -> list[str]:
-    """Return the plot of predicted against true errors of each dataset with clean images, where samples are drawn."""
-    drawn = SETTINGS.prediction.estimator != "direct" and SETTINGS.prediction.samples > 1
-    known = [name for name, dataset in DATASETS.items() if dataset.simulate is not None or dataset.clean is not None]
-    return [f"<results>/figures/calibration_{name}.{extension}" for name in known if drawn]
+def figure_names() -> dict[str, list[tuple[str, dict]]]:
+    """Return the figures of this grid by kind: the name of each, and the labels that it has in the report.
+
+    Which of them there are follows from the settings alone, as `dvlae figures` finds it from the results.
+    """
+    measured = [name for name, dataset in DATASETS.items() if dataset.simulate is not None or dataset.clean is not None]
+    methods = {name: {method for dataset, method, _ in RUNS if dataset == name} for name in DATASETS}
+    fields = [sum(method.startswith(DVLAE) for method in found) for found in methods.values()]
+    sampled = SETTINGS.prediction.estimator != "direct" and SETTINGS.prediction.samples > 1
+    datasets = {
+        "panel": DATASETS,
+        "paired_psnr": [name for name in measured if len(methods[name]) > 1],
+        "calibration": measured if sampled else [],
+        "noise_autocorrelation": DATASETS,
+        "training_curves": DATASETS,
+        "kl_per_level": DATASETS,
+    }
+    names = {kind: [(f"{kind}_{name}", {"dataset": name}) for name in found] for kind, found in datasets.items()}
+    names["receptive_field"] = [("receptive_field", {"dataset": "all"})] if max(fields) > 1 else []
+    names["training_time"] = [("training_time", {"dataset": "all"})] if measured else []
+    return names
 
 
-def ablation_figures(extension: str) -> list[str]:
-    """Return the plot over receptive fields, where a dataset has several."""
-    methods = {(name, method) for name, method, _ in RUNS if method.startswith(DVLAE)}
-    several = len(methods) > len(DATASETS)
-    return [f"<results>/figures/receptive_field.{extension}"] if several else []
+FIGURES = figure_names()
+
+
+def shown_figures(kind: str, category: str, title: str) -> list:
+    """Return the figures of one kind as outputs that stand in the report, under a title."""
+    shown = partial(report, category=category, caption=f"../report/{kind}.rst")
+    return [shown(f"<results>/figures/{name}.png", labels={"what": title, **labels}) for name, labels in FIGURES[kind]]
 
 
 # The settings that matter to a step, as JSON: a change of them, and of nothing else, runs it again --------------------

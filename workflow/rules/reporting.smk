@@ -35,37 +35,15 @@ rule figures:
         models=all_runs(rules.train.output.model, trained=True),
         images=expand(rules.prepare.output.images, dataset=DATASETS),
     output:
-        panels=report(
-            expand("<results>/figures/panel_{dataset}.png", dataset=DATASETS),
-            category="Figures",
-            caption="../report/panel.rst",
-        ),
-        noise=report(
-            expand("<results>/figures/noise_autocorrelation_{dataset}.png", dataset=DATASETS),
-            category="Figures",
-            caption="../report/noise_autocorrelation.rst",
-        ),
-        training=report(
-            expand("<results>/figures/training_curves_{dataset}.png", dataset=DATASETS),
-            category="Figures",
-            caption="../report/training_curves.rst",
-        ),
-        levels=report(
-            expand("<results>/figures/kl_per_level_{dataset}.png", dataset=DATASETS),
-            category="Figures",
-            caption="../report/kl_per_level.rst",
-        ),
-        calibration=report(calibration_figures("png"), category="Figures", caption="../report/calibration.rst"),
-        ablation=report(ablation_figures("png"), category="Figures", caption="../report/receptive_field.rst"),
-        vector=[
-            *expand(
-                "<results>/figures/{figure}_{dataset}.svg",
-                figure=["panel", "noise_autocorrelation", "training_curves", "kl_per_level"],
-                dataset=DATASETS,
-            ),
-            *calibration_figures("svg"),
-            *ablation_figures("svg"),
-        ],
+        panels=shown_figures("panel", "2 Images", "Noisy, denoised, clean"),
+        calibration=shown_figures("calibration", "2 Images", "Predicted against true errors"),
+        paired=shown_figures("paired_psnr", "1 Results", "PSNR of each image by each method"),
+        ablation=shown_figures("receptive_field", "1 Results", "PSNR over receptive fields"),
+        time=shown_figures("training_time", "1 Results", "PSNR over minutes of training"),
+        noise=shown_figures("noise_autocorrelation", "3 Noise", "Correlation of the noise and of what was removed"),
+        training=shown_figures("training_curves", "4 Training", "Training curves"),
+        levels=shown_figures("kl_per_level", "4 Training", "Information in each level of the ladder"),
+        vector=[f"<results>/figures/{name}.svg" for names in FIGURES.values() for name, _ in names],
     log:
         "<logs>/figures.log",
     benchmark:
