@@ -75,6 +75,7 @@ def make_figures(
             raise UserError(
                 f"figures: found runs on {name!r}, but not where its images are; add --images {name}=FOLDER"
             )
+    lengths = {name: _correlation_length(path) for name, path in (noise or {}).items()}
     with matplotlib.rc_context(STYLE):
         for name in progress(datasets, description="figures", unit="dataset"):
             mine = [run for run in runs if run.dataset == name]
@@ -89,7 +90,6 @@ def make_figures(
             if figure := paired_psnr(mine):
                 save(figure, output / f"paired_psnr_{name}")
         if compared := with_several_receptive_fields(runs):
-            lengths = {name: _correlation_length(path) for name, path in (noise or {}).items()}
             save(receptive_field(compared, lengths), output / "receptive_field")
         if figure := training_time(runs):
             save(figure, output / "training_time")

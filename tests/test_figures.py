@@ -312,14 +312,11 @@ def test_positions_of_a_level_are_those_of_the_model(levels, levels_per_scale):
     assert figures.level_strides(levels, levels_per_scale).tolist() == model.strides
 
 
-def test_the_length_of_the_noise_is_read_from_what_diagnose_found(images, tmp_path):
+def test_a_diagnosis_without_the_length_of_the_noise_is_refused(images, tmp_path):
     found = tmp_path / "noise.json"
-    runs = [make_run(images, f"dvlae-rf{f}", f) for f in (4, 40)]
-    found.write_text('{"correlation_length": 2.5}')
-    draw(images, runs, noise={"made_up": found})
     found.write_text("{}")
     with pytest.raises(UserError, match="noise.json.*dvlae diagnose"):
-        draw(images, runs, noise={"made_up": found})
+        draw(images, [make_run(images, "noisy")], noise={"made_up": found})
 
 
 def test_a_dataset_without_images_named_is_refused(images):
