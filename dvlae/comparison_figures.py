@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dvlae.drawing import BLACK, BLUE, ORANGE, PURPLE, Run, rising_colours
+from dvlae.provenance import describe_run
 from dvlae.statistics import bootstrap_interval
-from dvlae.tables import describe_run
 
 SMALLEST_SPAN = 0.5  # dB that an axis of PSNR shows at least: on a shorter one, no difference would look like one
 COLUMN = 3.5  # inches: a column of a page

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dvlae.files import atomic_file
-from dvlae.tables import read_psnr
+from dvlae.provenance import read_psnr
 
 DOTS_PER_INCH = 300
 STYLE = {

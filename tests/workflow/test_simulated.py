@@ -5,9 +5,40 @@ import shutil
 
 import pytest
 
+from .browser import look
 from .conftest import SMALL, Project, jobs
 
 pytestmark = pytest.mark.workflow
+
+
+# Opens every entry of every category of a report; a picture counts once it is drawn, a page once it holds a table.
+OPEN_EVERYTHING = """
+  const found = {};
+  await wait(500);
+  for (const category of Object.keys(categories)) {
+    [...document.querySelectorAll("li a")].find((link) => link.textContent.trim() === category).click();
+    await wait(200);
+    for (const row of [...document.querySelectorAll("tbody tr").keys()]) {
+      const cells = [...document.querySelectorAll("tbody tr")[row].cells];
+      const link = cells.at(-1).querySelector("a");
+      const entry = [category, ...cells.slice(0, -1).map((cell) => cell.textContent)].join(" / ");
+      if (link.download) { found[entry] = "file"; continue; }
+      link.click();
+      await wait(200);
+      const picture = document.querySelector("div.grow.h-screen img"), page = document.querySelector("iframe");
+      if (picture) found[entry] = picture.naturalWidth > 500 ? "picture" : "broken";
+      else found[entry] = atob(page.src.split(",")[1]).includes("<table") ? "table" : "broken";
+    }
+    document.querySelector("nav li a").click();
+    await wait(200);
+  }
+  return found;
+"""
+SORT_BY_PSNR = """
+  [...document.querySelectorAll("th button")].find((button) => button.textContent.startsWith("PSNR")).click();
+  const rows = [...document.querySelectorAll("tbody tr")];
+  return rows.map((row) => parseFloat(row.cells[2].textContent));
+"""
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +124,19 @@ def test_running_again_does_nothing(grid):
 def test_a_report_can_be_made(grid):
     grid.snakemake("--report", "report.zip")
     assert (grid.folder / "report.zip").stat().st_size > 1e5
+
+
+def test_every_table_and_figure_opens_in_the_report(grid):
+    grid.snakemake("--report", "report.html")
+    found = look(grid.folder / "report.html", OPEN_EVERYTHING)
+    kinds = [*found.values()]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"table": 4, "picture": 8, "file": 2}, found
+
+
+def test_a_click_on_a_column_sorts_the_table(grid):
+    psnr = look(grid.folder / "results/tables/summary.html", SORT_BY_PSNR)
+    assert len(psnr) == 4
+    assert psnr == sorted(psnr, reverse=True)
 
 
 def test_the_same_seed_gives_the_same_table_byte_for_byte(grid):

@@ -2,7 +2,7 @@
 import json
 import os
 import sys
-from functools import cache, partial
+from functools import cache
 from glob import glob
 from pathlib import Path
 
@@ -106,8 +106,8 @@ def all_runs(pattern: str, trained: bool = False) -> list[str]:
     ]
 
 
-def figure_names() -> dict[str, list[tuple[str, dict]]]:
-    """Return the figures of this grid by kind: the name of each, and the labels that it has in the report.
+def figures_by_kind() -> dict[str, dict[str, str]]:
+    """Return the figures of this grid by kind: the dataset that each shows, by its name.
 
     Which of them there are follows from the settings alone, as `dvlae figures` finds it from the results.
     """
@@ -123,19 +123,30 @@ def figure_names() -> dict[str, list[tuple[str, dict]]]:
         "training_curves": DATASETS,
         "kl_per_level": DATASETS,
     }
-    names = {kind: [(f"{kind}_{name}", {"dataset": name}) for name in found] for kind, found in datasets.items()}
-    names["receptive_field"] = [("receptive_field", {"dataset": "all"})] if max(fields) > 1 else []
-    names["training_time"] = [("training_time", {"dataset": "all"})] if measured else []
-    return names
+    figures = {kind: {f"{kind}_{name}": name for name in found} for kind, found in datasets.items()}
+    figures["receptive_field"] = {"receptive_field": "all datasets"} if max(fields) > 1 else {}
+    figures["training_time"] = {"training_time": "all datasets"} if measured else {}
+    return figures
 
 
-FIGURES = figure_names()
+FIGURES = figures_by_kind()
 
 
-def shown_figures(kind: str, category: str, title: str) -> list:
-    """Return the figures of one kind as outputs that stand in the report, under a title."""
-    shown = partial(report, category=category, caption=f"../report/{kind}.rst")
-    return [shown(f"<results>/figures/{name}.png", labels={"what": title, **labels}) for name, labels in FIGURES[kind]]
+def reported(path: str, kind: str, category: str, title: str):
+    """Return an output that stands in the report, under a title and with the caption of its kind.
+
+    One label alone: of a second one with two values, Snakemake makes a switch, and an entry that it has no counterpart
+    for then empties the whole page.
+    """
+    return report(path, category=category, caption=f"../report/{kind}.rst", labels={"what": title})
+
+
+def reported_figures(kind: str, category: str, title: str) -> list:
+    """Return the figures of one kind, all in the report."""
+    return [
+        reported(f"<results>/figures/{name}.png", kind, category, f"{title} ({dataset})")
+        for name, dataset in FIGURES[kind].items()
+    ]
 
 
 # The settings that matter to a step, as JSON: a change of them, and of nothing else, runs it again --------------------

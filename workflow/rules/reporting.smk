@@ -3,16 +3,26 @@ rule tables:
         psnr=all_runs(rules.evaluate.output.psnr),
         models=all_runs(rules.train.output.model, trained=True),
     output:
-        summary=report("<results>/tables/summary.csv", category="Tables", caption="../report/summary.rst"),
-        receptive_field=report(
-            "<results>/tables/receptive_field.csv", category="Tables", caption="../report/receptive_field.rst"
+        summary=reported("<results>/tables/summary.html", "summary", "1 Results", "Table: every method"),
+        receptive_field=reported(
+            "<results>/tables/receptive_field.html", "receptive_field", "1 Results", "Table: every receptive field"
         ),
-        timing=report("<results>/tables/timing.csv", category="Tables", caption="../report/timing.rst"),
-        lists=expand("<results>/tables/{table}.csv", table=["psnr", "per_image", "comparisons", "provenance"]),
+        comparisons=reported(
+            "<results>/tables/comparisons.html",
+            "comparisons",
+            "1 Results",
+            "Table: is one method better than another?",
+        ),
+        per_image=reported("<results>/tables/per_image.html", "per_image", "1 Results", "Table: every image"),
+        timing=reported("<results>/tables/timing.csv", "timing", "4 Training", "Table: every training (CSV)"),
+        provenance=reported(
+            "<results>/tables/provenance.csv", "provenance", "4 Training", "Table: how every number was made (CSV)"
+        ),
+        psnr="<results>/tables/psnr.csv",
         typeset=expand(
             "<results>/tables/{table}.{ext}",
             table=["summary", "receptive_field", "per_image", "comparisons"],
-            ext=["md", "tex", "html"],
+            ext=["csv", "md", "tex"],
         ),
     log:
         "<logs>/tables.log",
@@ -35,15 +45,17 @@ rule figures:
         models=all_runs(rules.train.output.model, trained=True),
         images=expand(rules.prepare.output.images, dataset=DATASETS),
     output:
-        panels=shown_figures("panel", "2 Images", "Noisy, denoised, clean"),
-        calibration=shown_figures("calibration", "2 Images", "Predicted against true errors"),
-        paired=shown_figures("paired_psnr", "1 Results", "PSNR of each image by each method"),
-        ablation=shown_figures("receptive_field", "1 Results", "PSNR over receptive fields"),
-        time=shown_figures("training_time", "1 Results", "PSNR over minutes of training"),
-        noise=shown_figures("noise_autocorrelation", "3 Noise", "Correlation of the noise and of what was removed"),
-        training=shown_figures("training_curves", "4 Training", "Training curves"),
-        levels=shown_figures("kl_per_level", "4 Training", "Information in each level of the ladder"),
-        vector=[f"<results>/figures/{name}.svg" for names in FIGURES.values() for name, _ in names],
+        panels=reported_figures("panel", "2 Images", "Figure: noisy, denoised, clean"),
+        calibration=reported_figures("calibration", "2 Images", "Figure: predicted against true errors"),
+        paired=reported_figures("paired_psnr", "1 Results", "Figure: PSNR of each image by each method"),
+        ablation=reported_figures("receptive_field", "1 Results", "Figure: PSNR over receptive fields"),
+        time=reported_figures("training_time", "1 Results", "Figure: PSNR over minutes of training"),
+        noise=reported_figures(
+            "noise_autocorrelation", "3 Noise", "Figure: correlation of the noise and of what was removed"
+        ),
+        training=reported_figures("training_curves", "4 Training", "Figure: training curves"),
+        levels=reported_figures("kl_per_level", "4 Training", "Figure: information in each level of the ladder"),
+        vector=[f"<results>/figures/{name}.svg" for names in FIGURES.values() for name in names],
     log:
         "<logs>/figures.log",
     benchmark:
