@@ -134,8 +134,8 @@ def _judge(row: Mapping, pairs: int) -> str:
 
 def _conclude(row: Mapping) -> str:
     one, other, effect = row["method"], row["other"], decibels(row["effect"])
-    interval = f"{decibels(row['effect_low'])} to {decibels(row['effect_high'])} dB"
-    evidence = f"{CONFIDENCE:.0%} interval {interval}, p = {row['p_holm']:.1g}"
+    bounds = interval(row["effect_low"], row["effect_high"])
+    evidence = f"{CONFIDENCE:.0%} interval {bounds} dB, p = {row['p_holm']:.1g}"
     return {
         "better": f"{one} is better than {other} by {effect} dB ({evidence})",
         "same": f"no difference seen between {one} and {other} ({effect} dB, {evidence})",
@@ -148,3 +148,11 @@ def _conclude(row: Mapping) -> str:
 def decibels(value: float) -> str:
     """Write a difference in decibel with two decimals, a small one with three."""
     return f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.3f}"
+
+
+def interval(low: float, high: float) -> str:
+    """Write an interval in decibel with as many decimals as tell its bounds apart; nothing where there is none."""
+    if math.isnan(low):
+        return ""
+    decimals = 2 if high - low >= 0.1 else 3
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"

@@ -12,7 +12,7 @@ from dvlae import typesetting
 from dvlae.errors import UserError
 from dvlae.files import atomic_file
 from dvlae.provenance import check_comparable, describe_run, provenance, read_psnr
-from dvlae.statistics import COMPARISONS, CONFIDENCE, compare, decibels, spread
+from dvlae.statistics import COMPARISONS, CONFIDENCE, compare, decibels, interval, spread
 from dvlae.typesetting import Table, number, rank, text
 
 
@@ -58,7 +58,7 @@ TIMING = [
     *KEYS, "seed", "minutes", "steps", "epochs", "stopped_by", "attempts", "parameters", "best_val_elbo", "device",
 ]  # fmt: skip
 LIMITS = {"max_minutes": "time", "max_steps": "steps", "max_epochs": "epochs", "patience": "patience"}
-WORDS = frozenset(("dataset", "method", "image", "better", "worse", "ended by", "trained on", "conclusion"))
+WORDS = frozenset(("dataset", "method", "image", "against", "ended by", "conclusion"))
 PSNR = "PSNR (dB)"
 
 
@@ -105,8 +105,8 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
 
     _typeset([_summary_table(summary)], output / "summary", "Summary")
     _typeset([_receptive_field_table(ablation)], output / "receptive_field", "Receptive field")
-    for sentence in comparisons.conclusion:
-        print(f"tables: {sentence}")
+    for row in comparisons.itertuples():
+        print(f"{row.dataset}: {row.conclusion}")
     images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
     _typeset(images, output / "per_image", "PSNR of each image", long=True)
     _typeset([_comparison_table(summary, comparisons)], output / "comparisons", "Comparisons", long=True)
@@ -294,10 +294,9 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
     for i, (dataset, mine) in enumerate(ablation.groupby("dataset", sort=False)):
         values = mine.set_index("method").psnr.reindex(fields.index)
         first = mine.iloc[0]
-        interval = f"{decibels(first.spread_low)} to {decibels(first.spread_high)}"
-        known = pd.notna(first.spread)
-        rows.append([dataset, *(number(v, 2) for v in values), decibels(first.spread) if known else ""])
-        rows[-1].append(interval if known and pd.notna(first.spread_low) else "")
+        found = decibels(first.spread) if pd.notna(first.spread) else ""
+        bounds = interval(first.spread_low, first.spread_high)
+        rows.append([dataset, *(number(v, 2) for v in values), found, bounds])
         marks |= {(i, j + 1): mark for j, mark in rank(values).items()}
         if mine.psnr_std.notna().any():
             notes.append(f"{dataset}: the standard deviation over seeds is {_range(mine.psnr_std)} dB.")
@@ -332,14 +331,23 @@ def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table
             _label(row.method, row.method in oracles),
             _label(row.other, row.other in oracles),
             decibels(row.effect),
-            f"{decibels(row.effect_low)} to {decibels(row.effect_high)}" if pd.notna(row.effect_low) else "",
+            interval(row.effect_low, row.effect_high),
             f"{row.p_holm:.1g}",
             text(row.images),
             VERDICTS[row.verdict],
         ]
         for row in comparisons.itertuples()
     ]
-    columns = ["dataset", "better", "worse", "by (dB)", f"{CONFIDENCE:.0%} interval", "p", "images", "conclusion"]
+    columns = [
+        "dataset",
+        "method",
+        "against",
+        "better by (dB)",
+        f"{CONFIDENCE:.0%} interval",
+        "p",
+        "images",
+        "conclusion",
+    ]
     notes = [
         "The difference is the mean over images, after that over seeds, and its interval a bootstrap over images. p is "
         "Wilcoxon's signed-rank test over images, corrected after Holm for all pairs of a dataset. Both take "

@@ -127,7 +127,8 @@ def _latex_table(table: Table, long: bool) -> str:
         lines = [f"\\begin{{longtable}}{{{alignment}}}", caption + r" \\", *header, "\\endfirsthead"]
         lines += [*header, "\\endhead", "\\bottomrule", "\\endfoot", *body, "\\end{longtable}"]
     else:
-        lines = ["\\begin{table}", "\\centering", caption, f"\\begin{{tabular}}{{{alignment}}}"]
+        narrow = "\\small\\setlength{\\tabcolsep}{4pt}"
+        lines = ["\\begin{table}", "\\centering", narrow, caption, f"\\begin{{tabular}}{{{alignment}}}"]
         lines += [*header, *body, "\\bottomrule", "\\end{tabular}", "\\end{table}"]
     return "\n".join(lines) + "\n"
 
@@ -156,12 +157,12 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; border-bottom: 2px solid #222; }
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th { border-bottom: 1px solid #222; border-top: 2px solid #222; vertical-align: bottom; padding: 0; }
-th button { all: unset; cursor: pointer; padding: .3rem .7rem; display: block; }
+th button { all: unset; cursor: pointer; padding: .3rem .5rem; display: block; }
 th button:focus-visible { outline: 2px solid #0072b2; }
-th button::after { content: " \\2195"; color: #767676; }
-th[aria-sort=ascending] button::after { content: " \\2191"; color: #0072b2; }
-th[aria-sort=descending] button::after { content: " \\2193"; color: #0072b2; }
-td { padding: .25rem .7rem; text-align: right; white-space: nowrap; }
+th button::after { content: "\\00a0\\2195"; color: #767676; }
+th[aria-sort=ascending] button::after { content: "\\00a0\\2191"; color: #0072b2; }
+th[aria-sort=descending] button::after { content: "\\00a0\\2193"; color: #0072b2; }
+td { padding: .25rem .5rem; text-align: right; white-space: nowrap; }
 th { text-align: right; }
 td.word, th.word { text-align: left; }
 td.sentence { white-space: normal; min-width: 22rem; }

@@ -154,6 +154,11 @@ def test_per_image_table_is_the_mean_over_seeds(output):
     assert table["dvlae-rf40"].to_dict() == {"image 0": 32.5, "image 1": 33.5}
 
 
+def test_the_comparison_names_the_dataset_in_what_it_prints(runs, tmp_path, capsys):
+    tables.make_tables(runs, tmp_path / "tables")
+    assert "sem_line: 2 images are too few to tell whether dvlae-rf40 is better" in capsys.readouterr().out
+
+
 def test_every_two_methods_are_compared_once_the_better_one_first(output):
     table = pd.read_csv(output / "comparisons.csv")
     assert list(zip(table.method, table.other, table.effect, strict=True)) == [
