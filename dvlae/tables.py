@@ -355,7 +355,9 @@ def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table
     ]
     if comparisons.verdict.eq("seeds").any():
         notes.append("Within the seeds: less than twice the standard error that comes from training with other seeds.")
-    return Table("Is one method better than another?", columns, rows, WORDS, {}, notes + [ORACLE] * bool(oracles))
+    return Table(
+        "Differences between methods, paired over images", columns, rows, WORDS, {}, notes + [ORACLE] * bool(oracles)
+    )
 
 
 VERDICTS = {

@@ -124,7 +124,8 @@ def _latex_table(table: Table, long: bool) -> str:
             body.append("\\midrule")
         body.append(" & ".join(cells) + r" \\")
     if long:
-        lines = [f"\\begin{{longtable}}{{{alignment}}}", caption + r" \\", *header, "\\endfirsthead"]
+        width = "\\setlength{\\LTcapwidth}{\\linewidth}"
+        lines = [width, f"\\begin{{longtable}}{{{alignment}}}", caption + r" \\", *header, "\\endfirsthead"]
         lines += [*header, "\\endhead", "\\bottomrule", "\\endfoot", *body, "\\end{longtable}"]
     else:
         narrow = "\\small\\setlength{\\tabcolsep}{4pt}"
@@ -165,7 +166,6 @@ th[aria-sort=descending] button::after { content: "\\00a0\\2193"; color: #0072b2
 td { padding: .25rem .5rem; text-align: right; white-space: nowrap; }
 th { text-align: right; }
 td.word, th.word { text-align: left; }
-td.sentence { white-space: normal; min-width: 22rem; }
 tbody tr:nth-child(even) { background: #f4f4f4; }
 .best { font-weight: 700; }
 .second { text-decoration: underline; }
@@ -212,8 +212,7 @@ def _html_table(table: Table) -> str:
         cells = ""
         for j, cell in enumerate(row):
             mark = table.marks.get((i, j))
-            sentence = ["sentence"] * (len(cell) > 60)
-            cells += f"<td{_class([*classes[j], *sentence, *([mark] if mark else [])])}>{html.escape(cell)}</td>"
+            cells += f"<td{_class([*classes[j], *([mark] if mark else [])])}>{html.escape(cell)}</td>"
         rows.append(f"<tr>{cells}</tr>")
     body = "\n".join(rows)
     notes = "\n".join(f'<p class="notes">{html.escape(note)}</p>' for note in table.notes)
