@@ -35,12 +35,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments.run(arguments)
     except UserError as error:
-        return _report(arguments, str(error))
+        problem = str(error)
     except OSError as error:
         if error.strerror is None:
             raise
         where = f"{error.filename}: " if error.filename is not None else ""
-        return _report(arguments, f"{where}{error.strerror}")
+        problem = f"{where}{error.strerror}"
     except KeyboardInterrupt:
         print(f"dvlae {arguments.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -48,17 +48,16 @@ def main(argv: list[str] | None = None) -> int:
         if end.code == TERMINATED:
             print(f"dvlae {arguments.command}: terminated", file=sys.stderr)
         raise
-    return 0
+    else:
+        return 0
+    # Only here, where the error with all that it holds is gone: on a full disk, removed files gave their room back.
+    print(f"dvlae {arguments.command}: error: {problem}", file=sys.stderr)
+    return 1
 
 
 def _end(signal_number, frame):
     """Leave through the ``finally`` blocks, which remove what is half-written."""
     sys.exit(TERMINATED)
-
-
-def _report(arguments: argparse.Namespace, text: str) -> int:
-    print(f"dvlae {arguments.command}: error: {text}", file=sys.stderr)
-    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

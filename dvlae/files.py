@@ -40,13 +40,16 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside ``path``; rename it to ``path`` if the block ends well, else remove it.
+def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterator[Path]:
+    """Give a temporary folder beside ``path``; rename it to ``path`` if the block ends well, else remove it.
 
     Parameters
     ----------
     path
         The folder to make. An older one is replaced as a whole, once the new one is complete.
+    resumable_for
+        All that the contents depend on. Where the block ends badly, the temporary folder is kept, and given again with
+        what is in it to the next block that asks for the same. None: it is empty at first.
 
     Yields
     ------
@@ -55,16 +58,22 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".unfinished-{path.name}")
+    mark = temporary / ".resumable-for"
     with alone(path.with_name(f".lock-{path.name}")), _naming(path):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+        if resumable_for is None or not mark.exists() or mark.read_text(encoding="utf-8") != resumable_for:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+        if resumable_for is not None:
+            mark.write_text(resumable_for, encoding="utf-8")
         try:
             yield temporary
+            mark.unlink(missing_ok=True)
             if path.is_dir():
                 shutil.rmtree(path)
             temporary.replace(path)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if not mark.exists():
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

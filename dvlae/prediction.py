@@ -446,6 +446,8 @@ def predict(
 ) -> None:
     """Denoise every image of a manifest.
 
+    An interrupted prediction that is asked for again goes on after the last image that was finished.
+
     Parameters
     ----------
     model
@@ -476,13 +478,17 @@ def predict(
     record = Path(denoised).with_name("prediction.json")
     passes = 1 if how.estimator == "direct" else how.samples
     total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
+    inputs = _inputs(model, images, seed, how)
     with ExitStack() as stack:
-        denoised, uncertainty = (stack.enter_context(atomic_folder(folder)) for folder in (denoised, uncertainty))
-        samples = samples and stack.enter_context(atomic_folder(samples))
+        denoised, uncertainty = (stack.enter_context(atomic_folder(f, inputs)) for f in (denoised, uncertainty))
+        samples = samples and stack.enter_context(atomic_folder(samples, inputs))
         bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))
         for image in manifest:
             arguments = {"name": image.name, "settings": how, "on_progress": bar.update}
             noisy, file = read_canonical(image.noisy), f"{image.name}.tif"
+            if (denoised / file).exists():  # the last that was written of it, before an interruption
+                bar.update(passes * math.prod(image.shape[1:]))
+                continue
             if how.estimator == "direct":
                 estimate, std = denoise_directly(network, noisy, **arguments), None
             else:
@@ -491,9 +497,9 @@ def predict(
                     keep.append(_sample_file(samples / file, (how.save_samples, *noisy.shape)))
                 choose = _denoise_by_median if how.estimator == "median" else denoise
                 estimate, std = choose(network, noisy, seed=seed, keep=keep, **arguments)
-            write_image(denoised / file, estimate)
             if std is not None:
                 write_image(uncertainty / file, std)
+            write_image(denoised / file, estimate)
     description = {
         "settings": how.model_dump(mode="json", include=IMPORTANT),
         "seed": seed,
@@ -505,6 +511,18 @@ def predict(
     }
     with atomic_file(record) as path:
         path.write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _inputs(model: Path, images: Path, seed: int, settings: PredictionSettings) -> str:
+    """Describe all that the estimates depend on, so that those of an interrupted prediction can be kept."""
+    description = {
+        "weights": sha256(model / "weights.safetensors"),
+        "images": (images / "manifest.csv").stat().st_mtime_ns,  # it is written when they are
+        "seed": seed,
+        "settings": settings.model_dump(mode="json", include=IMPORTANT),
+        "revision": revision.PREDICTION,
+    }
+    return json.dumps(description)
 
 
 def _denoise_by_median(model: DVLAE, image: np.ndarray, *, keep: Sequence[np.ndarray], settings, **arguments):

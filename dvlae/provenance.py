@@ -56,7 +56,9 @@ def read_psnr(path: Path) -> pd.DataFrame:
     from dvlae.evaluation import COLUMNS
 
     try:
-        table = pd.read_csv(path, dtype={"dataset": str, "method": str, "image": str, "receptive_field": "Int64"})
+        # An image may be called NA; numbers that are missing are empty.
+        texts = {"dataset": str, "method": str, "image": str}
+        table = pd.read_csv(path, dtype=texts | {"receptive_field": "Int64"}, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a table of dvlae evaluate ({error})") from None
     if list(table.columns) != list(COLUMNS) or table.empty:

@@ -255,6 +255,34 @@ def test_predict_writes_the_median_and_leaves_no_scratch_file(tmp_path, images_f
     np.testing.assert_array_equal(read_canonical(denoised / "a b.tif"), np.median(written, axis=0))
 
 
+@pytest.mark.parametrize(("samples", "denoised_again"), [(2, ["c"]), (3, ["a b", "c"])])
+def test_an_interrupted_prediction_goes_on_after_the_last_image_unless_settings_changed(
+    tmp_path, images_folder, monkeypatch, samples, denoised_again
+):
+    save_model(build(), tmp_path)
+    images, names, usual = images_folder(**{"a b": noisy(20, 30), "c": noisy(16, 16)}), [], dvlae.prediction.denoise
+
+    def start(samples, folder, fails_at=None):
+        def denoise(*arguments, name, **keys):
+            names.append(name)
+            if name == fails_at:
+                raise KeyboardInterrupt
+            return usual(*arguments, name=name, **keys)
+
+        monkeypatch.setattr(dvlae.prediction, "denoise", denoise)
+        settings = validate(PredictSettings, {"prediction": {"samples": samples}, "device": "cpu"}, "test")
+        predict(tmp_path, images, folder / "d", folder / "u", seed=0, settings=settings)
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    with pytest.raises(KeyboardInterrupt):
+        start(2, tmp_path / "run", fails_at="c")
+    assert not (tmp_path / "run/d").exists()
+    names.clear()
+    resumed = start(samples, tmp_path / "run")
+    assert names == denoised_again
+    assert resumed == start(samples, tmp_path / "undisturbed")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so asking for one is no mistake")
 def test_asking_for_a_gpu_where_none_is_leaves_nothing_behind(tmp_path, images_folder):
     save_model(build(), tmp_path)

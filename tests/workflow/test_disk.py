@@ -81,13 +81,12 @@ RUN = "results/small/dvlae-rf4/seed0"
         (f"{RUN}/denoised/coins.tif", f"{RUN}/psnr.csv", "coins.tif: cannot be read"),
     ],
 )
-def test_a_truncated_file_is_named_and_what_follows_is_not_made(finished, file, target, said):
-    damaged, backup = finished.folder / file, finished.folder / "backup"
-    shutil.copy2(damaged, backup)
+def test_a_truncated_file_is_named_and_what_follows_is_not_made(finished, tmp_path, file, target, said):
+    project = Project(tmp_path)
+    for name in ("results", ".snakemake"):
+        shutil.copytree(finished.folder / name, tmp_path / name)
+    damaged = tmp_path / file
     damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
-    try:
-        (line,) = error_lines(finished.snakemake(target, "--forcerun", target, *ONE, fails=True))
-        assert said in line
-        assert not (finished.folder / target).exists()
-    finally:
-        shutil.copy2(backup, damaged)
+    (line,) = error_lines(project.snakemake(target, "--forcerun", target, *ONE, fails=True))
+    assert said in line
+    assert not (tmp_path / target).exists()

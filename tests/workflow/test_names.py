@@ -51,7 +51,7 @@ def named(tmp_path_factory):
 
 
 def test_each_image_is_denoised_under_its_own_name(named):
-    found = {path.name for path in (named / "odd/dvlae-rf4/seed0/denoised").iterdir()}
+    found = {path.name for path in (named / "odd/dvlae-rf4/seed0/denoised").glob("*.tif")}
     assert found == {f"{name}.tif" for name in NAMES}
 
 
