@@ -519,7 +519,7 @@ def _inputs(model: Path, images: Path, seed: int, settings: PredictionSettings) 
         "weights": sha256(model / "weights.safetensors"),
         "images": (images / "manifest.csv").stat().st_mtime_ns,  # it is written when they are
         "seed": seed,
-        "settings": settings.model_dump(mode="json", include=IMPORTANT),
+        "settings": settings.model_dump(mode="json", include=IMPORTANT | {"save_samples"}),
         "revision": revision.PREDICTION,
     }
     return json.dumps(description)

@@ -272,7 +272,7 @@ def test_an_interrupted_prediction_goes_on_after_the_last_image_unless_settings_
         monkeypatch.setattr(dvlae.prediction, "denoise", denoise)
         settings = validate(PredictSettings, {"prediction": {"samples": samples}, "device": "cpu"}, "test")
         predict(tmp_path, images, folder / "d", folder / "u", seed=0, settings=settings)
-        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")}
 
     with pytest.raises(KeyboardInterrupt):
         start(2, tmp_path / "run", fails_at="c")
