@@ -121,6 +121,12 @@ def _add_training_commands(command) -> None:
     train.add_argument(
         "--checkpoints", type=Path, metavar="DIR", help="keeps unfinished training, so that it can be resumed"
     )
+    train.add_argument(
+        "--tensorboard",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="write the history for TensorBoard, too, into the folder `tensorboard` beside the model",
+    )
     _add_seed(train)
     _add_settings(train)
     _add_device(train)
@@ -374,6 +380,7 @@ def _train(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         checkpoints=arguments.checkpoints,
         settings=settings,
+        tensorboard=arguments.model.with_name("tensorboard") if arguments.tensorboard else None,
     )
 
 

@@ -196,6 +196,11 @@ class Settings(Strict):
     )
     device: Device = Field("auto", description="where to compute; `auto`: a GPU where there is one")
     devices: Count = Field(1, description="number of GPUs for one training; only 1 for now")
+    tensorboard: bool = Field(
+        False,
+        description="write the history of each training for TensorBoard, too (an optional extra): "
+        "`tensorboard --logdir results/demo`",
+    )
     model: ModelSettings = Field(ModelSettings(), description="the network's size")
     training: TrainingSettings = Field(TrainingSettings(), description="how long and how it is trained")
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")

@@ -12,7 +12,7 @@ from dvlae.config import Settings
 from dvlae.errors import UserError
 from dvlae.status import survey
 
-OF_A_RUN = ("model", "denoised", "uncertainty", "samples", "checkpoints")
+OF_A_RUN = ("model", "denoised", "uncertainty", "samples", "checkpoints", "tensorboard")
 OF_A_DATASET = ("images", "simulated", "patches")
 LEFT_BEHIND = 24 * 3600  # seconds without a change after which an unfinished file is nobody's any more
 

@@ -36,6 +36,7 @@ from dvlae.optimizers import OPTIMIZERS
 from dvlae.progress import progress, say
 from dvlae.provenance import software
 from dvlae.runs import write_run
+from dvlae.tensorboard import TensorBoard
 
 WARM_UP_STEPS = 100  # of the learning rate
 KL_WARM_UP_STEPS = 500  # at full weight from the start, the code can stay empty: the other decoder needs it least then
@@ -465,6 +466,7 @@ def train(
     seed: int,
     checkpoints: Path | None,
     settings: TrainSettings,
+    tensorboard: Path | None = None,
 ) -> None:
     """Train a model and write its folder: ``weights.safetensors``, ``model.json``, ``history.csv``, ``run.json``.
 
@@ -485,14 +487,16 @@ def train(
         the model and asks for it again; `dvlae predict` removes it. None: nothing is saved before the end.
     settings
         Model, limits and device.
+    tensorboard
+        Folder for TensorBoard's events; None: none are written.
 
     Raises
     ------
     UserError
-        Where the device is missing, the patches are unreadable, or the loss is not a number any more.
+        Where the device or TensorBoard is missing, the patches are unreadable, or the loss is not a number any more.
     """
     with alone(model.with_name(f".lock-training-{model.name}")):
-        _train(patches, model, receptive_field, noise_direction, seed, checkpoints, settings)
+        _train(patches, model, receptive_field, noise_direction, seed, checkpoints, settings, tensorboard)
 
 
 def _train(
@@ -503,6 +507,7 @@ def _train(
     seed: int,
     checkpoints: Path | None,
     settings: TrainSettings,
+    tensorboard: Path | None,
 ) -> None:
     device = choose_device(settings.device)
     use_fast_arithmetic()
@@ -525,6 +530,8 @@ def _train(
         "patches": description["sha256"],
     }
     callbacks: list[lightning.Callback] = [Energy(), ProgressLine()]
+    if tensorboard is not None:
+        callbacks.append(TensorBoard(tensorboard))
     if checkpoints is not None:
         callbacks.append(saver := Checkpoints(checkpoints, fingerprint))
         if (state := saver.load()) is not None:

@@ -137,6 +137,9 @@ def test_train_hands_on_what_it_was_given(step):
     assert call["checkpoints"] == Path("c")
     assert (call["settings"].model.levels, call["settings"].training.max_steps) == (2, 5)
     assert call["settings"].device == "cpu"
+    assert call["tensorboard"] is None
+    assert cli.main([*words.split(), "--tensorboard"]) == 0
+    assert call["tensorboard"] == Path("tensorboard")
 
 
 def test_predict_takes_tile_batch_and_device_from_the_command_line(step):

@@ -2,11 +2,12 @@
 
 import csv
 import shutil
+import subprocess
 
 import pytest
 
 from .browser import look
-from .conftest import SMALL, Project, jobs
+from .conftest import BIN, SMALL, Project, jobs
 
 pytestmark = pytest.mark.workflow
 
@@ -43,7 +44,7 @@ SORT_BY_PSNR = """
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
-    """Run two receptive fields and one seed from nothing. The tests leave it as they found it, but for the last."""
+    """Run two receptive fields and one seed from nothing. The tests leave it as they found it, but for the last ones."""
     project = Project(tmp_path_factory.mktemp("grid"))
     project.configure(receptive_fields=[4, 40])
     project.printed = project.snakemake()
@@ -160,6 +161,7 @@ EVERY_MODEL = {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 
     [
         ({"device": "auto"}, {}),
         ({"data_mirror": "/somewhere"}, {}),
+        ({"tensorboard": True}, {}),
         ({"prediction": {"samples": 2, "tile": 64, "batch_size": 1}}, {}),
         ({"prediction": {"samples": 3}}, {"predict": 2, "evaluate": 2, "tables": 1, "figures": 1}),
         ({"model": {"levels": 2, "channels": 6, "latent_channels": 4}}, EVERY_MODEL),
@@ -192,16 +194,30 @@ def test_a_changed_dataset_reruns_what_it_matters_to(grid, changes, what_runs):
 
 
 def test_an_added_seed_trains_only_itself(grid):
-    """Last: it makes the grid larger."""
+    """After the others: it makes the grid larger."""
     weights = "small/dvlae-rf40/seed0/model/weights.safetensors"
     before = (grid.folder / "results" / weights).stat().st_mtime_ns
-    grid.configure(**changed(seeds=[0, 1]))
+    grid.configure(**changed(seeds=[0, 1], tensorboard=True))
     printed = grid.snakemake()
     assert jobs(printed) == {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 1}
     assert (grid.folder / "results" / weights).stat().st_mtime_ns == before
     summary = {row["method"]: row for row in rows(grid, "summary")}
     assert summary["dvlae-rf40"]["seeds"] == "2"
     assert summary["noisy"]["seeds"] == "1"
+    assert len(grid.files("small/dvlae-rf*/seed1/tensorboard/events.*")) == 2
+
+
+def test_status_tells_of_the_finished_grid(grid):
+    words = [str(BIN / "dvlae"), "status"]
+    printed = subprocess.run(words, cwd=grid.folder, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("results: 6 of 6 runs finished, 0 running, 0 failed, 0 waiting\n")
+
+
+def test_without_patches_the_finished_grid_stays_finished(grid):
+    words = [str(BIN / "dvlae"), "clean", "--patches", "--remove"]
+    subprocess.run(words, cwd=grid.folder, check=True)
+    assert grid.files("small/patches/*") == []
+    assert "Nothing to be done" in grid.snakemake()
 
 
 def test_a_large_grid_is_planned_whole(project):

@@ -17,6 +17,7 @@ rule train:
         device=config["device"],  # here, not in params: what computes a result is no reason to compute it again
         mem_mb=8000,
         runtime=training_runtime,
+        tensorboard="tensorboard" if config["tensorboard"] else "no-tensorboard",
     params:
         settings=training_settings,
         receptive_field=receptive_field,
@@ -30,7 +31,7 @@ rule train:
     shell:
         "dvlae train {input.patches:q} {output.model:q} --receptive-field {params.receptive_field}"
         " --noise-direction {params.noise_direction} --seed {wildcards.seed} --checkpoints {params.checkpoints:q}"
-        " --settings {params.settings:q} --device {resources.device} 2>&1 | tee -i {log:q}"
+        " --settings {params.settings:q} --device {resources.device} --{resources.tensorboard} 2>&1 | tee -i {log:q}"
 
 
 rule predict:
