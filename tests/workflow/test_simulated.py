@@ -44,7 +44,7 @@ SORT_BY_PSNR = """
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
-    """Run two receptive fields and one seed from nothing. The tests leave it as they found it, but for the last ones."""
+    """Run two receptive fields and one seed from nothing. The tests leave it as it was, but for the last ones."""
     project = Project(tmp_path_factory.mktemp("grid"))
     project.configure(receptive_fields=[4, 40])
     project.printed = project.snakemake()

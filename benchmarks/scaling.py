@@ -1,0 +1,64 @@
+"""What denoising costs in operations and in processor time: the figures that docs/scaling.md counts with.
+
+Run it as ``OMP_NUM_THREADS=1 python benchmarks/scaling.py``. Operations are those of convolutions and matrix products
+(a multiplication and an addition count as two); the processor time is that of one core.
+"""
+
+import time
+
+import numpy as np
+import torch
+from prediction import DEMO, build, noisy
+from torch.utils.flop_counter import FlopCounterMode
+
+from dvlae.config import PredictionSettings
+from dvlae.devices import keep_freed_memory, use_fast_arithmetic
+from dvlae.models.dvlae import Architecture
+from dvlae.models.layers import lay_out
+from dvlae.prediction import denoise
+
+SEM_GPU = Architecture(1, 64, 32, 6, 1, 3, 40, "x")  # the sizes of config/sem_gpu.yaml
+PAPER = Architecture(1, 128, 64, 14, 2, 3, 40, "x", blocks=2)  # those of config/paper.yaml
+FEW, MORE = 2, 4  # samples: what both have in common is the way up, in two mirror images
+
+
+def operations(architecture: Architecture, side: int) -> tuple[float, float]:
+    """Return the operations a pixel of the way up and of one sample."""
+    model, image = lay_out(build(architecture), 2), noisy(side)
+    counted = []
+    for samples in (FEW, MORE):
+        with FlopCounterMode(display=False) as counter:
+            denoise(model, image, name="image", seed=0, settings=PredictionSettings(samples=samples))
+        counted.append(counter.get_total_flops() / side**2)
+    each = (counted[1] - counted[0]) / (MORE - FEW)
+    return counted[0] - FEW * each, each
+
+
+def main() -> None:
+    """Print the operations of three models, and the speed of the smallest on this machine."""
+    use_fast_arithmetic()
+    keep_freed_memory()
+    for name, architecture, side, samples in (
+        ("demo", DEMO, 256, 16),
+        ("sem_gpu", SEM_GPU, 256, 64),
+        ("paper", PAPER, 128, 100),
+    ):
+        up, each = operations(architecture, side)
+        print(
+            f"{name}: {(up + samples * each) / 1e6:.2f} million operations a pixel at {samples} samples "
+            f"({up / 1e6:.3f} up, {each / 1e6:.3f} each sample)"
+        )
+    model, image = lay_out(build(DEMO), 2), noisy(1024)
+    settings = PredictionSettings()
+    denoise(model, image[:, :256, :256], name="image", seed=0, settings=settings)
+    started = time.process_time()
+    denoise(model, image, name="image", seed=0, settings=settings)
+    seconds = time.process_time() - started
+    print(
+        f"demo, {settings.samples} samples of {image.shape[1:]} pixels: {seconds:.1f} s of {torch.get_num_threads()} "
+        f"thread, {np.prod(image.shape) / seconds / 1e6:.4f} megapixels/s"
+    )
+
+
+if __name__ == "__main__":
+    main()
