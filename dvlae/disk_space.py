@@ -101,9 +101,10 @@ def _size(path: Path) -> int:
 
 
 def _checkpoints(results: Path) -> Iterable[Removable]:
-    """Find the checkpoints of trainings that are finished: there is a model beside them."""
+    """Find the checkpoints of trainings whose model is not only made, but has been used: it is not asked for again."""
     for folder in sorted(results.glob("*/*/seed*/checkpoints")):
-        if not folder.is_symlink() and (folder.with_name("model") / "model.json").exists():
+        used = (folder.with_name("model") / "model.json").exists() and folder.with_name("denoised").is_dir()
+        if used and not folder.is_symlink():
             yield Removable(folder, "its training is finished", _size(folder))
 
 

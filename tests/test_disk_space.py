@@ -15,6 +15,7 @@ def grid(tmp_path):
     grid = Grid(tmp_path)
     grid.trained(seed=0)
     grid.measured("dvlae-rf4")
+    (grid.results / "small/dvlae-rf4/seed0/denoised").mkdir()
     for path in ("dvlae-rf4/seed0/checkpoints/state.pt", "dvlae-rf4/seed1/checkpoints/state.pt", "patches/train.tif"):
         file = grid.results / "small" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +40,13 @@ def test_checkpoints_of_finished_trainings_are_removed_and_those_of_others_kept(
     before = files(grid)
     clean(grid.settings, remove=True, patches=False)
     assert before - files(grid) == {"small/dvlae-rf4/seed0/checkpoints/state.pt"}
+
+
+def test_checkpoints_are_kept_until_the_model_was_used(grid):
+    (grid.results / "small/dvlae-rf4/seed0/denoised").rmdir()
+    before = files(grid)
+    clean(grid.settings, remove=True, patches=False)
+    assert files(grid) == before
 
 
 def test_patches_are_kept_while_a_run_is_not_finished(grid):
@@ -71,8 +79,8 @@ def test_links_out_of_the_results_are_not_followed(grid, tmp_path):
     kept = tmp_path / "elsewhere"
     kept.mkdir()
     (kept / "precious.tif").write_bytes(bytes(10**6))
-    (grid.results / "small/dvlae-rf4/seed1/model").mkdir()
-    (grid.results / "small/dvlae-rf4/seed1/model/model.json").write_text("{}")
+    grid.trained(seed=1)
+    (grid.results / "small/dvlae-rf4/seed1/denoised").mkdir()
     checkpoints = grid.results / "small/dvlae-rf4/seed1/checkpoints"
     (checkpoints / "state.pt").unlink()
     checkpoints.rmdir()
