@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     _add_data_commands(command)
+    _add_diagnose_command(command)
     _add_training_commands(command)
     _add_ladder_commands(command)
     _add_generation_command(command)
@@ -211,6 +212,19 @@ def _add_generation_command(command) -> None:
     )
     _add_seed(generate)
     _add_device(generate)
+
+
+def _add_diagnose_command(command) -> None:
+    diagnose = command("diagnose", _diagnose, "Find the noise's direction and length, with or without clean images.")
+    diagnose.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
+    diagnose.add_argument(
+        "--output", type=Path, required=True, metavar="JSON", help="file to write; a PNG and an SVG go beside it"
+    )
+    diagnose.add_argument("--dataset", default="noise", metavar="NAME", help="written into both (default: noise)")
+    diagnose.add_argument(
+        "--noise-direction", choices=["x", "y", "z", "none"], help="warn where the noise contradicts this one"
+    )
+    _add_settings(diagnose)
 
 
 def _add_evaluation_commands(command) -> None:
@@ -469,6 +483,19 @@ def _check_generate(arguments: argparse.Namespace) -> None:
     for name, numbers in (("realisations", [arguments.realisations]), ("size", arguments.size or [])):
         if any(number < 1 for number in numbers):
             raise UserError(f"--{name}: found {min(numbers)}, allowed: 1 or more")
+
+
+def _diagnose(arguments: argparse.Namespace) -> None:
+    from dvlae.config import EvaluationSettings, load_settings
+    from dvlae.diagnosis import diagnose
+
+    diagnose(
+        arguments.images,
+        arguments.output,
+        dataset=arguments.dataset,
+        noise_direction=arguments.noise_direction,
+        settings=load_settings(EvaluationSettings, arguments.settings),
+    )
 
 
 def _baseline(arguments: argparse.Namespace) -> None:
