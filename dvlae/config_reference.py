@@ -36,7 +36,7 @@ A **dataset** is one file in `config/datasets/`. To use your own images, add a f
 source: {kind: files}
 noisy: /home/me/scans/*.tif   # or relative to the data folder
 axes: YX
-noise_direction: x            # correlated along rows; look at figures/*autocorrelation* afterwards
+noise_direction: x            # correlated along rows; if unsure, look at figures/noise_*.png afterwards
 ```
 
 and name it: `datasets: [mine]`. Four keys are required: `source`, `noisy`, `axes` and `noise_direction`. Without

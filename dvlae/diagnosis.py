@@ -271,8 +271,8 @@ def variance_slope(signal: np.ndarray, variance: np.ndarray, limits: Sequence[fl
     float or None
         In grey values; None where fewer than three groups are left, or all are of one grey.
     """
-    reach = 2 * np.sqrt(variance)
-    whole = (signal - reach > limits[0]) & (signal + reach < limits[1])
+    down, up = 2 * np.sqrt(variance), 2 * np.sqrt(np.maximum.accumulate(variance))  # saturated, the last ones shrink
+    whole = (signal - down > limits[0]) & (signal + up < limits[1])
     if np.count_nonzero(whole) < 3 or np.ptp(signal[whole]) == 0:
         return None
     return round(float(np.polyfit(signal[whole], variance[whole], 1)[0]), 6)

@@ -45,7 +45,7 @@ def make_figures(
 ) -> None:
     """Write every figure, each as PNG and SVG.
 
-    For each dataset ``panel_{dataset}``, ``noise_autocorrelation_{dataset}`` and, where models were trained,
+    For each dataset ``panel_{dataset}``, ``removed_noise_{dataset}`` and, where models were trained,
     ``training_curves_{dataset}`` and ``kl_per_level_{dataset}``; with clean images ``paired_psnr_{dataset}`` of two
     methods or more and, with posterior standard deviations, ``calibration_{dataset}``. Over all datasets
     ``receptive_field`` where one has several receptive fields, ``training_time`` where a trained one can be measured.
@@ -81,7 +81,7 @@ def make_figures(
             mine = [run for run in runs if run.dataset == name]
             chosen = evaluated_images(images[name], settings[name])
             save(panel(best_run(mine), chosen, settings[name]), output / f"panel_{name}")
-            save(noise_autocorrelation(mine, chosen, settings[name]), output / f"noise_autocorrelation_{name}")
+            save(removed_noise(mine, chosen, settings[name]), output / f"removed_noise_{name}")
             if trained := [run for run in mine if run.receptive_field is not None]:
                 save(training_curves(trained), output / f"training_curves_{name}")
                 save(kl_per_level(trained), output / f"kl_per_level_{name}")
@@ -317,7 +317,7 @@ def _colour(pixels: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ noise
 
 
-def noise_autocorrelation(runs: Sequence[Run], images: Sequence[Image], settings: EvaluationSettings) -> Figure:
+def removed_noise(runs: Sequence[Run], images: Sequence[Image], settings: EvaluationSettings) -> Figure:
     """Draw the autocorrelation of the noise, and of what the methods take away, along every spatial axis.
 
     What a good method takes away is the noise, all of it and nothing else, so that the curves lie on each other.

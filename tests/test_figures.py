@@ -100,7 +100,7 @@ def test_one_command_makes_every_figure_as_png_and_svg(images):
     runs = [make_run(images, "noisy"), make_run(images, "gaussian"), make_run(images, "dvlae-rf4", 4)]
     runs.append(make_run(images, "dvlae-rf40", 40))
     output = draw(images, runs)
-    expected = ["calibration", "kl_per_level", "noise_autocorrelation", "panel", "training_curves"]
+    expected = ["calibration", "kl_per_level", "panel", "removed_noise", "training_curves"]
     expected = sorted([f"{name}_made_up" for name in [*expected, "paired_psnr"]] + ["receptive_field", "training_time"])
     assert names(output) == expected
     for name in expected:
@@ -139,7 +139,7 @@ def test_one_receptive_field_makes_no_ablation(images):
 
 def test_baselines_alone_make_no_training_curves(images):
     output = draw(images, [make_run(images, "noisy"), make_run(images, "gaussian")])
-    assert names(output) == ["noise_autocorrelation_made_up", "paired_psnr_made_up", "panel_made_up"]
+    assert names(output) == ["paired_psnr_made_up", "panel_made_up", "removed_noise_made_up"]
 
 
 def test_a_dataset_without_clean_images_has_all_figures(images_without_clean):
@@ -224,7 +224,7 @@ def test_panel_takes_names_that_look_like_formulas(tmp_path):
     only = read_manifest(images)[0]
     odd = Image("cost $x$ and $y^$", only.noisy, only.clean, only.shape)
     write_manifest(images, [odd])
-    assert names(draw(images, [make_run(images, "noisy")])) == ["noise_autocorrelation_made_up", "panel_made_up"]
+    assert names(draw(images, [make_run(images, "noisy")])) == ["panel_made_up", "removed_noise_made_up"]
 
 
 def test_panel_shows_the_image_with_the_median_gain(images):
@@ -243,7 +243,7 @@ def test_the_run_shown_is_a_trained_one_even_where_a_baseline_is_better(images):
 
 def test_noise_of_real_correlation_is_drawn_as_such(images):
     run = Run.read(make_run(images, "gaussian"))
-    figure = figures.noise_autocorrelation([run], read_manifest(images), SETTINGS)
+    figure = figures.removed_noise([run], read_manifest(images), SETTINGS)
     along_x, along_y = (axes.lines[-1].get_ydata() for axes in figure.axes)
     assert along_x[:3] == pytest.approx([1, 0.5, 0], abs=0.06)
     assert along_y[:3] == pytest.approx([1, 0, 0], abs=0.06)
@@ -253,7 +253,7 @@ def test_noise_of_real_correlation_is_drawn_as_such(images):
 def test_noise_of_traces_and_volumes_is_drawn_along_each_of_their_axes(tmp_path, shapes, axes):
     images = make_dataset(tmp_path / "made_up" / "images", shapes)
     run = Run.read(make_run(images, "gaussian"))
-    figure = figures.noise_autocorrelation([run], read_manifest(images), SETTINGS)
+    figure = figures.removed_noise([run], read_manifest(images), SETTINGS)
     assert [plot.get_title()[:7] for plot in figure.axes] == [f"along {name}" for name in axes]
     assert figure.axes[0].lines[-1].get_ydata()[:3] == pytest.approx([1, 0.5, 0], abs=0.2)
     assert len(figure.axes[-1].lines[-1].get_ydata()) == (16 if axes == "x" else 5)

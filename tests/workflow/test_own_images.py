@@ -1,5 +1,7 @@
 """Images of one's own: in colour, without clean ones, names with spaces; and noise without a direction."""
 
+import json
+
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -49,6 +51,11 @@ def test_noise_without_a_direction_has_one_method(own):
 
 def test_pictures_are_made_without_clean_images(own):
     assert len(denoised(own, "my results/figures/panel_mine.*")) == 2
+
+
+def test_noise_is_diagnosed_without_clean_images(own):
+    found = json.loads((own.folder / "my results/figures/noise_mine.json").read_text())
+    assert (found["basis"], found["configured_direction"]) == ("estimate", "y")
 
 
 def test_an_added_image_is_taken_up(own):

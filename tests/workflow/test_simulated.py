@@ -66,6 +66,7 @@ def test_patches_are_cut_once_for_all_receptive_fields(grid):
         "evaluate": 4,
         "tables": 1,
         "figures": 1,
+        "diagnose": 1,
     }
 
 
@@ -90,14 +91,15 @@ def test_each_figure_is_there_as_png_and_svg(grid):
     names = [
         "calibration_small",
         "kl_per_level_small",
-        "noise_autocorrelation_small",
+        "noise_small",
         "paired_psnr_small",
         "panel_small",
         "receptive_field",
+        "removed_noise_small",
         "training_curves_small",
         "training_time",
     ]
-    assert grid.files("figures/*") == [f"figures/{name}.{ext}" for name in names for ext in ("png", "svg")]
+    assert grid.files("figures/*.[ps]*g") == [f"figures/{name}.{ext}" for name in names for ext in ("png", "svg")]
 
 
 def test_each_job_has_a_log_and_a_benchmark(grid):

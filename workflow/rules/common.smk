@@ -119,7 +119,7 @@ def figures_by_kind() -> dict[str, dict[str, str]]:
         "panel": DATASETS,
         "paired_psnr": [name for name in measured if len(methods[name]) > 1],
         "calibration": measured if sampled else [],
-        "noise_autocorrelation": DATASETS,
+        "removed_noise": DATASETS,
         "training_curves": DATASETS,
         "kl_per_level": DATASETS,
     }

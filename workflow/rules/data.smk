@@ -75,3 +75,31 @@ rule extract_patches:
         revision=revision.PATCHES,
     shell:
         "dvlae extract-patches {input.images:q} {output.patches:q} --settings {params.settings:q} > {log:q} 2>&1"
+
+
+rule diagnose:
+    input:
+        images=rules.prepare.output.images,
+        names=names_file("evaluation"),
+    output:
+        found="<results>/figures/noise_{dataset}.json",
+        figure=report(
+            "<results>/figures/noise_{dataset}.png",
+            category="3 Noise",
+            labels={"what": "Direction, length and strength of the noise", "dataset": "{dataset}"},
+            caption="../report/noise.rst",
+        ),
+        vector="<results>/figures/noise_{dataset}.svg",
+    log:
+        "<logs>/diagnose/{dataset}.log",
+    benchmark:
+        "<benchmarks>/diagnose/{dataset}.tsv"
+    conda:
+        "../envs/dvlae.yaml"
+    params:
+        settings=evaluation_settings,
+        noise_direction=lambda wildcards: DATASETS[wildcards.dataset].noise_direction,
+        revision=revision.EVALUATION,
+    shell:
+        "dvlae diagnose {input.images:q} --output {output.found:q} --dataset {wildcards.dataset:q}"
+        " --noise-direction {params.noise_direction} --settings {params.settings:q} 2>&1 | tee -i {log:q}"

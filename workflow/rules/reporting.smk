@@ -51,7 +51,7 @@ rule figures:
         ablation=reported_figures("receptive_field", "1 Results", "Figure: PSNR over receptive fields"),
         time=reported_figures("training_time", "1 Results", "Figure: PSNR over minutes of training"),
         noise=reported_figures(
-            "noise_autocorrelation", "3 Noise", "Figure: correlation of the noise and of what was removed"
+            "removed_noise", "3 Noise", "Figure: correlation of the noise and of what was removed"
         ),
         training=reported_figures("training_curves", "4 Training", "Figure: training curves"),
         levels=reported_figures("kl_per_level", "4 Training", "Figure: information in each level of the ladder"),
