@@ -50,9 +50,7 @@ rule figures:
         paired=reported_figures("paired_psnr", "1 Results", "Figure: PSNR of each image by each method"),
         ablation=reported_figures("receptive_field", "1 Results", "Figure: PSNR over receptive fields"),
         time=reported_figures("training_time", "1 Results", "Figure: PSNR over minutes of training"),
-        noise=reported_figures(
-            "removed_noise", "3 Noise", "Figure: correlation of the noise and of what was removed"
-        ),
+        noise=reported_figures("removed_noise", "3 Noise", "Figure: correlation of the noise and of what was removed"),
         training=reported_figures("training_curves", "4 Training", "Figure: training curves"),
         levels=reported_figures("kl_per_level", "4 Training", "Figure: information in each level of the ladder"),
         vector=[f"<results>/figures/{name}.svg" for names in FIGURES.values() for name in names],
