@@ -155,6 +155,7 @@ def changed(**changes):
     return {"receptive_fields": [4, 40], **changes}
 
 
+EVERY_EVALUATION = {"baseline": 2, "evaluate": 4, "diagnose": 1, "tables": 1, "figures": 1}
 EVERY_MODEL = {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 1}
 
 
@@ -183,7 +184,7 @@ def test_a_changed_setting_reruns_what_it_matters_to(grid, changes, what_runs):
     "changes, what_runs",
     [
         ({"title": "Small", "license": "MIT"}, {}),
-        ({"evaluation": {"data_range": 255, "border": 8}}, {"baseline": 2, "evaluate": 4, "tables": 1, "figures": 1}),
+        ({"evaluation": {"data_range": 255, "border": 8}}, EVERY_EVALUATION),
     ],
     ids=str,
 )
