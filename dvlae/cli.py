@@ -131,6 +131,7 @@ def _add_training_commands(command) -> None:
     _add_seed(train)
     _add_settings(train)
     _add_device(train)
+    train.add_argument("--devices", type=int, metavar="N", help="GPUs of this training (default: 1)")
 
     predict = command("predict", _predict, "Denoise images with a trained model.")
     predict.add_argument("model", type=Path, metavar="MODEL", help="folder made by `dvlae train`")
@@ -382,7 +383,8 @@ def _extract_patches(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from dvlae.config import TrainSettings, load_settings
 
-    settings = _changed(load_settings(TrainSettings, arguments.settings), device=arguments.device)
+    settings = load_settings(TrainSettings, arguments.settings)
+    settings = _changed(settings, device=arguments.device, devices=arguments.devices)
 
     from dvlae.training import train
 

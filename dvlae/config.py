@@ -47,8 +47,9 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def _not_yet(what: str, instead: str) -> ValueError:
-    return ValueError(f"{what} is not available yet; allowed: {instead}")
+def _check_devices(devices: int, accumulate: int) -> None:
+    if accumulate % devices:
+        raise ValueError(f"devices: found {devices}, allowed: divisors of training.accumulate, which is {accumulate}")
 
 
 def _check_sides(patch_size: PatchSize) -> PatchSize:
@@ -195,7 +196,11 @@ class Settings(Strict):
         description="folder where downloads are looked for first; the environment variable `DVLAE_DATA_MIRROR` wins",
     )
     device: Device = Field("auto", description="where to compute; `auto`: a GPU where there is one")
-    devices: Count = Field(1, description="number of GPUs for one training; only 1 for now")
+    devices: Count = Field(
+        1,
+        description="GPUs of one training, which compute the batches of `training.accumulate` side by side, with the "
+        "result of one GPU; a divisor of that",
+    )
     tensorboard: bool = Field(
         False,
         description="write the history of each training for TensorBoard, too (an optional extra): "
@@ -237,12 +242,10 @@ class Settings(Strict):
             raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
         return self
 
-    @field_validator("devices")
-    @classmethod
-    def _one_device(cls, value: int) -> int:
-        if value != 1:
-            raise _not_yet(f"{value}", "1")
-        return value
+    @model_validator(mode="after")
+    def _devices(self) -> "Settings":
+        _check_devices(self.devices, self.training.accumulate)
+        return self
 
 
 # ---------------------------------------------------------------------------------------------- dataset
@@ -456,6 +459,11 @@ class TrainSettings(Strict):
     training: TrainingSettings = Field(TrainingSettings(), description="how long and how it is trained")
     device: Device = Field("auto", description="where to compute")
     devices: Count = Field(1, description="number of GPUs")
+
+    @model_validator(mode="after")
+    def _devices(self) -> "TrainSettings":
+        _check_devices(self.devices, self.training.accumulate)
+        return self
 
 
 class PredictSettings(Strict):

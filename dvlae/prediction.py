@@ -35,6 +35,7 @@ from dvlae.models.top_down import TopDown
 from dvlae.noise import key_of, normal_noise
 from dvlae.progress import progress
 from dvlae.provenance import software
+from dvlae.reservation import reserved_devices
 from dvlae.tiling import View, Window, make_tiles, pad_up, views, whole
 
 # Longest side of a tile by the number of spatial axes, in pixels. On a processor, maps of 16 channels of an image are
@@ -470,16 +471,17 @@ def predict(
     UserError
         Where the model or an image cannot be used, or the device is missing.
     """
-    start = time.monotonic()
     keep_freed_memory()
-    network = load_to(settings.device, model)
     manifest = read_manifest(images)
     how = settings.prediction
     record = Path(denoised).with_name("prediction.json")
     passes = 1 if how.estimator == "direct" else how.samples
     total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
-    inputs = _inputs(model, images, seed, how)
     with ExitStack() as stack:
+        (device,) = stack.enter_context(reserved_devices(settings.device))
+        start = time.monotonic()
+        network = load_to(device, model)
+        inputs = _inputs(model, images, seed, how)
         denoised, uncertainty = (stack.enter_context(atomic_folder(f, inputs)) for f in (denoised, uncertainty))
         samples = samples and stack.enter_context(atomic_folder(samples, inputs))
         bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))

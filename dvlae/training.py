@@ -11,6 +11,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import lightning
@@ -19,13 +20,14 @@ import pandas as pd
 import tifffile
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from dvlae import revision
 from dvlae.config import TrainingSettings, TrainSettings, sides
 from dvlae.data.images import AXES
-from dvlae.devices import choose_device, device_name, use_fast_arithmetic
+from dvlae.devices import device_name, use_fast_arithmetic
 from dvlae.energy import EnergyMeter
 from dvlae.errors import UserError
 from dvlae.files import alone, atomic_file, atomic_folder
@@ -33,8 +35,10 @@ from dvlae.models.dvlae import DVLAE, Architecture, Terms
 from dvlae.models.files import save_model
 from dvlae.models.layers import lay_out, memory_format
 from dvlae.optimizers import OPTIMIZERS
+from dvlae.processes import Clock, average, side_by_side
 from dvlae.progress import progress, say
 from dvlae.provenance import software
+from dvlae.reservation import reserved_devices
 from dvlae.runs import write_run
 from dvlae.tensorboard import TensorBoard
 
@@ -72,6 +76,8 @@ class RandomCrops(IterableDataset):
         Batches in an epoch.
     step
         Where to start, for a training that is resumed.
+    rank, processes
+        Of so many processes that share the batches, the one with this rank yields every so-manieth.
     """
 
     def __init__(
@@ -84,8 +90,11 @@ class RandomCrops(IterableDataset):
         noise_direction: str,
         steps_per_epoch: int,
         step: int = 0,
+        rank: int = 0,
+        processes: int = 1,
     ):
         self.patches, self.crop, self.batch_size = patches, crop, batch_size
+        self.rank, self.processes = rank, processes
         self.seed, self.steps_per_epoch, self.step = seed, steps_per_epoch, step
         self.flipped_axes = [axis for axis in range(-len(crop), 0) if axis != AXES.get(noise_direction)]
 
@@ -103,10 +112,11 @@ class RandomCrops(IterableDataset):
         return torch.from_numpy(np.stack(crops)).to(memory_format=memory_format(len(self.crop)))
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield the batches up to the end of this epoch."""
-        for step in range(self.step, (self.step // self.steps_per_epoch + 1) * self.steps_per_epoch):
-            self.step = step + 1
-            yield self.batch(step)
+        """Yield this process's batches up to the end of this epoch."""
+        end = (self.step // self.steps_per_epoch + 1) * self.steps_per_epoch
+        for step in range(self.step, end, self.processes):
+            self.step = step + self.processes
+            yield self.batch(step + self.rank)
 
 
 def floating(module: nn.Module) -> list[Tensor]:
@@ -152,13 +162,12 @@ class DVLAETraining(lightning.LightningModule):
         steps = self.settings.max_epochs * self.steps_per_epoch
         return min(steps, self.settings.max_steps or steps)
 
-    @property
-    def spent(self) -> float:
-        """Part of the budget that is spent, 0 to 1: what the learning rate follows.
+    def spent(self, step: int) -> float:
+        """Return the part of the budget that is spent at this step, 0 to 1: what the learning rate follows.
 
         Time counts only where no number of steps is set, so that what is limited by steps can be repeated exactly.
         """
-        spent = self.steps / self.most_steps
+        spent = step / self.most_steps
         if self.settings.max_steps is None and self.settings.max_minutes is not None:
             spent = max(spent, self.seconds / (60 * self.settings.max_minutes))
         return min(1.0, spent)
@@ -172,18 +181,18 @@ class DVLAETraining(lightning.LightningModule):
 
     def training_step(self, batch: Tensor) -> Tensor:
         """Compute the loss of one batch (N, C, ...)."""
+        # Several processes compute as many steps at once, each its own; the last sets the learning rate for all.
+        step, last = self.steps + self.global_rank, self.steps + self.trainer.world_size - 1
         # Seeded by the step: a resumed training draws what the uninterrupted one would have drawn.
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.steps, 1]).generate_state(1)[0]))
-        if self._good is None or self.steps % STEPS_BETWEEN_CHECKS == 0:
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, step, 1]).generate_state(1)[0]))
+        if self._good is None or self.steps % STEPS_BETWEEN_CHECKS < self.trainer.world_size:
             self.secure()
-        rate = self.settings.learning_rate * 0.5**self.rescues * 0.5 * (1 + math.cos(math.pi * self.spent))
+        rate = self.settings.learning_rate * 0.5**self.rescues * 0.5 * (1 + math.cos(math.pi * self.spent(last)))
         for group in self.optimizers().param_groups:
-            group["lr"] = rate * self._warm_up(WARM_UP_STEPS)
+            group["lr"] = rate * self._warm_up(WARM_UP_STEPS, last)
         terms = self._forward(batch)
-        for name, value in _values(terms, self.settings.free_bits).items():
-            self._sums[name] = self._sums.get(name, 0) + value
-        self._sums["steps"] = self._sums.get("steps", 0) + 1
-        return terms.annealed_loss(self._warm_up(KL_WARM_UP_STEPS), self.settings.free_bits)
+        self._terms = _values(terms, self.settings.free_bits)
+        return terms.annealed_loss(self._warm_up(KL_WARM_UP_STEPS, step), self.settings.free_bits)
 
     def _forward(self, batch: Tensor) -> Terms:
         if self._compiled is not None:
@@ -194,9 +203,9 @@ class DVLAETraining(lightning.LightningModule):
                 self._compiled = None
         return self.model(batch)
 
-    def _warm_up(self, steps: int) -> float:
+    def _warm_up(self, steps: int, step: int) -> float:
         """Rise from 0 to 1 over so many steps, or over the first part of a short training."""
-        return min(1.0, (self.steps + 1) / min(steps, math.ceil(LONGEST_WARM_UP * self.most_steps)))
+        return min(1.0, (step + 1) / min(steps, math.ceil(LONGEST_WARM_UP * self.most_steps)))
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val: float, gradient_clip_algorithm=None) -> None:
         """Clip the direct denoiser's gradients apart, so that the rest learns the same with it as without."""
@@ -207,18 +216,27 @@ class DVLAETraining(lightning.LightningModule):
             nn.utils.clip_grad_norm_(part, gradient_clip_val)
 
     def on_train_batch_end(self, outputs, batch: Tensor, batch_idx: int) -> None:
-        """Count the step, follow with the moving average, stop at a limit."""
-        # The averaged weights follow, early on quickly. Nothing here, nor in a step, waits for the device.
-        torch._foreach_lerp_(self._averaged, self._current, max(1 - AVERAGE_DECAY, 9 / (9 + self.steps)))
-        self.steps += 1
+        """Count the steps, one a process, follow with the moving average, stop at a limit."""
+        # Nothing here, nor in a step, waits for the device.
+        processes = self.trainer.world_size
+        if processes > 1:  # the weights are equal in all, and from here on so is the rest of the state
+            average([*filter(torch.is_floating_point, self.model.buffers()), *self._terms.values()])
+        for name, value in self._terms.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        self._sums["steps"] = self._sums.get("steps", 0) + 1
+        for step in range(self.steps, self.steps + processes):  # the averaged weights follow, early on quickly
+            torch._foreach_lerp_(self._averaged, self._current, max(1 - AVERAGE_DECAY, 9 / (9 + step)))
+        self.steps += processes
         now = time.monotonic()
-        self.seconds += now - self._clock
-        self._clock = now
+        self.seconds += now - self._now
+        if processes > 1:
+            self.seconds = self._clock.agree(self.seconds)
+        self._now = now
         s = self.settings
         if s.max_minutes is not None and self.seconds >= 60 * s.max_minutes:
             self.stopped_by = "max_minutes"
         elif self.steps >= self.most_steps:
-            self.stopped_by = "max_steps" if self.steps == s.max_steps else "max_epochs"
+            self.stopped_by = "max_steps" if self.most_steps == s.max_steps else "max_epochs"
         elif s.patience is not None and len(self.history) - self.best_epoch > s.patience:
             self.stopped_by = "patience"
         self.trainer.should_stop = self.stopped_by is not None
@@ -228,7 +246,8 @@ class DVLAETraining(lightning.LightningModule):
         if self.settings.compile:
             self._compiled = torch.compile(self.model.forward)
         self._averaged, self._current = floating(self.average), floating(self.model)  # where they are now
-        self._clock = time.monotonic()
+        self._clock = Clock() if self.trainer.world_size > 1 else None
+        self._now = time.monotonic()
 
     def validation_step(self, batch: Tensor) -> None:
         """Evaluate the averaged weights on one batch (N, C, ...)."""
@@ -339,7 +358,7 @@ class Checkpoints(lightning.Callback):
 
     def __init__(self, folder: Path, fingerprint: dict):
         self.folder, self.fingerprint = folder, fingerprint
-        self.saved_at = time.monotonic()
+        self.saved_at = 0.0  # seconds of training, which all processes count alike
 
     def load(self) -> dict | None:
         """Return the state to go on from; None, after saying why, where there is none that fits."""
@@ -357,28 +376,35 @@ class Checkpoints(lightning.Callback):
             print(f"train: {self.folder} is not resumed, as settings changed since: {changes}; starting anew")
         except Exception as error:  # whatever a damaged file raises: say so, and train from the start
             print(f"train: {self.folder} is damaged and not resumed ({error}); starting anew")
-        shutil.rmtree(self.folder)  # else an old half could be taken for one of a new whole
+        shutil.rmtree(self.folder, ignore_errors=True)  # else an old half could be taken for one of a new whole
         return None
 
     def save(self, training: DVLAETraining) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state, whole or not at all; of several processes, the first does."""
+        content = training.state()
+        self.saved_at = training.seconds
+        if training.global_rank > 0:
+            return
         state = io.BytesIO()
-        torch.save(training.state(), state)
+        torch.save(content, state)
         with atomic_file(self.folder / "state.pt") as path:
             path.write_bytes(state.getbuffer())  # its errors say what is wrong, a full disk; those of torch.save do not
         with atomic_file(self.folder / "settings.json") as path:
             path.write_text(json.dumps(self.fingerprint, indent=2))
-        self.saved_at = time.monotonic()
+
+    def on_train_start(self, trainer, pl_module: DVLAETraining) -> None:
+        """Count from here."""
+        self.saved_at = pl_module.seconds
 
     def on_train_batch_start(self, trainer, pl_module: DVLAETraining, *_) -> None:
         """Save where the last time is long past, but never between batches whose gradients are added."""
-        due = time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
+        due = pl_module.seconds - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
         if due and pl_module.steps % pl_module.settings.accumulate == 0:
             self.save(pl_module)
 
     def on_validation_end(self, trainer, pl_module: DVLAETraining) -> None:
         """Save at the end of an epoch, but not several times a minute."""
-        if time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS / 4:
+        if pl_module.seconds - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS / 4:
             self.save(pl_module)
 
     def on_train_end(self, trainer, pl_module: DVLAETraining) -> None:
@@ -495,12 +521,34 @@ def train(
     UserError
         Where the device or TensorBoard is missing, the patches are unreadable, or the loss is not a number any more.
     """
-    with alone(model.with_name(f".lock-training-{model.name}")):
-        _train(patches, model, receptive_field, noise_direction, seed, checkpoints, settings, tensorboard)
+    description = _read_description(patches)
+    lock = model.with_name(f".lock-training-{model.name}")
+    with alone(lock), reserved_devices(settings.device, settings.devices) as devices:
+        work = partial(
+            _train,
+            devices=devices,
+            patches=patches,
+            description=description,
+            model=model,
+            receptive_field=receptive_field,
+            noise_direction=noise_direction,
+            seed=seed,
+            checkpoints=checkpoints,
+            settings=settings,
+            tensorboard=tensorboard,
+        )
+        if len(devices) == 1:
+            work(0)
+        else:
+            side_by_side(work, len(devices))
 
 
 def _train(
+    rank: int,
+    *,
+    devices: list[torch.device],
     patches: Path,
+    description: dict,
     model: Path,
     receptive_field: int,
     noise_direction: str,
@@ -509,9 +557,8 @@ def _train(
     settings: TrainSettings,
     tensorboard: Path | None,
 ) -> None:
-    device = choose_device(settings.device)
+    """Do the work of :func:`train` on one of these devices; rank 0 writes the results."""
     use_fast_arithmetic()
-    description = _read_description(patches)
     limits = settings.training
     train_patches, val_patches = (_read_patches(patches / f"{name}.tif") for name in ("train", "val"))
     crop = sides(limits.patch_size, train_patches.ndim - 2)
@@ -530,7 +577,7 @@ def _train(
         "patches": description["sha256"],
     }
     callbacks: list[lightning.Callback] = [Energy(), ProgressLine()]
-    if tensorboard is not None:
+    if tensorboard is not None and rank == 0:
         callbacks.append(TensorBoard(tensorboard))
     if checkpoints is not None:
         callbacks.append(saver := Checkpoints(checkpoints, fingerprint))
@@ -545,14 +592,18 @@ def _train(
         noise_direction=noise_direction,
         steps_per_epoch=steps_per_epoch,
         step=training.steps,
+        rank=rank,
+        processes=len(devices),
     )
     if training.stopped_by is None:  # else it was killed between its last step and here
         validation = _validation_batches(val_patches, training.model, limits)
-        _trainer(device, settings, callbacks).fit(training, DataLoader(crops, batch_size=None), validation)
+        _trainer(devices, settings, callbacks).fit(training, DataLoader(crops, batch_size=None), validation)
+    if rank > 0:
+        return
     with atomic_folder(model) as folder:
         save_model(training.average, folder)
         pd.DataFrame(training.history).to_csv(folder / "history.csv", index=False)
-        write_run(folder, _describe_run(training, fingerprint, device))
+        write_run(folder, _describe_run(training, fingerprint, devices[0]))
     if training.history[-1]["val_kl"] < EMPTY_CODE:
         print(
             "train: WARNING: the signal code carries no information (posterior collapse), and the denoised images will "
@@ -615,21 +666,32 @@ def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSetti
     return DataLoader(tensor, batch_size=max(1, pixels // math.prod(lengths)))
 
 
-def _trainer(device: torch.device, settings: TrainSettings, callbacks: list) -> lightning.Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    # None concerns a user: batches are cut in this very process, it is no job step of Slurm's, and the last is between
-    # Lightning and PyTorch.
-    for text in ("does not have many workers", "`srun` command is available", "LeafSpec"):
+def _trainer(devices: list[torch.device], settings: TrainSettings, callbacks: list) -> lightning.Trainer:
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    # None concerns a user: batches are cut in this very process, it is no job step of Slurm's, the layout of
+    # gradients costs little, and the others are between Lightning and PyTorch.
+    for text in (
+        "does not have many workers",
+        "`srun` command is available",
+        "Grad strides",
+        "LeafSpec",
+        "`broadcast_buffers`",
+    ):
         warnings.filterwarnings("ignore", f".*{text}")
+    device = devices[0]
     precision = settings.training.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32"
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=1,
+        devices=[each.index for each in devices] if device.type == "cuda" else len(devices),
+        # Batch statistics are averaged here, once a step, not taken over from the first process.
+        strategy=DDPStrategy(broadcast_buffers=False) if len(devices) > 1 else "auto",
+        use_distributed_sampler=False,  # each process cuts its own batches, and all validate alike
         precision={"bf16": "bf16-mixed", "32": "32-true"}[precision],
         max_epochs=-1,  # the module's own limits end the training
-        accumulate_grad_batches=settings.training.accumulate,
+        accumulate_grad_batches=settings.training.accumulate // len(devices),
         gradient_clip_val=LARGEST_GRADIENT_NORM,
         num_sanity_val_steps=0,
         logger=False,

@@ -66,7 +66,7 @@ def refusal(cls, data) -> str:
         ({"training": {"learning_rate": "2e-3"}}, "(YAML takes this for text; write 0.002)"),
         ({"training": {"precision": 16}}, "file.yaml: training.precision: found 16, allowed: auto, 32, bf16"),
         ({"model": None}, "file.yaml: model: found null, allowed: a block with the keys levels, "),
-        ({"devices": 2}, "file.yaml: devices: 2 is not available yet; allowed: 1"),
+        ({"devices": 2}, "file.yaml: devices: found 2, allowed: divisors of training.accumulate, which is 1"),
         (
             {"model": {"direct_denoiser": "mode"}},
             "model.direct_denoiser: found 'mode', allowed: ",

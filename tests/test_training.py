@@ -18,9 +18,9 @@ from dvlae.training import DVLAETraining, RandomCrops, train
 SMALL = {"levels": 2, "channels": 8, "latent_channels": 4}
 
 
-def settings(model: dict | None = None, device: str = "cpu", **training) -> TrainSettings:
+def settings(model: dict | None = None, device: str = "cpu", devices: int = 1, **training) -> TrainSettings:
     usual = {"patch_size": 16, "batch_size": 2, "max_steps": 6}
-    values = {"model": SMALL | (model or {}), "training": usual | training, "device": device}
+    values = {"model": SMALL | (model or {}), "training": usual | training, "device": device, "devices": devices}
     return validate(TrainSettings, values, "test")
 
 
@@ -408,3 +408,16 @@ def test_the_rest_learns_the_same_with_a_direct_denoiser_as_without(tmp_path, pa
         torch.testing.assert_close(tensor, weights[name], rtol=1e-5, atol=1e-6)
     history = pd.read_csv(tmp_path / "with" / "history.csv")
     assert (history.val_direct > 0).all()
+
+
+def test_two_devices_learn_what_one_learns_that_accumulates(patches, tmp_path):
+    folder, one, two = patches(), tmp_path / "one", tmp_path / "two"
+    run(folder, one, accumulate=2, max_steps=8)
+    run(folder, two, accumulate=2, max_steps=8, devices=2)
+    histories = [pd.read_csv(folder / "history.csv") for folder in (one, two)]
+    trained = [name for name in histories[0] if name.startswith("train_")] + ["step", "epoch", "learning_rate"]
+    np.testing.assert_allclose(histories[1][trained], histories[0][trained], rtol=1e-4, atol=1e-5)
+    for folder, devices in ((one, 1), (two, 2)):
+        record = json.loads((folder / "run.json").read_text())
+        assert (record["steps"], record["stopped_by"], record["settings"]["devices"]) == (8, "max_steps", devices)
+    assert np.isfinite(histories[1].to_numpy()).all()

@@ -31,12 +31,12 @@ def save_model(model: DVLAE, folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
-def load_to(device: str, folder: Path) -> DVLAE:
+def load_to(device: str | torch.device, folder: Path) -> DVLAE:
     """Rebuild a model as :func:`load_model` does, where ``device`` says, in the layout that is fastest.
 
-    ``device`` is what :func:`dvlae.devices.choose_device` takes.
+    ``device`` is a device or what :func:`dvlae.devices.choose_device` takes.
     """
-    chosen = choose_device(device)
+    chosen = choose_device(device) if isinstance(device, str) else device
     use_fast_arithmetic()
     model = load_model(folder).to(chosen)
     return lay_out(model, model.architecture.dimensions)

@@ -13,9 +13,10 @@ rule train:
         "../envs/dvlae.yaml"
     threads: 4
     resources:
-        gpu=GPUS,
+        gpu=GPUS * config["devices"],
         device=config["device"],  # here, not in params: what computes a result is no reason to compute it again
-        mem_mb=8000,
+        devices=config["devices"],
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=training_runtime,
         tensorboard="tensorboard" if config["tensorboard"] else "no-tensorboard",
     params:
@@ -31,7 +32,8 @@ rule train:
     shell:
         "dvlae train {input.patches:q} {output.model:q} --receptive-field {params.receptive_field}"
         " --noise-direction {params.noise_direction} --seed {wildcards.seed} --checkpoints {params.checkpoints:q}"
-        " --settings {params.settings:q} --device {resources.device} --{resources.tensorboard} 2>&1 | tee -i {log:q}"
+        " --settings {params.settings:q} --device {resources.device} --devices {resources.devices}"
+        " --{resources.tensorboard} 2>&1 | tee -i {log:q}"
 
 
 rule predict:
@@ -56,7 +58,7 @@ rule predict:
         device=config["device"],
         tile=config["prediction"]["tile"],
         batch_size=config["prediction"]["batch_size"],
-        mem_mb=8000,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=prediction_settings,
