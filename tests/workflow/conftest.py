@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -51,18 +52,22 @@ class Project:
     def _write(self, path: str, settings: dict) -> None:
         (self.folder / path).write_text(yaml.safe_dump(settings))
 
-    def snakemake(self, *words: str, fails: bool | None = False, **environment: str) -> str:
-        """Run Snakemake; return all that it printed. ``fails``: whether it has to; None: it may."""
-        path = os.pathsep.join([str(BIN), os.environ["PATH"]])
+    def snakemake(self, *words: str, before: Sequence[str] = (), fails: bool | None = False, **environment: str) -> str:
+        """Run Snakemake, through the command ``before`` where one is given; return all that it printed.
+
+        ``fails``: whether it has to; None: it may.
+        """
+        path = os.pathsep.join([str(BIN), environment.pop("PATH", os.environ["PATH"])])
         done = subprocess.run(
-            [str(BIN / "snakemake"), "--snakefile", str(REPOSITORY / "workflow/Snakefile"), "--cores", "2", *words],
+            [*before, str(BIN / "snakemake"), "--snakefile", str(REPOSITORY / "workflow/Snakefile"), "--cores", "2"]
+            + list(words),
             cwd=self.folder,
             env=os.environ | {"PATH": path} | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=1800,
         )
         assert fails is None or (done.returncode != 0) == fails, done.stdout
         return done.stdout

@@ -3,9 +3,11 @@
 import pytest
 import yaml
 
-from .conftest import REPOSITORY
+from .conftest import REPOSITORY, TINY
 
 pytestmark = pytest.mark.workflow
+
+CLUSTERS = ["slurm", "cluster-generic"]
 
 
 def profile(name: str) -> dict:
@@ -16,12 +18,20 @@ def test_the_default_profile_is_found_by_itself(project):
     assert "Provided resources: gpu=" in project.snakemake("results/small/simulated")
 
 
-def test_a_run_on_a_cluster_can_be_planned(project):
-    pytest.importorskip("snakemake_executor_plugin_slurm")
-    printed = project.snakemake("--workflow-profile", "slurm", "--dry-run")
-    assert "train" in printed
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_run_on_a_cluster_can_be_planned(project, name):
+    pytest.importorskip(f"snakemake_executor_plugin_{name.replace('-', '_')}")
+    project.configure(device="auto", devices=2, training=TINY["training"] | {"accumulate": 2})
+    printed = project.snakemake("--workflow-profile", name, "--dry-run", "--printshellcmds")
+    assert "--device auto --devices 2" in printed
 
 
-def test_both_profiles_rerun_and_report_alike(project):
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_all_profiles_rerun_and_report_alike(name):
     for key in ["rerun-triggers", "rerun-incomplete", "show-failed-logs"]:
-        assert profile("slurm")[key] == profile("default")[key]
+        assert profile(name)[key] == profile("default")[key]
+
+
+def test_the_profiles_of_clusters_send_the_same_steps_together():
+    for key in ["groups", "jobs", "retries", "latency-wait"]:
+        assert profile("slurm")[key] == profile("cluster-generic")[key]

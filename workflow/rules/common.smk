@@ -51,7 +51,7 @@ def option(name: str, value) -> list[str]:
 config.update(SETTINGS.model_dump(mode="json"))
 if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR):
     os.environ[MIRROR] = SETTINGS.data_mirror  # where a file comes from is in no params, hence no reason to run again
-GPUS = 0 if SETTINGS.device == "cpu" else 1
+GPUS = 0 if SETTINGS.device == "cpu" else 1  # of a job that computes on one device
 
 
 def receptive_field(wildcards) -> int | None:
@@ -213,6 +213,6 @@ def figure_settings() -> str:
 
 
 def training_runtime(wildcards, attempt) -> int:
-    """Return the minutes to ask a cluster for; a training that is cut short goes on in the next attempt."""
+    """Return the minutes to ask a cluster for; a training that is cut short goes on in the next attempt, with more."""
     minutes = SETTINGS.training.max_minutes
-    return 720 if minutes is None else int(1.2 * minutes) + 20
+    return attempt * (720 if minutes is None else int(1.2 * minutes) + 20)
