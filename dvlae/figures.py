@@ -76,6 +76,7 @@ def make_figures(
                 f"figures: found runs on {name!r}, but not where its images are; add --images {name}=FOLDER"
             )
     lengths = {name: _correlation_length(path) for name, path in (noise or {}).items()}
+    lengths = {name: length for name, length in lengths.items() if length is not None}
     with matplotlib.rc_context(STYLE):
         for name in progress(datasets, description="figures", unit="dataset"):
             mine = [run for run in runs if run.dataset == name]
@@ -95,9 +96,10 @@ def make_figures(
             save(figure, output / "training_time")
 
 
-def _correlation_length(path: Path) -> float:
+def _correlation_length(path: Path) -> float | None:
+    """Return the length in pixels; None where the noise is not correlated."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["correlation_length"])
+        return json.loads(path.read_text(encoding="utf-8"))["correlation_length"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not what dvlae diagnose writes ({error!r}); run it again") from None
 

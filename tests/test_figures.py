@@ -312,6 +312,12 @@ def test_positions_of_a_level_are_those_of_the_model(levels, levels_per_scale):
     assert figures.level_strides(levels, levels_per_scale).tolist() == model.strides
 
 
+def test_white_noise_has_no_length_to_mark(images, tmp_path):
+    (tmp_path / "noise.json").write_text('{"correlation_length": null}')
+    output = draw(images, [make_run(images, "noisy")], noise={"made_up": tmp_path / "noise.json"})
+    assert "panel_made_up" in names(output)
+
+
 def test_a_diagnosis_without_the_length_of_the_noise_is_refused(images, tmp_path):
     found = tmp_path / "noise.json"
     found.write_text("{}")

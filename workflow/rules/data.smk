@@ -83,11 +83,11 @@ rule diagnose:
         names=names_file("evaluation"),
     output:
         found="<results>/figures/noise_{dataset}.json",
-        figure=report(
+        figure=reported(
             "<results>/figures/noise_{dataset}.png",
-            category="3 Noise",
-            labels={"what": "Direction, length and strength of the noise", "dataset": "{dataset}"},
-            caption="../report/noise.rst",
+            "noise",
+            "3 Noise",
+            "Figure: direction, length and strength of the noise ({dataset})",
         ),
         vector="<results>/figures/noise_{dataset}.svg",
     log:

@@ -44,6 +44,7 @@ rule figures:
         denoised=all_runs(rules.predict.output.denoised),
         models=all_runs(rules.train.output.model, trained=True),
         images=expand(rules.prepare.output.images, dataset=DATASETS),
+        noise=expand(rules.diagnose.output.found, dataset=DATASETS),
     output:
         panels=reported_figures("panel", "2 Images", "Figure: noisy, denoised, clean"),
         calibration=reported_figures("calibration", "2 Images", "Figure: predicted against true errors"),
@@ -64,8 +65,9 @@ rule figures:
     params:
         folder=lambda wildcards, output: str(Path(output.panels[0]).parent),
         images=lambda wildcards, input: [f"{name}={folder}" for name, folder in zip(DATASETS, input.images)],
+        noise=lambda wildcards, input: [f"{name}={found}" for name, found in zip(DATASETS, input.noise)],
         settings=figure_settings(),
         revision=revision.EVALUATION,
     shell:
         "dvlae figures {input.psnr:q} --output {params.folder:q} --images {params.images:q}"
-        " --settings {params.settings:q} > {log:q} 2>&1"
+        " --noise {params.noise:q} --settings {params.settings:q} > {log:q} 2>&1"
