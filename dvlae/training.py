@@ -396,10 +396,10 @@ class Checkpoints(lightning.Callback):
         """Count from here."""
         self.saved_at = pl_module.seconds
 
-    def on_train_batch_start(self, trainer, pl_module: DVLAETraining, *_) -> None:
+    def on_train_batch_start(self, trainer, pl_module: DVLAETraining, batch: Tensor, batch_idx: int) -> None:
         """Save where the last time is long past, but never between batches whose gradients are added."""
         due = pl_module.seconds - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
-        if due and pl_module.steps % pl_module.settings.accumulate == 0:
+        if due and batch_idx % trainer.accumulate_grad_batches == 0:
             self.save(pl_module)
 
     def on_validation_end(self, trainer, pl_module: DVLAETraining) -> None:

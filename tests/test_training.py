@@ -184,6 +184,16 @@ def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, 
     assert record["attempts"] == 2
 
 
+def test_gradients_that_are_added_survive_a_kill_in_an_epoch_that_is_no_multiple_of_them(
+    patches, tmp_path, killed_at, monkeypatch
+):
+    monkeypatch.setattr(dvlae.training, "SHORTEST_EPOCH", 3)
+    folder = patches()
+    whole = run(folder, tmp_path / "whole", accumulate=2)
+    killed_at(4, folder, tmp_path / "model", tmp_path / "checkpoints", accumulate=2)
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints", accumulate=2) == whole
+
+
 def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp_path, monkeypatch):
     folder = patches()
 
@@ -300,7 +310,7 @@ def test_batch_statistics_are_averaged_like_the_weights(patches, tmp_path, monke
 
 def test_time_is_counted_over_all_attempts(patches, tmp_path, killed_at):
     folder = patches()
-    keys = {"max_steps": None, "max_minutes": 0.05}
+    keys = {"max_steps": None, "max_minutes": 1}
     killed_at(5, folder, tmp_path / "model", tmp_path / "checkpoints", **keys)
     state = torch.load(tmp_path / "checkpoints" / "state.pt", weights_only=True)
     torch.save(state | {"seconds": 100.0}, tmp_path / "checkpoints" / "state.pt")
