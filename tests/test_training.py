@@ -188,10 +188,10 @@ def test_gradients_that_are_added_survive_a_kill_in_an_epoch_that_is_no_multiple
     patches, tmp_path, killed_at, monkeypatch
 ):
     monkeypatch.setattr(dvlae.training, "SHORTEST_EPOCH", 3)
-    folder = patches()
-    whole = run(folder, tmp_path / "whole", accumulate=2)
-    killed_at(4, folder, tmp_path / "model", tmp_path / "checkpoints", accumulate=2)
-    assert run(folder, tmp_path / "model", tmp_path / "checkpoints", accumulate=2) == whole
+    folder, keys = patches(), {"batch_size": 8, "accumulate": 2}  # 3 batches an epoch
+    whole = run(folder, tmp_path / "whole", **keys)
+    killed_at(4, folder, tmp_path / "model", tmp_path / "checkpoints", **keys)
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints", **keys) == whole
 
 
 def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp_path, monkeypatch):
