@@ -89,7 +89,7 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def reserve(path: str | Path) -> None:
+def reserve_space(path: str | Path) -> None:
     """Take the disk space of a file that has its size but not yet its contents.
 
     Raises

@@ -26,7 +26,7 @@ from dvlae.config import PredictionSettings, PredictSettings
 from dvlae.data.images import AXES, read_canonical, read_manifest, write_image
 from dvlae.devices import device_name, keep_freed_memory
 from dvlae.errors import UserError
-from dvlae.files import atomic_file, atomic_folder, reserve, sha256
+from dvlae.files import atomic_file, atomic_folder, reserve_space, sha256
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
 from dvlae.models.ladder_vae import Draw, LadderVAE
@@ -531,7 +531,7 @@ def _denoise_by_median(model: DVLAE, image: np.ndarray, *, keep: Sequence[np.nda
     """Return the median of samples and their standard deviation; the samples are kept in a temporary file meanwhile."""
     with NamedTemporaryFile() as scratch:
         samples = np.memmap(scratch, np.float32, "w+", shape=(settings.samples, *image.shape))
-        reserve(scratch.name)
+        reserve_space(scratch.name)
         _, std = denoise(model, image, settings=settings, keep=[*keep, samples], **arguments)
         return median(samples), std
 
@@ -540,5 +540,5 @@ def _sample_file(path: Path, shape: tuple[int, ...]) -> np.memmap:
     """Make a TIFF (S, C, ...) that is written in parts."""
     axes = "QC" + "ZYX"[5 - len(shape) :]  # Q: an axis without a meaning to readers of TIFF
     samples = tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", metadata={"axes": axes})
-    reserve(path)
+    reserve_space(path)
     return samples

@@ -11,7 +11,7 @@ import tifffile
 from dvlae.config import PatchSettings, sides
 from dvlae.data.images import AXES, Image, read_canonical, read_manifest, select, show_sides
 from dvlae.errors import UserError
-from dvlae.files import atomic_folder, reserve, sha256
+from dvlae.files import atomic_folder, reserve_space, sha256
 from dvlae.progress import progress
 
 Place = tuple[Image, tuple[int, ...]]  # image, and the patch's first index along each spatial axis
@@ -194,7 +194,7 @@ def write_patches(
     shape = (len(places), places[0][0].shape[0], *size)
     big = 4 * np.prod(shape, dtype=np.int64) > 2**32 - 2**20
     patches = tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", bigtiff=bool(big))
-    reserve(path)
+    reserve_space(path)
     patches = patches.reshape(shape)
     name, image = None, None
     for number, (source, corner) in enumerate(progress(places, description=f"patches {path.stem}", unit="patch")):
