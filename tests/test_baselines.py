@@ -152,6 +152,7 @@ def test_bm3d_chooses_sigma_by_the_middle_of_the_evaluated_region(make_images, w
 
 
 def test_bm3d_without_clean_images_estimates_sigma_and_says_so(make_images, weak_bm3d, capsys):
+    pytest.importorskip("pywt")  # comes with the extra
     images = make_images(with_clean=False)
     used = []
     weak_bm3d.bm3d = lambda image, sigma, profile: used.append(sigma) or image

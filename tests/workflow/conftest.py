@@ -57,7 +57,7 @@ class Project:
 
         ``fails``: whether it has to; None: it may.
         """
-        path = os.pathsep.join([str(BIN), environment.pop("PATH", os.environ["PATH"])])
+        path = os.pathsep.join([*filter(None, [environment.pop("PATH", None)]), str(BIN), os.environ["PATH"]])
         done = subprocess.run(
             [*before, str(BIN / "snakemake"), "--snakefile", str(REPOSITORY / "workflow/Snakefile"), "--cores", "2"]
             + list(words),
