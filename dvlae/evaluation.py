@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dvlae.data.images import Image, read_canonical, read_manifest, select
+from dvlae.data.images import Image, read_canonical, read_manifest, select_images
 from dvlae.errors import UserError
 from dvlae.files import atomic_file, sha256
 from dvlae.metrics import Target
@@ -69,9 +69,7 @@ def evaluate(
 
 def evaluated_images(images: Path, settings: "EvaluationSettings") -> list[Image]:
     """Return the images of a folder with ``manifest.csv`` that ``settings.images`` names."""
-    manifest = read_manifest(images)
-    names = set(select([image.name for image in manifest], settings.images))
-    return [image for image in manifest if image.name in names]
+    return select_images(read_manifest(images), settings.images)
 
 
 def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvlae.data.images import read_canonical, read_manifest, select
+from dvlae.data.images import read_canonical, read_manifest, select_images
 from dvlae.errors import UserError
 from dvlae.files import atomic_file
 from dvlae.models.dvlae import DVLAE
@@ -205,9 +205,7 @@ def likelihood(
     if samples < 1:
         raise UserError(f"samples: found {samples}, allowed: a whole number >= 1")
     network = load_to(device, model)
-    manifest = read_manifest(images)
-    chosen = set(select([image.name for image in manifest], selection))
-    manifest = [image for image in manifest if image.name in chosen]
+    manifest = select_images(read_manifest(images), selection)
     for image in manifest:
         check_image(network, image.shape, image.name, CROP)
     rows = []

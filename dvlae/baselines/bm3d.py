@@ -47,7 +47,7 @@ def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Call
     UserError
         Where the package is not installed, or the images are traces.
     """
-    from dvlae.data.images import select
+    from dvlae.data.images import select_images
 
     try:
         import bm3d  # noqa: F401
@@ -58,8 +58,7 @@ def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Call
         ) from None
     if len(images[0].shape) < 3:
         raise UserError("baseline bm3d: found traces, allowed: images and volumes")
-    names = set(select([image.name for image in images], settings.images))
-    evaluated = [image for image in images if image.name in names and image.clean is not None]
+    evaluated = [image for image in select_images(images, settings.images) if image.clean is not None]
     if not evaluated:
         print("bm3d: no clean image to choose sigma by; sigma is estimated for each image")
         return lambda noisy: denoise(noisy, _estimate_sigma(noisy)), {"oracle": False}

@@ -32,10 +32,9 @@ def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Call
         A function that filters one image (C, ...), and a description: ``sigma`` in pixels, ``oracle``, and the mean
         ``psnr`` in decibel at each sigma. Without clean images sigma is 1.0, and ``oracle`` false.
     """
-    from dvlae.data.images import select
+    from dvlae.data.images import select_images
 
-    names = set(select([image.name for image in images], settings.images))
-    evaluated = [image for image in images if image.name in names and image.clean is not None]
+    evaluated = [image for image in select_images(images, settings.images) if image.clean is not None]
     if not evaluated:
         print(f"gaussian: no clean image to choose sigma by; sigma is {SIGMA_WITHOUT_CLEAN} px")
         return lambda noisy: smooth(noisy, SIGMA_WITHOUT_CLEAN), {"oracle": False, "sigma": SIGMA_WITHOUT_CLEAN}

@@ -389,6 +389,12 @@ def _file_name(name: str) -> str:
     return name
 
 
+def select_images(images: Sequence[Image], selection: str | Sequence[str]) -> list[Image]:
+    """Choose images by name, as :func:`select` does."""
+    chosen = set(select([image.name for image in images], selection))
+    return [image for image in images if image.name in chosen]
+
+
 def select(names: Sequence[str], images: str | Sequence[str]) -> list[str]:
     """Choose images by name.
 

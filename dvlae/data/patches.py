@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 
 from dvlae.config import PatchSettings, sides
-from dvlae.data.images import AXES, Image, read_canonical, read_manifest, select, show_sides
+from dvlae.data.images import AXES, Image, read_canonical, read_manifest, select_images, show_sides
 from dvlae.errors import UserError
 from dvlae.files import atomic_folder, reserve_space, sha256
 from dvlae.progress import progress
@@ -40,8 +40,7 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
     UserError
         Where an image is smaller than a training crop.
     """
-    manifest = {image.name: image for image in read_manifest(images)}
-    chosen = [manifest[name] for name in select(list(manifest), settings.images)]
+    chosen = select_images(read_manifest(images), settings.images)
     crop = sides(settings.patch_size, len(chosen[0].shape) - 1)
     size = _stored_size(chosen, crop)
     train, val, validation = split(chosen, size, settings)
