@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
 from dvlae.config import EvaluationSettings
-from dvlae.data.images import AXES, Image, read_canonical
+from dvlae.data.images import AXES, Image, read_canonical, spread_evenly
 from dvlae.evaluation import evaluated_images
 from dvlae.figures import BLACK, BLUE, ORANGE, STYLE, save
 from dvlae.files import atomic_file
@@ -81,7 +81,7 @@ def diagnose(
         How the dataset is evaluated: which images, which region, how the clean images are registered and fitted.
     """
     chosen = evaluated_images(images, settings)
-    chosen = [chosen[i] for i in np.unique(np.linspace(0, len(chosen) - 1, MOST_IMAGES).astype(int))]
+    chosen = [chosen[i] for i in spread_evenly(len(chosen), MOST_IMAGES)]
     known = all(image.clean is not None for image in chosen)
     samples = [_sample(image, settings, known) for image in progress(chosen, description="diagnose", unit="image")]
     correlation = _average([_autocorrelation(sample, known) for sample in samples])

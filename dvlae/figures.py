@@ -18,7 +18,7 @@ from scipy import ndimage
 from dvlae.calibration import NOMINAL, calibrate_run
 from dvlae.comparison_figures import paired_psnr, receptive_field, training_time, with_several_receptive_fields
 from dvlae.config import EvaluationSettings
-from dvlae.data.images import AXES, Image, read_canonical
+from dvlae.data.images import AXES, Image, read_canonical, spread_evenly
 from dvlae.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, STYLE, Run, best_run, rising_colours, save
 from dvlae.errors import UserError
 from dvlae.evaluation import evaluated_images, read_estimate
@@ -336,7 +336,7 @@ def removed_noise(runs: Sequence[Run], images: Sequence[Image], settings: Evalua
     baselines = [run for run in runs if run.receptive_field is None and run.method != "noisy"]
     trained = [run for run in runs if run.receptive_field is not None]
     drawn = ([best_run(trained)] if trained else []) + baselines
-    chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, IMAGES_FOR_NOISE).astype(int))]
+    chosen = [images[i] for i in spread_evenly(len(images), IMAGES_FOR_NOISE)]
     curves = _average_curves(drawn, chosen, settings)
     styles = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D")]
 

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from dvlae import revision
 from dvlae.config import TrainingSettings, TrainSettings, sides
-from dvlae.data.images import AXES
+from dvlae.data.images import AXES, spread_evenly
 from dvlae.devices import device_name, use_fast_arithmetic
 from dvlae.energy import EnergyMeter
 from dvlae.errors import UserError
@@ -658,7 +658,7 @@ def _read_patches(path: Path) -> np.ndarray:
 
 def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSettings) -> DataLoader:
     """Cut a few patches, spread evenly over the held-out ones, to a size that the model takes as it is."""
-    chosen = np.unique(np.linspace(0, len(patches) - 1, VALIDATION_PATCHES).astype(int))
+    chosen = spread_evenly(len(patches), VALIDATION_PATCHES)
     lengths = [side // model.stride * model.stride for side in patches.shape[2:]]
     cut = np.array(patches[chosen][:, :, *map(slice, lengths)])
     tensor = torch.from_numpy(cut).to(memory_format=memory_format(len(lengths)))

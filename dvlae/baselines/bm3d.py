@@ -47,7 +47,7 @@ def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Call
     UserError
         Where the package is not installed, or the images are traces.
     """
-    from dvlae.data.images import select_images
+    from dvlae.data.images import select_images, spread_evenly
 
     try:
         import bm3d  # noqa: F401
@@ -62,8 +62,7 @@ def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Call
     if not evaluated:
         print("bm3d: no clean image to choose sigma by; sigma is estimated for each image")
         return lambda noisy: denoise(noisy, _estimate_sigma(noisy)), {"oracle": False}
-    evenly = np.linspace(0, len(evaluated) - 1, min(WINDOWS, len(evaluated))).astype(int)
-    chosen = [evaluated[i] for i in evenly]
+    chosen = [evaluated[i] for i in spread_evenly(len(evaluated), WINDOWS)]
     sigma, psnr = _best_sigma(chosen, settings)
     return lambda noisy: denoise(noisy, sigma), {
         "oracle": True,

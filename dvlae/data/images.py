@@ -395,6 +395,11 @@ def select_images(images: Sequence[Image], selection: str | Sequence[str]) -> li
     return [image for image in images if image.name in chosen]
 
 
+def spread_evenly(count: int, most: int) -> np.ndarray:
+    """Return the indices of at most so many of ``count`` things, spread evenly from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, most).astype(int))
+
+
 def select(names: Sequence[str], images: str | Sequence[str]) -> list[str]:
     """Choose images by name.
 
