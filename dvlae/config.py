@@ -111,7 +111,9 @@ class TrainingSettings(Strict):
         0.1, description="share of the images (or, of one image, of the patches) kept for validation"
     )
     precision: Literal["auto", "32", "bf16"] = Field(
-        "auto", description="numbers used in training, in bits; `auto`: bf16 on a GPU that has it, else 32"
+        "auto",
+        description="numbers used in training, in bits; `auto`: bf16 where the GPU or the processor has instructions "
+        "for it, else 32",
     )
     activation_checkpointing: bool = Field(
         False, description="compute the ladder's levels twice instead of keeping them: less memory, a third more time"
@@ -155,6 +157,11 @@ class PredictionSettings(Strict):
         True,
         description="draw the samples in turn from the image and from its mirror images (along x only "
         "where the noise is not along x, and so on)",
+    )
+    shifts: Count = Field(
+        4,
+        description="draw the samples in turn from the image at so many places on the grid of the coarsest level: what "
+        "depends on the place cancels in their mean (cycle spinning)",
     )
     save_samples: Index = Field(0, description="samples of each image to write into the folder `samples/`")
     tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(

@@ -49,7 +49,7 @@ COARSE_TILES = 4  # the coarse levels may have as many positions as so many tile
 AUTO_BATCH_VALUES = {"cpu": 2**22, "cuda": 2**28, "mps": 2**26}  # of one map of all samples of a batch together
 STATE_VALUES = 2**28  # of the coarse states of all samples at hand: 1 GiB
 MEDIAN_VALUES = 2**24  # sorted at a time: 64 MiB
-IMPORTANT = {"samples", "estimator", "flips"}  # settings that change an estimate
+IMPORTANT = {"samples", "estimator", "flips", "shifts"}  # settings that change an estimate
 
 
 def climbing_halo(ladder_vae: LadderVAE, split: int) -> int:
@@ -227,7 +227,8 @@ def draw(model: DVLAE, image: np.ndarray, *, name: str, seed: int, settings: Pre
         values = channels * math.prod(min(side, tile) for side in pad_up(image.shape[1:], model.stride))
         batch_size = max(1, AUTO_BATCH_VALUES[device.type] // values)
     top_down, levels = TopDown(model), range(len(model.ladder_vae.levels))
-    chosen = views(image, model.stride, mirrored_axes(model) if settings.flips else ())[: settings.samples]
+    chosen = views(image, model.stride, mirrored_axes(model) if settings.flips else (), settings.shifts)
+    chosen = chosen[: math.ceil(settings.samples / 2)]  # a pair each, at least
     seen = 0
     for offset, view in enumerate(chosen):
         numbers = range(offset, settings.samples, len(chosen))
@@ -374,7 +375,7 @@ def denoise_directly(
             "prediction.estimator: found 'direct', but the model was trained without; train with model.direct_denoiser"
         )
     _check_fits(model, image, name)
-    view = View(image, model.stride)
+    (view,) = views(image, model.stride)
     estimate = np.empty(image.shape, np.float32)
     used = max(network.levels, default=-1) + 1
     halo = pad_up([network.halo], max(network.strides, default=1))[0]
@@ -392,7 +393,8 @@ def _tile(model: DVLAE, settings: PredictionSettings) -> int:
     """Return the longest side of a tile, in pixels, a multiple of the model's stride."""
     tile = settings.tile
     if tile == "auto":
-        tile = AUTO_TILE[model.mean.device.type][model.architecture.dimensions]
+        # A stride more, so that an image whose sides are powers of two, shifted, is not cut into slivers.
+        tile = AUTO_TILE[model.mean.device.type][model.architecture.dimensions] + model.stride
     return pad_up([tile], model.stride)[0]
 
 

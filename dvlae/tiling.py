@@ -1,4 +1,4 @@
-"""Cut an image that is too large into tiles, with as much around each as the network sees, and mirror it.
+"""Cut an image that is too large into tiles, with as much around each as the network sees; mirror and shift it.
 
 Windows are in pixels of the padded image, one range a spatial axis: each side of an image is extended, at its end, to a
 multiple of the model's stride.
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
+
+_LATTICE = (0.618, 0.382, 0.236)  # powers of the golden ratio: multiples of them are spread evenly
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def make_tiles(shape: Sequence[int], tile: int) -> list[Window]:
 
 @dataclass(frozen=True)
 class View:
-    """An image as it is, or mirrored along some of its axes; padded, but never copied as a whole.
+    """An image as it is, or shifted against the model's grid and mirrored; padded, but never copied as a whole.
 
     Attributes
     ----------
@@ -84,34 +86,37 @@ class View:
         What the sides are padded to multiples of, at their end, by mirroring what is there.
     flipped
         Spatial axes that are mirrored, counted from the end: -1 is X.
+    shift
+        Pixels that are put before the image along each spatial axis, likewise.
     """
 
     image: np.ndarray
     stride: int
-    flipped: tuple[int, ...] = ()
+    flipped: tuple[int, ...]
+    shift: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Sides of the padded image, in pixels."""
-        return pad_up(self.image.shape[1:], self.stride)
+        return pad_up([side + put for side, put in zip(self.image.shape[1:], self.shift, strict=True)], self.stride)
 
     def read(self, window: Window) -> np.ndarray:
         """Return what is seen in a window, (C, ...)."""
-        sides = zip(self._mirror(window), self.image.shape[1:], strict=True)
+        sides = zip(self._in_image(window), self.image.shape[1:], strict=True)
         indices = [self._unpad(np.array(side), length) for side, length in sides]
         return self.image[:, *np.ix_(*indices)]
 
-    def _mirror(self, window: Window) -> list[range]:
-        """Turn this view's ranges into those of the unmirrored image, or back."""
+    def _in_image(self, window: Window) -> list[range]:
+        """Turn this view's ranges into those of the image, which go on beyond its ends."""
         sides = list(window.ranges)
         for axis in self.flipped:
             last = self.shape[axis] - 1
             sides[axis] = range(last - sides[axis].start, last - sides[axis].stop, -1)
-        return sides
+        return [range(s.start - put, s.stop - put, s.step) for s, put in zip(sides, self.shift, strict=True)]
 
     @staticmethod
     def _unpad(index: np.ndarray, length: int) -> np.ndarray:
-        """Turn indices of the padded image into those of the pixels that stand there."""
+        """Turn indices beyond the ends of an image into those of the pixels that are mirrored there."""
         index = index % (2 * length)
         return np.minimum(index, 2 * length - 1 - index)
 
@@ -131,14 +136,30 @@ class View:
             Where they stand in the image, and the values without what was padded.
         """
         values = values.flip(self.flipped) if self.flipped else values
-        slices = []
-        for side, length in zip(self._mirror(window), self.image.shape[1:], strict=True):
-            first, last = min(side[0], side[-1]), max(side[0], side[-1])
-            slices.append(slice(min(first, length), min(last + 1, length)))
-        return tuple(slices), values[..., *(slice(0, s.stop - s.start) for s in slices)]
+        slices, inside = [], []
+        for side, length in zip(self._in_image(window), self.image.shape[1:], strict=True):
+            start = min(side[0], side[-1])
+            kept = slice(min(max(start, 0), length), min(max(start + len(side), 0), length))
+            slices.append(kept)
+            inside.append(slice(kept.start - start, kept.stop - start))
+        return tuple(slices), values[..., *inside]
 
 
-def views(image: np.ndarray, stride: int, axes: Sequence[int]) -> list[View]:
-    """Return an image as it is and with each combination of these axes mirrored."""
+def views(image: np.ndarray, stride: int, axes: Sequence[int] = (), shifts: int = 1) -> list[View]:
+    """Return an image at some places of the model's grid, each with all combinations of these axes mirrored.
+
+    Parameters
+    ----------
+    image
+        (C, ...).
+    stride
+        Of the grid, in pixels.
+    axes
+        Spatial axes that may be mirrored, counted from the end.
+    shifts
+        Number of places, at most; a small grid has fewer. They lie on a lattice that spreads them evenly.
+    """
     choices = [flipped for n in range(len(axes) + 1) for flipped in itertools.combinations(axes, n)]
-    return [View(image, stride, flipped) for flipped in choices]
+    generators = [int(stride * part) // 2 * 2 + 1 for part in _LATTICE[: image.ndim - 1]]
+    places = [tuple(i * generator % stride for generator in generators) for i in range(min(shifts, stride))]
+    return [View(image, stride, flipped, place) for place in places for flipped in choices]

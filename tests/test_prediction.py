@@ -94,7 +94,7 @@ def test_the_features_of_a_tile_do_not_depend_on_the_number_of_samples(monkeypat
     monkeypatch.setattr(dvlae.prediction, "COARSE_TILES", coarse_tiles)
     climb, calls = LadderVAE.climb, []
     monkeypatch.setattr(LadderVAE, "climb", lambda self, h, *split: calls.append(split) or climb(self, h, *split))
-    run(build(), noisy(64, 64), samples=12, batch_size=2, tile=32, flips=False)
+    run(build(), noisy(64, 64), samples=12, batch_size=2, tile=32, flips=False, shifts=1)
     assert len([split for split in calls if split[0] == 0]) == times * 4  # tiles
 
 
@@ -148,17 +148,37 @@ def test_mirrored_is_what_the_noise_does_not_run_along(direction, dimensions, ax
     )
 
 
+def drawn(model: DVLAE, image: np.ndarray, **settings) -> list[dvlae.prediction.Drawn]:
+    with torch.inference_mode():
+        return list(draw(model, image, name="a", seed=0, settings=PredictionSettings(**settings)))
+
+
 def test_samples_are_divided_over_the_mirror_images(monkeypatch):
     monkeypatch.setattr(dvlae.prediction, "key_of", lambda seed, name, number, level: level)  # all samples alike
     model, image = build(), noisy(24, 24)
-    settings = {"name": "a", "seed": 0}
-    with torch.inference_mode():
-        straight = list(draw(model, image, settings=PredictionSettings(samples=4, flips=False), **settings))
-        mirrored = list(draw(model, image, settings=PredictionSettings(samples=4), **settings))
-        other_way = list(draw(model, image[:, ::-1], settings=PredictionSettings(samples=4, flips=False), **settings))
-    assert [list(drawn.numbers) for drawn in mirrored] == [[0, 2], [1, 3]]
+    straight = drawn(model, image, samples=4, flips=False, shifts=1)
+    mirrored = drawn(model, image, samples=4, shifts=1)
+    other_way = drawn(model, image[:, ::-1], samples=4, flips=False, shifts=1)
+    assert [list(part.numbers) for part in mirrored] == [[0, 2], [1, 3]]
     torch.testing.assert_close(mirrored[0].values, straight[0].values[:2])
     torch.testing.assert_close(mirrored[1].values, other_way[0].values[:2].flip(-2))
+
+
+@pytest.mark.parametrize(("samples", "numbers"), [
+    (12, [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]]),
+    (5, [[0, 3], [1, 4], [2]]),  # no more places than pairs of samples
+    (1, [[0]]),
+])  # fmt: skip
+def test_samples_are_divided_over_the_shifted_images(samples, numbers):
+    parts = drawn(build(), noisy(24, 30), samples=samples, flips=False, shifts=4)
+    assert [list(part.numbers) for part in parts] == numbers
+
+
+def test_a_shifted_image_is_the_same_image(monkeypatch):
+    model, image = build(), noisy(40, 56)
+    straight, shifted = (run(model, image, samples=64, shifts=shifts)[0] for shifts in (1, 4))
+    difference = (straight - shifted)[:, 16:-16, 16:-16]
+    assert 0 < np.abs(difference).max() < 0.3 * image.std()
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
@@ -298,7 +318,7 @@ def test_each_second_sample_of_a_view_takes_the_opposite_noise(monkeypatch):
     monkeypatch.setattr(
         dvlae.prediction, "normal_noise", lambda keys, *rest: [seen.append(keys), usual(keys, *rest)][1]
     )
-    run(build(levels=1), noisy(16, 16), samples=5, batch_size=8, flips=False)
+    run(build(levels=1), noisy(16, 16), samples=5, batch_size=8, flips=False, shifts=1)
     first, second, third, fourth, fifth = seen[0]
     assert (second, fourth) == (~first, ~third)
     assert len({first, third, fifth}) == 3

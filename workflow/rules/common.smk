@@ -192,7 +192,7 @@ def training_settings(wildcards) -> str:
 
 def prediction_settings(wildcards) -> str:
     """Return what `dvlae predict` needs."""
-    return SETTINGS.model_dump_json(include={"prediction": {"samples", "estimator", "flips", "save_samples"}})
+    return SETTINGS.model_dump_json(include={"prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}})
 
 
 def sample_folder(pattern: str) -> dict:
