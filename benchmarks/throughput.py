@@ -3,16 +3,17 @@
     python benchmarks/throughput.py                      # all settings, on a GPU where there is one
     python benchmarks/throughput.py sem --repeats 30
 
-A step is the forward and the backward pass, gradient clipping and the optimiser, on data that are in memory. The plain
-way is the same network with contiguous tensors, replicate padding, PyTorch's own Mish and 1x1 convolutions, float32,
-eager. Both are timed in turn in one run, and the fastest repeat counts. The peak is that of 3x3 convolutions, forward
-and backward, at the best of a few numbers of channels; operations are counted by PyTorch's flop counter.
+A step is the forward and the backward pass, gradient clipping and the optimiser, on data that are in memory, in
+bfloat16 where the device has instructions for it. The plain way is the same network with contiguous tensors, replicate
+padding, PyTorch's own Mish and 1x1 convolutions, float32, eager. Both are timed in turn in one run, and the fastest
+repeat counts. The peak is that of 3x3 convolutions, forward and backward, in float32 and in the precision of a step,
+at the best of a few numbers of channels; operations are counted by PyTorch's flop counter.
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import torch
@@ -23,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import dvlae.models.ladder_vae
 import dvlae.models.layers
 from dvlae.config import Settings, load_settings
-from dvlae.devices import choose_device, use_fast_arithmetic
+from dvlae.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import Pointwise
 from dvlae.training import LARGEST_GRADIENT_NORM, build_model
@@ -62,12 +63,13 @@ def count_operations(function: Callable[[], None]) -> int:
     return counter.get_total_flops()
 
 
-def measure_peak(device: torch.device) -> float:
+def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
     """Return the best speed of 3x3 convolutions, forward and backward, in operations a second."""
     speeds = []
     for channels in PEAK_CHANNELS:
-        convolution = nn.Conv2d(channels, channels, 3, padding=1, device=device).to(memory_format=torch.channels_last)
-        x = torch.randn(4, channels, 64, 64, device=device).to(memory_format=torch.channels_last).requires_grad_()
+        where = {"device": device, "dtype": dtype, "memory_format": torch.channels_last}
+        convolution = nn.Conv2d(channels, channels, 3, padding=1).to(**where)
+        x = torch.randn(4, channels, 64, 64).to(**where).requires_grad_()
         gradient = torch.randn_like(x)
 
         def run(convolution=convolution, x=x, gradient=gradient):
@@ -77,13 +79,13 @@ def measure_peak(device: torch.device) -> float:
     return max(speeds)
 
 
-def step_of(model: DVLAE, batch: torch.Tensor, bf16: bool) -> Callable[[], None]:
+def step_of(model: DVLAE, batch: torch.Tensor, *, bf16: bool) -> Callable[[], None]:
     """Return a function that takes one training step."""
     optimizer = torch.optim.Adamax(model.parameters(), lr=1e-4)
 
     def step():
         optimizer.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16) if bf16 else nullcontext():
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=bf16):
             loss = model(batch).loss
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT_NORM)
@@ -122,7 +124,7 @@ def plain_step_of(model: DVLAE, batch: torch.Tensor) -> Callable[[], None]:
     return plain_step
 
 
-def measure(name: str, repeats: int, device: torch.device, peak: float) -> str:
+def measure(name: str, repeats: int, device: torch.device, peak: float, bf16: bool) -> str:
     """Measure one setting and return a row of the table."""
     settings = SETTINGS[name]()
     side, batch_size = settings.training.patch_size, settings.training.batch_size
@@ -132,7 +134,7 @@ def measure(name: str, repeats: int, device: torch.device, peak: float) -> str:
     batch = torch.rand(batch_size, 1, side, side, device=device).mul_(100)
     for kind in ("plain", "dvlae"):
         model = build_model(settings, STATISTICS, (side, side), settings.receptive_fields[0], "x").to(device).train()
-        steps[kind] = plain_step_of(model, batch) if kind == "plain" else step_of(model, batch, device.type == "cuda")
+        steps[kind] = plain_step_of(model, batch) if kind == "plain" else step_of(model, batch, bf16=bf16)
     operations = count_operations(steps["dvlae"])
     seconds = fastest(steps, repeats, device)
     speed = batch_size * side**2 / seconds["dvlae"] / 1e6
@@ -149,16 +151,21 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", choices=[*SETTINGS, []], help="default: all")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=["auto", "32"], default="auto")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     use_fast_arithmetic()
-    peak = measure_peak(device)
+    keep_freed_memory()
+    bf16 = has_fast_bfloat16(device) and arguments.precision == "auto"
+    peaks = {dtype: measure_peak(device, dtype) for dtype in (torch.float32, *[torch.bfloat16] * bf16)}
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"{where}; peak of 3x3 convolutions {peak / 1e9:.0f} GFlop/s\n", flush=True)
-    print("| setting | batch | megapixels/s | step | speed | of the peak | times the plain way |")
+    dtype = list(peaks)[-1]
+    found = ", ".join(f"{peak / 1e9:.0f} GFlop/s in {str(kind)[6:]}" for kind, peak in peaks.items())
+    print(f"{where}; peak of 3x3 convolutions {found}\n", flush=True)
+    print(f"| setting | batch | megapixels/s | step | speed | of the peak in {str(dtype)[6:]} | times the plain way |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for name in arguments.settings or SETTINGS:
-        print(measure(name, 3 if name == "paper" else arguments.repeats, device, peak), flush=True)
+        print(measure(name, 3 if name == "paper" else arguments.repeats, device, peaks[dtype], bf16), flush=True)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,16 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Say whether a device has instructions for bfloat16; on a processor without, convolutions are far slower in it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # newer than the oldest PyTorch that serves
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return False
+
+
 def use_fast_arithmetic() -> None:
     """Set what makes this process fast and costs no accuracy that matters here."""
     torch.set_flush_denormal(True)  # denormal numbers slow a CPU down many times over

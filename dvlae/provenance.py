@@ -15,8 +15,8 @@ from dvlae.runs import read_run
 PACKAGES = ("dvlae", "torch", "lightning", "numpy", "scipy", "scikit-image", "tifffile")
 PROVENANCE = [
     "dataset", "method", "receptive_field", "seed", "psnr", "record", "settings", "prediction", "evaluation",
-    "trained_on", "train_sha256", "val_sha256", "images_sha256", "versions", "git_commit", "device", "threads",
-    "seconds", "joules_processor", "joules_gpu",
+    "trained_on", "train_sha256", "val_sha256", "images_sha256", "versions", "git_commit", "device", "precision",
+    "threads", "seconds", "joules_processor", "joules_gpu",
 ]  # fmt: skip
 INTEGERS = ("receptive_field", "threads", "joules_processor", "joules_gpu")
 BASELINE = {"method", "oracle", "psnr", "seconds", "versions", "git_commit"}  # what is no parameter in baseline.json
@@ -98,7 +98,7 @@ def describe_run(psnr_csv: Path) -> dict:
     return {
         **table.iloc[0][["dataset", "method", "receptive_field", "seed"]],
         **{name: training.get(name) for name in ("steps", "epochs", "stopped_by", "attempts", "parameters")},
-        **{name: how.get(name) for name in ("versions", "git_commit", "device", "threads", "seconds")},
+        **{name: how.get(name) for name in ("versions", "git_commit", "device", "precision", "threads", "seconds")},
         **{f"joules_{name}": training.get("joules", {}).get(name) for name in ("processor", "gpu")},
         "best_val_elbo": training.get("best_val_elbo"),
         "minutes": training["seconds"] / 60 if training else None,

@@ -6,6 +6,6 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 
 PREPARE = 1
 PATCHES = 2
-TRAINING = 2
-PREDICTION = 2
+TRAINING = 3
+PREDICTION = 3
 EVALUATION = 1

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from dvlae import revision
 from dvlae.config import TrainingSettings, TrainSettings, sides
 from dvlae.data.images import AXES, spread_evenly
-from dvlae.devices import device_name, use_fast_arithmetic
+from dvlae.devices import device_name, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
 from dvlae.energy import EnergyMeter
 from dvlae.errors import UserError
 from dvlae.files import alone, atomic_file, atomic_folder
@@ -559,6 +559,7 @@ def _train(
 ) -> None:
     """Do the work of :func:`train` on one of these devices; rank 0 writes the results."""
     use_fast_arithmetic()
+    keep_freed_memory()
     limits = settings.training
     train_patches, val_patches = (_read_patches(patches / f"{name}.tif") for name in ("train", "val"))
     crop = sides(limits.patch_size, train_patches.ndim - 2)
@@ -680,16 +681,13 @@ def _trainer(devices: list[torch.device], settings: TrainSettings, callbacks: li
     ):
         warnings.filterwarnings("ignore", f".*{text}")
     device = devices[0]
-    precision = settings.training.precision
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32"
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=[each.index for each in devices] if device.type == "cuda" else len(devices),
         # Batch statistics are averaged here, once a step, not taken over from the first process.
         strategy=DDPStrategy(broadcast_buffers=False) if len(devices) > 1 else "auto",
         use_distributed_sampler=False,  # each process cuts its own batches, and all validate alike
-        precision={"bf16": "bf16-mixed", "32": "32-true"}[precision],
+        precision={"bf16": "bf16-mixed", "32": "32-true"}[_precision(settings.training, device)],
         max_epochs=-1,  # the module's own limits end the training
         accumulate_grad_batches=settings.training.accumulate // len(devices),
         gradient_clip_val=LARGEST_GRADIENT_NORM,
@@ -703,11 +701,19 @@ def _trainer(devices: list[torch.device], settings: TrainSettings, callbacks: li
     )
 
 
+def _precision(settings: TrainingSettings, device: torch.device) -> str:
+    """Return the setting, or what ``auto`` means on this device."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if has_fast_bfloat16(device) else "32"
+
+
 def _describe_run(training: DVLAETraining, fingerprint: dict, device: torch.device) -> dict:
     return {
         **software(),
         **fingerprint,
         "device": device_name(device),
+        "precision": _precision(training.settings, device),
         "threads": torch.get_num_threads(),
         "processors": os.cpu_count(),
         "seconds": round(training.seconds, 1),

@@ -420,10 +420,20 @@ def test_the_rest_learns_the_same_with_a_direct_denoiser_as_without(tmp_path, pa
     assert (history.val_direct > 0).all()
 
 
+@pytest.mark.parametrize(("has_instructions", "precision"), [(True, "bf16"), (False, "32")])
+def test_the_precision_is_what_the_processor_has_instructions_for(
+    patches, tmp_path, monkeypatch, has_instructions, precision
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_instructions})
+    run(patches(), tmp_path / "model")
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert (record["precision"], record["settings"]["training"]["precision"]) == (precision, "auto")
+
+
 def test_two_devices_learn_what_one_learns_that_accumulates(patches, tmp_path):
     folder, one, two = patches(), tmp_path / "one", tmp_path / "two"
-    run(folder, one, accumulate=2, max_steps=8)
-    run(folder, two, accumulate=2, max_steps=8, devices=2)
+    run(folder, one, accumulate=2, max_steps=8, precision=32)
+    run(folder, two, accumulate=2, max_steps=8, devices=2, precision=32)
     histories = [pd.read_csv(folder / "history.csv") for folder in (one, two)]
     trained = [name for name in histories[0] if name.startswith("train_")] + ["step", "epoch", "learning_rate"]
     np.testing.assert_allclose(histories[1][trained], histories[0][trained], rtol=1e-4, atol=1e-5)

@@ -14,6 +14,17 @@ def test_mish_and_its_gradient_are_pytorchs():
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_mish_and_its_gradient_are_right_in_bfloat16():
+    x = torch.linspace(-20, 20, 2001)
+    half = x.bfloat16().requires_grad_()
+    exact = half.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(F.mish(exact).sum(), exact)
+    (found,) = torch.autograd.grad(mish(half).sum(), half)
+    assert mish(half).dtype == found.dtype == torch.bfloat16
+    assert torch.allclose(mish(half).double(), F.mish(exact), rtol=2**-8, atol=1e-6)
+    assert torch.allclose(found.double(), expected, rtol=2**-8, atol=1e-6)
+
+
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_pointwise_is_a_convolution_with_kernel_1(dimensions):
     layer = Pointwise(3, 5)
