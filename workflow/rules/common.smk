@@ -60,6 +60,9 @@ def receptive_field(wildcards) -> int | None:
 
 
 # What a step waits for ------------------------------------------------------------------------------------------------
+#
+# Images and files of names are `local`: where jobs exchange files through a storage, these are not put there, and a step
+# that reads them runs where snakemake does.
 
 
 def downloaded_datasets() -> list[str]:
@@ -76,7 +79,7 @@ def recorded_files(wildcards) -> dict:
         noisy = [dataset.noisy] if isinstance(dataset.noisy, str) else dataset.noisy
         patterns = [str(Path(SETTINGS.data) / pattern) for pattern in [*noisy, dataset.clean] if pattern]
         files = sorted(file for pattern in patterns for file in glob(pattern))
-        return {"files": [file for file in files if "{" not in file]}  # Snakemake would take that for a wildcard
+        return {"files": [local(file) for file in files if "{" not in file]}  # that would be taken for a wildcard
     return {}
 
 
@@ -92,18 +95,26 @@ def names_file(step: str):
 
     def file(wildcards):
         images = getattr(DATASETS[wildcards.dataset], step).images
-        return images if is_file_of_names(images) else []
+        return local(images) if is_file_of_names(images) else []
 
     return file
 
 
-def all_runs(pattern: str, trained: bool = False) -> list[str]:
-    """Fill in dataset, method and seed of every run, or of the trained ones."""
+def all_runs(pattern, trained: bool | None = None) -> list:
+    """Fill in dataset, method and seed of every run, of the trained ones or of the others, in an output of a rule.
+
+    Not with `expand`, which takes no path that lies in a storage.
+    """
     return [
-        pattern.format(dataset=name, method=method, seed=seed)
+        pattern.apply_wildcards({"dataset": name, "method": method, "seed": seed})
         for name, method, seed in RUNS
-        if method.startswith(DVLAE) or not trained
+        if trained is None or method.startswith(DVLAE) == trained
     ]
+
+
+def all_datasets(patterns) -> list:
+    """Fill in every dataset."""
+    return [pattern.apply_wildcards({"dataset": name}) for pattern in patterns for name in DATASETS]
 
 
 def figures_by_kind() -> dict[str, dict[str, str]]:

@@ -1,8 +1,8 @@
 rule download:
     input:
-        registry=lambda wildcards: DATASETS[wildcards.dataset].source.registry,
+        registry=lambda wildcards: local(DATASETS[wildcards.dataset].source.registry),
     output:
-        files="<data>/{dataset}.files.csv",
+        files=local("<data>/{dataset}.files.csv"),
     log:
         "<logs>/download/{dataset}.log",
     benchmark:

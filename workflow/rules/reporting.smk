@@ -2,6 +2,9 @@ rule tables:
     input:
         psnr=all_runs(rules.evaluate.output.psnr),
         models=all_runs(rules.train.output.model, trained=True),
+        records=all_runs(rules.evaluate.output.record)
+        + all_runs(rules.predict.output.record, trained=True)
+        + all_runs(rules.baseline.output.record, trained=False),
     output:
         summary=reported("<results>/tables/summary.html", "summary", "1 Results", "Table: every method"),
         receptive_field=reported(
@@ -42,9 +45,10 @@ rule figures:
     input:
         psnr=all_runs(rules.evaluate.output.psnr),
         denoised=all_runs(rules.predict.output.denoised),
+        uncertainty=all_runs(rules.predict.output.uncertainty, trained=True),
         models=all_runs(rules.train.output.model, trained=True),
-        images=expand(rules.prepare.output.images, dataset=DATASETS),
-        noise=expand(rules.diagnose.output.found, dataset=DATASETS),
+        images=all_datasets([rules.prepare.output.images]),
+        noise=all_datasets([rules.diagnose.output.found]),
     output:
         panels=reported_figures("panel", "2 Images", "Figure: noisy, denoised, clean"),
         calibration=reported_figures("calibration", "2 Images", "Figure: predicted against true errors"),

@@ -44,6 +44,7 @@ rule predict:
         **sample_folder("<results>/{dataset}/{method}/seed{seed}/samples"),
         denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
         uncertainty=directory("<results>/{dataset}/{method}/seed{seed}/uncertainty"),
+        record="<results>/{dataset}/{method}/seed{seed}/prediction.json",
     log:
         "<logs>/predict/{dataset}/{method}/seed{seed}.log",
     benchmark:
