@@ -8,6 +8,7 @@ from .conftest import REPOSITORY, TINY
 pytestmark = pytest.mark.workflow
 
 CLUSTERS = ["slurm", "cluster-generic"]
+CLOUDS = {"kubernetes": "gcs", "aws-batch": "s3", "googlebatch": "gcs"}
 
 
 def profile(name: str) -> dict:
@@ -26,12 +27,30 @@ def test_a_run_on_a_cluster_can_be_planned(project, name):
     assert "--device auto --devices 2" in printed
 
 
-@pytest.mark.parametrize("name", CLUSTERS)
+@pytest.mark.parametrize("name, storage", CLOUDS.items())
+def test_a_run_in_a_cloud_can_be_planned(project, tmp_path, name, storage):
+    for plugin in [f"executor_plugin_{name.replace('-', '_')}", f"storage_plugin_{storage}", "storage_plugin_gcs"]:
+        pytest.importorskip(f"snakemake_{plugin}", reason='needs pip install -e ".[clouds]" -c constraints.txt')
+    from .cloud import stand_in
+
+    project.configure(device="auto", devices=2, training=TINY["training"] | {"accumulate": 2})
+    with stand_in(tmp_path, "") as (_, environment):
+        printed = project.snakemake("--workflow-profile", name, "--dry-run", "--printshellcmds", **environment)
+    assert "--device auto --devices 2" in printed
+    assert f"{profile(name)['default-storage-prefix']}/results/tables/summary.md (send to storage)" in printed
+
+
+@pytest.mark.parametrize("name", [*CLUSTERS, *CLOUDS])
 def test_all_profiles_rerun_and_report_alike(name):
     for key in ["rerun-triggers", "rerun-incomplete", "show-failed-logs"]:
         assert profile(name)[key] == profile("default")[key]
 
 
+@pytest.mark.parametrize("name", ["cluster-generic", *CLOUDS])
+def test_the_profiles_of_clusters_send_and_retry_alike(name):
+    for key in ["jobs", "retries", "latency-wait"]:
+        assert profile("slurm")[key] == profile(name)[key]
+
+
 def test_the_profiles_of_clusters_send_the_same_steps_together():
-    for key in ["groups", "jobs", "retries", "latency-wait"]:
-        assert profile("slurm")[key] == profile("cluster-generic")[key]
+    assert profile("slurm")["groups"] == profile("cluster-generic")["groups"]
