@@ -19,16 +19,19 @@ from dvlae.prediction import denoise
 
 SEM_GPU = Architecture(1, 64, 32, 6, 1, 3, 40, "x")  # the sizes of config/sem_gpu.yaml
 PAPER = Architecture(1, 128, 64, 14, 2, 3, 40, "x", blocks=2)  # those of config/paper.yaml
-FEW, MORE = 2, 4  # samples: what both have in common is the way up, in two mirror images
+FEW, MORE = 2, 4  # samples: what both have in common is the way up
+
+VIEWS = 2 * PredictionSettings().shifts  # of an image, each with its own way up: mirrored or not, at several places
 
 
 def operations(architecture: Architecture, side: int) -> tuple[float, float]:
-    """Return the operations a pixel of the way up and of one sample."""
+    """Return the operations a pixel of the way up, once, and of one sample."""
     model, image = lay_out(build(architecture), 2), noisy(side)
     counted = []
     for samples in (FEW, MORE):
+        settings = PredictionSettings(samples=samples, flips=False, shifts=1)
         with FlopCounterMode(display=False) as counter:
-            denoise(model, image, name="image", seed=0, settings=PredictionSettings(samples=samples))
+            denoise(model, image, name="image", seed=0, settings=settings)
         counted.append(counter.get_total_flops() / side**2)
     each = (counted[1] - counted[0]) / (MORE - FEW)
     return counted[0] - FEW * each, each
@@ -44,6 +47,7 @@ def main() -> None:
         ("paper", PAPER, 128, 100),
     ):
         up, each = operations(architecture, side)
+        up *= VIEWS
         print(
             f"{name}: {(up + samples * each) / 1e6:.2f} million operations a pixel at {samples} samples "
             f"({up / 1e6:.3f} up, {each / 1e6:.3f} each sample)"

@@ -29,7 +29,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=_SMALLEST)
     a, b, c = _COEFFICIENTS
-    # Each iteration is a polynomial of x x^T times x, and those commute: all but the last product are of the small side.
+    # Each iteration is a polynomial of x x^T times x, and those commute: the long side enters but two products.
     square = x @ x.mT
     polynomials = identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     for _ in range(_ITERATIONS):
