@@ -53,13 +53,13 @@ def use_fast_arithmetic() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep up to 1 GiB of what this process frees, where it is glibc.
+    """Let the C library keep what this process frees, up to 1 GiB at the end of its memory, where it is glibc.
 
     By default it gives large blocks back to the system at once and gets new ones page by page; for networks whose maps
     cost little to compute, that takes longer than the computation.
     """
     if platform.libc_ver()[0] == "glibc":
-        mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+        mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
         library = ctypes.CDLL(None)
-        library.mallopt(mmap_threshold, 2**25)  # the largest value that is allowed
+        library.mallopt(mmap_max, 0)  # else blocks of more than 32 MiB are given back, whatever the thresholds
         library.mallopt(trim_threshold, 2**30)
