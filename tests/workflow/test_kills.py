@@ -19,14 +19,14 @@ pytestmark = pytest.mark.workflow
 
 RUN = "small/dvlae-rf4/seed0"
 OUTPUTS = {  # of each rule, in the order of the workflow
-    "simulate": "small/simulated",
-    "prepare": "small/images",
-    "extract-patches": "small/patches",
-    "train": f"{RUN}/model",
-    "predict": f"{RUN}/denoised",
-    "baseline": "small/noisy/seed0/denoised",
-    "evaluate": f"{RUN}/psnr.csv",
-    "tables": "tables/psnr.csv",
+    "simulate": ["small/simulated"],
+    "prepare": ["small/images"],
+    "extract-patches": ["small/patches"],
+    "train": [f"{RUN}/model"],
+    "predict": [f"{RUN}/denoised"],
+    "baseline": ["small/noisy/seed0/denoised"],
+    "evaluate": [f"{RUN}/psnr.csv", "small/noisy/seed0/psnr.csv"],
+    "tables": ["tables/psnr.csv"],
 }
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 VICTIMS = ["job", "snakemake", "everything"]  # the out-of-memory killer or scancel, a lost login, Ctrl-C or a power cut
@@ -112,8 +112,9 @@ def copy_up_to(command: str, undisturbed: Killable, folder) -> Killable:
         shutil.copytree(undisturbed.folder / name, folder / name, symlinks=True)
     commands = list(OUTPUTS)
     for later in commands[commands.index(command) :]:
-        output = folder / "results" / OUTPUTS[later]
-        output.unlink() if output.is_file() else shutil.rmtree(output)
+        for output in OUTPUTS[later]:
+            path = folder / "results" / output
+            path.unlink() if path.is_file() else shutil.rmtree(path)
     return project
 
 
@@ -124,6 +125,7 @@ def kill_in(project: Killable, command: str, victim: str, signal_number: int, de
     while not project.noted("start", command) and process.poll() is None:
         assert time.monotonic() < until, (project.folder / "killed.txt").read_text()
         time.sleep(0.02)
+    assert project.noted("start", command), (project.folder / "killed.txt").read_text()
     time.sleep(delay)
     try:
         if victim == "job":
