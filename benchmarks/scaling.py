@@ -20,7 +20,6 @@ from dvlae.prediction import denoise
 SEM_GPU = Architecture(1, 64, 32, 6, 1, 3, 40, "x")  # the sizes of config/sem_gpu.yaml
 PAPER = Architecture(1, 128, 64, 14, 2, 3, 40, "x", blocks=2)  # those of config/paper.yaml
 FEW, MORE = 2, 4  # samples: what both have in common is the way up
-
 VIEWS = 2 * PredictionSettings().shifts  # of an image, each with its own way up: mirrored or not, at several places
 
 

@@ -38,8 +38,7 @@ from dvlae.provenance import software
 from dvlae.reservation import reserved_devices
 from dvlae.tiling import View, Window, make_tiles, pad_up, views, whole
 
-# Longest side of a tile by the number of spatial axes, in pixels. On a processor, maps of 16 channels of an image are
-# then below the 32 MiB from which the C library asks the system for each anew.
+# Longest side of a tile by the number of spatial axes, in pixels.
 AUTO_TILE = {
     "cpu": {1: 2**18, 2: 512, 3: 96},
     "cuda": {1: 2**20, 2: 1024, 3: 128},

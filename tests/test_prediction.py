@@ -174,7 +174,7 @@ def test_samples_are_divided_over_the_shifted_images(samples, numbers):
     assert [list(part.numbers) for part in parts] == numbers
 
 
-def test_a_shifted_image_is_the_same_image(monkeypatch):
+def test_a_shifted_image_is_the_same_image():
     model, image = build(), noisy(40, 56)
     straight, shifted = (run(model, image, samples=64, shifts=shifts)[0] for shifts in (1, 4))
     difference = (straight - shifted)[:, 16:-16, 16:-16]
