@@ -26,7 +26,7 @@ import dvlae.models.layers
 from dvlae.config import Settings, load_settings
 from dvlae.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.layers import Pointwise
+from dvlae.models.layers import Pointwise, grown
 from dvlae.training import LARGEST_GRADIENT_NORM, build_model
 
 PAPER = {
@@ -101,7 +101,11 @@ def plain_layers():
     def convolve(self: Pointwise, x: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
+    def convolve_grown(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(F.pad(grown(x), (1, 1, 1, 1), "replicate"), weight)
+
     with (
+        patch.object(dvlae.models.layers, "convolve_grown", convolve_grown),
         patch.object(dvlae.models.layers, "mish", F.mish),
         patch.object(dvlae.models.ladder_vae, "mish", F.mish),
         patch.object(Pointwise, "forward", convolve),

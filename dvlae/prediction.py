@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dvlae import revision
 from dvlae.config import PredictionSettings, PredictSettings
-from dvlae.data.images import AXES, read_canonical, read_manifest, write_image
+from dvlae.data.images import read_canonical, read_manifest, write_image
 from dvlae.devices import device_name, keep_freed_memory
 from dvlae.errors import UserError
 from dvlae.files import atomic_file, atomic_folder, reserve_space, sha256
@@ -48,6 +48,7 @@ COARSE_TILES = 4  # the coarse levels may have as many positions as so many tile
 AUTO_BATCH_VALUES = {"cpu": 2**22, "cuda": 2**28, "mps": 2**26}  # of one map of all samples of a batch together
 STATE_VALUES = 2**28  # of the coarse states of all samples at hand: 1 GiB
 MEDIAN_VALUES = 2**24  # sorted at a time: 64 MiB
+MEAN: list[list[int]] = [[]]  # keys of one sample with each latent at its mean
 IMPORTANT = {"samples", "estimator", "flips", "shifts"}  # settings that change an estimate
 
 
@@ -87,10 +88,12 @@ def draw_in(window: Window, strides: list[int], keys: list[list[int]]) -> Draw:
     strides
         Of each level's grid.
     keys
-        ``keys[sample][level]``.
+        ``keys[sample][level]``, or :data:`MEAN`.
     """
 
     def draw(level: int, mean: Tensor, std: Tensor) -> Tensor:
+        if keys == MEAN:
+            return mean
         ranges = window.grid(strides[level]).ranges
         noise = normal_noise([of_sample[level] for of_sample in keys], mean.shape[1], ranges, mean.device)
         return torch.addcmul(mean, std, noise)
@@ -127,7 +130,7 @@ class Posterior:
         Parameters
         ----------
         keys
-            Keys of the latent noise, ``keys[sample][level]``.
+            Keys of the latent noise, ``keys[sample][level]``, or :data:`MEAN`.
         batch_size
             Samples computed together.
 
@@ -226,7 +229,7 @@ def draw(model: DVLAE, image: np.ndarray, *, name: str, seed: int, settings: Pre
         values = channels * math.prod(min(side, tile) for side in pad_up(image.shape[1:], model.stride))
         batch_size = max(1, AUTO_BATCH_VALUES[device.type] // values)
     top_down, levels = TopDown(model), range(len(model.ladder_vae.levels))
-    chosen = views(image, model.stride, mirrored_axes(model) if settings.flips else (), settings.shifts)
+    chosen = views(image, model.stride, model.architecture.mirrored_axes if settings.flips else (), settings.shifts)
     chosen = chosen[: math.ceil(settings.samples / 2)]  # a pair each, at least
     seen = 0
     for offset, view in enumerate(chosen):
@@ -237,12 +240,6 @@ def draw(model: DVLAE, image: np.ndarray, *, name: str, seed: int, settings: Pre
             slices, values = view.give_back(window, batch.cpu())
             yield Drawn(slices, numbers[first : first + len(values)], seen + first, values)
         seen += len(numbers)
-
-
-def mirrored_axes(model: DVLAE) -> list[int]:
-    """Return the spatial axes, from the end, that can be mirrored without mirroring the noise's own direction."""
-    a = model.architecture
-    return [axis for axis in range(-1, -1 - a.dimensions, -1) if axis != AXES.get(a.noise_direction)]
 
 
 class Moments:
@@ -351,7 +348,9 @@ def denoise_directly(
     settings: PredictionSettings,
     on_progress: Callable[[int], object] = lambda pixels: None,
 ) -> np.ndarray:
-    """Estimate the clean signal of one noisy image with one pass of the direct denoiser, tile by tile.
+    """Estimate the clean signal of one noisy image without samples, by the direct denoiser, tile by tile.
+
+    Each tile is passed through the ladder VAE once, with the latents at their means, and through the direct denoiser.
 
     Parameters
     ----------
@@ -375,13 +374,18 @@ def denoise_directly(
         )
     _check_fits(model, image, name)
     (view,) = views(image, model.stride)
+    posterior = Posterior(model, TopDown(model), view, _tile(model, settings))
+    guess = torch.empty(1, len(image), *view.shape, device=model.mean.device)
+    for window, _, signal in posterior.samples(MEAN, 1):
+        window.cut(guess)[:] = model.normalise(signal)
+        on_progress(signal[0, 0].numel())
     estimate = np.empty(image.shape, np.float32)
     used = max(network.levels, default=-1) + 1
     halo = pad_up([network.halo], max(network.strides, default=1))[0]
-    for inner in make_tiles(view.shape, _tile(model, settings)):
+    for inner in posterior.tiles:
         outer = inner.widen(halo, view.shape)
         x, features = _climb(model, view, outer, used)
-        signal = model.denormalise(network(x, [features[level] for level in network.levels]))
+        signal = model.denormalise(network(x, outer.cut(guess), [features[level] for level in network.levels]))
         slices, values = view.give_back(inner, inner.within(outer).cut(signal).cpu())
         estimate[:, *slices] = values[0]
         on_progress(values[0, 0].numel())
@@ -476,7 +480,7 @@ def predict(
     manifest = read_manifest(images)
     how = settings.prediction
     record = Path(denoised).with_name("prediction.json")
-    passes = 1 if how.estimator == "direct" else how.samples
+    passes = 2 if how.estimator == "direct" else how.samples
     total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
     with ExitStack() as stack:
         (device,) = stack.enter_context(reserved_devices(settings.device))

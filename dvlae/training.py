@@ -31,6 +31,7 @@ from dvlae.devices import device_name, has_fast_bfloat16, keep_freed_memory, use
 from dvlae.energy import EnergyMeter
 from dvlae.errors import UserError
 from dvlae.files import alone, atomic_file, atomic_folder
+from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
 from dvlae.models.files import save_model
 from dvlae.models.layers import lay_out, memory_format
@@ -191,6 +192,8 @@ class DVLAETraining(lightning.LightningModule):
         for group in self.optimizers().param_groups:
             group["lr"] = rate * self._warm_up(WARM_UP_STEPS, last)
         terms = self._forward(batch)
+        if self.model.direct_denoiser is not None:
+            terms.direct = self._teach(self.model.direct_denoiser, batch)
         self._terms = _values(terms, self.settings.free_bits)
         return terms.annealed_loss(self._warm_up(KL_WARM_UP_STEPS, step), self.settings.free_bits)
 
@@ -202,6 +205,10 @@ class DVLAETraining(lightning.LightningModule):
                 say(f"train: torch.compile failed, going on without ({str(error).strip().splitlines()[0]})")
                 self._compiled = None
         return self.model(batch)
+
+    def _teach(self, network: DirectDenoiser, batch: Tensor) -> Tensor:
+        """Return the loss of a direct denoiser, of half a batch; the averaged model teaches, which will be saved."""
+        return self.average.eval().teach(network, batch[: math.ceil(len(batch) / 2)])
 
     def _warm_up(self, steps: int, step: int) -> float:
         """Rise from 0 to 1 over so many steps, or over the first part of a short training."""
@@ -254,7 +261,10 @@ class DVLAETraining(lightning.LightningModule):
         # The same latent noise at every validation: epochs can then be compared.
         with torch.random.fork_rng(devices=[batch.device] if batch.is_cuda else []):
             torch.manual_seed(len(self._validation))
-            self._validation.append(_values(self.average.eval()(batch), self.settings.free_bits))
+            terms = self.average.eval()(batch)
+            if self.average.direct_denoiser is not None:
+                terms.direct = self._teach(self.average.direct_denoiser, batch)
+            self._validation.append(_values(terms, self.settings.free_bits))
 
     def on_validation_epoch_start(self) -> None:
         """Validate nothing but good weights."""

@@ -12,7 +12,7 @@ from dvlae.models.files import save_model
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.layers import lay_out
 from dvlae.models.top_down import TopDown
-from dvlae.prediction import choose_split, denoise, draw, median, mirrored_axes, predict
+from dvlae.prediction import choose_split, denoise, draw, median, predict
 
 SHAPES = {1: (1500,), 2: (150, 170), 3: (8, 36, 42)}  # of test images, by the number of spatial axes
 
@@ -32,6 +32,8 @@ def build(
     model = DVLAE(Architecture(*sizes, direct_denoiser), [60.0] * channels, [20.0] * channels, [1.0] * channels)
     for parameter in model.parameters():
         parameter.data.mul_(1.5)  # far pixels matter, which makes a seam visible
+    if direct_denoiser is not None:
+        torch.nn.init.normal_(model.direct_denoiser.head.weight, std=0.2)  # as if it had learned
     return lay_out(model, dimensions).eval()
 
 
@@ -138,14 +140,8 @@ def test_what_is_drawn_is_what_the_model_is():
     [("x", 2, {-2}), ("y", 2, {-1}), ("none", 2, {-1, -2}), ("z", 3, {-1, -2}), ("x", 1, set())],
 )
 def test_mirrored_is_what_the_noise_does_not_run_along(direction, dimensions, axes):
-    assert (
-        set(
-            mirrored_axes(
-                build(1, dimensions=dimensions, noise_direction=direction, receptive_field=8 * (direction != "none"))
-            )
-        )
-        == axes
-    )
+    model = build(1, dimensions=dimensions, noise_direction=direction, receptive_field=8 * (direction != "none"))
+    assert set(model.architecture.mirrored_axes) == axes
 
 
 def drawn(model: DVLAE, image: np.ndarray, **settings) -> list[dvlae.prediction.Drawn]:
@@ -194,12 +190,22 @@ def test_the_direct_denoiser_gives_the_same_tiled_as_whole(levels, levels_per_sc
     assert np.abs(one - other).max() < 1e-3 * image.std()
 
 
-def test_a_direct_estimate_takes_one_pass(monkeypatch):
+def test_a_direct_estimate_takes_one_pass_and_draws_nothing(monkeypatch):
     model, calls = build(direct_denoiser="mean"), []
     model.direct_denoiser.register_forward_hook(lambda *_: calls.append(1))
-    monkeypatch.setattr(TopDown, "descend", lambda *_: pytest.fail("a sample was drawn"))
+    monkeypatch.setattr(dvlae.prediction, "normal_noise", lambda *_: pytest.fail("noise was drawn"))
     dvlae.prediction.denoise_directly(model, noisy(30, 30), name="a", settings=PredictionSettings())
     assert len(calls) == 1
+
+
+def test_an_untrained_direct_denoiser_shows_the_signal_of_the_mean_latents(monkeypatch):
+    model, image = build(direct_denoiser="mean"), noisy(30, 30)
+    torch.nn.init.zeros_(model.direct_denoiser.head.weight)
+    torch.nn.init.zeros_(model.direct_denoiser.head.bias)
+    monkeypatch.setattr(dvlae.prediction, "normal_noise", lambda *_: torch.zeros(()))
+    sample, _ = run(model, image, samples=1)
+    estimate = dvlae.prediction.denoise_directly(model, image, name="a", settings=PredictionSettings())
+    np.testing.assert_allclose(estimate, sample, atol=1e-3)
 
 
 def test_a_model_without_direct_denoiser_says_so():

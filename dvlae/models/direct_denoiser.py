@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise
+from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise, grown
 
 COARSEST = 8  # pixels: larger strides of the ladder VAE are left out, so that what a tile sees is bounded
 LOSSES = {"mean": F.mse_loss, "median": F.l1_loss}  # what each is the minimum of
@@ -40,10 +41,11 @@ class Convolutions(nn.Module):
 
 
 class DirectDenoiser(nn.Module):
-    """U-Net from the noisy image to the mean or the median of the posterior of the signal, in one pass.
+    """U-Net that turns a guess of the signal into the mean or the median of its posterior.
 
-    Its way down is the bottom-up path of the ladder VAE, whose features hold all that the posterior depends on; its own
-    is the way up, from one level of each resolution.
+    The guess is what the signal decoder shows where each latent is at its own mean. The U-Net's way down is the bottom-up
+    path of the ladder VAE, whose features hold all that the posterior depends on; its own is the way up, from one level
+    of each resolution. Untrained it returns the guess.
 
     Parameters
     ----------
@@ -74,22 +76,24 @@ class DirectDenoiser(nn.Module):
         self.enter = nn.ModuleList(Pointwise(channels, 2 * channels) for _ in scales)
         self.climb = nn.ModuleList(Convolutions(2 * channels, 2, dimensions) for _ in scales)
         self.grow = nn.ModuleList(Pointwise(2 * channels, 2 * channels if scale else channels) for scale in scales)
-        self.stem = CONVOLUTIONS[dimensions](image_channels, channels, 3, padding=1)
+        self.stem = CONVOLUTIONS[dimensions](2 * image_channels, channels, 3, padding=1)
         self.last = Convolutions(channels, 1, dimensions)
         self.head = CONVOLUTIONS[dimensions](channels, image_channels, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     @property
     def halo(self) -> int:
         """Pixels that a window sees to each side, in the image and the features; to be rounded up to their grid."""
         return 3 + 2 * sum(self.strides)  # stem, last and head; two convolutions at each resolution
 
-    def forward(self, x: Tensor, features: list[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, guess: Tensor, features: list[Tensor]) -> Tensor:
         """Show the signal.
 
         Parameters
         ----------
-        x
-            Normalised noisy image, (N, image_channels, ...).
+        x, guess
+            Normalised noisy image, and normalised guess of the signal, (N, image_channels, ...).
         features
             Bottom-up features of the ladder VAE at :attr:`levels`, (N, channels, ...).
 
@@ -98,11 +102,11 @@ class DirectDenoiser(nn.Module):
         Tensor
             Normalised signal, (N, image_channels, ...).
         """
-        full = self.stem(x)
+        full = self.stem(torch.cat([x, guess], dim=1))
         h = None
         for scale in reversed(range(len(features))):
             entered = self.enter[scale](features[scale])
             h = self.climb[scale](entered if h is None else h + entered)
             # The 1x1 convolution commutes with nearest-neighbour growth, and costs less before it.
-            h = F.interpolate(self.grow[scale](h), scale_factor=2, mode="nearest")
-        return self.head(F.relu_(self.last(full if h is None else full + h)))
+            h = grown(self.grow[scale](h))
+        return guess + self.head(F.relu_(self.last(full if h is None else full + h)))

@@ -5,11 +5,14 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from dvlae.data.images import AXES
 from dvlae.models.autoregressive_decoder import AutoregressiveDecoder
 from dvlae.models.direct_denoiser import LOSSES, DirectDenoiser
-from dvlae.models.ladder_vae import LadderVAE
+from dvlae.models.ladder_vae import LadderVAE, draw_randomly
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.models.signal_decoder import SignalDecoder
+
+ROOM = 4  # strides: sides of images from which two windows, shifted by up to a stride, can be cut to learn from
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class Architecture:
     dimensions: int = 2  # spatial axes: 1 for traces, 2 for images, 3 for volumes
     blocks: int = 1
     direct_denoiser: str | None = None  # "mean" or "median" of the posterior; None: there is no direct denoiser
+
+    @property
+    def mirrored_axes(self) -> list[int]:
+        """Spatial axes, from the end, that can be mirrored without mirroring the direction of the noise."""
+        return [axis for axis in range(-1, -1 - self.dimensions, -1) if axis != AXES.get(self.noise_direction)]
 
     def as_dict(self) -> dict:
         """Return the fields as plain values, for JSON."""
@@ -139,15 +147,53 @@ class DVLAE(nn.Module):
         log_likelihood = mixture_log_likelihood(
             x, *self.autoregressive_decoder(x, code), scale_floor(self.step, self.std)
         )
-        # Detached: the signal decoder looks at the code, it does not shape it; the direct denoiser neither.
+        # Detached: the signal decoder looks at the code, it does not shape it.
         signal = self.signal_decoder(code.detach())
-        direct = None
-        if self.direct_denoiser is not None:
-            estimate = self.direct_denoiser(x, [features[level].detach() for level in self.direct_denoiser.levels])
-            direct = LOSSES[self.architecture.direct_denoiser](estimate.float(), signal.detach().float())
         return Terms(
             log_likelihood=log_likelihood.mean(),
             kl_of_levels=[kl.sum() / x.numel() for kl in kls],
             mse=torch.nn.functional.mse_loss(signal.float(), x.float()),
-            direct=direct,
         )
+
+    def teach(self, network: DirectDenoiser, image: Tensor) -> Tensor:
+        """Return the loss of a direct denoiser that learns from samples of this model; nothing else has a gradient.
+
+        The samples are of another view of the images, mirrored and at another place of the grid, so that the network
+        learns the mean over views, which prediction takes as well.
+
+        Parameters
+        ----------
+        network
+            What learns.
+        image
+            Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
+
+        Returns
+        -------
+        Tensor
+            Scalar: mean squared or absolute error to the samples, in normalised units.
+        """
+        x = self.normalise(image)
+        number, sides = len(x), x.shape[2:]
+        # Two windows of each image that differ by less than the stride; where there is no room, they are the same.
+        room = [self.stride if side >= ROOM * self.stride else 0 for side in sides]
+        shifts = [int(torch.randint(most, ())) if most else 0 for most in room]
+        window = [slice(side - most) for side, most in zip(sides, room, strict=True)]
+        moved = [slice(by, by + part.stop) for by, part in zip(shifts, window, strict=True)]
+        flipped = [axis for axis in self.architecture.mirrored_axes if torch.rand(()) < 0.5]
+        both = torch.cat([x[..., *window], x[..., *moved].flip(flipped)])
+
+        def draw(level: int, mean: Tensor, std: Tensor) -> Tensor:
+            latent = draw_randomly(level, mean, std)
+            latent[:number] = mean[:number]
+            return latent
+
+        with torch.no_grad():
+            features = self.ladder_vae.climb(self.ladder_vae.stem(both))
+            signals = self.signal_decoder(self.ladder_vae.to_code(features, draw)[0])
+        sample = signals[number:].flip(flipped)
+        estimate = network(both[:number], signals[:number], [features[level][:number] for level in network.levels])
+        # What both windows show.
+        estimate = estimate[..., *(slice(by, None) for by in shifts)]
+        sample = sample[..., *(slice(part.stop - by) for by, part in zip(shifts, window, strict=True))]
+        return LOSSES[self.architecture.direct_denoiser](estimate.float(), sample.float())

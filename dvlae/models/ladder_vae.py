@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, mish, recomputed
+from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, grown, mish, recomputed
 
 _LARGEST_LOG_SCALE = 5.0
 
@@ -57,19 +56,28 @@ class Level(nn.Module):
         Channels of the states and of the latent.
     halves
         Whether this level stands at half the resolution of the one below.
-    top
-        Whether nothing stands above: the prior is then one learned Gaussian a channel, the same at every position,
-        so that it fits images of any size.
+    finest, top
+        Whether nothing stands below, or above. The finest level's state is grown by what comes after it. The top's prior
+        is one learned Gaussian a channel, the same at every position, so that it fits images of any size.
     blocks
         Residual blocks on each of its two ways.
     dimensions
         Number of spatial axes.
     """
 
-    def __init__(self, channels: int, latent_channels: int, halves: bool, top: bool, blocks: int, dimensions: int):
+    def __init__(
+        self,
+        channels: int,
+        latent_channels: int,
+        halves: bool,
+        finest: bool,
+        top: bool,
+        blocks: int,
+        dimensions: int,
+    ):
         super().__init__()
         convolution = CONVOLUTIONS[dimensions]
-        self.halves = halves
+        self.halves, self.grows = halves, halves and not finest
         self.shrink = convolution(channels, channels, 3, stride=2, padding=1) if halves else nn.Identity()
         self.up_blocks = nn.Sequential(*(ResidualBlock(channels, dimensions) for _ in range(blocks)))
         self.prior = None if top else convolution(channels, 2 * latent_channels, 3, padding=1)
@@ -105,7 +113,7 @@ class Level(nn.Module):
         Returns
         -------
         state
-            For the level below, (N, C, ...); where this level halves, sides are twice as long.
+            For the level below, (N, C, ...); where this level halves, sides are twice as long, save those of the finest.
         kl
             What ``compare`` gives, by default KL(q || p), (N, Z, ...) in nats.
         """
@@ -131,7 +139,7 @@ class Level(nn.Module):
         h = self.down_blocks(h if state is None else state + h)
         # The 1x1 convolution commutes with nearest-neighbour growth, and costs a quarter before it.
         h = self.grow(h)
-        return F.interpolate(h, scale_factor=2, mode="nearest") if self.halves else h
+        return grown(h) if self.grows else h
 
 
 class LadderVAE(nn.Module):
@@ -168,10 +176,18 @@ class LadderVAE(nn.Module):
         super().__init__()
         self.stem = CONVOLUTIONS[dimensions](image_channels, channels, 3, padding=1)
         self.levels = nn.ModuleList(
-            Level(channels, latent_channels, (i + 1) % levels_per_scale == 0, i == levels - 1, blocks, dimensions)
+            Level(
+                channels,
+                latent_channels,
+                halves=(i + 1) % levels_per_scale == 0,
+                finest=i == 0,
+                top=i == levels - 1,
+                blocks=blocks,
+                dimensions=dimensions,
+            )
             for i in range(levels)
         )
-        self.last_block = ResidualBlock(channels, dimensions)
+        self.last_block = ResidualBlock(channels, dimensions, doubles=self.levels[0].halves)
         self.blocks = blocks
         self.recompute = False  # the levels in the backward pass: less memory, more time
 
@@ -224,7 +240,7 @@ class LadderVAE(nn.Module):
         Returns
         -------
         state
-            For the level below ``start``; below level 0 the image's own resolution.
+            For the level below ``start``; that of level 0 is for ``last_block``.
         kls
             What ``compare`` gives for each level, finest first, by default KL(q || p), (N, Z, ...) in nats.
         """

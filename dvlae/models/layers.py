@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by the number of spatial axes
+# By the number of spatial axes.
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def memory_format(dimensions: int) -> torch.memory_format:
@@ -32,6 +34,25 @@ def lay_out(model: nn.Module, dimensions: int) -> nn.Module:
         if parameter.ndim == dimensions + 2:
             parameter.data = parameter.data.contiguous(memory_format=memory_format(dimensions))
     return model
+
+
+def grown(x: Tensor) -> Tensor:
+    """Double the sides of (N, C, ...) by nearest neighbours."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def convolve_grown(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return the 3x3 convolution of ``grown(x)``, (N, C, ...) with sides twice those of ``x``, without growing it.
+
+    Along each axis three neighbours of a grown pixel are two different values. As a transposed convolution with
+    stride 2, whose kernel holds the sums of the weights that meet the same value, an image takes 4/9 of the operations.
+    """
+    sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+    for axis in range(2, weight.ndim):
+        weight = torch.tensordot(weight, sums, ([2], [1]))  # the new axis is the last
+    dimensions = weight.ndim - 2
+    weight = weight.transpose(0, 1).contiguous(memory_format=memory_format(dimensions))
+    return TRANSPOSED[dimensions](x, weight, bias, stride=2, padding=1)
 
 
 class Pointwise(nn.Linear):
@@ -92,19 +113,24 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 class ResidualBlock(nn.Module):
     """(batch norm, Mish, 3x3 convolution) twice, then a gate, added to the input. Keeps the shape (N, C, ...).
 
+    Where it doubles, all that is done to the input after :func:`grown`; what commutes with that is done before.
+
     Parameters
     ----------
     channels
         C, of the input and of the output.
     dimensions
         Number of spatial axes.
+    doubles
+        Whether the sides of the output are twice as long as those of the input.
     """
 
-    radius = 2  # pixels: how far an output pixel sees in the input
+    radius = 2  # pixels of the output: how far one of them sees
 
-    def __init__(self, channels: int, dimensions: int):
+    def __init__(self, channels: int, dimensions: int, doubles: bool = False):
         super().__init__()
         convolution = CONVOLUTIONS[dimensions]
+        self.doubles = doubles
         self.norm1 = BatchNorm(channels)
         self.conv1 = convolution(channels, channels, 3, padding=1, bias=False)
         self.norm2 = BatchNorm(channels)
@@ -115,6 +141,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, ...) to (N, C, ...)."""
-        h = self.conv1(mish(self.norm1(x)))
+        h = mish(self.norm1(x))
+        if self.doubles:
+            x, h = grown(x), convolve_grown(h, self.conv1.weight)
+        else:
+            h = self.conv1(h)
         h = self.conv2(mish(self.norm2(h)))
         return x + torch.tanh(self.value(h)) * torch.sigmoid(self.gate(h))

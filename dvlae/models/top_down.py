@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.ladder_vae import Draw, Level, split_parameters
-from dvlae.models.layers import BatchNorm, ResidualBlock, memory_format
+from dvlae.models.layers import BatchNorm, ResidualBlock, convolve_grown, grown, memory_format
 from dvlae.models.signal_decoder import SignalDecoder
 
 
@@ -32,14 +32,17 @@ def _affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 class _Convolution:
-    """A 3x3 convolution with given weights; it keeps the shape of its input, but for the channels."""
+    """A 3x3 convolution with given weights, of its input or of its grown input."""
 
-    def __init__(self, weight: Tensor, bias: Tensor):
+    def __init__(self, weight: Tensor, bias: Tensor, doubles: bool):
         dimensions = weight.ndim - 2
         self.weight, self.bias = weight.contiguous(memory_format=memory_format(dimensions)), bias
         self.convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions]
+        self.doubles = doubles
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.doubles:
+            return convolve_grown(x, self.weight, self.bias)
         return self.convolve(x, self.weight, self.bias, padding=1)
 
 
@@ -54,7 +57,7 @@ class _Product:
 
 
 class FoldedBlock:
-    """A :class:`~dvlae.models.layers.ResidualBlock` in evaluation mode. Keeps the shape (N, C, ...).
+    """A :class:`~dvlae.models.layers.ResidualBlock` in evaluation mode.
 
     Parameters
     ----------
@@ -68,15 +71,17 @@ class FoldedBlock:
         # Both affine maps with the opposite sign, which _mish_of_negative asks for.
         self.scale, self.shift = -scale.view(1, -1, *ones), -shift.view(1, -1, *ones)
         scale, shift = _affine(block.norm2)
-        self.conv1 = _Convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift)
+        self.conv1 = _Convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift, block.doubles)
         self.conv2 = block.conv2
         self.value = _Product(2 * block.value.weight, 2 * block.value.bias)  # tanh(v) = 2 sigmoid(2 v) - 1
         self.gate = block.gate
+        self.doubles = block.doubles
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (N, C, ...) to (N, C, ...)."""
         h = self.conv1(_mish_of_negative(torch.addcmul(self.shift, x, self.scale)))
         h = self.conv2(_mish_of_negative(h))
+        x = grown(x) if self.doubles else x
         value, gate = torch.sigmoid_(self.value(h)), torch.sigmoid_(self.gate(h))
         return torch.addcmul(x, value, gate, value=2).sub_(gate)  # x + (2 value - 1) gate
 
@@ -122,7 +127,7 @@ class FoldedLevel:
         for block in self.down_blocks:
             h = block(h)
         h = self.level.grow(h)
-        return F.interpolate(h, scale_factor=2, mode="nearest") if self.level.halves else h
+        return grown(h) if self.level.grows else h
 
 
 class TopDown:

@@ -3,7 +3,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise, ResidualBlock, memory_format, mish
+from dvlae.models.layers import (
+    CONVOLUTIONS,
+    BatchNorm,
+    Pointwise,
+    ResidualBlock,
+    convolve_grown,
+    grown,
+    memory_format,
+    mish,
+)
 
 
 def test_mish_and_its_gradient_are_pytorchs():
@@ -49,3 +58,21 @@ def test_batch_norm_falls_back_where_a_batch_has_one_value(dimensions):
 def test_residual_block_keeps_the_shape(dimensions):
     x = torch.randn(2, 4, *[6] * dimensions)
     assert ResidualBlock(4, dimensions)(x).shape == x.shape
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_the_convolution_of_a_grown_map_needs_no_grown_map(dimensions):
+    convolution = CONVOLUTIONS[dimensions](3, 5, 3, padding=1).double()
+    x = torch.randn(2, 3, *[4, 5, 6][:dimensions], dtype=torch.double)
+    found = convolve_grown(x, convolution.weight, convolution.bias)
+    assert torch.allclose(found, convolution(grown(x)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_a_block_that_doubles_is_a_block_of_the_grown_input(dimensions, training):
+    block = ResidualBlock(4, dimensions, doubles=True).double().train(training)
+    same = ResidualBlock(4, dimensions).double().train(training)
+    same.load_state_dict(block.state_dict())
+    x = torch.randn(2, 4, *[6] * dimensions, dtype=torch.double)
+    assert torch.allclose(block(x), same(grown(x)))
