@@ -11,7 +11,6 @@ from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.layers import lay_out
-from dvlae.models.top_down import TopDown
 from dvlae.prediction import choose_split, denoise, draw, median, predict
 
 SHAPES = {1: (1500,), 2: (150, 170), 3: (8, 36, 42)}  # of test images, by the number of spatial axes

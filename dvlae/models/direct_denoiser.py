@@ -43,9 +43,9 @@ class Convolutions(nn.Module):
 class DirectDenoiser(nn.Module):
     """U-Net that turns a guess of the signal into the mean or the median of its posterior.
 
-    The guess is what the signal decoder shows where each latent is at its own mean. The U-Net's way down is the bottom-up
-    path of the ladder VAE, whose features hold all that the posterior depends on; its own is the way up, from one level
-    of each resolution. Untrained it returns the guess.
+    The guess is what the signal decoder shows where each latent is at its own mean. The U-Net's way down is the
+    bottom-up path of the ladder VAE, whose features hold all that the posterior depends on; its own is the way up, from
+    one level of each resolution. Untrained it returns the guess.
 
     Parameters
     ----------

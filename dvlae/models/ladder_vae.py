@@ -57,8 +57,8 @@ class Level(nn.Module):
     halves
         Whether this level stands at half the resolution of the one below.
     finest, top
-        Whether nothing stands below, or above. The finest level's state is grown by what comes after it. The top's prior
-        is one learned Gaussian a channel, the same at every position, so that it fits images of any size.
+        Whether nothing stands below, or above. The finest level's state is grown by what comes after it. The top's
+        prior is one learned Gaussian a channel, the same at every position, so that it fits images of any size.
     blocks
         Residual blocks on each of its two ways.
     dimensions
@@ -113,7 +113,7 @@ class Level(nn.Module):
         Returns
         -------
         state
-            For the level below, (N, C, ...); where this level halves, sides are twice as long, save those of the finest.
+            For the level below, (N, C, ...); where this level halves, sides are twice as long, but for the finest.
         kl
             What ``compare`` gives, by default KL(q || p), (N, Z, ...) in nats.
         """
