@@ -47,9 +47,9 @@ def convolve_grown(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     Along each axis three neighbours of a grown pixel are two different values. As a transposed convolution with
     stride 2, whose kernel holds the sums of the weights that meet the same value, an image takes 4/9 of the operations.
     """
-    sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-    for _ in range(2, weight.ndim):
-        weight = torch.tensordot(weight, sums, ([2], [1]))  # the new axis is the last
+    for axis in range(2, weight.ndim):
+        before, at, after = weight.unbind(axis)
+        weight = torch.stack([after, at + after, before + at, before], axis)
     dimensions = weight.ndim - 2
     weight = weight.transpose(0, 1).contiguous(memory_format=memory_format(dimensions))
     return TRANSPOSED[dimensions](x, weight, bias, stride=2, padding=1)
