@@ -76,6 +76,12 @@ class ModelSettings(Strict):
     components: Count = Field(3, description="Gaussians of the mixture in the autoregressive decoder's likelihood")
     levels_per_scale: Count = Field(1, description="levels that share one resolution before it is halved (paper: 2)")
     blocks: Count = Field(1, description="residual blocks on the way up and on the way down through a level (paper: 2)")
+    autoregression: Literal["nonlinear", "linear"] = Field(
+        "nonlinear",
+        description="how the autoregressive decoder models noise, `nonlinear`: by a network that sees the whole signal "
+        "code (the paper's); `linear`: as a linear autoregression whose strength depends on the signal alone, so that "
+        "fine texture cannot pass for noise",
+    )
     direct_denoiser: Literal[False, "mean", "median"] = Field(
         False,
         description="also train a network that predicts the `mean` (or `true`) or the `median` of the samples in one "

@@ -641,6 +641,7 @@ def build_model(
         noise_direction=noise_direction,
         dimensions=len(crop),
         direct_denoiser=sizes.direct_denoiser or None,
+        autoregression=sizes.autoregression,
     )
     model = DVLAE(architecture, description["mean"], description["std"], description["step"])
     model.ladder_vae.recompute = settings.training.activation_checkpointing

@@ -1,5 +1,6 @@
-"""The decoder that models the noise: one direction, strictly causal."""
+"""The decoders that model the noise: one direction, strictly causal."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -80,6 +81,11 @@ class AutoregressiveDecoder(nn.Module):
         ``"x"``, ``"y"``, ``"z"`` or ``"none"``.
     dimensions
         Number of spatial axes.
+
+    Attributes
+    ----------
+    axis
+        The spatial axis of the noise, from the end; None where no pixel depends on another.
     """
 
     def __init__(
@@ -103,6 +109,7 @@ class AutoregressiveDecoder(nn.Module):
             else:
                 first = CausalConvolution(channels, channels, kernel, dilation, *line)
             self.convolutions += [first, CausalConvolution(channels, channels, kernel, 1, *line)]
+        self.axis = self.convolutions[0].axis if self.convolutions else None
         self.code = nn.ModuleList(Pointwise(channels, channels) for _ in range(max(1, 2 * blocks)))
         self.hidden = Pointwise(channels, channels)
         self.parameters_of_mixture = Pointwise(channels, 3 * components * image_channels)
@@ -130,3 +137,71 @@ class AutoregressiveDecoder(nn.Module):
         h = F.relu(self.hidden(F.relu(h)))
         mixture = self.parameters_of_mixture(h).contiguous()  # so that each parameter is one piece of memory
         return tuple(part.unflatten(1, (self.components, self.image_channels)) for part in mixture.chunk(3, dim=1))
+
+
+class LinearAutoregressiveDecoder(nn.Module):
+    """Explain each pixel by a signal, and by noise that is a linear autoregression.
+
+    A 1x1 convolution of the signal code gives a signal s. The means of pixel j's mixture lie around
+    s_j + sum_k w_k (x_{j-k} - s_{j-k}), k = 1 ... R, with the same w_k everywhere; their offsets, and the mixture's
+    weights and scales, are functions of s_j alone. :class:`AutoregressiveDecoder` can take fine texture for strong
+    noise, whose strength it tells by the code or by the pixels before; here texture has to go through the code.
+
+    Parameters are those of :class:`AutoregressiveDecoder`, and so is what :meth:`forward` takes and returns.
+
+    Attributes
+    ----------
+    axis
+        The spatial axis of the noise, from the end; None where no pixel depends on another.
+    """
+
+    def __init__(
+        self,
+        image_channels: int,
+        channels: int,
+        components: int,
+        receptive_field: int,
+        noise_direction: str,
+        dimensions: int = 2,
+    ):
+        super().__init__()
+        self.components = components
+        self.image_channels = image_channels
+        line = (noise_direction, dimensions)
+        self.signal = Pointwise(channels, image_channels)
+        self.regression = (
+            CausalConvolution(image_channels, image_channels, receptive_field, 1, *line, delay=1, rectify=False)
+            if receptive_field
+            else None
+        )
+        self.axis = self.regression.axis if receptive_field else None
+        self.first, self.hidden = Pointwise(image_channels, channels), Pointwise(channels, channels)
+        self.parameters_of_mixture = Pointwise(channels, 3 * components * image_channels)
+
+    def show(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the signal code (N, channels, ...) says alone.
+
+        Returns
+        -------
+        signal
+            (N, C, ...), never in less than float32: noise may be a small part of it.
+        mixture
+            (N, 3 components C, ...): unnormalised log weights, offsets of the means, scales before softplus.
+        """
+        with torch.autocast(code.device.type, enabled=False):
+            signal = self.signal(code.to(self.signal.weight.dtype))
+        return signal, self.parameters_of_mixture(F.relu(self.hidden(F.relu(self.first(signal)))))
+
+    def forward(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict the mixture of every pixel."""
+        signal, mixture = self.show(code)
+        logits, offsets, raw_scales = (
+            part.unflatten(1, (self.components, self.image_channels)) for part in mixture.contiguous().chunk(3, dim=1)
+        )
+        if self.regression is not None:
+            with torch.autocast(code.device.type, enabled=False):
+                signal = signal + self.regression(x - signal)
+        return logits, offsets + signal.unsqueeze(1), raw_scales
+
+
+DECODERS = {"nonlinear": AutoregressiveDecoder, "linear": LinearAutoregressiveDecoder}

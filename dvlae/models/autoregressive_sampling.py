@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dvlae.models.autoregressive_decoder import AutoregressiveDecoder, CausalConvolution
+from dvlae.models.autoregressive_decoder import (
+    AutoregressiveDecoder,
+    CausalConvolution,
+    LinearAutoregressiveDecoder,
+)
 from dvlae.models.likelihood import sample_mixture
 
 PROJECTED_VALUES = 2**22  # of the signal code, held at a time: 16 MiB
@@ -74,6 +78,7 @@ class CachedDecoder:
         self.from_code = torch.cat([layer.weight.flatten(1) for layer in decoder.code]).T.contiguous()
         biases = zip(decoder.code, decoder.convolutions, strict=True)
         self.bias = torch.cat([code.bias + convolution.conv.bias for code, convolution in biases])
+        self.width = len(self.bias)
         self.head = [
             (layer.weight.flatten(1).T.contiguous(), layer.bias)
             for layer in (decoder.hidden, decoder.parameters_of_mixture)
@@ -114,6 +119,42 @@ class CachedDecoder:
         return h.unflatten(1, self.mixture_shape).unbind(1)
 
 
+class CachedLinearDecoder:
+    """A :class:`LinearAutoregressiveDecoder` as :class:`CachedDecoder` is an :class:`AutoregressiveDecoder`.
+
+    Parameters
+    ----------
+    decoder
+        The network, with a receptive field above 0.
+    lines
+        How many lines are run together.
+    """
+
+    def __init__(self, decoder: LinearAutoregressiveDecoder, lines: int):
+        self.decoder = decoder
+        self.mixture_shape = (3, decoder.components, decoder.image_channels)
+        self.width = decoder.image_channels * (1 + 3 * decoder.components)
+        self.regression = CachedConvolution(decoder.regression, lines)
+        self.signal = decoder.signal.weight.new_zeros(lines, decoder.image_channels)  # at the position before
+
+    def project(self, code: Tensor) -> Tensor:
+        """Map the signal code (positions, lines, C) to all that it says alone, (positions, lines, width)."""
+        return torch.cat(self.decoder.show(code.movedim(-1, 1)), dim=1).movedim(1, -1)
+
+    def step(self, position: int, previous: Tensor, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict the mixtures of the pixels at one position of each line, as :meth:`CachedDecoder.step` does."""
+        self.regression.slot(position).copy_(previous - self.signal)
+        self.signal = projected[:, : self.decoder.image_channels]
+        mean = self.signal + self.decoder.regression.conv.bias
+        self.regression.add_to(mean, position)
+        mixture = projected[:, self.decoder.image_channels :]
+        logits, offsets, raw_scales = mixture.unflatten(1, self.mixture_shape).unbind(1)
+        return logits, offsets + mean.unsqueeze(1), raw_scales
+
+
+CACHED = {AutoregressiveDecoder: CachedDecoder, LinearAutoregressiveDecoder: CachedLinearDecoder}
+
+
 def to_lines(maps: Tensor, axis: int) -> Tensor:
     """Turn maps (N, C, ...) into (positions, lines, C), a view where it can be; ``axis`` runs along the lines."""
     return maps.movedim((axis, 1), (0, -1)).flatten(1, -2)
@@ -126,7 +167,7 @@ def from_lines(lines: Tensor, axis: int, shape: torch.Size) -> Tensor:
 
 
 @torch.inference_mode()
-def walk_along_lines(decoder: AutoregressiveDecoder, code: Tensor, pixel: Pixel) -> None:
+def walk_along_lines(decoder: AutoregressiveDecoder | LinearAutoregressiveDecoder, code: Tensor, pixel: Pixel) -> None:
     """Predict the mixture of every pixel of every line in turn; take from the caller what stands there.
 
     Parameters
@@ -139,9 +180,9 @@ def walk_along_lines(decoder: AutoregressiveDecoder, code: Tensor, pixel: Pixel)
         Called at each position with its number and the mixtures, each (lines, components, C); it returns the
         normalised pixels there, (lines, C). Lines are in the order of :func:`to_lines`.
     """
-    lines = to_lines(code, decoder.convolutions[0].axis)
-    cached = CachedDecoder(decoder, lines.shape[1])
-    chunk = max(1, PROJECTED_VALUES // (lines.shape[1] * len(cached.bias)))
+    lines = to_lines(code, decoder.axis)
+    cached = CACHED[type(decoder)](decoder, lines.shape[1])
+    chunk = max(1, PROJECTED_VALUES // (lines.shape[1] * cached.width))
     previous = code.new_zeros(lines.shape[1], decoder.image_channels)
     for start in range(0, len(lines), chunk):
         projected = cached.project(lines[start : start + chunk])
@@ -150,7 +191,9 @@ def walk_along_lines(decoder: AutoregressiveDecoder, code: Tensor, pixel: Pixel)
 
 
 @torch.inference_mode()
-def sample_autoregressively(decoder: AutoregressiveDecoder, code: Tensor, noise: Tensor, floor: Tensor) -> Tensor:
+def sample_autoregressively(
+    decoder: AutoregressiveDecoder | LinearAutoregressiveDecoder, code: Tensor, noise: Tensor, floor: Tensor
+) -> Tensor:
     """Draw a noisy image given the signal code.
 
     Parameters
@@ -170,10 +213,10 @@ def sample_autoregressively(decoder: AutoregressiveDecoder, code: Tensor, noise:
     Tensor
         Normalised image, (N, C, ...).
     """
-    if not decoder.convolutions:  # no pixel depends on another
+    if decoder.axis is None:  # no pixel depends on another
         normal, choice = noise.chunk(2, dim=1)
         return sample_mixture(*decoder(normal, code), floor, normal, torch.special.ndtr(choice))
-    axis = decoder.convolutions[0].axis
+    axis = decoder.axis
     normal, choice = (to_lines(half, axis) for half in noise.chunk(2, dim=1))
     drawn = torch.empty_like(normal, memory_format=torch.contiguous_format)
     floor = floor.flatten()

@@ -78,6 +78,7 @@ class DirectDenoiser(nn.Module):
         self.grow = nn.ModuleList(Pointwise(2 * channels, 2 * channels if scale else channels) for scale in scales)
         self.stem = CONVOLUTIONS[dimensions](2 * image_channels, channels, 3, padding=1)
         self.last = Convolutions(channels, 1, dimensions)
+        self.norm = BatchNorm(channels)
         self.head = CONVOLUTIONS[dimensions](channels, image_channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -109,4 +110,5 @@ class DirectDenoiser(nn.Module):
             h = self.climb[scale](entered if h is None else h + entered)
             # The 1x1 convolution commutes with nearest-neighbour growth, and costs less before it.
             h = grown(self.grow[scale](h))
-        return guess + self.head(F.relu_(self.last(full if h is None else full + h)))
+        h = self.norm(self.last(full if h is None else full + h))
+        return guess + self.head(F.relu_(h))

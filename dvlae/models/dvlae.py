@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dvlae.data.images import AXES
-from dvlae.models.autoregressive_decoder import AutoregressiveDecoder
+from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.direct_denoiser import LOSSES, DirectDenoiser
 from dvlae.models.ladder_vae import LadderVAE, draw_randomly
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
@@ -30,6 +30,7 @@ class Architecture:
     dimensions: int = 2  # spatial axes: 1 for traces, 2 for images, 3 for volumes
     blocks: int = 1
     direct_denoiser: str | None = None  # "mean" or "median" of the posterior; None: there is no direct denoiser
+    autoregression: str = "nonlinear"  # or "linear"
 
     @property
     def mirrored_axes(self) -> list[int]:
@@ -105,7 +106,7 @@ class DVLAE(nn.Module):
         self.ladder_vae = LadderVAE(
             a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions, a.blocks
         )
-        self.autoregressive_decoder = AutoregressiveDecoder(
+        self.autoregressive_decoder = DECODERS[a.autoregression](
             a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
         )
         self.signal_decoder = SignalDecoder(a.channels, a.image_channels, a.dimensions)

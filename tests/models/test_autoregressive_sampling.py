@@ -3,29 +3,30 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import dvlae.models.autoregressive_sampling as sampling
-from dvlae.models.autoregressive_decoder import AutoregressiveDecoder
+from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.likelihood import sample_mixture
 
 FLOOR = torch.full((1, 1, 1), 0.01)
 
 
-def build(receptive_field: int, direction: str, shape: tuple[int, ...], channels: int = 1):
+def build(receptive_field: int, direction: str, shape: tuple[int, ...], channels: int = 1, kind: str = "nonlinear"):
     """Return a decoder, a signal code for it, and noise to draw with."""
     torch.manual_seed(0)
-    decoder = AutoregressiveDecoder(channels, 8, 3, receptive_field, direction, len(shape)).double()
+    decoder = DECODERS[kind](channels, 8, 3, receptive_field, direction, len(shape)).double()
     decoder.requires_grad_(False)
     code = torch.randn(2, 8, *shape, dtype=torch.float64)
     return decoder, code, torch.randn(2, 2 * channels, *shape, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("kind", DECODERS)
 @pytest.mark.parametrize("receptive_field", [4, 8, 14, 40, 60])
 @pytest.mark.parametrize(
     ("direction", "shape"), [("x", (70,)), ("x", (3, 70)), ("y", (70, 3)), ("x", (2, 3, 70)), ("z", (70, 2, 3))]
 )
-def test_each_step_predicts_what_the_whole_network_predicts(receptive_field, direction, shape):
-    decoder, code, _ = build(receptive_field, direction, shape, channels=2)
+def test_each_step_predicts_what_the_whole_network_predicts(kind, receptive_field, direction, shape):
+    decoder, code, _ = build(receptive_field, direction, shape, 2, kind)
     x = torch.randn(2, 2, *shape, dtype=torch.float64)
-    axis = decoder.convolutions[0].axis
+    axis = decoder.axis
     expected = [sampling.to_lines(part.flatten(1, 2), axis) for part in decoder(x, code)]
 
     def compare(position, *parts):
@@ -36,6 +37,7 @@ def test_each_step_predicts_what_the_whole_network_predicts(receptive_field, dir
     sampling.walk_along_lines(decoder, code, compare)
 
 
+@pytest.mark.parametrize("kind", DECODERS)
 @pytest.mark.parametrize(
     ("receptive_field", "direction", "shape"),
     [
@@ -47,8 +49,10 @@ def test_each_step_predicts_what_the_whole_network_predicts(receptive_field, dir
         (8, "y", (3, 30, 4)),
     ],
 )
-def test_the_image_is_what_the_whole_network_would_draw_with_its_pixels_as_past(receptive_field, direction, shape):
-    decoder, code, noise = build(receptive_field, direction, shape, channels=2)
+def test_the_image_is_what_the_whole_network_would_draw_with_its_pixels_as_past(
+    kind, receptive_field, direction, shape
+):
+    decoder, code, noise = build(receptive_field, direction, shape, 2, kind)
     floor = torch.full((2, *[1] * len(shape)), 0.01)
     x = sampling.sample_autoregressively(decoder, code, noise, floor)
     normal, choice = noise.chunk(2, dim=1)
@@ -56,8 +60,9 @@ def test_the_image_is_what_the_whole_network_would_draw_with_its_pixels_as_past(
     assert torch.allclose(x, expected, atol=1e-9)
 
 
-def test_how_the_code_is_cut_into_chunks_changes_nothing(monkeypatch):
-    decoder, code, noise = build(8, "x", (4, 30))
+@pytest.mark.parametrize("kind", DECODERS)
+def test_how_the_code_is_cut_into_chunks_changes_nothing(monkeypatch, kind):
+    decoder, code, noise = build(8, "x", (4, 30), kind=kind)
     whole = sampling.sample_autoregressively(decoder, code, noise, FLOOR)
     monkeypatch.setattr(sampling, "PROJECTED_VALUES", 2 * 4 * 8 * 8 * 7)  # seven columns
     assert torch.allclose(sampling.sample_autoregressively(decoder, code, noise, FLOOR), whole, atol=1e-12)
