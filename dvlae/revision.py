@@ -6,6 +6,6 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 
 PREPARE = 1
 PATCHES = 2
-TRAINING = 4
+TRAINING = 5
 PREDICTION = 3
 EVALUATION = 1
