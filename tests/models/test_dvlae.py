@@ -1,20 +1,28 @@
 import pytest
 import torch
 
+from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
 from dvlae.models.layers import memory_format
 
 
-def build(channels: int = 1, direction: str = "x", receptive_field: int = 8, step: float = 1.0) -> DVLAE:
+def build(
+    channels: int = 1,
+    direction: str = "x",
+    receptive_field: int = 8,
+    step: float = 1.0,
+    autoregression: str = "nonlinear",
+) -> DVLAE:
     torch.manual_seed(0)
-    architecture = Architecture(channels, 8, 4, 2, 1, 3, receptive_field, direction)
+    architecture = Architecture(channels, 8, 4, 2, 1, 3, receptive_field, direction, autoregression=autoregression)
     return DVLAE(architecture, [100.0] * channels, [40.0] * channels, [step] * channels)
 
 
+@pytest.mark.parametrize("autoregression", DECODERS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("direction", "receptive_field"), [("x", 8), ("y", 8), ("none", 0)])
-def test_every_setting_learns(channels, direction, receptive_field):
-    model = build(channels, direction, receptive_field)
+def test_every_setting_learns(channels, direction, receptive_field, autoregression):
+    model = build(channels, direction, receptive_field, autoregression=autoregression)
     optimizer = torch.optim.Adamax(model.parameters(), 5e-3)
     image = torch.poisson(torch.full((2, channels, 16, 16), 100.0)) + torch.linspace(-60, 60, 16)
     losses = []
@@ -68,8 +76,9 @@ def test_a_forward_pass_changes_no_weight():
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
 
 
-def test_half_saturated_image_trains_without_a_bad_number():
-    model = build()
+@pytest.mark.parametrize("autoregression", DECODERS)
+def test_half_saturated_image_trains_without_a_bad_number(autoregression):
+    model = build(autoregression=autoregression)
     image = torch.poisson(torch.full((2, 1, 16, 16), 120.0)).clamp(max=255)
     image[..., 8:] = 255.0
     optimizer = torch.optim.Adamax(model.parameters(), 2e-2)
