@@ -49,6 +49,7 @@ LONGEST_WARM_UP = 0.1  # of a training that is limited by steps
 EMPTY_CODE = 1e-3  # nats per pixel value: with less information in it, the signal code shows no image
 AVERAGE_DECAY = 0.999
 LARGEST_GRADIENT_NORM = 5.0
+TAUGHT = 0.25  # of a batch, to the direct denoiser: more would make a step more than 1.4 times as long
 SHORTEST_EPOCH = 50  # steps
 VALIDATION_PATCHES = 32  # at most, spread evenly: validation stays a small part of the time
 SECONDS_BETWEEN_CHECKPOINTS = 120
@@ -207,8 +208,8 @@ class DVLAETraining(lightning.LightningModule):
         return self.model(batch)
 
     def _teach(self, network: DirectDenoiser, batch: Tensor) -> Tensor:
-        """Return the loss of a direct denoiser, of half a batch; the averaged model teaches, which will be saved."""
-        return self.average.eval().teach(network, batch[: math.ceil(len(batch) / 2)])
+        """Return the loss of a direct denoiser on part of a batch; the averaged model teaches, which will be saved."""
+        return self.average.eval().teach(network, batch[: math.ceil(TAUGHT * len(batch))])
 
     def _warm_up(self, steps: int, step: int) -> float:
         """Rise from 0 to 1 over so many steps, or over the first part of a short training."""
