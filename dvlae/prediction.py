@@ -350,7 +350,8 @@ def denoise_directly(
 ) -> np.ndarray:
     """Estimate the clean signal of one noisy image without samples, by the direct denoiser, tile by tile.
 
-    Each tile is passed through the ladder VAE once, with the latents at their means, and through the direct denoiser.
+    First the whole signal where the latents are at their means, then the direct denoiser. Each tile goes up through the
+    ladder VAE anew for that: with less around it, and only through the levels that the direct denoiser looks at.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from dvlae import revision
 from dvlae.config import TrainingSettings, TrainSettings, sides
-from dvlae.data.images import AXES, spread_evenly
+from dvlae.data.images import mirrored_axes, spread_evenly
 from dvlae.devices import device_name, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
 from dvlae.energy import EnergyMeter
 from dvlae.errors import UserError
@@ -98,7 +98,7 @@ class RandomCrops(IterableDataset):
         self.patches, self.crop, self.batch_size = patches, crop, batch_size
         self.rank, self.processes = rank, processes
         self.seed, self.steps_per_epoch, self.step = seed, steps_per_epoch, step
-        self.flipped_axes = [axis for axis in range(-len(crop), 0) if axis != AXES.get(noise_direction)]
+        self.flipped_axes = sorted(mirrored_axes(len(crop), noise_direction))
 
     def batch(self, step: int) -> Tensor:
         """Return the batch of this step, (batch_size, C, *crop), in the patches' own units."""
@@ -193,8 +193,7 @@ class DVLAETraining(lightning.LightningModule):
         for group in self.optimizers().param_groups:
             group["lr"] = rate * self._warm_up(WARM_UP_STEPS, last)
         terms = self._forward(batch)
-        if self.model.direct_denoiser is not None:
-            terms.direct = self._teach(self.model.direct_denoiser, batch)
+        terms.direct = self._teach(self.model.direct_denoiser, batch)
         self._terms = _values(terms, self.settings.free_bits)
         return terms.annealed_loss(self._warm_up(KL_WARM_UP_STEPS, step), self.settings.free_bits)
 
@@ -207,8 +206,10 @@ class DVLAETraining(lightning.LightningModule):
                 self._compiled = None
         return self.model(batch)
 
-    def _teach(self, network: DirectDenoiser, batch: Tensor) -> Tensor:
+    def _teach(self, network: DirectDenoiser | None, batch: Tensor) -> Tensor | None:
         """Return the loss of a direct denoiser on part of a batch; the averaged model teaches, which will be saved."""
+        if network is None:
+            return None
         return self.average.eval().teach(network, batch[: math.ceil(TAUGHT * len(batch))])
 
     def _warm_up(self, steps: int, step: int) -> float:
@@ -263,8 +264,7 @@ class DVLAETraining(lightning.LightningModule):
         with torch.random.fork_rng(devices=[batch.device] if batch.is_cuda else []):
             torch.manual_seed(len(self._validation))
             terms = self.average.eval()(batch)
-            if self.average.direct_denoiser is not None:
-                terms.direct = self._teach(self.average.direct_denoiser, batch)
+            terms.direct = self._teach(self.average.direct_denoiser, batch)
             self._validation.append(_values(terms, self.settings.free_bits))
 
     def on_validation_epoch_start(self) -> None:

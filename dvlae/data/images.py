@@ -395,6 +395,11 @@ def select_images(images: Sequence[Image], selection: str | Sequence[str]) -> li
     return [image for image in images if image.name in chosen]
 
 
+def mirrored_axes(dimensions: int, noise_direction: str) -> list[int]:
+    """Return the spatial axes, counted from the end, along which mirroring does not mirror the noise's direction."""
+    return [axis for axis in range(-1, -1 - dimensions, -1) if axis != AXES.get(noise_direction)]
+
+
 def spread_evenly(count: int, most: int) -> np.ndarray:
     """Return the indices of at most so many of ``count`` things, spread evenly from the first to the last."""
     return np.unique(np.linspace(0, count - 1, most).astype(int))

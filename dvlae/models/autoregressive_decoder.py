@@ -60,7 +60,34 @@ class CausalConvolution(nn.Module):
         return self.conv(padded.relu_() if self.rectify else padded)
 
 
-class AutoregressiveDecoder(nn.Module):
+class MixtureDecoder(nn.Module):
+    """What both kinds of autoregressive decoder do at their end: show the mixture of Gaussians of each pixel.
+
+    Attributes
+    ----------
+    axis
+        The spatial axis of the noise, from the end; None where no pixel depends on another.
+    """
+
+    axis: int | None
+    hidden: Pointwise
+    parameters_of_mixture: Pointwise
+
+    def __init__(self, components: int, image_channels: int):
+        super().__init__()
+        self.components, self.image_channels = components, image_channels
+
+    def mix(self, h: Tensor) -> Tensor:
+        """Map hidden features (N, channels, ...) to the parameters of mixtures, (N, 3 components C, ...)."""
+        return self.parameters_of_mixture(F.relu(self.hidden(F.relu(h))))
+
+    def split(self, mixture: Tensor) -> tuple[Tensor, ...]:
+        """Split what :meth:`mix` returns into three tensors (N, components, C, ...)."""
+        parts = mixture.contiguous().chunk(3, dim=1)  # contiguous, so that each parameter is one piece of memory
+        return tuple(part.unflatten(1, (self.components, self.image_channels)) for part in parts)
+
+
+class AutoregressiveDecoder(MixtureDecoder):
     """Predict the distribution of each pixel from the signal code there and from previous pixels of its line.
 
     The output at pixel j depends on pixels j-1 ... j-R of the same row (direction ``"x"``), column (``"y"``) or line
@@ -81,11 +108,6 @@ class AutoregressiveDecoder(nn.Module):
         ``"x"``, ``"y"``, ``"z"`` or ``"none"``.
     dimensions
         Number of spatial axes.
-
-    Attributes
-    ----------
-    axis
-        The spatial axis of the noise, from the end; None where no pixel depends on another.
     """
 
     def __init__(
@@ -97,11 +119,9 @@ class AutoregressiveDecoder(nn.Module):
         noise_direction: str,
         dimensions: int = 2,
     ):
-        super().__init__()
+        super().__init__(components, image_channels)
         line = (noise_direction, dimensions)
         kernel, blocks = kernel_and_blocks(receptive_field)
-        self.components = components
-        self.image_channels = image_channels
         self.convolutions = nn.ModuleList()
         for i, dilation in enumerate(dilations(blocks)):
             if i == 0:
@@ -134,12 +154,10 @@ class AutoregressiveDecoder(nn.Module):
             h = h + self.convolutions[0](x)
         for convolution, from_code in zip(self.convolutions[1:], self.code[1:], strict=True):
             h = h + convolution(h) + from_code(code)
-        h = F.relu(self.hidden(F.relu(h)))
-        mixture = self.parameters_of_mixture(h).contiguous()  # so that each parameter is one piece of memory
-        return tuple(part.unflatten(1, (self.components, self.image_channels)) for part in mixture.chunk(3, dim=1))
+        return self.split(self.mix(h))
 
 
-class LinearAutoregressiveDecoder(nn.Module):
+class LinearAutoregressiveDecoder(MixtureDecoder):
     """Explain each pixel by a signal, and by noise that is a linear autoregression.
 
     A 1x1 convolution of the signal code gives a signal s. The means of pixel j's mixture lie around
@@ -148,11 +166,6 @@ class LinearAutoregressiveDecoder(nn.Module):
     noise, whose strength it tells by the code or by the pixels before; here texture has to go through the code.
 
     Parameters are those of :class:`AutoregressiveDecoder`, and so is what :meth:`forward` takes and returns.
-
-    Attributes
-    ----------
-    axis
-        The spatial axis of the noise, from the end; None where no pixel depends on another.
     """
 
     def __init__(
@@ -164,9 +177,7 @@ class LinearAutoregressiveDecoder(nn.Module):
         noise_direction: str,
         dimensions: int = 2,
     ):
-        super().__init__()
-        self.components = components
-        self.image_channels = image_channels
+        super().__init__(components, image_channels)
         line = (noise_direction, dimensions)
         self.signal = Pointwise(channels, image_channels)
         self.regression = (
@@ -190,14 +201,12 @@ class LinearAutoregressiveDecoder(nn.Module):
         """
         with torch.autocast(code.device.type, enabled=False):
             signal = self.signal(code.to(self.signal.weight.dtype))
-        return signal, self.parameters_of_mixture(F.relu(self.hidden(F.relu(self.first(signal)))))
+        return signal, self.mix(self.first(signal))
 
     def forward(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict the mixture of every pixel."""
         signal, mixture = self.show(code)
-        logits, offsets, raw_scales = (
-            part.unflatten(1, (self.components, self.image_channels)) for part in mixture.contiguous().chunk(3, dim=1)
-        )
+        logits, offsets, raw_scales = self.split(mixture)
         if self.regression is not None:
             with torch.autocast(code.device.type, enabled=False):
                 signal = signal + self.regression(x - signal)

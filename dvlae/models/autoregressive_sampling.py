@@ -15,6 +15,7 @@ from dvlae.models.autoregressive_decoder import (
     AutoregressiveDecoder,
     CausalConvolution,
     LinearAutoregressiveDecoder,
+    MixtureDecoder,
 )
 from dvlae.models.likelihood import sample_mixture
 
@@ -167,7 +168,7 @@ def from_lines(lines: Tensor, axis: int, shape: torch.Size) -> Tensor:
 
 
 @torch.inference_mode()
-def walk_along_lines(decoder: AutoregressiveDecoder | LinearAutoregressiveDecoder, code: Tensor, pixel: Pixel) -> None:
+def walk_along_lines(decoder: MixtureDecoder, code: Tensor, pixel: Pixel) -> None:
     """Predict the mixture of every pixel of every line in turn; take from the caller what stands there.
 
     Parameters
@@ -191,9 +192,7 @@ def walk_along_lines(decoder: AutoregressiveDecoder | LinearAutoregressiveDecode
 
 
 @torch.inference_mode()
-def sample_autoregressively(
-    decoder: AutoregressiveDecoder | LinearAutoregressiveDecoder, code: Tensor, noise: Tensor, floor: Tensor
-) -> Tensor:
+def sample_autoregressively(decoder: MixtureDecoder, code: Tensor, noise: Tensor, floor: Tensor) -> Tensor:
     """Draw a noisy image given the signal code.
 
     Parameters

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from dvlae.data.images import AXES
+from dvlae.data.images import mirrored_axes
 from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.direct_denoiser import LOSSES, DirectDenoiser
 from dvlae.models.ladder_vae import LadderVAE, draw_randomly
@@ -35,7 +35,7 @@ class Architecture:
     @property
     def mirrored_axes(self) -> list[int]:
         """Spatial axes, from the end, that can be mirrored without mirroring the direction of the noise."""
-        return [axis for axis in range(-1, -1 - self.dimensions, -1) if axis != AXES.get(self.noise_direction)]
+        return mirrored_axes(self.dimensions, self.noise_direction)
 
     def as_dict(self) -> dict:
         """Return the fields as plain values, for JSON."""

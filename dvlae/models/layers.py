@@ -41,18 +41,21 @@ def grown(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def convolve_grown(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return the 3x3 convolution of ``grown(x)``, (N, C, ...) with sides twice those of ``x``, without growing it.
+def kernel_of_grown(weight: Tensor) -> Tensor:
+    """Return the kernel of the transposed convolution, with stride 2 and padding 1, that is a 3x3 one of a grown map.
 
-    Along each axis three neighbours of a grown pixel are two different values. As a transposed convolution with
-    stride 2, whose kernel holds the sums of the weights that meet the same value, an image takes 4/9 of the operations.
+    Along each axis three neighbours of a grown pixel are two different values. The kernel holds the sums of the weights
+    that meet the same value; an image then takes 4/9 of the operations.
     """
     for axis in range(2, weight.ndim):
         before, at, after = weight.unbind(axis)
         weight = torch.stack([after, at + after, before + at, before], axis)
-    dimensions = weight.ndim - 2
-    weight = weight.transpose(0, 1).contiguous(memory_format=memory_format(dimensions))
-    return TRANSPOSED[dimensions](x, weight, bias, stride=2, padding=1)
+    return weight.transpose(0, 1).contiguous(memory_format=memory_format(weight.ndim - 2))
+
+
+def convolve_grown(x: Tensor, weight: Tensor) -> Tensor:
+    """Return the 3x3 convolution of ``grown(x)``, (N, C, ...) with sides twice those of ``x``, without growing it."""
+    return TRANSPOSED[weight.ndim - 2](x, kernel_of_grown(weight), stride=2, padding=1)
 
 
 class Pointwise(nn.Linear):

@@ -6,13 +6,15 @@ where a convolution stands before it, it becomes a part of that. Mish and tanh a
 fifth, and work in place. All of it is exact but for rounding.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.ladder_vae import Draw, Level, split_parameters
-from dvlae.models.layers import BatchNorm, ResidualBlock, convolve_grown, grown, memory_format
+from dvlae.models.layers import TRANSPOSED, BatchNorm, ResidualBlock, grown, kernel_of_grown, memory_format
 from dvlae.models.signal_decoder import SignalDecoder
 
 
@@ -36,14 +38,16 @@ class _Convolution:
 
     def __init__(self, weight: Tensor, bias: Tensor, doubles: bool):
         dimensions = weight.ndim - 2
-        self.weight, self.bias = weight.contiguous(memory_format=memory_format(dimensions)), bias
-        self.convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions]
-        self.doubles = doubles
+        if doubles:
+            self.weight = kernel_of_grown(weight)
+            self.convolve = partial(TRANSPOSED[dimensions], stride=2, padding=1)
+        else:
+            self.weight = weight.contiguous(memory_format=memory_format(dimensions))
+            self.convolve = partial({1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions], padding=1)
+        self.bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.doubles:
-            return convolve_grown(x, self.weight, self.bias)
-        return self.convolve(x, self.weight, self.bias, padding=1)
+        return self.convolve(x, self.weight, self.bias)
 
 
 class _Product:
