@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
+from scipy.signal.windows import tukey
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.registration import phase_cross_correlation
 
@@ -15,6 +17,9 @@ from dvlae.errors import UserError
 if TYPE_CHECKING:
     from dvlae.config import EvaluationSettings
 
+FADING = 0.2  # share of an axis, half of it at each side, along which images fade to be registered
+SHIFT_STEP = 0.01  # pixels: how finely a drift is told
+MOST_CORRECTIONS = 5
 SSIM_WINDOW = 11  # pixels: a Gaussian of sigma 1.5, cut at 3.5 sigma, as Wang et al. 2004
 
 
@@ -69,11 +74,13 @@ def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -
 
 
 def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, ...]:
-    """Find the drift between two images of one object, in steps of a fiftieth of a pixel.
+    """Find the drift between two images of one object.
 
     It is the place of the maximum of the plain cross-correlation. The phase-normalised kind weighs all frequencies
     alike, and with noise that is correlated along a row it misses by up to a pixel. The correlation is circular: what
-    drifted out at one side pulls the result a little towards 0, more where an axis is short.
+    drifted in at one side of the image is compared with what drifted out at the other, which pulls the result
+    towards 0, on real images by 0.1 to 0.3 px. So the clean image is then moved, both images fade towards their
+    borders, and what is left of the drift is found anew, until nothing is: there images and windows agree.
 
     Parameters
     ----------
@@ -86,10 +93,23 @@ def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, ...]:
         d along each spatial axis, for images (dy, dx), in pixels, with clean(i) = noisy(i - d): the clean image, moved
         by -d with :func:`shift_image`, lies on ``noisy``.
     """
-    # The mean over the channels, less its own mean: else the images' borders would outweigh what is in them.
-    clean_grey, noisy_grey = (image.mean(axis=0) - image.mean() for image in (clean, noisy))
-    shift, *_ = phase_cross_correlation(clean_grey, noisy_grey, normalization=None, upsample_factor=50)
-    return tuple(float(d) for d in shift)
+    clean, noisy = clean.mean(axis=0, keepdims=True), noisy.mean(axis=0, keepdims=True)
+    drift = _correlate(noisy, clean, np.ones(noisy.shape[1:]))
+    fading = reduce(np.multiply.outer, (tukey(length + 2, FADING)[1:-1] for length in noisy.shape[1:]))  # nowhere 0
+    for _ in range(MOST_CORRECTIONS):
+        correction = _correlate(noisy, shift_image(clean, tuple(-drift)), fading)
+        drift += correction
+        if np.abs(correction).max() < SHIFT_STEP:
+            break
+    return tuple(float(d) for d in drift)
+
+
+def _correlate(noisy: np.ndarray, clean: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Return the place of the maximum of the circular cross-correlation of two images, (1, ...), times a window."""
+    # Less their means: else the images' borders would outweigh what is in them.
+    faded = [window * (image[0] - np.average(image[0], weights=window)) for image in (clean, noisy)]
+    shift, *_ = phase_cross_correlation(*faded, normalization=None, upsample_factor=round(1 / SHIFT_STEP))
+    return shift
 
 
 def shift_image(image: np.ndarray, shift: tuple[float, ...]) -> np.ndarray:

@@ -75,7 +75,21 @@ def test_ssim_is_one_for_equal_images_and_falls_with_noise(clean):
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (2.3, -1.7), (-4.6, 0.4)])
 def test_find_shift_finds_a_known_drift_under_row_noise(clean, shift):
     noisy = 2 * metrics.shift_image(clean, (-shift[0], -shift[1])) + 30 + row_noise(clean.shape)
-    assert metrics.find_shift(noisy, clean) == pytest.approx(shift, abs=0.15)
+    assert metrics.find_shift(noisy, clean) == pytest.approx(shift, abs=0.05)
+
+
+@pytest.mark.parametrize("shift", [(0.25, -0.5), (2.25, -1.5), (-4.75, 3.0)])
+def test_find_shift_is_not_pulled_towards_zero_by_what_drifted_in(shift):
+    """Windows of a four times finer image, so that each truly shows what the other does not."""
+    fine = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(640, 680)), 24) * 3000
+    dy, dx = (round(4 * d) for d in shift)
+
+    def window(top, left):
+        return fine[top : top + 600, left : left + 640].reshape(150, 4, 160, 4).mean(axis=(1, 3))[None]
+
+    clean, noisy = window(20, 20), window(20 + dy, 20 + dx)
+    found = metrics.find_shift(noisy + 3 * row_noise(noisy.shape), clean)
+    assert found == pytest.approx(shift, abs=0.03)
 
 
 @pytest.mark.parametrize(("shape", "shift"), [((900,), (3.4,)), ((24, 80, 90), (0.0, -2.3, 0.7))])
@@ -83,7 +97,7 @@ def test_the_drift_of_traces_and_volumes_is_found(shape, shift):
     random = np.random.default_rng(0)
     clean = 20 * ndimage.gaussian_filter(random.normal(size=(2, *shape)), 2, axes=range(1, len(shape) + 1))
     noisy = metrics.shift_image(clean, tuple(-d for d in shift)) + 0.3 * random.normal(size=clean.shape)
-    assert metrics.find_shift(noisy, clean) == pytest.approx(shift, abs=0.2)
+    assert metrics.find_shift(noisy, clean) == pytest.approx(shift, abs=0.1)
 
 
 def test_shift_image_by_whole_pixels_moves_values_unchanged(clean):
@@ -92,6 +106,7 @@ def test_shift_image_by_whole_pixels_moves_values_unchanged(clean):
 
 
 def test_find_shift_agrees_with_the_known_drift_of_all_real_pairs(sem_data):
+    """The known drift is that of a circular correlation, which is pulled towards 0 by a tenth of a pixel."""
     drift = pd.read_csv(sem_data / "sem_line_drift.csv")
     errors = []
     for row in drift.itertuples():
@@ -100,7 +115,8 @@ def test_find_shift_agrees_with_the_known_drift_of_all_real_pairs(sem_data):
         dy, dx = metrics.find_shift(noisy, clean)
         errors.append([dy - row.dy, dx - row.dx])
     assert len(errors) == 50
-    assert np.abs(errors).max() < 0.15
+    assert np.abs(errors).mean() < 0.15
+    assert np.abs(errors).max() < 0.3
 
 
 def test_fit_affine_recovers_gain_and_offset(clean):
