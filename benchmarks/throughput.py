@@ -27,6 +27,7 @@ from dvlae.config import Settings, load_settings
 from dvlae.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import Pointwise, grown
+from dvlae.optimizers import OPTIMIZERS
 from dvlae.training import LARGEST_GRADIENT_NORM, build_model
 
 PAPER = {
@@ -79,9 +80,9 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
     return max(speeds)
 
 
-def step_of(model: DVLAE, batch: torch.Tensor, *, bf16: bool) -> Callable[[], None]:
+def step_of(model: DVLAE, batch: torch.Tensor, settings: Settings, *, bf16: bool) -> Callable[[], None]:
     """Return a function that takes one training step."""
-    optimizer = torch.optim.Adamax(model.parameters(), lr=1e-4)
+    optimizer = OPTIMIZERS[settings.training.optimizer](model.parameters(), lr=1e-4)
 
     def step():
         optimizer.zero_grad()
@@ -113,13 +114,13 @@ def plain_layers():
         yield
 
 
-def plain_step_of(model: DVLAE, batch: torch.Tensor) -> Callable[[], None]:
+def plain_step_of(model: DVLAE, batch: torch.Tensor, settings: Settings) -> Callable[[], None]:
     """Return a function that takes one training step the plain way."""
     model, batch = model.to(memory_format=torch.contiguous_format), batch.contiguous()
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and any(module.padding):
             module.padding_mode = "replicate"
-    step = step_of(model, batch, bf16=False)
+    step = step_of(model, batch, settings, bf16=False)
 
     def plain_step():
         with plain_layers():
@@ -138,7 +139,10 @@ def measure(name: str, repeats: int, device: torch.device, peak: float, bf16: bo
     batch = torch.rand(batch_size, 1, side, side, device=device).mul_(100)
     for kind in ("plain", "dvlae"):
         model = build_model(settings, STATISTICS, (side, side), settings.receptive_fields[0], "x").to(device).train()
-        steps[kind] = plain_step_of(model, batch) if kind == "plain" else step_of(model, batch, bf16=bf16)
+        if kind == "plain":
+            steps[kind] = plain_step_of(model, batch, settings)
+        else:
+            steps[kind] = step_of(model, batch, settings, bf16=bf16)
     operations = count_operations(steps["dvlae"])
     seconds = fastest(steps, repeats, device)
     speed = batch_size * side**2 / seconds["dvlae"] / 1e6

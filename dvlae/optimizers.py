@@ -29,14 +29,19 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=_SMALLEST)
     a, b, c = _COEFFICIENTS
+    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+
+    def polynomial_of(square: Tensor) -> Tensor:
+        return torch.baddbmm(a * identity + b * square, square, square, alpha=c)
+
     # Each iteration is a polynomial of x x^T times x, and those commute: the long side enters but two products.
-    square = x @ x.mT
-    polynomials = identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    for _ in range(_ITERATIONS):
-        polynomial = torch.baddbmm(a * identity + b * square, square, square, alpha=c)
-        polynomials = polynomial @ polynomials
-        square = polynomial @ square @ polynomial
-    x = polynomials @ x
+    square = torch.bmm(x, x.mT)
+    polynomials = polynomial = polynomial_of(square)
+    for _ in range(_ITERATIONS - 1):
+        square = torch.bmm(torch.bmm(polynomial, square), polynomial)
+        polynomial = polynomial_of(square)
+        polynomials = torch.bmm(polynomial, polynomials)
+    x = torch.bmm(polynomials, x)
     return x.mT if tall else x
 
 

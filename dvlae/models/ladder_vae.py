@@ -43,7 +43,8 @@ def compare_drawn(latent: Tensor, mean_q: Tensor, log_std_q: Tensor, mean_p: Ten
 
 def split_parameters(parameters: Tensor) -> tuple[Tensor, Tensor]:
     """Split into mean and bounded log standard deviation, each (N, Z, ...)."""
-    mean, raw = parameters.chunk(2, dim=1)
+    # Cut along the last axis of the memory: the gradients are then put together in the layout of convolutions.
+    mean, raw = (part.movedim(-1, 1) for part in parameters.movedim(1, -1).chunk(2, dim=-1))
     return mean, _LARGEST_LOG_SCALE * torch.tanh(raw / _LARGEST_LOG_SCALE)
 
 

@@ -28,11 +28,14 @@ def recomputed(function: Callable, *arguments):
 def lay_out(model: nn.Module, dimensions: int) -> nn.Module:
     """Bring the convolutions of a model with so many spatial axes into their :func:`memory_format`, in place.
 
-    Module.to() would stop at other tensors that happen to have four or five axes.
+    Module.to() would stop at other tensors that happen to have four or five axes, and leave the weights of a
+    convolution of one channel as they are, which lie in both layouts: its output would then have the slow one.
     """
     for parameter in model.parameters():
         if parameter.ndim == dimensions + 2:
-            parameter.data = parameter.data.contiguous(memory_format=memory_format(dimensions))
+            parameter.data = torch.empty_like(parameter.data, memory_format=memory_format(dimensions)).copy_(
+                parameter.data
+            )
     return model
 
 
@@ -67,18 +70,17 @@ class Pointwise(nn.Linear):
 
 
 class _Mish(torch.autograd.Function):
-    """Mish with one exponential function, and its derivative computed with it; in float32 inside."""
+    """Mish with one sigmoid, and its derivative computed with it; in float32 inside."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         dtype, x = x.dtype, x.float()
-        # With e = exp(x), tanh(log(1 + e)) is (e^2 + 2 e) / (e^2 + 2 e + 2). Above 20 it is 1 in float32.
-        exponential = x.clamp(max=20.0).exp_()
-        tanh = torch.addcmul(2 * exponential, exponential, exponential)
-        tanh.div_(tanh + 2)
+        sigmoid = torch.sigmoid(x)
+        # With q = 1 - sigmoid(x), tanh(log(1 + exp(x))) is (1 - q^2) / (1 + q^2).
+        squared = (1 - sigmoid).square_()
+        tanh = (1 - squared).div_(squared.add_(1))
         y = x * tanh
         if ctx.needs_input_grad[0]:
-            sigmoid = exponential.div_(exponential + 1)
             ctx.save_for_backward(torch.addcmul(tanh, torch.addcmul(x, y, tanh, value=-1), sigmoid).to(dtype))
         return y.to(dtype)
 
