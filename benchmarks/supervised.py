@@ -1,0 +1,122 @@
+"""How close a network of the same size comes when it may learn from the clean images: what the data allow.
+
+    python benchmarks/supervised.py config/sem.yaml config/datasets/sem_line.yaml results/sem/sem_line/images
+
+The ladder, with its latents at their means, and the signal decoder learn to show the clean image, registered and
+brought to the exposure of the noisy one. Every seventh image is held out. Estimates are means over mirror images. It
+prints the PSNR on the images that it has learned from, on the held-out ones and on all.
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dvlae.config import DatasetSettings, Settings, load_settings
+from dvlae.data.images import mirrored_axes, read_canonical, read_manifest
+from dvlae.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
+from dvlae.metrics import Target, find_shift, fit_affine, shift_image
+from dvlae.models.dvlae import DVLAE
+from dvlae.optimizers import OPTIMIZERS
+from dvlae.progress import progress
+from dvlae.training import AVERAGE_DECAY, LARGEST_GRADIENT_NORM, WARM_UP_STEPS, RandomCrops, build_model, floating
+
+HELD_OUT = 7  # every so-manieth image
+
+
+def show(model: DVLAE, image: torch.Tensor) -> torch.Tensor:
+    """Return the signal of an image, (N, C, ...), in its units, each latent at its mean."""
+    x = model.normalise(image)
+    code, _ = model.ladder_vae(x, lambda level, mean, std: mean)
+    return model.denormalise(model.signal_decoder(code).float())
+
+
+@torch.inference_mode()
+def estimate(model: DVLAE, image: np.ndarray, direction: str) -> np.ndarray:
+    """Denoise a whole image, (C, ...): the mean of what is shown of it and of its mirror images."""
+    sides = image.shape[1:]
+    padding = [(0, 0), *((0, -side % model.stride) for side in sides)]
+    padded = torch.from_numpy(np.pad(image, padding, "reflect"))[None].to(model.mean.device)
+    views = [[], *([axis] for axis in mirrored_axes(len(sides), direction))]
+    mean = torch.stack([show(model, padded.flip(axes)).flip(axes) for axes in views]).mean(0)[0]
+    return mean[:, *(slice(side) for side in sides)].cpu().numpy()
+
+
+def main() -> None:
+    """Train and measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path, help="sizes of the network, and how it is trained")
+    parser.add_argument("dataset", type=Path, help="how the dataset is evaluated")
+    parser.add_argument("images", type=Path, help="folder of prepared images, all of one size")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    keep_freed_memory()
+    use_fast_arithmetic()
+    settings, dataset = load_settings(Settings, args.config), load_settings(DatasetSettings, args.dataset)
+    direction, limits, device = dataset.noise_direction, settings.training, choose_device(settings.device)
+    pairs = [(read_canonical(image.noisy), read_canonical(image.clean)) for image in read_manifest(args.images)]
+    both = []
+    for noisy, clean in pairs:
+        registered = shift_image(clean, tuple(-d for d in find_shift(noisy, clean)))
+        gain, offset = fit_affine(registered, noisy)
+        both.append(np.concatenate([noisy, gain * registered + offset]).astype(np.float32))
+    learned = np.stack([images for i, images in enumerate(both) if i % HELD_OUT])
+    channels = learned.shape[1] // 2
+
+    torch.manual_seed(args.seed)
+    crop = (limits.patch_size,) * (learned.ndim - 2)
+    axes = (0, *range(2, learned.ndim))
+    statistics = {name: getattr(learned[:, :channels], name)(axis=axes).tolist() for name in ("mean", "std")}
+    model, average = (
+        build_model(settings, statistics | {"step": [1.0] * channels}, crop, settings.receptive_fields[0], direction)
+        .to(device)
+        .train()
+        for _ in range(2)
+    )
+    average.load_state_dict(model.state_dict())
+    followers, leaders = floating(average), floating(model)
+    networks = [*model.ladder_vae.parameters(), *model.signal_decoder.parameters()]
+    optimizer = OPTIMIZERS[limits.optimizer](networks, lr=limits.learning_rate)
+    crops = RandomCrops(
+        learned, crop=crop, batch_size=limits.batch_size, seed=args.seed, noise_direction=direction, steps_per_epoch=1
+    )
+    started, step, spent, bar = (
+        time.monotonic(),
+        0,
+        0.0,
+        progress(total=round(60 * args.minutes), description="train", unit="s"),
+    )
+    while spent < 60 * args.minutes:
+        rate = limits.learning_rate * 0.5 * (1 + math.cos(math.pi * spent / (60 * args.minutes)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / WARM_UP_STEPS)
+        noisy, clean = crops.batch(step).to(device).split(channels, dim=1)
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+            shown = show(model, noisy)
+        (((shown - clean) / model.std) ** 2).mean().backward()
+        nn.utils.clip_grad_norm_([p for p in networks if p.grad is not None], LARGEST_GRADIENT_NORM)
+        optimizer.step()
+        torch._foreach_lerp_(followers, leaders, max(1 - AVERAGE_DECAY, 9 / (9 + step)))
+        step, spent = step + 1, time.monotonic() - started
+        bar.update(min(bar.total, round(spent)) - bar.n)
+    bar.close()
+
+    average.eval()
+    psnr = np.array(
+        [Target.build(*pair, dataset.evaluation).score(estimate(average, pair[0], direction))[0] for pair in pairs]
+    )
+    held_out = np.arange(len(psnr)) % HELD_OUT == 0
+    print(
+        f"{step} steps: {psnr[~held_out].mean():.2f} dB on {np.sum(~held_out)} images that it has learned from, "
+        f"{psnr[held_out].mean():.2f} dB on {np.sum(held_out)} held-out ones, {psnr.mean():.2f} dB on all"
+    )
+
+
+if __name__ == "__main__":
+    main()
