@@ -99,7 +99,7 @@ def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, ...]:
     for _ in range(MOST_CORRECTIONS):
         correction = _correlate(noisy, shift_image(clean, tuple(-drift)), fading)
         drift += correction
-        if np.abs(correction).max() < SHIFT_STEP:
+        if np.abs(correction).max() <= SHIFT_STEP:
             break
     return tuple(float(d) for d in drift)
 

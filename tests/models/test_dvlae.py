@@ -1,9 +1,10 @@
 import pytest
 import torch
+from torch import nn
 
 from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.dvlae import DVLAE, Architecture, Terms
-from dvlae.models.layers import memory_format
+from dvlae.models.layers import lay_out, memory_format
 
 
 def build(
@@ -119,3 +120,22 @@ def test_every_number_of_axes_has_its_fast_layout(dimensions):
     image = torch.zeros(3, 2, *[8] * dimensions)
     assert model.normalise(image).shape == image.shape
     assert torch.isfinite(model(image).elbo)
+
+
+def test_every_convolution_meets_maps_in_its_own_layout_both_ways():
+    """Else it copies them first, which costs as much as a convolution."""
+    model = lay_out(build(), 2).train()
+    met = {"forward": [], "backward": []}
+
+    def watch(convolution: nn.Conv2d, inputs: tuple, output: torch.Tensor) -> None:
+        met["forward"].append((convolution, inputs[0]))
+        output.register_hook(lambda gradient: met["backward"].append((convolution, gradient)))
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(watch)
+    model(torch.rand(2, 1, 16, 16) * 200).loss.backward()
+    for way, maps in met.items():
+        assert len(maps) > 15
+        wrong = [convolution for convolution, m in maps if not m.is_contiguous(memory_format=torch.channels_last)]
+        assert wrong == [], way
