@@ -1,6 +1,7 @@
 """The optimisers of training."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,37 +13,48 @@ _BETAS = (0.9, 0.999)
 _SMALLEST = 1e-8
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
+def orthogonalise(batches: Sequence[Tensor]) -> list[Tensor]:
     """Bring the singular values of matrices, save very small ones, to about 0.7 to 1.2, by Newton-Schulz iterations.
 
     Parameters
     ----------
-    matrices
-        (N, rows, columns).
+    batches
+        Each (N, rows, columns).
 
     Returns
     -------
-    Tensor
-        (N, rows, columns).
+    list of Tensor
+        Of the same shapes.
     """
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=_SMALLEST)
+    wide = [batch.mT if batch.shape[1] > batch.shape[2] else batch for batch in batches]
+    # Each iteration is a polynomial of x x^T times x, and those commute: the long side enters but two products, and
+    # all matrices with one short side are computed together.
+    for side in {x.shape[1] for x in wide}:
+        alike = [i for i, x in enumerate(wide) if x.shape[1] == side]
+        factors = _factors(torch.cat([torch.bmm(wide[i], wide[i].mT) for i in alike]))
+        for i, factor in zip(alike, factors.split([len(wide[i]) for i in alike]), strict=True):
+            wide[i] = torch.bmm(factor, wide[i])
+    return [x.mT if x.shape != batch.shape else x for x, batch in zip(wide, batches, strict=True)]
+
+
+def _factors(squares: Tensor) -> Tensor:
+    """Return what orthogonalises matrices x, from the left, given x x^T, (N, rows, rows)."""
     a, b, c = _COEFFICIENTS
-    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
 
     def polynomial_of(square: Tensor) -> Tensor:
-        return torch.baddbmm(a * identity + b * square, square, square, alpha=c)
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        return polynomial
 
-    # Each iteration is a polynomial of x x^T times x, and those commute: the long side enters but two products.
-    square = torch.bmm(x, x.mT)
-    polynomials = polynomial = polynomial_of(square)
+    # The iteration asks for singular values of at most 1: it begins with x over its norm.
+    square_norm = squares.diagonal(dim1=1, dim2=2).sum(1).clamp(min=_SMALLEST**2)[:, None, None]
+    square = squares / square_norm
+    factor = polynomial = polynomial_of(square)
     for _ in range(_ITERATIONS - 1):
         square = torch.bmm(torch.bmm(polynomial, square), polynomial)
         polynomial = polynomial_of(square)
-        polynomials = torch.bmm(polynomial, polynomials)
-    x = torch.bmm(polynomials, x)
-    return x.mT if tall else x
+        factor = torch.bmm(polynomial, factor)
+    return factor / square_norm.sqrt()
 
 
 class Muon(torch.optim.Optimizer):
@@ -84,11 +96,19 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        matrices = []
         for group in self.param_groups:
             group["step"] += 1
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if parameters:
-                (self._step_matrices if group["is_matrix"] else self._step_adam)(group, parameters)
+            if parameters and group["is_matrix"]:
+                matrices.append((parameters, group["lr"], self._ahead(parameters)))
+            elif parameters:
+                self._step_adam(group, parameters)
+        steps = orthogonalise([torch.stack([_as_matrix(t) for t in ahead]) for *_, ahead in matrices])
+        for (parameters, rate, ahead), of_all in zip(matrices, steps, strict=True):
+            size = 0.2 * math.sqrt(max(of_all.shape[1:]))
+            changes = [_as_tensor(step, like) for step, like in zip(of_all, ahead, strict=True)]
+            torch._foreach_add_(parameters, changes, alpha=-rate * size)
         return loss
 
     def _averages(self, name: str, parameters: list[nn.Parameter]) -> list[Tensor]:
@@ -97,15 +117,12 @@ class Muon(torch.optim.Optimizer):
                 self.state[parameter][name] = torch.zeros_like(parameter)
         return [self.state[parameter][name] for parameter in parameters]
 
-    def _step_matrices(self, group: dict, parameters: list[nn.Parameter]) -> None:
+    def _ahead(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Return the averages of the gradients, with Nesterov's momentum."""
         gradients = [parameter.grad for parameter in parameters]
         averages = self._averages("average", parameters)
         torch._foreach_lerp_(averages, gradients, 1 - _MOMENTUM)
-        ahead = torch._foreach_lerp(gradients, averages, _MOMENTUM)  # Nesterov's momentum
-        steps = orthogonalise(torch.stack([matrix.flatten(1) for matrix in ahead]))
-        size = 0.2 * math.sqrt(max(steps.shape[1:]))
-        for parameter, step in zip(parameters, steps, strict=True):
-            parameter.add_(step.reshape(parameter.shape), alpha=-group["lr"] * size)
+        return torch._foreach_lerp(gradients, averages, _MOMENTUM)
 
     def _step_adam(self, group: dict, parameters: list[nn.Parameter]) -> None:
         gradients = [parameter.grad for parameter in parameters]
@@ -124,6 +141,16 @@ def _matrix_shape(parameter: nn.Parameter) -> tuple[int, int]:
     if parameter.ndim < 2:
         return 1, parameter.numel()
     return parameter.shape[0], parameter[0].numel()
+
+
+def _as_matrix(weights: Tensor) -> Tensor:
+    """Return a layer's weights as outputs by inputs, which are in the order of memory where channels come last."""
+    return weights.movedim(1, -1).flatten(1)
+
+
+def _as_tensor(matrix: Tensor, like: Tensor) -> Tensor:
+    """Undo :func:`_as_matrix`."""
+    return matrix.view(like.movedim(1, -1).shape).movedim(-1, 1)
 
 
 OPTIMIZERS = {"muon": Muon, "adamax": torch.optim.Adamax}

@@ -6,16 +6,18 @@ from dvlae.optimizers import Muon, orthogonalise
 
 def test_singular_values_come_close_to_one():
     torch.manual_seed(0)
-    for shape in ((3, 16, 144), (2, 32, 8)):
-        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
-        assert 0.6 < values.min() and values.max() < 1.3
+    batches = [torch.randn(shape) for shape in ((3, 16, 144), (2, 32, 8), (1, 40, 16), (2, 16, 16))]
+    for batch, found in zip(batches, orthogonalise(batches), strict=True):
+        assert found.shape == batch.shape
+        values = torch.linalg.svdvals(found)
+        assert (0.6 < values.min() or batch.shape[1] == batch.shape[2]) and values.max() < 1.3
 
 
 def test_orthogonalising_keeps_the_singular_vectors():
     torch.manual_seed(0)
     left, right = torch.linalg.qr(torch.randn(6, 6))[0], torch.linalg.qr(torch.randn(9, 6))[0]
     matrix = (left @ torch.diag(torch.tensor([9.0, 5.0, 3.0, 2.0, 1.5, 1.0])) @ right.T)[None]
-    turned = left.T @ orthogonalise(matrix)[0] @ right
+    turned = left.T @ orthogonalise([matrix])[0][0] @ right
     assert torch.allclose(turned, torch.diag(turned.diag()), atol=1e-4)
 
 
