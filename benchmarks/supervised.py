@@ -85,12 +85,8 @@ def main() -> None:
     crops = RandomCrops(
         learned, crop=crop, batch_size=limits.batch_size, seed=args.seed, noise_direction=direction, steps_per_epoch=1
     )
-    started, step, spent, bar = (
-        time.monotonic(),
-        0,
-        0.0,
-        progress(total=round(60 * args.minutes), description="train", unit="s"),
-    )
+    bar = progress(total=round(60 * args.minutes), description="train", unit="s")
+    started, step, spent = time.monotonic(), 0, 0.0
     while spent < 60 * args.minutes:
         rate = limits.learning_rate * 0.5 * (1 + math.cos(math.pi * spent / (60 * args.minutes)))
         for group in optimizer.param_groups:
