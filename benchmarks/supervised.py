@@ -19,7 +19,7 @@ from torch import nn
 from dvlae.config import DatasetSettings, Settings, load_settings
 from dvlae.data.images import mirrored_axes, read_canonical, read_manifest
 from dvlae.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
-from dvlae.metrics import Target, find_shift, fit_affine, shift_image
+from dvlae.metrics import Target
 from dvlae.models.dvlae import DVLAE
 from dvlae.optimizers import OPTIMIZERS
 from dvlae.progress import progress
@@ -60,11 +60,8 @@ def main() -> None:
     settings, dataset = load_settings(Settings, args.config), load_settings(DatasetSettings, args.dataset)
     direction, limits, device = dataset.noise_direction, settings.training, choose_device(settings.device)
     pairs = [(read_canonical(image.noisy), read_canonical(image.clean)) for image in read_manifest(args.images)]
-    both = []
-    for noisy, clean in pairs:
-        registered = shift_image(clean, tuple(-d for d in find_shift(noisy, clean)))
-        gain, offset = fit_affine(registered, noisy)
-        both.append(np.concatenate([noisy, gain * registered + offset]).astype(np.float32))
+    taught = dataset.evaluation.model_copy(update={"fit": "clean_to_noisy", "border": 0, "crop": None})
+    both = [np.concatenate([pair[0], Target.build(*pair, taught).clean]).astype(np.float32) for pair in pairs]
     learned = np.stack([images for i, images in enumerate(both) if i % HELD_OUT])
     channels = learned.shape[1] // 2
 

@@ -33,9 +33,7 @@ def lay_out(model: nn.Module, dimensions: int) -> nn.Module:
     """
     for parameter in model.parameters():
         if parameter.ndim == dimensions + 2:
-            parameter.data = torch.empty_like(parameter.data, memory_format=memory_format(dimensions)).copy_(
-                parameter.data
-            )
+            parameter.data = parameter.data.clone(memory_format=memory_format(dimensions))
     return model
 
 
