@@ -30,14 +30,10 @@ from dvlae.models.layers import Pointwise, grown
 from dvlae.optimizers import OPTIMIZERS
 from dvlae.training import LARGEST_GRADIENT_NORM, build_model
 
-PAPER = {
-    "model": {"levels": 14, "channels": 128, "latent_channels": 64, "levels_per_scale": 2},
-    "training": {"patch_size": 256, "batch_size": 4},
-}
 SETTINGS = {
     "demo": lambda: load_settings(Settings, "config/config.yaml"),
     "sem": lambda: load_settings(Settings, "config/sem.yaml"),
-    "paper": lambda: Settings(**PAPER),
+    "paper": lambda: load_settings(Settings, "config/paper.yaml"),
 }
 STATISTICS = {"mean": [60.0], "std": [50.0], "step": [1.0]}
 PEAK_CHANNELS = (16, 32, 64, 128)
@@ -134,11 +130,11 @@ def measure(name: str, repeats: int, device: torch.device, peak: float, bf16: bo
     settings = SETTINGS[name]()
     side, batch_size = settings.training.patch_size, settings.training.batch_size
     if name == "paper" and device.type == "cpu":
-        side, batch_size = 256, 1  # four crops would take minutes a step
+        batch_size = 1  # four crops would take minutes a step
     steps = {}
     batch = torch.rand(batch_size, 1, side, side, device=device).mul_(100)
     for kind in ("plain", "dvlae"):
-        model = build_model(settings, STATISTICS, (side, side), settings.receptive_fields[0], "x").to(device).train()
+        model = build_model(settings, STATISTICS, (side, side), max(settings.receptive_fields), "x").to(device).train()
         if kind == "plain":
             steps[kind] = plain_step_of(model, batch, settings)
         else:
