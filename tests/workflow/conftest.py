@@ -55,14 +55,16 @@ class Project:
     def snakemake(self, *words: str, before: Sequence[str] = (), fails: bool | None = False, **environment: str) -> str:
         """Run Snakemake, through the command ``before`` where one is given; return all that it printed.
 
+        Its environment is not activated: the steps have to be found without.
+
         ``fails``: whether it has to; None: it may.
         """
-        path = os.pathsep.join([*filter(None, [environment.pop("PATH", None)]), str(BIN), os.environ["PATH"]])
+        path = [folder for folder in os.environ["PATH"].split(os.pathsep) if folder != str(BIN)]
         done = subprocess.run(
             [*before, str(BIN / "snakemake"), "--snakefile", str(REPOSITORY / "workflow/Snakefile"), "--cores", "2"]
             + list(words),
             cwd=self.folder,
-            env=os.environ | {"PATH": path} | environment,
+            env=os.environ | {"PATH": os.pathsep.join(path)} | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -12,6 +12,8 @@ from dvlae.errors import UserError
 
 DVLAE = "dvlae-rf"  # how the methods of this package begin
 MIRROR = "DVLAE_DATA_MIRROR"  # environment variable, the user's own wins
+# So that the rules find `dvlae` beside a snakemake whose environment was not activated.
+os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent)]))
 
 
 def checked(function, *arguments):
