@@ -8,10 +8,10 @@ import time
 
 import torch
 
-from dvlae.devices import use_fast_arithmetic
+from dvlae.inference.autoregressive_sampling import sample_autoregressively
 from dvlae.models.autoregressive_decoder import AutoregressiveDecoder
-from dvlae.models.autoregressive_sampling import sample_autoregressively
 from dvlae.models.likelihood import sample_mixture
+from dvlae.system.devices import use_fast_arithmetic
 
 SIDE = 512  # pixels
 REPEATS = 5

@@ -16,9 +16,11 @@ from throughput import STATISTICS, step_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from dvlae.config import Settings, load_settings, sides
-from dvlae.devices import choose_device, use_fast_arithmetic
-from dvlae.training import build_model
+from dvlae.config.fields import sides
+from dvlae.config.loading import load_settings
+from dvlae.config.settings import Settings
+from dvlae.system.devices import choose_device, use_fast_arithmetic
+from dvlae.training.train import build_model
 
 KINDS = {  # precision is bfloat16, activation_checkpointing
     "float32": (False, False),

@@ -18,13 +18,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dvlae.config import PredictionSettings
-from dvlae.devices import keep_freed_memory, use_fast_arithmetic
+from dvlae.config.settings import PredictionSettings
+from dvlae.inference.prediction import denoise
 from dvlae.models import ladder_vae, layers
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.layers import lay_out
-from dvlae.prediction import denoise
-from dvlae.progress import progress
+from dvlae.system.devices import keep_freed_memory, use_fast_arithmetic
+from dvlae.system.progress import progress
 
 DEMO = Architecture(1, 16, 8, 3, 1, 3, 40, "x")  # the sizes of config/config.yaml
 TINY = Architecture(1, 4, 2, 3, 1, 3, 40, "x")

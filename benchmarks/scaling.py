@@ -11,11 +11,11 @@ import torch
 from prediction import DEMO, build, noisy
 from torch.utils.flop_counter import FlopCounterMode
 
-from dvlae.config import PredictionSettings
-from dvlae.devices import keep_freed_memory, use_fast_arithmetic
+from dvlae.config.settings import PredictionSettings
+from dvlae.inference.prediction import denoise
 from dvlae.models.dvlae import Architecture
 from dvlae.models.layers import lay_out
-from dvlae.prediction import denoise
+from dvlae.system.devices import keep_freed_memory, use_fast_arithmetic
 
 SEM_GPU = Architecture(1, 64, 32, 6, 1, 3, 40, "x")  # the sizes of config/sem_gpu.yaml
 PAPER = Architecture(1, 128, 64, 14, 2, 3, 40, "x", blocks=2)  # those of config/paper.yaml

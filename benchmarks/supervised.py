@@ -16,14 +16,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from dvlae.config import DatasetSettings, Settings, load_settings
-from dvlae.data.images import mirrored_axes, read_canonical, read_manifest
-from dvlae.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
-from dvlae.metrics import Target
+from dvlae.axes import mirrored_axes
+from dvlae.config.dataset import DatasetSettings
+from dvlae.config.loading import load_settings
+from dvlae.config.settings import Settings
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import read_manifest
+from dvlae.evaluation.metrics import Target
 from dvlae.models.dvlae import DVLAE
-from dvlae.optimizers import OPTIMIZERS
-from dvlae.progress import progress
-from dvlae.training import AVERAGE_DECAY, LARGEST_GRADIENT_NORM, WARM_UP_STEPS, RandomCrops, build_model, floating
+from dvlae.system.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
+from dvlae.system.progress import progress
+from dvlae.training.crops import RandomCrops
+from dvlae.training.module import AVERAGE_DECAY, WARM_UP_STEPS, floating
+from dvlae.training.optimizers import OPTIMIZERS
+from dvlae.training.train import LARGEST_GRADIENT_NORM, build_model
 
 HELD_OUT = 7  # every so-manieth image
 

@@ -23,12 +23,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import dvlae.models.ladder_vae
 import dvlae.models.layers
-from dvlae.config import Settings, load_settings
-from dvlae.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
+from dvlae.config.loading import load_settings
+from dvlae.config.settings import Settings
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import Pointwise, grown
-from dvlae.optimizers import OPTIMIZERS
-from dvlae.training import LARGEST_GRADIENT_NORM, build_model
+from dvlae.system.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
+from dvlae.training.optimizers import OPTIMIZERS
+from dvlae.training.train import LARGEST_GRADIENT_NORM, build_model
 
 SETTINGS = {
     "demo": lambda: load_settings(Settings, "config/config.yaml"),

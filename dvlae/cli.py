@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from dvlae import __version__
-from dvlae.errors import UserError
+from dvlae.system.errors import UserError
 
 INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
 TERMINATED = 143  # and for one ended by SIGTERM
@@ -340,7 +340,8 @@ def _first_and_stop(text: str) -> tuple[int, int]:
 
 
 def _dataset(text: str):
-    from dvlae.config import DatasetSettings, load_dataset, load_settings
+    from dvlae.config.dataset import DatasetSettings
+    from dvlae.config.loading import load_dataset, load_settings
 
     if text.lstrip().startswith("{"):
         return load_settings(DatasetSettings, text)
@@ -349,7 +350,7 @@ def _dataset(text: str):
 
 def _changed(settings, **values):
     """Return the settings with those values that were given, checked like the settings themselves."""
-    from dvlae.config import validate
+    from dvlae.config.messages import validate
 
     given = {key: value for key, value in values.items() if value is not None}
     return validate(type(settings), settings.model_dump() | given, "command line")
@@ -374,19 +375,21 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _extract_patches(arguments: argparse.Namespace) -> None:
-    from dvlae.config import PatchSettings, load_settings
+    from dvlae.config.loading import load_settings
+    from dvlae.config.settings import PatchSettings
     from dvlae.data.patches import extract_patches
 
     extract_patches(arguments.images, arguments.patches, load_settings(PatchSettings, arguments.settings))
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from dvlae.config import TrainSettings, load_settings
+    from dvlae.config.loading import load_settings
+    from dvlae.config.settings import TrainSettings
 
     settings = load_settings(TrainSettings, arguments.settings)
     settings = _changed(settings, device=arguments.device, devices=arguments.devices)
 
-    from dvlae.training import train
+    from dvlae.training.train import train
 
     train(
         arguments.patches,
@@ -401,13 +404,14 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from dvlae.config import PredictSettings, load_settings
+    from dvlae.config.loading import load_settings
+    from dvlae.config.settings import PredictSettings
 
     settings = load_settings(PredictSettings, arguments.settings)
     how = _changed(settings.prediction, tile=arguments.tile, batch_size=arguments.batch_size)
     settings = _changed(settings, prediction=how.model_dump(), device=arguments.device)
 
-    from dvlae.prediction import predict
+    from dvlae.inference.prediction import predict
 
     predict(
         arguments.model,
@@ -423,15 +427,15 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _selection(words: list[str]) -> str | list[str]:
-    """Return what `dvlae.data.images.select` takes: all, a slice or a file where there is one such word, else names."""
-    from dvlae.config import is_file_of_names
+    """Return what `select` takes: all, a slice or a file of names where there is one such word, else names."""
+    from dvlae.config.fields import is_file_of_names
 
     one = len(words) == 1 and (not is_file_of_names(words[0]) or Path(words[0]).is_file())
     return words[0] if one else words
 
 
 def _likelihood(arguments: argparse.Namespace) -> None:
-    from dvlae.log_likelihood import likelihood
+    from dvlae.inference.log_likelihood import likelihood
 
     likelihood(
         arguments.model,
@@ -445,7 +449,7 @@ def _likelihood(arguments: argparse.Namespace) -> None:
 
 
 def _levels(arguments: argparse.Namespace) -> None:
-    from dvlae.levels import draw_levels
+    from dvlae.reporting.levels import draw_levels
 
     draw_levels(
         arguments.model,
@@ -459,17 +463,18 @@ def _levels(arguments: argparse.Namespace) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from dvlae.config import EvaluationSettings, load_settings
+    from dvlae.config.dataset import EvaluationSettings
+    from dvlae.config.loading import load_settings
 
     _check_generate(arguments)
     settings = None if arguments.settings is None else load_settings(EvaluationSettings, arguments.settings)
     common = {"realisations": arguments.realisations, "seed": arguments.seed, "device": arguments.device or "auto"}
     if arguments.kind == "noise":
-        from dvlae.generation import generate_noise
+        from dvlae.reporting.generation import generate_noise
 
         generate_noise(arguments.model, arguments.images, arguments.output, settings=settings, **common)
     else:
-        from dvlae.generation import generate_from_prior
+        from dvlae.reporting.generation import generate_from_prior
 
         generate_from_prior(arguments.model, arguments.output, size=tuple(arguments.size), **common)
 
@@ -488,8 +493,9 @@ def _check_generate(arguments: argparse.Namespace) -> None:
 
 
 def _diagnose(arguments: argparse.Namespace) -> None:
-    from dvlae.config import EvaluationSettings, load_settings
-    from dvlae.diagnosis import diagnose
+    from dvlae.config.dataset import EvaluationSettings
+    from dvlae.config.loading import load_settings
+    from dvlae.reporting.diagnosis import diagnose
 
     diagnose(
         arguments.images,
@@ -501,16 +507,18 @@ def _diagnose(arguments: argparse.Namespace) -> None:
 
 
 def _baseline(arguments: argparse.Namespace) -> None:
-    from dvlae.baselines import run_baseline
-    from dvlae.config import EvaluationSettings, load_settings
+    from dvlae.config.dataset import EvaluationSettings
+    from dvlae.config.loading import load_settings
+    from dvlae.evaluation.baselines import run_baseline
 
     settings = load_settings(EvaluationSettings, arguments.settings)
     run_baseline(arguments.method, arguments.images, arguments.denoised, settings=settings)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from dvlae.config import EvaluationSettings, load_settings
-    from dvlae.evaluation import evaluate
+    from dvlae.config.dataset import EvaluationSettings
+    from dvlae.config.loading import load_settings
+    from dvlae.evaluation.evaluate import evaluate
 
     evaluate(
         arguments.images,
@@ -525,14 +533,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _tables(arguments: argparse.Namespace) -> None:
-    from dvlae.tables import make_tables
+    from dvlae.reporting.tables import make_tables
 
     make_tables(arguments.measurements, arguments.output)
 
 
 def _figures(arguments: argparse.Namespace) -> None:
-    from dvlae.config import EvaluationSettings, load_settings
-    from dvlae.figures import make_figures
+    from dvlae.config.dataset import EvaluationSettings
+    from dvlae.config.loading import load_settings
+    from dvlae.reporting.figures import make_figures
 
     images = dict(arguments.images)
     settings = {name: load_settings(EvaluationSettings, arguments.settings, key=name) for name in images}
@@ -541,14 +550,14 @@ def _figures(arguments: argparse.Namespace) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from dvlae.config import load_configuration
-    from dvlae.status import print_status
+    from dvlae.config.loading import load_configuration
+    from dvlae.runs.status import print_status
 
     print_status(load_configuration(arguments.configfile))
 
 
 def _clean(arguments: argparse.Namespace) -> None:
-    from dvlae.config import load_configuration
-    from dvlae.disk_space import clean
+    from dvlae.config.loading import load_configuration
+    from dvlae.runs.disk_space import clean
 
     clean(load_configuration(arguments.configfile), remove=arguments.remove, patches=arguments.patches)

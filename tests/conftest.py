@@ -9,8 +9,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import pytest
 
-from dvlae.config import DatasetSettings, validate
-from dvlae.data.images import Image, write_image, write_manifest
+from dvlae.config.dataset import DatasetSettings
+from dvlae.config.messages import validate
+from dvlae.data.canonical import write_image
+from dvlae.data.manifest import Image, write_manifest
 
 
 @pytest.fixture

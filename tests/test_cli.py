@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from dvlae import cli
-from dvlae.errors import UserError
+from dvlae.system.errors import UserError
 
 COMMANDS = [
     "download",
@@ -128,7 +128,7 @@ raise SystemExit(cli.main(["tables", "a.csv", "--output", "out"]))
 
 
 def test_train_hands_on_what_it_was_given(step):
-    call = step("dvlae.training", "train")
+    call = step("dvlae.training.train", "train")
     settings = json.dumps({"model": {"levels": 2}, "training": {"max_steps": 5}})
     words = "train patches model --receptive-field 40 --noise-direction y --seed 3 --checkpoints c --device cpu"
     assert cli.main([*words.split(), "--settings", settings]) == 0
@@ -143,7 +143,7 @@ def test_train_hands_on_what_it_was_given(step):
 
 
 def test_predict_takes_tile_batch_and_device_from_the_command_line(step):
-    call = step("dvlae.prediction", "predict")
+    call = step("dvlae.inference.prediction", "predict")
     words = "predict model images --denoised d --uncertainty u --samples s --tile 128 --batch-size 2 --device cpu"
     assert cli.main([*words.split(), "--settings", '{"prediction": {"samples": 4}}']) == 0
     assert call["arguments"] == (Path("model"), Path("images"), Path("d"), Path("u"), Path("s"))
@@ -157,14 +157,14 @@ def test_predict_takes_tile_batch_and_device_from_the_command_line(step):
     [("", "all"), ("--select 0:8", "0:8"), ("--select a", ["a"]), ("--select a b", ["a", "b"])],
 )
 def test_likelihood_takes_the_images_it_is_told(step, words, selection):
-    call = step("dvlae.log_likelihood", "likelihood")
+    call = step("dvlae.inference.log_likelihood", "likelihood")
     assert cli.main(["likelihood", "model", "images", "--output", "a.csv", "--samples", "3", *words.split()]) == 0
     assert call["arguments"] == (Path("model"), Path("images"), Path("a.csv"))
     assert (call["selection"], call["samples"], call["seed"], call["device"]) == (selection, 3, 0, "auto")
 
 
 def test_likelihood_takes_a_file_of_names(step, tmp_path):
-    call = step("dvlae.log_likelihood", "likelihood")
+    call = step("dvlae.inference.log_likelihood", "likelihood")
     file = tmp_path / "names.txt"
     file.write_text("a\n")
     assert cli.main(["likelihood", "model", "images", "--output", "a.csv", "--select", str(file)]) == 0
@@ -172,7 +172,7 @@ def test_likelihood_takes_a_file_of_names(step, tmp_path):
 
 
 def test_levels_takes_a_part_of_an_image(step):
-    call = step("dvlae.levels", "draw_levels")
+    call = step("dvlae.reporting.levels", "draw_levels")
     words = "levels model images --image a --output a.png --crop 10:20 0:30 --seed 2"
     assert cli.main(words.split()) == 0
     assert call["arguments"] == (Path("model"), Path("images"), Path("a.png"))
@@ -186,7 +186,7 @@ def test_a_tile_that_is_too_small_is_the_users_mistake(capsys):
 
 
 def test_generate_hands_on_what_new_noise_needs(step):
-    call = step("dvlae.generation", "generate_noise")
+    call = step("dvlae.reporting.generation", "generate_noise")
     words = "generate model new --kind noise --images images --realisations 3 --seed 4 --device cpu"
     assert cli.main([*words.split(), "--settings", '{"border": 8}']) == 0
     assert call["arguments"] == (Path("model"), Path("images"), Path("new"))
@@ -194,7 +194,7 @@ def test_generate_hands_on_what_new_noise_needs(step):
 
 
 def test_generate_hands_on_what_the_prior_needs(step):
-    call = step("dvlae.generation", "generate_from_prior")
+    call = step("dvlae.reporting.generation", "generate_from_prior")
     assert cli.main("generate model new --kind prior --size 64 96".split()) == 0
     assert call["arguments"] == (Path("model"), Path("new"))
     assert (call["size"], call["realisations"], call["seed"], call["device"]) == ((64, 96), 1, 0, "auto")
@@ -217,7 +217,7 @@ def test_generate_says_what_does_not_go_together(capsys, words, told):
 
 
 def test_evaluate_hands_on_what_goes_into_the_table(step):
-    call = step("dvlae.evaluation", "evaluate")
+    call = step("dvlae.evaluation.evaluate", "evaluate")
     words = "evaluate images denoised psnr.csv --dataset sem --method dvlae-rf40 --receptive-field 40 --seed 1"
     assert cli.main([*words.split(), "--settings", '{"border": 8}']) == 0
     assert (call["dataset"], call["method"], call["receptive_field"], call["seed"]) == ("sem", "dvlae-rf40", 40, 1)
@@ -225,7 +225,7 @@ def test_evaluate_hands_on_what_goes_into_the_table(step):
 
 
 def test_figures_evaluates_each_dataset_its_own_way(step):
-    call = step("dvlae.figures", "make_figures")
+    call = step("dvlae.reporting.figures", "make_figures")
     words = "figures a.csv b.csv --output figures --images one=a two=b/c=d"
     assert cli.main([*words.split(), "--settings", '{"one": {"border": 8}}']) == 0
     assert call["arguments"] == ([Path("a.csv"), Path("b.csv")], Path("figures"))
@@ -245,7 +245,7 @@ def test_a_dataset_is_a_file_or_its_settings(step, tmp_path):
 
 
 def test_status_reads_the_configuration_that_snakemake_is_given(step, tmp_path):
-    call = step("dvlae.status", "print_status")
+    call = step("dvlae.runs.status", "print_status")
     (tmp_path / "mine.yaml").write_text("results: results/mine\n")
     assert cli.main(["status", "--configfile", str(tmp_path / "mine.yaml")]) == 0
     assert call["arguments"][0].results == "results/mine"
@@ -253,7 +253,7 @@ def test_status_reads_the_configuration_that_snakemake_is_given(step, tmp_path):
 
 @pytest.mark.parametrize("words, remove, patches", [([], False, False), (["--remove", "--patches"], True, True)])
 def test_clean_removes_only_when_told_to(step, tmp_path, words, remove, patches):
-    call = step("dvlae.disk_space", "clean")
+    call = step("dvlae.runs.disk_space", "clean")
     (tmp_path / "mine.yaml").write_text("{}")
     assert cli.main(["clean", "--configfile", str(tmp_path / "mine.yaml"), *words]) == 0
     assert (call["remove"], call["patches"]) == (remove, patches)

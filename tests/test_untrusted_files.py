@@ -15,12 +15,16 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dvlae.config import DatasetSettings, Settings, load_settings
-from dvlae.data.images import read_canonical, read_image, read_manifest, write_image
-from dvlae.errors import UserError
-from dvlae.files import sha256
+from dvlae.config.dataset import DatasetSettings
+from dvlae.config.loading import load_settings
+from dvlae.config.settings import Settings
+from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.manifest import read_manifest
+from dvlae.data.reading import read_image
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import load_model, save_model
+from dvlae.system.errors import UserError
+from dvlae.system.files import sha256
 
 SECONDS = 30  # for one file, on a busy machine
 # The same cases at each run: what CI has passed once it does not fail by chance.

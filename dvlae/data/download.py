@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 import pooch
 import requests
 
-from dvlae.config import DatasetSettings
-from dvlae.data.images import PNG, TIFF, read_array
-from dvlae.errors import UserError
-from dvlae.files import atomic_file
-from dvlae.files import sha256 as file_sha256
-from dvlae.progress import progress
+from dvlae.config.dataset import DatasetSettings
+from dvlae.data.reading import PNG, TIFF, read_array
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_file
+from dvlae.system.files import sha256 as file_sha256
+from dvlae.system.progress import progress
 
 MIRROR = "DVLAE_DATA_MIRROR"  # environment variable
 COLUMNS = ("file", "sha256", "url", "member", "archive_sha256")

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from dvlae.config import PatchSettings, sides
-from dvlae.data.images import AXES, Image, read_canonical, read_manifest, select_images, show_sides
-from dvlae.errors import UserError
-from dvlae.files import atomic_folder, reserve_space, sha256
-from dvlae.progress import progress
+from dvlae.axes import AXES, show_sides
+from dvlae.config.fields import sides
+from dvlae.config.settings import PatchSettings
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import Image, read_manifest, select_images
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_folder, reserve_space, sha256
+from dvlae.system.progress import progress
 
 Place = tuple[Image, tuple[int, ...]]  # image, and the patch's first index along each spatial axis
 MOST_LEVELS = 2**16  # an image with more distinct grey values is taken for continuous

@@ -6,21 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dvlae.config import DatasetSettings
-from dvlae.data.images import (
-    Image,
-    crop_image,
-    find_images,
-    read_canonical,
-    read_image,
-    read_manifest,
-    unique_names,
-    write_image,
-    write_manifest,
-)
-from dvlae.errors import UserError
-from dvlae.files import atomic_folder
-from dvlae.progress import progress
+from dvlae.config.dataset import DatasetSettings
+from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.data.reading import crop_image, find_images, read_image, unique_names
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_folder
+from dvlae.system.progress import progress
 
 Frame = tuple[str, np.ndarray, Path]  # name, (C, ...), the file it is from
 

@@ -5,23 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dvlae.config import DatasetSettings, SimulateSettings
-from dvlae.data.images import (
-    AXES,
-    Image,
-    crop_image,
-    find_images,
-    read_array,
-    split_frames,
-    unique_names,
-    white_level,
-    write_image,
-    write_manifest,
-)
+from dvlae.axes import AXES
+from dvlae.config.dataset import DatasetSettings, SimulateSettings
+from dvlae.data.canonical import write_image
+from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.prepare import source_folder
-from dvlae.errors import UserError
-from dvlae.files import atomic_folder
-from dvlae.progress import progress
+from dvlae.data.reading import crop_image, find_images, read_array, split_frames, unique_names, white_level
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_folder
+from dvlae.system.progress import progress
 
 
 def correlate(noise: np.ndarray, kernel: list[float], axis: int) -> np.ndarray:

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlae.data.images import AXES
+from dvlae.axes import AXES
+from dvlae.config.receptive_field import dilations, kernel_and_blocks
 from dvlae.models.layers import CONVOLUTIONS, Pointwise
-from dvlae.models.receptive_field import dilations, kernel_and_blocks
 
 
 class CausalConvolution(nn.Module):

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from dvlae.data.images import mirrored_axes
+from dvlae.axes import mirrored_axes
 from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.direct_denoiser import LOSSES, DirectDenoiser
 from dvlae.models.ladder_vae import LadderVAE, draw_randomly

@@ -7,11 +7,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from dvlae.devices import choose_device, use_fast_arithmetic
-from dvlae.errors import UserError
-from dvlae.files import sha256
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.layers import lay_out
+from dvlae.system.devices import choose_device, use_fast_arithmetic
+from dvlae.system.errors import UserError
+from dvlae.system.files import sha256
 
 FORMAT = 2
 
@@ -34,7 +34,7 @@ def save_model(model: DVLAE, folder: Path) -> None:
 def load_to(device: str | torch.device, folder: Path) -> DVLAE:
     """Rebuild a model as :func:`load_model` does, where ``device`` says, in the layout that is fastest.
 
-    ``device`` is a device or what :func:`dvlae.devices.choose_device` takes.
+    ``device`` is a device or what :func:`dvlae.system.devices.choose_device` takes.
     """
     chosen = choose_device(device) if isinstance(device, str) else device
     use_fast_arithmetic()

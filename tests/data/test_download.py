@@ -14,7 +14,7 @@ import tifffile
 
 import dvlae.data.download
 from dvlae.data.download import MIRROR, download, read_lock, read_registry
-from dvlae.errors import UserError
+from dvlae.system.errors import UserError
 
 CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

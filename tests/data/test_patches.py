@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from dvlae.config import PatchSettings
-from dvlae.data.images import read_canonical
+from dvlae.config.settings import PatchSettings
+from dvlae.data.canonical import read_canonical
 from dvlae.data.patches import extract_patches, quantisation_step
-from dvlae.errors import UserError
+from dvlae.system.errors import UserError
 
 RANDOM = np.random.default_rng([0])
 

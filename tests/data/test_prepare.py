@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from dvlae.data.images import read_canonical, read_manifest
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import read_manifest
 from dvlae.data.prepare import prepare
 from dvlae.data.simulate import simulate
-from dvlae.errors import UserError
+from dvlae.system.errors import UserError
 
 RANDOM = np.random.default_rng([0])
 

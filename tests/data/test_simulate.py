@@ -5,10 +5,12 @@ import pytest
 import skimage.data
 import tifffile
 
-from dvlae.config import SimulateSettings, load_dataset
-from dvlae.data.images import read_canonical, read_manifest
+from dvlae.config.dataset import SimulateSettings
+from dvlae.config.loading import load_dataset
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import read_manifest
 from dvlae.data.simulate import simulate, simulate_noise
-from dvlae.errors import UserError
+from dvlae.system.errors import UserError
 
 KERNEL = [0.6**i for i in range(8)]
 SHIPPED = Path(__file__).parents[2] / "config" / "datasets" / "simulated.yaml"

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from dvlae.inference.tiling import pad_up
 from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.dvlae import DVLAE, Architecture
-from dvlae.tiling import pad_up
 
 
 def build(direct_denoiser: str | None, dimensions: int = 2) -> DVLAE:

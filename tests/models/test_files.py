@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dvlae.errors import UserError
-from dvlae.files import sha256
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import load_model, save_model
+from dvlae.system.errors import UserError
+from dvlae.system.files import sha256
 
 
 @pytest.fixture

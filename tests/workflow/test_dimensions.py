@@ -8,7 +8,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from dvlae.data.images import read_canonical, read_manifest
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import read_manifest
 
 from .conftest import Project, jobs
 

@@ -39,7 +39,7 @@ import os, sys, time
 from dvlae.cli import main
 if sys.argv[1] == "train":
     import dvlae.training
-    dvlae.training.SECONDS_BETWEEN_CHECKPOINTS = 0
+    dvlae.training.callbacks.SECONDS_BETWEEN_CHECKPOINTS = 0
 def note(*words):
     with open("commands.txt", "a") as file:
         print(*words, file=file)

@@ -7,8 +7,12 @@ from glob import glob
 from pathlib import Path
 
 from dvlae import revision
-from dvlae.config import PatchSettings, Settings, is_file_of_names, load_dataset, resolve_methods, sides, validate
-from dvlae.errors import UserError
+from dvlae.config.settings import PatchSettings, Settings
+from dvlae.config.fields import is_file_of_names, sides
+from dvlae.config.loading import load_dataset
+from dvlae.config.grid import resolve_methods
+from dvlae.config.messages import validate
+from dvlae.system.errors import UserError
 
 DVLAE = "dvlae-rf"  # how the methods of this package begin
 MIRROR = "DVLAE_DATA_MIRROR"  # environment variable, the user's own wins

@@ -1,0 +1,15 @@
+"""The spatial axes of images, counted from the end."""
+
+from collections.abc import Sequence
+
+AXES = {"x": -1, "y": -2, "z": -3}  # the spatial axes, counted from the end
+
+
+def show_sides(shape: Sequence[int]) -> str:
+    """Write the sides of an image as ``30 x 40``."""
+    return " x ".join(map(str, shape))
+
+
+def mirrored_axes(dimensions: int, noise_direction: str) -> list[int]:
+    """Return the spatial axes, counted from the end, along which mirroring does not mirror the noise's direction."""
+    return [axis for axis in range(-1, -1 - dimensions, -1) if axis != AXES.get(noise_direction)]

@@ -1,0 +1,84 @@
+"""Types and checks that several classes of settings share."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dvlae.system.errors import UserError
+
+SLICE = re.compile(r"-?\d{0,9}:-?\d{0,9}(:[1-9]\d{0,8})?")  # "0:8", ":10", "-8:", "::2"
+
+Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0)]
+Range = Annotated[list[Index], Field(min_length=2, max_length=2)]
+SMALLEST_CROP = 8  # pixels along y and x; a volume may be a few planes deep
+PatchSize = Annotated[int, Field(ge=SMALLEST_CROP)] | Annotated[list[Count], Field(min_length=1, max_length=3)]
+Images = str | Annotated[list[str], Field(min_length=1)]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+IMAGES = (
+    "`all`, a list of image names, a slice such as `0:8`, or a text file with one name a line (relative to this file)"
+)
+
+
+class Strict(BaseModel):
+    """Settings that refuse unknown keys and values of another type, and cannot be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def check_devices(devices: int, accumulate: int) -> None:
+    """Refuse a number of devices that does not divide the batches whose gradients are added."""
+    if accumulate % devices:
+        raise ValueError(f"devices: found {devices}, allowed: divisors of training.accumulate, which is {accumulate}")
+
+
+def check_sides(patch_size: PatchSize) -> PatchSize:
+    """Refuse crops that are too small along y or x."""
+    if isinstance(patch_size, list) and min(patch_size[-2:]) < SMALLEST_CROP:
+        raise ValueError(f"found {patch_size}, allowed: sides of at least {SMALLEST_CROP} along y and x, 1 along z")
+    return patch_size
+
+
+def check_selection(images: Images) -> Images:
+    """Refuse an empty selection of images."""
+    if isinstance(images, str) and not images.strip():
+        raise ValueError("found '', allowed: all, a list of image names, a slice such as 0:8, or a file of names")
+    return images
+
+
+def sides(patch_size: int | list[int], dimensions: int) -> tuple[int, ...]:
+    """Return the sides of a training crop, in pixels, one for each spatial axis.
+
+    Parameters
+    ----------
+    patch_size
+        The setting ``training.patch_size``: one side for all axes, or a list.
+    dimensions
+        Number of spatial axes.
+
+    Raises
+    ------
+    UserError
+        Where the list has another length.
+    """
+    if isinstance(patch_size, int):
+        return (patch_size,) * dimensions
+    if len(patch_size) != dimensions:
+        axes = ["x", "y, x", "z, y, x"][dimensions - 1]
+        raise UserError(f"training.patch_size: found {patch_size}, allowed: a number, or {dimensions} sides [{axes}]")
+    return tuple(patch_size)
+
+
+def is_file_of_names(images: Images) -> bool:
+    """Tell whether a selection of images is a file, rather than ``all``, a list or a slice."""
+    return isinstance(images, str) and images != "all" and not SLICE.fullmatch(images)
+
+
+def dataset_name(path_or_name: str) -> str:
+    """Return a dataset's name: of a path, the file's name without its suffix."""
+    return Path(path_or_name).stem if path_or_name.endswith((".yaml", ".yml")) else path_or_name

@@ -1,0 +1,56 @@
+"""From a receptive field in pixels to the autoregressive decoder that has exactly that one.
+
+The decoder has ``blocks`` pairs of causal convolutions with ``kernel`` taps. The first of pair i has the dilation
+of :func:`dilations`, the second has dilation 1. The very first convolution leaves out the current pixel.
+Together they see exactly ``(kernel - 1) * (sum(dilations) + blocks)`` previous pixels.
+"""
+
+from dvlae.system.errors import UserError
+
+KERNELS = (5, 3, 7, 9)  # in the order of preference: the paper's first
+MOST_BLOCKS = 8
+
+
+def dilations(blocks: int) -> list[int]:
+    """Return the dilation of the first convolution of each pair: rising by powers of two, then falling."""
+    return [2 ** min(i, blocks - 1 - i) for i in range(blocks)]
+
+
+def _reach(kernel: int, blocks: int) -> int:
+    return (kernel - 1) * (sum(dilations(blocks)) + blocks)
+
+
+def reachable() -> list[int]:
+    """Return every receptive field that can be had, in pixels, in rising order; 0 is pixel-independent noise."""
+    return sorted({0} | {_reach(k, n) for k in KERNELS for n in range(1, MOST_BLOCKS + 1)})
+
+
+def kernel_and_blocks(receptive_field: int) -> tuple[int, int]:
+    """Find the decoder with exactly this receptive field.
+
+    Parameters
+    ----------
+    receptive_field
+        Number of previous pixels in the noise direction that the autoregressive decoder sees.
+
+    Returns
+    -------
+    kernel, blocks
+        Taps of each convolution and number of pairs; ``(1, 0)`` for a receptive field of 0.
+
+    Raises
+    ------
+    UserError
+        Where no kernel of 3, 5, 7 or 9 taps with 1 to 8 pairs gives it; the nearest ones are listed.
+    """
+    if receptive_field == 0:
+        return 1, 0
+    for kernel in KERNELS:
+        for blocks in range(1, MOST_BLOCKS + 1):
+            if _reach(kernel, blocks) == receptive_field:
+                return kernel, blocks
+    nearest = sorted(sorted(reachable(), key=lambda value: abs(value - receptive_field))[:4])
+    raise UserError(
+        f"receptive field {receptive_field} cannot be reached; the nearest that can be had are "
+        f"{', '.join(map(str, nearest))} pixels"
+    )

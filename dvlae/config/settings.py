@@ -1,0 +1,256 @@
+"""Every setting of the project: its name, type, default and meaning, and the one place where it is checked.
+
+Two kinds of file exist: a configuration (:class:`Settings`) and a dataset (:class:`DatasetSettings`). Each step of the
+workflow is handed only the settings that matter to it (:class:`PatchSettings`, :class:`TrainSettings`,
+:class:`PredictSettings`), so that a change reruns that step and what follows, and nothing else.
+``python -m dvlae.config`` prints ``config/README.md``.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from dvlae.config.fields import (
+    Count,
+    Device,
+    Images,
+    Index,
+    PatchSize,
+    Positive,
+    Seed,
+    Strict,
+    check_devices,
+    check_selection,
+    check_sides,
+    dataset_name,
+)
+from dvlae.config.messages import show_value
+from dvlae.config.receptive_field import kernel_and_blocks
+from dvlae.system.errors import UserError
+
+
+class ModelSettings(Strict):
+    """The network's size."""
+
+    levels: Count = Field(3, description="stochastic levels of the ladder VAE (paper: 14)")
+    channels: Count = Field(16, description="feature maps of each layer (paper: 128)")
+    latent_channels: Count = Field(8, description="channels of the latent variable of each level (paper: 64)")
+    components: Count = Field(3, description="Gaussians of the mixture in the autoregressive decoder's likelihood")
+    levels_per_scale: Count = Field(1, description="levels that share one resolution before it is halved (paper: 2)")
+    blocks: Count = Field(1, description="residual blocks on the way up and on the way down through a level (paper: 2)")
+    autoregression: Literal["nonlinear", "linear"] = Field(
+        "nonlinear",
+        description="how the autoregressive decoder models noise, `nonlinear`: by a network that sees the whole signal "
+        "code (the paper's); `linear`: as a linear autoregression whose strength depends on the signal alone, so that "
+        "fine texture cannot pass for noise",
+    )
+    direct_denoiser: Literal[False, "mean", "median"] = Field(
+        False,
+        description="also train a network that predicts the `mean` (or `true`) or the `median` of the samples in one "
+        "pass, for `prediction.estimator: direct`",
+    )
+
+    @field_validator("direct_denoiser", mode="before")
+    @classmethod
+    def _mean(cls, value: Any) -> Any:
+        return "mean" if value is True else value
+
+
+class TrainingSettings(Strict):
+    """How long and how the network is trained."""
+
+    patch_size: PatchSize = Field(
+        64,
+        description="side of the training crop along every spatial axis, in pixels (paper: 256), or a list with a side "
+        "for each, `[z, y, x]`; multiples of the model's stride; no image may be smaller",
+    )
+    batch_size: Count = Field(4, description="crops in a batch (paper: 4)")
+    accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
+    max_steps: Count | None = Field(None, description="batches at most; `null`: no such limit")
+    max_epochs: Count = Field(1000, description="passes over the training patches at most")
+    max_minutes: Positive | None = Field(
+        8.0,
+        description="training time at most, in minutes, over all attempts of a resumed training; `null`: no such limit",
+    )
+    patience: Count | None = Field(
+        None, description="epochs without a better validation ELBO before training stops; `null`: never stops for that"
+    )
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="share of the images (or, of one image, of the patches) kept for validation"
+    )
+    precision: Literal["auto", "32", "bf16"] = Field(
+        "auto",
+        description="numbers used in training, in bits; `auto`: bf16 where the GPU or the processor has instructions "
+        "for it, else 32",
+    )
+    activation_checkpointing: bool = Field(
+        False, description="compute the ladder's levels twice instead of keeping them: less memory, a third more time"
+    )
+    compile: bool = Field(
+        False,
+        description="translate the model with torch.compile: a minute or more at the start, faster steps; where that "
+        "fails, training goes on without",
+    )
+    optimizer: Literal["muon", "adamax"] = Field(
+        "muon",
+        description="`muon` learns faster: as good after half the steps (docs/experiments.md); `adamax`: the paper's",
+    )
+    learning_rate: Positive = Field(
+        0.01, description="highest learning rate, from which it falls to 0 over the training (paper: 0.002)"
+    )
+    free_bits: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="KL divergence that each level of the ladder may have at no cost, in nats per pixel value of the "
+        "image (Kingma et al. 2016): against levels that collapse; `0`: none (the paper)",
+    )
+
+    _sides = field_validator("patch_size")(check_sides)
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return "32" if value == 32 else value  # YAML reads a number where nobody writes quotes
+
+
+class PredictionSettings(Strict):
+    """How the denoised image is computed."""
+
+    samples: Count = Field(16, description="samples of the posterior that are drawn (paper: 100)")
+    estimator: Literal["mmse", "median", "direct"] = Field(
+        "mmse",
+        description="of the samples of each pixel, `mmse`: the mean; `median`: the median (all samples are kept in a "
+        "temporary file meanwhile); `direct`: no samples, one pass of the network that `model.direct_denoiser` names",
+    )
+    flips: bool = Field(
+        True,
+        description="draw the samples in turn from the image and from its mirror images (along x only "
+        "where the noise is not along x, and so on)",
+    )
+    shifts: Count = Field(
+        4,
+        description="draw the samples in turn from the image at so many places on the grid of the coarsest level: what "
+        "depends on the place cancels in their mean (cycle spinning)",
+    )
+    save_samples: Index = Field(0, description="samples of each image to write into the folder `samples/`")
+    tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
+        "auto", description="longest side of a tile, in pixels; `auto`: chosen to bound the memory"
+    )
+    batch_size: Literal["auto"] | Count = Field("auto", description="samples computed at a time")
+
+    @model_validator(mode="after")
+    def _enough(self) -> "PredictionSettings":
+        if self.estimator == "direct" and self.save_samples:
+            raise ValueError(f"save_samples: found {self.save_samples}, allowed: 0, as estimator is direct")
+        if self.save_samples > self.samples:
+            raise ValueError(f"save_samples: found {self.save_samples}, allowed: at most samples, {self.samples}")
+        return self
+
+
+class Settings(Strict):
+    """A configuration file: the grid is datasets x receptive_fields x seeds, plus the baselines."""
+
+    datasets: Annotated[list[str], Field(min_length=1)] = Field(
+        ["simulated"],
+        description="names of files in `config/datasets/`, or paths of `.yaml` files relative to the working folder",
+    )
+    receptive_fields: Annotated[list[Index], Field(min_length=1)] = Field(
+        [40],
+        description="previous pixels in the noise direction that the autoregressive decoder sees; each one a method",
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
+        [0], description="seeds of training, each a training of its own"
+    )
+    baselines: Annotated[list[Literal["noisy", "gaussian", "bm3d"]], Field(min_length=1)] = Field(
+        ["noisy", "gaussian"],
+        description="methods to compare with; `bm3d` needs the extra of that name, free for non-commercial use only",
+    )
+    results: str = Field("results/demo", min_length=1, description="folder for everything that is computed")
+    data: str = Field("data", min_length=1, description="folder of the images; downloads are kept there")
+    data_mirror: str | None = Field(
+        None,
+        description="folder where downloads are looked for first; the environment variable `DVLAE_DATA_MIRROR` wins",
+    )
+    device: Device = Field("auto", description="where to compute; `auto`: a GPU where there is one")
+    devices: Count = Field(
+        1,
+        description="GPUs of one training, which compute the batches of `training.accumulate` side by side, with the "
+        "result of one GPU; a divisor of that",
+    )
+    tensorboard: bool = Field(
+        False,
+        description="write the history of each training for TensorBoard, too (an optional extra): "
+        "`tensorboard --logdir results/demo`",
+    )
+    model: ModelSettings = Field(ModelSettings(), description="the network's size")
+    training: TrainingSettings = Field(TrainingSettings(), description="how long and how it is trained")
+    prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")
+
+    @field_validator("datasets", "receptive_fields", "seeds", "baselines")
+    @classmethod
+    def _unique(cls, values: list) -> list:
+        keys = [dataset_name(value) if isinstance(value, str) else value for value in values]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"found {show_value(key)} twice, allowed: each once")
+        return values
+
+    @field_validator("results", "data")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if value.startswith("-") or set(value) & set("{}\n"):
+            raise ValueError(f"found {value!r}, allowed: no dash in front, no braces and no line breaks")
+        return value
+
+    @field_validator("receptive_fields")
+    @classmethod
+    def _reachable(cls, values: list[int]) -> list[int]:
+        for value in values:
+            try:
+                kernel_and_blocks(value)
+            except UserError as error:
+                raise ValueError(str(error)) from None
+        return values
+
+    @model_validator(mode="after")
+    def _direct(self) -> "Settings":
+        if self.prediction.estimator == "direct" and not self.model.direct_denoiser:
+            raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
+        return self
+
+    @model_validator(mode="after")
+    def _devices(self) -> "Settings":
+        check_devices(self.devices, self.training.accumulate)
+        return self
+
+
+class PatchSettings(Strict):
+    """What ``dvlae extract-patches`` depends on."""
+
+    patch_size: PatchSize = Field(64, description="side of the training crop, in pixels, or a list of sides")
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share kept for validation")
+    images: Images = Field("all", description="images that are trained on")
+    block: Count = Field(1, description="neighbouring images that belong together")
+
+    _sides = field_validator("patch_size")(check_sides)
+    _selection = field_validator("images")(check_selection)
+
+
+class TrainSettings(Strict):
+    """What ``dvlae train`` depends on."""
+
+    model: ModelSettings = Field(ModelSettings(), description="the network's size")
+    training: TrainingSettings = Field(TrainingSettings(), description="how long and how it is trained")
+    device: Device = Field("auto", description="where to compute")
+    devices: Count = Field(1, description="number of GPUs")
+
+    @model_validator(mode="after")
+    def _devices(self) -> "TrainSettings":
+        check_devices(self.devices, self.training.accumulate)
+        return self
+
+
+class PredictSettings(Strict):
+    """What ``dvlae predict`` depends on."""
+
+    prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")
+    device: Device = Field("auto", description="where to compute")

@@ -1,0 +1,216 @@
+"""Images as users have them: found, read, taken apart into frames, cropped."""
+
+import glob
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tifffile
+
+from dvlae.axes import AXES, show_sides
+from dvlae.config.dataset import CropSettings
+from dvlae.data.pixels import errors_named, read_pixels
+from dvlae.system.errors import UserError
+
+TIFF = (".tif", ".tiff")
+PNG = (".png",)
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of red, green, blue (ITU-R BT.709)
+
+
+def natural_key(path: str | Path) -> list:
+    """Return a key for sorting in natural order: ``a2`` before ``a10``."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", str(path)) if part]
+
+
+def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[Path]:
+    """Find image files.
+
+    Parameters
+    ----------
+    patterns
+        A glob, or a list of them; relative to ``folder`` or absolute.
+    folder
+        Where relative patterns start.
+    key
+        The setting that holds the patterns, for the message.
+
+    Returns
+    -------
+    list of Path
+        All matching files in natural order.
+
+    Raises
+    ------
+    UserError
+        Where no file matches one of the patterns, or one is neither TIFF nor PNG.
+    """
+    found: set[Path] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        whole = folder / Path(pattern).expanduser()
+        matches = [whole] if whole.is_file() else _glob(pattern, folder)
+        if not matches:
+            raise UserError(f"{key}: no file matches {pattern!r} in {folder.absolute()}")
+        found.update(matches)
+    for path in found:
+        if path.suffix.lower() not in TIFF + PNG:
+            raise UserError(f"{path}: found a file of kind {path.suffix!r}, allowed: {', '.join(TIFF + PNG)}")
+    return sorted(found, key=natural_key)
+
+
+def _glob(pattern: str, folder: Path) -> list[Path]:
+    names = glob.glob(str(Path(pattern).expanduser()), root_dir=folder, recursive=True)
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """Name images by their files, with as many parent folders in front as it takes to tell them apart.
+
+    Raises
+    ------
+    UserError
+        Where two files differ in nothing but their suffix.
+    """
+    for depth in range(max(len(file.parts) for file in files)):
+        names = ["_".join(file.with_suffix("").parts[-1 - depth :]).lstrip("/") for file in files]
+        if len({name.lower() for name in names}) == len(names):
+            return names
+    raise UserError(
+        f"{files[0].parent}: two files have the same name but for the suffix; each image needs its own name"
+    )
+
+
+def read_array(path: Path) -> tuple[np.ndarray, str]:
+    """Read a TIFF or PNG file as it is.
+
+    Returns
+    -------
+    array, samples
+        The pixels, and "last" or "first" where the file itself says that this axis holds its colours, else "".
+
+    Raises
+    ------
+    UserError
+        Where the file is missing or cannot be read.
+    """
+    with errors_named(path):
+        if path.suffix.lower() in TIFF:
+            return _read_tiff(path)
+        import imageio.v3
+
+        with path.open("rb") as file:  # else Pillow takes a file by what it is, and EPS for example runs a program
+            if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
+                raise ValueError("it is no PNG")
+        array = np.asarray(imageio.v3.imread(path, plugin="pillow"))
+        return array, "last" if array.ndim == 3 else ""
+
+
+def _read_tiff(path: Path) -> tuple[np.ndarray, str]:
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        if len(file.series) > 1:
+            print(f"{path}: takes the first of {len(file.series)} series of images, {series.shape}", file=sys.stderr)
+        samples = {0: "first", series.ndim - 1: "last"}.get(series.axes.find("S"), "")
+        return read_pixels(series), samples
+
+
+def white_level(dtype: np.dtype) -> float:
+    """Return the grey value that is white: the largest of an integer type, 1.0 of a floating-point type."""
+    return float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
+
+
+def read_image(path: Path, axes: str, channel: int | Literal["grey"] | None = None) -> list[np.ndarray]:
+    """Read the frames of an image file.
+
+    Parameters
+    ----------
+    path
+        A TIFF or PNG file.
+    axes
+        Its axes in order, of S, T, C, Z, Y, X.
+    channel
+        Keep this one channel; ``"grey"``: the luminance of a file with red, green and blue, others as they are.
+
+    Returns
+    -------
+    list of (C, ...) float32 arrays
+        One for each combination of S and T, with the spatial axes of ``axes`` in the order Z, Y, X; grey values as in
+        the file.
+
+    Raises
+    ------
+    UserError
+        Where the file cannot be read, its axes are others, or it does not have the channel.
+    """
+    array, samples = read_array(path)
+    return split_frames(array, samples, path, axes, channel)
+
+
+def split_frames(
+    array: np.ndarray, samples: str, path: Path, axes: str, channel: int | Literal["grey"] | None
+) -> list[np.ndarray]:
+    """Take what :func:`read_array` gives apart into frames, as :func:`read_image` says."""
+    if channel == "grey" and array.ndim == len(axes) - 1 and not samples:
+        axes = axes.replace("C", "")
+    if array.ndim != len(axes):
+        raise UserError(f"{path}: axes: found {axes!r}, but the file has {array.ndim} axes, of shape {array.shape}")
+    if (samples == "last" and axes[-1] != "C") or (samples == "first" and axes[0] != "C"):
+        raise UserError(
+            f"{path}: axes: found {axes!r}, but the {samples} axis of the file, of shape {array.shape}, is C"
+        )
+    if np.iscomplexobj(array):
+        raise UserError(f"{path}: found complex numbers, allowed: integers or floating-point numbers")
+    array = array.transpose([axes.index(axis) for axis in "STCZYX" if axis in axes])
+    spatial = array.shape[-sum(axis in axes for axis in "ZYX") :]
+    channels = array.shape[-len(spatial) - 1] if "C" in axes else 1
+    array = array.reshape(-1, channels, *spatial)
+    if channels > min(spatial[-2:]):
+        raise UserError(
+            f"{path}: axes: found {axes!r}, which makes {channels} channels of {show_sides(spatial)} pixels "
+            "out of the file; is their order another?"
+        )
+    return [_keep_channel(frame, path, channel) for frame in array]
+
+
+def _keep_channel(frame: np.ndarray, path: Path, channel: int | Literal["grey"] | None) -> np.ndarray:
+    """Return one channel, the luminance or all of a frame (C, ...) as float32."""
+    channels = len(frame)
+    if channel == "grey" and channels in (3, 4):
+        grey = np.tensordot(LUMINANCE, frame[:3].astype(np.float64), axes=1)
+        return grey[None].astype(np.float32)
+    if channel == "grey" and channels != 1:
+        raise UserError(f"{path}: channel: found 'grey', but the file has {channels} channels, neither 1 nor 3 nor 4")
+    if isinstance(channel, int):
+        if channel >= channels:
+            raise UserError(
+                f"{path}: channel: found {channel}, allowed: 0 to {channels - 1}, as the file has {channels}"
+            )
+        frame = frame[channel : channel + 1]
+    return frame.astype(np.float32)
+
+
+def crop_image(image: np.ndarray, crop: CropSettings | None, path: Path) -> np.ndarray:
+    """Cut a part out of an image (C, ...).
+
+    Raises
+    ------
+    UserError
+        Where the part reaches beyond the image.
+    """
+    if crop is None:
+        return image
+    window = [slice(None)] * image.ndim
+    for name, axis in AXES.items():
+        bounds = getattr(crop, name)
+        if bounds is None:
+            continue
+        if bounds[1] > image.shape[axis]:
+            raise UserError(
+                f"{path}: crop.{name}: found {bounds}, but the image has {image.shape[axis]} pixels along {name}"
+            )
+        window[axis] = slice(*bounds)
+    return image[tuple(window)]

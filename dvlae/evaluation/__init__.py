@@ -1,0 +1,1 @@
+"""Measurements against clean images, and of noise."""

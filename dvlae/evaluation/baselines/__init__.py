@@ -1,0 +1,59 @@
+"""What people would pick instead: one module a method, all run alike.
+
+Each module has ``prepare(images, settings)``, which may look at all images and returns a function that denoises one
+(C, ...) in its own units, and a description of what was chosen.
+"""
+
+import json
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_file, atomic_folder
+
+if TYPE_CHECKING:
+    from dvlae.config.dataset import EvaluationSettings
+
+BASELINES = ("noisy", "gaussian", "bm3d")
+
+
+def run_baseline(method: str, images: Path, output: Path, *, settings: "EvaluationSettings") -> None:
+    """Denoise all images of a dataset with a simple method.
+
+    Writes one TIFF an image, named as the noisy one, and ``baseline.json`` beside the folder: what was chosen, whether
+    that took the clean images (``oracle``), the seconds it took, and the versions.
+
+    Parameters
+    ----------
+    method
+        One of ``BASELINES``.
+    images
+        Folder of canonical images, with ``manifest.csv``.
+    output
+        Folder to make.
+    settings
+        How the dataset is evaluated: what a method that has to choose a parameter chooses it by.
+
+    Raises
+    ------
+    UserError
+        Where there is no such method.
+    """
+    from dvlae.data.canonical import read_canonical, write_image
+    from dvlae.data.manifest import read_manifest
+    from dvlae.system.progress import progress
+    from dvlae.system.software import software
+
+    if method not in BASELINES:
+        raise UserError(f"baseline: found {method!r}, allowed: {', '.join(BASELINES)}")
+    start = time.monotonic()
+    manifest = read_manifest(images)
+    denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").prepare(manifest, settings)
+    with atomic_folder(output) as folder:
+        for image in progress(manifest, description=method, unit="image"):
+            write_image(folder / f"{image.name}.tif", denoise(read_canonical(image.noisy)))
+    description = {"method": method, **description, "seconds": round(time.monotonic() - start, 1), **software()}
+    with atomic_file(Path(output).with_name("baseline.json")) as path:
+        path.write_text(json.dumps(description, indent=2) + "\n")

@@ -1,0 +1,92 @@
+"""How well the posterior standard deviation predicts the error that is really made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import ndtri
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import Image
+from dvlae.evaluation.evaluate import read_estimate
+from dvlae.evaluation.metrics import Target
+
+NOMINAL = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6827, 0.8, 0.9, 0.9545, 0.99])  # with those of 1 and 2 deviations
+BINS = 12  # of predicted deviations, each with equally many pixel values
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Predicted and true errors of many pixel values.
+
+    Attributes
+    ----------
+    covered
+        Part of the true values within the interval around the estimate that should hold the part ``NOMINAL``,
+        if errors were Gaussian with the predicted standard deviation.
+    predicted, true
+        Root mean square of the predicted standard deviations and of the errors, for bins of rising prediction, in the
+        units of the clean image.
+    ratio
+        Root mean square of all errors over that of all predicted deviations: 1 is right, more is overconfident.
+    """
+
+    covered: np.ndarray
+    predicted: np.ndarray
+    true: np.ndarray
+    ratio: float
+
+
+def calibrate(errors: np.ndarray, deviations: np.ndarray) -> Calibration:
+    """Compare errors with the standard deviations that were predicted for them.
+
+    Parameters
+    ----------
+    errors
+        Estimate less true value, any shape.
+    deviations
+        Predicted standard deviations, of the same shape and in the same units.
+    """
+    errors, deviations = np.abs(errors, dtype=np.float64).ravel(), deviations.astype(np.float64).ravel()
+    half_widths = ndtri(0.5 + NOMINAL / 2)  # of the intervals, in standard deviations
+    covered = np.array([np.mean(errors <= half_width * deviations) for half_width in half_widths])
+    order = np.array_split(np.argsort(deviations, kind="stable"), min(BINS, deviations.size))
+    predicted, true = (np.array([_rms(values[part]) for part in order]) for values in (deviations, errors))
+    return Calibration(covered, predicted, true, _rms(errors) / max(_rms(deviations), np.finfo(float).tiny))
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def calibrate_run(folder: Path, images: Sequence[Image], settings: EvaluationSettings) -> Calibration | None:
+    """Compare the deviations of one run with its errors, over all pixels that are evaluated.
+
+    Parameters
+    ----------
+    folder
+        Of the run, with ``denoised/`` and ``uncertainty/``.
+    images
+        To compare.
+    settings
+        How the dataset is evaluated: gain and offset of the estimate are fitted where it says so.
+
+    Returns
+    -------
+    Calibration or None
+        None where no image has both a clean one and a posterior standard deviation.
+    """
+    errors, deviations = [], []
+    for image in images:
+        file = folder / "uncertainty" / f"{image.name}.tif"
+        if image.clean is None or not file.exists():
+            continue
+        noisy = read_canonical(image.noisy)
+        estimate = read_estimate(folder / "denoised", image, noisy.shape)
+        target = Target.build(noisy, read_canonical(image.clean), settings)
+        gain, _ = target.gain_and_offset(estimate)
+        errors.append((target.prepare(estimate) - target.clean).ravel())
+        deviations.append(abs(gain) * read_canonical(file)[:, *target.region].ravel())
+    return calibrate(np.concatenate(errors), np.concatenate(deviations)) if errors else None

@@ -1,0 +1,111 @@
+"""Compare the denoised images of one run to the clean ones, image by image."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import Image, read_manifest, select_images
+from dvlae.evaluation.metrics import Target
+from dvlae.runs.folder import COLUMNS
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_file, sha256
+from dvlae.system.progress import progress
+from dvlae.system.software import software
+
+
+def evaluate(
+    images: Path,
+    denoised: Path,
+    output: Path,
+    *,
+    dataset: str,
+    method: str,
+    receptive_field: int | None,
+    seed: int,
+    settings: "EvaluationSettings",
+) -> None:
+    """Write PSNR (decibel) and SSIM of each evaluated image; empty where it has no clean image.
+
+    Parameters
+    ----------
+    images
+        Folder of canonical images, with ``manifest.csv``.
+    denoised
+        Folder of estimates, one TIFF an image, named as the noisy one, in its units.
+    output
+        The table to write. Equal images give equal bytes. ``evaluation.json`` beside it says how: settings, a hash of
+        all images that were compared, versions.
+    dataset, method, receptive_field, seed
+        Written into every row. ``receptive_field``, in pixels, is None for methods without one.
+    settings
+        How the dataset is evaluated, and on which images.
+
+    Raises
+    ------
+    UserError
+        Where an estimate is missing, has another shape than the noisy image, or is not finite.
+    """
+    chosen = evaluated_images(images, settings)
+    run = (dataset, method, "" if receptive_field is None else receptive_field, seed)
+    rows = [
+        (*run, image.name, *_score(image, denoised, settings)) for image in progress(chosen, description="evaluate")
+    ]
+    record = {"settings": settings.model_dump(mode="json"), "images_sha256": _hash(chosen), **software()}
+    with atomic_file(Path(output).with_name("evaluation.json")) as path:
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    print(f"evaluate: {dataset}, {method}, seed {seed}: {_describe(rows)}")
+
+
+def evaluated_images(images: Path, settings: "EvaluationSettings") -> list[Image]:
+    """Return the images of a folder with ``manifest.csv`` that ``settings.images`` names."""
+    return select_images(read_manifest(images), settings.images)
+
+
+def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndarray:
+    """Read the estimate of one image, (C, ...), from a folder of denoised images.
+
+    Raises
+    ------
+    UserError
+        Where it is missing, has another shape, or is not finite.
+    """
+    path = denoised / f"{image.name}.tif"
+    if not path.exists():
+        raise UserError(f"{path}: not found, so {image.name!r} cannot be evaluated; denoise all images of the dataset")
+    estimate = read_canonical(path)
+    if estimate.shape != tuple(shape):
+        raise UserError(f"{path}: found shape {estimate.shape}, but the noisy image has {tuple(shape)}")
+    if not np.isfinite(estimate).all():
+        raise UserError(f"{path}: holds NaN or infinite values; the method failed on this image")
+    return estimate
+
+
+def _hash(images: list[Image]) -> str:
+    """Return one hash of all noisy and clean images, in their order."""
+    files = (path for image in images for path in (image.noisy, image.clean) if path is not None)
+    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+
+
+def _score(image: Image, denoised: Path, settings: "EvaluationSettings") -> tuple[str, str, str]:
+    noisy = read_canonical(image.noisy)
+    estimate = read_estimate(denoised, image, noisy.shape)
+    if image.clean is None:
+        return "", "", ""
+    target = Target.build(noisy, read_canonical(image.clean), settings)
+    psnr, ssim = target.score(estimate)
+    return f"{psnr:.4f}", f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
+
+
+def _describe(rows: list[tuple]) -> str:
+    values = [float(row[5]) for row in rows if row[5]]
+    if not values:
+        return f"{len(rows)} images without a clean one, so no PSNR"
+    return f"{np.mean(values):.2f} dB over {len(values)} images"

@@ -1,0 +1,1 @@
+"""What a trained model is asked: denoised images, samples, likelihood, new images."""

@@ -1,0 +1,242 @@
+"""The importance-weighted bound on the log-likelihood of whole images.
+
+Draw z_1 ... z_K from the posterior q(z | x) of an image x and weigh each one by w_k = p(x | z_k) p(z_k) / q(z_k | x).
+Then log((w_1 + ... + w_K) / K) is on average a lower bound on log p(x), which rises with K and reaches it as K grows;
+with K = 1 it is the ELBO (Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", arXiv 1509.00519, 2016).
+
+An image is padded to a multiple of the model's stride before it is encoded. Only its own pixels count in p(x | z):
+what the decoder would say of the padding comes after them in every line, so leaving it out is exact. The latents of the
+padding do count, so that the number is a bound on log p of the image itself, a little looser than without padding.
+"""
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import read_manifest, select_images
+from dvlae.inference.posterior import batches, check_image, draw_samples, encode, repeat
+from dvlae.models.dvlae import DVLAE
+from dvlae.models.files import load_to
+from dvlae.models.ladder_vae import compare_drawn
+from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_file
+from dvlae.system.progress import progress
+
+CROP = "; crop the dataset's images"
+COLUMNS = (
+    "image", "values", "samples", "bound", "elbo", "elbo_standard_error",
+    "bound_per_value", "elbo_per_value", "bits_per_value", "effective_samples",
+)  # fmt: skip
+
+
+@dataclass
+class Weights:
+    """What is kept of any number of log-weights: a handful of numbers."""
+
+    count: int = 0
+    largest: float = -math.inf
+    total: float = 0.0  # of exp(log-weight - largest)
+    squares: float = 0.0  # of the same, squared
+    elbo: float = 0.0  # mean of the log-weights, nats
+    deviations: float = 0.0  # sum of their squared deviations from the mean
+
+    def add(self, log_weight: float) -> None:
+        """Take one more log-weight, in nats."""
+        self.count += 1
+        largest = max(self.largest, log_weight)
+        rescale, new = math.exp(self.largest - largest), math.exp(log_weight - largest)
+        self.total = self.total * rescale + new
+        self.squares = self.squares * rescale**2 + new**2
+        self.largest = largest
+        difference = log_weight - self.elbo
+        self.elbo += difference / self.count
+        self.deviations += difference * (log_weight - self.elbo)
+
+    @property
+    def bound(self) -> float:
+        """The importance-weighted bound, in nats."""
+        return self.largest + math.log(self.total / self.count)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the ELBO, in nats; not a number for a single sample."""
+        return math.sqrt(self.deviations / (self.count - 1) / self.count) if self.count > 1 else math.nan
+
+    @property
+    def effective_samples(self) -> float:
+        """How many samples of equal weight would say as much (Kish), 1 to ``count``."""
+        return self.total**2 / self.squares
+
+
+def log_weights(
+    model: DVLAE, image: np.ndarray, *, name: str, samples: int, seed: int, batch_size: int | str = "auto"
+) -> Iterator[float]:
+    """Yield log p(x | z) + log p(z) - log q(z | x) of samples z of the posterior of one image.
+
+    Parameters
+    ----------
+    model
+        A trained model, in evaluation mode, on the device that shall compute.
+    image
+        (C, ...), in the units of the training images.
+    name
+        The image's name: with the seed it fixes the samples.
+    samples
+        How many.
+    seed
+        Fixes the samples.
+    batch_size
+        Samples computed together. It does not change the result, but for rounding.
+
+    Yields
+    ------
+    float
+        Nats, of the density of the image's own grey values, summed over the whole image.
+    """
+    ladder_vae, sides = model.ladder_vae, image.shape[1:]
+    x, features = encode(model, image)
+    own = (..., *(slice(side) for side in sides))  # the image without its padding
+    floor = scale_floor(model.step, model.std)
+    # Densities of x and of its own grey values differ by the scale: dx = d(grey value) / std.
+    change_of_units = math.prod(sides) * float(_exact(model.std).log().sum())
+    for numbers in batches(model, math.prod(sides), samples, batch_size):
+        state, divergences = ladder_vae.descend(
+            None,
+            repeat(features, len(numbers)),
+            draw_samples(seed, name, numbers),
+            compare=lambda *arguments: compare_drawn(*map(_exact, arguments)),
+        )
+        code, own_x = ladder_vae.last_block(state)[own], x[own].expand(len(numbers), *image.shape)
+        likelihood = mixture_log_likelihood(own_x, *model.autoregressive_decoder(own_x, code), floor)
+        weights = _total(likelihood) - sum(_total(divergence) for divergence in divergences) - change_of_units
+        yield from weights.tolist()
+
+
+def _exact(values: Tensor) -> Tensor:
+    """Return float64, on a device that has it: weights are differences of sums over millions of values."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def _total(values: Tensor) -> Tensor:
+    """Sum over all but the first axis."""
+    return _exact(values).flatten(1).sum(1).cpu()
+
+
+@torch.inference_mode()
+def bound_log_likelihood(
+    model: DVLAE,
+    image: np.ndarray,
+    *,
+    name: str,
+    samples: int,
+    seed: int,
+    batch_size: int | str = "auto",
+    on_progress=lambda samples: None,
+) -> Weights:
+    """Bound the log-likelihood of one image; memory does not grow with the number of samples.
+
+    Parameters
+    ----------
+    model, image, name, samples, seed, batch_size
+        As for :func:`log_weights`.
+    on_progress
+        Called with the number of samples that were drawn since the last call.
+
+    Returns
+    -------
+    Weights
+        With the bound, the ELBO and how far to trust them.
+
+    Raises
+    ------
+    UserError
+        Where the image has other channels or axes than the model's, or is too large to be computed at once.
+    """
+    check_image(model, image.shape, name, CROP)
+    weights = Weights()
+    for log_weight in log_weights(model, image, name=name, samples=samples, seed=seed, batch_size=batch_size):
+        weights.add(log_weight)
+        on_progress(1)
+    return weights
+
+
+def likelihood(
+    model: Path,
+    images: Path,
+    output: Path,
+    *,
+    selection: str | Sequence[str] = "all",
+    samples: int = 10,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Write the bound on the log-likelihood of each image of a manifest into a table.
+
+    Parameters
+    ----------
+    model
+        Folder of a trained model.
+    images
+        Folder with ``manifest.csv``.
+    output
+        CSV to make, one row an image. ``bound``, ``elbo`` and its standard error in nats of the whole image, in its own
+        grey values; the same per pixel value; ``bits_per_value`` is minus the bound in bits per pixel value.
+    selection
+        Which images: see :func:`dvlae.data.manifest.select`.
+    samples
+        Of the posterior of each image, K.
+    seed
+        Fixes the samples.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    UserError
+        Where the model or an image cannot be used, the device is missing, or there are no samples.
+    """
+    if samples < 1:
+        raise UserError(f"samples: found {samples}, allowed: a whole number >= 1")
+    network = load_to(device, model)
+    manifest = select_images(read_manifest(images), selection)
+    for image in manifest:
+        check_image(network, image.shape, image.name, CROP)
+    rows = []
+    with progress(total=samples * len(manifest), description="likelihood", unit="sample") as bar:
+        for image in manifest:
+            weights = bound_log_likelihood(
+                network,
+                read_canonical(image.noisy),
+                name=image.name,
+                samples=samples,
+                seed=seed,
+                on_progress=bar.update,
+            )
+            rows.append(_row(image.name, math.prod(image.shape), weights))
+    with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([COLUMNS, *rows])
+    bits = np.mean([float(row[COLUMNS.index("bits_per_value")]) for row in rows])
+    print(f"likelihood: {bits:.4f} bits per pixel value over {len(rows)} images, {samples} samples each")
+
+
+def _row(name: str, values: int, weights: Weights) -> list:
+    """Return one row of the table, as :data:`COLUMNS` has it."""
+    nats = (weights.bound, weights.elbo, weights.standard_error)
+    per_value = (weights.bound / values, weights.elbo / values, -weights.bound / values / math.log(2))
+    return [
+        name,
+        values,
+        weights.count,
+        *(f"{number:.3f}" for number in nats),
+        *(f"{number:.6f}" for number in per_value),
+        f"{weights.effective_samples:.3f}",
+    ]

@@ -1,0 +1,214 @@
+"""The pictures that compare methods: image by image, over receptive fields, over the minutes of training."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dvlae.evaluation.significance import bootstrap_interval
+from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE, rising_colours
+from dvlae.runs.folder import Run
+from dvlae.runs.provenance import describe_run
+
+SMALLEST_SPAN = 0.5  # dB that an axis of PSNR shows at least: on a shorter one, no difference would look like one
+COLUMN = 3.5  # inches: a column of a page
+POINT = {"marker": "o", "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": ""}
+
+
+# ------------------------------------------------------------------------------------------------ image by image
+
+
+def paired_psnr(runs: Sequence[Run]) -> Figure | None:
+    """Draw the PSNR of every image by every method, joined image by image, and how far each stays behind the best.
+
+    Parameters
+    ----------
+    runs
+        Of one dataset. Seeds are averaged. The noisy images are left out where two methods remain: they are so far off
+        that all others would be pressed together.
+
+    Returns
+    -------
+    Figure or None
+        None without two methods to compare, or without clean images.
+    """
+    psnr = _psnr_by_image(runs)
+    if psnr.empty or psnr.shape[1] < 2:
+        return None
+    trained = {run.short_label for run in runs if run.receptive_field is not None}
+    best, behind = psnr.columns[0], psnr.iloc[:, 1:].sub(psnr.iloc[:, 0], axis=0)
+    figure = Figure(figsize=(COLUMN, 1.5 + 0.24 * (psnr.shape[1] + behind.shape[1])))
+    values, differences = figure.subplots(2, 1, height_ratios=[psnr.shape[1] + 0.6, behind.shape[1] + 0.6])
+    values.plot(psnr.T, np.arange(psnr.shape[1]), color="0.8", linewidth=0.5, zorder=1)
+    differences.axvline(0, color="0.6", linestyle="--", linewidth=0.8)
+    for axes, table in ((values, psnr), (differences, behind)):
+        for place, (label, column) in enumerate(table.items()):
+            colour, marker = (BLUE, "o") if label in trained else (ORANGE, "s")
+            axes.scatter(column, np.full(len(column), place), s=9, c=colour, marker=marker, alpha=0.5, linewidths=0)
+            _draw_mean(axes, column, place)
+        axes.set_yticks(range(table.shape[1]), table.columns)
+        axes.set_ylim(table.shape[1] - 0.4, -0.6)  # the best on top
+        axes.tick_params(axis="y", length=0)
+    values.set_xlabel("PSNR (dB)")
+    differences.set_xlabel(f"PSNR less that of {best} (dB)")
+    point = {"linestyle": "", "markersize": 4}
+    handles = [
+        Line2D([], [], color="0.5", marker="o", label="one image", **point),
+        Line2D([], [], color=BLACK, marker="D", label="mean, 95 % interval", **point),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    figure.suptitle(f"{runs[0].dataset}: {len(psnr)} images, each by every method", fontsize=9, parse_math=False)
+    return figure
+
+
+def _psnr_by_image(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return one row an image, one column a method, the best first: the mean over seeds, in decibel."""
+    shown = [run for run in runs if run.method != "noisy"]
+    shown = shown if len({run.method for run in shown}) > 1 else runs
+    rows = pd.concat([run.psnr.assign(label=run.short_label) for run in shown])
+    table = rows.pivot_table(index="image", columns="label", values="psnr").dropna()
+    return table[table.mean().sort_values(ascending=False, kind="stable").index]
+
+
+def _draw_mean(axes: Axes, values: pd.Series, place: int) -> None:
+    """Draw the mean over images, with its bootstrap interval."""
+    axes.plot(bootstrap_interval([values.to_numpy()], np.mean), [place, place], color=BLACK, linewidth=1.5)
+    axes.plot(values.mean(), place, color=BLACK, marker="D", markersize=4)
+
+
+# ------------------------------------------------------------------------------------------------ receptive field
+
+
+def with_several_receptive_fields(runs: Sequence[Run]) -> list[Run]:
+    """Return the trained runs on those datasets that have more than one receptive field."""
+    fields: dict[str, set[int]] = {}
+    for run in runs:
+        if run.receptive_field is not None:
+            fields.setdefault(run.dataset, set()).add(run.receptive_field)
+    return [run for run in runs if run.receptive_field is not None and len(fields[run.dataset]) > 1]
+
+
+def receptive_field(runs: Sequence[Run], correlation_lengths: Mapping[str, float]) -> Figure:
+    """Draw PSNR against the receptive field of the autoregressive decoder, one plot a dataset.
+
+    Parameters
+    ----------
+    runs
+        Trained ones. Each seed is a point, the line is their mean. Where a dataset has no clean image, the best
+        validation ELBO stands in the place of the PSNR.
+    correlation_lengths
+        How far the noise of a dataset is correlated along its direction, in pixels, where that is known: it is marked.
+    """
+    figure, plots = _one_plot_a_dataset(runs)
+    for dataset, axes in plots.items():
+        mine = [run for run in runs if run.dataset == dataset]
+        measured = any(run.psnr.psnr.notna().any() for run in mine)
+        values = [run.psnr.psnr.mean() if measured else _best_elbo(run) for run in mine]
+        table = pd.DataFrame({"field": [run.receptive_field for run in mine], "value": values})
+        mean = table.groupby("field").value.mean()
+        axes.plot(mean.index, mean, color=BLUE, linewidth=1.4)
+        axes.plot(table.field, table.value, "o", color=BLACK, markersize=3.5, alpha=0.7)
+        # Small ones lie close together: a square root keeps them apart, and 0 on the axis.
+        axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+        axes.set_xticks(mean.index, [str(field) for field in mean.index])
+        axes.set_title(dataset, parse_math=False)
+        axes.set_xlabel("receptive field (px)")
+        axes.set_ylabel("PSNR (dB)" if measured else "best validation ELBO\n(nats per value)")
+        axes.grid(axis="y", color="0.9")
+        if measured:
+            _widen(axes)
+        if (length := correlation_lengths.get(dataset)) is not None:
+            axes.axvline(length, color=PURPLE, linestyle="--", linewidth=1.4)
+    handles = [
+        Line2D([], [], color=BLACK, marker="o", markersize=3.5, linestyle="", label="one seed"),
+        Line2D([], [], color=BLUE, linewidth=1.4, label="mean over seeds"),
+    ]
+    if any(name in plots for name in correlation_lengths):
+        handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="length of the noise"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3 if len(plots) > 1 else 2, fontsize=8)
+    return figure
+
+
+def _best_elbo(run: Run) -> float:
+    value = describe_run(run.folder / "psnr.csv")["best_val_elbo"]
+    return math.nan if value is None else value
+
+
+# ------------------------------------------------------------------------------------------------ minutes of training
+
+
+def training_time(runs: Sequence[Run]) -> Figure | None:
+    """Draw PSNR against the minutes that a model was trained, one plot a dataset; baselines are lines.
+
+    Parameters
+    ----------
+    runs
+        All of them. A dataset without clean images, or without a trained model, has no plot. The noisy images are left
+        out where there is another baseline.
+
+    Returns
+    -------
+    Figure or None
+        None where no dataset has a plot.
+    """
+    runs = [run for run in runs if run.psnr.psnr.notna().any()]
+    minutes = {run.folder: describe_run(run.folder / "psnr.csv")["minutes"] for run in runs}
+    drawn = {run.dataset for run in runs if minutes[run.folder] is not None}
+    if not drawn:
+        return None
+    runs = [run for run in runs if run.dataset in drawn]
+    fields = sorted({run.receptive_field for run in runs if run.receptive_field is not None})
+    colours = rising_colours(fields)
+    figure, plots = _one_plot_a_dataset(runs)
+    for dataset, axes in plots.items():
+        mine = [run for run in runs if run.dataset == dataset]
+        trained = [run for run in mine if minutes[run.folder] is not None]
+        for run in trained:
+            colour = colours[run.receptive_field]
+            axes.plot(minutes[run.folder], run.psnr.psnr.mean(), color=colour, **POINT)
+        longest = max(minutes[run.folder] for run in trained)
+        axes.set_xlim(0, 1.15 * longest or 1)
+        _draw_baselines(axes, [run for run in mine if run.receptive_field is None])
+        _widen(axes)
+        axes.set_title(dataset, parse_math=False)
+        axes.set_xlabel("training (min)")
+        axes.set_ylabel("PSNR (dB)")
+    handles = [Line2D([], [], color=colours[field], label=f"receptive field {field} px", **POINT) for field in fields]
+    handles.append(Line2D([], [], color=ORANGE, linestyle="--", label="without training"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3 if len(plots) > 1 else 2, fontsize=8)
+    return figure
+
+
+def _draw_baselines(axes: Axes, runs: Sequence[Run]) -> None:
+    """Draw a line for the PSNR of each baseline, with its name on it."""
+    others = [run for run in runs if run.method != "noisy"]
+    for run in others or runs:
+        psnr = run.psnr.psnr.mean()
+        axes.axhline(psnr, color=ORANGE, linestyle="--", linewidth=1.2)
+        place = {"textcoords": "offset points", "xytext": (2, 2), "fontsize": 7}
+        axes.annotate(run.short_label, (0, psnr), **place)
+
+
+# ------------------------------------------------------------------------------------------------ layout
+
+
+def _one_plot_a_dataset(runs: Sequence[Run]) -> tuple[Figure, dict[str, Axes]]:
+    datasets = list(dict.fromkeys(run.dataset for run in runs))
+    columns = min(3, len(datasets))
+    lines = math.ceil(len(datasets) / columns)
+    figure = Figure(figsize=(COLUMN if columns == 1 else 2.5 * columns, 2.4 * lines + 0.5))
+    plots = figure.subplots(lines, columns, squeeze=False)
+    for axes in plots.flat[len(datasets) :]:
+        axes.set_visible(False)
+    return figure, dict(zip(datasets, plots.flat, strict=False))
+
+
+def _widen(axes: Axes) -> None:
+    """Let the axis of PSNR show at least :data:`SMALLEST_SPAN`."""
+    low, high = axes.get_ylim()
+    missing = max(0.0, SMALLEST_SPAN - (high - low))
+    axes.set_ylim(low - missing / 2, high + missing / 2)

@@ -1,0 +1,134 @@
+"""The noise of a dataset in words, numbers and a figure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.data.manifest import spread_evenly
+from dvlae.evaluation.diagnosis import (
+    MOST_IMAGES,
+    NEGLIGIBLE,
+    _all_limits,
+    _autocorrelation,
+    _average,
+    _sample,
+    _variance_by_signal,
+    correlation_length,
+    find_contradiction,
+    find_direction,
+    suggest_receptive_field,
+    variance_slope,
+)
+from dvlae.evaluation.evaluate import evaluated_images
+from dvlae.reporting.style import BLACK, BLUE, ORANGE, STYLE, save
+from dvlae.system.files import atomic_file
+from dvlae.system.progress import progress
+
+SHOWN_LAGS = 15  # pixels
+
+BASES = {"residuals": "noisy − clean", "estimate": "an estimate: no clean images"}
+
+
+def diagnose(
+    images: Path, output: Path, *, dataset: str, noise_direction: str | None, settings: EvaluationSettings
+) -> None:
+    """Describe the noise of a dataset: a JSON file, and a figure as PNG and SVG beside it.
+
+    Parameters
+    ----------
+    images
+        Folder of canonical images, with ``manifest.csv``.
+    output
+        The JSON file to write: ``basis`` (``residuals``: noisy less clean; ``estimate``), number of ``images``,
+        ``autocorrelation`` along each axis from lag 0, ``variance_slope`` of each channel (grey values of variance for
+        each of signal), ``direction``, ``correlation_length`` and ``receptive_field`` (pixels, suggested),
+        ``configured_direction`` and ``warning`` (one line, or null). Of traces without clean ones, where noise and
+        signal share their one axis, all that is null or empty.
+    dataset
+        Its name, for the figure.
+    noise_direction
+        As configured: a warning is given where the noise contradicts it. None: no warning.
+    settings
+        How the dataset is evaluated: which images, which region, how the clean images are registered and fitted.
+    """
+    chosen = evaluated_images(images, settings)
+    chosen = [chosen[i] for i in spread_evenly(len(chosen), MOST_IMAGES)]
+    known = all(image.clean is not None for image in chosen)
+    samples = [_sample(image, settings, known) for image in progress(chosen, description="diagnose", unit="image")]
+    correlation = _average([_autocorrelation(sample, known) for sample in samples])
+    direction = find_direction(correlation)
+    length = None if direction is None else correlation_length(correlation.get(direction, [1.0]))
+    variance = _variance_by_signal(samples, direction, known)
+    found = {
+        "dataset": dataset,
+        "basis": "residuals" if known else "estimate",
+        "images": len(chosen),
+        "direction": direction,
+        "configured_direction": noise_direction,
+        "correlation_length": length,
+        "receptive_field": None if length is None else suggest_receptive_field(length),
+        "autocorrelation": {axis: [round(float(value), 4) for value in lags] for axis, lags in correlation.items()},
+        "variance_slope": [
+            variance_slope(*curve, limits) for curve, limits in zip(variance, _all_limits(samples), strict=False)
+        ],
+        "warning": find_contradiction(correlation, direction, noise_direction),
+    }
+    with matplotlib.rc_context(STYLE):
+        save(draw(found, variance), Path(output).with_suffix(""))
+    with atomic_file(output) as path:
+        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(f"diagnose: {_describe(found)}")
+    if found["warning"]:
+        print(f"diagnose: warning: {found['warning']}")
+
+
+def draw(found: Mapping, variance: Sequence[tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Draw the correlation along each axis, and the variance against the signal.
+
+    Parameters
+    ----------
+    found
+        What :func:`diagnose` writes.
+    variance
+        Of each channel, signal and variance.
+    """
+    correlation = found["autocorrelation"]
+    figure = Figure(figsize=(max(7.2, 2.4 * (len(correlation) + 1)), 3.2))
+    text = _describe(found).replace(", from", ",\nfrom")
+    figure.suptitle(f"{found['dataset']}: {text}", fontsize=9, parse_math=False)
+    if found["warning"]:
+        figure.supxlabel(f"Warning: {found['warning']}", fontsize=8, color="#B03A00", parse_math=False)
+    if not correlation:
+        return figure
+    plots = figure.subplots(1, len(correlation) + 1)
+    for axes, (axis, lags) in zip(plots, correlation.items(), strict=False):
+        axes.axhspan(-NEGLIGIBLE, NEGLIGIBLE, color="0.9", linewidth=0)
+        shown = lags[: max(SHOWN_LAGS, 2 * found["correlation_length"]) + 1]
+        axes.plot(shown, color=BLACK, marker="o", markersize=3.5, linewidth=1.2)
+        if axis == found["direction"]:
+            axes.axvline(found["correlation_length"], color=ORANGE, linestyle="--")
+            axes.text(found["correlation_length"] + 0.4, 0.9, f"{found['correlation_length']} px", fontsize=8)
+        axes.set(title=f"correlation along {axis}", xlabel="distance (px)", ylim=(min(-0.1, *shown) - 0.05, 1.05))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for signal, values in variance:
+        plots[-1].plot(signal, values, color=BLUE, marker="o", markersize=3.5, linewidth=1.2)
+    plots[-1].set(title="variance of the noise", xlabel="signal (grey values)", ylim=(0, None))
+    return figure
+
+
+def _describe(found: Mapping) -> str:
+    if found["direction"] is None:
+        return "of traces without clean ones, noise and signal cannot be told apart"
+    basis = f"from {found['images']} image{'s' if found['images'] > 1 else ''} ({BASES[found['basis']]})"
+    if found["direction"] == "none":
+        return f"noise without direction, suggested receptive field 0 px, {basis}"
+    return (
+        f"noise along {found['direction']}, {found['correlation_length']} px long, "
+        f"suggested receptive field {found['receptive_field']} px, {basis}"
+    )

@@ -1,0 +1,92 @@
+"""The pictures: panels, training curves, divergence of each level, calibration, noise, comparisons of methods."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.evaluation.evaluate import evaluated_images
+from dvlae.reporting.comparison_figures import (
+    paired_psnr,
+    receptive_field,
+    training_time,
+    with_several_receptive_fields,
+)
+from dvlae.reporting.noise_figures import calibration, removed_noise
+from dvlae.reporting.panels import panel
+from dvlae.reporting.style import STYLE, save
+from dvlae.reporting.training_figures import kl_per_level, training_curves
+from dvlae.runs.folder import Run, best_run
+from dvlae.system.errors import UserError
+from dvlae.system.progress import progress
+
+
+def make_figures(
+    psnr_csvs: list[Path],
+    output: Path,
+    *,
+    images: Mapping[str, Path],
+    settings: Mapping[str, EvaluationSettings],
+    noise: Mapping[str, Path] | None = None,
+) -> None:
+    """Write every figure, each as PNG and SVG.
+
+    For each dataset ``panel_{dataset}``, ``removed_noise_{dataset}`` and, where models were trained,
+    ``training_curves_{dataset}`` and ``kl_per_level_{dataset}``; with clean images ``paired_psnr_{dataset}`` of two
+    methods or more and, with posterior standard deviations, ``calibration_{dataset}``. Over all datasets
+    ``receptive_field`` where one has several receptive fields, ``training_time`` where a trained one can be measured.
+
+    Parameters
+    ----------
+    psnr_csvs
+        One file a run; ``denoised/``, ``uncertainty/`` and ``model/history.csv`` are looked for beside it.
+    output
+        Folder for the pictures.
+    images
+        Folder of canonical images (with ``manifest.csv``) of each dataset.
+    settings
+        How each dataset is evaluated.
+    noise
+        What ``dvlae diagnose`` found in datasets: JSON files with a ``correlation_length`` in pixels.
+
+    Raises
+    ------
+    UserError
+        Where the images of a dataset are not named, or files of a run are missing.
+    """
+    runs = [Run.read(path) for path in psnr_csvs]
+    datasets = list(dict.fromkeys(run.dataset for run in runs))
+    for name in datasets:
+        if name not in images or name not in settings:
+            raise UserError(
+                f"figures: found runs on {name!r}, but not where its images are; add --images {name}=FOLDER"
+            )
+    lengths = {name: _correlation_length(path) for name, path in (noise or {}).items()}
+    lengths = {name: length for name, length in lengths.items() if length is not None}
+    with matplotlib.rc_context(STYLE):
+        for name in progress(datasets, description="figures", unit="dataset"):
+            mine = [run for run in runs if run.dataset == name]
+            chosen = evaluated_images(images[name], settings[name])
+            save(panel(best_run(mine), chosen, settings[name]), output / f"panel_{name}")
+            save(removed_noise(mine, chosen, settings[name]), output / f"removed_noise_{name}")
+            if trained := [run for run in mine if run.receptive_field is not None]:
+                save(training_curves(trained), output / f"training_curves_{name}")
+                save(kl_per_level(trained), output / f"kl_per_level_{name}")
+                if figure := calibration(best_run(trained), chosen, settings[name]):
+                    save(figure, output / f"calibration_{name}")
+            if figure := paired_psnr(mine):
+                save(figure, output / f"paired_psnr_{name}")
+        if compared := with_several_receptive_fields(runs):
+            save(receptive_field(compared, lengths), output / "receptive_field")
+        if figure := training_time(runs):
+            save(figure, output / "training_time")
+
+
+def _correlation_length(path: Path) -> float | None:
+    """Return the length in pixels; None where the noise is not correlated."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["correlation_length"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not what dvlae diagnose writes ({error!r}); run it again") from None

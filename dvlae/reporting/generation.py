@@ -1,0 +1,184 @@
+"""New noisy images from a trained model, written and compared with real ones."""
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.evaluation.metrics import Target
+from dvlae.evaluation.noise_statistics import NoiseStatistics
+from dvlae.inference.generation import PRIOR, encode_content, imagine_content, realise, show_content
+from dvlae.inference.posterior import check_image
+from dvlae.models.files import load_to
+from dvlae.reporting.noise_figures import generated_noise
+from dvlae.reporting.style import STYLE, save
+from dvlae.system.files import atomic_folder
+from dvlae.system.progress import progress
+
+
+def generate_noise(
+    model: Path,
+    images: Path,
+    output: Path,
+    *,
+    realisations: int,
+    seed: int,
+    device: str,
+    settings: EvaluationSettings | None = None,
+) -> None:
+    """Draw new noise on the content of every image of a manifest, and compare it to the real noise.
+
+    Parameters
+    ----------
+    model
+        Folder of a trained model.
+    images
+        Folder with ``manifest.csv``.
+    output
+        Folder to make, itself one with ``manifest.csv``: ``noisy/{image}_{number}.tif`` are the new images,
+        ``clean/{image}.tif`` is their content; each in the units of the given images. ``generated_noise.{png,svg}`` and
+        ``noise.csv`` compare the noise of the first realisation to the real one.
+    realisations
+        New noisy images of each given one.
+    seed
+        Fixes all of them.
+    device
+        As :func:`dvlae.system.devices.choose_device` takes it.
+    settings
+        How the clean images fit the noisy ones: real noise is then noisy less clean, where there is a clean image.
+        With None it is noisy less the content that the model found, which is also what generated noise is.
+
+    Raises
+    ------
+    UserError
+        Where the model or an image cannot be used, or the device is missing.
+    """
+    network = load_to(device, model)
+    manifest = read_manifest(images)
+    for image in manifest:
+        check_image(network, image.shape, image.name)
+    statistics = {
+        kind: NoiseStatistics(network.mean.flatten().cpu().numpy(), network.std.flatten().cpu().numpy())
+        for kind in ("real", "generated")
+    }
+    total = realisations * sum(math.prod(image.shape[1:]) for image in manifest)
+    with (
+        atomic_folder(output) as folder,
+        progress(total=total, description="generate", unit="px", unit_scale=True) as bar,
+    ):
+        made = []
+        for image in manifest:
+            noisy, size = read_canonical(image.noisy), image.shape[1:]
+            code = encode_content(network, noisy, name=image.name, seed=seed)
+            content = show_content(network, code, size)
+            for number in range(realisations):
+                new = realise(network, code, size, name=image.name, number=number, seed=seed)
+                made.append(_write(folder, f"{image.name}_{number}", image.name, new, content))
+                bar.update(math.prod(size))
+                if number == 0:
+                    _compare(statistics, image, noisy, new, content, settings)
+        write_manifest(folder, made)
+        _write_statistics(folder / "noise.csv", statistics)
+        _draw_comparison(folder, manifest[len(manifest) // 2], statistics, settings)
+
+
+def generate_from_prior(
+    model: Path, output: Path, *, size: tuple[int, ...], realisations: int, seed: int, device: str
+) -> None:
+    """Draw images from the prior: content and noise.
+
+    Parameters
+    ----------
+    model
+        Folder of a trained model.
+    output
+        Folder to make: ``noisy/prior_{number}.tif`` and ``clean/prior_{number}.tif`` in the units of the training
+        images, and ``manifest.csv``.
+    size
+        Of the images along each spatial axis, in pixels.
+    realisations
+        How many.
+    seed
+        Fixes them.
+    device
+        As :func:`dvlae.system.devices.choose_device` takes it.
+
+    Raises
+    ------
+    UserError
+        Where the model cannot be used, the size is none for it, or the device is missing.
+    """
+    network = load_to(device, model)
+    check_image(network, (network.architecture.image_channels, *size), "size")
+    with atomic_folder(output) as folder:
+        made = []
+        for number in progress(range(realisations), description="generate", unit="image"):
+            code = imagine_content(network, size, number=number, seed=seed)
+            noisy = realise(network, code, size, name=PRIOR, number=number, seed=seed)
+            name = f"{PRIOR}_{number}"
+            made.append(_write(folder, name, name, noisy, show_content(network, code, size)))
+        write_manifest(folder, made)
+
+
+def _write(folder: Path, name: str, clean_name: str, noisy: np.ndarray, clean: np.ndarray) -> Image:
+    image = Image(name, folder / f"noisy/{name}.tif", folder / f"clean/{clean_name}.tif", noisy.shape)
+    write_image(image.noisy, noisy)
+    if not image.clean.exists():
+        write_image(image.clean, clean)
+    return image
+
+
+def _compare(
+    statistics: Mapping[str, NoiseStatistics],
+    image: Image,
+    noisy: np.ndarray,
+    generated: np.ndarray,
+    content: np.ndarray,
+    settings: EvaluationSettings | None,
+) -> None:
+    """Add the noise of a given image, and that of a generated one with its content, to the statistics."""
+    if image.clean is not None and settings is not None:
+        target = Target.build(noisy, read_canonical(image.clean), settings)
+        region, noise = (slice(None), *target.region), target.noise()
+        statistics["real"].add(noise, target.noisy - noise)
+    else:
+        region = (slice(None),)
+        statistics["real"].add(noisy - content, content)
+    statistics["generated"].add((generated - content)[region], content[region])
+
+
+def _write_statistics(path: Path, statistics: Mapping[str, NoiseStatistics]) -> None:
+    """Write one row a quantity: the autocorrelation at each lag along each axis, the slope of the variance."""
+    rows = {}
+    for kind, found in statistics.items():
+        for axis, lags in found.autocorrelation().items():
+            for lag, value in enumerate(lags[1:], start=1):
+                rows.setdefault(f"autocorrelation_{axis}_{lag}", {})[kind] = value
+        for channel in range(len(found.mean)):
+            rows.setdefault(f"variance_slope_channel_{channel}", {})[kind] = found.variance_slope(channel)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["quantity", *statistics])
+        writer.writerows([name, *(f"{row[kind]:.4f}" for kind in statistics)] for name, row in rows.items())
+
+
+def _draw_comparison(
+    folder: Path,
+    image: Image,
+    statistics: Mapping[str, NoiseStatistics],
+    settings: EvaluationSettings | None,
+) -> None:
+    pictures = {
+        f"Real: {image.name}": read_canonical(image.noisy),
+        "Generated": read_canonical(folder / f"noisy/{image.name}_0.tif"),
+        "Content, denoised": read_canonical(folder / f"clean/{image.name}.tif"),
+    }
+    less = "clean" if image.clean is not None and settings is not None else "content"
+    with matplotlib.rc_context(STYLE):
+        save(generated_noise(pictures, statistics, f"real (noisy − {less})"), folder / "generated_noise")

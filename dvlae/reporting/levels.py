@@ -1,0 +1,126 @@
+"""The level-by-level figure of one image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import read_manifest, select
+from dvlae.inference.levels import SAMPLES, surround, vary_levels
+from dvlae.inference.posterior import check_image
+from dvlae.models.files import load_to
+from dvlae.reporting.style import BLUE, STYLE, save
+from dvlae.system.errors import UserError
+from dvlae.system.progress import progress
+
+SHOWN = 4  # of them
+
+
+def picture(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int], title: str) -> Figure:
+    """Draw a row for each level: some of its samples, and the standard deviation of all.
+
+    Parameters
+    ----------
+    levels
+        What :func:`vary_levels` yields. Several channels are shown as their mean, of a volume the middle plane.
+    strides
+        Pixels to a position of each level's grid, finest first.
+    title
+        Above the picture.
+    """
+    images = [_plane(drawn.mean(axis=1)) for _, drawn in levels]  # (samples, Y, X) each, or (samples, X)
+    deviations = [_plane(np.sqrt(drawn.var(axis=0, ddof=1).mean(axis=0))[None])[0] for _, drawn in levels]
+    limits = np.percentile(images[-1], [0.2, 99.8])
+    height, width = images[0].shape[-2:] if images[0].ndim == 3 else (1, 2)
+    tall = 1.7 * float(np.clip(height / width, 0.4, 1.8))  # inches
+    figure = Figure(figsize=(1.75 * (SHOWN + 1) + 0.5, tall * len(levels) + 0.7))
+    grid = figure.subplots(len(levels), SHOWN + 1, squeeze=False)
+    for (level, _), drawn, deviation, row in zip(levels, images, deviations, grid, strict=True):
+        for axes, sample in zip(row[:SHOWN], drawn[:SHOWN], strict=True):
+            _show(axes, sample, cmap="gray", vmin=limits[0], vmax=limits[1])
+        shown = _show(row[-1], deviation, cmap="viridis", vmin=0, vmax=np.percentile(deviation, 99.8) or 1)
+        if shown is not None:
+            bar = figure.colorbar(shown, ax=row[-1], fraction=0.05, pad=0.02)
+            bar.ax.tick_params(labelsize=6)
+            bar.outline.set_visible(False)
+        row[0].set_ylabel(f"level {level}\n(grid of {strides[level]} px)", fontsize=8)
+    for number, axes in enumerate(grid[0, :SHOWN], start=1):
+        axes.set_title(f"sample {number}")
+    grid[0, -1].set_title(f"standard deviation\n({levels[0][1].shape[0]} samples, grey values)")
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def _plane(values: np.ndarray) -> np.ndarray:
+    """Return the middle plane of volumes (N, Z, Y, X), images (N, Y, X) and traces (N, X) as they are."""
+    return values[:, values.shape[1] // 2] if values.ndim == 4 else values
+
+
+def _show(axes, values: np.ndarray, **options):
+    """Draw an image (Y, X), or a trace (X,) as a line; return what a colour bar can describe, if anything."""
+    axes.set_xticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if values.ndim == 1:
+        axes.plot(values, color=BLUE, linewidth=0.8)
+        axes.tick_params(labelsize=6)
+        return None
+    axes.set_yticks([])
+    return axes.imshow(values, **options)
+
+
+def draw_levels(
+    model: Path,
+    images: Path,
+    output: Path,
+    *,
+    image: str,
+    crop: Sequence[tuple[int, int]] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Write the level-by-level picture of one image, as PNG and as SVG beside it.
+
+    Parameters
+    ----------
+    model
+        Folder of a trained model.
+    images
+        Folder with ``manifest.csv``.
+    output
+        The PNG to make.
+    image
+        The image's name.
+    crop
+        Part that is shown: first pixel and the one after the last along each axis, in the order of the file. It is
+        computed with what surrounds it.
+    seed
+        Fixes the samples.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    UserError
+        Where the model or the image cannot be used, the device is missing, or the crop is not within the image.
+    """
+    if output.suffix.lower() != ".png":
+        raise UserError(f"output: found {str(output)!r}, allowed: a name that ends in .png; an SVG is made beside it")
+    network = load_to(device, model)
+    manifest = {row.name: row for row in read_manifest(images)}
+    chosen = manifest[select(list(manifest), [image])[0]]
+    noisy = read_canonical(chosen.noisy)
+    crop = [(0, side) for side in noisy.shape[1:]] if crop is None else crop
+    computed, shown = surround(crop, noisy.shape[1:], network.stride, image)
+    part = np.ascontiguousarray(noisy[:, *computed])
+    check_image(network, part.shape, image, "; show a part of it with --crop")
+    total = SAMPLES * len(network.ladder_vae.levels)
+    with progress(total=total, description="levels", unit="sample") as bar:
+        varied = vary_levels(network, part, name=image, seed=seed, on_progress=bar.update)
+        rows = [(level, drawn[:, :, *shown]) for level, drawn in varied]
+    with matplotlib.rc_context(STYLE):
+        title = f"“{image}”: each level drawn again, those above fixed, those below at their mean"
+        save(picture(rows, network.ladder_vae.strides, title), output.with_suffix(""))

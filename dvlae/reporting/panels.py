@@ -1,0 +1,232 @@
+"""Panels: the noisy image, what was made of it, and the clean image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from scipy import ndimage
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import Image
+from dvlae.evaluation.evaluate import read_estimate
+from dvlae.evaluation.metrics import Target, find_region
+from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE
+from dvlae.runs.folder import Run
+
+WIDEST = 1.42  # inches: five pictures beside each other fill the width of a page
+SMALLEST_ZOOM = 64  # pixels
+LONGEST_ZOOM = 250  # pixels of a trace: more would run together
+MOST_CHANNELS = 3  # of a trace that are drawn, one beside the other
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One column of a panel, or one line in that of a trace.
+
+    Attributes
+    ----------
+    title
+        Above it.
+    pixels
+        (C, Y, X), or (C, X) of a trace.
+    kind
+        ``"image"``, ``"deviation"`` or ``"residual"``: how it is coloured.
+    caption
+        Below it; where empty, a colour bar stands there.
+    """
+
+    title: str
+    pixels: np.ndarray
+    kind: str
+    caption: str = ""
+
+
+def panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Figure:
+    """Show one image: noisy, denoised, clean, posterior standard deviation, residual; whole, and a part magnified.
+
+    A volume is shown by its middle plane, a trace by lines over each other.
+
+    Parameters
+    ----------
+    run
+        Whose estimate is shown.
+    images
+        The evaluated images of its dataset. The one with the median gain in PSNR is shown: neither the best nor the
+        worst. Without clean images it is the one in the middle.
+    settings
+        How the dataset is evaluated: all is shown in the units of the clean image, as it is compared.
+    """
+    image, why = _median_image(run, images)
+    pictures = _pictures(run, image, settings)
+    what = {2: "trace", 3: "image", 4: "middle plane of the volume"}[len(image.shape)]
+    figure = _image_panel(pictures) if pictures[0].pixels.ndim == 3 else _trace_panel(pictures)
+    figure.suptitle(f"{run.dataset}, {what} “{image.name}”{why}", fontsize=10, parse_math=False)
+    return figure
+
+
+def _image_panel(pictures: Sequence[Picture]) -> Figure:
+    """Draw pictures (C, Y, X) beside each other, each with a part of it below."""
+    height, width = pictures[0].pixels.shape[1:]
+    rows, columns = _find_detail(next(p for p in reversed(pictures) if p.kind == "image").pixels)
+
+    tall = WIDEST * float(np.clip(height / width, 0.4, 1.6))
+    wide = float(np.clip(tall * width / height, 0.85 * WIDEST, WIDEST))
+    figure = Figure(figsize=(wide * len(pictures) + 0.2, 2 * tall + 0.85))
+    grid = figure.add_gridspec(3, len(pictures), height_ratios=[tall, tall, 0.09])
+    limits = grey_limits([p for p in pictures if p.kind == "image"])
+    for column, picture in enumerate(pictures):
+        whole, zoom, below = (figure.add_subplot(grid[row, column]) for row in range(3))
+        whole.set_title(picture.title)
+        show_picture(whole, picture, limits)
+        drawn = show_picture(zoom, replace(picture, pixels=picture.pixels[:, rows, columns]), limits, like=picture)
+        corner, size = (columns.start, rows.start), (columns.stop - columns.start, rows.stop - rows.start)
+        whole.add_patch(Rectangle(corner, *size, fill=False, edgecolor=ORANGE, linewidth=1.2))
+        for spine in zoom.spines.values():
+            spine.set(visible=True, edgecolor=ORANGE, linewidth=1.5)
+        below.set_axis_off()
+        if picture.kind == "image":
+            below.text(
+                0.5, 0.5, picture.caption, ha="center", va="center", fontweight="bold", transform=below.transAxes
+            )
+        else:
+            place = below.inset_axes([0.08, 0, 0.84, 1])  # narrower than the picture: its labels need room
+            bar = figure.colorbar(drawn, cax=place, orientation="horizontal")
+            bar.ax.tick_params(labelsize=7)
+            bar.set_label("grey values", fontsize=7)
+            bar.outline.set_visible(False)
+    return figure
+
+
+def _trace_panel(pictures: Sequence[Picture]) -> Figure:
+    """Draw pictures (C, X) as lines over each other; below, a part of them, and the residual; a column a channel."""
+    signals = [p for p in pictures if p.kind == "image"]
+    residual = next(p for p in pictures if p.kind == "residual")
+    deviation = next((p for p in pictures if p.kind == "deviation"), None)
+    channels = min(MOST_CHANNELS, len(residual.pixels))
+    (part,) = _find_detail(signals[-1].pixels)
+    looks = [("0.7", 0.6), (BLUE, 1.2), (BLACK, 0.8)]  # colour and width of noisy, denoised, clean
+    figure = Figure(figsize=(max(7.2, 4 * channels), 5.6))
+    plots = figure.subplots(3, channels, squeeze=False)
+    for channel, (whole, zoom, rest) in enumerate(plots.T):
+        for axes, window in ((whole, slice(None)), (zoom, part)):
+            x = np.arange(residual.pixels.shape[1])[window]
+            for signal, (colour, width) in zip(signals, looks, strict=False):
+                label = ": ".join(filter(None, [signal.title.replace("\n", " "), signal.caption]))
+                axes.plot(x, signal.pixels[channel, window], color=colour, linewidth=width, label=label)
+            if deviation is not None:
+                middle, half = (p.pixels[channel, window] for p in (signals[1], deviation))
+                label = "± posterior standard deviation"
+                axes.fill_between(x, middle - half, middle + half, color=BLUE, alpha=0.25, linewidth=0, label=label)
+        whole.axvspan(part.start, part.stop, facecolor="none", edgecolor=ORANGE, linewidth=1.2)
+        for spine in zoom.spines.values():
+            spine.set(visible=True, edgecolor=ORANGE, linewidth=1.5)
+        rest.axhline(0, color="0.8", linewidth=0.8)
+        rest.plot(residual.pixels[channel], color=PURPLE, linewidth=0.6)
+        rest.set_xlabel("x (px)")
+        if len(residual.pixels) > 1:
+            whole.set_title(f"channel {channel}")
+    plots[0, 0].set_ylabel("grey values")
+    plots[1, 0].set_ylabel("grey values")
+    plots[2, 0].set_ylabel(residual.title)
+    figure.legend(*plots[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def _median_image(run: Run, images: Sequence[Image]) -> tuple[Image, str]:
+    """Return the image to show, and in words why it is this one."""
+    gain = (run.psnr.psnr - run.psnr.psnr_noisy).set_axis(run.psnr.image).reindex([i.name for i in images])
+    if gain.isna().all():
+        return images[len(images) // 2], ""
+    gain = gain.dropna().sort_values(kind="stable")
+    name = gain.index[len(gain) // 2]
+    why = f" (median gain of {len(gain)} images)" if len(gain) > 1 else ""
+    return next(image for image in images if image.name == name), why
+
+
+def _pictures(run: Run, image: Image, settings: EvaluationSettings) -> list[Picture]:
+    noisy = read_canonical(image.noisy)
+    estimate = read_estimate(run.folder / "denoised", image, noisy.shape)
+    deviation_file = run.folder / "uncertainty" / f"{image.name}.tif"
+    region = find_region(noisy.shape[1:], settings)
+    deviation = read_canonical(deviation_file)[:, *region] if deviation_file.exists() else None
+    title = f"Denoised: {run.label}".replace(", ", ",\n")
+    if image.clean is None:
+        noisy, estimate = noisy[:, *region], estimate[:, *region]
+        pictures = [Picture("Noisy", noisy, "image"), Picture(title, estimate, "image")]
+        residual = Picture("Removed:\nnoisy − denoised", noisy - estimate, "residual")
+    else:
+        target = Target.build(noisy, read_canonical(image.clean), settings)
+        gain, _ = target.gain_and_offset(estimate)
+        deviation = None if deviation is None else abs(gain) * deviation
+        fitted = target.prepare(estimate)
+        pictures = [
+            Picture("Noisy", target.prepare(noisy), "image", _describe_score(target, noisy)),
+            Picture(title, fitted, "image", _describe_score(target, estimate)),
+            Picture("Clean", target.clean, "image", "reference"),
+        ]
+        residual = Picture("Residual:\ndenoised − clean", fitted - target.clean, "residual")
+    if deviation is not None:
+        pictures.append(Picture("Posterior\nstandard deviation", deviation, "deviation"))
+    pictures.append(residual)
+    if noisy.ndim == 4:
+        middle = residual.pixels.shape[1] // 2
+        return [replace(picture, pixels=picture.pixels[:, middle]) for picture in pictures]
+    return pictures
+
+
+def _describe_score(target: Target, estimate: np.ndarray) -> str:
+    psnr, ssim = target.score(estimate)
+    return f"{psnr:.2f} dB, SSIM {ssim:.2f}"
+
+
+def _find_detail(image: np.ndarray) -> tuple[slice, ...]:
+    """Return the part with the most structure, a quarter of the sides of an image (C, Y, X), less of a trace (C, X)."""
+    grey = ndimage.gaussian_filter(image.mean(axis=0, dtype=np.float64), 2)
+    part = min(1.0, max(0.25, SMALLEST_ZOOM / min(grey.shape)))
+    longest = LONGEST_ZOOM if grey.ndim == 1 else max(grey.shape)
+    sides = [min(longest, max(1, round(part * length))) for length in grey.shape]
+    # The least of the slopes: detail in both directions, not one long edge.
+    slope = np.min([np.abs(np.gradient(grey, axis=axis)) for axis in range(grey.ndim)], axis=0)
+    mean = ndimage.uniform_filter(slope, sides)
+    inside = mean[tuple(slice(n // 2, n // 2 + length - n + 1) for n, length in zip(sides, grey.shape, strict=True))]
+    corner = np.unravel_index(np.argmax(inside), inside.shape)
+    return tuple(slice(int(first), int(first) + side) for first, side in zip(corner, sides, strict=True))
+
+
+def grey_limits(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is black and what is white in each channel, from the cleanest picture; colour images share them."""
+    pixels = pictures[-1].pixels
+    axis = None if len(pixels) == 3 else (1, 2)
+    black, white = np.percentile(pixels, [0.2, 99.8], axis=axis, keepdims=True)
+    return black, np.where(white > black, white, black + 1)
+
+
+def show_picture(axes: Axes, picture: Picture, limits: tuple[np.ndarray, np.ndarray], like: Picture | None = None):
+    """Draw a picture, in the colour range of the picture ``like``, of which it is a part."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    reference = (like or picture).pixels
+    if picture.kind == "deviation":
+        value = np.sqrt(np.mean(picture.pixels**2, axis=0))
+        top = np.percentile(np.sqrt(np.mean(reference**2, axis=0)), 99.8)
+        return axes.imshow(value, cmap="viridis", vmin=0, vmax=top or 1)
+    if picture.kind == "residual":
+        top = np.percentile(np.abs(reference.mean(axis=0)), 99.5)
+        return axes.imshow(picture.pixels.mean(axis=0), cmap="PuOr", vmin=-(top or 1), vmax=top or 1)
+    black, white = limits
+    return axes.imshow(_colour(np.clip((picture.pixels - black) / (white - black), 0, 1)), cmap="gray", vmin=0, vmax=1)
+
+
+def _colour(pixels: np.ndarray) -> np.ndarray:
+    """Turn channels (C, Y, X) into what can be seen: three are red, green, blue; two green, magenta; else the first."""
+    if len(pixels) == 3:
+        return np.moveaxis(pixels, 0, -1)
+    if len(pixels) == 2:
+        return np.stack([pixels[1], pixels[0], pixels[1]], axis=-1)
+    return pixels[0]

@@ -1,0 +1,41 @@
+"""What all figures share: the runs that they show, how they look, how they are written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from dvlae.system.files import atomic_file
+
+DOTS_PER_INCH = 300
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "dvlae",  # equal runs give equal files
+}
+BLACK, BLUE, ORANGE, GREEN, PURPLE = "#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7"  # Okabe and Ito
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Write a figure as PNG and SVG."""
+    for suffix in ("png", "svg"):
+        # Images are embedded in the SVG at this resolution: what is drawn stays lines and text.
+        options = (
+            {"metadata": {"Date": None}, "dpi": 0.6 * DOTS_PER_INCH} if suffix == "svg" else {"dpi": DOTS_PER_INCH}
+        )
+        with atomic_file(stem.with_name(f"{stem.name}.{suffix}")) as path:
+            figure.savefig(path, format=suffix, **options)
+
+
+def rising_colours(fields: Sequence[int]) -> dict[int, object]:
+    """Return a colour for each receptive field: darker where it is larger."""
+    if len(fields) == 1:
+        return {fields[0]: BLUE}
+    places = np.linspace(0.85, 0.0, len(fields))
+    return {field: matplotlib.colormaps["viridis"](place) for field, place in zip(fields, places, strict=True)}

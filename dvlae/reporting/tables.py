@@ -1,0 +1,393 @@
+"""The tables over all runs: what was measured, whether it is more than noise, and where it comes from."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from dvlae.evaluation.significance import COMPARISONS, CONFIDENCE, compare, decibels, interval, spread
+from dvlae.reporting import typesetting
+from dvlae.reporting.typesetting import Table, number, rank, text
+from dvlae.runs.folder import read_psnr
+from dvlae.runs.provenance import check_comparable, describe_run, provenance
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_file
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure that others have measured, for comparison.
+
+    Attributes
+    ----------
+    psnr
+        In decibel.
+    method, source, conditions
+        What was run, who measured it, and how.
+    """
+
+    psnr: float
+    method: str
+    source: str
+    conditions: str
+
+
+NOTEBOOK = "notebook of Salmon and Krull (COSDD)"
+PUBLISHED = {
+    "convallaria": [
+        Published(32.97, "COSDD", NOTEBOOK, "MMSE of 100 samples, mean of 100 frames, crop of 512 x 512 px"),
+    ],
+    "mito_confocal": [
+        Published(30.25, "COSDD, 5.4 M parameters", NOTEBOOK, "last 8 images, 40 min on an RTX 3090"),
+        Published(28.84, "COSDD, 1.5 M parameters", NOTEBOOK, "last 8 images, 20 min on an RTX 3090"),
+    ],
+}
+
+KEYS = ["dataset", "method", "receptive_field"]
+SUMMARY = [
+    *KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "oracle", "trained_on", "training_minutes",
+    "stopped_by", "source",
+]  # fmt: skip
+RECEPTIVE_FIELD = [
+    *KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "training_minutes", "spread",
+    "spread_low", "spread_high",
+]  # fmt: skip
+TIMING = [
+    *KEYS, "seed", "minutes", "steps", "epochs", "stopped_by", "attempts", "parameters", "best_val_elbo", "device",
+]  # fmt: skip
+LIMITS = {"max_minutes": "time", "max_steps": "steps", "max_epochs": "epochs", "patience": "patience"}
+WORDS = frozenset(("dataset", "method", "image", "against", "ended by", "conclusion"))
+PSNR = "PSNR (dB)"
+
+
+def make_tables(psnr_csvs: list[Path], output: Path) -> None:
+    """Write all tables.
+
+    ``summary``, ``receptive_field``, ``per_image`` and ``comparisons`` as CSV, Markdown, LaTeX and HTML; ``psnr``, one
+    row an image and run, ``timing`` and ``provenance``, one row a run, as CSV.
+
+    Parameters
+    ----------
+    psnr_csvs
+        One file a run, as :func:`dvlae.evaluation.evaluate` makes it. What else is known of the run is read from the
+        files beside it: :func:`dvlae.runs.provenance.describe_run`.
+    output
+        Folder for the tables.
+
+    Raises
+    ------
+    UserError
+        Where a file is missing or is not such a table, or where runs differ in what they must have in common to share a
+        row or to be compared: :func:`dvlae.runs.provenance.check_comparable`.
+    """
+    psnr = pd.concat([read_psnr(path) for path in psnr_csvs], ignore_index=True)
+    described = [describe_run(path) for path in psnr_csvs]
+    check_comparable(psnr, described)
+    runs = pd.DataFrame(described)
+
+    summary = summarise(psnr, runs)
+    per_image = average_seeds(psnr)
+    ablation = ablate(summary, per_image)
+    comparisons = compare_methods(summary, per_image)
+    integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
+    for name, table in {
+        "psnr": psnr,
+        "timing": runs[runs.minutes.notna()].reindex(columns=TIMING).astype(integers),
+        "provenance": provenance(described, output.parent),
+        "summary": summary,
+        "receptive_field": ablation,
+        "per_image": per_image.reset_index(),
+        "comparisons": comparisons,
+    }.items():
+        _write_csv(table, output / f"{name}.csv")
+
+    _typeset([_summary_table(summary)], output / "summary", "Summary")
+    _typeset([_receptive_field_table(ablation)], output / "receptive_field", "Receptive field")
+    for row in comparisons.itertuples():
+        print(f"{row.dataset}: {row.conclusion}")
+    images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
+    _typeset(images, output / "per_image", "PSNR of each image", long=True)
+    _typeset([_comparison_table(summary, comparisons)], output / "comparisons", "Comparisons", long=True)
+
+
+def print_summary(tables: Path) -> None:
+    """Print the summary table in a folder that :func:`make_tables` made.
+
+    Raises
+    ------
+    UserError
+        Where there is none.
+    """
+    path = Path(tables) / "summary.md"
+    if not path.exists():
+        raise UserError(f"{path}: not found; make the tables first (dvlae tables, or the whole workflow)")
+    plain = re.sub("<ins>(.*?)</ins>", lambda match: match[1].rjust(len(match[0])), path.read_text(encoding="utf-8"))
+    print(plain, end="")
+
+
+# ------------------------------------------------------------------------------------------------ what they say
+
+
+def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Average over images, then over seeds: one row a dataset and method, and the published figures below them.
+
+    Parameters
+    ----------
+    psnr
+        All rows of all runs.
+    runs
+        One row a run: ``dataset, method, seed, minutes, stopped_by, oracle, trained_on``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``psnr`` (decibel) is the mean over seeds of the mean over images, ``psnr_std`` the (sample) standard deviation
+        over seeds of that mean, missing where there is one seed; ``gain`` is over the noisy images (decibel).
+    """
+    rows = []
+    for (dataset, method), images in psnr.groupby(["dataset", "method"], sort=False):
+        if images.psnr.notna().any():  # images without a clean one count only where none has one
+            images = images[images.psnr.notna()]
+        seeds = images.groupby("seed")[["psnr", "ssim", "psnr_noisy"]].mean()
+        mine = runs[(runs.dataset == dataset) & (runs.method == method)]
+        rows.append(
+            {
+                "dataset": dataset,
+                "method": method,
+                "receptive_field": images.receptive_field.iloc[0],
+                "psnr": seeds.psnr.mean(),
+                "psnr_std": seeds.psnr.std(ddof=1),
+                "gain": (seeds.psnr - seeds.psnr_noisy).mean(),
+                "ssim": seeds.ssim.mean(),
+                "images": images.image.nunique(),
+                "seeds": len(seeds),
+                "oracle": bool(mine.oracle.any()),
+                "trained_on": " ".join(mine.trained_on.dropna().unique()) or None,
+                "training_minutes": mine.minutes.astype(float).mean(),
+                "stopped_by": " ".join(sorted(mine.stopped_by.dropna().unique())) or None,
+            }
+        )
+    for dataset in dict.fromkeys(psnr.dataset):
+        rows += [
+            {"dataset": dataset, "method": p.method, "psnr": p.psnr, "source": f"{p.source}; {p.conditions}"}
+            for p in PUBLISHED.get(dataset, [])
+        ]
+    table = pd.DataFrame(rows, columns=SUMMARY)
+    integers = dict.fromkeys(("receptive_field", "images", "seeds"), "Int64")
+    table = table.astype(integers)
+    order = {dataset: i for i, dataset in enumerate(dict.fromkeys(psnr.dataset))}
+    return table.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+
+def average_seeds(psnr: pd.DataFrame) -> pd.DataFrame:
+    """Return the PSNR of each image, the mean over seeds: one row a dataset and image, one column a method."""
+    measured = psnr[psnr.psnr.notna()]
+    table = measured.pivot_table(index=["dataset", "image"], columns="method", values="psnr", sort=False)
+    return table.reindex(columns=list(dict.fromkeys(measured.method))).rename_axis(columns=None)
+
+
+def ablate(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
+    """Return the trained rows of a summary, by receptive field; with the spread between the best and the worst.
+
+    Parameters
+    ----------
+    summary
+        Of :func:`summarise`.
+    per_image
+        Of :func:`average_seeds`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``spread`` and the bounds of its bootstrap interval (decibel) are those of the dataset, the same in each row.
+    """
+    tables = [pd.DataFrame(columns=RECEPTIVE_FIELD)]
+    for dataset, rows in summary[summary.receptive_field.notna()].groupby("dataset", sort=False):
+        found = math.nan, math.nan, math.nan
+        if dataset in per_image.index:
+            found = spread(per_image.loc[dataset, list(rows.method)])
+        columns = dict(zip(("spread", "spread_low", "spread_high"), found, strict=True))
+        tables.append(rows.assign(**columns).sort_values("receptive_field")[RECEPTIVE_FIELD])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def compare_methods(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
+    """Compare every two methods of each dataset: :func:`dvlae.evaluation.significance.compare`.
+
+    Parameters
+    ----------
+    summary
+        Of :func:`summarise`.
+    per_image
+        Of :func:`average_seeds`.
+    """
+    tables = [pd.DataFrame(columns=COMPARISONS)]
+    for dataset, values in per_image.groupby("dataset", sort=False):
+        mine = summary[(summary.dataset == dataset) & summary.source.isna()].set_index("method")
+        errors = mine.psnr_std / mine.seeds.astype(float) ** 0.5
+        errors[mine.receptive_field.isna()] = 0.0  # nothing in it is random
+        table = compare(values.dropna(axis="columns", how="all"), errors.to_dict())
+        tables.append(table.assign(dataset=dataset)[COMPARISONS])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+# ------------------------------------------------------------------------------------------------ how they are read
+
+
+def _summary_table(summary: pd.DataFrame) -> Table:
+    columns: dict[str, Callable[[pd.Series], str]] = {
+        "dataset": lambda r: r.dataset,
+        "method": lambda r: _label(r.method, r.oracle) + (" ‡" if text(r.source) else ""),
+        PSNR: lambda r: number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else ""),
+        "gain over noisy (dB)": lambda r: number(r.gain, 2, sign=True),
+        "SSIM": lambda r: number(r.ssim, 3),
+        "images": lambda r: text(r.images),
+        "seeds": lambda r: text(r.seeds),
+        "training (min)": lambda r: number(r.training_minutes, 1),
+        "ended by": lambda r: ", ".join(LIMITS.get(name, name) for name in text(r.stopped_by).split()),
+    }
+    place = list(columns).index(PSNR)
+    marks = {}
+    for _, rows in summary[summary.source.isna()].groupby("dataset", sort=False):  # what others measured has no rank
+        marks |= {(rows.index[i], place): mark for i, mark in rank(rows.psnr).items()}
+    rows = [[column(row) for column in columns.values()] for _, row in summary.iterrows()]
+    return Table("PSNR of each method, mean over images", list(columns), rows, WORDS, marks, _summary_notes(summary))
+
+
+def _summary_notes(summary: pd.DataFrame) -> list[str]:
+    notes = []
+    if summary.psnr_std.notna().any():
+        notes.append("± is the standard deviation over seeds of the mean over images.")
+    if summary.psnr.isna().any():
+        notes.append("Where there is no clean image, there is no PSNR.")
+    if (summary.oracle == True).any():  # noqa: E712 (published rows have no value)
+        notes.append(ORACLE)
+    for trained_on, rows in summary.groupby("trained_on", sort=False):
+        held_out = trained_on.startswith("held out")
+        which = "other noisy images than the evaluated ones" if held_out else "the noisy images that are evaluated"
+        counts = trained_on.partition("(")[2].rstrip(")")
+        datasets = ", ".join(dict.fromkeys(rows.dataset))
+        notes.append(f"Trained on {which}: {datasets} ({counts}).")
+    notes += [
+        f"‡ {row.method} on {row.dataset}: {row.source}. Not measured here."
+        for row in summary[summary.source.notna()].itertuples()
+    ]
+    return notes
+
+
+ORACLE = "† An oracle: its parameter was chosen with the clean images."
+
+
+def _label(method: str, oracle) -> str:
+    return method + (" †" if oracle is True else "")
+
+
+def _receptive_field_table(ablation: pd.DataFrame) -> Table:
+    """Lay out datasets against receptive fields."""
+    fields = ablation.sort_values("receptive_field").drop_duplicates("method").set_index("method").receptive_field
+    shared = fields.duplicated(keep=False)
+    headings = [f"{method} ({field} px)" if shared[method] else f"{field} px" for method, field in fields.items()]
+    columns = ["dataset", *headings, "spread (dB)", f"{CONFIDENCE:.0%} interval"]
+    rows, marks, notes = [], {}, []
+    for i, (dataset, mine) in enumerate(ablation.groupby("dataset", sort=False)):
+        values = mine.set_index("method").psnr.reindex(fields.index)
+        first = mine.iloc[0]
+        found = decibels(first.spread) if pd.notna(first.spread) else ""
+        bounds = interval(first.spread_low, first.spread_high)
+        rows.append([dataset, *(number(v, 2) for v in values), found, bounds])
+        marks |= {(i, j + 1): mark for j, mark in rank(values).items()}
+        if mine.psnr_std.notna().any():
+            notes.append(f"{dataset}: the standard deviation over seeds is {_range(mine.psnr_std)} dB.")
+    if ablation.spread.notna().any():
+        notes.insert(0, "The spread is that between the best and the worst receptive field, its interval over images.")
+    caption = "PSNR (dB) at each receptive field of the autoregressive decoder"
+    return Table(caption, columns, rows, WORDS, marks, notes)
+
+
+def _range(values: pd.Series) -> str:
+    least, most = decibels(values.min()), decibels(values.max())
+    return least if least == most else f"{least} to {most}"
+
+
+def _per_image_table(summary: pd.DataFrame, per_image: pd.DataFrame) -> Table:
+    """Lay out the images of one dataset against its methods."""
+    dataset = per_image.index[0][0]
+    per_image = per_image.droplevel("dataset").dropna(axis="columns", how="all")
+    oracles = set(summary[(summary.dataset == dataset) & (summary.oracle == True)].method)  # noqa: E712
+    rows = [[image, *(number(value, 2) for value in values)] for image, *values in per_image.itertuples()]
+    marks = {(i, j + 1): mark for i, (_, values) in enumerate(per_image.iterrows()) for j, mark in rank(values).items()}
+    columns = ["image", *(_label(method, method in oracles) for method in per_image)]
+    caption = f"{dataset}: PSNR (dB) of each image, mean over seeds"
+    return Table(caption, columns, rows, WORDS, marks, [ORACLE] if oracles else [])
+
+
+def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
+    oracles = set(summary[summary.oracle == True].method)  # noqa: E712
+    rows = [
+        [
+            row.dataset,
+            _label(row.method, row.method in oracles),
+            _label(row.other, row.other in oracles),
+            decibels(row.effect),
+            interval(row.effect_low, row.effect_high),
+            f"{row.p_holm:.1g}",
+            text(row.images),
+            VERDICTS[row.verdict],
+        ]
+        for row in comparisons.itertuples()
+    ]
+    columns = [
+        "dataset",
+        "method",
+        "against",
+        "better by (dB)",
+        f"{CONFIDENCE:.0%} interval",
+        "p",
+        "images",
+        "conclusion",
+    ]
+    notes = [
+        "The difference is the mean over images, after that over seeds, and its interval a bootstrap over images. p is "
+        "Wilcoxon's signed-rank test over images, corrected after Holm for all pairs of a dataset. Both take "
+        "images for independent: of images that overlap, or are frames of one scene, they claim too much."
+    ]
+    if comparisons.verdict.eq("seeds").any():
+        notes.append("Within the seeds: less than twice the standard error that comes from training with other seeds.")
+    return Table(
+        "Differences between methods, paired over images", columns, rows, WORDS, {}, notes + [ORACLE] * bool(oracles)
+    )
+
+
+VERDICTS = {
+    "better": "better",
+    "same": "no difference seen",
+    "seeds": "within the seeds",
+    "few": "too few images to tell",
+}
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    decimals = {"ssim": "{:.5f}", "training_minutes": "{:.2f}", "minutes": "{:.2f}", "epochs": "{:.2f}"}
+    decimals |= {"p": "{:.3g}", "p_holm": "{:.3g}", "seconds": "{:.1f}"}
+    cells = table.copy()
+    for name in table.select_dtypes("floating"):
+        cells[name] = [None if pd.isna(v) else decimals.get(name, "{:.4f}").format(v) for v in table[name]]
+    with atomic_file(path) as temporary:
+        cells.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def _typeset(tables: Sequence[Table], path: Path, title: str, long: bool = False) -> None:
+    """Write tables as Markdown, LaTeX and HTML."""
+    for suffix, content in {
+        "md": typesetting.markdown(tables),
+        "tex": typesetting.latex(tables, long=long),
+        "html": typesetting.page(tables, title),
+    }.items():
+        with atomic_file(path.with_name(f"{path.name}.{suffix}")) as temporary:
+            temporary.write_text(content, encoding="utf-8")

@@ -1,0 +1,180 @@
+"""Figures of trainings: losses, and the divergence of each level."""
+
+import json
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from dvlae.reporting.style import rising_colours
+from dvlae.runs.folder import Run, best_run
+from dvlae.system.errors import UserError
+
+COLLAPSED = 0.01  # nats at a position of a level's grid, all its channels together: less says nothing of an image
+
+
+def training_curves(runs: Sequence[Run]) -> Figure:
+    """Draw the histories of all trainings on one dataset: ELBO, its two parts, and the error of the signal decoder.
+
+    Parameters
+    ----------
+    runs
+        With ``model/history.csv`` in their folders. Seeds of one receptive field share a colour.
+
+    Raises
+    ------
+    UserError
+        Where a history is missing.
+    """
+    histories = [(run, _read_history(run)) for run in sorted(runs, key=lambda run: (run.receptive_field, run.seed))]
+    fields = sorted({run.receptive_field for run in runs})
+    colours = rising_colours(fields)
+    quantities = {
+        "elbo": "ELBO (nats per value): higher is better",
+        "log_likelihood": "log-likelihood of the noisy image (nats per value)",
+        "kl": "KL divergence (nats per value)",
+        "mse": "signal decoder: squared error (normalised image)",
+    }
+    figure = Figure(figsize=(7.2, 4.8))
+    for axes, (name, title) in zip(figure.subplots(2, 2, sharex=True).flat, quantities.items(), strict=True):
+        for run, history in histories:
+            colour = colours[run.receptive_field]
+            marker = "o" if len(history) == 1 else None
+            axes.plot(history.step, history[f"train_{name}"], color=colour, linewidth=0.8, alpha=0.5, marker=marker)
+            axes.plot(history.step, history[f"val_{name}"], color=colour, linewidth=1.6, marker=marker)
+        axes.set_title(title)
+        _limit_to_later_part(axes, [history[f"{part}_{name}"] for _, history in histories for part in ("train", "val")])
+    for axes in figure.axes[2:]:
+        axes.set_xlabel("training step")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    handles = [
+        Line2D([], [], color=colours[field], linewidth=1.6, label=f"receptive field {field} px") for field in fields
+    ]
+    handles += [
+        Line2D([], [], color="0.3", linewidth=1.6, label="validation (averaged weights)"),
+        Line2D([], [], color="0.3", linewidth=0.8, alpha=0.5, label="training"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+    minutes = max(history.minutes.iloc[-1] for _, history in histories)
+    figure.suptitle(f"{runs[0].dataset}: training, at most {minutes:.1f} minutes a run", fontsize=10)
+    return figure
+
+
+def _read_history(run: Run) -> pd.DataFrame:
+    path = run.folder / "model" / "history.csv"
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); train the model again") from None
+
+
+def _limit_to_later_part(axes: Axes, curves: Sequence[pd.Series]) -> None:
+    """Let the first epochs run out of the frame, where they would press all others together."""
+    later = pd.concat([curve.iloc[len(curve) // 5 :] for curve in curves])
+    later = later[np.isfinite(later)]
+    if len(later) and later.max() > later.min():
+        margin = 0.08 * (later.max() - later.min())
+        axes.set_ylim(later.min() - margin, later.max() + margin)
+
+
+def kl_per_level(runs: Sequence[Run]) -> Figure:
+    """Draw how much information each level of the ladder carries: its KL divergence, during training and at the end.
+
+    A level that ends with less than :data:`COLLAPSED` nats at a position of its grid is marked as collapsed. In nats
+    per pixel value, which is what is drawn, that is less for a coarser level, as its grid has fewer positions.
+
+    Parameters
+    ----------
+    runs
+        Of one dataset, with ``model/history.csv`` and ``model/model.json`` in their folders. The best is drawn over
+        its training, all at their end.
+
+    Raises
+    ------
+    UserError
+        Where a history is missing, or is of a training that did not record the levels.
+    """
+    runs = sorted(runs, key=lambda run: (run.receptive_field, run.seed))
+    shown = best_run(runs)
+    history, limits = _read_divergences(shown), _collapse_limits(shown)
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(limits)))
+
+    figure = Figure(figsize=(7.2, 3.7))
+    during, end = figure.subplots(1, 2, sharey=True)
+    for level, colour in enumerate(colours):
+        marker = "o" if len(history) == 1 else None
+        curve = _drawn(history[f"val_kl_level{level}"], limits[level])
+        during.plot(history.step, curve, color=colour, linewidth=1.4, marker=marker, label=_name_level(level, limits))
+    during.set_title(f"during training: receptive field {shown.receptive_field} px, seed {shown.seed}")
+    during.set_xlabel("training step")
+    during.set_ylabel("KL divergence (nats per pixel value)")
+    during.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    during.set_yscale("log")
+    handles = during.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=min(5, len(limits)), fontsize=8)
+    _draw_end(end, runs)
+    figure.suptitle(f"{shown.dataset}: information in each level of the ladder (validation)", fontsize=10)
+    return figure
+
+
+def _draw_end(axes: Axes, runs: Sequence[Run]) -> None:
+    """Draw the last divergence of each level of each run, and below which one a level counts as collapsed."""
+    fields = sorted({run.receptive_field for run in runs})
+    colours = rising_colours(fields)
+    for i, run in enumerate(runs):
+        limits, last = _collapse_limits(run), _read_divergences(run).iloc[-1]
+        values = np.array([last[f"val_kl_level{level}"] for level in range(len(limits))])
+        places = np.arange(len(limits)) + 0.5 * (i + 0.5 - len(runs) / 2) / len(runs)  # side by side
+        for these, marker in ((values >= limits, "o"), (values < limits, "x")):
+            drawn = _drawn(values, limits)[these]
+            axes.plot(places[these], drawn, marker, markersize=4.5, color=colours[run.receptive_field])
+        axes.hlines(limits, np.arange(len(limits)) - 0.4, np.arange(len(limits)) + 0.4, colors="0.5", linestyles=":")
+    axes.set_title("at its end: every run")
+    axes.set_xlabel("level (0 is the finest)")
+    axes.set_xlim(-0.6, len(limits) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    point = {"marker": "o", "markersize": 4.5, "linestyle": ""}
+    handles = [Line2D([], [], color=colours[field], label=f"receptive field {field} px", **point) for field in fields]
+    handles.append(Line2D([], [], color="0.5", linestyle=":", label=f"{COLLAPSED} nats a position of the level's grid"))
+    handles.append(Line2D([], [], color="0.5", **point | {"marker": "x"}, label="below it: collapsed"))
+    axes.legend(handles=handles, fontsize=7)
+
+
+def _name_level(level: int, limits: Sequence[float]) -> str:
+    return f"level {level}" + {0: " (finest)", len(limits) - 1: " (coarsest)"}.get(level, "") * (len(limits) > 1)
+
+
+def _read_divergences(run: Run) -> pd.DataFrame:
+    """Return a history with one column ``val_kl_level{level}`` a level."""
+    history = _read_history(run)
+    if "val_kl_level0" not in history:
+        path = run.folder / "model" / "history.csv"
+        raise UserError(f"{path}: found no column val_kl_level0, as an older version trained it; train the model again")
+    return history
+
+
+def _drawn(divergence, limit):
+    """Return where on a logarithmic axis a divergence stands: one that is nearly zero a hundredth below the limit."""
+    return np.maximum(divergence, limit / 100)
+
+
+def _collapse_limits(run: Run) -> np.ndarray:
+    """Return the divergence below which each level counts as collapsed, in nats per pixel value, finest first."""
+    path = run.folder / "model" / "model.json"
+    try:
+        sizes = json.loads(path.read_text())["architecture"]
+        strides = level_strides(sizes["levels"], sizes["levels_per_scale"])
+        values = sizes["image_channels"] * strides ** sizes.get("dimensions", 2)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); train the model again") from None
+    return COLLAPSED / values
+
+
+def level_strides(levels: int, levels_per_scale: int) -> np.ndarray:
+    """Return how many pixels of the image, along each axis, one position of each level's grid stands for."""
+    return 2 ** (np.arange(1, levels + 1) // levels_per_scale)

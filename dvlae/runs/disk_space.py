@@ -1,0 +1,139 @@
+"""What takes the disk space, and what of it can be made again."""
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvlae.config.settings import Settings
+from dvlae.runs.status import survey
+from dvlae.system.errors import UserError
+
+OF_A_RUN = ("model", "denoised", "uncertainty", "samples", "checkpoints", "tensorboard")
+OF_A_DATASET = ("images", "simulated", "patches")
+LEFT_BEHIND = 24 * 3600  # seconds without a change after which an unfinished file is nobody's any more
+
+
+@dataclass(frozen=True)
+class Removable:
+    """Something that can be made again, or is no longer needed.
+
+    Attributes
+    ----------
+    path
+        A file or a folder.
+    why
+        What makes it removable.
+    size
+        In bytes.
+    """
+
+    path: Path
+    why: str
+    size: int
+
+
+def clean(settings: Settings, *, remove: bool, patches: bool) -> None:
+    """Print what takes the disk space of a configuration's results, and remove what can be made again.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    remove
+        Remove it; else only say what would be removed.
+    patches
+        Patches, too: of the datasets whose runs are all finished.
+
+    Raises
+    ------
+    UserError
+        Where there are no results, or a dataset's file is missing or wrong.
+    """
+    results = Path(settings.results)
+    if not results.is_dir():
+        raise UserError(f"results: found {settings.results!r}, but there is no such folder; nothing to clean")
+    _print_sizes(results)
+    candidates = [*_checkpoints(results), *_left_behind(results), *(_patches(settings) if patches else [])]
+    if not candidates:
+        print("\nnothing that can be removed" + ("" if patches else " (patches are kept without --patches)"))
+        return
+    print("\nremoved:" if remove else "\nwould be removed:")
+    for candidate in candidates:
+        if remove:
+            _remove(candidate.path)
+        print(f"  {_bytes(candidate.size):>9}  {candidate.path} ({candidate.why})")
+    if not remove:
+        print("\nnothing was removed; add --remove to do so")
+
+
+def _print_sizes(results: Path) -> None:
+    """Print the size of each kind of file, the largest first."""
+    sizes: Counter[str] = Counter()
+    for path in _files(results):
+        sizes[_kind(path.relative_to(results).parts)] += path.lstat().st_size
+    print(f"{results}: {_bytes(sum(sizes.values()))}")
+    for kind, size in sizes.most_common():
+        print(f"  {_bytes(size):>9}  {kind}")
+
+
+def _kind(parts: tuple[str, ...]) -> str:
+    """Say what a file is by the folders it is in: those of DATASET/METHOD/seedN, of a dataset, or of all."""
+    kinds = [part for part in parts[1:4] if part in OF_A_RUN + OF_A_DATASET]
+    if kinds:
+        return kinds[0]
+    return parts[0] if parts[0] in {"tables", "figures", "logs", "benchmarks"} else "other"
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    """Yield all files below a folder, but follow no links."""
+    for place, _, names in os.walk(folder):
+        yield from (Path(place, name) for name in names)
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir():
+        return path.lstat().st_size
+    return sum(file.lstat().st_size for file in _files(path))
+
+
+def _checkpoints(results: Path) -> Iterable[Removable]:
+    """Find the checkpoints of trainings whose model is not only made, but has been used: it is not asked for again."""
+    for folder in sorted(results.glob("*/*/seed*/checkpoints")):
+        used = (folder.with_name("model") / "model.json").exists() and folder.with_name("denoised").is_dir()
+        if used and not folder.is_symlink():
+            yield Removable(folder, "its training is finished", _size(folder))
+
+
+def _left_behind(results: Path) -> Iterable[Removable]:
+    """Find what killed jobs left half-written (see `dvlae.files`), but not what one may be writing now."""
+    for path in sorted(results.rglob(".unfinished-*")):
+        newest = max(file.lstat().st_mtime for file in [path, *(_files(path) if path.is_dir() else [])])
+        if time.time() - newest > LEFT_BEHIND:
+            yield Removable(path, "left by a job that was killed", _size(path))
+
+
+def _patches(settings: Settings) -> Iterable[Removable]:
+    """Find the patches of the datasets whose runs are all finished."""
+    runs, _ = survey(settings)
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        folder = Path(settings.results) / dataset / "patches"
+        done = all(run.state == "finished" for run in runs if run.dataset == dataset)
+        if done and folder.is_dir() and not folder.is_symlink():
+            yield Removable(folder, "all runs of the dataset are finished", _size(folder))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _bytes(size: int) -> str:
+    """Write a size in bytes with three digits or so."""
+    power = min(4, (len(str(size)) - 1) // 3)
+    return f"{size / 1000**power:.{min(power, 1)}f} {['B', 'kB', 'MB', 'GB', 'TB'][power]}"

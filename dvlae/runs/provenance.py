@@ -1,0 +1,186 @@
+"""Where a number comes from: the settings, versions, data and machine of every run."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dvlae.runs.folder import read_psnr
+from dvlae.runs.record import read_run
+from dvlae.system.errors import UserError
+
+PROVENANCE = [
+    "dataset", "method", "receptive_field", "seed", "psnr", "record", "settings", "prediction", "evaluation",
+    "trained_on", "train_sha256", "val_sha256", "images_sha256", "versions", "git_commit", "device", "precision",
+    "threads", "seconds", "joules_processor", "joules_gpu",
+]  # fmt: skip
+INTEGERS = ("receptive_field", "threads", "joules_processor", "joules_gpu")
+BASELINE = {"method", "oracle", "psnr", "seconds", "versions", "git_commit"}  # what is no parameter in baseline.json
+SAME_PSNR = 0.005  # dB: what rounding makes of the noisy image's PSNR on another machine
+
+
+def describe_run(psnr_csv: Path) -> dict:
+    """Return all that is known of one run.
+
+    Parameters
+    ----------
+    psnr_csv
+        The table of :func:`dvlae.evaluation.evaluate`. The rest is read from ``model/run.json`` or ``baseline.json``,
+        from ``prediction.json`` and ``evaluation.json`` beside it, and from ``patches/patches.json`` of the dataset.
+
+    Returns
+    -------
+    dict
+        ``dataset``, ``method``, ``receptive_field`` (pixels), ``seed``; ``psnr``, the mean over images in decibel;
+        what is in the columns :data:`PROVENANCE`, with settings and versions as nested dicts; ``minutes``, ``steps``,
+        ``epochs``, ``stopped_by``, ``attempts``, ``parameters``, ``best_val_elbo`` of a training; ``oracle``. What is
+        not known is None.
+
+    Raises
+    ------
+    UserError
+        Where a file is damaged.
+    """
+    table = read_psnr(psnr_csv)
+    folder = Path(psnr_csv).parent
+    training = read_run(folder / "model") if (folder / "model" / "run.json").exists() else {}
+    baseline = _read_json(folder / "baseline.json")
+    prediction, evaluation = _read_json(folder / "prediction.json"), _read_json(folder / "evaluation.json")
+    how = training or baseline
+    hashes = training.get("patches", {})
+    return {
+        **table.iloc[0][["dataset", "method", "receptive_field", "seed"]],
+        **{name: training.get(name) for name in ("steps", "epochs", "stopped_by", "attempts", "parameters")},
+        **{name: how.get(name) for name in ("versions", "git_commit", "device", "precision", "threads", "seconds")},
+        **{f"joules_{name}": training.get("joules", {}).get(name) for name in ("processor", "gpu")},
+        "best_val_elbo": training.get("best_val_elbo"),
+        "minutes": training["seconds"] / 60 if training else None,
+        "oracle": baseline.get("oracle", False),
+        "psnr": table.psnr.mean(),
+        "record": folder / ("model/run.json" if training else "baseline.json") if how else None,
+        "settings": _training_settings(training) if training else _chosen(baseline),
+        "prediction": prediction.get("settings"),
+        "evaluation": evaluation.get("settings"),
+        "trained_on": _trained_on(folder, hashes, set(table.image)) if training else None,
+        "train_sha256": hashes.get("train"),
+        "val_sha256": hashes.get("val"),
+        "images_sha256": evaluation.get("images_sha256"),
+    }
+
+
+def _training_settings(training: dict) -> dict:
+    """Return what fixed a training, but for the data and the seed. The device is where it was computed, not what."""
+    settings = {name: part for name, part in training.get("settings", {}).items() if name in ("model", "training")}
+    return settings | {name: training.get(name) for name in ("receptive_field", "noise_direction", "revision")}
+
+
+def _chosen(baseline: dict) -> dict | None:
+    """Return the parameters of a baseline, such as ``sigma``."""
+    return {name: value for name, value in baseline.items() if name not in BASELINE} or None
+
+
+def _trained_on(folder: Path, hashes: dict, evaluated: set[str]) -> str | None:
+    """Say whether a model was trained on the images that it was evaluated on; None where the patches are not known."""
+    description = _read_json(folder.parents[1] / "patches" / "patches.json")
+    if not hashes or description.get("sha256") != hashes:  # others have been cut since
+        return None
+    common = evaluated & {name for name, *_ in description["sources"]["train"]}
+    return f"{'evaluated' if common else 'held out'} ({len(common)} of {len(evaluated)})"
+
+
+def _read_json(path: Path) -> dict:
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); remove the run's folder and run it again") from None
+
+
+def check_comparable(psnr: pd.DataFrame, runs: Sequence[dict]) -> None:
+    """Refuse to average over seeds, or to compare methods, where something else differs, too.
+
+    Parameters
+    ----------
+    psnr
+        All rows of all runs.
+    runs
+        Of :func:`describe_run`.
+
+    Raises
+    ------
+    UserError
+        Where two runs are one and the same, where trainings of one method differ in more than the seed, or where
+        methods were evaluated in different ways or on different images.
+    """
+    first_of_dataset: dict[str, dict] = {}
+    first_of_method: dict[tuple, dict] = {}
+    seen: set[tuple] = set()
+    for run in runs:
+        method = run["dataset"], run["method"]
+        if (*method, run["seed"]) in seen:
+            raise UserError(f"{', '.join(method)}: found seed {run['seed']} twice, allowed: each run once")
+        seen.add((*method, run["seed"]))
+        _check_alike(first_of_method.setdefault(method, run), run, ("settings", "prediction", "train_sha256"))
+        _check_alike(first_of_dataset.setdefault(run["dataset"], run), run, ("evaluation", "images_sha256"))
+    _check_same_images(psnr)
+
+
+def _check_alike(one: dict, other: dict, names: Sequence[str]) -> None:
+    """Compare what is known of both: an older version recorded less."""
+    for name in names:
+        values = dict(_flatten(name, one[name])), dict(_flatten(name, other[name]))
+        for key in values[0].keys() & values[1].keys():
+            if values[0][key] != values[1][key]:
+                found = " and ".join(
+                    f"{value[key]} ({run['method']}, seed {run['seed']})"
+                    for value, run in zip(values, (one, other), strict=True)
+                )
+                raise UserError(
+                    f"{one['dataset']}: {key.removeprefix('settings.')}: found {found}, allowed: the same, as they "
+                    "share a row or are compared; run both with the same settings, or make tables of each"
+                )
+
+
+def _flatten(name: str, value) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, part in sorted(value.items()):
+            yield from _flatten(f"{name}.{key}", part)
+    elif value is not None:
+        yield name, value
+
+
+def _check_same_images(psnr: pd.DataFrame) -> None:
+    """Compare names, and the noisy images' own PSNR, which shows how an image was evaluated."""
+    for dataset, rows in psnr.groupby("dataset", sort=False):
+        names = rows.groupby(["method", "seed"], sort=False).image.agg(frozenset)
+        if names.nunique() > 1:
+            raise UserError(f"{dataset}: found runs evaluated on different images, allowed: the same for all methods")
+        for image, values in rows.groupby("image", sort=False).psnr_noisy:
+            if values.max() - values.min() > SAME_PSNR:
+                raise UserError(
+                    f"{dataset}, {image}: found {values.min():.2f} and {values.max():.2f} dB for the noisy image, "
+                    "allowed: one, as all methods are compared with it; evaluate all with the same settings"
+                )
+
+
+def provenance(runs: Sequence[dict], results: Path) -> pd.DataFrame:
+    """Lay out what :func:`describe_run` found, one row a run.
+
+    Parameters
+    ----------
+    runs
+        Of :func:`describe_run`.
+    results
+        Folder that the paths of ``record`` are relative to, where they are in it.
+    """
+    rows = [{name: run[name] for name in PROVENANCE} for run in runs]
+    for row in rows:
+        if row["record"] is not None:
+            path = row["record"].resolve()
+            within = path.is_relative_to(results.resolve())
+            row["record"] = (path.relative_to(results.resolve()) if within else path).as_posix()
+        for name in ("settings", "prediction", "evaluation", "versions"):
+            row[name] = None if row[name] is None else json.dumps(row[name], sort_keys=True)
+    return pd.DataFrame(rows, columns=PROVENANCE).astype(dict.fromkeys(INTEGERS, "Int64"))

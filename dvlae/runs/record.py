@@ -1,0 +1,34 @@
+"""The record of a training, ``run.json`` beside its model: what was computed from what, how, where and how long."""
+
+import json
+from pathlib import Path
+
+from dvlae.system.errors import UserError
+
+FORMAT = 2  # format 1 is the same without the key `format`
+
+
+def write_run(folder: Path, record: dict) -> None:
+    """Write ``run.json`` into a model's folder."""
+    (folder / "run.json").write_text(json.dumps({"format": FORMAT, **record}, indent=2) + "\n")
+
+
+def read_run(folder: Path) -> dict:
+    """Read the ``run.json`` of a model's folder, of this format or an older one.
+
+    Raises
+    ------
+    UserError
+        Where it is missing, damaged, or of a newer format.
+    """
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found = record.get("format", 1)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; {folder} is not the folder of a trained model") from None
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not the record of a training ({error}); remove {folder} and train again") from None
+    if found not in range(1, FORMAT + 1):
+        raise UserError(f"{path}: format {found} cannot be read; this version reads 1 to {FORMAT}")
+    return record

@@ -1,0 +1,252 @@
+"""How far a grid is: what is finished, running, failed and waiting, and how long it will still take.
+
+All of it is read from the results and from the logs and benchmarks that the workflow leaves beside them: on one machine
+and on a cluster alike, and while it runs.
+"""
+
+import csv
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from dvlae.config.grid import resolve_methods
+from dvlae.config.loading import load_dataset
+from dvlae.config.settings import Settings
+from dvlae.runs.record import read_run
+from dvlae.system.progress import time_left
+
+LONGEST_SILENCE = 300  # seconds without a word after which a job is taken for dead: progress speaks every ten
+LONGEST_LIST = 20  # jobs of one state that are shown
+TAIL = 8192  # bytes of a log that are read
+FAILED = re.compile(r"^(?:dvlae [a-z-]+: error: .*|[A-Za-z_.]*(?:Error|Exception)(?:: .*)?)$", re.MULTILINE)
+STOPPED = re.compile(r"^dvlae [a-z-]+: (?:interrupted|terminated)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the workflow that has begun.
+
+    Attributes
+    ----------
+    name
+        The path of its log, for example ``train/sem_line/dvlae-rf40/seed0``.
+    state
+        ``"finished"``, ``"running"``, ``"failed"`` or ``"stopped"`` (killed, or silent for long).
+    words
+        The line of its log that says most: the error, else the last one.
+    log
+        Its log.
+    silence
+        Seconds since it last wrote there.
+    """
+
+    name: str
+    state: str
+    words: str
+    log: Path
+    silence: float
+
+    @property
+    def rule(self) -> str:
+        """The rule of the workflow."""
+        return self.name.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell of the grid: one method on one dataset with one seed.
+
+    Attributes
+    ----------
+    dataset, method, seed
+        Which one.
+    state
+        ``"finished"``, ``"running"``, ``"failed"`` or ``"waiting"``.
+    psnr
+        Mean over its images, in decibel; None where it is not measured, or there is no clean image.
+    seconds
+        Of its training; None where it is not trained.
+    left
+        What the log of its training says is left, in seconds; None where it says nothing.
+    """
+
+    dataset: str
+    method: str
+    seed: int
+    state: str
+    psnr: float | None
+    seconds: float | None
+    left: float | None
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is a model, or need be none."""
+        return self.seconds is not None or not self.method.startswith("dvlae-rf")
+
+
+def print_status(settings: Settings) -> None:
+    """Print how far the grid of a configuration is.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+
+    Raises
+    ------
+    UserError
+        Where a dataset's file is missing or wrong, or the record of a training cannot be read.
+    """
+    runs, jobs = survey(settings)
+    counts = Counter(run.state for run in runs)
+    states = ", ".join(f"{counts[state]} {state}" for state in ("running", "failed", "waiting"))
+    print(
+        f"{settings.results}: {counts['finished']} of {len(runs)} runs finished, {states}{_time_left(runs, settings)}"
+    )
+    print()
+    print(_table(runs))
+    for state in ("failed", "stopped", "running"):
+        _print_jobs([job for job in jobs if job.state == state], state)
+
+
+def survey(settings: Settings) -> tuple[list[Run], list[Job]]:
+    """Look at every run of a configuration's grid, and at every job that has begun for it."""
+    grid = [
+        (dataset, method, seed)
+        for name in settings.datasets
+        for dataset, loaded in [load_dataset(name)]
+        for method, _, seed in resolve_methods(settings, loaded)
+    ]
+    results = Path(settings.results)
+    names = {f"{dataset}/{method}/seed{seed}" for dataset, method, seed in grid} | {name for name, *_ in grid} | {""}
+    jobs = [job for job in _jobs(results) if job.name.partition("/")[2] in names]
+    return [_run(results, settings, jobs_of, *cell) for cell, jobs_of in _by_cell(grid, jobs)], jobs
+
+
+def _jobs(results: Path) -> Iterable[Job]:
+    """Read the state of each job from its log, and from its benchmark, which Snakemake writes after it ended well."""
+    now = time.time()
+    for log in sorted((results / "logs").rglob("*.log")):
+        name = log.relative_to(results / "logs").with_suffix("").as_posix()
+        benchmark = results / "benchmarks" / f"{name}.tsv"
+        written = log.stat().st_mtime
+        if benchmark.exists() and benchmark.stat().st_mtime >= written:
+            yield Job(name, "finished", "", log, now - written)
+            continue
+        text = _tail(log)
+        errors, stopped = FAILED.findall(text), STOPPED.search(text)
+        silence = now - written
+        state = "stopped" if stopped else "failed" if errors else "running" if silence < LONGEST_SILENCE else "stopped"
+        lines = errors if state == "failed" else text.splitlines()
+        yield Job(name, state, lines[-1].strip() if lines else "", log, silence)
+
+
+def _tail(path: Path) -> str:
+    """Return the end of a text file."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        return file.read().decode(errors="replace").strip()
+
+
+def _by_cell(grid: Sequence[tuple], jobs: Sequence[Job]) -> Iterable[tuple[tuple, list[Job]]]:
+    """Pair each cell of the grid with the jobs that are its own."""
+    own: dict[str, list[Job]] = {}
+    for job in jobs:
+        own.setdefault(job.name.partition("/")[2], []).append(job)
+    for cell in grid:
+        yield cell, own.get("{}/{}/seed{}".format(*cell), [])
+
+
+def _run(results: Path, settings: Settings, jobs: Sequence[Job], dataset: str, method: str, seed: int) -> Run:
+    folder = results / dataset / method / f"seed{seed}"
+    seconds = _training_seconds(folder / "model", settings)
+    psnr = _psnr(folder / "psnr.csv")
+    states = {job.state for job in jobs}
+    done = psnr is not None and "stopped" not in states and (seconds is not None or not method.startswith("dvlae-rf"))
+    state = next((state for state in ("failed", "running") if state in states), "finished" if done else "waiting")
+    left = next((time_left(job.words) for job in jobs if job.rule == "train" and job.state != "finished"), None)
+    return Run(dataset, method, seed, state, psnr[0] if psnr else None, seconds, left)
+
+
+def _training_seconds(model: Path, settings: Settings) -> float | None:
+    """Return how long a training took; None where there is none, or one with other settings, which will run again."""
+    if not (model / "run.json").exists():
+        return None
+    record = read_run(model)
+    wanted = settings.model_dump(mode="json", include={"model", "training"})
+    found = {name: record.get("settings", {}).get(name) for name in wanted}
+    return record.get("seconds") if found == wanted else None
+
+
+def _psnr(path: Path) -> tuple[float | None] | None:
+    """Return the mean over images, in decibel; a None in its place without clean images; None without a table."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            values = [float(row["psnr"]) for row in csv.DictReader(file) if row["psnr"]]
+    except FileNotFoundError:
+        return None
+    return (mean(values) if values else None,)
+
+
+def _time_left(runs: Sequence[Run], settings: Settings) -> str:
+    """Say how long the trainings that are not done will take, as many at a time as there are now."""
+    waiting = [run for run in runs if not run.trained]
+    if not waiting:
+        return ""
+    done = [run.seconds for run in runs if run.seconds is not None]
+    minutes = settings.training.max_minutes
+    usual = mean(done) if done else None if minutes is None else 60 * minutes
+    if usual is None and any(run.left is None for run in waiting):
+        return "; how long it will take is known once a training is done"
+    at_a_time = max(1, sum(run.state == "running" for run in waiting))
+    seconds = sum(usual if run.left is None else run.left for run in waiting) / at_a_time
+    return f"; about {_duration(seconds)} of training left, {at_a_time} at a time"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _table(runs: Sequence[Run]) -> str:
+    """Lay out one line a dataset."""
+    states = ["finished", "running", "failed", "waiting"]
+    rows = [["dataset", *states, "best PSNR so far"]]
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        mine = [run for run in runs if run.dataset == dataset]
+        counts = Counter(run.state for run in mine)
+        rows.append([dataset, *(str(counts[state]) for state in states), _best(mine)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:]), row[-1]]).rstrip() for row in rows
+    )
+
+
+def _best(runs: Sequence[Run]) -> str:
+    """Name the method with the highest PSNR, mean over the seeds that are done."""
+    values: dict[str, list[float]] = {}
+    for run in runs:
+        if run.psnr is not None:
+            values.setdefault(run.method, []).append(run.psnr)
+    if not values:
+        return ""
+    method = max(values, key=lambda name: mean(values[name]))
+    return f"{mean(values[method]):.2f} dB, {method}"
+
+
+def _print_jobs(jobs: Sequence[Job], state: str) -> None:
+    """Print each job's last word and, where something went wrong, where to read on."""
+    if jobs:
+        print(f"\n{state}:")
+    for job in jobs[:LONGEST_LIST]:
+        print(f"  {job.name}: {job.words or 'nothing said yet'}")
+        if state != "running":
+            print(f"    {_duration(job.silence)} ago; {job.log}")
+    if len(jobs) > LONGEST_LIST:
+        print(f"  and {len(jobs) - LONGEST_LIST} more")

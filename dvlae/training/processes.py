@@ -1,0 +1,77 @@
+"""One training in several processes, each with a device of its own."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from multiprocessing import get_context
+
+import torch
+from torch import distributed
+
+from dvlae.system.errors import UserError
+
+
+def side_by_side(work: Callable[[int], None], count: int) -> None:
+    """Run ``work(rank)`` in ``count`` processes of this machine at once, which Lightning's DDP then connects.
+
+    Parameters
+    ----------
+    work
+        Can be pickled. Only what rank 0 prints is shown.
+    count
+        How many processes; they share this one's threads.
+
+    Raises
+    ------
+    UserError
+        That of the first process that raised one; all are ended then.
+    """
+    mistakes = get_context("spawn").SimpleQueue()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = max(1, torch.get_num_threads() // count)
+    try:
+        torch.multiprocessing.spawn(_start, (work, port, threads, mistakes), nprocs=count)
+    except torch.multiprocessing.ProcessExitedException:
+        if mistakes.empty():
+            raise
+        raise UserError(mistakes.get()) from None
+
+
+def _start(rank: int, work: Callable[[int], None], port: int, threads: int, mistakes) -> None:
+    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(threads)
+    if rank > 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+    try:
+        work(rank)
+    except UserError as mistake:
+        mistakes.put(str(mistake))
+        sys.exit(1)
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def average(tensors: list[torch.Tensor]) -> None:
+    """Replace each tensor by its mean over all processes, in place."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
+
+
+class Clock:
+    """The time of rank 0, told to all, so that all stop at the same step. Does not wait for a GPU."""
+
+    def __init__(self):
+        self.group = distributed.new_group(backend="gloo")
+
+    def agree(self, seconds: float) -> float:
+        """Return what rank 0 says."""
+        told = torch.tensor(seconds, dtype=torch.float64)
+        distributed.broadcast(told, src=0, group=self.group)
+        return float(told)

@@ -1,0 +1,314 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dvlae.config.dataset import DatasetSettings, EvaluationSettings
+from dvlae.config.fields import sides
+from dvlae.config.grid import resolve_methods
+from dvlae.config.loading import load_configuration, load_dataset, load_settings
+from dvlae.config.messages import locate, validate
+from dvlae.config.reference import reference
+from dvlae.config.settings import PatchSettings, Settings, TrainSettings
+from dvlae.system.errors import UserError
+
+CONFIG = Path(__file__).parents[2] / "config"
+DATASET = {"source": {"kind": "files"}, "noisy": "*.tif", "axes": "YX", "noise_direction": "x"}
+DOWNLOAD = DATASET | {"source": {"kind": "download", "registry": "r.csv"}}
+
+
+def refusal(cls, data) -> str:
+    with pytest.raises(UserError) as error:
+        validate(cls, data, "file.yaml")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ({"trainng": {}}, "file.yaml: trainng: unknown key; did you mean 'training'? allowed: datasets, "),
+        ({"training": {"patch_sise": 32}}, "file.yaml: training.patch_sise: unknown key; did you mean 'patch_size'?"),
+        ({"seeds": ["0"]}, "file.yaml: seeds[0]: found '0', allowed: a whole number >= 0"),
+        ({"seeds": [True]}, "file.yaml: seeds[0]: found true, allowed: a whole number >= 0"),
+        ({"seeds": [-1]}, "file.yaml: seeds[0]: found -1"),
+        ({"seeds": [0, 0]}, "file.yaml: seeds: found 0 twice, allowed: each once"),
+        ({"datasets": []}, "file.yaml: datasets: found [], allowed: a list of at least one: text"),
+        ({"datasets": ["a", "mine/a.yaml"]}, "file.yaml: datasets: found 'a' twice"),
+        ({"datasets": "simulated"}, "file.yaml: datasets: found 'simulated', allowed: a list of at least one: text"),
+        ({"baselines": ["bm5d"]}, "file.yaml: baselines[0]: found 'bm5d', allowed: noisy, gaussian, bm3d"),
+        ({"receptive_fields": [41]}, "file.yaml: receptive_fields: receptive field 41 cannot be reached; the nearest"),
+        ({"prediction": {"samples": 0}}, "file.yaml: prediction.samples: found 0, allowed: a whole number >= 1"),
+        (
+            {"prediction": {"tile": "big"}},
+            "file.yaml: prediction.tile: found 'big', allowed: auto or a whole number >= 16",
+        ),
+        (
+            {"prediction": {"estimator": "mode"}},
+            "file.yaml: prediction.estimator: found 'mode', allowed: mmse, median, direct",
+        ),
+        (
+            {"prediction": {"samples": 2, "save_samples": 3}},
+            "file.yaml: prediction: save_samples: found 3, allowed",
+        ),
+        ({"prediction": [1]}, "file.yaml: prediction: found [1], allowed: a block with the keys samples, "),
+        ({"training": {"max_minutes": -1}}, "file.yaml: training.max_minutes: found -1, allowed: a number > 0 or null"),
+        ({"training": {"max_minutes": float("nan")}}, "file.yaml: training.max_minutes: found nan"),
+        ({"training": {"learning_rate": "2e-3"}}, "(YAML takes this for text; write 0.002)"),
+        ({"training": {"precision": 16}}, "file.yaml: training.precision: found 16, allowed: auto, 32, bf16"),
+        ({"model": None}, "file.yaml: model: found null, allowed: a block with the keys levels, "),
+        ({"devices": 2}, "file.yaml: devices: found 2, allowed: divisors of training.accumulate, which is 1"),
+        (
+            {"model": {"direct_denoiser": "mode"}},
+            "model.direct_denoiser: found 'mode', allowed: ",
+        ),
+        (
+            {"prediction": {"estimator": "direct"}},
+            "prediction.estimator: found 'direct', allowed: only with",
+        ),
+        (
+            {"training": {"patch_size": 4}},
+            "training.patch_size: found 4, allowed: a whole number >= 8 or a list of 1 to 3: a whole number >= 1",
+        ),
+        ({"training": {"patch_size": []}}, "file.yaml: training.patch_size: found [], allowed: a whole number >= 8 or"),
+        ({"training": {"patch_size": [8, 8, 8, 8]}}, "file.yaml: training.patch_size: found [8, 8, 8, 8], allowed:"),
+        (
+            {"training": {"patch_size": [1, 4, 8]}},
+            "training.patch_size: found [1, 4, 8], allowed: sides of at least 8 along y and x, 1 along z",
+        ),
+        (["datasets"], "file.yaml: found ['datasets'], allowed: the keys datasets, "),
+    ],
+)
+def test_a_wrong_configuration_is_one_line_with_file_key_found_and_allowed(data, line):
+    text = refusal(Settings, data)
+    assert line in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"axes": "YXY"}, "file.yaml: axes: found 'YXY', allowed: each of S, T, C, Z, Y, X at most once"),
+        ({"axes": "YXQ"}, "file.yaml: axes: found 'YXQ'"),
+        ({"axes": "TY"}, "file.yaml: axes: found 'TY', allowed: "),
+        ({"axes": "ZX"}, "file.yaml: axes: found 'ZX', allowed: "),
+        ({"axes": "ZY"}, "file.yaml: axes: found 'ZY', allowed: "),
+        (
+            {"noise_direction": "z"},
+            "file.yaml: noise_direction: found 'z', allowed: x, y, none, as the axes 'YX' have no Z",
+        ),
+        (
+            {"noise_direction": "y", "axes": "SX"},
+            "file.yaml: noise_direction: found 'y', allowed: x, none, as the axes 'SX' have no Y",
+        ),
+        ({"noise_direction": None}, "file.yaml: noise_direction: found null, allowed: x, y, z, none"),
+        ({"source": {"kind": "zenodo"}}, "file.yaml: source.kind: found 'zenodo', allowed: download, files, skimage"),
+        ({"source": {"kind": "download"}}, "file.yaml: source: found kind 'download' with no registry"),
+        ({"source": {"kind": "files", "registry": "r.csv"}}, "file.yaml: source: found kind 'files' with registry"),
+        ({"crop": {"y": [5, 5]}}, "file.yaml: crop.y: found [5, 5]"),
+        ({"crop": {"c": [0, 5]}}, "file.yaml: crop.c: unknown key; allowed: z, y, x"),
+        ({"crop": {"z": [0, 5]}}, "file.yaml: crop.z: found [0, 5], allowed: null, as the axes 'YX' have no Z"),
+        (
+            {"evaluation": {"crop": {"y": [0, 5]}}, "axes": "X"},
+            "file.yaml: evaluation.crop.y: found [0, 5], allowed: null, as the axes 'X' have no Y",
+        ),
+        ({"channel": 0}, "channel: found 0, allowed: null, as the axes 'YX' have no C"),
+        ({"channel": "red"}, "file.yaml: channel: found 'red', allowed: a whole number >= 0 or grey or null"),
+        ({"simulate": {}, "clean": "mean"}, "clean: found 'mean', allowed: null"),
+        ({"simulate": {"kernel": [0]}}, "file.yaml: simulate.kernel: found [0.0]"),
+        ({"simulate": {"kernel": [1, 1]}, "noise_direction": "none"}, "simulate.kernel: found 2 numbers"),
+        ({"simulate": {"bits": 0}}, "file.yaml: simulate.bits: found 0"),
+        ({"evaluation": {"register": 1}}, "file.yaml: evaluation.register: found 1, allowed: true or false"),
+        ({"evaluation": {"data_range": 0}}, "file.yaml: evaluation.data_range: found 0, allowed: auto or a number > 0"),
+        ({"evaluation": {"images": []}}, "file.yaml: evaluation.images: found []"),
+        ({"training": {"block": 0}}, "file.yaml: training.block: found 0"),
+    ],
+)
+def test_a_wrong_dataset_is_one_line_with_file_key_found_and_allowed(change, line):
+    text = refusal(DatasetSettings, DATASET | change)
+    assert line in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("axes", "dimensions"), [("X", 1), ("XC", 1), ("TSX", 1), ("YX", 2), ("TCYX", 2), ("ZYX", 3), ("CZTYX", 3)]
+)
+def test_the_axes_say_how_many_dimensions_there_are(axes, dimensions):
+    assert validate(DatasetSettings, DATASET | {"axes": axes}, "").dimensions == dimensions
+
+
+def test_the_noise_of_a_volume_may_be_along_z():
+    settings = validate(DatasetSettings, DATASET | {"axes": "ZYX", "noise_direction": "z", "crop": {"z": [2, 8]}}, "")
+    assert (settings.noise_direction, settings.crop.z) == ("z", [2, 8])
+
+
+def test_the_sides_of_a_crop_are_one_number_or_one_for_each_axis():
+    assert sides(64, 3) == (64, 64, 64)
+    assert sides(Settings(training={"patch_size": [4, 32, 64]}).training.patch_size, 3) == (4, 32, 64)
+    with pytest.raises(UserError, match=r"patch_size: found \[4, 32, 64\], allowed: a number, or 2 sides \[y, x\]"):
+        sides([4, 32, 64], 2)
+
+
+def test_each_problem_has_a_line_of_its_own():
+    lines = refusal(DatasetSettings, {"source": {"kind": "files"}, "noisy": "*.tif"}).splitlines()
+    assert lines == [
+        "file.yaml: axes: missing; it needs text",
+        "file.yaml: noise_direction: missing; it needs x, y, z, none",
+    ]
+
+
+@pytest.mark.parametrize("file", sorted(CONFIG.glob("*.yaml")), ids=lambda file: file.name)
+def test_shipped_configurations_are_valid_and_name_their_own_results(file):
+    settings = load_settings(Settings, file)
+    others = {load_settings(Settings, other).results for other in CONFIG.glob("*.yaml") if other != file}
+    assert settings.results not in others
+    assert {name for name in settings.datasets if load_dataset(name, CONFIG / "datasets")}
+
+
+@pytest.mark.parametrize("file", sorted((CONFIG / "datasets").glob("*.yaml")), ids=lambda file: file.name)
+def test_shipped_datasets_are_valid(file):
+    name, dataset = load_dataset(str(file))
+    assert name == file.stem
+    assert dataset.source.registry is None or Path(dataset.source.registry).is_file()
+
+
+def test_the_default_configuration_states_the_defaults():
+    assert load_settings(Settings, CONFIG / "config.yaml") == Settings()
+
+
+def test_settings_survive_the_way_through_json():
+    settings = validate(Settings, {"training": {"precision": 32, "max_minutes": 3}}, "file.yaml")
+    assert settings.training.precision == "32"
+    assert load_settings(Settings, settings.model_dump_json()) == settings
+
+
+def test_without_a_file_there_are_the_defaults():
+    assert load_settings(TrainSettings, None) == TrainSettings()
+    assert EvaluationSettings().register is False
+
+
+def test_one_block_of_a_file_can_be_taken(tmp_path):
+    (tmp_path / "d.yaml").write_text(yaml.safe_dump(DATASET | {"evaluation": {"border": 3}}))
+    assert load_settings(EvaluationSettings, tmp_path / "d.yaml", key="evaluation").border == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [1\n", "not YAML in line 2"), ("seeds: [0]\nseeds: [1]\n", "the key 'seeds' stands twice"), ("", None)],
+)
+def test_a_file_that_is_no_yaml_is_named_with_the_line(tmp_path, text, said):
+    (tmp_path / "c.yaml").write_text(text)
+    if said is None:
+        assert load_settings(Settings, tmp_path / "c.yaml") == Settings()
+        return
+    with pytest.raises(UserError, match="c.yaml") as error:
+        load_settings(Settings, tmp_path / "c.yaml")
+    assert said in str(error.value)
+
+
+def test_a_missing_file_and_broken_json_are_user_errors(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        load_settings(Settings, tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="not JSON"):
+        load_settings(PatchSettings, "{patch_size")
+
+
+def test_paths_in_a_dataset_file_are_relative_to_it(tmp_path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(DOWNLOAD | {"training": {"images": "train.txt"}}))
+    name, dataset = load_dataset(str(tmp_path / "mine.yaml"))
+    assert name == "mine"
+    assert dataset.source.registry == str(tmp_path / "r.csv")
+    assert dataset.training.images == str(tmp_path / "train.txt")
+    assert dataset.evaluation.images == "all"
+    assert load_settings(DatasetSettings, dataset.model_dump_json()) == dataset  # once only
+
+
+@pytest.mark.parametrize("name", ["tables", "figures", "logs", "benchmarks"])
+def test_a_dataset_cannot_have_the_name_of_another_folder_of_the_results(name):
+    with pytest.raises(UserError, match=f"found '{name}', which is a folder of the results"):
+        load_dataset(name)
+
+
+def test_a_dataset_that_does_not_exist_is_met_with_those_that_do(tmp_path):
+    (tmp_path / "here.yaml").touch()
+    with pytest.raises(UserError, match="there is no file .*there.yaml; in .*: here"):
+        load_dataset("there", tmp_path)
+    with pytest.raises(UserError, match="allowed: names of letters"):
+        load_dataset("../a b", tmp_path)
+
+
+def test_a_problem_is_put_down_to_the_file_that_holds_the_key(tmp_path):
+    base, overlay = tmp_path / "base.yaml", tmp_path / "overlay.yaml"
+    base.write_text("seeds: ['0']\ntraining: {max_steps: 0}\n")
+    overlay.write_text("training: {patch_size: 1}\n")
+    files = [str(base), str(overlay)]
+    assert locate(("seeds",), files) == str(base)
+    assert locate(("training", "patch_size"), files) == str(overlay)
+    with pytest.raises(UserError) as error:
+        validate(Settings, {"seeds": ["0"], "training": {"max_steps": 0, "patch_size": 1}}, files)
+    lines = str(error.value).splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        [str(base), "seeds[0]"],
+        [str(overlay), "training.patch_size"],
+        [str(base), "training.max_steps"],
+    ]
+
+
+def test_the_grid_is_receptive_fields_times_seeds_and_the_baselines_once():
+    settings = Settings(receptive_fields=[4, 40], seeds=[0, 3])
+    methods = resolve_methods(settings, validate(DatasetSettings, DATASET, ""))
+    assert methods == [
+        ("dvlae-rf4", 4, 0),
+        ("dvlae-rf4", 4, 3),
+        ("dvlae-rf40", 40, 0),
+        ("dvlae-rf40", 40, 3),
+        ("noisy", None, 0),
+        ("gaussian", None, 0),
+    ]
+
+
+def test_noise_without_direction_has_receptive_field_0_only():
+    dataset = validate(DatasetSettings, DATASET | {"noise_direction": "none"}, "")
+    assert resolve_methods(Settings(baselines=["noisy"]), dataset) == [("dvlae-rf0", 0, 0), ("noisy", None, 0)]
+
+
+def test_the_configuration_is_light_to_import():
+    code = "import sys, dvlae.config; print([m for m in ('torch', 'numpy', 'pandas', 'skimage') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_reference_page_is_up_to_date():
+    assert (CONFIG / "README.md").read_text() == reference(), "python -m dvlae.config > config/README.md"
+
+
+def test_a_direct_denoiser_that_is_true_learns_the_mean():
+    assert validate(Settings, {"model": {"direct_denoiser": True}}, "").model.direct_denoiser == "mean"
+
+
+def test_a_configuration_is_laid_over_the_default_block_by_block_and_lists_as_a_whole(tmp_path):
+    (tmp_path / "config.yaml").write_text("seeds: [0, 1]\ntraining: {max_minutes: 3, batch_size: 2}\n")
+    (tmp_path / "mine.yaml").write_text("seeds: [5]\ntraining: {batch_size: 7}\n")
+    settings = load_configuration([tmp_path / "mine.yaml"], tmp_path / "config.yaml")
+    assert settings.seeds == [5]
+    assert (settings.training.max_minutes, settings.training.batch_size) == (3.0, 7)
+
+
+def test_a_mistake_in_a_configuration_is_put_down_to_its_own_file(tmp_path):
+    (tmp_path / "config.yaml").write_text("seeds: [0]\n")
+    (tmp_path / "mine.yaml").write_text("seeds: 5\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: seeds: found 5"):
+        load_configuration([tmp_path / "mine.yaml"], tmp_path / "config.yaml")
+
+
+def test_without_the_default_configuration_the_given_one_is_enough(tmp_path):
+    (tmp_path / "mine.yaml").write_text("seeds: [5]\n")
+    assert load_configuration([tmp_path / "mine.yaml"], tmp_path / "none.yaml").seeds == [5]
+    with pytest.raises(UserError, match=r"none\.yaml: no such file"):
+        load_configuration([], tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("folder", ["-results", "a{dataset}", "two\nlines"])
+def test_a_folder_that_options_or_wildcards_would_be_read_from_is_refused(folder):
+    with pytest.raises(UserError, match="results: found .* allowed: no dash in front"):
+        validate(Settings, {"results": folder}, "config.yaml")

@@ -1,0 +1,89 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.data.canonical import write_image
+from dvlae.data.manifest import Image, write_manifest
+from dvlae.evaluation.evaluate import evaluate
+from dvlae.runs.folder import COLUMNS
+from dvlae.system.errors import UserError
+
+RUN = {"dataset": "made up", "method": "dvlae-rf4", "receptive_field": 4, "seed": 1}
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Three images of two channels; the second has no clean one."""
+    random = np.random.default_rng(0)
+    folder, rows = tmp_path / "images", []
+    for i in range(3):
+        clean = 100 + 20 * ndimage.gaussian_filter(random.normal(size=(2, 30, 40 + i)), (0, 2, 2))
+        image = Image(f"a {i}", folder / f"noisy/a {i}.tif", None if i == 1 else folder / f"clean/{i}.tif", clean.shape)
+        write_image(image.noisy, clean + random.normal(size=clean.shape))
+        if image.clean:
+            write_image(image.clean, clean)
+        write_image(tmp_path / "denoised" / f"{image.name}.tif", clean + 0.1 * random.normal(size=clean.shape))
+        rows.append(image)
+    write_manifest(folder, rows)
+    return folder
+
+
+def run(images, settings=None, output="psnr.csv", **changes):
+    path = images.parent / output
+    settings = settings or EvaluationSettings(data_range=10)
+    evaluate(images, images.parent / "denoised", path, settings=settings, **(RUN | changes))
+    return path
+
+
+def test_the_table_has_a_row_for_each_image(images):
+    table = pd.read_csv(run(images))
+    assert tuple(table.columns) == COLUMNS
+    assert table.image.tolist() == ["a 0", "a 1", "a 2"]
+    assert table[["dataset", "method", "receptive_field", "seed"]].drop_duplicates().values.tolist() == [
+        ["made up", "dvlae-rf4", 4, 1]
+    ]
+
+
+def test_psnr_is_that_of_the_error_over_all_channels(images):
+    table = pd.read_csv(run(images)).iloc[0]
+    assert table.psnr == pytest.approx(40, abs=0.3)  # error 0.1, range 10
+    assert table.psnr_noisy == pytest.approx(20, abs=0.3)
+    assert 0.9 < table.ssim <= 1
+
+
+def test_an_image_without_a_clean_one_has_empty_fields(images):
+    assert run(images).read_text().splitlines()[2] == "made up,dvlae-rf4,4,1,a 1,,,"
+
+
+def test_a_method_without_a_receptive_field_leaves_it_empty(images):
+    assert run(images, method="noisy", receptive_field=None).read_text().splitlines()[1].startswith("made up,noisy,,1,")
+
+
+def test_only_the_chosen_images_are_evaluated(images):
+    settings = EvaluationSettings(images="1:", data_range=10)
+    assert pd.read_csv(run(images, settings)).image.tolist() == ["a 1", "a 2"]
+
+
+def test_equal_images_give_equal_bytes(images):
+    assert run(images).read_bytes() == run(images, output="again.csv").read_bytes()
+
+
+def test_a_missing_estimate_is_named_and_no_table_is_left(images):
+    (images.parent / "denoised" / "a 2.tif").unlink()
+    with pytest.raises(UserError, match=r"a 2\.tif: not found"):
+        run(images)
+    assert not (images.parent / "psnr.csv").exists()
+
+
+def test_an_estimate_of_another_shape_is_refused(images):
+    write_image(images.parent / "denoised" / "a 0.tif", np.ones((2, 30, 39)))
+    with pytest.raises(UserError, match=r"\(2, 30, 39\).*\(2, 30, 40\)"):
+        run(images)
+
+
+def test_an_estimate_that_is_not_finite_is_refused(images):
+    write_image(images.parent / "denoised" / "a 0.tif", np.full((2, 30, 40), np.nan))
+    with pytest.raises(UserError, match="NaN"):
+        run(images)

@@ -1,0 +1,237 @@
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from scipy import ndimage
+
+from dvlae.axes import AXES
+from dvlae.evaluation import metrics
+from dvlae.system.errors import UserError
+
+
+def settings(**changes):
+    return SimpleNamespace(
+        **({"register": False, "fit": "none", "crop": None, "border": 0, "data_range": 1.0} | changes)
+    )
+
+
+@pytest.fixture
+def clean():
+    random = np.random.default_rng(0)
+    return ndimage.gaussian_filter(random.normal(size=(2, 150, 170)), (0, 2, 2)).astype(np.float32) * 20  # (C, Y, X)
+
+
+@pytest.fixture
+def sem_data():
+    folder = Path(os.environ.get("DVLAE_DATA_MIRROR", Path(__file__).parents[3] / "shared" / "data"))
+    if not (folder / "sem_line_drift.csv").exists():
+        pytest.skip("the SEM images and their drift are not here; name their folder in DVLAE_DATA_MIRROR")
+    return folder
+
+
+def row_noise(shape, seed=1):
+    white = np.random.default_rng(seed).normal(size=shape)
+    return ndimage.correlate1d(white, [0.5, 1.0, 0.5], axis=-1).astype(np.float32)
+
+
+def test_psnr_is_20_db_where_the_error_is_a_tenth_of_the_range(clean):
+    assert metrics.psnr(clean, clean + 25.5, data_range=255) == pytest.approx(20, abs=1e-4)
+
+
+def test_psnr_of_equal_images_is_infinite(clean):
+    assert metrics.psnr(clean, clean, data_range=1) == float("inf")
+
+
+def test_psnr_averages_the_error_over_channels():
+    true = np.zeros((2, 4, 4))
+    test = np.stack([np.full((4, 4), 0.0), np.full((4, 4), np.sqrt(2.0))])
+    assert metrics.psnr(true, test, data_range=1) == pytest.approx(0, abs=1e-9)
+
+
+def test_ssim_of_a_volume_is_the_mean_over_its_planes():
+    true, test = np.random.default_rng(0).normal(size=(2, 2, 5, 20, 30))
+    planes = [metrics.ssim(true[:, z], test[:, z], data_range=4) for z in range(5)]
+    assert metrics.ssim(true, test, data_range=4) == pytest.approx(np.mean(planes))
+
+
+def test_ssim_of_a_trace_falls_with_noise():
+    true = np.sin(np.arange(500) / 9).reshape(1, -1)
+    noise = np.random.default_rng(0).normal(size=true.shape)
+    values = [metrics.ssim(true, true + level * noise, data_range=2) for level in (0, 0.1, 0.5)]
+    assert values[0] == pytest.approx(1)
+    assert values[0] > values[1] > values[2]
+
+
+def test_ssim_is_one_for_equal_images_and_falls_with_noise(clean):
+    noisy = clean + row_noise(clean.shape)
+    assert metrics.ssim(clean, clean, data_range=10) == pytest.approx(1)
+    assert metrics.ssim(clean, noisy, data_range=10) < 0.9
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (2.3, -1.7), (-4.6, 0.4)])
+def test_find_shift_finds_a_known_drift_under_row_noise(clean, shift):
+    noisy = 2 * metrics.shift_image(clean, (-shift[0], -shift[1])) + 30 + row_noise(clean.shape)
+    assert metrics.find_shift(noisy, clean) == pytest.approx(shift, abs=0.05)
+
+
+@pytest.mark.parametrize("shift", [(0.25, -0.5), (2.25, -1.5), (-4.75, 3.0)])
+def test_find_shift_is_not_pulled_towards_zero_by_what_drifted_in(shift):
+    """Windows of a four times finer image, so that each truly shows what the other does not."""
+    fine = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(640, 680)), 24) * 3000
+    dy, dx = (round(4 * d) for d in shift)
+
+    def window(top, left):
+        return fine[top : top + 600, left : left + 640].reshape(150, 4, 160, 4).mean(axis=(1, 3))[None]
+
+    clean, noisy = window(20, 20), window(20 + dy, 20 + dx)
+    found = metrics.find_shift(noisy + 3 * row_noise(noisy.shape), clean)
+    assert found == pytest.approx(shift, abs=0.03)
+
+
+@pytest.mark.parametrize(("shape", "shift"), [((900,), (3.4,)), ((24, 80, 90), (0.0, -2.3, 0.7))])
+def test_the_drift_of_traces_and_volumes_is_found(shape, shift):
+    random = np.random.default_rng(0)
+    clean = 20 * ndimage.gaussian_filter(random.normal(size=(2, *shape)), 2, axes=range(1, len(shape) + 1))
+    noisy = metrics.shift_image(clean, tuple(-d for d in shift)) + 0.3 * random.normal(size=clean.shape)
+    assert metrics.find_shift(noisy, clean) == pytest.approx(shift, abs=0.1)
+
+
+def test_shift_image_by_whole_pixels_moves_values_unchanged(clean):
+    moved = metrics.shift_image(clean, (2, -3))
+    np.testing.assert_allclose(moved[:, 2:, :-3], clean[:, :-2, 3:], atol=1e-4)
+
+
+def test_find_shift_agrees_with_the_known_drift_of_all_real_pairs(sem_data):
+    """The known drift is that of a circular correlation, which is pulled towards 0 by a tenth of a pixel."""
+    drift = pd.read_csv(sem_data / "sem_line_drift.csv")
+    errors = []
+    for row in drift.itertuples():
+        files = (sem_data / "sem_line/noisy" / row.noisy_file, sem_data / "sem_line/clean" / row.clean_file)
+        noisy, clean = (tifffile.imread(file)[None, 2:440, 2:510, 0].astype(np.float32) for file in files)
+        dy, dx = metrics.find_shift(noisy, clean)
+        errors.append([dy - row.dy, dx - row.dx])
+    assert len(errors) == 50
+    assert np.abs(errors).mean() < 0.15
+    assert np.abs(errors).max() < 0.3
+
+
+def test_fit_affine_recovers_gain_and_offset(clean):
+    assert metrics.fit_affine(clean, 1.7 * clean - 4) == pytest.approx((1.7, -4), abs=1e-4)
+
+
+def test_fit_affine_of_a_constant_estimate_is_the_mean_of_the_target(clean):
+    assert metrics.fit_affine(np.ones_like(clean), clean) == pytest.approx((0, clean.mean()), abs=1e-6)
+
+
+def test_autocorrelation_of_filtered_noise_is_its_kernels_own():
+    lags = metrics.autocorrelation(row_noise((1, 400, 400)), max_lag=4)
+    np.testing.assert_allclose(lags["x"], [1, 2 / 3, 1 / 6, 0, 0], atol=0.02)
+    np.testing.assert_allclose(lags["y"], [1, 0, 0, 0, 0], atol=0.02)
+
+
+@pytest.mark.parametrize("direction", ["x", "y", "z"])
+def test_autocorrelation_of_a_volume_is_given_along_all_three_axes(direction):
+    white = np.random.default_rng(0).normal(size=(1, 60, 70, 80))
+    lags = metrics.autocorrelation(ndimage.correlate1d(white, [0.5, 1.0, 0.5], axis=AXES[direction]), max_lag=2)
+    for name in "xyz":
+        assert lags[name] == pytest.approx([1, 2 / 3, 1 / 6] if name == direction else [1, 0, 0], abs=0.03)
+
+
+def test_autocorrelation_of_a_trace_is_along_x_alone():
+    lags = metrics.autocorrelation(row_noise((1, 20000)), max_lag=2)
+    assert list(lags) == ["x"]
+    assert lags["x"] == pytest.approx([1, 2 / 3, 1 / 6], abs=0.03)
+
+
+def test_autocorrelation_goes_no_further_than_half_an_axis():
+    lags = metrics.autocorrelation(np.random.default_rng(0).normal(size=(1, 4, 20, 20)), max_lag=5)
+    assert [len(lags[name]) for name in "xyz"] == [6, 6, 3]
+
+
+def test_autocorrelation_takes_off_the_mean_of_each_channel():
+    offsets = np.array([0.0, 100.0]).reshape(2, 1, 1)
+    lags = metrics.autocorrelation(row_noise((2, 200, 200)) + offsets, max_lag=1)
+    assert lags["y"][1] == pytest.approx(0, abs=0.02)
+
+
+def test_autocorrelation_of_a_constant_image_is_zero():
+    assert not metrics.autocorrelation(np.ones((1, 5, 5)), max_lag=2)["x"].any()
+
+
+def test_target_registers_the_clean_image_to_the_noisy_one(clean):
+    drifted = metrics.shift_image(clean, (1.5, -2.5))
+    without = metrics.Target.build(clean, drifted, settings(border=6))
+    with_it = metrics.Target.build(clean, drifted, settings(border=6, register=True))
+    assert with_it.score(clean)[0] > without.score(clean)[0] + 15
+
+
+def test_target_fits_every_estimate_to_the_clean_image(clean):
+    target = metrics.Target.build(clean, clean, settings(fit="estimate_to_clean"))
+    assert target.score(0.3 * clean + 7)[0] > 100
+    assert target.gain_and_offset(0.5 * clean) == pytest.approx((2, 0), abs=1e-4)
+
+
+def test_target_fits_the_clean_image_to_the_noisy_one_once(clean):
+    noisy = 3 * clean + 10 + row_noise(clean.shape)
+    target = metrics.Target.build(noisy, clean, settings(fit="clean_to_noisy"))
+    np.testing.assert_allclose(target.clean, 3 * clean + 10, atol=0.3)
+    assert target.gain_and_offset(0.5 * clean) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("fit", ["estimate_to_clean", "clean_to_noisy"])
+def test_target_gives_the_noise_in_units_of_the_noisy_image_whatever_the_exposure(clean, fit):
+    noise = row_noise(clean.shape)
+    target = metrics.Target.build(3 * clean + 10 + noise, clean, settings(fit=fit))
+    np.testing.assert_allclose(target.noise(), noise, atol=0.2)
+
+
+def test_target_takes_the_data_range_from_the_clean_image_as_used(clean):
+    clean[:, 0, 0] = 1e6  # in the border, which is left out
+    target = metrics.Target.build(clean, clean, settings(data_range="auto", border=2))
+    assert target.data_range == pytest.approx(np.ptp(clean[:, 2:-2, 2:-2]))
+
+
+def test_target_refuses_an_automatic_range_of_a_constant_clean_image():
+    flat = np.ones((1, 20, 20), np.float32)
+    with pytest.raises(UserError, match="data_range.*constant"):
+        metrics.Target.build(flat, flat, settings(data_range="auto"))
+
+
+def test_region_is_the_crop_less_the_border():
+    crop = SimpleNamespace(y=(10, 40), x=None)
+    rows, columns = metrics.find_region((60, 70), settings(crop=crop, border=3))
+    assert (rows, columns) == (slice(13, 37), slice(3, 67))
+
+
+def test_the_border_of_a_volume_is_along_x_and_y_alone():
+    crop = SimpleNamespace(z=(2, 4), y=None, x=(0, 40))
+    region = metrics.find_region((5, 60, 70), settings(crop=crop, border=3))
+    assert region == (slice(2, 4), slice(3, 57), slice(3, 37))
+    assert metrics.find_region((70,), settings(border=3)) == (slice(3, 67),)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((20, 30), "10 x 20 of 20 x 30 pixels, but 11 are needed along x and y"),
+        ((20,), "10 of 20 pixels, but 11 are needed along x"),
+        ((1, 20, 30), "1 x 10 x 20 of 1 x 20 x 30 pixels, but 11 are needed along x and y"),
+    ],
+)
+def test_region_too_small_for_ssim_is_refused(shape, said):
+    with pytest.raises(UserError, match=said):
+        metrics.find_region(shape, settings(border=5))
+
+
+@pytest.mark.parametrize("shape", [(200,), (50, 60), (3, 50, 60)])
+def test_target_scores_traces_images_and_volumes(shape):
+    random = np.random.default_rng(0)
+    clean = ndimage.gaussian_filter(random.normal(size=(2, *shape)), 2, axes=range(1, len(shape) + 1))
+    noisy = 3 * clean + 0.3 * random.normal(size=clean.shape)
+    target = metrics.Target.build(noisy, clean, settings(register=True, fit="estimate_to_clean", border=4))
+    assert target.score(clean)[0] > target.score(noisy)[0] + 10
+    assert np.isfinite(target.score(noisy)).all()

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from dvlae.evaluation.noise_statistics import GROUPS, NoiseStatistics
+
+
+def simulated(seed: int = 0, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return noise of variance 3 s + 50, smeared along x, and the signal s, 20 to 200."""
+    rng = np.random.default_rng(seed)
+    signal = np.linspace(20, 200, 128)[:, None] * np.ones((channels, 1, 128))
+    white = rng.standard_normal((channels, 128, 129))
+    smeared = (white[..., 1:] + 0.5 * white[..., :-1]) / np.sqrt(1.25)
+    return np.sqrt(3 * signal + 50) * smeared, signal
+
+
+def gather(*pairs, channels: int = 1) -> NoiseStatistics:
+    statistics = NoiseStatistics([110.0] * channels, [50.0] * channels)
+    for noise, signal in pairs:
+        statistics.add(noise, signal)
+    return statistics
+
+
+def test_slope_of_the_variance_is_found_whatever_the_offset():
+    assert gather(*(simulated(seed) for seed in range(4))).variance_slope(0) == pytest.approx(3, rel=0.05)
+
+
+def test_correlation_is_found_along_its_axis_only():
+    found = gather(*(simulated(seed) for seed in range(4))).autocorrelation()
+    assert found["x"][0] == found["y"][0] == 1
+    assert found["x"][1] == pytest.approx(0.5 / 1.25, abs=0.02)
+    assert np.abs(found["x"][2:]).max() < 0.03
+    assert np.abs(found["y"][1:]).max() < 0.03
+
+
+def test_groups_of_several_images_are_those_of_all_their_pixels():
+    (noise_a, signal_a), (noise_b, signal_b) = simulated(0), simulated(1)
+    one_image = np.concatenate([noise_a, noise_b], axis=2), np.concatenate([signal_a, signal_b], axis=2)
+    both = gather((noise_a, signal_a), (noise_b, signal_b))
+    np.testing.assert_allclose(both.variance_by_signal(0), gather(one_image).variance_by_signal(0))
+    assert len(both.variance_by_signal(0)[0]) == GROUPS
+
+
+def test_channels_are_kept_apart():
+    noise, signal = simulated(channels=2)
+    noise[1] *= 2
+    statistics = gather((noise, signal), channels=2)
+    assert statistics.variance_slope(1) == pytest.approx(4 * statistics.variance_slope(0), rel=0.1)
+
+
+def test_one_grey_value_has_no_slope():
+    noise, signal = simulated()
+    assert np.isnan(gather((noise, np.full_like(signal, 100.0))).variance_slope(0))
+
+
+def test_grey_values_beyond_the_bins_count_all_the_same():
+    noise, signal = simulated()
+    signal[..., :4] = 1e6
+    assert gather((noise, signal)).sums[0].sum() == signal.size

@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from dvlae.inference.top_down import FoldedBlock, TopDown
+from dvlae.models.dvlae import DVLAE, Architecture
+
+
+def build(levels: int, levels_per_scale: int, dimensions: int) -> DVLAE:
+    """Return a model whose batch norms have seen something."""
+    torch.manual_seed(0)
+    model = DVLAE(Architecture(1, 6, 4, levels, levels_per_scale, 3, 8, "x", dimensions), [0.0], [1.0], [0.0])
+    for name, tensor in model.state_dict().items():
+        if "norm" in name and tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_a_folded_block_is_the_block(dimensions):
+    block = build(1, 1, dimensions).ladder_vae.last_block
+    x = 5 * torch.randn(2, 6, *[8] * dimensions)
+    with torch.inference_mode():
+        torch.testing.assert_close(FoldedBlock(block)(x), block(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_folded_block_takes_large_numbers():
+    block = build(1, 1, 2).ladder_vae.last_block
+    x = torch.tensor([-1e4, -100.0, 0.0, 100.0, 1e4, 1e6]).view(1, 6, 1, 1).expand(1, 6, 4, 4)
+    with torch.inference_mode():
+        torch.testing.assert_close(FoldedBlock(block)(x), block(x), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize(("levels", "levels_per_scale"), [(1, 1), (3, 1), (4, 2)])
+def test_the_signal_is_that_of_the_whole_network(levels, levels_per_scale, dimensions):
+    model = build(levels, levels_per_scale, dimensions)
+    x = torch.randn(2, 1, *[16] * dimensions)
+
+    def draw(level, mean, std):
+        return mean + std * torch.linspace(-1, 1, mean[0].numel()).view(mean[0].shape)
+
+    with torch.inference_mode():
+        code, _ = model.ladder_vae(x, draw)
+        top_down = TopDown(model)
+        prepared = top_down.prepare(model.ladder_vae.climb(model.ladder_vae.stem(x)))
+        drawn = top_down.show(top_down.descend(None, prepared, draw))
+        torch.testing.assert_close(drawn, model.signal_decoder(code), atol=1e-4, rtol=1e-4)

@@ -1,0 +1,118 @@
+import pytest
+from grid import Grid
+
+from dvlae.runs.status import LONGEST_SILENCE, print_status, survey
+from dvlae.system.progress import time_left
+
+PROGRESS = "train:  40% 240/600 s [04:00 so far, 06:00 left], step 9, ELBO 0.1, signal error 0.1"
+
+
+@pytest.fixture
+def grid(tmp_path):
+    return Grid(tmp_path)
+
+
+def test_a_grid_that_has_not_begun_waits_for_as_long_as_its_limits_allow(grid, capsys):
+    print_status(grid.settings)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith(
+        "0 of 3 runs finished, 0 running, 0 failed, 3 waiting; about 20 min of training left, 1 at a time"
+    )
+
+
+def test_a_run_is_finished_when_it_is_trained_and_measured(grid):
+    grid.trained()
+    grid.measured("dvlae-rf4")
+    grid.measured("noisy")
+    assert grid.states() == {("dvlae-rf4", 0): "finished", ("dvlae-rf4", 1): "waiting", ("noisy", 0): "finished"}
+
+
+def test_a_run_of_images_without_clean_ones_is_finished_too(grid):
+    grid.measured("noisy", values=("", ""))
+    assert grid.states()["noisy", 0] == "finished"
+
+
+def test_a_run_trained_with_other_settings_waits(grid):
+    grid.trained(channels=99)
+    grid.measured("dvlae-rf4")
+    assert grid.states()["dvlae-rf4", 0] == "waiting"
+
+
+@pytest.mark.parametrize(
+    "text, silent, state",
+    [
+        (PROGRESS, 0, "running"),
+        ("", 0, "running"),
+        (PROGRESS, LONGEST_SILENCE + 1, "waiting"),
+        (f"{PROGRESS}\ndvlae train: interrupted", 0, "waiting"),
+        (f"{PROGRESS}\ndvlae train: terminated", 0, "waiting"),
+        ("dvlae train: error: device: found 'cuda'", 9999, "failed"),
+        ("Traceback (most recent call last):\ntorch.OutOfMemoryError: CUDA out of memory\n", 0, "failed"),
+        ("dvlae train: error: first\nand what a library said on its way out", 0, "failed"),
+    ],
+)
+def test_the_log_tells_the_state_of_a_job(grid, text, silent, state):
+    grid.log("train/small/dvlae-rf4/seed0", text, silent=silent)
+    assert grid.states()["dvlae-rf4", 0] == state
+
+
+def test_a_job_is_finished_when_its_benchmark_is_newer_than_its_log(grid):
+    grid.log("train/small/dvlae-rf4/seed0", "UserError: an earlier attempt", finished=True)
+    assert [job.state for job in survey(grid.settings)[1]] == ["finished"]
+    grid.log("train/small/dvlae-rf4/seed0", PROGRESS, silent=-5)
+    assert [job.state for job in survey(grid.settings)[1]] == ["running"]
+
+
+def test_what_failed_is_shown_with_its_error_and_its_log(grid, capsys):
+    grid.log("prepare/small", "reading\ndvlae prepare: error: noisy: no file matches\nbye")
+    print_status(grid.settings)
+    printed = capsys.readouterr().out
+    assert "prepare/small: dvlae prepare: error: noisy: no file matches" in printed
+    assert "results/logs/prepare/small.log" in printed
+
+
+def test_jobs_that_are_not_of_the_grid_are_left_out(grid):
+    grid.log("train/small/dvlae-rf4/seed7", "dvlae train: error: long ago")
+    grid.log("prepare/other", "dvlae prepare: error: long ago")
+    assert survey(grid.settings)[1] == []
+
+
+def test_the_best_method_is_named_with_its_mean_over_seeds(grid, capsys):
+    grid.measured("noisy", values=(20.0, 21.0))
+    grid.measured("dvlae-rf4", 0, (30.0, 32.0))
+    grid.measured("dvlae-rf4", 1, (30.0, 30.0))
+    print_status(grid.settings)
+    assert "30.50 dB, dvlae-rf4" in capsys.readouterr().out
+
+
+def test_the_time_left_is_that_of_the_running_training_and_the_usual_one_of_those_that_wait(grid, capsys):
+    grid.settings = grid.settings.model_copy(update={"seeds": [0, 1, 2]})
+    grid.trained(seed=0)
+    grid.log("train/small/dvlae-rf4/seed1", PROGRESS)
+    print_status(grid.settings)
+    assert "about 11 min of training left, 1 at a time" in capsys.readouterr().out
+
+
+def test_two_trainings_at_once_take_half_the_time(grid, capsys):
+    for seed in (0, 1):
+        grid.log(f"train/small/dvlae-rf4/seed{seed}", PROGRESS)
+    print_status(grid.settings)
+    assert "about 6 min of training left, 2 at a time" in capsys.readouterr().out
+
+
+def test_a_long_list_of_failures_is_cut(grid, capsys):
+    grid.settings = grid.settings.model_copy(update={"seeds": list(range(25))})
+    for seed in range(25):
+        grid.log(f"train/small/dvlae-rf4/seed{seed}", "dvlae train: error: no")
+    print_status(grid.settings)
+    printed = capsys.readouterr().out
+    assert printed.count("error: no") == 20
+    assert "and 5 more" in printed
+
+
+@pytest.mark.parametrize(
+    "line, seconds",
+    [(PROGRESS, 360), ("x: 1% 1/9 [1:02:03 so far, 10:00:01 left]", 36001), ("x: 0% 0/9 [00:00 so far, ? left]", None)],
+)
+def test_a_line_of_progress_says_how_long(line, seconds):
+    assert time_left(line) == seconds

@@ -1,0 +1,448 @@
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import torch
+
+import dvlae.training.callbacks
+import dvlae.training.module
+import dvlae.training.train
+from dvlae.config.messages import validate
+from dvlae.config.settings import TrainSettings
+from dvlae.models.files import load_model
+from dvlae.system.errors import UserError
+from dvlae.training.crops import RandomCrops
+from dvlae.training.module import DVLAETraining
+from dvlae.training.train import train
+
+SMALL = {"levels": 2, "channels": 8, "latent_channels": 4}
+
+
+def settings(model: dict | None = None, device: str = "cpu", devices: int = 1, **training) -> TrainSettings:
+    usual = {"patch_size": 16, "batch_size": 2, "max_steps": 6}
+    values = {"model": SMALL | (model or {}), "training": usual | training, "device": device, "devices": devices}
+    return validate(TrainSettings, values, "test")
+
+
+@pytest.fixture
+def patches(tmp_path):
+    """Return a function that makes a folder of patches (N, C, 32, 32) with Poisson noise."""
+
+    def make(channels: int = 1, transform=lambda array: array):
+        folder = tmp_path / "patches"
+        folder.mkdir()
+        random = np.random.default_rng(0)
+        arrays = {
+            name: transform(random.poisson(80, (n, channels, 32, 32)).astype("f4"))
+            for name, n in (("train", 6), ("val", 2))
+        }
+        for name, array in arrays.items():
+            tifffile.imwrite(folder / f"{name}.tif", array, photometric="minisblack")
+        statistics = {"mean": [80.0] * channels, "std": [9.0] * channels, "step": [1.0] * channels}
+        (folder / "patches.json").write_text(json.dumps(statistics | {"sha256": {"train": "a", "val": "b"}}))
+        return folder
+
+    return make
+
+
+def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_direction="x", **keys):
+    train(
+        patches,
+        model,
+        receptive_field=receptive_field,
+        noise_direction=noise_direction,
+        seed=seed,
+        checkpoints=checkpoints,
+        settings=settings(**keys),
+    )
+    return (model / "weights.safetensors").read_bytes()
+
+
+def crops(noise_direction="x", seed=3, step=0):
+    array = np.arange(5 * 20 * 20, dtype=np.float32).reshape(5, 1, 20, 20)
+    return RandomCrops(
+        array, crop=(8, 8), batch_size=4, seed=seed, noise_direction=noise_direction, steps_per_epoch=10, step=step
+    )
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    assert torch.equal(crops().batch(7), crops().batch(7))
+    assert not torch.equal(crops().batch(7), crops().batch(8))
+    assert not torch.equal(crops().batch(7), crops(seed=4).batch(7))
+
+
+@pytest.mark.parametrize(("direction", "along_x", "along_y"), [
+    ("x", {1}, {-20, 20}),
+    ("y", {-1, 1}, {20}),
+    ("none", {-1, 1}, {-20, 20}),
+])  # fmt: skip
+def test_flips_keep_the_order_of_pixels_along_the_noise(direction, along_x, along_y):
+    batches = torch.cat([crops(direction).batch(step) for step in range(40)])
+    assert {int(v) for v in batches.diff(dim=3).unique()} == along_x
+    assert {int(v) for v in batches.diff(dim=2).unique()} == along_y
+
+
+def test_an_epoch_ends_where_it_would_have_ended_without_the_interruption():
+    assert len(list(crops())) == 10
+    assert len(list(crops(step=7))) == 3
+    assert len(list(crops(step=10))) == 10
+
+
+def test_a_model_folder_holds_all_that_is_promised(patches, tmp_path):
+    run(patches(), tmp_path / "model")
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "history.csv", "model.json", "run.json", "weights.safetensors"
+    ]  # fmt: skip
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert (record["format"], record["steps"], record["stopped_by"], record["device"]) == (2, 6, "max_steps", "cpu")
+    assert record["patches"] == {"train": "a", "val": "b"}
+    assert record["versions"]["torch"] == torch.__version__
+    history = pd.read_csv(tmp_path / "model" / "history.csv")
+    assert history["step"].tolist() == [6]
+    assert np.isfinite(history.to_numpy()).all()
+    assert load_model(tmp_path / "model").architecture.receptive_field == 8
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_the_history_has_the_divergence_of_each_level(patches, tmp_path, monkeypatch, levels):
+    monkeypatch.setitem(SMALL, "levels", levels)
+    run(patches(), tmp_path / "model")
+    history = pd.read_csv(tmp_path / "model" / "history.csv")
+    for part in ("train", "val"):
+        columns = [name for name in history if name.startswith(f"{part}_kl_level")]
+        assert columns == [f"{part}_kl_level{level}" for level in range(levels)]
+        np.testing.assert_allclose(history[columns].sum(axis=1), history[f"{part}_kl"], rtol=1e-5)
+
+
+def test_free_bits_are_in_the_loss_of_the_history_and_keep_the_code_from_emptying(patches, tmp_path):
+    folder, floor = patches(), 0.5
+    run(folder, tmp_path / "free", free_bits=floor, max_steps=60)
+    run(folder, tmp_path / "usual", max_steps=60)
+    free, usual = (pd.read_csv(tmp_path / name / "history.csv").iloc[-1] for name in ("free", "usual"))
+    assert free.val_kl > 2 * usual.val_kl
+    assert free.val_elbo == pytest.approx(free.val_log_likelihood - free.val_kl, rel=1e-4)
+    assert free.val_loss >= free.val_mse - free.val_log_likelihood + 2 * floor - 1e-4
+
+
+@pytest.mark.parametrize(("channels", "noise_direction", "receptive_field"), [(3, "x", 4), (1, "y", 8), (1, "none", 0)])
+def test_every_direction_and_several_channels_train(patches, tmp_path, channels, noise_direction, receptive_field):
+    run(patches(channels), tmp_path / "model", noise_direction=noise_direction, receptive_field=receptive_field)
+    assert np.isfinite(pd.read_csv(tmp_path / "model" / "history.csv")["val_elbo"]).all()
+
+
+def test_half_saturated_images_train(patches, tmp_path):
+    def saturate(array):
+        array[..., 16:] = 255
+        return array
+
+    run(patches(transform=saturate), tmp_path / "model", max_steps=30)
+    assert np.isfinite(pd.read_csv(tmp_path / "model" / "history.csv")["val_elbo"]).all()
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(patches, tmp_path):
+    folder = patches()
+    one, same, other = (run(folder, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert one == same
+    assert one != other
+
+
+class Killed(Exception):
+    """Stands for a kill signal in the middle of a training."""
+
+
+@pytest.fixture
+def killed_at(monkeypatch):
+    """Return a function that trains until a step and is killed there; each step is saved."""
+
+    def start(step, *arguments, **keys):
+        original = dvlae.training.module.DVLAETraining.training_step
+
+        def training_step(self, batch):
+            if self.steps == step:
+                raise Killed
+            return original(self, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(dvlae.training.callbacks, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+            patch.setattr(dvlae.training.module.DVLAETraining, "training_step", training_step)
+            with pytest.raises(Killed):
+                run(*arguments, **keys)
+
+    return start
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, step, capsys):
+    monkeypatch.setattr(dvlae.training.train, "SHORTEST_EPOCH", 4)
+    folder = patches()
+    uninterrupted = run(folder, tmp_path / "whole")
+    killed_at(step, folder, tmp_path / "model", tmp_path / "checkpoints")
+    assert not (tmp_path / "model").exists()
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == uninterrupted
+    assert f"going on from step {step}" in capsys.readouterr().out
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert record["attempts"] == 2
+
+
+def test_gradients_that_are_added_survive_a_kill_in_an_epoch_that_is_no_multiple_of_them(
+    patches, tmp_path, killed_at, monkeypatch
+):
+    monkeypatch.setattr(dvlae.training.train, "SHORTEST_EPOCH", 3)
+    folder, keys = patches(), {"batch_size": 8, "accumulate": 2}  # 3 batches an epoch
+    whole = run(folder, tmp_path / "whole", **keys)
+    killed_at(4, folder, tmp_path / "model", tmp_path / "checkpoints", **keys)
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints", **keys) == whole
+
+
+def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp_path, monkeypatch):
+    folder = patches()
+
+    def save_model(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(dvlae.training.callbacks, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+        patch.setattr(dvlae.training.train, "save_model", save_model)
+        run(folder, tmp_path / "model", tmp_path / "checkpoints")
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == run(folder, tmp_path / "whole")
+    assert json.loads((tmp_path / "model" / "run.json").read_text())["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"optimizer": "adamax", "accumulate": 2}, {"free_bits": 0.5, "learning_rate": 0.002}],
+    ids=str,
+)
+def test_every_kind_of_training_resumes_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, changes):
+    monkeypatch.setattr(dvlae.training.train, "SHORTEST_EPOCH", 4)
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints", **changes)
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints", **changes) == run(
+        folder, tmp_path / "whole", **changes
+    )
+    resumed, whole = (
+        pd.read_csv(tmp_path / name / "history.csv").drop(columns="minutes") for name in ("model", "whole")
+    )
+    pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+
+
+def test_a_model_that_the_workflow_lost_is_written_again_without_training(patches, tmp_path, capsys):
+    folder = patches()
+    weights = run(folder, tmp_path / "model", tmp_path / "checkpoints")
+    shutil.rmtree(tmp_path / "model")
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == weights
+    assert "going on from step 6" in capsys.readouterr().out
+
+
+def test_a_checkpoint_with_one_wrong_byte_is_not_resumed(patches, tmp_path, killed_at, capsys):
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
+    state = tmp_path / "checkpoints" / "state.pt"
+    weights = torch.load(state, weights_only=True)["model"]["ladder_vae.stem.weight"].numpy().tobytes()
+    content = state.read_bytes()
+    state.write_bytes(content.replace(weights, weights[:-1] + bytes([weights[-1] ^ 1])))
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == run(folder, tmp_path / "whole")
+    assert "damaged and not resumed" in capsys.readouterr().out
+
+
+def test_truncated_patches_are_one_line(patches, tmp_path):
+    folder = patches()
+    file = folder / "train.tif"
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(UserError, match="train.tif: damaged"):
+        run(folder, tmp_path / "model")
+
+
+def test_other_settings_are_not_resumed_and_the_log_says_why(patches, tmp_path, killed_at, capsys):
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
+    weights = run(folder, tmp_path / "model", tmp_path / "checkpoints", learning_rate=0.001)
+    assert "settings.training.learning_rate from 0.01 to 0.001" in capsys.readouterr().out
+    assert weights == run(folder, tmp_path / "anew", learning_rate=0.001)
+
+
+def test_a_damaged_checkpoint_is_not_resumed(patches, tmp_path, killed_at, capsys):
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
+    state = tmp_path / "checkpoints" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == run(folder, tmp_path / "whole")
+    assert "damaged" in capsys.readouterr().out
+
+
+class Trap:
+    """A pickle of it makes a file when it is read."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_a_checkpoint_that_holds_code_is_not_run(patches, tmp_path, killed_at, capsys):
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
+    state = tmp_path / "checkpoints" / "state.pt"
+    torch.save(torch.load(state, weights_only=True) | {"steps": Trap(tmp_path / "trapped")}, state)
+    run(folder, tmp_path / "model", tmp_path / "checkpoints")
+    assert "damaged" in capsys.readouterr().out
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_batch_statistics_are_averaged_like_the_weights(patches, tmp_path, monkeypatch):
+    seen = []
+    finish = DVLAETraining.on_train_batch_end
+    names = ["ladder_vae.last_block.norm1.running_mean", "ladder_vae.last_block.norm1.weight"]
+
+    def record(self, *arguments):
+        before = [self.average.state_dict()[name].clone() for name in names]
+        finish(self, *arguments)
+        after, current = (module.state_dict() for module in (self.average, self.model))
+        seen.append([(old, after[name].clone(), current[name].clone()) for name, old in zip(names, before)])  # noqa: B905
+
+    monkeypatch.setattr(DVLAETraining, "on_train_batch_end", record)
+    run(patches(), tmp_path / "model", max_steps=4)
+    for steps, tensors in enumerate(seen):
+        for old, new, current in tensors:
+            assert torch.allclose(new, torch.lerp(old, current, 9 / (9 + steps)), atol=1e-6)
+
+
+def test_time_is_counted_over_all_attempts(patches, tmp_path, killed_at):
+    folder = patches()
+    keys = {"max_steps": None, "max_minutes": 1}
+    killed_at(5, folder, tmp_path / "model", tmp_path / "checkpoints", **keys)
+    state = torch.load(tmp_path / "checkpoints" / "state.pt", weights_only=True)
+    torch.save(state | {"seconds": 100.0}, tmp_path / "checkpoints" / "state.pt")
+    run(folder, tmp_path / "model", tmp_path / "checkpoints", **keys)
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert (record["stopped_by"], record["steps"]) == ("max_minutes", 6)
+
+
+def test_patience_ends_a_training_that_does_not_get_better(patches, tmp_path, monkeypatch):
+    monkeypatch.setattr(dvlae.training.train, "SHORTEST_EPOCH", 1)
+    run(patches(), tmp_path / "model", max_steps=300, patience=2, learning_rate=1e-12)
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert record["stopped_by"] == "patience"
+    assert record["steps"] < 300
+
+
+def test_what_is_no_number_any_more_returns_to_the_last_good_state(patches, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(dvlae.training.module, "STEPS_BETWEEN_CHECKS", 2)
+    healthy = DVLAETraining.training_step
+
+    def step(self, batch):
+        loss = healthy(self, batch)
+        return loss * math.nan if self.steps == 3 else loss
+
+    monkeypatch.setattr(DVLAETraining, "training_step", step)
+    run(patches(), tmp_path / "model", max_steps=8)
+    assert all(torch.isfinite(weight).all() for weight in load_model(tmp_path / "model").state_dict().values())
+    described = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert (described["rescues"], described["steps"]) == (1, 8)
+    assert "before step 4 the weights became infinite or NaN" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "model" / "history.csv").notna().all(axis=None)
+
+
+def test_weights_that_are_no_numbers_whatever_the_rate_end_with_one_line(patches, tmp_path, monkeypatch):
+    monkeypatch.setattr(dvlae.training.module, "MOST_RESCUES", 0)
+    with pytest.raises(UserError, match="lower training.learning_rate"):
+        run(patches(), tmp_path / "model", max_steps=60, learning_rate=1e6)
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_empty_code_is_said_aloud(patches, tmp_path, capsys, monkeypatch):
+    folder = patches()
+    run(folder, tmp_path / "model")
+    assert "WARNING" not in capsys.readouterr().out
+    monkeypatch.setattr(dvlae.training.train, "EMPTY_CODE", 100.0)
+    run(folder, tmp_path / "again")
+    assert "carries no information" in capsys.readouterr().out
+
+
+def test_crop_that_does_not_fit_the_model_is_refused(patches, tmp_path):
+    with pytest.raises(UserError, match="patch_size: found 18.*2 levels.*multiple of 4"):
+        run(patches(), tmp_path / "model", patch_size=18)
+
+
+def test_activation_checkpointing_learns_the_same(patches, tmp_path):
+    folder = patches()
+    run(folder, tmp_path / "kept")
+    run(folder, tmp_path / "recomputed", activation_checkpointing=True)
+    kept, recomputed = (load_model(tmp_path / name) for name in ("kept", "recomputed"))
+    for one, other in zip(kept.parameters(), recomputed.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_where_compilation_fails_training_goes_on_without_and_says_so(patches, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("no compiler here\nand a long story")
+
+    folder = patches()
+    eager = run(folder, tmp_path / "eager")
+    monkeypatch.setattr(torch, "compile", lambda function: fail)
+    assert run(folder, tmp_path / "compiled", compile=True) == eager
+    assert "torch.compile failed, going on without (no compiler here)" in capsys.readouterr().out
+
+
+def test_a_folder_without_patches_is_refused(tmp_path):
+    with pytest.raises(UserError, match="not a folder of patches"):
+        run(tmp_path / "nothing", tmp_path / "model")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so asking for one is no mistake")
+def test_asking_for_a_gpu_where_none_is_is_refused(patches, tmp_path):
+    with pytest.raises(UserError, match="device: found 'cuda'"):
+        run(patches(), tmp_path / "model", device="cuda")
+
+
+@pytest.mark.parametrize("optimizer", ["adamax", "muon"])
+def test_the_rest_learns_the_same_with_a_direct_denoiser_as_without(tmp_path, patches, monkeypatch, optimizer):
+    monkeypatch.setattr(dvlae.training.train, "LARGEST_GRADIENT_NORM", 0.01)  # gradients are clipped
+    folder = patches()
+    for name, direct in (("without", False), ("with", "mean")):
+        how = settings(optimizer=optimizer, model={"direct_denoiser": direct})
+        train(
+            folder,
+            tmp_path / name,
+            receptive_field=8,
+            noise_direction="x",
+            seed=0,
+            checkpoints=None,
+            settings=how,
+        )
+    without, beside = (load_model(tmp_path / name) for name in ("without", "with"))
+    assert without.direct_denoiser is None
+    weights = beside.state_dict()
+    for name, tensor in without.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name], rtol=1e-5, atol=1e-6)
+    history = pd.read_csv(tmp_path / "with" / "history.csv")
+    assert (history.val_direct > 0).all()
+
+
+@pytest.mark.parametrize(("has_instructions", "precision"), [(True, "bf16"), (False, "32")])
+def test_the_precision_is_what_the_processor_has_instructions_for(
+    patches, tmp_path, monkeypatch, has_instructions, precision
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_instructions})
+    run(patches(), tmp_path / "model")
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert (record["precision"], record["settings"]["training"]["precision"]) == (precision, "auto")
+
+
+def test_two_devices_learn_what_one_learns_that_accumulates(patches, tmp_path):
+    folder, one, two = patches(), tmp_path / "one", tmp_path / "two"
+    run(folder, one, accumulate=2, max_steps=8, precision=32)
+    run(folder, two, accumulate=2, max_steps=8, devices=2, precision=32)
+    histories = [pd.read_csv(folder / "history.csv") for folder in (one, two)]
+    trained = [name for name in histories[0] if name.startswith("train_")] + ["step", "epoch", "learning_rate"]
+    np.testing.assert_allclose(histories[1][trained], histories[0][trained], rtol=1e-4, atol=1e-5)
+    for folder, devices in ((one, 1), (two, 2)):
+        record = json.loads((folder / "run.json").read_text())
+        assert (record["steps"], record["stopped_by"], record["settings"]["devices"]) == (8, "max_steps", devices)
+    assert np.isfinite(histories[1].to_numpy()).all()
