@@ -2,11 +2,11 @@ import os
 import time
 
 import pytest
-from test_status import Grid
 
 from dvlae.config import Settings
 from dvlae.disk_space import LEFT_BEHIND, clean
 from dvlae.errors import UserError
+from test_status import Grid
 
 
 @pytest.fixture

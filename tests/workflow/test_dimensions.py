@@ -9,8 +9,7 @@ import tifffile
 from scipy import ndimage
 
 from dvlae.data.images import read_canonical, read_manifest
-
-from .conftest import Project, jobs
+from project import Project, jobs
 
 pytestmark = pytest.mark.workflow
 
