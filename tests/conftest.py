@@ -11,6 +11,7 @@ import pytest
 
 from dvlae.config import DatasetSettings, validate
 from dvlae.data.images import Image, write_image, write_manifest
+from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 
 
 @pytest.fixture
