@@ -13,6 +13,7 @@ from dvlae.config.dataset import DatasetSettings
 from dvlae.config.messages import validate
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, write_manifest
+from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 
 
 @pytest.fixture

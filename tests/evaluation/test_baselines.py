@@ -153,7 +153,6 @@ def test_bm3d_chooses_sigma_by_the_middle_of_the_evaluated_region(make_images, w
 
 
 def test_bm3d_without_clean_images_estimates_sigma_and_says_so(make_images, weak_bm3d, capsys):
-    pytest.importorskip("pywt")  # comes with the extra
     images = make_images(with_clean=False)
     used = []
     weak_bm3d.bm3d = lambda image, sigma, profile: used.append(sigma) or image
@@ -178,7 +177,7 @@ def test_bm3d_that_is_not_installed_is_one_line_that_says_how_to_install_it(make
 
 
 def test_the_real_bm3d_takes_white_noise_off_and_gives_equal_images_each_time():
-    pytest.importorskip("bm3d", reason="the extra bm3d is not installed")
+    pytest.importorskip("bm3d", reason="unavailable: bm3d, which its licence keeps out of the tests' extra")
     clean = np.zeros((1, 40, 40), np.float32)
     clean[:, :, 20:] = 1
     noisy = clean + np.random.default_rng(0).normal(0, 0.2, clean.shape).astype(np.float32)

@@ -29,7 +29,7 @@ def clean():
 def sem_data():
     folder = Path(os.environ.get("DVLAE_DATA_MIRROR", Path(__file__).parents[3] / "shared" / "data"))
     if not (folder / "sem_line_drift.csv").exists():
-        pytest.skip("the SEM images and their drift are not here; name their folder in DVLAE_DATA_MIRROR")
+        pytest.skip("unavailable: the SEM images and their drift; name their folder in DVLAE_DATA_MIRROR")
     return folder
 
 

@@ -315,7 +315,7 @@ def test_an_interrupted_prediction_goes_on_after_the_last_image_unless_settings_
     assert resumed == start(samples, tmp_path / "undisturbed")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so asking for one is no mistake")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="unavailable: a machine without a GPU")
 def test_asking_for_a_gpu_where_none_is_leaves_nothing_behind(tmp_path, images_folder):
     save_model(build(), tmp_path)
     settings = validate(PredictSettings, {"device": "cuda"}, "test")

@@ -2,11 +2,11 @@ import os
 import time
 
 import pytest
-from grid import Grid
 
 from dvlae.config.settings import Settings
 from dvlae.runs.disk_space import LEFT_BEHIND, clean
 from dvlae.system.errors import UserError
+from grid import Grid
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pytest
-from grid import Grid
 
 from dvlae.runs.status import LONGEST_SILENCE, print_status, survey
 from dvlae.system.progress import time_left
+from grid import Grid
 
 PROGRESS = "train:  40% 240/600 s [04:00 so far, 06:00 left], step 9, ELBO 0.1, signal error 0.1"
 

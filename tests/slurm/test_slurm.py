@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.workflow.conftest import Project
+from project import Project
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
 
 pytest.importorskip("snakemake_executor_plugin_slurm")
 pytest.importorskip("snakemake_executor_plugin_cluster_generic")

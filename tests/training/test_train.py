@@ -395,7 +395,7 @@ def test_a_folder_without_patches_is_refused(tmp_path):
         run(tmp_path / "nothing", tmp_path / "model")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so asking for one is no mistake")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="unavailable: a machine without a GPU")
 def test_asking_for_a_gpu_where_none_is_is_refused(patches, tmp_path):
     with pytest.raises(UserError, match="device: found 'cuda'"):
         run(patches(), tmp_path / "model", device="cuda")

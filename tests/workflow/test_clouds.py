@@ -12,17 +12,13 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from .conftest import BIN, REPOSITORY
+from cloud import stand_in
+from project import BIN, REPOSITORY
 
-pytestmark = pytest.mark.workflow
-WHY = 'needs pip install -e ".[clouds]" -c constraints.txt'
-for plugin in ["executor_plugin_kubernetes", "executor_plugin_aws_batch", "executor_plugin_googlebatch"]:
-    pytest.importorskip(f"snakemake_{plugin}", reason=WHY)
-pytest.importorskip("snakemake_storage_plugin_gcs", reason=WHY)
-s3_plugin = pytest.importorskip("snakemake_storage_plugin_s3", reason=WHY)
+pytestmark = [pytest.mark.workflow, pytest.mark.clouds]
 
-from .cloud import stand_in  # noqa: E402
-
+PLUGINS = ["executor_plugin_kubernetes", "executor_plugin_aws_batch", "executor_plugin_googlebatch"]
+PLUGINS += ["storage_plugin_gcs", "storage_plugin_s3"]
 # docs/clusters.md tells users to correct this.
 FAULT, CORRECTION = "if self._is_dir is None:", "if not self._is_dir:"
 GOOGLE = """
@@ -37,6 +33,12 @@ class Client:
 
 batch_v1.BatchServiceClient = Client
 """
+
+
+@pytest.fixture(autouse=True)
+def plugins():
+    for plugin in PLUGINS:
+        pytest.importorskip(f"snakemake_{plugin}", reason="the extra clouds is not installed")
 
 
 @pytest.fixture
@@ -97,6 +99,7 @@ def test_own_images_and_names_are_read_where_snakemake_runs(checkout, cloud):
 
 def test_aws_batch_is_asked_for_a_gpu_memory_and_time(checkout, cloud, tmp_path):
     cloud, environment = cloud
+    s3_plugin = pytest.importorskip("snakemake_storage_plugin_s3")
     corrected = tmp_path / "corrected"
     shutil.copytree(Path(s3_plugin.__file__).parent, corrected / s3_plugin.__name__)
     source = corrected / s3_plugin.__name__ / "__init__.py"

@@ -10,8 +10,7 @@ from scipy import ndimage
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest
-
-from .conftest import Project, jobs
+from project import Project, jobs
 
 pytestmark = pytest.mark.workflow
 

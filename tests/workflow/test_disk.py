@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 
-from .conftest import Project
-from .test_errors import error_lines
+from project import Project, error_lines
 
 pytestmark = pytest.mark.workflow
 ONE = ["--cores", "1"]
@@ -25,7 +24,7 @@ def disk(tmp_path):
         )
 
     if shutil.which("mount") is None or mount("size=150k").returncode != 0:
-        pytest.skip("needs root, to mount a small disk")
+        pytest.skip("unavailable: root, to mount a small disk")
     yield project, mount
     subprocess.run(["umount", "--lazy", str(results)], check=True)
 

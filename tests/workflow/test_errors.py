@@ -2,7 +2,7 @@
 
 import pytest
 
-from .conftest import SMALL
+from project import SMALL, error_lines
 
 pytestmark = pytest.mark.workflow
 
@@ -36,11 +36,6 @@ def test_a_mistake_names_the_file_that_was_laid_over(project):
 def test_a_mistake_in_a_dataset_names_its_file(project):
     project.add_dataset("small", SMALL | {"axes": "YQX"})
     assert "config/datasets/small.yaml: axes" in project.snakemake(fails=True)
-
-
-def error_lines(printed: str) -> set[str]:
-    """Return the different lines: a long job shows its line at once, and Snakemake its log at the end."""
-    return {line for line in printed.splitlines() if line.startswith("dvlae ") and "error:" in line}
 
 
 def test_a_pattern_that_matches_nothing_can_be_mended(project):

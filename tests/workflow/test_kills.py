@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from .conftest import BIN, REPOSITORY, SMALL, Project
+from project import BIN, REPOSITORY, SMALL, Project
 
 pytestmark = pytest.mark.workflow
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from .conftest import Project
+from project import Project
 
 pytestmark = pytest.mark.workflow
 

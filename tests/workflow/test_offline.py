@@ -23,7 +23,7 @@ def without_network():
     except FileNotFoundError:
         pytest.skip("unshare is not installed")
     if tried.returncode != 0:
-        pytest.skip(f"no network namespace can be made here: {tried.stderr.strip()}")
+        pytest.skip(f"unavailable: a network namespace: {tried.stderr.strip()}")
     return WITHOUT_NETWORK
 
 

@@ -6,7 +6,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from .conftest import SMALL, Project, jobs
+from project import SMALL, Project, jobs
 
 pytestmark = pytest.mark.workflow
 

@@ -17,8 +17,7 @@ import tifffile
 import yaml
 
 from dvlae.data.download import read_lock
-
-from .conftest import REPOSITORY, Project, jobs
+from project import REPOSITORY, Project, jobs
 
 pytestmark = pytest.mark.workflow
 

@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from .conftest import REPOSITORY, TINY
+from cloud import stand_in
+from project import REPOSITORY, TINY
 
 pytestmark = pytest.mark.workflow
 
@@ -27,12 +28,11 @@ def test_a_run_on_a_cluster_can_be_planned(project, name):
     assert "--device auto --devices 2" in printed
 
 
+@pytest.mark.clouds
 @pytest.mark.parametrize("name, storage", CLOUDS.items())
 def test_a_run_in_a_cloud_can_be_planned(project, tmp_path, name, storage):
     for plugin in [f"executor_plugin_{name.replace('-', '_')}", f"storage_plugin_{storage}", "storage_plugin_gcs"]:
-        pytest.importorskip(f"snakemake_{plugin}", reason='needs pip install -e ".[clouds]" -c constraints.txt')
-    from .cloud import stand_in
-
+        pytest.importorskip(f"snakemake_{plugin}", reason="the extra clouds is not installed")
     project.configure(device="auto", devices=2, training=TINY["training"] | {"accumulate": 2})
     with stand_in(tmp_path, "") as (_, environment):
         printed = project.snakemake("--workflow-profile", name, "--dry-run", "--printshellcmds", **environment)

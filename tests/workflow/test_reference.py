@@ -1,20 +1,18 @@
 """What stands in results/reference comes out again. `results/reference/NAME` is made with `config/NAME.yaml`."""
 
 import csv
-import os
 import shutil
 import statistics
 
 import pytest
 import yaml
 
-from .conftest import REPOSITORY, Project
+from project import REPOSITORY, Project
 
 pytestmark = pytest.mark.workflow
 
 REFERENCE = REPOSITORY / "results/reference"
 NAMES = sorted(path.parent.name for path in REFERENCE.glob("*/summary.csv"))
-TRAIN = "DVLAE_TRAIN_REFERENCE"
 
 
 def first_row(name, method):
@@ -41,7 +39,7 @@ def test_the_gaussian_filter_reaches_what_the_reference_says(name, mirror, tmp_p
     assert measure_again(tmp_path, mirror, name, row) == pytest.approx(float(row["psnr"]), abs=0.01)
 
 
-@pytest.mark.skipif(not os.environ.get(TRAIN), reason=f"trains for many minutes; {TRAIN}=1 does it")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_reaches_what_the_reference_says_within_its_spread(name, mirror, tmp_path):
     """Of trainings limited in minutes, that is so on a machine as fast as the one of the reference."""

@@ -6,7 +6,7 @@ import math
 import pytest
 import yaml
 
-from .conftest import REPOSITORY, Project, jobs
+from project import REPOSITORY, Project, jobs
 
 pytestmark = pytest.mark.workflow
 

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from .browser import look
-from .conftest import BIN, SMALL, Project, jobs
+from browser import look
+from project import BIN, SMALL, Project, jobs
 
 pytestmark = pytest.mark.workflow
 
