@@ -1,5 +1,9 @@
-# make demo   the whole workflow on the images inside scikit-image: noise, training, denoising, tables, pictures
-# make test   everything that has to hold: format, lint, unit tests, real runs of the workflow
+# make demo         the whole workflow on the images inside scikit-image: noise, training, denoising, tables, pictures
+# make check        what to run before a commit, in minutes: lint, types, all tests that do not run Snakemake
+# make test         what continuous integration runs: lint, types, all tests but the slow ones and those of the clouds
+# make test-slow    trainings of many minutes, compared with results/reference
+# make test-clouds  runs through the plugins for clouds; installs the extra `clouds`
+# make test-faults  fifty kills at random moments, instead of the eight in `make test`
 #
 # PyPI's torch for Linux is the CUDA build (several gigabytes). Without a GPU take the small one instead:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
@@ -7,41 +11,68 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= $(shell for python in python3.11 python3; do $$python -c "" 2>/dev/null && echo $$python && break; done)
 VENV := .venv
-INSTALLED := $(VENV)/.installed
 IN_VENV := source $(VENV)/bin/activate &&
 
-.PHONY: demo test test-faults lint format clean
+.PHONY: demo check test test-slow test-clouds test-faults lint types format constraints clean
 .DEFAULT_GOAL := demo
 
-demo: $(INSTALLED)
+demo: $(VENV)/.demo
 	@$(IN_VENV) snakemake --cores all
 	@$(IN_VENV) python -c "from pathlib import Path; from dvlae.reporting.tables import print_summary; print_summary(Path('results/demo/tables'))"
 	@echo; echo "Tables: results/demo/tables    Pictures: results/demo/figures    Denoised images: results/demo/simulated/dvlae-rf40/seed0/denoised"
 
+# LEAD: `check` and `test` are to depend on `types`, too, once mypy is configured.
+check: lint
+	@$(IN_VENV) python -m pytest -m "not workflow and not slow and not clouds"
+
 test: lint
 	@$(IN_VENV) python -m pytest
 
-# Fifty kills at random moments, instead of the eight in `make test`.
-test-faults: $(INSTALLED)
+test-slow: $(VENV)/.dev
+	@$(IN_VENV) python -m pytest -m slow
+
+test-clouds: $(VENV)/.dev $(VENV)/.clouds
+	@$(IN_VENV) python -m pytest -m clouds
+
+test-faults: $(VENV)/.dev
 	@$(IN_VENV) DVLAE_KILLS=50 python -m pytest tests/workflow/test_kills.py
 
-lint: $(INSTALLED)
+lint: $(VENV)/.dev
 	@$(IN_VENV) ruff check .
 	@$(IN_VENV) ruff format --check .
 	@$(IN_VENV) snakefmt --check workflow
 	@$(IN_VENV) snakemake --lint
 
-format: $(INSTALLED)
+types: $(VENV)/.dev
+	@$(IN_VENV) mypy dvlae
+
+format: $(VENV)/.dev
 	@$(IN_VENV) ruff check --fix-only .
 	@$(IN_VENV) ruff format .
 	@$(IN_VENV) snakefmt workflow
 
-$(INSTALLED): pyproject.toml constraints.txt
+# One environment, to which the targets add what they need: .venv/.demo says that the extra `demo` is installed.
+$(VENV)/.%: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable ".[$*]" --constraint constraints.txt
+	@touch $@
+
+$(VENV)/bin/python:
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('dvlae needs Python 3.11 or newer; found ' + sys.version.split()[0] + '. Say which to take: make PYTHON=/path/to/python3.11')"
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]" --constraint constraints.txt
-	@touch $@
+
+# Keeps the versions that constraints.txt has; OPTIONS=--upgrade finds newer ones. Needs uv (pip install uv).
+# They are found for the oldest Python: a newer one takes packages for an older one, but not the reverse.
+COMPILE := uv pip compile pyproject.toml --quiet --no-header --no-annotate --python-version 3.11 --python-platform linux
+constraints:
+	@folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; all=$$folder/all.txt; without_clouds=$$folder/without_clouds.txt; \
+	cp constraints.txt "$$all"; \
+	$(COMPILE) --all-extras --output-file "$$all" $(OPTIONS) >/dev/null; \
+	$(COMPILE) --extra dev --extra bm3d --constraint "$$all" >"$$without_clouds"; \
+	{ echo "# Made by \`make constraints\` out of pyproject.toml."; \
+	  cat "$$without_clouds"; \
+	  echo "# Only for the extra clouds:"; \
+	  grep --invert-match --line-regexp --fixed-strings --file "$$without_clouds" "$$all"; } >constraints.txt
 
 # Leaves downloaded data and results alone.
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info

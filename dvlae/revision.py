@@ -1,6 +1,7 @@
 """Numbers that the workflow hands to its rules, so that a change of method reruns what it affects.
 
-Bump a number in the commit that changes what the step computes from the same settings and data.
+Bump a number in the commit that changes what the step computes from the same settings and data, and say in CHANGELOG.md
+what changed.
 A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/profiles``).
 """
 

@@ -1,4 +1,9 @@
 #!/usr/bin/env bash
-# Snakemake runs this in the new environment, in the working folder: the checkout.
+# Snakemake runs a copy of this in the new environment, so its own path does not tell where the package is.
 set -euo pipefail
-python -m pip install --editable . --constraint constraints.txt
+checkout=${DVLAE_CHECKOUT:-$PWD}
+if ! grep --quiet '^name = "dvlae"$' "$checkout/pyproject.toml" 2>/dev/null; then
+  echo "$checkout is no checkout of dvlae; run Snakemake in one, or let DVLAE_CHECKOUT name it" >&2
+  exit 1
+fi
+python -m pip install --editable "$checkout" --constraint "$checkout/constraints.txt"
