@@ -29,7 +29,7 @@ KINDS = {  # precision is bfloat16, activation_checkpointing
 }
 
 
-def prepare(settings: Settings, device: torch.device, *, bf16: bool, recompute: bool) -> tuple:
+def set_up(settings: Settings, device: torch.device, *, bf16: bool, recompute: bool) -> tuple:
     """Return what a training holds, a model, its averaged twin and a batch, and a function that takes a step."""
     limits = settings.training.model_copy(update={"activation_checkpointing": recompute})
     settings = settings.model_copy(update={"training": limits})
@@ -45,12 +45,12 @@ def measure(settings: Settings, device: torch.device, *, bf16: bool, recompute: 
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        _held, step = prepare(settings, device, bf16=bf16, recompute=recompute)
+        _held, step = set_up(settings, device, bf16=bf16, recompute=recompute)
         step()
         step()
         return torch.cuda.max_memory_reserved() / 2**30
     with FakeTensorMode():
-        held, step = prepare(settings, device, bf16=bf16, recompute=recompute)
+        held, step = set_up(settings, device, bf16=bf16, recompute=recompute)
         tracker = MemTracker()
         tracker.track_external(*held)
         with tracker:

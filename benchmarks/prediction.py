@@ -22,8 +22,8 @@ from dvlae.config.settings import PredictionSettings
 from dvlae.inference.prediction import denoise
 from dvlae.models import ladder_vae, layers
 from dvlae.models.dvlae import DVLAE, Architecture
-from dvlae.models.layers import lay_out
-from dvlae.system.devices import keep_freed_memory, use_fast_arithmetic
+from dvlae.models.layers import to_channels_last
+from dvlae.system.devices import tune_malloc, use_fast_arithmetic
 from dvlae.system.progress import progress
 
 DEMO = Architecture(1, 16, 8, 3, 1, 3, 40, "x")  # the sizes of config/config.yaml
@@ -45,7 +45,7 @@ def noisy(side: int) -> np.ndarray:
 def make_plain(model: DVLAE) -> None:
     """Put PyTorch's own layers in the place of the faster ones of :mod:`dvlae.models.layers`."""
     layers.mish = ladder_vae.mish = F.mish
-    layers.convolve_grown = lambda x, weight: F.conv2d(layers.grown(x), weight, padding=1)
+    layers.fused_upsample_conv = lambda x, weight: F.conv2d(layers.upsampled(x), weight, padding=1)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, layers.Pointwise):
@@ -60,8 +60,8 @@ def make_plain(model: DVLAE) -> None:
 def denoise_plainly(model: DVLAE, image: np.ndarray, samples: int) -> np.ndarray:
     """Run the ladder VAE and the signal decoder once for each sample, and keep all of them for the mean."""
     x = model.normalise(torch.from_numpy(image)[None])
-    drawn = [model.denormalise(model.signal_decoder(model.ladder_vae(x)[0])) for _ in range(samples)]
-    return torch.stack(drawn).mean(0)[0].numpy()
+    sampled = [model.denormalise(model.signal_decoder(model.ladder_vae(x)[0])) for _ in range(samples)]
+    return torch.stack(sampled).mean(0)[0].numpy()
 
 
 def time_one(way: str, side: int, samples: int) -> float:
@@ -70,8 +70,8 @@ def time_one(way: str, side: int, samples: int) -> float:
     settings = PredictionSettings(samples=samples)
     if way == "dvlae":
         use_fast_arithmetic()
-        keep_freed_memory()
-        lay_out(model, 2)
+        tune_malloc()
+        to_channels_last(model, 2)
         started = time.process_time()
         denoise(model, image, name="image", seed=0, settings=settings)
     else:
@@ -98,7 +98,7 @@ def compare(side: int, samples: int, repeats: int) -> None:
 
 def denoise_huge() -> None:
     """Print the time and the memory of an image of 16384 x 16384 pixels."""
-    image, model = noisy(HUGE), lay_out(build(TINY), 2)
+    image, model = noisy(HUGE), to_channels_last(build(TINY), 2)
     settings = PredictionSettings(samples=2)
     with progress(total=2 * image.size, description="predict", unit="px", unit_scale=True) as bar:
         started = time.monotonic()
@@ -119,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.huge:
         use_fast_arithmetic()
-        keep_freed_memory()
+        tune_malloc()
         denoise_huge()
     elif arguments.way:
         print(time_one(arguments.way, arguments.side, arguments.samples))

@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference.prediction import denoise
 from dvlae.models.dvlae import Architecture
-from dvlae.models.layers import lay_out
-from dvlae.system.devices import keep_freed_memory, use_fast_arithmetic
+from dvlae.models.layers import to_channels_last
+from dvlae.system.devices import tune_malloc, use_fast_arithmetic
 
 SEM_GPU = Architecture(1, 64, 32, 6, 1, 3, 40, "x")  # the sizes of config/sem_gpu.yaml
 PAPER = Architecture(1, 128, 64, 14, 2, 3, 40, "x", blocks=2)  # those of config/paper.yaml
@@ -25,7 +25,7 @@ VIEWS = 2 * PredictionSettings().shifts  # of an image, each with its own way up
 
 def operations(architecture: Architecture, side: int) -> tuple[float, float]:
     """Return the operations a pixel of the way up, once, and of one sample."""
-    model, image = lay_out(build(architecture), 2), noisy(side)
+    model, image = to_channels_last(build(architecture), 2), noisy(side)
     counted = []
     for samples in (FEW, MORE):
         settings = PredictionSettings(samples=samples, flips=False, shifts=1)
@@ -39,7 +39,7 @@ def operations(architecture: Architecture, side: int) -> tuple[float, float]:
 def main() -> None:
     """Print the operations of three models, and the speed of the smallest on this machine."""
     use_fast_arithmetic()
-    keep_freed_memory()
+    tune_malloc()
     for name, architecture, side, samples in (
         ("demo", DEMO, 256, 16),
         ("sem_gpu", SEM_GPU, 256, 64),
@@ -51,7 +51,7 @@ def main() -> None:
             f"{name}: {(up + samples * each) / 1e6:.2f} million operations a pixel at {samples} samples "
             f"({up / 1e6:.3f} up, {each / 1e6:.3f} each sample)"
         )
-    model, image = lay_out(build(DEMO), 2), noisy(1024)
+    model, image = to_channels_last(build(DEMO), 2), noisy(1024)
     settings = PredictionSettings()
     denoise(model, image[:, :256, :256], name="image", seed=0, settings=settings)
     started = time.process_time()

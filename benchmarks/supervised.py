@@ -24,17 +24,17 @@ from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest
 from dvlae.evaluation.metrics import Target
 from dvlae.models.dvlae import DVLAE
-from dvlae.system.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
+from dvlae.system.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.system.progress import progress
 from dvlae.training.crops import RandomCrops
-from dvlae.training.module import AVERAGE_DECAY, WARM_UP_STEPS, floating
+from dvlae.training.module import EMA_DECAY, WARM_UP_STEPS, float_tensors
 from dvlae.training.optimizers import OPTIMIZERS
-from dvlae.training.train import LARGEST_GRADIENT_NORM, build_model
+from dvlae.training.train import MAX_GRADIENT_NORM, build_model
 
 HELD_OUT = 7  # every so-manieth image
 
 
-def show(model: DVLAE, image: torch.Tensor) -> torch.Tensor:
+def decode(model: DVLAE, image: torch.Tensor) -> torch.Tensor:
     """Return the signal of an image, (N, C, ...), in its units, each latent at its mean."""
     x = model.normalise(image)
     code, _ = model.ladder_vae(x, lambda level, mean, std: mean)
@@ -43,12 +43,12 @@ def show(model: DVLAE, image: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def estimate(model: DVLAE, image: np.ndarray, direction: str) -> np.ndarray:
-    """Denoise a whole image, (C, ...): the mean of what is shown of it and of its mirror images."""
+    """Denoise a whole image, (C, ...): the mean of what is decoded of it and of its mirror images."""
     sides = image.shape[1:]
     padding = [(0, 0), *((0, -side % model.stride) for side in sides)]
     padded = torch.from_numpy(np.pad(image, padding, "reflect"))[None].to(model.mean.device)
     views = [[], *([axis] for axis in mirrored_axes(len(sides), direction))]
-    mean = torch.stack([show(model, padded.flip(axes)).flip(axes) for axes in views]).mean(0)[0]
+    mean = torch.stack([decode(model, padded.flip(axes)).flip(axes) for axes in views]).mean(0)[0]
     return mean[:, *(slice(side) for side in sides)].cpu().numpy()
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    keep_freed_memory()
+    tune_malloc()
     use_fast_arithmetic()
     settings, dataset = load_settings(Settings, args.config), load_settings(DatasetSettings, args.dataset)
     direction, limits, device = dataset.noise_direction, settings.training, choose_device(settings.device)
@@ -82,7 +82,7 @@ def main() -> None:
         for _ in range(2)
     )
     average.load_state_dict(model.state_dict())
-    followers, leaders = floating(average), floating(model)
+    followers, leaders = float_tensors(average), float_tensors(model)
     networks = [*model.ladder_vae.parameters(), *model.signal_decoder.parameters()]
     optimizer = OPTIMIZERS[limits.optimizer](networks, lr=limits.learning_rate)
     crops = RandomCrops(
@@ -97,11 +97,11 @@ def main() -> None:
         noisy, clean = crops.batch(step).to(device).split(channels, dim=1)
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
-            shown = show(model, noisy)
-        (((shown - clean) / model.std) ** 2).mean().backward()
-        nn.utils.clip_grad_norm_([p for p in networks if p.grad is not None], LARGEST_GRADIENT_NORM)
+            decoded = decode(model, noisy)
+        (((decoded - clean) / model.std) ** 2).mean().backward()
+        nn.utils.clip_grad_norm_([p for p in networks if p.grad is not None], MAX_GRADIENT_NORM)
         optimizer.step()
-        torch._foreach_lerp_(followers, leaders, max(1 - AVERAGE_DECAY, 9 / (9 + step)))
+        torch._foreach_lerp_(followers, leaders, max(1 - EMA_DECAY, 9 / (9 + step)))
         step, spent = step + 1, time.monotonic() - started
         bar.update(min(bar.total, round(spent)) - bar.n)
     bar.close()

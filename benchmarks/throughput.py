@@ -26,10 +26,10 @@ import dvlae.models.layers
 from dvlae.config.loading import load_settings
 from dvlae.config.settings import Settings
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.layers import Pointwise, grown
-from dvlae.system.devices import choose_device, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
+from dvlae.models.layers import Pointwise, upsampled
+from dvlae.system.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.training.optimizers import OPTIMIZERS
-from dvlae.training.train import LARGEST_GRADIENT_NORM, build_model
+from dvlae.training.train import MAX_GRADIENT_NORM, build_model
 
 SETTINGS = {
     "demo": lambda: load_settings(Settings, "config/config.yaml"),
@@ -86,7 +86,7 @@ def step_of(model: DVLAE, batch: torch.Tensor, settings: Settings, *, bf16: bool
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=bf16):
             loss = model(batch).loss
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
 
     return step
@@ -99,11 +99,11 @@ def plain_layers():
     def convolve(self: Pointwise, x: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
-    def convolve_grown(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(F.pad(grown(x), (1, 1, 1, 1), "replicate"), weight)
+    def fused_upsample_conv(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(F.pad(upsampled(x), (1, 1, 1, 1), "replicate"), weight)
 
     with (
-        patch.object(dvlae.models.layers, "convolve_grown", convolve_grown),
+        patch.object(dvlae.models.layers, "fused_upsample_conv", fused_upsample_conv),
         patch.object(dvlae.models.layers, "mish", F.mish),
         patch.object(dvlae.models.ladder_vae, "mish", F.mish),
         patch.object(Pointwise, "forward", convolve),
@@ -160,7 +160,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     use_fast_arithmetic()
-    keep_freed_memory()
+    tune_malloc()
     bf16 = has_fast_bfloat16(device) and arguments.precision == "auto"
     peaks = {dtype: measure_peak(device, dtype) for dtype in (torch.float32, *[torch.bfloat16] * bf16)}
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-AXES = {"x": -1, "y": -2, "z": -3}  # the spatial axes, counted from the end
+# The spatial axes, counted from the end.
+AXES = {"x": -1, "y": -2, "z": -3}
 
 
-def show_sides(shape: Sequence[int]) -> str:
+def format_sides(shape: Sequence[int]) -> str:
     """Write the sides of an image as ``30 x 40``."""
     return " x ".join(map(str, shape))
 

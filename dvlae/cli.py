@@ -12,8 +12,9 @@ from pathlib import Path
 from dvlae import __version__
 from dvlae.system.errors import UserError
 
-INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
-TERMINATED = 143  # and for one ended by SIGTERM
+# A shell reports these for commands that Ctrl-C and SIGTERM ended.
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,9 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         problem = f"{where}{error.strerror}"
     except KeyboardInterrupt:
         print(f"dvlae {arguments.command}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     except SystemExit as end:
-        if end.code == TERMINATED:
+        if end.code == EXIT_TERMINATED:
             print(f"dvlae {arguments.command}: terminated", file=sys.stderr)
         raise
     else:
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _end(signal_number, frame):
     """Leave through the ``finally`` blocks, which remove what is half-written."""
-    sys.exit(TERMINATED)
+    sys.exit(EXIT_TERMINATED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_ladder_commands(command)
     _add_generation_command(command)
     _add_evaluation_commands(command)
-    _add_watching_commands(command)
+    _add_monitoring_commands(command)
     return parser
 
 
@@ -171,7 +172,7 @@ def _add_ladder_commands(command) -> None:
     _add_seed(likelihood)
     _add_device(likelihood)
 
-    levels = command("levels", _levels, "Draw what each level of the ladder decides in one image.")
+    levels = command("levels", _levels, "Plot what each level of the ladder decides in one image.")
     levels.add_argument("model", type=Path, metavar="MODEL", help="folder made by `dvlae train`")
     levels.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
     levels.add_argument("--image", required=True, metavar="NAME", help="the image's name in the manifest")
@@ -190,7 +191,7 @@ def _add_ladder_commands(command) -> None:
 
 
 def _add_generation_command(command) -> None:
-    generate = command("generate", _generate, "Draw new noise on given images, or whole images from the prior.")
+    generate = command("generate", _generate, "Sample new noise on given images, or whole images from the prior.")
     generate.add_argument("model", type=Path, metavar="MODEL", help="folder made by `dvlae train`")
     generate.add_argument("output", type=Path, metavar="OUTPUT", help="folder to make")
     generate.add_argument(
@@ -251,7 +252,7 @@ def _add_evaluation_commands(command) -> None:
     )
     tables.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
 
-    figures = command("figures", _figures, "Draw what was measured: panels, training curves, noise, ablation.")
+    figures = command("figures", _figures, "Plot what was measured: panels, training curves, noise, ablation.")
     figures.add_argument(
         "measurements",
         type=Path,
@@ -279,11 +280,11 @@ def _add_evaluation_commands(command) -> None:
         nargs="+",
         default=[],
         metavar="DATASET=JSON",
-        help="what `dvlae diagnose` found: the length of the noise's correlation is marked (default: unmarked)",
+        help="what `dvlae diagnose` found: the correlation length is marked (default: unmarked)",
     )
 
 
-def _add_watching_commands(command) -> None:
+def _add_monitoring_commands(command) -> None:
     configuration = {
         "type": Path,
         "nargs": "+",
@@ -449,9 +450,9 @@ def _likelihood(arguments: argparse.Namespace) -> None:
 
 
 def _levels(arguments: argparse.Namespace) -> None:
-    from dvlae.reporting.levels import draw_levels
+    from dvlae.reporting.levels import make_levels_figure
 
-    draw_levels(
+    make_levels_figure(
         arguments.model,
         arguments.images,
         arguments.output,

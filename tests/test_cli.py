@@ -172,7 +172,7 @@ def test_likelihood_takes_a_file_of_names(step, tmp_path):
 
 
 def test_levels_takes_a_part_of_an_image(step):
-    call = step("dvlae.reporting.levels", "draw_levels")
+    call = step("dvlae.reporting.levels", "make_levels_figure")
     words = "levels model images --image a --output a.png --crop 10:20 0:30 --seed 2"
     assert cli.main(words.split()) == 0
     assert call["arguments"] == (Path("model"), Path("images"), Path("a.png"))
@@ -260,7 +260,7 @@ def test_clean_removes_only_when_told_to(step, tmp_path, words, remove, patches)
 
 
 def test_a_terminated_command_says_so_in_its_log(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_status", failing(SystemExit(cli.TERMINATED)))
+    monkeypatch.setattr(cli, "_status", failing(SystemExit(cli.EXIT_TERMINATED)))
     with pytest.raises(SystemExit):
         cli.main(["status"])
     assert capsys.readouterr().err == "dvlae status: terminated\n"

@@ -5,10 +5,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dvlae.config.fields import IMAGES, Count, Images, Index, Positive, Range, Seed, Strict, check_selection
+from dvlae.config.fields import (
+    IMAGES_DESCRIPTION,
+    Count,
+    Images,
+    Index,
+    Positive,
+    Range,
+    Seed,
+    StrictModel,
+    check_selection,
+)
 
 
-class CropSettings(Strict):
+class CropSettings(StrictModel):
     """A part of every image."""
 
     z: Range | None = Field(None, description="first plane and the plane after the last; `null`: all planes")
@@ -25,7 +35,7 @@ class CropSettings(Strict):
         return value
 
 
-class SourceSettings(Strict):
+class SourceSettings(StrictModel):
     """Where the images come from."""
 
     kind: Literal["download", "files", "skimage"] = Field(
@@ -50,7 +60,7 @@ class SourceSettings(Strict):
         return self
 
 
-class SimulateSettings(Strict):
+class SimulateSettings(StrictModel):
     """The noise that is added to clean images."""
 
     photons: Positive = Field(50.0, description="photons in a pixel at white level (Poisson); fewer is noisier")
@@ -77,10 +87,10 @@ class SimulateSettings(Strict):
         return value
 
 
-class SplitSettings(Strict):
+class SplitSettings(StrictModel):
     """Which images are learned from."""
 
-    images: Images = Field("all", description=f"images that are trained on: {IMAGES}")
+    images: Images = Field("all", description=f"images that are trained on: {IMAGES_DESCRIPTION}")
     block: Count = Field(1, description="neighbouring images that belong together; validation takes whole blocks")
 
     _selection = field_validator("images")(check_selection)
@@ -90,10 +100,10 @@ with warnings.catch_warnings():
     # The class of all classes of settings has a method `register` (ABCMeta), which the field hides to no harm.
     warnings.filterwarnings("ignore", message='Field name "register"')
 
-    class EvaluationSettings(Strict):
+    class EvaluationSettings(StrictModel):
         """How an estimate is compared with the clean image."""
 
-        images: Images = Field("all", description=f"images that are evaluated: {IMAGES}")
+        images: Images = Field("all", description=f"images that are evaluated: {IMAGES_DESCRIPTION}")
         crop: CropSettings | None = Field(None, description="region that is evaluated, within the dataset's own crop")
         register: bool = Field(
             False, description="shift the clean image onto the noisy one (to a fraction of a pixel) first"
@@ -112,7 +122,7 @@ with warnings.catch_warnings():
         _selection = field_validator("images")(check_selection)
 
 
-class DatasetSettings(Strict):
+class DatasetSettings(StrictModel):
     """A dataset file: which images, how to read them, how to train on and evaluate them."""
 
     title: str | None = Field(None, description="one line for the tables and figures")

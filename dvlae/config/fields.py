@@ -8,24 +8,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dvlae.system.errors import UserError
 
-SLICE = re.compile(r"-?\d{0,9}:-?\d{0,9}(:[1-9]\d{0,8})?")  # "0:8", ":10", "-8:", "::2"
+# It matches "0:8", ":10", "-8:" and "::2".
+SLICE_PATTERN = re.compile(r"-?\d{0,9}:-?\d{0,9}(:[1-9]\d{0,8})?")
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 Range = Annotated[list[Index], Field(min_length=2, max_length=2)]
-SMALLEST_CROP = 8  # pixels along y and x; a volume may be a few planes deep
-PatchSize = Annotated[int, Field(ge=SMALLEST_CROP)] | Annotated[list[Count], Field(min_length=1, max_length=3)]
+# In pixels along y and x; a volume may be a few planes deep.
+MIN_CROP_SIDE = 8
+PatchSize = Annotated[int, Field(ge=MIN_CROP_SIDE)] | Annotated[list[Count], Field(min_length=1, max_length=3)]
 Images = str | Annotated[list[str], Field(min_length=1)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
-IMAGES = (
+IMAGES_DESCRIPTION = (
     "`all`, a list of image names, a slice such as `0:8`, or a text file with one name a line (relative to this file)"
 )
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """Settings that refuse unknown keys and values of another type, and cannot be changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -39,8 +41,8 @@ def check_devices(devices: int, accumulate: int) -> None:
 
 def check_sides(patch_size: PatchSize) -> PatchSize:
     """Refuse crops that are too small along y or x."""
-    if isinstance(patch_size, list) and min(patch_size[-2:]) < SMALLEST_CROP:
-        raise ValueError(f"found {patch_size}, allowed: sides of at least {SMALLEST_CROP} along y and x, 1 along z")
+    if isinstance(patch_size, list) and min(patch_size[-2:]) < MIN_CROP_SIDE:
+        raise ValueError(f"found {patch_size}, allowed: sides of at least {MIN_CROP_SIDE} along y and x, 1 along z")
     return patch_size
 
 
@@ -76,7 +78,7 @@ def sides(patch_size: int | list[int], dimensions: int) -> tuple[int, ...]:
 
 def is_file_of_names(images: Images) -> bool:
     """Tell whether a selection of images is a file, rather than ``all``, a list or a slice."""
-    return isinstance(images, str) and images != "all" and not SLICE.fullmatch(images)
+    return isinstance(images, str) and images != "all" and not SLICE_PATTERN.fullmatch(images)
 
 
 def dataset_name(path_or_name: str) -> str:

@@ -13,8 +13,10 @@ from dvlae.config.settings import Settings
 from dvlae.config.yaml_files import count_values, read_yaml
 from dvlae.system.errors import UserError
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # a dataset's name becomes a folder and a wildcard
-TAKEN = {"tables", "figures", "logs", "benchmarks"}  # folders that stand beside those of the datasets
+# A dataset's name becomes a folder and a wildcard.
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# These folders stand beside those of the datasets.
+RESERVED_NAMES = {"tables", "figures", "logs", "benchmarks"}
 
 
 def load_configuration(files: Sequence[str | Path], default: str = "config/config.yaml") -> Settings:
@@ -40,16 +42,16 @@ def load_configuration(files: Sequence[str | Path], default: str = "config/confi
         data = read_yaml(file)
         if not isinstance(data, dict):
             validate(Settings, data, file)  # which says what is wrong with it
-        merged = _laid_over(merged, data)
+        merged = _merged(merged, data)
     return validate(Settings, merged, every)
 
 
-def _laid_over(lower: dict, upper: dict) -> dict:
+def _merged(lower: dict, upper: dict) -> dict:
     """Return ``lower`` with the keys of ``upper``: blocks key by key, all else as a whole."""
     merged = dict(lower)
     for key, value in upper.items():
         below = merged.get(key)
-        merged[key] = _laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
 
 
@@ -133,9 +135,9 @@ def load_dataset(path_or_name: str, folder: str | Path = "config/datasets") -> t
         Where there is no such file (those that exist are listed) or a setting in it is wrong.
     """
     name = dataset_name(path_or_name)
-    if not NAME.fullmatch(name):
+    if not NAME_PATTERN.fullmatch(name):
         raise UserError(f"datasets: found {path_or_name!r}, allowed: names of letters, digits, '_', '-' and '.'")
-    if name in TAKEN:
+    if name in RESERVED_NAMES:
         raise UserError(f"datasets: found {path_or_name!r}, which is a folder of the results; name the file otherwise")
     path = Path(path_or_name) if path_or_name != name else Path(folder) / f"{name}.yaml"
     if not path.is_file():

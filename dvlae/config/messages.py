@@ -10,12 +10,12 @@ from pydantic import BaseModel, ValidationError
 from dvlae.config.yaml_files import read_yaml
 from dvlae.system.errors import UserError
 
-MOST_PROBLEMS = 20  # that are shown
+MAX_SHOWN_PROBLEMS = 20
 
 S = TypeVar("S", bound=BaseModel)
 
 
-def show_value(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Write a value as YAML would, short."""
     if value is None:
         return "null"
@@ -112,7 +112,7 @@ def _problem(cls: type[BaseModel], data: dict, error: dict) -> tuple[tuple, str]
     if error["type"] in ("extra_forbidden", "invalid_key"):  # a key that is no text cannot be known either
         path = tuple(part for part in error["loc"] if part != "[key]")
         schema, definitions = _schema_at(cls, path[:-1])
-        keys = list(_object(schema, definitions)["properties"])
+        keys = list(_block_schema(schema, definitions)["properties"])
         near = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
         return path, f"unknown key; {hint}allowed: {', '.join(keys)}"
@@ -126,10 +126,10 @@ def _problem(cls: type[BaseModel], data: dict, error: dict) -> tuple[tuple, str]
     hint = ""
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value):
         hint = f" (YAML takes this for text; write {float(value)!r})"
-    return path, f"found {show_value(value)}, allowed: {describe(*_schema_at(cls, path))}{hint}"
+    return path, f"found {format_value(value)}, allowed: {describe(*_schema_at(cls, path))}{hint}"
 
 
-def _object(schema: dict, definitions: dict) -> dict:
+def _block_schema(schema: dict, definitions: dict) -> dict:
     """Return the schema of a block out of ``block or null``."""
     for option in schema.get("anyOf", [schema]):
         if "$ref" in option:
@@ -164,18 +164,19 @@ def validate(cls: type[S], data: Any, where: str | Sequence[str]) -> S:
     """
     files = [where] if isinstance(where, str) else list(where)
     if not isinstance(data, dict):
-        raise UserError(f"{files[-1]}: found {show_value(data)}, allowed: the keys {', '.join(_properties(cls))}")
+        raise UserError(f"{files[-1]}: found {format_value(data)}, allowed: the keys {', '.join(_properties(cls))}")
     try:
         return cls.model_validate(data)
     except ValidationError as error:
         errors = error.errors()
-        problems = dict(_problem(cls, data, item) for item in errors[:MOST_PROBLEMS])  # one a key: a union has several
+        # One problem a key: a union has several.
+        problems = dict(_problem(cls, data, item) for item in errors[:MAX_SHOWN_PROBLEMS])
     lines = []
     for path, text in problems.items():
         file = files[0] if len(files) == 1 else locate(path, files)
         lines.append(": ".join(filter(None, [file, _key(path), text])))
-    if len(errors) > MOST_PROBLEMS:
-        lines.append(f"{files[-1]}: and {len(errors) - MOST_PROBLEMS} problems more")
+    if len(errors) > MAX_SHOWN_PROBLEMS:
+        lines.append(f"{files[-1]}: and {len(errors) - MAX_SHOWN_PROBLEMS} problems more")
     raise UserError("\n".join(lines))
 
 

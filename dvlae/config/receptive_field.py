@@ -7,8 +7,9 @@ Together they see exactly ``(kernel - 1) * (sum(dilations) + blocks)`` previous 
 
 from dvlae.system.errors import UserError
 
-KERNELS = (5, 3, 7, 9)  # in the order of preference: the paper's first
-MOST_BLOCKS = 8
+# In the order of preference, the paper's first.
+KERNELS = (5, 3, 7, 9)
+MAX_BLOCKS = 8
 
 
 def dilations(blocks: int) -> list[int]:
@@ -22,7 +23,7 @@ def _reach(kernel: int, blocks: int) -> int:
 
 def reachable() -> list[int]:
     """Return every receptive field that can be had, in pixels, in rising order; 0 is pixel-independent noise."""
-    return sorted({0} | {_reach(k, n) for k in KERNELS for n in range(1, MOST_BLOCKS + 1)})
+    return sorted({0} | {_reach(k, n) for k in KERNELS for n in range(1, MAX_BLOCKS + 1)})
 
 
 def kernel_and_blocks(receptive_field: int) -> tuple[int, int]:
@@ -46,7 +47,7 @@ def kernel_and_blocks(receptive_field: int) -> tuple[int, int]:
     if receptive_field == 0:
         return 1, 0
     for kernel in KERNELS:
-        for blocks in range(1, MOST_BLOCKS + 1):
+        for blocks in range(1, MAX_BLOCKS + 1):
             if _reach(kernel, blocks) == receptive_field:
                 return kernel, blocks
     nearest = sorted(sorted(reachable(), key=lambda value: abs(value - receptive_field))[:4])

@@ -18,18 +18,18 @@ from dvlae.config.fields import (
     PatchSize,
     Positive,
     Seed,
-    Strict,
+    StrictModel,
     check_devices,
     check_selection,
     check_sides,
     dataset_name,
 )
-from dvlae.config.messages import show_value
+from dvlae.config.messages import format_value
 from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.system.errors import UserError
 
 
-class ModelSettings(Strict):
+class ModelSettings(StrictModel):
     """The network's size."""
 
     levels: Count = Field(3, description="stochastic levels of the ladder VAE (paper: 14)")
@@ -56,7 +56,7 @@ class ModelSettings(Strict):
         return "mean" if value is True else value
 
 
-class TrainingSettings(Strict):
+class TrainingSettings(StrictModel):
     """How long and how the network is trained."""
 
     patch_size: PatchSize = Field(
@@ -112,7 +112,7 @@ class TrainingSettings(Strict):
         return "32" if value == 32 else value  # YAML reads a number where nobody writes quotes
 
 
-class PredictionSettings(Strict):
+class PredictionSettings(StrictModel):
     """How the denoised image is computed."""
 
     samples: Count = Field(16, description="samples of the posterior that are drawn (paper: 100)")
@@ -146,7 +146,7 @@ class PredictionSettings(Strict):
         return self
 
 
-class Settings(Strict):
+class Settings(StrictModel):
     """A configuration file: the grid is datasets x receptive_fields x seeds, plus the baselines."""
 
     datasets: Annotated[list[str], Field(min_length=1)] = Field(
@@ -191,7 +191,7 @@ class Settings(Strict):
         keys = [dataset_name(value) if isinstance(value, str) else value for value in values]
         for key in keys:
             if keys.count(key) > 1:
-                raise ValueError(f"found {show_value(key)} twice, allowed: each once")
+                raise ValueError(f"found {format_value(key)} twice, allowed: each once")
         return values
 
     @field_validator("results", "data")
@@ -223,7 +223,7 @@ class Settings(Strict):
         return self
 
 
-class PatchSettings(Strict):
+class PatchSettings(StrictModel):
     """What ``dvlae extract-patches`` depends on."""
 
     patch_size: PatchSize = Field(64, description="side of the training crop, in pixels, or a list of sides")
@@ -235,7 +235,7 @@ class PatchSettings(Strict):
     _selection = field_validator("images")(check_selection)
 
 
-class TrainSettings(Strict):
+class TrainSettings(StrictModel):
     """What ``dvlae train`` depends on."""
 
     model: ModelSettings = Field(ModelSettings(), description="the network's size")
@@ -249,7 +249,7 @@ class TrainSettings(Strict):
         return self
 
 
-class PredictSettings(Strict):
+class PredictSettings(StrictModel):
     """What ``dvlae predict`` depends on."""
 
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")

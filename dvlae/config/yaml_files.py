@@ -8,7 +8,8 @@ import yaml
 
 from dvlae.system.errors import UserError
 
-MOST_CHARACTERS = 2**18  # of a file of settings, and most values in it
+# A file of settings may have this many characters, and as many values.
+MAX_CHARACTERS = 2**18
 
 
 class _Loader(yaml.SafeLoader):
@@ -36,7 +37,7 @@ def read_yaml(path: str | Path) -> Any:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read(MOST_CHARACTERS + 1)
+            text = file.read(MAX_CHARACTERS + 1)
         _check_size(text)
         data = yaml.load(text, Loader=_Loader)
         count_values(data, {})
@@ -51,8 +52,8 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def _check_size(text: str) -> None:
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"more than {MOST_CHARACTERS} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"more than {MAX_CHARACTERS} characters")
 
 
 def count_values(data: Any, counted: dict[int, int]) -> int:
@@ -61,19 +62,19 @@ def count_values(data: Any, counted: dict[int, int]) -> int:
     A few lines of YAML in which each refers to the line before twice can stand for more values than memory holds.
     """
     if isinstance(data, str):
-        if "\0" in data or not data.isascii() and _is_half_a_character(data):
+        if "\0" in data or not data.isascii() and _is_surrogate(data):
             raise ValueError(f"the text {data!r} holds a NUL or half a character")
         return 1
     if not isinstance(data, dict | list):
         return 1
     if id(data) not in counted:
-        counted[id(data)] = MOST_CHARACTERS + 1  # so much, should it be within itself
+        counted[id(data)] = MAX_CHARACTERS + 1  # so much, should it be within itself
         children = [*data, *data.values()] if isinstance(data, dict) else data
         counted[id(data)] = 1 + sum(count_values(child, counted) for child in children)
-    if counted[id(data)] > MOST_CHARACTERS:
+    if counted[id(data)] > MAX_CHARACTERS:
         raise ValueError("its references stand for too many values")
     return counted[id(data)]
 
 
-def _is_half_a_character(text: str) -> bool:
+def _is_surrogate(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)

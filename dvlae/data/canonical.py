@@ -13,7 +13,8 @@ import tifffile
 from dvlae.data.pixels import errors_named, read_pixels
 from dvlae.system.files import atomic_file
 
-CANONICAL = {2: "CX", 3: "CYX", 4: "CZYX"}  # number of axes of a canonical image: which ones
+# The axes of a canonical image, by their number.
+CANONICAL_AXES = {2: "CX", 3: "CYX", 4: "CZYX"}
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -27,7 +28,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
         (C, X), (C, Y, X) or (C, Z, Y, X), converted to float32.
     """
     image = np.asarray(image, dtype=np.float32)
-    axes = CANONICAL[image.ndim]
+    axes = CANONICAL_AXES[image.ndim]
     if axes == "CX":
         image = image[:, None]
     elif axes == "CZYX":

@@ -16,18 +16,22 @@ import pooch
 import requests
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.data.reading import PNG, TIFF, read_array
+from dvlae.data.reading import PNG_SUFFIXES, TIFF_SUFFIXES, read_array
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
 from dvlae.system.files import sha256 as file_sha256
 from dvlae.system.progress import progress
 
-MIRROR = "DVLAE_DATA_MIRROR"  # environment variable
-COLUMNS = ("file", "sha256", "url", "member", "archive_sha256")
-PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds between one round over all addresses and the next
-ALWAYS_UNPACKED = 2**28  # bytes of a member of an archive
-MOST_EXPANSION = 100  # bytes of a larger one for each that it has in the archive; images pack less
-TIMEOUT = 60.0  # seconds without a byte
+MIRROR_VARIABLE = "DVLAE_DATA_MIRROR"
+REGISTRY_COLUMNS = ("file", "sha256", "url", "member", "archive_sha256")
+# In seconds, between one round over all addresses and the next.
+RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0)
+# A member of an archive is unpacked up to this size, however well it is packed.
+ALWAYS_UNPACKED_BYTES = 2**28
+# Bytes of a larger member for each that it has in the archive; images pack less.
+MAX_EXPANSION = 100
+# A connection ends after this long without a byte.
+TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,8 @@ def read_registry(path: str | Path) -> dict[str, list[Address]]:
             columns = reader.fieldnames or []
     except OSError as error:
         raise UserError(f"{path}: {error.strerror.lower()}") from None
-    if not set(COLUMNS[:3]) <= set(columns) <= set(COLUMNS):
-        raise UserError(f"{path}: found the columns {', '.join(columns)}, allowed: {', '.join(COLUMNS)}")
+    if not set(REGISTRY_COLUMNS[:3]) <= set(columns) <= set(REGISTRY_COLUMNS):
+        raise UserError(f"{path}: found the columns {', '.join(columns)}, allowed: {', '.join(REGISTRY_COLUMNS)}")
     registry: dict[str, list[Address]] = {}
     for number, row in enumerate(rows, start=2):
         address = Address(**{key: (value or "").strip() for key, value in row.items() if key})
@@ -140,7 +144,7 @@ def _record(path: Path, file: str, sha256: str) -> None:
 
 
 def download(
-    dataset: DatasetSettings, data: Path, mirror: Path | None, output: Path, pauses: Sequence[float] = PAUSES
+    dataset: DatasetSettings, data: Path, mirror: Path | None, output: Path, pauses: Sequence[float] = RETRY_PAUSES
 ) -> None:
     """Get the files of a dataset that are not there yet.
 
@@ -190,11 +194,11 @@ def download(
 
 def _mirror(mirror: Path | None) -> Path | None:
     """Return the mirror that counts, checked."""
-    named = os.environ.get(MIRROR) or mirror
+    named = os.environ.get(MIRROR_VARIABLE) or mirror
     if not named:
         return None
     if not Path(named).is_dir():
-        where = MIRROR if os.environ.get(MIRROR) else "data_mirror"
+        where = MIRROR_VARIABLE if os.environ.get(MIRROR_VARIABLE) else "data_mirror"
         raise UserError(f"{where}: found {str(named)!r}, allowed: a folder that exists")
     return Path(named)
 
@@ -248,7 +252,7 @@ def _provide(
         hashes = " or ".join(sorted(known) + [f"stand in {lock}"] * unknown)
         raise UserError(
             f"{target}: could not be had ({failure}). Run again later, or get it by hand from {_places(addresses)} and "
-            f"save it as {target}, or as {file} in a folder that {MIRROR} names"
+            f"save it as {target}, or as {file} in a folder that {MIRROR_VARIABLE} names"
             + (f"; its sha256 must be {hashes}" if known else "")
         ) from None
     if found not in known:
@@ -313,7 +317,7 @@ def _take(target: Path, allowed: set[str], write: Callable, *arguments) -> str:
 
 
 def _check_readable(path: Path) -> None:
-    if path.suffix.lower() in TIFF + PNG:
+    if path.suffix.lower() in TIFF_SUFFIXES + PNG_SUFFIXES:
         read_array(path)
 
 
@@ -348,19 +352,19 @@ def _check_member(member: zipfile.ZipInfo) -> None:
     """Refuse what is no file, or would fill the disk."""
     if stat.S_ISLNK(member.external_attr >> 16):
         raise ValueError(f"{member.filename} is a link")
-    if member.file_size > max(ALWAYS_UNPACKED, MOST_EXPANSION * member.compress_size):
+    if member.file_size > max(ALWAYS_UNPACKED_BYTES, MAX_EXPANSION * member.compress_size):
         raise ValueError(f"{member.filename} would be {member.file_size} bytes out of {member.compress_size}")
 
 
 def _get(url: str, meter: _Bytes, path: Path) -> None:
     meter.reset()
     try:
-        pooch.HTTPDownloader(progressbar=meter, chunk_size=2**18, timeout=TIMEOUT)(url, str(path), None)
+        pooch.HTTPDownloader(progressbar=meter, chunk_size=2**18, timeout=TIMEOUT_SECONDS)(url, str(path), None)
     except requests.HTTPError as error:
         raise _Failure(f"HTTP status {error.response.status_code}") from None
     except requests.ConnectionError:
         raise _Failure("no connection, or it broke off") from None
     except requests.Timeout:
-        raise _Failure(f"no answer within {TIMEOUT:g} s") from None
+        raise _Failure(f"no answer within {TIMEOUT_SECONDS:g} s") from None
     except (requests.RequestException, ValueError) as error:  # ValueError: a length that is no number
         raise _Failure(f"{type(error).__name__}: {error}".splitlines()[0]) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvlae.config.fields import SLICE, is_file_of_names
+from dvlae.config.fields import SLICE_PATTERN, is_file_of_names
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
 
@@ -123,7 +123,7 @@ def select(names: Sequence[str], images: str | Sequence[str]) -> list[str]:
     """
     if images == "all":
         return list(names)
-    if isinstance(images, str) and SLICE.fullmatch(images):
+    if isinstance(images, str) and SLICE_PATTERN.fullmatch(images):
         chosen = list(names)[slice(*(int(part) if part else None for part in images.split(":")))]
         if not chosen:
             raise UserError(f"images: found {images!r}, which chooses none of the {len(names)} images")

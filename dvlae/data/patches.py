@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from dvlae.axes import AXES, show_sides
+from dvlae.axes import AXES, format_sides
 from dvlae.config.fields import sides
 from dvlae.config.settings import PatchSettings
 from dvlae.data.canonical import read_canonical
@@ -18,7 +18,8 @@ from dvlae.system.files import atomic_folder, reserve_space, sha256
 from dvlae.system.progress import progress
 
 Place = tuple[Image, tuple[int, ...]]  # image, and the patch's first index along each spatial axis
-MOST_LEVELS = 2**16  # an image with more distinct grey values is taken for continuous
+# An image with more distinct grey values is taken for continuous.
+MAX_GREY_LEVELS = 2**16
 
 
 def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None:
@@ -48,7 +49,7 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
     size = _stored_size(chosen, crop)
     train, val, validation = split(chosen, size, settings)
     with atomic_folder(output) as folder:
-        statistics = Statistics(chosen[0].shape[0])
+        statistics = PatchStatistics(chosen[0].shape[0])
         write_patches(folder / "train.tif", train, size, statistics)
         write_patches(folder / "val.tif", val, size)
         description = {
@@ -75,7 +76,7 @@ def _stored_size(images: Sequence[Image], crop: tuple[int, ...]) -> tuple[int, .
         if smallest.shape[axis] < crop[axis]:
             raise UserError(
                 f"training.patch_size: found {crop[axis]} along {name}, but the image {smallest.name!r} has "
-                f"{show_sides(smallest.shape[1:])} pixels, allowed: at most {smallest.shape[axis]} along {name}, "
+                f"{format_sides(smallest.shape[1:])} pixels, allowed: at most {smallest.shape[axis]} along {name}, "
                 f"in one number or a list [{', '.join(names)}]"
             )
     smallest_sides = np.min([image.shape[1:] for image in images], axis=0)
@@ -135,7 +136,7 @@ def grid(image: Image, size: Sequence[int]) -> list[Place]:
     return [(image, corner) for corner in itertools.product(*starts)]
 
 
-class Statistics:
+class PatchStatistics:
     """Mean, standard deviation and quantisation step of each channel, gathered patch by patch.
 
     Parameters
@@ -151,7 +152,7 @@ class Statistics:
         self.shift: np.ndarray | None = None  # sums of squares of large numbers would lose the small differences
         self.levels: list[np.ndarray | None] = [np.empty(0)] * channels
 
-    def add(self, patch: np.ndarray) -> None:
+    def update(self, patch: np.ndarray) -> None:
         """Take in a patch (C, ...)."""
         pixels = patch.reshape(len(patch), -1)
         if self.shift is None:
@@ -163,7 +164,7 @@ class Statistics:
         for channel, levels in enumerate(self.levels):
             if levels is not None:
                 levels = np.union1d(levels, patch[channel])
-                self.levels[channel] = levels if len(levels) <= MOST_LEVELS else None
+                self.levels[channel] = levels if len(levels) <= MAX_GREY_LEVELS else None
 
     def summary(self) -> dict[str, list[float]]:
         """Return ``mean``, ``std`` and ``step``, a list each, one number a channel; a step of 0.0 is continuous."""
@@ -190,7 +191,7 @@ def quantisation_step(levels: np.ndarray) -> float:
 
 
 def write_patches(
-    path: Path, places: Sequence[Place], size: Sequence[int], statistics: Statistics | None = None
+    path: Path, places: Sequence[Place], size: Sequence[int], statistics: PatchStatistics | None = None
 ) -> None:
     """Write patches one by one into a TIFF that can be memory-mapped, (N, C, ...) float32."""
     shape = (len(places), places[0][0].shape[0], *size)
@@ -205,5 +206,5 @@ def write_patches(
         window = (slice(first, first + side) for first, side in zip(corner, size, strict=True))
         patches[number] = image[:, *window]
         if statistics is not None:
-            statistics.add(patches[number])
+            statistics.update(patches[number])
     patches.flush()

@@ -10,8 +10,10 @@ import tifffile
 
 from dvlae.system.errors import UserError
 
-MOST_EXPANSION = 1000  # bytes of pixels for a byte of the file; no method of TIFF packs an image more than that
-ALWAYS_READ = 2**28  # bytes of pixels, even so: constant images pack well
+# Bytes of pixels for a byte of the file; no method of TIFF packs an image more than that.
+MAX_EXPANSION = 1000
+# Constant images pack well: up to this size they are read even so.
+ALWAYS_READ_BYTES = 2**28
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a damaged file is reported once, by read_array
 
 
@@ -30,7 +32,7 @@ def errors_named(path: Path) -> Iterator[None]:
 def read_pixels(series: tifffile.TiffPageSeries) -> np.ndarray:
     """Return the pixels of a series, unless a small file says that they would fill the memory."""
     packed = series.parent.filehandle.size
-    if series.nbytes > max(ALWAYS_READ, MOST_EXPANSION * packed):
+    if series.nbytes > max(ALWAYS_READ_BYTES, MAX_EXPANSION * packed):
         raise ValueError(f"it says it holds {series.nbytes} bytes of pixels in a file of {packed}")
     array = series.asarray()
     if array.size == 0:

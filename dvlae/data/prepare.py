@@ -112,11 +112,11 @@ def _from_simulated(simulated: Path, folder: Path) -> list[Image]:
     rows: list[Image] = []
     cleans: dict[Path, Path] = {}  # several noisy frames may share a clean image
     for image in progress(read_manifest(simulated), description="prepare", unit="image"):
-        noisy = check_image(read_canonical(image.noisy), image.noisy)
+        noisy = check_grey_values(read_canonical(image.noisy), image.noisy)
         _check_channels(rows, noisy, image.noisy)
         if image.clean not in cleans:
             cleans[image.clean] = folder / "clean" / image.clean.name
-            write_image(cleans[image.clean], check_image(read_canonical(image.clean), image.clean))
+            write_image(cleans[image.clean], check_grey_values(read_canonical(image.clean), image.clean))
         row = _write(folder, image.name, noisy, None)
         rows.append(Image(row.name, row.noisy, cleans[image.clean], row.shape))
     return rows
@@ -130,10 +130,10 @@ def _frames(files: list[Path], dataset: DatasetSettings, loop) -> Iterator[Frame
         for number, frame in enumerate(frames):
             name = stem if len(frames) == 1 else f"{stem}_{number:0{digits}d}"
             what = path if len(frames) == 1 else f"{path}, image {number}"
-            yield name, check_image(crop_image(frame, dataset.crop, path), what), path
+            yield name, check_grey_values(crop_image(frame, dataset.crop, path), what), path
 
 
-def check_image(image: np.ndarray, what: Path | str) -> np.ndarray:
+def check_grey_values(image: np.ndarray, what: Path | str) -> np.ndarray:
     """Return an image (C, ...) that can be worked with.
 
     Raises

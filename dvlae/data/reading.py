@@ -10,16 +10,17 @@ from typing import Literal
 import numpy as np
 import tifffile
 
-from dvlae.axes import AXES, show_sides
+from dvlae.axes import AXES, format_sides
 from dvlae.config.dataset import CropSettings
 from dvlae.data.pixels import errors_named, read_pixels
 from dvlae.system.errors import UserError
 
-TIFF = (".tif", ".tiff")
-PNG = (".png",)
+TIFF_SUFFIXES = (".tif", ".tiff")
+PNG_SUFFIXES = (".png",)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # of red, green, blue (ITU-R BT.709)
+# Weights of red, green and blue (ITU-R BT.709).
+LUMINANCE_WEIGHTS = np.array([0.2125, 0.7154, 0.0721])
 
 
 def natural_key(path: str | Path) -> list:
@@ -57,8 +58,10 @@ def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[P
             raise UserError(f"{key}: no file matches {pattern!r} in {folder.absolute()}")
         found.update(matches)
     for path in found:
-        if path.suffix.lower() not in TIFF + PNG:
-            raise UserError(f"{path}: found a file of kind {path.suffix!r}, allowed: {', '.join(TIFF + PNG)}")
+        if path.suffix.lower() not in TIFF_SUFFIXES + PNG_SUFFIXES:
+            raise UserError(
+                f"{path}: found a file of kind {path.suffix!r}, allowed: {', '.join(TIFF_SUFFIXES + PNG_SUFFIXES)}"
+            )
     return sorted(found, key=natural_key)
 
 
@@ -98,7 +101,7 @@ def read_array(path: Path) -> tuple[np.ndarray, str]:
         Where the file is missing or cannot be read.
     """
     with errors_named(path):
-        if path.suffix.lower() in TIFF:
+        if path.suffix.lower() in TIFF_SUFFIXES:
             return _read_tiff(path)
         import imageio.v3
 
@@ -170,7 +173,7 @@ def split_frames(
     array = array.reshape(-1, channels, *spatial)
     if channels > min(spatial[-2:]):
         raise UserError(
-            f"{path}: axes: found {axes!r}, which makes {channels} channels of {show_sides(spatial)} pixels "
+            f"{path}: axes: found {axes!r}, which makes {channels} channels of {format_sides(spatial)} pixels "
             "out of the file; is their order another?"
         )
     return [_keep_channel(frame, path, channel) for frame in array]
@@ -180,7 +183,7 @@ def _keep_channel(frame: np.ndarray, path: Path, channel: int | Literal["grey"] 
     """Return one channel, the luminance or all of a frame (C, ...) as float32."""
     channels = len(frame)
     if channel == "grey" and channels in (3, 4):
-        grey = np.tensordot(LUMINANCE, frame[:3].astype(np.float64), axes=1)
+        grey = np.tensordot(LUMINANCE_WEIGHTS, frame[:3].astype(np.float64), axes=1)
         return grey[None].astype(np.float32)
     if channel == "grey" and channels != 1:
         raise UserError(f"{path}: channel: found 'grey', but the file has {channels} channels, neither 1 nor 3 nor 4")

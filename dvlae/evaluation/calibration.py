@@ -13,8 +13,10 @@ from dvlae.data.manifest import Image
 from dvlae.evaluation.evaluate import read_estimate
 from dvlae.evaluation.metrics import Target
 
-NOMINAL = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6827, 0.8, 0.9, 0.9545, 0.99])  # with those of 1 and 2 deviations
-BINS = 12  # of predicted deviations, each with equally many pixel values
+# 0.6827 and 0.9545 are those of one and of two standard deviations.
+NOMINAL_COVERAGE = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6827, 0.8, 0.9, 0.9545, 0.99])
+# Bins of the predicted deviation hold equally many pixel values.
+DEVIATION_BINS = 12
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Calibration:
     Attributes
     ----------
     covered
-        Part of the true values within the interval around the estimate that should hold the part ``NOMINAL``,
+        Part of the true values within the interval around the estimate that should hold the part ``NOMINAL_COVERAGE``,
         if errors were Gaussian with the predicted standard deviation.
     predicted, true
         Root mean square of the predicted standard deviations and of the errors, for bins of rising prediction, in the
@@ -33,7 +35,7 @@ class Calibration:
         Root mean square of all errors over that of all predicted deviations: 1 is right, more is overconfident.
     """
 
-    covered: np.ndarray
+    coverage: np.ndarray
     predicted: np.ndarray
     true: np.ndarray
     ratio: float
@@ -50,11 +52,11 @@ def calibrate(errors: np.ndarray, deviations: np.ndarray) -> Calibration:
         Predicted standard deviations, of the same shape and in the same units.
     """
     errors, deviations = np.abs(errors, dtype=np.float64).ravel(), deviations.astype(np.float64).ravel()
-    half_widths = ndtri(0.5 + NOMINAL / 2)  # of the intervals, in standard deviations
-    covered = np.array([np.mean(errors <= half_width * deviations) for half_width in half_widths])
-    order = np.array_split(np.argsort(deviations, kind="stable"), min(BINS, deviations.size))
+    half_widths = ndtri(0.5 + NOMINAL_COVERAGE / 2)  # of the intervals, in standard deviations
+    coverage = np.array([np.mean(errors <= half_width * deviations) for half_width in half_widths])
+    order = np.array_split(np.argsort(deviations, kind="stable"), min(DEVIATION_BINS, deviations.size))
     predicted, true = (np.array([_rms(values[part]) for part in order]) for values in (deviations, errors))
-    return Calibration(covered, predicted, true, _rms(errors) / max(_rms(deviations), np.finfo(float).tiny))
+    return Calibration(coverage, predicted, true, _rms(errors) / max(_rms(deviations), np.finfo(float).tiny))
 
 
 def _rms(values: np.ndarray) -> float:
@@ -87,6 +89,6 @@ def calibrate_run(folder: Path, images: Sequence[Image], settings: EvaluationSet
         estimate = read_estimate(folder / "denoised", image, noisy.shape)
         target = Target.build(noisy, read_canonical(image.clean), settings)
         gain, _ = target.gain_and_offset(estimate)
-        errors.append((target.prepare(estimate) - target.clean).ravel())
+        errors.append((target.to_target_units(estimate) - target.clean).ravel())
         deviations.append(abs(gain) * read_canonical(file)[:, *target.region].ravel())
     return calibrate(np.concatenate(errors), np.concatenate(deviations)) if errors else None

@@ -1,4 +1,4 @@
-"""What the noise of a dataset looks like: its direction, its length, and how it grows with the signal.
+"""What the noise of a dataset looks like: its direction, its correlation length, how it grows with the signal.
 
 With clean images the noise is known. Without, it is estimated from the noisy images alone: noise along one axis is left
 as it is by a filter across that axis, which takes nearly all of the signal away, and medians do not see the edges that
@@ -19,20 +19,25 @@ from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
 from dvlae.evaluation.metrics import Target, autocorrelation, find_region
 
-MOST_IMAGES = 16  # spread evenly
-ENOUGH = 2**17  # pixels that a median is taken of
-MOST_PIXELS = {"x": 512, "y": 512, "z": 16}  # along each axis, from the middle
-LONGEST_LAG = 40  # pixels
+MAX_IMAGES = 16
+MEDIAN_SAMPLE_PIXELS = 2**17
+# In pixels along each axis, from the middle of an image.
+MAX_SIDES = {"x": 512, "y": 512, "z": 16}
+MAX_LAG = 40  # pixels
 
-CORRELATED = 0.1  # at a distance of one pixel: less, along an axis, is taken for none
-NEGLIGIBLE = 0.05  # the correlation length is where the correlation first falls below
-GROUPS = 16  # of pixels, by their signal, each as large as the others
-DIFFERENCE = np.array([1, -4, 6, -4, 1]) / math.sqrt(70)  # of unit energy; orthogonal to a mean of five
-ACROSS = {"x": "y", "y": "x", "z": "y"}
+# Neighbours along an axis that correlate less are taken for independent.
+MIN_CORRELATION = 0.1
+# The correlation length is where the correlation first falls below.
+NEGLIGIBLE_CORRELATION = 0.05
+# Pixels are grouped by their signal; all groups are equally large.
+SIGNAL_GROUPS = 16
+# It has unit energy, and is orthogonal to a mean of five.
+FOURTH_DIFFERENCE = np.array([1, -4, 6, -4, 1]) / math.sqrt(70)
+PERPENDICULAR_AXIS = {"x": "y", "y": "x", "z": "y"}
 
 
 @dataclass(frozen=True)
-class Sample:
+class NoiseSample:
     """The noise in a part of one image, and the signal that it is around.
 
     Attributes
@@ -55,12 +60,12 @@ def find_direction(correlation: Mapping[str, Sequence[float]]) -> str | None:
     if not correlation:
         return None
     axis = max(correlation, key=lambda axis: abs(_neighbours(correlation[axis])))
-    return axis if abs(_neighbours(correlation[axis])) >= CORRELATED else "none"
+    return axis if abs(_neighbours(correlation[axis])) >= MIN_CORRELATION else "none"
 
 
 def correlation_length(lags: Sequence[float]) -> int:
     """Return how many pixels the correlation reaches: those before it first is less than 0.05, from lag 1."""
-    return next((lag - 1 for lag in range(1, len(lags)) if abs(lags[lag]) < NEGLIGIBLE), len(lags) - 1)
+    return next((lag - 1 for lag in range(1, len(lags)) if abs(lags[lag]) < NEGLIGIBLE_CORRELATION), len(lags) - 1)
 
 
 def suggest_receptive_field(length: int) -> int:
@@ -83,7 +88,7 @@ def find_contradiction(
         return (
             f"noise_direction: found {configured}, but the noise suggests {direction} (neighbours correlate {numbers})"
         )
-    others = [axis for axis, value in neighbours.items() if axis != direction and abs(value) >= CORRELATED]
+    others = [axis for axis, value in neighbours.items() if axis != direction and abs(value) >= MIN_CORRELATION]
     if others:
         return f"the noise is correlated along more than {direction}, which no receptive field covers ({numbers})"
     return None
@@ -93,7 +98,7 @@ def _neighbours(lags: Sequence[float]) -> float:
     return float(lags[1]) if len(lags) > 1 else 0.0
 
 
-def _sample(image: Image, settings: EvaluationSettings, known: bool) -> Sample:
+def _noise_sample(image: Image, settings: EvaluationSettings, known: bool) -> NoiseSample:
     """Return the noise in the middle of the evaluated region: all of it, or an estimate for each axis."""
     noisy = read_canonical(image.noisy)
     axes = list(AXES)[: noisy.ndim - 1]
@@ -101,12 +106,16 @@ def _sample(image: Image, settings: EvaluationSettings, known: bool) -> Sample:
         target = Target.build(noisy, read_canonical(image.clean), settings)
         noise = target.noise()
         part = _middle(noise.shape)
-        return Sample(dict.fromkeys(axes, noise[part]), (target.noisy - noise)[part], _limits(noisy))
+        return NoiseSample(dict.fromkeys(axes, noise[part]), (target.noisy - noise)[part], _limits(noisy))
     noisy = noisy[:, *find_region(noisy.shape[1:], settings)]
     limits = _limits(noisy)
     noisy = noisy[_middle(noisy.shape)].astype(np.float64)
-    noise = {axis: ndimage.correlate1d(noisy, DIFFERENCE, axis=AXES[ACROSS[axis]]) for axis in axes if len(axes) > 1}
-    return Sample(noise, ndimage.uniform_filter(noisy, 5, axes=(-2, -1)[-len(axes) :]), limits)
+    noise = {
+        axis: ndimage.correlate1d(noisy, FOURTH_DIFFERENCE, axis=AXES[PERPENDICULAR_AXIS[axis]])
+        for axis in axes
+        if len(axes) > 1
+    }
+    return NoiseSample(noise, ndimage.uniform_filter(noisy, 5, axes=(-2, -1)[-len(axes) :]), limits)
 
 
 def _limits(noisy: np.ndarray) -> np.ndarray:
@@ -117,14 +126,14 @@ def _limits(noisy: np.ndarray) -> np.ndarray:
 def _middle(shape: Sequence[int]) -> tuple[slice, ...]:
     parts = [slice(None)]
     for axis, side in zip("zyx"[-(len(shape) - 1) :], shape[1:], strict=True):
-        start = max(0, (side - MOST_PIXELS[axis]) // 2)
-        parts.append(slice(start, start + MOST_PIXELS[axis]))
+        start = max(0, (side - MAX_SIDES[axis]) // 2)
+        parts.append(slice(start, start + MAX_SIDES[axis]))
     return tuple(parts)
 
 
-def _autocorrelation(sample: Sample, known: bool) -> dict[str, np.ndarray]:
+def _autocorrelation(sample: NoiseSample, known: bool) -> dict[str, np.ndarray]:
     if known:
-        return autocorrelation(next(iter(sample.noise.values())), LONGEST_LAG)
+        return autocorrelation(next(iter(sample.noise.values())), MAX_LAG)
     return {axis: robust_autocorrelation(noise, axis) for axis, noise in sample.noise.items()}
 
 
@@ -152,9 +161,9 @@ def robust_autocorrelation(noise: np.ndarray, axis: str) -> np.ndarray:
     """
     length = noise.shape[AXES[axis]]
     lines = np.moveaxis(noise, AXES[axis], -1).reshape(-1, length)
-    lines = lines[:: math.ceil(lines.size / ENOUGH)]
+    lines = lines[:: math.ceil(lines.size / MEDIAN_SAMPLE_PIXELS)]
     lags = [1.0]
-    for lag in range(1, min(LONGEST_LAG, length // 2) + 1):
+    for lag in range(1, min(MAX_LAG, length // 2) + 1):
         before, after = lines[:, : length - lag], lines[:, lag:]
         spread_of_sum, spread_of_difference = (
             np.median(np.abs(pair)) ** 2 for pair in (before + after, before - after)
@@ -171,7 +180,7 @@ def _average(curves: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray
 
 
 def _variance_by_signal(
-    samples: Sequence[Sample], direction: str | None, known: bool
+    samples: Sequence[NoiseSample], direction: str | None, known: bool
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return, for each channel, the mean signal and the noise's variance in groups of pixels of equal signal."""
     if direction is None:
@@ -181,14 +190,14 @@ def _variance_by_signal(
     for channel in range(len(samples[0].signal)):
         signal = np.concatenate([sample.signal[channel].ravel() for sample in samples])
         noise = np.concatenate([sample.noise[axis][channel].ravel() for sample in samples])
-        groups = np.array_split(np.argsort(signal, kind="stable"), GROUPS)
+        groups = np.array_split(np.argsort(signal, kind="stable"), SIGNAL_GROUPS)
         # The median of the absolute values of normal noise is 0.6745 of its standard deviation.
         variances = [np.var(noise[g]) if known else (np.median(np.abs(noise[g])) / 0.6745) ** 2 for g in groups]
         curves.append((np.array([signal[g].mean() for g in groups]), np.array(variances)))
     return curves
 
 
-def _all_limits(samples: Sequence[Sample]) -> np.ndarray:
+def _all_limits(samples: Sequence[NoiseSample]) -> np.ndarray:
     """Return the smallest and the largest value in each channel of all noisy images, (C, 2)."""
     lowest, highest = np.moveaxis([sample.limits for sample in samples], 1, 0)
     return np.stack([lowest.min(axis=0), highest.max(axis=0)], axis=1)

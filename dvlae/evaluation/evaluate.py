@@ -12,7 +12,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.evaluation.metrics import Target
-from dvlae.runs.folder import COLUMNS
+from dvlae.runs.folder import PSNR_COLUMNS
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, sha256
 from dvlae.system.progress import progress
@@ -60,7 +60,7 @@ def evaluate(
     with atomic_file(Path(output).with_name("evaluation.json")) as path:
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+        csv.writer(file, lineterminator="\n").writerows([PSNR_COLUMNS, *rows])
     print(f"evaluate: {dataset}, {method}, seed {seed}: {_describe(rows)}")
 
 

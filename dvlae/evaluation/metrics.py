@@ -11,16 +11,18 @@ from scipy.signal.windows import tukey
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.registration import phase_cross_correlation
 
-from dvlae.axes import AXES, show_sides
+from dvlae.axes import AXES, format_sides
 from dvlae.system.errors import UserError
 
 if TYPE_CHECKING:
     from dvlae.config.dataset import EvaluationSettings
 
-FADING = 0.2  # share of an axis, half of it at each side, along which images fade to be registered
-SHIFT_STEP = 0.01  # pixels: how finely a drift is told
-MOST_CORRECTIONS = 5
-SSIM_WINDOW = 11  # pixels: a Gaussian of sigma 1.5, cut at 3.5 sigma, as Wang et al. 2004
+# Images fade towards their borders before they are registered: half of this share of an axis at each side.
+TAPERED_FRACTION = 0.2
+SHIFT_RESOLUTION = 0.01  # pixels
+MAX_CORRECTIONS = 5
+# In pixels: a Gaussian of sigma 1.5, cut at 3.5 sigma, as in Wang et al. (2004).
+SSIM_WINDOW = 11
 
 
 def psnr(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -> float:
@@ -94,21 +96,22 @@ def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, ...]:
         by -d with :func:`shift_image`, lies on ``noisy``.
     """
     clean, noisy = clean.mean(axis=0, keepdims=True), noisy.mean(axis=0, keepdims=True)
-    drift = _correlate(noisy, clean, np.ones(noisy.shape[1:]))
-    fading = reduce(np.multiply.outer, (tukey(length + 2, FADING)[1:-1] for length in noisy.shape[1:]))  # nowhere 0
-    for _ in range(MOST_CORRECTIONS):
-        correction = _correlate(noisy, shift_image(clean, tuple(-drift)), fading)
+    drift = _cross_correlate(noisy, clean, np.ones(noisy.shape[1:]))
+    # The window is nowhere 0.
+    fading = reduce(np.multiply.outer, (tukey(length + 2, TAPERED_FRACTION)[1:-1] for length in noisy.shape[1:]))
+    for _ in range(MAX_CORRECTIONS):
+        correction = _cross_correlate(noisy, shift_image(clean, tuple(-drift)), fading)
         drift += correction
-        if np.abs(correction).max() <= SHIFT_STEP:
+        if np.abs(correction).max() <= SHIFT_RESOLUTION:
             break
     return tuple(float(d) for d in drift)
 
 
-def _correlate(noisy: np.ndarray, clean: np.ndarray, window: np.ndarray) -> np.ndarray:
+def _cross_correlate(noisy: np.ndarray, clean: np.ndarray, window: np.ndarray) -> np.ndarray:
     """Return the place of the maximum of the circular cross-correlation of two images, (1, ...), times a window."""
     # Less their means: else the images' borders would outweigh what is in them.
     faded = [window * (image[0] - np.average(image[0], weights=window)) for image in (clean, noisy)]
-    shift, *_ = phase_cross_correlation(*faded, normalization=None, upsample_factor=round(1 / SHIFT_STEP))
+    shift, *_ = phase_cross_correlation(*faded, normalization=None, upsample_factor=round(1 / SHIFT_RESOLUTION))
     return shift
 
 
@@ -237,7 +240,7 @@ class Target:
                 )
         return cls(clean, noisy, region, float(data_range), settings.fit == "estimate_to_clean")
 
-    def prepare(self, estimate: np.ndarray) -> np.ndarray:
+    def to_target_units(self, estimate: np.ndarray) -> np.ndarray:
         """Cut a whole estimate (C, ...) to the region and, where the dataset asks for it, fit it to ``clean``."""
         a, b = self.gain_and_offset(estimate)
         return a * estimate[:, *self.region] + b
@@ -248,10 +251,10 @@ class Target:
 
     def score(self, estimate: np.ndarray) -> tuple[float, float]:
         """Return PSNR in decibel and SSIM of a whole estimate (C, ...)."""
-        prepared = self.prepare(estimate)
+        converted = self.to_target_units(estimate)
         return (
-            psnr(self.clean, prepared, data_range=self.data_range),
-            ssim(self.clean, prepared, data_range=self.data_range),
+            psnr(self.clean, converted, data_range=self.data_range),
+            ssim(self.clean, converted, data_range=self.data_range),
         )
 
     def noise(self) -> np.ndarray:
@@ -290,9 +293,9 @@ def find_region(shape: Sequence[int], settings: "EvaluationSettings") -> tuple[s
         region.append(slice(first + border, last - border))
         enough &= region[-1].stop - region[-1].start >= least
     if not enough:
-        left = show_sides([max(0, s.stop - s.start) for s in region])
+        left = format_sides([max(0, s.stop - s.start) for s in region])
         raise UserError(
-            f"evaluation: crop and border leave {left} of {show_sides(shape)} pixels, "
+            f"evaluation: crop and border leave {left} of {format_sides(shape)} pixels, "
             f"but {SSIM_WINDOW} are needed along {' and '.join('xy'[: len(shape)])}"
         )
     return tuple(region)

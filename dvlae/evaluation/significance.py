@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-SIGNIFICANCE = 0.05
-CONFIDENCE = 0.95
+SIGNIFICANCE_LEVEL = 0.05
+CONFIDENCE_LEVEL = 0.95
 RESAMPLES = 9999
-SCATTER = 2.0  # standard errors over seeds that an effect has to exceed
+# An effect counts where it exceeds this many standard errors over seeds.
+MIN_EFFECT_SEED_ERRORS = 2.0
 
-COMPARISONS = [
+COMPARISON_COLUMNS = [
     "dataset", "method", "other", "effect", "effect_low", "effect_high", "p", "p_holm", "images", "seed_error",
     "verdict", "conclusion",
 ]  # fmt: skip
@@ -33,7 +34,7 @@ def bootstrap_interval(samples: Sequence[np.ndarray], statistic: Callable[..., n
     Returns
     -------
     tuple
-        Bounds of the interval of :data:`CONFIDENCE`; NaN where there are fewer than two images.
+        Bounds of the interval of :data:`CONFIDENCE_LEVEL`; NaN where there are fewer than two images.
     """
     if len(samples[0]) < 2:
         return math.nan, math.nan
@@ -44,7 +45,7 @@ def bootstrap_interval(samples: Sequence[np.ndarray], statistic: Callable[..., n
         n_resamples=RESAMPLES,
         batch=1000,
         method="percentile",
-        confidence_level=CONFIDENCE,
+        confidence_level=CONFIDENCE_LEVEL,
         rng=np.random.default_rng(0),
     ).confidence_interval
     return float(interval.low), float(interval.high)
@@ -121,21 +122,21 @@ def compare(psnr: pd.DataFrame, seed_errors: Mapping[str, float]) -> pd.DataFram
         row["seed_error"] = math.hypot(seed_errors[one], seed_errors[other])
         row["verdict"] = _judge(row, len(pairs))
         rows.append(row | {"conclusion": _conclude(row)})
-    return pd.DataFrame(rows, columns=COMPARISONS[1:])
+    return pd.DataFrame(rows, columns=COMPARISON_COLUMNS[1:])
 
 
 def _judge(row: Mapping, pairs: int) -> str:
-    if 2.0 ** (1 - row["images"]) * pairs > SIGNIFICANCE:  # not even if every image spoke for the same method
+    if 2.0 ** (1 - row["images"]) * pairs > SIGNIFICANCE_LEVEL:  # not even if every image spoke for the same method
         return "few"
-    if row["p_holm"] >= SIGNIFICANCE or row["effect_low"] <= 0:
+    if row["p_holm"] >= SIGNIFICANCE_LEVEL or row["effect_low"] <= 0:
         return "same"
-    return "seeds" if row["effect"] < SCATTER * row["seed_error"] else "better"
+    return "seeds" if row["effect"] < MIN_EFFECT_SEED_ERRORS * row["seed_error"] else "better"
 
 
 def _conclude(row: Mapping) -> str:
     one, other, effect = row["method"], row["other"], decibels(row["effect"])
     bounds = interval(row["effect_low"], row["effect_high"])
-    evidence = f"{CONFIDENCE:.0%} interval {bounds} dB, p = {row['p_holm']:.1g}"
+    evidence = f"{CONFIDENCE_LEVEL:.0%} interval {bounds} dB, p = {row['p_holm']:.1g}"
     return {
         "better": f"{one} is better than {other} by {effect} dB ({evidence})",
         "same": f"no difference seen between {one} and {other} ({effect} dB, {evidence})",

@@ -1,4 +1,4 @@
-"""Draw noisy images from the autoregressive decoder, pixel after pixel, all lines at once.
+"""Sample noisy images from the autoregressive decoder, pixel after pixel, all lines at once.
 
 The plain way runs the whole network over the whole image for every pixel of a line. Here each causal convolution
 keeps the inputs that it will need again, so that a pixel costs one small matrix product a layer, and a line costs in
@@ -19,9 +19,10 @@ from dvlae.models.autoregressive_decoder import (
 )
 from dvlae.models.likelihood import sample_mixture
 
-PROJECTED_VALUES = 2**22  # of the signal code, held at a time: 16 MiB
+# Values of the projected signal code that are held at a time: 16 MiB.
+MAX_PROJECTED_VALUES = 2**22
 
-Pixel = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # (position, logits, means, raw_scales) -> value
+PixelSampler = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # (position, logits, means, raw_scales) -> value
 
 
 class CachedConvolution:
@@ -140,7 +141,7 @@ class CachedLinearDecoder:
 
     def project(self, code: Tensor) -> Tensor:
         """Map the signal code (positions, lines, C) to all that it says alone, (positions, lines, width)."""
-        return torch.cat(self.decoder.show(code.movedim(-1, 1)), dim=1).movedim(1, -1)
+        return torch.cat(self.decoder.decode(code.movedim(-1, 1)), dim=1).movedim(1, -1)
 
     def step(self, position: int, previous: Tensor, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict the mixtures of the pixels at one position of each line, as :meth:`CachedDecoder.step` does."""
@@ -153,7 +154,7 @@ class CachedLinearDecoder:
         return logits, offsets + mean.unsqueeze(1), raw_scales
 
 
-CACHED = {AutoregressiveDecoder: CachedDecoder, LinearAutoregressiveDecoder: CachedLinearDecoder}
+CACHED_DECODERS = {AutoregressiveDecoder: CachedDecoder, LinearAutoregressiveDecoder: CachedLinearDecoder}
 
 
 def to_lines(maps: Tensor, axis: int) -> Tensor:
@@ -168,7 +169,7 @@ def from_lines(lines: Tensor, axis: int, shape: torch.Size) -> Tensor:
 
 
 @torch.inference_mode()
-def walk_along_lines(decoder: MixtureDecoder, code: Tensor, pixel: Pixel) -> None:
+def walk_along_lines(decoder: MixtureDecoder, code: Tensor, sample_pixel: PixelSampler) -> None:
     """Predict the mixture of every pixel of every line in turn; take from the caller what stands there.
 
     Parameters
@@ -177,23 +178,23 @@ def walk_along_lines(decoder: MixtureDecoder, code: Tensor, pixel: Pixel) -> Non
         The network, with a receptive field above 0.
     code
         Signal code, (N, C, ...).
-    pixel
+    sample_pixel
         Called at each position with its number and the mixtures, each (lines, components, C); it returns the
         normalised pixels there, (lines, C). Lines are in the order of :func:`to_lines`.
     """
     lines = to_lines(code, decoder.axis)
-    cached = CACHED[type(decoder)](decoder, lines.shape[1])
-    chunk = max(1, PROJECTED_VALUES // (lines.shape[1] * cached.width))
+    cached = CACHED_DECODERS[type(decoder)](decoder, lines.shape[1])
+    chunk = max(1, MAX_PROJECTED_VALUES // (lines.shape[1] * cached.width))
     previous = code.new_zeros(lines.shape[1], decoder.image_channels)
     for start in range(0, len(lines), chunk):
         projected = cached.project(lines[start : start + chunk])
         for position, from_code in enumerate(projected, start):
-            previous = pixel(position, *cached.step(position, previous, from_code))
+            previous = sample_pixel(position, *cached.step(position, previous, from_code))
 
 
 @torch.inference_mode()
 def sample_autoregressively(decoder: MixtureDecoder, code: Tensor, noise: Tensor, floor: Tensor) -> Tensor:
-    """Draw a noisy image given the signal code.
+    """Sample a noisy image given the signal code.
 
     Parameters
     ----------
@@ -217,13 +218,13 @@ def sample_autoregressively(decoder: MixtureDecoder, code: Tensor, noise: Tensor
         return sample_mixture(*decoder(normal, code), floor, normal, torch.special.ndtr(choice))
     axis = decoder.axis
     normal, choice = (to_lines(half, axis) for half in noise.chunk(2, dim=1))
-    drawn = torch.empty_like(normal, memory_format=torch.contiguous_format)
+    sampled = torch.empty_like(normal, memory_format=torch.contiguous_format)
     floor = floor.flatten()
 
-    def draw(position: int, *mixture: Tensor) -> Tensor:
+    def sample_pixel(position: int, *mixture: Tensor) -> Tensor:
         uniform = torch.special.ndtr(choice[position])
-        drawn[position] = sample_mixture(*mixture, floor, normal[position], uniform)
-        return drawn[position]
+        sampled[position] = sample_mixture(*mixture, floor, normal[position], uniform)
+        return sampled[position]
 
-    walk_along_lines(decoder, code, draw)
-    return from_lines(drawn, axis, noise.chunk(2, dim=1)[0].shape)
+    walk_along_lines(decoder, code, sample_pixel)
+    return from_lines(sampled, axis, noise.chunk(2, dim=1)[0].shape)

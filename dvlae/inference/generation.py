@@ -1,8 +1,8 @@
 """New noisy images from a trained model: new noise on the content of given images, or all of it from the prior.
 
 The clean content is a signal code, drawn from the posterior of a noisy image or from the priors of the ladder. The
-autoregressive decoder draws the noisy image, the signal decoder shows the clean one. The model's density is continuous,
-so grey values are neither rounded nor clipped.
+autoregressive decoder samples the noisy image, the signal decoder gives the clean one. The model's density is
+continuous, so grey values are neither rounded nor clipped.
 """
 
 import math
@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 
 from dvlae.inference.autoregressive_sampling import sample_autoregressively
-from dvlae.inference.latent_noise import key_of, normal_noise
-from dvlae.inference.posterior import draw_samples, encode
+from dvlae.inference.latent_noise import noise_key, normal_noise
+from dvlae.inference.posterior import encode, latent_sampler
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.likelihood import scale_floor
 
-PIXELS = -1  # the level below all latents: that of the noise of the pixels
-PRIOR = "prior"  # name of the images from the prior
+# Levels of latents count from 0; the noise of the pixels takes the number below.
+PIXEL_NOISE_LEVEL = -1
+# Images from the prior are named after it.
+PRIOR_NAME = "prior"
 
 
 @torch.inference_mode()
-def encode_content(model: DVLAE, image: np.ndarray, *, name: str, seed: int) -> Tensor:
-    """Draw the signal code of a noisy image from the posterior.
+def sample_code(model: DVLAE, image: np.ndarray, *, name: str, seed: int) -> Tensor:
+    """Sample the signal code of a noisy image from the posterior.
 
     Parameters
     ----------
@@ -40,29 +42,29 @@ def encode_content(model: DVLAE, image: np.ndarray, *, name: str, seed: int) -> 
         (1, channels, ...), padded to multiples of the model's stride.
     """
     _, features = encode(model, image)
-    state, _ = model.ladder_vae.descend(None, features, draw_samples(seed, name, [0]))
+    state, _ = model.ladder_vae.top_down(None, features, latent_sampler(seed, name, [0]))
     return model.ladder_vae.last_block(state)
 
 
 @torch.inference_mode()
-def imagine_content(model: DVLAE, size: tuple[int, ...], *, number: int, seed: int) -> Tensor:
-    """Draw a signal code from the priors, (1, channels, ...), for an image of this size, padded like any other.
+def sample_code_from_prior(model: DVLAE, size: tuple[int, ...], *, number: int, seed: int) -> Tensor:
+    """Sample a signal code from the priors, (1, channels, ...), for an image of this size, padded like any other.
 
     ``number`` and ``seed`` fix it.
     """
     padded = [math.ceil(side / model.stride) * model.stride for side in size]
-    return model.ladder_vae.sample_prior((1, *padded), draw_samples(seed, PRIOR, [number]))
+    return model.ladder_vae.sample_prior((1, *padded), latent_sampler(seed, PRIOR_NAME, [number]))
 
 
 @torch.inference_mode()
-def show_content(model: DVLAE, code: Tensor, size: tuple[int, ...]) -> np.ndarray:
+def decode(model: DVLAE, code: Tensor, size: tuple[int, ...]) -> np.ndarray:
     """Return the clean image of a signal code, (C, ...) of this size, in the units of the training images."""
     return _cut(model.denormalise(model.signal_decoder(code)), size)[0].cpu().numpy()
 
 
 @torch.inference_mode()
-def realise(model: DVLAE, code: Tensor, size: tuple[int, ...], *, name: str, number: int, seed: int) -> np.ndarray:
-    """Draw a noisy image of a signal code.
+def sample_noisy(model: DVLAE, code: Tensor, size: tuple[int, ...], *, name: str, number: int, seed: int) -> np.ndarray:
+    """Sample a noisy image of a signal code.
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ def realise(model: DVLAE, code: Tensor, size: tuple[int, ...], *, name: str, num
         (C, ...) in the units of the training images, float32; neither rounded nor clipped.
     """
     window = [range(side) for side in size]
-    key = key_of(seed, name, number, PIXELS)
+    key = noise_key(seed, name, number, PIXEL_NOISE_LEVEL)
     noise = normal_noise([key], 2 * model.architecture.image_channels, window, code.device)
     floor = scale_floor(model.step, model.std)
     x = sample_autoregressively(model.autoregressive_decoder, _cut(code, size), noise, floor)

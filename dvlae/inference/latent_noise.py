@@ -16,7 +16,8 @@ from torch import Tensor
 _MULTIPLIER, _WEYL, _MASK = 0xD256D193, 0x9E3779B9, 0xFFFFFFFF
 _ROUNDS = 10
 _BLOCK = 2**16  # counters
-_POSITION_BITS = 48  # of the counter, shared by the spatial axes: an image's rows and columns are below 2**24
+# The spatial axes share these bits of the counter: an image's rows and columns are below 2**24.
+_POSITION_BITS = 48
 
 
 def philox(low: Tensor, high: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,19 +43,19 @@ def philox(low: Tensor, high: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def key_of(seed: int, image: str, sample: int, level: int) -> int:
+def noise_key(seed: int, image: str, sample: int, level: int) -> int:
     """Return the 32-bit key of one latent map."""
     text = f"{seed}/{sample}/{level}/{image}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
 
 
 def normal_noise(keys: list[int], channels: int, window: Sequence[range], device: torch.device | str = "cpu") -> Tensor:
-    """Draw standard normal numbers for a window of a level's grid.
+    """Sample standard normal numbers for a window of a level's grid.
 
     Parameters
     ----------
     keys
-        One key a sample, from :func:`key_of`. The complement of a key, ``~key``, gives the noise of the key with the
+        One key a sample, from :func:`noise_key`. The complement of a key, ``~key``, gives the noise of the key with the
         opposite sign.
     channels
         Channels of the latent.

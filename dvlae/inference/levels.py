@@ -12,20 +12,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvlae.inference.posterior import batches, draw_samples, encode, repeat
+from dvlae.inference.posterior import batches, encode, latent_sampler, repeat_features
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.errors import UserError
 
-SAMPLES = 16  # of each level, of which the standard deviation is taken
+# The standard deviation of a level is taken over this many samples.
+SAMPLES_PER_LEVEL = 16
 
-CONTEXT = 256  # pixels around a crop that are computed with it, where the image has them
+# A crop is computed with this much of the image around it.
+CONTEXT_PIXELS = 256
 
 
 @torch.inference_mode()
 def vary_levels(
-    model: DVLAE, image: np.ndarray, *, name: str, seed: int, samples: int = SAMPLES, on_progress=lambda samples: None
+    model: DVLAE,
+    image: np.ndarray,
+    *,
+    name: str,
+    seed: int,
+    samples: int = SAMPLES_PER_LEVEL,
+    on_progress=lambda samples: None,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Draw one level after the other again, with those above it fixed and those below it at their mean.
+    """Sample one level after the other again, with those above it fixed and those below it at their mean.
 
     Parameters
     ----------
@@ -44,36 +52,38 @@ def vary_levels(
 
     Yields
     ------
-    level, drawn
+    level, sampled
         The level's number, coarsest first, and denoised images (samples, C, ...) in the units of the image.
     """
     _, features = encode(model, image)
     own = (..., *(slice(side) for side in image.shape[1:]))
     for level in reversed(range(len(features))):
-        drawn = []
+        sampled = []
         for numbers in batches(model, image[0].size, samples):
-            state, _ = model.ladder_vae.descend(
-                None, repeat(features, len(numbers)), _draw_one_level(level, seed, name, numbers)
+            state, _ = model.ladder_vae.top_down(
+                None, repeat_features(features, len(numbers)), _level_sampler(level, seed, name, numbers)
             )
-            drawn.append(model.denormalise(model.signal_decoder(model.ladder_vae.last_block(state)))[own].cpu().numpy())
+            sampled.append(
+                model.denormalise(model.signal_decoder(model.ladder_vae.last_block(state)))[own].cpu().numpy()
+            )
             on_progress(len(numbers))
-        yield level, np.concatenate(drawn)
+        yield level, np.concatenate(sampled)
 
 
-def _draw_one_level(varied: int, seed: int, name: str, numbers: Sequence[int]):
-    """Return a function that draws samples of one level, one and the same above it, and takes the mean below it."""
-    fixed = draw_samples(seed, name, [0] * len(numbers))
-    varying = draw_samples(seed, name, [number + 1 for number in numbers])
+def _level_sampler(varied: int, seed: int, name: str, numbers: Sequence[int]):
+    """Return a function that samples one level, one and the same above it, and takes the mean below it."""
+    fixed = latent_sampler(seed, name, [0] * len(numbers))
+    varying = latent_sampler(seed, name, [number + 1 for number in numbers])
 
-    def draw(level: int, mean: Tensor, std: Tensor) -> Tensor:
+    def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
         if level < varied:
             return mean
         return (varying if level == varied else fixed)(level, mean, std)
 
-    return draw
+    return sample_latent
 
 
-def surround(crop: Sequence[tuple[int, int]], sides: Sequence[int], stride: int, name: str):
+def add_context(crop: Sequence[tuple[int, int]], sides: Sequence[int], stride: int, name: str):
     """Return what is computed for a crop, cut on the model's grid, and where in it the crop is."""
     inside = all(0 <= first < stop <= side for (first, stop), side in zip(crop, sides, strict=False))
     if len(crop) != len(sides) or not inside:
@@ -83,7 +93,7 @@ def surround(crop: Sequence[tuple[int, int]], sides: Sequence[int], stride: int,
         )
     computed, shown = [], []
     for (first, stop), side in zip(crop, sides, strict=True):
-        start = max(0, first - CONTEXT) // stride * stride
-        computed.append(slice(start, min(side, stop + CONTEXT)))
+        start = max(0, first - CONTEXT_PIXELS) // stride * stride
+        computed.append(slice(start, min(side, stop + CONTEXT_PIXELS)))
         shown.append(slice(first - start, stop - start))
     return computed, shown

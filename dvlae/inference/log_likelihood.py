@@ -21,24 +21,24 @@ from torch import Tensor
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest, select_images
-from dvlae.inference.posterior import batches, check_image, draw_samples, encode, repeat
+from dvlae.inference.posterior import batches, check_model_input, encode, latent_sampler, repeat_features
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
-from dvlae.models.ladder_vae import compare_drawn
+from dvlae.models.ladder_vae import log_density_ratio
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
 from dvlae.system.progress import progress
 
-CROP = "; crop the dataset's images"
-COLUMNS = (
+CROP_HINT = "; crop the dataset's images"
+LIKELIHOOD_COLUMNS = (
     "image", "values", "samples", "bound", "elbo", "elbo_standard_error",
     "bound_per_value", "elbo_per_value", "bits_per_value", "effective_samples",
 )  # fmt: skip
 
 
 @dataclass
-class Weights:
+class ImportanceWeights:
     """What is kept of any number of log-weights: a handful of numbers."""
 
     count: int = 0
@@ -48,7 +48,7 @@ class Weights:
     elbo: float = 0.0  # mean of the log-weights, nats
     deviations: float = 0.0  # sum of their squared deviations from the mean
 
-    def add(self, log_weight: float) -> None:
+    def update(self, log_weight: float) -> None:
         """Take one more log-weight, in nats."""
         self.count += 1
         largest = max(self.largest, log_weight)
@@ -106,28 +106,29 @@ def log_weights(
     own = (..., *(slice(side) for side in sides))  # the image without its padding
     floor = scale_floor(model.step, model.std)
     # Densities of x and of its own grey values differ by the scale: dx = d(grey value) / std.
-    change_of_units = math.prod(sides) * float(_exact(model.std).log().sum())
+    change_of_units = math.prod(sides) * float(_to_float64(model.std).log().sum())
     for numbers in batches(model, math.prod(sides), samples, batch_size):
-        state, divergences = ladder_vae.descend(
+        state, divergences = ladder_vae.top_down(
             None,
-            repeat(features, len(numbers)),
-            draw_samples(seed, name, numbers),
-            compare=lambda *arguments: compare_drawn(*map(_exact, arguments)),
+            repeat_features(features, len(numbers)),
+            latent_sampler(seed, name, numbers),
+            divergence=lambda *arguments: log_density_ratio(*map(_to_float64, arguments)),
         )
         code, own_x = ladder_vae.last_block(state)[own], x[own].expand(len(numbers), *image.shape)
         likelihood = mixture_log_likelihood(own_x, *model.autoregressive_decoder(own_x, code), floor)
-        weights = _total(likelihood) - sum(_total(divergence) for divergence in divergences) - change_of_units
+        log_ratio = sum(_sum_per_sample(divergence) for divergence in divergences)
+        weights = _sum_per_sample(likelihood) - log_ratio - change_of_units
         yield from weights.tolist()
 
 
-def _exact(values: Tensor) -> Tensor:
+def _to_float64(values: Tensor) -> Tensor:
     """Return float64, on a device that has it: weights are differences of sums over millions of values."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
-def _total(values: Tensor) -> Tensor:
+def _sum_per_sample(values: Tensor) -> Tensor:
     """Sum over all but the first axis."""
-    return _exact(values).flatten(1).sum(1).cpu()
+    return _to_float64(values).flatten(1).sum(1).cpu()
 
 
 @torch.inference_mode()
@@ -140,7 +141,7 @@ def bound_log_likelihood(
     seed: int,
     batch_size: int | str = "auto",
     on_progress=lambda samples: None,
-) -> Weights:
+) -> ImportanceWeights:
     """Bound the log-likelihood of one image; memory does not grow with the number of samples.
 
     Parameters
@@ -160,10 +161,10 @@ def bound_log_likelihood(
     UserError
         Where the image has other channels or axes than the model's, or is too large to be computed at once.
     """
-    check_image(model, image.shape, name, CROP)
-    weights = Weights()
+    check_model_input(model, image.shape, name, CROP_HINT)
+    weights = ImportanceWeights()
     for log_weight in log_weights(model, image, name=name, samples=samples, seed=seed, batch_size=batch_size):
-        weights.add(log_weight)
+        weights.update(log_weight)
         on_progress(1)
     return weights
 
@@ -208,7 +209,7 @@ def likelihood(
     network = load_to(device, model)
     manifest = select_images(read_manifest(images), selection)
     for image in manifest:
-        check_image(network, image.shape, image.name, CROP)
+        check_model_input(network, image.shape, image.name, CROP_HINT)
     rows = []
     with progress(total=samples * len(manifest), description="likelihood", unit="sample") as bar:
         for image in manifest:
@@ -223,13 +224,13 @@ def likelihood(
             rows.append(_row(image.name, math.prod(image.shape), weights))
     with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([COLUMNS, *rows])
-    bits = np.mean([float(row[COLUMNS.index("bits_per_value")]) for row in rows])
+        writer.writerows([LIKELIHOOD_COLUMNS, *rows])
+    bits = np.mean([float(row[LIKELIHOOD_COLUMNS.index("bits_per_value")]) for row in rows])
     print(f"likelihood: {bits:.4f} bits per pixel value over {len(rows)} images, {samples} samples each")
 
 
-def _row(name: str, values: int, weights: Weights) -> list:
-    """Return one row of the table, as :data:`COLUMNS` has it."""
+def _row(name: str, values: int, weights: ImportanceWeights) -> list:
+    """Return one row of the table, as :data:`LIKELIHOOD_COLUMNS` has it."""
     nats = (weights.bound, weights.elbo, weights.standard_error)
     per_value = (weights.bound / values, weights.elbo / values, -weights.bound / values / math.log(2))
     return [

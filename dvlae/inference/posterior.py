@@ -7,18 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvlae.inference.latent_noise import key_of, normal_noise
+from dvlae.inference.latent_noise import noise_key, normal_noise
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.ladder_vae import Draw
+from dvlae.models.ladder_vae import LatentSampler
 from dvlae.models.layers import memory_format
 from dvlae.system.errors import UserError
 
 # Values in one feature map, pixels times channels, of an image that is computed at once: 6 to 11 GiB in all.
-LARGEST_MAP = 2**27
-BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**22, "mps": 2**20}  # of all samples of a batch together
+MAX_MAP_VALUES = 2**27
+# All samples of a batch count together.
+MAX_BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**22, "mps": 2**20}
 
 
-def check_image(model: DVLAE, shape: Sequence[int], name: str, remedy: str = "") -> None:
+def check_model_input(model: DVLAE, shape: Sequence[int], name: str, remedy: str = "") -> None:
     """Refuse an image (C, ...) that is none for this model, or too large for all its latents at once.
 
     Raises
@@ -32,7 +33,7 @@ def check_image(model: DVLAE, shape: Sequence[int], name: str, remedy: str = "")
             f"{name}: found {shape[0]} channels and {len(shape) - 1} spatial axes, but the model was trained on "
             f"{a.image_channels} and {a.dimensions}"
         )
-    allowed = LARGEST_MAP // a.channels
+    allowed = MAX_MAP_VALUES // a.channels
     if math.prod(shape[1:]) > allowed:
         size = " x ".join(map(str, shape[1:]))
         raise UserError(
@@ -62,27 +63,27 @@ def encode(model: DVLAE, image: np.ndarray) -> tuple[Tensor, list[Tensor]]:
     padding = [(0, 0), *((0, -side % model.stride) for side in sides)]
     padded = torch.from_numpy(np.pad(image, padding, mode="symmetric")).to(model.mean.device)[None]
     x = model.normalise(padded.contiguous(memory_format=memory_format(len(sides))))
-    return x, model.ladder_vae.climb(model.ladder_vae.stem(x))
+    return x, model.ladder_vae.bottom_up(model.ladder_vae.stem(x))
 
 
-def repeat(features: list[Tensor], times: int) -> list[Tensor]:
+def repeat_features(features: list[Tensor], times: int) -> list[Tensor]:
     """Repeat features of one image for a batch of samples, without copying."""
     return [feature.expand(times, *feature.shape[1:]) for feature in features]
 
 
-def draw_samples(seed: int, name: str, numbers: Sequence[int]) -> Draw:
-    """Return a function that draws latents of the samples with these numbers, of the image with this name."""
+def latent_sampler(seed: int, name: str, numbers: Sequence[int]) -> LatentSampler:
+    """Return a function that samples the latents with these numbers, of the image with this name."""
 
-    def draw(level: int, mean: Tensor, std: Tensor) -> Tensor:
-        keys = [key_of(seed, name, sample, level) for sample in numbers]
+    def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
+        keys = [noise_key(seed, name, sample, level) for sample in numbers]
         noise = normal_noise(keys, mean.shape[1], [range(side) for side in mean.shape[2:]], mean.device)
         return torch.addcmul(mean, std, noise)
 
-    return draw
+    return sample_latent
 
 
 def batches(model: DVLAE, pixels: int, samples: int, batch_size: int | str = "auto") -> list[range]:
     """Divide the numbers of the samples into batches that suit the device."""
     if batch_size == "auto":
-        batch_size = max(1, BATCH_PIXELS[model.mean.device.type] // pixels)
+        batch_size = max(1, MAX_BATCH_PIXELS[model.mean.device.type] // pixels)
     return [range(first, min(first + batch_size, samples)) for first in range(0, samples, batch_size)]

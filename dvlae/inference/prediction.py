@@ -25,14 +25,14 @@ from dvlae import revision
 from dvlae.config.settings import PredictionSettings, PredictSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import read_manifest
-from dvlae.inference.latent_noise import key_of, normal_noise
-from dvlae.inference.tiling import View, Window, make_tiles, pad_up, views, whole
+from dvlae.inference.latent_noise import noise_key, normal_noise
+from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, views, whole_window
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
-from dvlae.models.ladder_vae import Draw, LadderVAE
+from dvlae.models.ladder_vae import LadderVAE, LatentSampler
 from dvlae.models.layers import ResidualBlock, memory_format
-from dvlae.system.devices import device_name, keep_freed_memory
+from dvlae.system.devices import device_name, tune_malloc
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, atomic_folder, reserve_space, sha256
 from dvlae.system.progress import progress
@@ -40,47 +40,52 @@ from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
 
 # Longest side of a tile by the number of spatial axes, in pixels.
-AUTO_TILE = {
+AUTO_TILE_SIDES = {
     "cpu": {1: 2**18, 2: 512, 3: 96},
     "cuda": {1: 2**20, 2: 1024, 3: 128},
     "mps": {1: 2**18, 2: 1024, 3: 96},
 }
-COARSE_TILES = 4  # the coarse levels may have as many positions as so many tiles have pixels
-AUTO_BATCH_VALUES = {"cpu": 2**22, "cuda": 2**28, "mps": 2**26}  # of one map of all samples of a batch together
-STATE_VALUES = 2**28  # of the coarse states of all samples at hand: 1 GiB
-MEDIAN_VALUES = 2**24  # sorted at a time: 64 MiB
-MEAN: list[list[int]] = [[]]  # keys of one sample with each latent at its mean
-IMPORTANT = {"samples", "estimator", "flips", "shifts"}  # settings that change an estimate
+# The coarse levels may have as many positions as so many tiles have pixels.
+MAX_COARSE_TILES = 4
+# Values in one feature map of all samples of a batch together.
+AUTO_MAX_BATCH_VALUES = {"cpu": 2**22, "cuda": 2**28, "mps": 2**26}
+# Values in the coarse states of all samples at hand: 1 GiB.
+MAX_STATE_VALUES = 2**28
+# Values that are sorted at a time: 64 MiB.
+MAX_MEDIAN_VALUES = 2**24
+# These stand for the keys of one sample with each latent at its mean.
+MEAN_KEYS: list[list[int]] = [[]]
+ESTIMATE_SETTINGS = {"samples", "estimator", "flips", "shifts"}
 
 
-def climbing_halo(ladder_vae: LadderVAE, split: int) -> int:
+def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
     """Pixels that the bottom-up features of the levels below ``split`` see to each side, rounded up to their grid."""
     strides = [1, *ladder_vae.strides]
     reach = 1  # the stem
     for below, stride in zip(strides[:split], strides[1 : split + 1], strict=True):
         reach += below + ladder_vae.blocks * ResidualBlock.radius * stride  # the strided convolution, residual blocks
-    return pad_up([reach], strides[split])[0]
+    return padded_shape([reach], strides[split])[0]
 
 
-def descending_halo(ladder_vae: LadderVAE, split: int) -> int:
+def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
     """Pixels of those features, and of the state from above, that the signal sees, rounded up to their grid."""
     strides = ladder_vae.strides[:split]
     of_level = 1 + ladder_vae.blocks * ResidualBlock.radius  # the posterior, residual blocks
     reach = TopDown.radius + of_level * sum(strides)
-    return pad_up([reach], strides[-1])[0]
+    return padded_shape([reach], strides[-1])[0]
 
 
 def choose_split(shape: Sequence[int], tile: int, strides: list[int]) -> int:
     """Return how many levels are fine: the fewest that leave small maps to the coarse ones, all where one tile does."""
     if max(shape) > tile:
         for split, stride in enumerate(strides, start=1):
-            if math.prod(shape) / stride ** len(shape) <= COARSE_TILES * tile ** len(shape):
+            if math.prod(shape) / stride ** len(shape) <= MAX_COARSE_TILES * tile ** len(shape):
                 return split
     return len(strides)
 
 
-def draw_in(window: Window, strides: list[int], keys: list[list[int]]) -> Draw:
-    """Return a function that draws latents for a window of the padded image.
+def window_sampler(window: Window, strides: list[int], keys: list[list[int]]) -> LatentSampler:
+    """Return a function that samples latents for a window of the padded image.
 
     Parameters
     ----------
@@ -89,17 +94,17 @@ def draw_in(window: Window, strides: list[int], keys: list[list[int]]) -> Draw:
     strides
         Of each level's grid.
     keys
-        ``keys[sample][level]``, or :data:`MEAN`.
+        ``keys[sample][level]``, or :data:`MEAN_KEYS`.
     """
 
-    def draw(level: int, mean: Tensor, std: Tensor) -> Tensor:
-        if keys == MEAN:
+    def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
+        if keys == MEAN_KEYS:
             return mean
         ranges = window.grid(strides[level]).ranges
         noise = normal_noise([of_sample[level] for of_sample in keys], mean.shape[1], ranges, mean.device)
         return torch.addcmul(mean, std, noise)
 
-    return draw
+    return sample_latent
 
 
 class Posterior:
@@ -126,12 +131,12 @@ class Posterior:
         self.layout = memory_format(len(view.shape))
 
     def samples(self, keys: list[list[int]], batch_size: int) -> Iterator[tuple[Window, int, Tensor]]:
-        """Draw denoised images, window by window.
+        """Sample denoised images, window by window.
 
         Parameters
         ----------
         keys
-            Keys of the latent noise, ``keys[sample][level]``, or :data:`MEAN`.
+            Keys of the latent noise, ``keys[sample][level]``, or :data:`MEAN_KEYS`.
         batch_size
             Samples computed together.
 
@@ -141,21 +146,21 @@ class Posterior:
             A window, the number of the first sample, and samples (S, C, ...) of the window in the units of the image.
             Windows do not overlap, and each comes with every sample once, in their order.
         """
-        coarse = self._climb_coarse()
+        coarse = self._bottom_up_coarse()
         # As many coarse states as memory allows are kept, so that a tile's features serve for all of those samples.
         values = self.ladder_vae.stem.out_channels * math.prod(self.view.shape) // self._stride ** len(self.view.shape)
-        group = max(1, STATE_VALUES // values) if coarse else len(keys)
+        group = max(1, MAX_STATE_VALUES // values) if coarse else len(keys)
         for start in range(0, len(keys), group):
             chosen = keys[start : start + group]
-            states = self._descend_coarse(coarse, chosen, batch_size) if coarse else None
+            states = self._top_down_coarse(coarse, chosen, batch_size) if coarse else None
             for inner in self.tiles:
-                outer = inner.widen(descending_halo(self.ladder_vae, self.split), self.view.shape)
-                prepared = self.top_down.prepare(_climb(self.model, self.view, outer, self.split)[1])
+                outer = inner.widen(top_down_halo(self.ladder_vae, self.split), self.view.shape)
+                precomputed = self.top_down.precompute(_bottom_up(self.model, self.view, outer, self.split)[1])
                 for first in range(0, len(chosen), batch_size):
                     batch = slice(first, first + batch_size)
-                    above = None if states is None else outer.cut(states[batch], self._stride)
-                    state = self.top_down.descend(above, prepared, draw_in(outer, self.strides, chosen[batch]))
-                    signal = inner.within(outer).cut(self.top_down.show(state))
+                    above = None if states is None else outer.crop(states[batch], self._stride)
+                    state = self.top_down.run(above, precomputed, window_sampler(outer, self.strides, chosen[batch]))
+                    signal = inner.within(outer).crop(self.top_down.decode(state))
                     yield inner, start + first, self.model.denormalise(signal)
 
     @property
@@ -163,30 +168,30 @@ class Posterior:
         """Of the coarsest fine level, in pixels."""
         return self.strides[self.split - 1]
 
-    def _climb_coarse(self) -> list[Tensor]:
-        """Return the prepared features of the coarse levels, on the whole image."""
+    def _bottom_up_coarse(self) -> list[Tensor]:
+        """Return the precomputed features of the coarse levels, on the whole image."""
         if self.split == len(self.strides):
             return []
         # What the fine levels hand to the coarse ones, put together from the tiles.
-        shape = whole(self.view.shape).grid(self._stride).ranges
+        shape = whole_window(self.view.shape).grid(self._stride).ranges
         below = torch.empty(1, self.ladder_vae.stem.out_channels, *map(len, shape), device=self.model.mean.device)
         below = below.to(memory_format=self.layout)
         for tile in self.tiles:
-            tile.cut(below, self._stride)[:] = _climb(self.model, self.view, tile, self.split)[1][-1]
-        return self.top_down.prepare(self.ladder_vae.climb(below, self.split), self.split)
+            tile.crop(below, self._stride)[:] = _bottom_up(self.model, self.view, tile, self.split)[1][-1]
+        return self.top_down.precompute(self.ladder_vae.bottom_up(below, self.split), self.split)
 
-    def _descend_coarse(self, coarse: list[Tensor], keys: list[list[int]], batch_size: int) -> Tensor:
+    def _top_down_coarse(self, coarse: list[Tensor], keys: list[list[int]], batch_size: int) -> Tensor:
         """Return the states that the coarse levels hand to the fine ones, (S, C, ...)."""
-        everywhere = whole(self.view.shape)
+        everywhere = whole_window(self.view.shape)
         batches = [
-            self.top_down.descend(None, coarse, draw_in(everywhere, self.strides, chosen), self.split)
+            self.top_down.run(None, coarse, window_sampler(everywhere, self.strides, chosen), self.split)
             for chosen in (keys[first : first + batch_size] for first in range(0, len(keys), batch_size))
         ]
         return torch.cat(batches) if len(batches) > 1 else batches[0]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampleBatch:
     """Samples of one part of an image.
 
     Attributes
@@ -207,8 +212,10 @@ class Drawn:
     values: Tensor
 
 
-def draw(model: DVLAE, image: np.ndarray, *, name: str, seed: int, settings: PredictionSettings) -> Iterator[Drawn]:
-    """Draw samples of the posterior of one image, part by part; the samples are divided over the views.
+def sample_posterior(
+    model: DVLAE, image: np.ndarray, *, name: str, seed: int, settings: PredictionSettings
+) -> Iterator[SampleBatch]:
+    """Sample the posterior of one image, part by part; the samples are divided over the views.
 
     Each second sample of a view takes the opposite noise of the one before (antithetic variates): what is odd in the
     noise cancels in their mean, which is then as good as that of many more samples.
@@ -227,19 +234,19 @@ def draw(model: DVLAE, image: np.ndarray, *, name: str, seed: int, settings: Pre
     tile = _tile(model, settings)
     batch_size = settings.batch_size
     if batch_size == "auto":
-        values = channels * math.prod(min(side, tile) for side in pad_up(image.shape[1:], model.stride))
-        batch_size = max(1, AUTO_BATCH_VALUES[device.type] // values)
+        values = channels * math.prod(min(side, tile) for side in padded_shape(image.shape[1:], model.stride))
+        batch_size = max(1, AUTO_MAX_BATCH_VALUES[device.type] // values)
     top_down, levels = TopDown(model), range(len(model.ladder_vae.levels))
     chosen = views(image, model.stride, model.architecture.mirrored_axes if settings.flips else (), settings.shifts)
     chosen = chosen[: math.ceil(settings.samples / 2)]  # a pair each, at least
     seen = 0
     for offset, view in enumerate(chosen):
         numbers = range(offset, settings.samples, len(chosen))
-        keys = [[key_of(seed, name, number, level) for level in levels] for number in numbers]
+        keys = [[noise_key(seed, name, number, level) for level in levels] for number in numbers]
         keys[1::2] = [[~key for key in of_sample] for of_sample in keys[: len(keys) // 2 * 2 : 2]]
         for window, first, batch in Posterior(model, top_down, view, tile).samples(keys, batch_size):
-            slices, values = view.give_back(window, batch.cpu())
-            yield Drawn(slices, numbers[first : first + len(values)], seen + first, values)
+            slices, values = view.to_image(window, batch.cpu())
+            yield SampleBatch(slices, numbers[first : first + len(values)], seen + first, values)
         seen += len(numbers)
 
 
@@ -261,16 +268,16 @@ class Moments:
         self.mean = np.zeros(shape, np.float32)
         self._deviations = np.zeros(shape, np.float32)  # sum of squared deviations from the mean
 
-    def add(self, drawn: Drawn) -> None:
+    def update(self, batch: SampleBatch) -> None:
         """Count some more samples in.
 
         Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983: no difference of large numbers.
         """
-        mean, deviations = (torch.from_numpy(a)[:, *drawn.slices] for a in (self.mean, self._deviations))
-        new, total = len(drawn.values), drawn.seen + len(drawn.values)
-        new_mean = drawn.values.mean(0)
+        mean, deviations = (torch.from_numpy(a)[:, *batch.slices] for a in (self.mean, self._deviations))
+        new, total = len(batch.values), batch.seen + len(batch.values)
+        new_mean = batch.values.mean(0)
         difference = new_mean - mean
-        deviations += (drawn.values - new_mean).square_().sum(0) + difference.square() * (drawn.seen * new / total)
+        deviations += (batch.values - new_mean).square_().sum(0) + difference.square() * (batch.seen * new / total)
         mean += difference * (new / total)
 
     def standard_deviation(self, samples: int) -> np.ndarray | None:
@@ -330,13 +337,13 @@ def denoise(
     """
     _check_fits(model, image, name)
     moments = Moments(image.shape)
-    for drawn in draw(model, image, name=name, seed=seed, settings=settings):
-        moments.add(drawn)
+    for batch in sample_posterior(model, image, name=name, seed=seed, settings=settings):
+        moments.update(batch)
         for array in keep:
-            for number, sample in zip(drawn.numbers, drawn.values, strict=True):
+            for number, sample in zip(batch.numbers, batch.values, strict=True):
                 if number < len(array):
-                    array[number][:, *drawn.slices] = sample
-        on_progress(drawn.values[:, 0].numel())
+                    array[number][:, *batch.slices] = sample
+        on_progress(batch.values[:, 0].numel())
     return moments.mean, moments.standard_deviation(settings.samples)
 
 
@@ -378,17 +385,17 @@ def denoise_directly(
     (view,) = views(image, model.stride)
     posterior = Posterior(model, TopDown(model), view, _tile(model, settings))
     guess = torch.empty(1, len(image), *view.shape, device=model.mean.device)
-    for window, _, signal in posterior.samples(MEAN, 1):
-        window.cut(guess)[:] = model.normalise(signal)
+    for window, _, signal in posterior.samples(MEAN_KEYS, 1):
+        window.crop(guess)[:] = model.normalise(signal)
         on_progress(signal[0, 0].numel())
     estimate = np.empty(image.shape, np.float32)
     used = max(network.levels, default=-1) + 1
-    halo = pad_up([network.halo], max(network.strides, default=1))[0]
+    halo = padded_shape([network.halo], max(network.strides, default=1))[0]
     for inner in posterior.tiles:
         outer = inner.widen(halo, view.shape)
-        x, features = _climb(model, view, outer, used)
-        signal = model.denormalise(network(x, outer.cut(guess), [features[level] for level in network.levels]))
-        slices, values = view.give_back(inner, inner.within(outer).cut(signal).cpu())
+        x, features = _bottom_up(model, view, outer, used)
+        signal = model.denormalise(network(x, outer.crop(guess), [features[level] for level in network.levels]))
+        slices, values = view.to_image(inner, inner.within(outer).crop(signal).cpu())
         estimate[:, *slices] = values[0]
         on_progress(values[0, 0].numel())
     return estimate
@@ -399,11 +406,11 @@ def _tile(model: DVLAE, settings: PredictionSettings) -> int:
     tile = settings.tile
     if tile == "auto":
         # A stride more, so that an image whose sides are powers of two, shifted, is not cut into slivers.
-        tile = AUTO_TILE[model.mean.device.type][model.architecture.dimensions] + model.stride
-    return pad_up([tile], model.stride)[0]
+        tile = AUTO_TILE_SIDES[model.mean.device.type][model.architecture.dimensions] + model.stride
+    return padded_shape([tile], model.stride)[0]
 
 
-def _climb(model: DVLAE, view: View, window: Window, split: int) -> tuple[Tensor, list[Tensor]]:
+def _bottom_up(model: DVLAE, view: View, window: Window, split: int) -> tuple[Tensor, list[Tensor]]:
     """Run the bottom-up path through the levels below ``split``.
 
     Returns
@@ -414,13 +421,13 @@ def _climb(model: DVLAE, view: View, window: Window, split: int) -> tuple[Tensor
         Of those levels in the window, (1, channels, ...).
     """
     ladder_vae = model.ladder_vae
-    outer = window.widen(climbing_halo(ladder_vae, split), view.shape)
-    image = torch.from_numpy(view.read(outer)).to(model.mean.device)[None]
+    outer = window.widen(bottom_up_halo(ladder_vae, split), view.shape)
+    image = torch.from_numpy(view.extract(outer)).to(model.mean.device)[None]
     x = model.normalise(image.contiguous(memory_format=memory_format(len(view.shape))))
-    features = ladder_vae.climb(ladder_vae.stem(x), 0, split)
+    features = ladder_vae.bottom_up(ladder_vae.stem(x), 0, split)
     inner = window.within(outer)
-    cut = [inner.cut(maps, stride) for maps, stride in zip(features, ladder_vae.strides, strict=False)]
-    return inner.cut(x), cut
+    cut = [inner.crop(maps, stride) for maps, stride in zip(features, ladder_vae.strides, strict=False)]
+    return inner.crop(x), cut
 
 
 def _check_fits(model: DVLAE, image: np.ndarray, name: str) -> None:
@@ -434,7 +441,7 @@ def _check_fits(model: DVLAE, image: np.ndarray, name: str) -> None:
 def median(samples: np.ndarray) -> np.ndarray:
     """Return the median of each pixel over samples (S, C, ...) in memory or in a file, a few rows at a time."""
     result = np.empty(samples.shape[1:], np.float32)
-    rows = max(1, MEDIAN_VALUES // math.prod([len(samples), *samples.shape[3:]]))
+    rows = max(1, MAX_MEDIAN_VALUES // math.prod([len(samples), *samples.shape[3:]]))
     for channel in range(samples.shape[1]):
         for start in range(0, samples.shape[2], rows):
             part = slice(start, start + rows)
@@ -478,7 +485,7 @@ def predict(
     UserError
         Where the model or an image cannot be used, or the device is missing.
     """
-    keep_freed_memory()
+    tune_malloc()
     manifest = read_manifest(images)
     how = settings.prediction
     record = Path(denoised).with_name("prediction.json")
@@ -510,7 +517,7 @@ def predict(
                 write_image(uncertainty / file, std)
             write_image(denoised / file, estimate)
     description = {
-        "settings": how.model_dump(mode="json", include=IMPORTANT),
+        "settings": how.model_dump(mode="json", include=ESTIMATE_SETTINGS),
         "seed": seed,
         "revision": revision.PREDICTION,
         "weights_sha256": sha256(model / "weights.safetensors"),
@@ -528,7 +535,7 @@ def _inputs(model: Path, images: Path, seed: int, settings: PredictionSettings) 
         "weights": sha256(model / "weights.safetensors"),
         "images": (images / "manifest.csv").stat().st_mtime_ns,  # it is written when they are
         "seed": seed,
-        "settings": settings.model_dump(mode="json", include=IMPORTANT | {"save_samples"}),
+        "settings": settings.model_dump(mode="json", include=ESTIMATE_SETTINGS | {"save_samples"}),
         "revision": revision.PREDICTION,
     }
     return json.dumps(description)

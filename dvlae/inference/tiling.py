@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-_LATTICE = (0.618, 0.382, 0.236)  # powers of the golden ratio: multiples of them are spread evenly
+# Powers of the golden ratio: multiples of them are spread evenly.
+_LATTICE = (0.618, 0.382, 0.236)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Window:
         """Return it on the grid of a level with this stride."""
         return Window(tuple(range(side.start // stride, side.stop // stride) for side in self.ranges))
 
-    def cut(self, maps: Tensor, stride: int = 1) -> Tensor:
+    def crop(self, maps: Tensor, stride: int = 1) -> Tensor:
         """Cut it out of maps (N, C, ...) that cover the whole padded image at this stride."""
         return maps[..., *self.grid(stride).slices]
 
@@ -50,12 +51,12 @@ class Window:
         return Window(tuple(range(max(0, s.start - halo), min(length, s.stop + halo)) for s, length in pairs))
 
 
-def whole(shape: Sequence[int]) -> Window:
+def whole_window(shape: Sequence[int]) -> Window:
     """Return the window that is all of an image of this shape."""
     return Window(tuple(map(range, shape)))
 
 
-def pad_up(shape: Sequence[int], stride: int) -> tuple[int, ...]:
+def padded_shape(shape: Sequence[int], stride: int) -> tuple[int, ...]:
     """Return the shape of an image after padding to multiples of ``stride``."""
     return tuple(math.ceil(length / stride) * stride for length in shape)
 
@@ -98,9 +99,11 @@ class View:
     @property
     def shape(self) -> tuple[int, ...]:
         """Sides of the padded image, in pixels."""
-        return pad_up([side + put for side, put in zip(self.image.shape[1:], self.shift, strict=True)], self.stride)
+        return padded_shape(
+            [side + put for side, put in zip(self.image.shape[1:], self.shift, strict=True)], self.stride
+        )
 
-    def read(self, window: Window) -> np.ndarray:
+    def extract(self, window: Window) -> np.ndarray:
         """Return what is seen in a window, (C, ...)."""
         sides = zip(self._in_image(window), self.image.shape[1:], strict=True)
         indices = [self._unpad(np.array(side), length) for side, length in sides]
@@ -120,7 +123,7 @@ class View:
         index = index % (2 * length)
         return np.minimum(index, 2 * length - 1 - index)
 
-    def give_back(self, window: Window, values: Tensor) -> tuple[tuple[slice, ...], Tensor]:
+    def to_image(self, window: Window, values: Tensor) -> tuple[tuple[slice, ...], Tensor]:
         """Bring values of a window of this view back to the image.
 
         Parameters

@@ -13,8 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.ladder_vae import Draw, Level, split_parameters
-from dvlae.models.layers import TRANSPOSED, BatchNorm, ResidualBlock, grown, kernel_of_grown, memory_format
+from dvlae.models.ladder_vae import LatentSampler, Level, split_parameters
+from dvlae.models.layers import (
+    TRANSPOSED_CONVOLUTIONS,
+    BatchNorm,
+    ResidualBlock,
+    fused_upsample_kernel,
+    memory_format,
+    upsampled,
+)
 from dvlae.models.signal_decoder import SignalDecoder
 
 
@@ -34,13 +41,13 @@ def _affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 class _Convolution:
-    """A 3x3 convolution with given weights, of its input or of its grown input."""
+    """A 3x3 convolution with given weights, of its input or of its upsampled input."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, doubles: bool):
+    def __init__(self, weight: Tensor, bias: Tensor, upsamples: bool):
         dimensions = weight.ndim - 2
-        if doubles:
-            self.weight = kernel_of_grown(weight)
-            self.convolve = partial(TRANSPOSED[dimensions], stride=2, padding=1)
+        if upsamples:
+            self.weight = fused_upsample_kernel(weight)
+            self.convolve = partial(TRANSPOSED_CONVOLUTIONS[dimensions], stride=2, padding=1)
         else:
             self.weight = weight.contiguous(memory_format=memory_format(dimensions))
             self.convolve = partial({1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions], padding=1)
@@ -75,17 +82,17 @@ class FoldedBlock:
         # Both affine maps with the opposite sign, which _mish_of_negative asks for.
         self.scale, self.shift = -scale.view(1, -1, *ones), -shift.view(1, -1, *ones)
         scale, shift = _affine(block.norm2)
-        self.conv1 = _Convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift, block.doubles)
+        self.conv1 = _Convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift, block.upsamples)
         self.conv2 = block.conv2
         self.value = _Product(2 * block.value.weight, 2 * block.value.bias)  # tanh(v) = 2 sigmoid(2 v) - 1
         self.gate = block.gate
-        self.doubles = block.doubles
+        self.upsamples = block.upsamples
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (N, C, ...) to (N, C, ...)."""
         h = self.conv1(_mish_of_negative(torch.addcmul(self.shift, x, self.scale)))
         h = self.conv2(_mish_of_negative(h))
-        x = grown(x) if self.doubles else x
+        x = upsampled(x) if self.upsamples else x
         value, gate = torch.sigmoid_(self.value(h)), torch.sigmoid_(self.gate(h))
         return torch.addcmul(x, value, gate, value=2).sub_(gate)  # x + (2 value - 1) gate
 
@@ -107,31 +114,31 @@ class FoldedLevel:
         self.merge_state = _Product(weight[:, :-channels], None) if weight.shape[1] > channels else None
         self.down_blocks = [FoldedBlock(block) for block in level.down_blocks]
 
-    def prepare(self, feature: Tensor) -> Tensor:
+    def precompute(self, feature: Tensor) -> Tensor:
         """Compute what all samples share from the bottom-up feature, (1, C, ...)."""
         return self.merge_feature(feature)
 
-    def descend(self, state: Tensor | None, prepared: Tensor, number: int, draw: Draw) -> Tensor:
-        """Draw this level's latent and return the state for the level below, as :meth:`Level.descend` does.
+    def top_down(self, state: Tensor | None, precomputed: Tensor, number: int, sample_latent: LatentSampler) -> Tensor:
+        """Sample this level's latent and return the state for the level below, as :meth:`Level.top_down` does.
 
         Parameters
         ----------
         state
             From the level above, (N, C, ...); None at the top.
-        prepared
-            What :meth:`prepare` returned.
-        number, draw
-            As for :meth:`Level.descend`; at the top ``draw`` is given a mean and a standard deviation of one sample,
-            (1, Z, ...), and returns N.
+        precomputed
+            What :meth:`precompute` returned.
+        number, sample_latent
+            As for :meth:`Level.top_down`; at the top ``sample_latent`` is given a mean and a standard deviation of one
+            sample, (1, Z, ...), and returns N.
         """
-        merged = prepared.clone() if state is None else self.merge_state(state).add_(prepared)
+        merged = precomputed.clone() if state is None else self.merge_state(state).add_(precomputed)
         mean, log_std = split_parameters(self.level.posterior(_mish_of_negative(merged)))
-        h = self.level.from_latent(draw(number, mean, log_std.exp()))
+        h = self.level.from_latent(sample_latent(number, mean, log_std.exp()))
         h = h if state is None else h.add_(state)
         for block in self.down_blocks:
             h = block(h)
         h = self.level.grow(h)
-        return grown(h) if self.level.grows else h
+        return upsampled(h) if self.level.upsamples else h
 
 
 class TopDown:
@@ -157,20 +164,22 @@ class TopDown:
         self.last_block = FoldedBlock(model.ladder_vae.last_block)
         self.signal_decoder = model.signal_decoder
 
-    def prepare(self, features: list[Tensor], start: int = 0) -> list[Tensor]:
+    def precompute(self, features: list[Tensor], start: int = 0) -> list[Tensor]:
         """Compute what all samples share from the bottom-up features of the levels from ``start`` on."""
-        return [level.prepare(feature) for level, feature in zip(self.levels[start:], features, strict=False)]
+        return [level.precompute(feature) for level, feature in zip(self.levels[start:], features, strict=False)]
 
-    def descend(self, state: Tensor | None, prepared: list[Tensor], draw: Draw, start: int = 0) -> Tensor:
-        """Run the levels from ``start + len(prepared) - 1`` down to ``start``.
+    def run(
+        self, state: Tensor | None, precomputed: list[Tensor], sample_latent: LatentSampler, start: int = 0
+    ) -> Tensor:
+        """Run the levels from ``start + len(precomputed) - 1`` down to ``start``.
 
         Parameters
         ----------
         state
             The state from above, (N, C, ...); None where the run begins at the top.
-        prepared
-            What :meth:`prepare` returned for these levels, finest first.
-        draw
+        precomputed
+            What :meth:`precompute` returned for these levels, finest first.
+        sample_latent
             What turns a level's number, mean and standard deviation into a latent.
         start
             The finest level to run.
@@ -180,10 +189,10 @@ class TopDown:
         Tensor
             The state for the level below ``start``, (N, C, ...).
         """
-        for offset in reversed(range(len(prepared))):
-            state = self.levels[start + offset].descend(state, prepared[offset], start + offset, draw)
+        for offset in reversed(range(len(precomputed))):
+            state = self.levels[start + offset].top_down(state, precomputed[offset], start + offset, sample_latent)
         return state
 
-    def show(self, state: Tensor) -> Tensor:
-        """Turn the state below level 0, (N, C, ...), into a normalised image."""
+    def decode(self, state: Tensor) -> Tensor:
+        """Decode the state below level 0, (N, C, ...), into a normalised image."""
         return self.signal_decoder(self.last_block(state))

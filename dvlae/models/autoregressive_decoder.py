@@ -61,7 +61,7 @@ class CausalConvolution(nn.Module):
 
 
 class MixtureDecoder(nn.Module):
-    """What both kinds of autoregressive decoder do at their end: show the mixture of Gaussians of each pixel.
+    """What both kinds of autoregressive decoder do at their end: predict the mixture of Gaussians of each pixel.
 
     Attributes
     ----------
@@ -77,12 +77,12 @@ class MixtureDecoder(nn.Module):
         super().__init__()
         self.components, self.image_channels = components, image_channels
 
-    def mix(self, h: Tensor) -> Tensor:
+    def mixture_parameters(self, h: Tensor) -> Tensor:
         """Map hidden features (N, channels, ...) to the parameters of mixtures, (N, 3 components C, ...)."""
         return self.parameters_of_mixture(F.relu(self.hidden(F.relu(h))))
 
     def split(self, mixture: Tensor) -> tuple[Tensor, ...]:
-        """Split what :meth:`mix` returns into three tensors (N, components, C, ...)."""
+        """Split what :meth:`mixture_parameters` returns into three tensors (N, components, C, ...)."""
         parts = mixture.contiguous().chunk(3, dim=1)  # contiguous, so that each parameter is one piece of memory
         return tuple(part.unflatten(1, (self.components, self.image_channels)) for part in parts)
 
@@ -154,7 +154,7 @@ class AutoregressiveDecoder(MixtureDecoder):
             h = h + self.convolutions[0](x)
         for convolution, from_code in zip(self.convolutions[1:], self.code[1:], strict=True):
             h = h + convolution(h) + from_code(code)
-        return self.split(self.mix(h))
+        return self.split(self.mixture_parameters(h))
 
 
 class LinearAutoregressiveDecoder(MixtureDecoder):
@@ -189,7 +189,7 @@ class LinearAutoregressiveDecoder(MixtureDecoder):
         self.first, self.hidden = Pointwise(image_channels, channels), Pointwise(channels, channels)
         self.parameters_of_mixture = Pointwise(channels, 3 * components * image_channels)
 
-    def show(self, code: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the signal code (N, channels, ...) says alone.
 
         Returns
@@ -201,11 +201,11 @@ class LinearAutoregressiveDecoder(MixtureDecoder):
         """
         with torch.autocast(code.device.type, enabled=False):
             signal = self.signal(code.to(self.signal.weight.dtype))
-        return signal, self.mix(self.first(signal))
+        return signal, self.mixture_parameters(self.first(signal))
 
     def forward(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict the mixture of every pixel."""
-        signal, mixture = self.show(code)
+        signal, mixture = self.decode(code)
         logits, offsets, raw_scales = self.split(mixture)
         if self.regression is not None:
             with torch.autocast(code.device.type, enabled=False):

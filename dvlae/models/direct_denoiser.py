@@ -1,4 +1,4 @@
-"""A network that shows the signal at once: it learns from samples what their mean or median is."""
+"""A network that predicts the signal at once: it learns from samples what their mean or median is."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise, grown
+from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise, upsampled
 
-COARSEST = 8  # pixels: larger strides of the ladder VAE are left out, so that what a tile sees is bounded
-LOSSES = {"mean": F.mse_loss, "median": F.l1_loss}  # what each is the minimum of
+# In pixels: larger strides of the ladder VAE are left out, so that what a tile sees is bounded.
+MAX_STRIDE = 8
+# Each statistic minimises its loss.
+LOSSES = {"mean": F.mse_loss, "median": F.l1_loss}
 
 
-class Convolutions(nn.Module):
+class ResidualConvolutions(nn.Module):
     """(batch norm, ReLU, 3x3 convolution) some times, added to the input. Keeps the shape (N, C, ...).
 
     Parameters
@@ -43,7 +45,7 @@ class Convolutions(nn.Module):
 class DirectDenoiser(nn.Module):
     """U-Net that turns a guess of the signal into the mean or the median of its posterior.
 
-    The guess is what the signal decoder shows where each latent is at its own mean. The U-Net's way down is the
+    The guess is what the signal decoder gives where each latent is at its own mean. The U-Net's way down is the
     bottom-up path of the ladder VAE, whose features hold all that the posterior depends on; its own is the way up, from
     one level of each resolution. Untrained it returns the guess.
 
@@ -70,14 +72,14 @@ class DirectDenoiser(nn.Module):
 
     def __init__(self, image_channels: int, channels: int, strides: Sequence[int], dimensions: int):
         super().__init__()
-        last = {stride: level for level, stride in enumerate(strides) if 1 < stride <= COARSEST}
+        last = {stride: level for level, stride in enumerate(strides) if 1 < stride <= MAX_STRIDE}
         self.levels, self.strides = list(last.values()), list(last)
         scales = range(len(self.levels))
         self.enter = nn.ModuleList(Pointwise(channels, 2 * channels) for _ in scales)
-        self.climb = nn.ModuleList(Convolutions(2 * channels, 2, dimensions) for _ in scales)
+        self.climb = nn.ModuleList(ResidualConvolutions(2 * channels, 2, dimensions) for _ in scales)
         self.grow = nn.ModuleList(Pointwise(2 * channels, 2 * channels if scale else channels) for scale in scales)
         self.stem = CONVOLUTIONS[dimensions](2 * image_channels, channels, 3, padding=1)
-        self.last = Convolutions(channels, 1, dimensions)
+        self.last = ResidualConvolutions(channels, 1, dimensions)
         self.norm = BatchNorm(channels)
         self.head = CONVOLUTIONS[dimensions](channels, image_channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
@@ -89,7 +91,7 @@ class DirectDenoiser(nn.Module):
         return 3 + 2 * sum(self.strides)  # stem, last and head; two convolutions at each resolution
 
     def forward(self, x: Tensor, guess: Tensor, features: list[Tensor]) -> Tensor:
-        """Show the signal.
+        """Predict the signal.
 
         Parameters
         ----------
@@ -108,7 +110,7 @@ class DirectDenoiser(nn.Module):
         for scale in reversed(range(len(features))):
             entered = self.enter[scale](features[scale])
             h = self.climb[scale](entered if h is None else h + entered)
-            # The 1x1 convolution commutes with nearest-neighbour growth, and costs less before it.
-            h = grown(self.grow[scale](h))
+            # The 1x1 convolution commutes with nearest-neighbour upsampling, and costs less before it.
+            h = upsampled(self.grow[scale](h))
         h = self.norm(self.last(full if h is None else full + h))
         return guess + self.head(F.relu_(h))

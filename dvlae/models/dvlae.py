@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from dvlae.axes import mirrored_axes
 from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.direct_denoiser import LOSSES, DirectDenoiser
-from dvlae.models.ladder_vae import LadderVAE, draw_randomly
+from dvlae.models.ladder_vae import LadderVAE, sample_randomly
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.models.signal_decoder import SignalDecoder
 
-ROOM = 4  # strides: sides of images from which two windows, shifted by up to a stride, can be cut to learn from
+# In strides: from sides this long, two windows that are shifted by up to a stride can be cut.
+MIN_SIDE_STRIDES = 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Architecture:
 
 
 @dataclass
-class Terms:
+class LossTerms:
     """The terms of the loss, each a scalar: nats per pixel value, and squared normalised units per pixel value."""
 
     log_likelihood: Tensor
@@ -134,7 +135,7 @@ class DVLAE(nn.Module):
         """Bring a normalised image (N, C, ...) back to its own units."""
         return x * self.std + self.mean
 
-    def forward(self, image: Tensor) -> Terms:
+    def forward(self, image: Tensor) -> LossTerms:
         """Compute the terms of the loss with one sample of the posterior.
 
         Parameters
@@ -143,20 +144,20 @@ class DVLAE(nn.Module):
             Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
         """
         x = self.normalise(image)
-        features = self.ladder_vae.climb(self.ladder_vae.stem(x))
+        features = self.ladder_vae.bottom_up(self.ladder_vae.stem(x))
         code, kls = self.ladder_vae.to_code(features)
         log_likelihood = mixture_log_likelihood(
             x, *self.autoregressive_decoder(x, code), scale_floor(self.step, self.std)
         )
         # Detached: the signal decoder looks at the code, it does not shape it.
         signal = self.signal_decoder(code.detach())
-        return Terms(
+        return LossTerms(
             log_likelihood=log_likelihood.mean(),
             kl_of_levels=[kl.sum() / x.numel() for kl in kls],
             mse=torch.nn.functional.mse_loss(signal.float(), x.float()),
         )
 
-    def teach(self, network: DirectDenoiser, image: Tensor) -> Tensor:
+    def distillation_loss(self, network: DirectDenoiser, image: Tensor) -> Tensor:
         """Return the loss of a direct denoiser that learns from samples of this model; nothing else has a gradient.
 
         The samples are of another view of the images, mirrored and at another place of the grid, so that the network
@@ -177,21 +178,21 @@ class DVLAE(nn.Module):
         x = self.normalise(image)
         number, sides = len(x), x.shape[2:]
         # Two windows of each image that differ by less than the stride; where there is no room, they are the same.
-        room = [self.stride if side >= ROOM * self.stride else 0 for side in sides]
+        room = [self.stride if side >= MIN_SIDE_STRIDES * self.stride else 0 for side in sides]
         shifts = [int(torch.randint(most, ())) if most else 0 for most in room]
         window = [slice(side - most) for side, most in zip(sides, room, strict=True)]
         moved = [slice(by, by + part.stop) for by, part in zip(shifts, window, strict=True)]
         flipped = [axis for axis in self.architecture.mirrored_axes if torch.rand(()) < 0.5]
         both = torch.cat([x[..., *window], x[..., *moved].flip(flipped)])
 
-        def draw(level: int, mean: Tensor, std: Tensor) -> Tensor:
-            latent = draw_randomly(level, mean, std)
+        def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
+            latent = sample_randomly(level, mean, std)
             latent[:number] = mean[:number]
             return latent
 
         with torch.no_grad():
-            features = self.ladder_vae.climb(self.ladder_vae.stem(both))
-            signals = self.signal_decoder(self.ladder_vae.to_code(features, draw)[0])
+            features = self.ladder_vae.bottom_up(self.ladder_vae.stem(both))
+            signals = self.signal_decoder(self.ladder_vae.to_code(features, sample_latent)[0])
         sample = signals[number:].flip(flipped)
         estimate = network(both[:number], signals[:number], [features[level][:number] for level in network.levels])
         # What both windows show.

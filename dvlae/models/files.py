@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from dvlae.models.dvlae import DVLAE, Architecture
-from dvlae.models.layers import lay_out
+from dvlae.models.layers import to_channels_last
 from dvlae.system.devices import choose_device, use_fast_arithmetic
 from dvlae.system.errors import UserError
 from dvlae.system.files import sha256
@@ -39,7 +39,7 @@ def load_to(device: str | torch.device, folder: Path) -> DVLAE:
     chosen = choose_device(device) if isinstance(device, str) else device
     use_fast_arithmetic()
     model = load_model(folder).to(chosen)
-    return lay_out(model, model.architecture.dimensions)
+    return to_channels_last(model, model.architecture.dimensions)
 
 
 def load_model(folder: Path) -> DVLAE:

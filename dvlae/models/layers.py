@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 # By the number of spatial axes.
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+TRANSPOSED_CONVOLUTIONS = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def memory_format(dimensions: int) -> torch.memory_format:
@@ -17,7 +17,7 @@ def memory_format(dimensions: int) -> torch.memory_format:
     return {2: torch.channels_last, 3: torch.channels_last_3d}.get(dimensions, torch.contiguous_format)
 
 
-def recomputed(function: Callable, *arguments):
+def checkpointed(function: Callable, *arguments):
     """Call a function; keep nothing of it for the backward pass, which calls it again.
 
     Batch norms see the batch twice, so that their running statistics follow it a little faster.
@@ -25,7 +25,7 @@ def recomputed(function: Callable, *arguments):
     return checkpoint(function, *arguments, use_reentrant=False)
 
 
-def lay_out(model: nn.Module, dimensions: int) -> nn.Module:
+def to_channels_last(model: nn.Module, dimensions: int) -> nn.Module:
     """Bring the convolutions of a model with so many spatial axes into their :func:`memory_format`, in place.
 
     Module.to() would stop at other tensors that happen to have four or five axes, and leave the weights of a
@@ -37,16 +37,16 @@ def lay_out(model: nn.Module, dimensions: int) -> nn.Module:
     return model
 
 
-def grown(x: Tensor) -> Tensor:
+def upsampled(x: Tensor) -> Tensor:
     """Double the sides of (N, C, ...) by nearest neighbours."""
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def kernel_of_grown(weight: Tensor) -> Tensor:
-    """Return the kernel of the transposed convolution, with stride 2 and padding 1, that is a 3x3 one of a grown map.
+def fused_upsample_kernel(weight: Tensor) -> Tensor:
+    """Return the kernel of the transposed convolution that equals a 3x3 one of an upsampled map (stride 2, padding 1).
 
-    Along each axis three neighbours of a grown pixel are two different values. The kernel holds the sums of the weights
-    that meet the same value; an image then takes 4/9 of the operations.
+    Along each axis three neighbours of an upsampled pixel are two different values. The kernel holds the sums of the
+    weights that meet the same value; an image then takes 4/9 of the operations.
     """
     for axis in range(2, weight.ndim):
         before, at, after = weight.unbind(axis)
@@ -54,9 +54,9 @@ def kernel_of_grown(weight: Tensor) -> Tensor:
     return weight.transpose(0, 1).contiguous(memory_format=memory_format(weight.ndim - 2))
 
 
-def convolve_grown(x: Tensor, weight: Tensor) -> Tensor:
-    """Return the 3x3 convolution of ``grown(x)``, (N, C, ...) with sides twice those of ``x``, without growing it."""
-    return TRANSPOSED[weight.ndim - 2](x, kernel_of_grown(weight), stride=2, padding=1)
+def fused_upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """Return the 3x3 convolution of ``upsampled(x)``, (N, C, ...) with twice the sides of ``x``, without upsampling."""
+    return TRANSPOSED_CONVOLUTIONS[weight.ndim - 2](x, fused_upsample_kernel(weight), stride=2, padding=1)
 
 
 class Pointwise(nn.Linear):
@@ -116,7 +116,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 class ResidualBlock(nn.Module):
     """(batch norm, Mish, 3x3 convolution) twice, then a gate, added to the input. Keeps the shape (N, C, ...).
 
-    Where it doubles, all that is done to the input after :func:`grown`; what commutes with that is done before.
+    Where it upsamples, all that is done to the input after :func:`upsampled`; what commutes with that is done before.
 
     Parameters
     ----------
@@ -124,16 +124,16 @@ class ResidualBlock(nn.Module):
         C, of the input and of the output.
     dimensions
         Number of spatial axes.
-    doubles
+    upsamples
         Whether the sides of the output are twice as long as those of the input.
     """
 
     radius = 2  # pixels of the output: how far one of them sees
 
-    def __init__(self, channels: int, dimensions: int, doubles: bool = False):
+    def __init__(self, channels: int, dimensions: int, upsamples: bool = False):
         super().__init__()
         convolution = CONVOLUTIONS[dimensions]
-        self.doubles = doubles
+        self.upsamples = upsamples
         self.norm1 = BatchNorm(channels)
         self.conv1 = convolution(channels, channels, 3, padding=1, bias=False)
         self.norm2 = BatchNorm(channels)
@@ -145,8 +145,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, ...) to (N, C, ...)."""
         h = mish(self.norm1(x))
-        if self.doubles:
-            x, h = grown(x), convolve_grown(h, self.conv1.weight)
+        if self.upsamples:
+            x, h = upsampled(x), fused_upsample_conv(h, self.conv1.weight)
         else:
             h = self.conv1(h)
         h = self.conv2(mish(self.norm2(h)))

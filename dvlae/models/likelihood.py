@@ -41,7 +41,7 @@ def mixture_log_likelihood(x: Tensor, logits: Tensor, means: Tensor, raw_scales:
 def sample_mixture(
     logits: Tensor, means: Tensor, raw_scales: Tensor, floor: Tensor, normal: Tensor, uniform: Tensor
 ) -> Tensor:
-    """Draw each pixel value from its own mixture of Gaussians.
+    """Sample each pixel value from its own mixture of Gaussians.
 
     Parameters
     ----------

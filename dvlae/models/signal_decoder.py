@@ -1,4 +1,4 @@
-"""The decoder that shows the signal."""
+"""The decoder of the signal."""
 
 from torch import Tensor, nn
 

@@ -10,20 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dvlae.evaluation.significance import bootstrap_interval
-from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE, rising_colours
+from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE, sequential_colours
 from dvlae.runs.folder import Run
 from dvlae.runs.provenance import describe_run
 
-SMALLEST_SPAN = 0.5  # dB that an axis of PSNR shows at least: on a shorter one, no difference would look like one
-COLUMN = 3.5  # inches: a column of a page
-POINT = {"marker": "o", "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": ""}
+# In dB: on a shorter axis of PSNR, no difference would look like one.
+MIN_PSNR_SPAN = 0.5
+COLUMN_WIDTH = 3.5  # inches
+POINT_STYLE = {"marker": "o", "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": ""}
 
 
 # ------------------------------------------------------------------------------------------------ image by image
 
 
-def paired_psnr(runs: Sequence[Run]) -> Figure | None:
-    """Draw the PSNR of every image by every method, joined image by image, and how far each stays behind the best.
+def plot_paired_psnr(runs: Sequence[Run]) -> Figure | None:
+    """Plot the PSNR of every image by every method, joined image by image, and how far each stays behind the best.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def paired_psnr(runs: Sequence[Run]) -> Figure | None:
         return None
     trained = {run.short_label for run in runs if run.receptive_field is not None}
     best, behind = psnr.columns[0], psnr.iloc[:, 1:].sub(psnr.iloc[:, 0], axis=0)
-    figure = Figure(figsize=(COLUMN, 1.5 + 0.24 * (psnr.shape[1] + behind.shape[1])))
+    figure = Figure(figsize=(COLUMN_WIDTH, 1.5 + 0.24 * (psnr.shape[1] + behind.shape[1])))
     values, differences = figure.subplots(2, 1, height_ratios=[psnr.shape[1] + 0.6, behind.shape[1] + 0.6])
     values.plot(psnr.T, np.arange(psnr.shape[1]), color="0.8", linewidth=0.5, zorder=1)
     differences.axvline(0, color="0.6", linestyle="--", linewidth=0.8)
@@ -49,7 +50,7 @@ def paired_psnr(runs: Sequence[Run]) -> Figure | None:
         for place, (label, column) in enumerate(table.items()):
             colour, marker = (BLUE, "o") if label in trained else (ORANGE, "s")
             axes.scatter(column, np.full(len(column), place), s=9, c=colour, marker=marker, alpha=0.5, linewidths=0)
-            _draw_mean(axes, column, place)
+            _plot_mean(axes, column, place)
         axes.set_yticks(range(table.shape[1]), table.columns)
         axes.set_ylim(table.shape[1] - 0.4, -0.6)  # the best on top
         axes.tick_params(axis="y", length=0)
@@ -74,8 +75,8 @@ def _psnr_by_image(runs: Sequence[Run]) -> pd.DataFrame:
     return table[table.mean().sort_values(ascending=False, kind="stable").index]
 
 
-def _draw_mean(axes: Axes, values: pd.Series, place: int) -> None:
-    """Draw the mean over images, with its bootstrap interval."""
+def _plot_mean(axes: Axes, values: pd.Series, place: int) -> None:
+    """Plot the mean over images, with its bootstrap interval."""
     axes.plot(bootstrap_interval([values.to_numpy()], np.mean), [place, place], color=BLACK, linewidth=1.5)
     axes.plot(values.mean(), place, color=BLACK, marker="D", markersize=4)
 
@@ -92,8 +93,8 @@ def with_several_receptive_fields(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.receptive_field is not None and len(fields[run.dataset]) > 1]
 
 
-def receptive_field(runs: Sequence[Run], correlation_lengths: Mapping[str, float]) -> Figure:
-    """Draw PSNR against the receptive field of the autoregressive decoder, one plot a dataset.
+def plot_receptive_field(runs: Sequence[Run], correlation_lengths: Mapping[str, float]) -> Figure:
+    """Plot PSNR against the receptive field of the autoregressive decoder, one plot a dataset.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ def receptive_field(runs: Sequence[Run], correlation_lengths: Mapping[str, float
     correlation_lengths
         How far the noise of a dataset is correlated along its direction, in pixels, where that is known: it is marked.
     """
-    figure, plots = _one_plot_a_dataset(runs)
+    figure, plots = _subplots_by_dataset(runs)
     for dataset, axes in plots.items():
         mine = [run for run in runs if run.dataset == dataset]
         measured = any(run.psnr.psnr.notna().any() for run in mine)
@@ -120,7 +121,7 @@ def receptive_field(runs: Sequence[Run], correlation_lengths: Mapping[str, float
         axes.set_ylabel("PSNR (dB)" if measured else "best validation ELBO\n(nats per value)")
         axes.grid(axis="y", color="0.9")
         if measured:
-            _widen(axes)
+            _widen_psnr_axis(axes)
         if (length := correlation_lengths.get(dataset)) is not None:
             axes.axvline(length, color=PURPLE, linestyle="--", linewidth=1.4)
     handles = [
@@ -128,7 +129,7 @@ def receptive_field(runs: Sequence[Run], correlation_lengths: Mapping[str, float
         Line2D([], [], color=BLUE, linewidth=1.4, label="mean over seeds"),
     ]
     if any(name in plots for name in correlation_lengths):
-        handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="length of the noise"))
+        handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="correlation length"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3 if len(plots) > 1 else 2, fontsize=8)
     return figure
 
@@ -141,8 +142,8 @@ def _best_elbo(run: Run) -> float:
 # ------------------------------------------------------------------------------------------------ minutes of training
 
 
-def training_time(runs: Sequence[Run]) -> Figure | None:
-    """Draw PSNR against the minutes that a model was trained, one plot a dataset; baselines are lines.
+def plot_training_time(runs: Sequence[Run]) -> Figure | None:
+    """Plot PSNR against the minutes that a model was trained, one plot a dataset; baselines are lines.
 
     Parameters
     ----------
@@ -157,34 +158,36 @@ def training_time(runs: Sequence[Run]) -> Figure | None:
     """
     runs = [run for run in runs if run.psnr.psnr.notna().any()]
     minutes = {run.folder: describe_run(run.folder / "psnr.csv")["minutes"] for run in runs}
-    drawn = {run.dataset for run in runs if minutes[run.folder] is not None}
-    if not drawn:
+    plotted = {run.dataset for run in runs if minutes[run.folder] is not None}
+    if not plotted:
         return None
-    runs = [run for run in runs if run.dataset in drawn]
+    runs = [run for run in runs if run.dataset in plotted]
     fields = sorted({run.receptive_field for run in runs if run.receptive_field is not None})
-    colours = rising_colours(fields)
-    figure, plots = _one_plot_a_dataset(runs)
+    colours = sequential_colours(fields)
+    figure, plots = _subplots_by_dataset(runs)
     for dataset, axes in plots.items():
         mine = [run for run in runs if run.dataset == dataset]
         trained = [run for run in mine if minutes[run.folder] is not None]
         for run in trained:
             colour = colours[run.receptive_field]
-            axes.plot(minutes[run.folder], run.psnr.psnr.mean(), color=colour, **POINT)
+            axes.plot(minutes[run.folder], run.psnr.psnr.mean(), color=colour, **POINT_STYLE)
         longest = max(minutes[run.folder] for run in trained)
         axes.set_xlim(0, 1.15 * longest or 1)
-        _draw_baselines(axes, [run for run in mine if run.receptive_field is None])
-        _widen(axes)
+        _plot_baselines(axes, [run for run in mine if run.receptive_field is None])
+        _widen_psnr_axis(axes)
         axes.set_title(dataset, parse_math=False)
         axes.set_xlabel("training (min)")
         axes.set_ylabel("PSNR (dB)")
-    handles = [Line2D([], [], color=colours[field], label=f"receptive field {field} px", **POINT) for field in fields]
+    handles = [
+        Line2D([], [], color=colours[field], label=f"receptive field {field} px", **POINT_STYLE) for field in fields
+    ]
     handles.append(Line2D([], [], color=ORANGE, linestyle="--", label="without training"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3 if len(plots) > 1 else 2, fontsize=8)
     return figure
 
 
-def _draw_baselines(axes: Axes, runs: Sequence[Run]) -> None:
-    """Draw a line for the PSNR of each baseline, with its name on it."""
+def _plot_baselines(axes: Axes, runs: Sequence[Run]) -> None:
+    """Plot a line for the PSNR of each baseline, with its name on it."""
     others = [run for run in runs if run.method != "noisy"]
     for run in others or runs:
         psnr = run.psnr.psnr.mean()
@@ -196,19 +199,19 @@ def _draw_baselines(axes: Axes, runs: Sequence[Run]) -> None:
 # ------------------------------------------------------------------------------------------------ layout
 
 
-def _one_plot_a_dataset(runs: Sequence[Run]) -> tuple[Figure, dict[str, Axes]]:
+def _subplots_by_dataset(runs: Sequence[Run]) -> tuple[Figure, dict[str, Axes]]:
     datasets = list(dict.fromkeys(run.dataset for run in runs))
     columns = min(3, len(datasets))
     lines = math.ceil(len(datasets) / columns)
-    figure = Figure(figsize=(COLUMN if columns == 1 else 2.5 * columns, 2.4 * lines + 0.5))
+    figure = Figure(figsize=(COLUMN_WIDTH if columns == 1 else 2.5 * columns, 2.4 * lines + 0.5))
     plots = figure.subplots(lines, columns, squeeze=False)
     for axes in plots.flat[len(datasets) :]:
         axes.set_visible(False)
     return figure, dict(zip(datasets, plots.flat, strict=False))
 
 
-def _widen(axes: Axes) -> None:
-    """Let the axis of PSNR show at least :data:`SMALLEST_SPAN`."""
+def _widen_psnr_axis(axes: Axes) -> None:
+    """Let the axis of PSNR show at least :data:`MIN_PSNR_SPAN`."""
     low, high = axes.get_ylim()
-    missing = max(0.0, SMALLEST_SPAN - (high - low))
+    missing = max(0.0, MIN_PSNR_SPAN - (high - low))
     axes.set_ylim(low - missing / 2, high + missing / 2)

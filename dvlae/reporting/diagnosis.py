@@ -12,12 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.manifest import spread_evenly
 from dvlae.evaluation.diagnosis import (
-    MOST_IMAGES,
-    NEGLIGIBLE,
+    MAX_IMAGES,
+    NEGLIGIBLE_CORRELATION,
     _all_limits,
     _autocorrelation,
     _average,
-    _sample,
+    _noise_sample,
     _variance_by_signal,
     correlation_length,
     find_contradiction,
@@ -26,13 +26,13 @@ from dvlae.evaluation.diagnosis import (
     variance_slope,
 )
 from dvlae.evaluation.evaluate import evaluated_images
-from dvlae.reporting.style import BLACK, BLUE, ORANGE, STYLE, save
+from dvlae.reporting.style import BLACK, BLUE, ORANGE, STYLE, save_figure
 from dvlae.system.files import atomic_file
 from dvlae.system.progress import progress
 
-SHOWN_LAGS = 15  # pixels
+MIN_SHOWN_LAGS = 15  # pixels
 
-BASES = {"residuals": "noisy − clean", "estimate": "an estimate: no clean images"}
+BASIS_LABELS = {"residuals": "noisy − clean", "estimate": "an estimate: no clean images"}
 
 
 def diagnose(
@@ -58,9 +58,11 @@ def diagnose(
         How the dataset is evaluated: which images, which region, how the clean images are registered and fitted.
     """
     chosen = evaluated_images(images, settings)
-    chosen = [chosen[i] for i in spread_evenly(len(chosen), MOST_IMAGES)]
+    chosen = [chosen[i] for i in spread_evenly(len(chosen), MAX_IMAGES)]
     known = all(image.clean is not None for image in chosen)
-    samples = [_sample(image, settings, known) for image in progress(chosen, description="diagnose", unit="image")]
+    samples = [
+        _noise_sample(image, settings, known) for image in progress(chosen, description="diagnose", unit="image")
+    ]
     correlation = _average([_autocorrelation(sample, known) for sample in samples])
     direction = find_direction(correlation)
     length = None if direction is None else correlation_length(correlation.get(direction, [1.0]))
@@ -80,7 +82,7 @@ def diagnose(
         "warning": find_contradiction(correlation, direction, noise_direction),
     }
     with matplotlib.rc_context(STYLE):
-        save(draw(found, variance), Path(output).with_suffix(""))
+        save_figure(plot_diagnosis(found, variance), Path(output).with_suffix(""))
     with atomic_file(output) as path:
         path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(f"diagnose: {_describe(found)}")
@@ -88,8 +90,8 @@ def diagnose(
         print(f"diagnose: warning: {found['warning']}")
 
 
-def draw(found: Mapping, variance: Sequence[tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Draw the correlation along each axis, and the variance against the signal.
+def plot_diagnosis(found: Mapping, variance: Sequence[tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Plot the correlation along each axis, and the variance against the signal.
 
     Parameters
     ----------
@@ -108,8 +110,8 @@ def draw(found: Mapping, variance: Sequence[tuple[np.ndarray, np.ndarray]]) -> F
         return figure
     plots = figure.subplots(1, len(correlation) + 1)
     for axes, (axis, lags) in zip(plots, correlation.items(), strict=False):
-        axes.axhspan(-NEGLIGIBLE, NEGLIGIBLE, color="0.9", linewidth=0)
-        shown = lags[: max(SHOWN_LAGS, 2 * found["correlation_length"]) + 1]
+        axes.axhspan(-NEGLIGIBLE_CORRELATION, NEGLIGIBLE_CORRELATION, color="0.9", linewidth=0)
+        shown = lags[: max(MIN_SHOWN_LAGS, 2 * found["correlation_length"]) + 1]
         axes.plot(shown, color=BLACK, marker="o", markersize=3.5, linewidth=1.2)
         if axis == found["direction"]:
             axes.axvline(found["correlation_length"], color=ORANGE, linestyle="--")
@@ -125,10 +127,10 @@ def draw(found: Mapping, variance: Sequence[tuple[np.ndarray, np.ndarray]]) -> F
 def _describe(found: Mapping) -> str:
     if found["direction"] is None:
         return "of traces without clean ones, noise and signal cannot be told apart"
-    basis = f"from {found['images']} image{'s' if found['images'] > 1 else ''} ({BASES[found['basis']]})"
+    basis = f"from {found['images']} image{'s' if found['images'] > 1 else ''} ({BASIS_LABELS[found['basis']]})"
     if found["direction"] == "none":
         return f"noise without direction, suggested receptive field 0 px, {basis}"
     return (
-        f"noise along {found['direction']}, {found['correlation_length']} px long, "
+        f"noise along {found['direction']}, correlation length {found['correlation_length']} px, "
         f"suggested receptive field {found['receptive_field']} px, {basis}"
     )

@@ -9,15 +9,15 @@ import matplotlib
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.evaluation.evaluate import evaluated_images
 from dvlae.reporting.comparison_figures import (
-    paired_psnr,
-    receptive_field,
-    training_time,
+    plot_paired_psnr,
+    plot_receptive_field,
+    plot_training_time,
     with_several_receptive_fields,
 )
-from dvlae.reporting.noise_figures import calibration, removed_noise
-from dvlae.reporting.panels import panel
-from dvlae.reporting.style import STYLE, save
-from dvlae.reporting.training_figures import kl_per_level, training_curves
+from dvlae.reporting.noise_figures import plot_calibration, plot_removed_noise
+from dvlae.reporting.panels import plot_panel
+from dvlae.reporting.style import STYLE, save_figure
+from dvlae.reporting.training_figures import plot_kl_per_level, plot_training_curves
 from dvlae.runs.folder import Run, best_run
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
@@ -69,23 +69,23 @@ def make_figures(
         for name in progress(datasets, description="figures", unit="dataset"):
             mine = [run for run in runs if run.dataset == name]
             chosen = evaluated_images(images[name], settings[name])
-            save(panel(best_run(mine), chosen, settings[name]), output / f"panel_{name}")
-            save(removed_noise(mine, chosen, settings[name]), output / f"removed_noise_{name}")
+            save_figure(plot_panel(best_run(mine), chosen, settings[name]), output / f"panel_{name}")
+            save_figure(plot_removed_noise(mine, chosen, settings[name]), output / f"removed_noise_{name}")
             if trained := [run for run in mine if run.receptive_field is not None]:
-                save(training_curves(trained), output / f"training_curves_{name}")
-                save(kl_per_level(trained), output / f"kl_per_level_{name}")
-                if figure := calibration(best_run(trained), chosen, settings[name]):
-                    save(figure, output / f"calibration_{name}")
-            if figure := paired_psnr(mine):
-                save(figure, output / f"paired_psnr_{name}")
+                save_figure(plot_training_curves(trained), output / f"training_curves_{name}")
+                save_figure(plot_kl_per_level(trained), output / f"kl_per_level_{name}")
+                if figure := plot_calibration(best_run(trained), chosen, settings[name]):
+                    save_figure(figure, output / f"calibration_{name}")
+            if figure := plot_paired_psnr(mine):
+                save_figure(figure, output / f"paired_psnr_{name}")
         if compared := with_several_receptive_fields(runs):
-            save(receptive_field(compared, lengths), output / "receptive_field")
-        if figure := training_time(runs):
-            save(figure, output / "training_time")
+            save_figure(plot_receptive_field(compared, lengths), output / "receptive_field")
+        if figure := plot_training_time(runs):
+            save_figure(figure, output / "training_time")
 
 
 def _correlation_length(path: Path) -> float | None:
-    """Return the length in pixels; None where the noise is not correlated."""
+    """Return the correlation length in pixels; None where the noise is not correlated."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))["correlation_length"]
     except (OSError, ValueError, KeyError, TypeError) as error:

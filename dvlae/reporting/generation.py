@@ -13,11 +13,11 @@ from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation.metrics import Target
 from dvlae.evaluation.noise_statistics import NoiseStatistics
-from dvlae.inference.generation import PRIOR, encode_content, imagine_content, realise, show_content
-from dvlae.inference.posterior import check_image
+from dvlae.inference.generation import PRIOR_NAME, decode, sample_code, sample_code_from_prior, sample_noisy
+from dvlae.inference.posterior import check_model_input
 from dvlae.models.files import load_to
-from dvlae.reporting.noise_figures import generated_noise
-from dvlae.reporting.style import STYLE, save
+from dvlae.reporting.noise_figures import plot_generated_noise
+from dvlae.reporting.style import STYLE, save_figure
 from dvlae.system.files import atomic_folder
 from dvlae.system.progress import progress
 
@@ -32,7 +32,7 @@ def generate_noise(
     device: str,
     settings: EvaluationSettings | None = None,
 ) -> None:
-    """Draw new noise on the content of every image of a manifest, and compare it to the real noise.
+    """Sample new noise on the content of every image of a manifest, and compare it to the real noise.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def generate_noise(
     network = load_to(device, model)
     manifest = read_manifest(images)
     for image in manifest:
-        check_image(network, image.shape, image.name)
+        check_model_input(network, image.shape, image.name)
     statistics = {
         kind: NoiseStatistics(network.mean.flatten().cpu().numpy(), network.std.flatten().cpu().numpy())
         for kind in ("real", "generated")
@@ -75,23 +75,23 @@ def generate_noise(
         made = []
         for image in manifest:
             noisy, size = read_canonical(image.noisy), image.shape[1:]
-            code = encode_content(network, noisy, name=image.name, seed=seed)
-            content = show_content(network, code, size)
+            code = sample_code(network, noisy, name=image.name, seed=seed)
+            content = decode(network, code, size)
             for number in range(realisations):
-                new = realise(network, code, size, name=image.name, number=number, seed=seed)
+                new = sample_noisy(network, code, size, name=image.name, number=number, seed=seed)
                 made.append(_write(folder, f"{image.name}_{number}", image.name, new, content))
                 bar.update(math.prod(size))
                 if number == 0:
-                    _compare(statistics, image, noisy, new, content, settings)
+                    _add_noise(statistics, image, noisy, new, content, settings)
         write_manifest(folder, made)
         _write_statistics(folder / "noise.csv", statistics)
-        _draw_comparison(folder, manifest[len(manifest) // 2], statistics, settings)
+        _plot_comparison(folder, manifest[len(manifest) // 2], statistics, settings)
 
 
 def generate_from_prior(
     model: Path, output: Path, *, size: tuple[int, ...], realisations: int, seed: int, device: str
 ) -> None:
-    """Draw images from the prior: content and noise.
+    """Sample images from the prior: content and noise.
 
     Parameters
     ----------
@@ -115,14 +115,14 @@ def generate_from_prior(
         Where the model cannot be used, the size is none for it, or the device is missing.
     """
     network = load_to(device, model)
-    check_image(network, (network.architecture.image_channels, *size), "size")
+    check_model_input(network, (network.architecture.image_channels, *size), "size")
     with atomic_folder(output) as folder:
         made = []
         for number in progress(range(realisations), description="generate", unit="image"):
-            code = imagine_content(network, size, number=number, seed=seed)
-            noisy = realise(network, code, size, name=PRIOR, number=number, seed=seed)
-            name = f"{PRIOR}_{number}"
-            made.append(_write(folder, name, name, noisy, show_content(network, code, size)))
+            code = sample_code_from_prior(network, size, number=number, seed=seed)
+            noisy = sample_noisy(network, code, size, name=PRIOR_NAME, number=number, seed=seed)
+            name = f"{PRIOR_NAME}_{number}"
+            made.append(_write(folder, name, name, noisy, decode(network, code, size)))
         write_manifest(folder, made)
 
 
@@ -134,7 +134,7 @@ def _write(folder: Path, name: str, clean_name: str, noisy: np.ndarray, clean: n
     return image
 
 
-def _compare(
+def _add_noise(
     statistics: Mapping[str, NoiseStatistics],
     image: Image,
     noisy: np.ndarray,
@@ -146,11 +146,11 @@ def _compare(
     if image.clean is not None and settings is not None:
         target = Target.build(noisy, read_canonical(image.clean), settings)
         region, noise = (slice(None), *target.region), target.noise()
-        statistics["real"].add(noise, target.noisy - noise)
+        statistics["real"].update(noise, target.noisy - noise)
     else:
         region = (slice(None),)
-        statistics["real"].add(noisy - content, content)
-    statistics["generated"].add((generated - content)[region], content[region])
+        statistics["real"].update(noisy - content, content)
+    statistics["generated"].update((generated - content)[region], content[region])
 
 
 def _write_statistics(path: Path, statistics: Mapping[str, NoiseStatistics]) -> None:
@@ -168,7 +168,7 @@ def _write_statistics(path: Path, statistics: Mapping[str, NoiseStatistics]) -> 
         writer.writerows([name, *(f"{row[kind]:.4f}" for kind in statistics)] for name, row in rows.items())
 
 
-def _draw_comparison(
+def _plot_comparison(
     folder: Path,
     image: Image,
     statistics: Mapping[str, NoiseStatistics],
@@ -181,4 +181,4 @@ def _draw_comparison(
     }
     less = "clean" if image.clean is not None and settings is not None else "content"
     with matplotlib.rc_context(STYLE):
-        save(generated_noise(pictures, statistics, f"real (noisy − {less})"), folder / "generated_noise")
+        save_figure(plot_generated_noise(pictures, statistics, f"real (noisy − {less})"), folder / "generated_noise")

@@ -9,18 +9,18 @@ from matplotlib.figure import Figure
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest, select
-from dvlae.inference.levels import SAMPLES, surround, vary_levels
-from dvlae.inference.posterior import check_image
+from dvlae.inference.levels import SAMPLES_PER_LEVEL, add_context, vary_levels
+from dvlae.inference.posterior import check_model_input
 from dvlae.models.files import load_to
-from dvlae.reporting.style import BLUE, STYLE, save
+from dvlae.reporting.style import BLUE, STYLE, save_figure
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
 
-SHOWN = 4  # of them
+MAX_SHOWN_SAMPLES = 4
 
 
-def picture(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int], title: str) -> Figure:
-    """Draw a row for each level: some of its samples, and the standard deviation of all.
+def plot_levels(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int], title: str) -> Figure:
+    """Plot a row for each level: some of its samples, and the standard deviation of all.
 
     Parameters
     ----------
@@ -31,23 +31,23 @@ def picture(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int], ti
     title
         Above the picture.
     """
-    images = [_plane(drawn.mean(axis=1)) for _, drawn in levels]  # (samples, Y, X) each, or (samples, X)
-    deviations = [_plane(np.sqrt(drawn.var(axis=0, ddof=1).mean(axis=0))[None])[0] for _, drawn in levels]
+    images = [_plane(sampled.mean(axis=1)) for _, sampled in levels]  # (samples, Y, X) each, or (samples, X)
+    deviations = [_plane(np.sqrt(sampled.var(axis=0, ddof=1).mean(axis=0))[None])[0] for _, sampled in levels]
     limits = np.percentile(images[-1], [0.2, 99.8])
     height, width = images[0].shape[-2:] if images[0].ndim == 3 else (1, 2)
     tall = 1.7 * float(np.clip(height / width, 0.4, 1.8))  # inches
-    figure = Figure(figsize=(1.75 * (SHOWN + 1) + 0.5, tall * len(levels) + 0.7))
-    grid = figure.subplots(len(levels), SHOWN + 1, squeeze=False)
-    for (level, _), drawn, deviation, row in zip(levels, images, deviations, grid, strict=True):
-        for axes, sample in zip(row[:SHOWN], drawn[:SHOWN], strict=True):
-            _show(axes, sample, cmap="gray", vmin=limits[0], vmax=limits[1])
-        shown = _show(row[-1], deviation, cmap="viridis", vmin=0, vmax=np.percentile(deviation, 99.8) or 1)
+    figure = Figure(figsize=(1.75 * (MAX_SHOWN_SAMPLES + 1) + 0.5, tall * len(levels) + 0.7))
+    grid = figure.subplots(len(levels), MAX_SHOWN_SAMPLES + 1, squeeze=False)
+    for (level, _), sampled, deviation, row in zip(levels, images, deviations, grid, strict=True):
+        for axes, sample in zip(row[:MAX_SHOWN_SAMPLES], sampled[:MAX_SHOWN_SAMPLES], strict=True):
+            _plot_plane(axes, sample, cmap="gray", vmin=limits[0], vmax=limits[1])
+        shown = _plot_plane(row[-1], deviation, cmap="viridis", vmin=0, vmax=np.percentile(deviation, 99.8) or 1)
         if shown is not None:
             bar = figure.colorbar(shown, ax=row[-1], fraction=0.05, pad=0.02)
             bar.ax.tick_params(labelsize=6)
             bar.outline.set_visible(False)
         row[0].set_ylabel(f"level {level}\n(grid of {strides[level]} px)", fontsize=8)
-    for number, axes in enumerate(grid[0, :SHOWN], start=1):
+    for number, axes in enumerate(grid[0, :MAX_SHOWN_SAMPLES], start=1):
         axes.set_title(f"sample {number}")
     grid[0, -1].set_title(f"standard deviation\n({levels[0][1].shape[0]} samples, grey values)")
     figure.suptitle(title, fontsize=10, parse_math=False)
@@ -59,8 +59,8 @@ def _plane(values: np.ndarray) -> np.ndarray:
     return values[:, values.shape[1] // 2] if values.ndim == 4 else values
 
 
-def _show(axes, values: np.ndarray, **options):
-    """Draw an image (Y, X), or a trace (X,) as a line; return what a colour bar can describe, if anything."""
+def _plot_plane(axes, values: np.ndarray, **options):
+    """Plot an image (Y, X), or a trace (X,) as a line; return what a colour bar can describe, if anything."""
     axes.set_xticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -72,7 +72,7 @@ def _show(axes, values: np.ndarray, **options):
     return axes.imshow(values, **options)
 
 
-def draw_levels(
+def make_levels_figure(
     model: Path,
     images: Path,
     output: Path,
@@ -114,13 +114,13 @@ def draw_levels(
     chosen = manifest[select(list(manifest), [image])[0]]
     noisy = read_canonical(chosen.noisy)
     crop = [(0, side) for side in noisy.shape[1:]] if crop is None else crop
-    computed, shown = surround(crop, noisy.shape[1:], network.stride, image)
+    computed, shown = add_context(crop, noisy.shape[1:], network.stride, image)
     part = np.ascontiguousarray(noisy[:, *computed])
-    check_image(network, part.shape, image, "; show a part of it with --crop")
-    total = SAMPLES * len(network.ladder_vae.levels)
+    check_model_input(network, part.shape, image, "; show a part of it with --crop")
+    total = SAMPLES_PER_LEVEL * len(network.ladder_vae.levels)
     with progress(total=total, description="levels", unit="sample") as bar:
         varied = vary_levels(network, part, name=image, seed=seed, on_progress=bar.update)
-        rows = [(level, drawn[:, :, *shown]) for level, drawn in varied]
+        rows = [(level, sampled[:, :, *shown]) for level, sampled in varied]
     with matplotlib.rc_context(STYLE):
         title = f"“{image}”: each level drawn again, those above fixed, those below at their mean"
-        save(picture(rows, network.ladder_vae.strides, title), output.with_suffix(""))
+        save_figure(plot_levels(rows, network.ladder_vae.strides, title), output.with_suffix(""))

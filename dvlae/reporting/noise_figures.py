@@ -12,28 +12,30 @@ from dvlae.axes import AXES
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, spread_evenly
-from dvlae.evaluation.calibration import NOMINAL, calibrate_run
+from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate_run
 from dvlae.evaluation.evaluate import read_estimate
 from dvlae.evaluation.metrics import Target, autocorrelation, find_region
-from dvlae.evaluation.noise_statistics import LONGEST_LAG, NoiseStatistics
-from dvlae.reporting.panels import Picture, grey_limits, show_picture
+from dvlae.evaluation.noise_statistics import MAX_LAG, NoiseStatistics
+from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 from dvlae.runs.folder import Run, best_run
 
-IMAGES_FOR_NOISE = 16  # spread evenly: more change the curves by less than the width of a line
+# More images change the curves by less than the width of a line.
+MAX_NOISE_IMAGES = 16
 
-MIDDLE = 128  # pixels: side of the part of a generated image that is shown
+# In pixels: the middle of a generated image is shown.
+MAX_SHOWN_SIDE = 128
 
 
-def removed_noise(runs: Sequence[Run], images: Sequence[Image], settings: EvaluationSettings) -> Figure:
-    """Draw the autocorrelation of the noise, and of what the methods take away, along every spatial axis.
+def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], settings: EvaluationSettings) -> Figure:
+    """Plot the autocorrelation of the noise, and of what the methods take away, along every spatial axis.
 
     What a good method takes away is the noise, all of it and nothing else, so that the curves lie on each other.
 
     Parameters
     ----------
     runs
-        Of one dataset; the best DVLAE run and the baselines are drawn.
+        Of one dataset; the best DVLAE run and the baselines are plotted.
     images
         The evaluated images; at most sixteen of them, evenly spread, are averaged.
     settings
@@ -41,9 +43,9 @@ def removed_noise(runs: Sequence[Run], images: Sequence[Image], settings: Evalua
     """
     baselines = [run for run in runs if run.receptive_field is None and run.method != "noisy"]
     trained = [run for run in runs if run.receptive_field is not None]
-    drawn = ([best_run(trained)] if trained else []) + baselines
-    chosen = [images[i] for i in spread_evenly(len(images), IMAGES_FOR_NOISE)]
-    curves = _average_curves(drawn, chosen, settings)
+    shown = ([best_run(trained)] if trained else []) + baselines
+    chosen = [images[i] for i in spread_evenly(len(images), MAX_NOISE_IMAGES)]
+    curves = _average_curves(shown, chosen, settings)
     styles = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D")]
 
     lines = {"x": "the same row", "y": "the same column", "z": "through the planes"}
@@ -52,7 +54,7 @@ def removed_noise(runs: Sequence[Run], images: Sequence[Image], settings: Evalua
     plots = figure.subplots(1, len(directions), sharey=True, squeeze=False)[0]
     for axes, direction in zip(plots, directions, strict=True):
         axes.axhline(0, color="0.8", linewidth=0.8)
-        for i, run in enumerate(drawn):
+        for i, run in enumerate(shown):
             colour, marker = styles[i % len(styles)]
             values = curves[run.folder][direction]
             axes.plot(values, color=colour, marker=marker, markersize=3.5, label=f"removed by {run.label}")
@@ -77,10 +79,10 @@ def _average_curves(runs: Sequence[Run], images: Sequence[Image], settings: Eval
         noisy = read_canonical(image.noisy)
         for run in runs:
             removed = (noisy - read_estimate(run.folder / "denoised", image, noisy.shape))[:, *region]
-            curves.setdefault(run.folder, []).append(autocorrelation(removed, LONGEST_LAG))
+            curves.setdefault(run.folder, []).append(autocorrelation(removed, MAX_LAG))
         if image.clean is not None:
             noise = Target.build(noisy, read_canonical(image.clean), settings).noise()
-            curves.setdefault(None, []).append(autocorrelation(noise, LONGEST_LAG))
+            curves.setdefault(None, []).append(autocorrelation(noise, MAX_LAG))
     return {key: {name: _average([lags[name] for lags in many]) for name in many[0]} for key, many in curves.items()}
 
 
@@ -90,8 +92,8 @@ def _average(curves: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean([curve[:shortest] for curve in curves], axis=0)
 
 
-def calibration(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Figure | None:
-    """Draw how well the posterior standard deviation predicts the error.
+def plot_calibration(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Figure | None:
+    """Plot how well the posterior standard deviation predicts the error.
 
     Parameters
     ----------
@@ -113,7 +115,9 @@ def calibration(run: Run, images: Sequence[Image], settings: EvaluationSettings)
     figure = Figure(figsize=(7.2, 3.4))
     coverage, errors = figure.subplots(1, 2)
     coverage.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="right")
-    coverage.plot(NOMINAL, measured.covered, color=BLUE, marker="o", markersize=4, label="found", clip_on=False)
+    coverage.plot(
+        NOMINAL_COVERAGE, measured.coverage, color=BLUE, marker="o", markersize=4, label="found", clip_on=False
+    )
     coverage.set(xlim=(0, 1), ylim=(0, 1), xlabel="part that the interval should hold")
     coverage.set_ylabel("part of the clean values in it")
     coverage.set_title("Intervals around the estimate")
@@ -126,7 +130,7 @@ def calibration(run: Run, images: Sequence[Image], settings: EvaluationSettings)
     errors.set_title("Error where that much is predicted")
     for axes in (coverage, errors):
         axes.set_aspect("equal", adjustable="box")
-    within = measured.covered[np.isclose(NOMINAL, 0.6827)][0]
+    within = measured.coverage[np.isclose(NOMINAL_COVERAGE, 0.6827)][0]
     figure.suptitle(
         f"{run.dataset}, {run.label}: errors are {measured.ratio:.2f} times the posterior standard deviation;\n"
         f"{100 * within:.0f} % of the clean values are within one of it, 68 % would be right",
@@ -135,7 +139,9 @@ def calibration(run: Run, images: Sequence[Image], settings: EvaluationSettings)
     return figure
 
 
-def generated_noise(pictures: Mapping[str, np.ndarray], statistics: Mapping[str, NoiseStatistics], real: str) -> Figure:
+def plot_generated_noise(
+    pictures: Mapping[str, np.ndarray], statistics: Mapping[str, NoiseStatistics], real: str
+) -> Figure:
     """Show a part of a real image, of a generated one and of what they have in common; compare their noise.
 
     Parameters
@@ -152,7 +158,7 @@ def generated_noise(pictures: Mapping[str, np.ndarray], statistics: Mapping[str,
     axes_of_noise = list(statistics["real"].autocorrelation())
     figure = Figure(figsize=(7.2, 5.0))
     above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
-    _draw_middles(above.subplots(1, len(pictures), sharex=True, sharey=True), pictures)
+    _plot_middles(above.subplots(1, len(pictures), sharex=True, sharey=True), pictures)
     plots = below.subplots(1, len(axes_of_noise) + 1)
     styles = {
         "real": {"color": BLACK, "linestyle": "--", "marker": "x", "label": real},
@@ -174,20 +180,20 @@ def generated_noise(pictures: Mapping[str, np.ndarray], statistics: Mapping[str,
     return figure
 
 
-def _draw_middles(plots: Sequence[Axes], pictures: Mapping[str, np.ndarray]) -> None:
-    """Draw the middle of each picture (C, ...), all in the same greys, or as lines in the same frame."""
+def _plot_middles(plots: Sequence[Axes], pictures: Mapping[str, np.ndarray]) -> None:
+    """Plot the middle of each picture (C, ...), all in the same greys, or as lines in the same frame."""
     middles = [Picture(title, _middle(pixels), "image") for title, pixels in pictures.items()]
     for axes, middle in zip(plots, middles, strict=True):
         axes.set_title(middle.title, parse_math=False)
         if middle.pixels.ndim == 2:
             axes.plot(middle.pixels.T, linewidth=0.8)
         else:
-            show_picture(axes, middle, grey_limits(middles))
+            plot_picture(axes, middle, grey_limits(middles))
 
 
 def _middle(pixels: np.ndarray) -> np.ndarray:
-    """Return the middle :data:`MIDDLE` pixels along x and y of (C, ...), in the middle plane: (C, X) or (C, Y, X)."""
+    """Return the middle of (C, ...): :data:`MAX_SHOWN_SIDE` pixels along x and y, in the middle plane."""
     if pixels.ndim == 4:
         pixels = pixels[:, pixels.shape[1] // 2]
-    starts = [max(0, (side - MIDDLE) // 2) for side in pixels.shape[1:]]
-    return pixels[:, *(slice(start, start + MIDDLE) for start in starts)]
+    starts = [max(0, (side - MAX_SHOWN_SIDE) // 2) for side in pixels.shape[1:]]
+    return pixels[:, *(slice(start, start + MAX_SHOWN_SIDE) for start in starts)]

@@ -17,10 +17,13 @@ from dvlae.evaluation.metrics import Target, find_region
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE
 from dvlae.runs.folder import Run
 
-WIDEST = 1.42  # inches: five pictures beside each other fill the width of a page
-SMALLEST_ZOOM = 64  # pixels
-LONGEST_ZOOM = 250  # pixels of a trace: more would run together
-MOST_CHANNELS = 3  # of a trace that are drawn, one beside the other
+# In inches: five pictures beside each other fill the width of a page.
+MAX_PICTURE_WIDTH = 1.42
+MIN_ZOOM_SIDE = 64  # pixels
+# In pixels of a trace: more would run together.
+MAX_ZOOM_LENGTH = 250
+# Channels of a trace are plotted beside each other.
+MAX_SHOWN_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Picture:
     caption: str = ""
 
 
-def panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Figure:
+def plot_panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Figure:
     """Show one image: noisy, denoised, clean, posterior standard deviation, residual; whole, and a part magnified.
 
     A volume is shown by its middle plane, a trace by lines over each other.
@@ -63,26 +66,26 @@ def panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Fi
     image, why = _median_image(run, images)
     pictures = _pictures(run, image, settings)
     what = {2: "trace", 3: "image", 4: "middle plane of the volume"}[len(image.shape)]
-    figure = _image_panel(pictures) if pictures[0].pixels.ndim == 3 else _trace_panel(pictures)
+    figure = _plot_image_panel(pictures) if pictures[0].pixels.ndim == 3 else _plot_trace_panel(pictures)
     figure.suptitle(f"{run.dataset}, {what} “{image.name}”{why}", fontsize=10, parse_math=False)
     return figure
 
 
-def _image_panel(pictures: Sequence[Picture]) -> Figure:
-    """Draw pictures (C, Y, X) beside each other, each with a part of it below."""
+def _plot_image_panel(pictures: Sequence[Picture]) -> Figure:
+    """Plot pictures (C, Y, X) beside each other, each with a part of it below."""
     height, width = pictures[0].pixels.shape[1:]
     rows, columns = _find_detail(next(p for p in reversed(pictures) if p.kind == "image").pixels)
 
-    tall = WIDEST * float(np.clip(height / width, 0.4, 1.6))
-    wide = float(np.clip(tall * width / height, 0.85 * WIDEST, WIDEST))
+    tall = MAX_PICTURE_WIDTH * float(np.clip(height / width, 0.4, 1.6))
+    wide = float(np.clip(tall * width / height, 0.85 * MAX_PICTURE_WIDTH, MAX_PICTURE_WIDTH))
     figure = Figure(figsize=(wide * len(pictures) + 0.2, 2 * tall + 0.85))
     grid = figure.add_gridspec(3, len(pictures), height_ratios=[tall, tall, 0.09])
     limits = grey_limits([p for p in pictures if p.kind == "image"])
     for column, picture in enumerate(pictures):
         whole, zoom, below = (figure.add_subplot(grid[row, column]) for row in range(3))
         whole.set_title(picture.title)
-        show_picture(whole, picture, limits)
-        drawn = show_picture(zoom, replace(picture, pixels=picture.pixels[:, rows, columns]), limits, like=picture)
+        plot_picture(whole, picture, limits)
+        plotted = plot_picture(zoom, replace(picture, pixels=picture.pixels[:, rows, columns]), limits, like=picture)
         corner, size = (columns.start, rows.start), (columns.stop - columns.start, rows.stop - rows.start)
         whole.add_patch(Rectangle(corner, *size, fill=False, edgecolor=ORANGE, linewidth=1.2))
         for spine in zoom.spines.values():
@@ -94,19 +97,19 @@ def _image_panel(pictures: Sequence[Picture]) -> Figure:
             )
         else:
             place = below.inset_axes([0.08, 0, 0.84, 1])  # narrower than the picture: its labels need room
-            bar = figure.colorbar(drawn, cax=place, orientation="horizontal")
+            bar = figure.colorbar(plotted, cax=place, orientation="horizontal")
             bar.ax.tick_params(labelsize=7)
             bar.set_label("grey values", fontsize=7)
             bar.outline.set_visible(False)
     return figure
 
 
-def _trace_panel(pictures: Sequence[Picture]) -> Figure:
-    """Draw pictures (C, X) as lines over each other; below, a part of them, and the residual; a column a channel."""
+def _plot_trace_panel(pictures: Sequence[Picture]) -> Figure:
+    """Plot pictures (C, X) as lines over each other; below, a part of them, and the residual; a column a channel."""
     signals = [p for p in pictures if p.kind == "image"]
     residual = next(p for p in pictures if p.kind == "residual")
     deviation = next((p for p in pictures if p.kind == "deviation"), None)
-    channels = min(MOST_CHANNELS, len(residual.pixels))
+    channels = min(MAX_SHOWN_CHANNELS, len(residual.pixels))
     (part,) = _find_detail(signals[-1].pixels)
     looks = [("0.7", 0.6), (BLUE, 1.2), (BLACK, 0.8)]  # colour and width of noisy, denoised, clean
     figure = Figure(figsize=(max(7.2, 4 * channels), 5.6))
@@ -162,9 +165,9 @@ def _pictures(run: Run, image: Image, settings: EvaluationSettings) -> list[Pict
         target = Target.build(noisy, read_canonical(image.clean), settings)
         gain, _ = target.gain_and_offset(estimate)
         deviation = None if deviation is None else abs(gain) * deviation
-        fitted = target.prepare(estimate)
+        fitted = target.to_target_units(estimate)
         pictures = [
-            Picture("Noisy", target.prepare(noisy), "image", _describe_score(target, noisy)),
+            Picture("Noisy", target.to_target_units(noisy), "image", _describe_score(target, noisy)),
             Picture(title, fitted, "image", _describe_score(target, estimate)),
             Picture("Clean", target.clean, "image", "reference"),
         ]
@@ -186,8 +189,8 @@ def _describe_score(target: Target, estimate: np.ndarray) -> str:
 def _find_detail(image: np.ndarray) -> tuple[slice, ...]:
     """Return the part with the most structure, a quarter of the sides of an image (C, Y, X), less of a trace (C, X)."""
     grey = ndimage.gaussian_filter(image.mean(axis=0, dtype=np.float64), 2)
-    part = min(1.0, max(0.25, SMALLEST_ZOOM / min(grey.shape)))
-    longest = LONGEST_ZOOM if grey.ndim == 1 else max(grey.shape)
+    part = min(1.0, max(0.25, MIN_ZOOM_SIDE / min(grey.shape)))
+    longest = MAX_ZOOM_LENGTH if grey.ndim == 1 else max(grey.shape)
     sides = [min(longest, max(1, round(part * length))) for length in grey.shape]
     # The least of the slopes: detail in both directions, not one long edge.
     slope = np.min([np.abs(np.gradient(grey, axis=axis)) for axis in range(grey.ndim)], axis=0)
@@ -205,8 +208,8 @@ def grey_limits(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
     return black, np.where(white > black, white, black + 1)
 
 
-def show_picture(axes: Axes, picture: Picture, limits: tuple[np.ndarray, np.ndarray], like: Picture | None = None):
-    """Draw a picture, in the colour range of the picture ``like``, of which it is a part."""
+def plot_picture(axes: Axes, picture: Picture, limits: tuple[np.ndarray, np.ndarray], like: Picture | None = None):
+    """Plot a picture, in the colour range of the picture ``like``, of which it is a part."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

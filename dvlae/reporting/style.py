@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dvlae.system.files import atomic_file
 
-DOTS_PER_INCH = 300
+RESOLUTION_DPI = 300
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -22,18 +22,18 @@ STYLE = {
 BLACK, BLUE, ORANGE, GREEN, PURPLE = "#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7"  # Okabe and Ito
 
 
-def save(figure: Figure, stem: Path) -> None:
+def save_figure(figure: Figure, stem: Path) -> None:
     """Write a figure as PNG and SVG."""
     for suffix in ("png", "svg"):
         # Images are embedded in the SVG at this resolution: what is drawn stays lines and text.
         options = (
-            {"metadata": {"Date": None}, "dpi": 0.6 * DOTS_PER_INCH} if suffix == "svg" else {"dpi": DOTS_PER_INCH}
+            {"metadata": {"Date": None}, "dpi": 0.6 * RESOLUTION_DPI} if suffix == "svg" else {"dpi": RESOLUTION_DPI}
         )
         with atomic_file(stem.with_name(f"{stem.name}.{suffix}")) as path:
             figure.savefig(path, format=suffix, **options)
 
 
-def rising_colours(fields: Sequence[int]) -> dict[int, object]:
+def sequential_colours(fields: Sequence[int]) -> dict[int, object]:
     """Return a colour for each receptive field: darker where it is larger."""
     if len(fields) == 1:
         return {fields[0]: BLUE}

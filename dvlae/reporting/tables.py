@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dvlae.evaluation.significance import COMPARISONS, CONFIDENCE, compare, decibels, interval, spread
+from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import typesetting
 from dvlae.reporting.typesetting import Table, number, rank, text
 from dvlae.runs.folder import read_psnr
@@ -35,32 +35,32 @@ class Published:
     conditions: str
 
 
-NOTEBOOK = "notebook of Salmon and Krull (COSDD)"
+NOTEBOOK_SOURCE = "notebook of Salmon and Krull (COSDD)"
 PUBLISHED = {
     "convallaria": [
-        Published(32.97, "COSDD", NOTEBOOK, "MMSE of 100 samples, mean of 100 frames, crop of 512 x 512 px"),
+        Published(32.97, "COSDD", NOTEBOOK_SOURCE, "MMSE of 100 samples, mean of 100 frames, crop of 512 x 512 px"),
     ],
     "mito_confocal": [
-        Published(30.25, "COSDD, 5.4 M parameters", NOTEBOOK, "last 8 images, 40 min on an RTX 3090"),
-        Published(28.84, "COSDD, 1.5 M parameters", NOTEBOOK, "last 8 images, 20 min on an RTX 3090"),
+        Published(30.25, "COSDD, 5.4 M parameters", NOTEBOOK_SOURCE, "last 8 images, 40 min on an RTX 3090"),
+        Published(28.84, "COSDD, 1.5 M parameters", NOTEBOOK_SOURCE, "last 8 images, 20 min on an RTX 3090"),
     ],
 }
 
-KEYS = ["dataset", "method", "receptive_field"]
-SUMMARY = [
-    *KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "oracle", "trained_on", "training_minutes",
+RUN_KEYS = ["dataset", "method", "receptive_field"]
+SUMMARY_COLUMNS = [
+    *RUN_KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "oracle", "trained_on", "training_minutes",
     "stopped_by", "source",
 ]  # fmt: skip
-RECEPTIVE_FIELD = [
-    *KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "training_minutes", "spread",
+RECEPTIVE_FIELD_COLUMNS = [
+    *RUN_KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "training_minutes", "spread",
     "spread_low", "spread_high",
 ]  # fmt: skip
-TIMING = [
-    *KEYS, "seed", "minutes", "steps", "epochs", "stopped_by", "attempts", "parameters", "best_val_elbo", "device",
+TIMING_COLUMNS = [
+    *RUN_KEYS, "seed", "minutes", "steps", "epochs", "stopped_by", "attempts", "parameters", "best_val_elbo", "device",
 ]  # fmt: skip
-LIMITS = {"max_minutes": "time", "max_steps": "steps", "max_epochs": "epochs", "patience": "patience"}
-WORDS = frozenset(("dataset", "method", "image", "against", "ended by", "conclusion"))
-PSNR = "PSNR (dB)"
+LIMIT_LABELS = {"max_minutes": "time", "max_steps": "steps", "max_epochs": "epochs", "patience": "patience"}
+TEXT_COLUMNS = frozenset(("dataset", "method", "image", "against", "ended by", "conclusion"))
+PSNR_HEADING = "PSNR (dB)"
 
 
 def make_tables(psnr_csvs: list[Path], output: Path) -> None:
@@ -95,7 +95,7 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
     for name, table in {
         "psnr": psnr,
-        "timing": runs[runs.minutes.notna()].reindex(columns=TIMING).astype(integers),
+        "timing": runs[runs.minutes.notna()].reindex(columns=TIMING_COLUMNS).astype(integers),
         "provenance": provenance(described, output.parent),
         "summary": summary,
         "receptive_field": ablation,
@@ -175,7 +175,7 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
             {"dataset": dataset, "method": p.method, "psnr": p.psnr, "source": f"{p.source}; {p.conditions}"}
             for p in PUBLISHED.get(dataset, [])
         ]
-    table = pd.DataFrame(rows, columns=SUMMARY)
+    table = pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
     integers = dict.fromkeys(("receptive_field", "images", "seeds"), "Int64")
     table = table.astype(integers)
     order = {dataset: i for i, dataset in enumerate(dict.fromkeys(psnr.dataset))}
@@ -204,13 +204,13 @@ def ablate(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         ``spread`` and the bounds of its bootstrap interval (decibel) are those of the dataset, the same in each row.
     """
-    tables = [pd.DataFrame(columns=RECEPTIVE_FIELD)]
+    tables = [pd.DataFrame(columns=RECEPTIVE_FIELD_COLUMNS)]
     for dataset, rows in summary[summary.receptive_field.notna()].groupby("dataset", sort=False):
         found = math.nan, math.nan, math.nan
         if dataset in per_image.index:
             found = spread(per_image.loc[dataset, list(rows.method)])
         columns = dict(zip(("spread", "spread_low", "spread_high"), found, strict=True))
-        tables.append(rows.assign(**columns).sort_values("receptive_field")[RECEPTIVE_FIELD])
+        tables.append(rows.assign(**columns).sort_values("receptive_field")[RECEPTIVE_FIELD_COLUMNS])
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
@@ -224,13 +224,13 @@ def compare_methods(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFr
     per_image
         Of :func:`average_seeds`.
     """
-    tables = [pd.DataFrame(columns=COMPARISONS)]
+    tables = [pd.DataFrame(columns=COMPARISON_COLUMNS)]
     for dataset, values in per_image.groupby("dataset", sort=False):
         mine = summary[(summary.dataset == dataset) & summary.source.isna()].set_index("method")
         errors = mine.psnr_std / mine.seeds.astype(float) ** 0.5
         errors[mine.receptive_field.isna()] = 0.0  # nothing in it is random
         table = compare(values.dropna(axis="columns", how="all"), errors.to_dict())
-        tables.append(table.assign(dataset=dataset)[COMPARISONS])
+        tables.append(table.assign(dataset=dataset)[COMPARISON_COLUMNS])
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
@@ -241,20 +241,22 @@ def _summary_table(summary: pd.DataFrame) -> Table:
     columns: dict[str, Callable[[pd.Series], str]] = {
         "dataset": lambda r: r.dataset,
         "method": lambda r: _label(r.method, r.oracle) + (" ‡" if text(r.source) else ""),
-        PSNR: lambda r: number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else ""),
+        PSNR_HEADING: lambda r: number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else ""),
         "gain over noisy (dB)": lambda r: number(r.gain, 2, sign=True),
         "SSIM": lambda r: number(r.ssim, 3),
         "images": lambda r: text(r.images),
         "seeds": lambda r: text(r.seeds),
         "training (min)": lambda r: number(r.training_minutes, 1),
-        "ended by": lambda r: ", ".join(LIMITS.get(name, name) for name in text(r.stopped_by).split()),
+        "ended by": lambda r: ", ".join(LIMIT_LABELS.get(name, name) for name in text(r.stopped_by).split()),
     }
-    place = list(columns).index(PSNR)
+    place = list(columns).index(PSNR_HEADING)
     marks = {}
     for _, rows in summary[summary.source.isna()].groupby("dataset", sort=False):  # what others measured has no rank
         marks |= {(rows.index[i], place): mark for i, mark in rank(rows.psnr).items()}
     rows = [[column(row) for column in columns.values()] for _, row in summary.iterrows()]
-    return Table("PSNR of each method, mean over images", list(columns), rows, WORDS, marks, _summary_notes(summary))
+    return Table(
+        "PSNR of each method, mean over images", list(columns), rows, TEXT_COLUMNS, marks, _summary_notes(summary)
+    )
 
 
 def _summary_notes(summary: pd.DataFrame) -> list[str]:
@@ -264,7 +266,7 @@ def _summary_notes(summary: pd.DataFrame) -> list[str]:
     if summary.psnr.isna().any():
         notes.append("Where there is no clean image, there is no PSNR.")
     if (summary.oracle == True).any():  # noqa: E712 (published rows have no value)
-        notes.append(ORACLE)
+        notes.append(ORACLE_NOTE)
     for trained_on, rows in summary.groupby("trained_on", sort=False):
         held_out = trained_on.startswith("held out")
         which = "other noisy images than the evaluated ones" if held_out else "the noisy images that are evaluated"
@@ -278,7 +280,7 @@ def _summary_notes(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-ORACLE = "† An oracle: its parameter was chosen with the clean images."
+ORACLE_NOTE = "† An oracle: its parameter was chosen with the clean images."
 
 
 def _label(method: str, oracle) -> str:
@@ -290,7 +292,7 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
     fields = ablation.sort_values("receptive_field").drop_duplicates("method").set_index("method").receptive_field
     shared = fields.duplicated(keep=False)
     headings = [f"{method} ({field} px)" if shared[method] else f"{field} px" for method, field in fields.items()]
-    columns = ["dataset", *headings, "spread (dB)", f"{CONFIDENCE:.0%} interval"]
+    columns = ["dataset", *headings, "spread (dB)", f"{CONFIDENCE_LEVEL:.0%} interval"]
     rows, marks, notes = [], {}, []
     for i, (dataset, mine) in enumerate(ablation.groupby("dataset", sort=False)):
         values = mine.set_index("method").psnr.reindex(fields.index)
@@ -304,7 +306,7 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
     if ablation.spread.notna().any():
         notes.insert(0, "The spread is that between the best and the worst receptive field, its interval over images.")
     caption = "PSNR (dB) at each receptive field of the autoregressive decoder"
-    return Table(caption, columns, rows, WORDS, marks, notes)
+    return Table(caption, columns, rows, TEXT_COLUMNS, marks, notes)
 
 
 def _range(values: pd.Series) -> str:
@@ -321,7 +323,7 @@ def _per_image_table(summary: pd.DataFrame, per_image: pd.DataFrame) -> Table:
     marks = {(i, j + 1): mark for i, (_, values) in enumerate(per_image.iterrows()) for j, mark in rank(values).items()}
     columns = ["image", *(_label(method, method in oracles) for method in per_image)]
     caption = f"{dataset}: PSNR (dB) of each image, mean over seeds"
-    return Table(caption, columns, rows, WORDS, marks, [ORACLE] if oracles else [])
+    return Table(caption, columns, rows, TEXT_COLUMNS, marks, [ORACLE_NOTE] if oracles else [])
 
 
 def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
@@ -344,7 +346,7 @@ def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table
         "method",
         "against",
         "better by (dB)",
-        f"{CONFIDENCE:.0%} interval",
+        f"{CONFIDENCE_LEVEL:.0%} interval",
         "p",
         "images",
         "conclusion",
@@ -357,7 +359,12 @@ def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table
     if comparisons.verdict.eq("seeds").any():
         notes.append("Within the seeds: less than twice the standard error that comes from training with other seeds.")
     return Table(
-        "Differences between methods, paired over images", columns, rows, WORDS, {}, notes + [ORACLE] * bool(oracles)
+        "Differences between methods, paired over images",
+        columns,
+        rows,
+        TEXT_COLUMNS,
+        {},
+        notes + [ORACLE_NOTE] * bool(oracles),
     )
 
 

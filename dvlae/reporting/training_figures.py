@@ -11,15 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from dvlae.reporting.style import rising_colours
+from dvlae.reporting.style import sequential_colours
 from dvlae.runs.folder import Run, best_run
 from dvlae.system.errors import UserError
 
-COLLAPSED = 0.01  # nats at a position of a level's grid, all its channels together: less says nothing of an image
+# In nats at a position of a level's grid, all channels together: a level with less is collapsed.
+MIN_POSITION_KL = 0.01
 
 
-def training_curves(runs: Sequence[Run]) -> Figure:
-    """Draw the histories of all trainings on one dataset: ELBO, its two parts, and the error of the signal decoder.
+def plot_training_curves(runs: Sequence[Run]) -> Figure:
+    """Plot the histories of all trainings on one dataset: ELBO, its two parts, and the error of the signal decoder.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ def training_curves(runs: Sequence[Run]) -> Figure:
     """
     histories = [(run, _read_history(run)) for run in sorted(runs, key=lambda run: (run.receptive_field, run.seed))]
     fields = sorted({run.receptive_field for run in runs})
-    colours = rising_colours(fields)
+    colours = sequential_colours(fields)
     quantities = {
         "elbo": "ELBO (nats per value): higher is better",
         "log_likelihood": "log-likelihood of the noisy image (nats per value)",
@@ -82,16 +83,16 @@ def _limit_to_later_part(axes: Axes, curves: Sequence[pd.Series]) -> None:
         axes.set_ylim(later.min() - margin, later.max() + margin)
 
 
-def kl_per_level(runs: Sequence[Run]) -> Figure:
-    """Draw how much information each level of the ladder carries: its KL divergence, during training and at the end.
+def plot_kl_per_level(runs: Sequence[Run]) -> Figure:
+    """Plot how much information each level of the ladder carries: its KL divergence, during training and at the end.
 
-    A level that ends with less than :data:`COLLAPSED` nats at a position of its grid is marked as collapsed. In nats
-    per pixel value, which is what is drawn, that is less for a coarser level, as its grid has fewer positions.
+    A level that ends with less than :data:`MIN_POSITION_KL` nats at a position of its grid is marked as collapsed. In
+    nats per pixel value, which is what is plotted, that is less for a coarser level, as its grid has fewer positions.
 
     Parameters
     ----------
     runs
-        Of one dataset, with ``model/history.csv`` and ``model/model.json`` in their folders. The best is drawn over
+        Of one dataset, with ``model/history.csv`` and ``model/model.json`` in their folders. The best is plotted over
         its training, all at their end.
 
     Raises
@@ -108,7 +109,7 @@ def kl_per_level(runs: Sequence[Run]) -> Figure:
     during, end = figure.subplots(1, 2, sharey=True)
     for level, colour in enumerate(colours):
         marker = "o" if len(history) == 1 else None
-        curve = _drawn(history[f"val_kl_level{level}"], limits[level])
+        curve = _plotted_kl(history[f"val_kl_level{level}"], limits[level])
         during.plot(history.step, curve, color=colour, linewidth=1.4, marker=marker, label=_name_level(level, limits))
     during.set_title(f"during training: receptive field {shown.receptive_field} px, seed {shown.seed}")
     during.set_xlabel("training step")
@@ -117,22 +118,22 @@ def kl_per_level(runs: Sequence[Run]) -> Figure:
     during.set_yscale("log")
     handles = during.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=min(5, len(limits)), fontsize=8)
-    _draw_end(end, runs)
+    _plot_final_kl(end, runs)
     figure.suptitle(f"{shown.dataset}: information in each level of the ladder (validation)", fontsize=10)
     return figure
 
 
-def _draw_end(axes: Axes, runs: Sequence[Run]) -> None:
-    """Draw the last divergence of each level of each run, and below which one a level counts as collapsed."""
+def _plot_final_kl(axes: Axes, runs: Sequence[Run]) -> None:
+    """Plot the last divergence of each level of each run, and below which one a level counts as collapsed."""
     fields = sorted({run.receptive_field for run in runs})
-    colours = rising_colours(fields)
+    colours = sequential_colours(fields)
     for i, run in enumerate(runs):
         limits, last = _collapse_limits(run), _read_divergences(run).iloc[-1]
         values = np.array([last[f"val_kl_level{level}"] for level in range(len(limits))])
         places = np.arange(len(limits)) + 0.5 * (i + 0.5 - len(runs) / 2) / len(runs)  # side by side
         for these, marker in ((values >= limits, "o"), (values < limits, "x")):
-            drawn = _drawn(values, limits)[these]
-            axes.plot(places[these], drawn, marker, markersize=4.5, color=colours[run.receptive_field])
+            plotted = _plotted_kl(values, limits)[these]
+            axes.plot(places[these], plotted, marker, markersize=4.5, color=colours[run.receptive_field])
         axes.hlines(limits, np.arange(len(limits)) - 0.4, np.arange(len(limits)) + 0.4, colors="0.5", linestyles=":")
     axes.set_title("at its end: every run")
     axes.set_xlabel("level (0 is the finest)")
@@ -140,7 +141,9 @@ def _draw_end(axes: Axes, runs: Sequence[Run]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     point = {"marker": "o", "markersize": 4.5, "linestyle": ""}
     handles = [Line2D([], [], color=colours[field], label=f"receptive field {field} px", **point) for field in fields]
-    handles.append(Line2D([], [], color="0.5", linestyle=":", label=f"{COLLAPSED} nats a position of the level's grid"))
+    handles.append(
+        Line2D([], [], color="0.5", linestyle=":", label=f"{MIN_POSITION_KL} nats a position of the level's grid")
+    )
     handles.append(Line2D([], [], color="0.5", **point | {"marker": "x"}, label="below it: collapsed"))
     axes.legend(handles=handles, fontsize=7)
 
@@ -158,7 +161,7 @@ def _read_divergences(run: Run) -> pd.DataFrame:
     return history
 
 
-def _drawn(divergence, limit):
+def _plotted_kl(divergence, limit):
     """Return where on a logarithmic axis a divergence stands: one that is nearly zero a hundredth below the limit."""
     return np.maximum(divergence, limit / 100)
 
@@ -172,7 +175,7 @@ def _collapse_limits(run: Run) -> np.ndarray:
         values = sizes["image_channels"] * strides ** sizes.get("dimensions", 2)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be read ({error}); train the model again") from None
-    return COLLAPSED / values
+    return MIN_POSITION_KL / values
 
 
 def level_strides(levels: int, levels_per_scale: int) -> np.ndarray:

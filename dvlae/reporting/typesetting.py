@@ -152,7 +152,7 @@ def _known(character: str) -> str:
 
 # ------------------------------------------------------------------------------------------------ HTML
 
-STYLE = """
+STYLE_SHEET = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
 .scroll { overflow-x: auto; margin: 1.5rem 0 .5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; border-bottom: 2px solid #222; }
@@ -196,7 +196,7 @@ def page(tables: Sequence[Table], title: str) -> str:
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(title)}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{parts}\n"
+        f"<style>{STYLE_SHEET}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{parts}\n"
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 

@@ -12,9 +12,10 @@ from dvlae.config.settings import Settings
 from dvlae.runs.status import survey
 from dvlae.system.errors import UserError
 
-OF_A_RUN = ("model", "denoised", "uncertainty", "samples", "checkpoints", "tensorboard")
-OF_A_DATASET = ("images", "simulated", "patches")
-LEFT_BEHIND = 24 * 3600  # seconds without a change after which an unfinished file is nobody's any more
+RUN_FOLDERS = ("model", "denoised", "uncertainty", "samples", "checkpoints", "tensorboard")
+DATASET_FOLDERS = ("images", "simulated", "patches")
+# An unfinished file that has not changed for this long is nobody's any more.
+MIN_ABANDONED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Removable:
     """
 
     path: Path
-    why: str
+    reason: str
     size: int
 
 
@@ -57,7 +58,7 @@ def clean(settings: Settings, *, remove: bool, patches: bool) -> None:
     if not results.is_dir():
         raise UserError(f"results: found {settings.results!r}, but there is no such folder; nothing to clean")
     _print_sizes(results)
-    candidates = [*_checkpoints(results), *_left_behind(results), *(_patches(settings) if patches else [])]
+    candidates = [*_checkpoints(results), *_abandoned(results), *(_patches(settings) if patches else [])]
     if not candidates:
         print("\nnothing that can be removed" + ("" if patches else " (patches are kept without --patches)"))
         return
@@ -65,7 +66,7 @@ def clean(settings: Settings, *, remove: bool, patches: bool) -> None:
     for candidate in candidates:
         if remove:
             _remove(candidate.path)
-        print(f"  {_bytes(candidate.size):>9}  {candidate.path} ({candidate.why})")
+        print(f"  {_format_size(candidate.size):>9}  {candidate.path} ({candidate.reason})")
     if not remove:
         print("\nnothing was removed; add --remove to do so")
 
@@ -75,14 +76,14 @@ def _print_sizes(results: Path) -> None:
     sizes: Counter[str] = Counter()
     for path in _files(results):
         sizes[_kind(path.relative_to(results).parts)] += path.lstat().st_size
-    print(f"{results}: {_bytes(sum(sizes.values()))}")
+    print(f"{results}: {_format_size(sum(sizes.values()))}")
     for kind, size in sizes.most_common():
-        print(f"  {_bytes(size):>9}  {kind}")
+        print(f"  {_format_size(size):>9}  {kind}")
 
 
 def _kind(parts: tuple[str, ...]) -> str:
     """Say what a file is by the folders it is in: those of DATASET/METHOD/seedN, of a dataset, or of all."""
-    kinds = [part for part in parts[1:4] if part in OF_A_RUN + OF_A_DATASET]
+    kinds = [part for part in parts[1:4] if part in RUN_FOLDERS + DATASET_FOLDERS]
     if kinds:
         return kinds[0]
     return parts[0] if parts[0] in {"tables", "figures", "logs", "benchmarks"} else "other"
@@ -108,11 +109,11 @@ def _checkpoints(results: Path) -> Iterable[Removable]:
             yield Removable(folder, "its training is finished", _size(folder))
 
 
-def _left_behind(results: Path) -> Iterable[Removable]:
+def _abandoned(results: Path) -> Iterable[Removable]:
     """Find what killed jobs left half-written (see `dvlae.files`), but not what one may be writing now."""
     for path in sorted(results.rglob(".unfinished-*")):
         newest = max(file.lstat().st_mtime for file in [path, *(_files(path) if path.is_dir() else [])])
-        if time.time() - newest > LEFT_BEHIND:
+        if time.time() - newest > MIN_ABANDONED_SECONDS:
             yield Removable(path, "left by a job that was killed", _size(path))
 
 
@@ -133,7 +134,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _bytes(size: int) -> str:
+def _format_size(size: int) -> str:
     """Write a size in bytes with three digits or so."""
     power = min(4, (len(str(size)) - 1) // 3)
     return f"{size / 1000**power:.{min(power, 1)}f} {['B', 'kB', 'MB', 'GB', 'TB'][power]}"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dvlae.system.errors import UserError
 
-COLUMNS = ("dataset", "method", "receptive_field", "seed", "image", "psnr", "ssim", "psnr_noisy")
+PSNR_COLUMNS = ("dataset", "method", "receptive_field", "seed", "image", "psnr", "ssim", "psnr_noisy")
 
 
 def read_psnr(path: Path) -> pd.DataFrame:
@@ -26,8 +26,10 @@ def read_psnr(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=texts | {"receptive_field": "Int64"}, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a table of dvlae evaluate ({error})") from None
-    if list(table.columns) != list(COLUMNS) or table.empty:
-        raise UserError(f"{path}: found columns {list(table.columns)} and {len(table)} rows, expected {list(COLUMNS)}")
+    if list(table.columns) != list(PSNR_COLUMNS) or table.empty:
+        raise UserError(
+            f"{path}: found columns {list(table.columns)} and {len(table)} rows, expected {list(PSNR_COLUMNS)}"
+        )
     return table
 
 

@@ -10,14 +10,16 @@ from dvlae.runs.folder import read_psnr
 from dvlae.runs.record import read_run
 from dvlae.system.errors import UserError
 
-PROVENANCE = [
+PROVENANCE_COLUMNS = [
     "dataset", "method", "receptive_field", "seed", "psnr", "record", "settings", "prediction", "evaluation",
     "trained_on", "train_sha256", "val_sha256", "images_sha256", "versions", "git_commit", "device", "precision",
     "threads", "seconds", "joules_processor", "joules_gpu",
 ]  # fmt: skip
-INTEGERS = ("receptive_field", "threads", "joules_processor", "joules_gpu")
-BASELINE = {"method", "oracle", "psnr", "seconds", "versions", "git_commit"}  # what is no parameter in baseline.json
-SAME_PSNR = 0.005  # dB: what rounding makes of the noisy image's PSNR on another machine
+INTEGER_COLUMNS = ("receptive_field", "threads", "joules_processor", "joules_gpu")
+# All else in baseline.json is a parameter.
+NOT_BASELINE_PARAMETERS = {"method", "oracle", "psnr", "seconds", "versions", "git_commit"}
+# In dB: the noisy image's PSNR differs by less between machines, by rounding.
+PSNR_TOLERANCE = 0.005
 
 
 def describe_run(psnr_csv: Path) -> dict:
@@ -33,9 +35,9 @@ def describe_run(psnr_csv: Path) -> dict:
     -------
     dict
         ``dataset``, ``method``, ``receptive_field`` (pixels), ``seed``; ``psnr``, the mean over images in decibel;
-        what is in the columns :data:`PROVENANCE`, with settings and versions as nested dicts; ``minutes``, ``steps``,
-        ``epochs``, ``stopped_by``, ``attempts``, ``parameters``, ``best_val_elbo`` of a training; ``oracle``. What is
-        not known is None.
+        what is in the columns :data:`PROVENANCE_COLUMNS`, with settings and versions as nested dicts; ``minutes``,
+        ``steps``, ``epochs``, ``stopped_by``, ``attempts``, ``parameters``, ``best_val_elbo`` of a training;
+        ``oracle``. What is not known is None.
 
     Raises
     ------
@@ -77,7 +79,7 @@ def _training_settings(training: dict) -> dict:
 
 def _chosen(baseline: dict) -> dict | None:
     """Return the parameters of a baseline, such as ``sigma``."""
-    return {name: value for name, value in baseline.items() if name not in BASELINE} or None
+    return {name: value for name, value in baseline.items() if name not in NOT_BASELINE_PARAMETERS} or None
 
 
 def _trained_on(folder: Path, hashes: dict, evaluated: set[str]) -> str | None:
@@ -158,7 +160,7 @@ def _check_same_images(psnr: pd.DataFrame) -> None:
         if names.nunique() > 1:
             raise UserError(f"{dataset}: found runs evaluated on different images, allowed: the same for all methods")
         for image, values in rows.groupby("image", sort=False).psnr_noisy:
-            if values.max() - values.min() > SAME_PSNR:
+            if values.max() - values.min() > PSNR_TOLERANCE:
                 raise UserError(
                     f"{dataset}, {image}: found {values.min():.2f} and {values.max():.2f} dB for the noisy image, "
                     "allowed: one, as all methods are compared with it; evaluate all with the same settings"
@@ -175,7 +177,7 @@ def provenance(runs: Sequence[dict], results: Path) -> pd.DataFrame:
     results
         Folder that the paths of ``record`` are relative to, where they are in it.
     """
-    rows = [{name: run[name] for name in PROVENANCE} for run in runs]
+    rows = [{name: run[name] for name in PROVENANCE_COLUMNS} for run in runs]
     for row in rows:
         if row["record"] is not None:
             path = row["record"].resolve()
@@ -183,4 +185,4 @@ def provenance(runs: Sequence[dict], results: Path) -> pd.DataFrame:
             row["record"] = (path.relative_to(results.resolve()) if within else path).as_posix()
         for name in ("settings", "prediction", "evaluation", "versions"):
             row[name] = None if row[name] is None else json.dumps(row[name], sort_keys=True)
-    return pd.DataFrame(rows, columns=PROVENANCE).astype(dict.fromkeys(INTEGERS, "Int64"))
+    return pd.DataFrame(rows, columns=PROVENANCE_COLUMNS).astype(dict.fromkeys(INTEGER_COLUMNS, "Int64"))

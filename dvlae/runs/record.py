@@ -5,7 +5,8 @@ from pathlib import Path
 
 from dvlae.system.errors import UserError
 
-FORMAT = 2  # format 1 is the same without the key `format`
+# Format 1 is the same without the key `format`.
+FORMAT = 2
 
 
 def write_run(folder: Path, record: dict) -> None:

@@ -19,11 +19,13 @@ from dvlae.config.settings import Settings
 from dvlae.runs.record import read_run
 from dvlae.system.progress import time_left
 
-LONGEST_SILENCE = 300  # seconds without a word after which a job is taken for dead: progress speaks every ten
-LONGEST_LIST = 20  # jobs of one state that are shown
-TAIL = 8192  # bytes of a log that are read
-FAILED = re.compile(r"^(?:dvlae [a-z-]+: error: .*|[A-Za-z_.]*(?:Error|Exception)(?:: .*)?)$", re.MULTILINE)
-STOPPED = re.compile(r"^dvlae [a-z-]+: (?:interrupted|terminated)$", re.MULTILINE)
+# A job that is silent for longer is taken for dead; progress is printed every ten seconds.
+MAX_SILENCE_SECONDS = 300
+MAX_LISTED_JOBS = 20
+# This much of a log is read, from its end.
+MAX_TAIL_BYTES = 8192
+FAILED_PATTERN = re.compile(r"^(?:dvlae [a-z-]+: error: .*|[A-Za-z_.]*(?:Error|Exception)(?:: .*)?)$", re.MULTILINE)
+STOPPED_PATTERN = re.compile(r"^dvlae [a-z-]+: (?:interrupted|terminated)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunStatus:
     """A cell of the grid: one method on one dataset with one seed.
 
     Attributes
@@ -113,7 +115,7 @@ def print_status(settings: Settings) -> None:
         _print_jobs([job for job in jobs if job.state == state], state)
 
 
-def survey(settings: Settings) -> tuple[list[Run], list[Job]]:
+def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
     """Look at every run of a configuration's grid, and at every job that has begun for it."""
     grid = [
         (dataset, method, seed)
@@ -124,7 +126,7 @@ def survey(settings: Settings) -> tuple[list[Run], list[Job]]:
     results = Path(settings.results)
     names = {f"{dataset}/{method}/seed{seed}" for dataset, method, seed in grid} | {name for name, *_ in grid} | {""}
     jobs = [job for job in _jobs(results) if job.name.partition("/")[2] in names]
-    return [_run(results, settings, jobs_of, *cell) for cell, jobs_of in _by_cell(grid, jobs)], jobs
+    return [_run_status(results, settings, jobs_of, *cell) for cell, jobs_of in _by_cell(grid, jobs)], jobs
 
 
 def _jobs(results: Path) -> Iterable[Job]:
@@ -138,9 +140,11 @@ def _jobs(results: Path) -> Iterable[Job]:
             yield Job(name, "finished", "", log, now - written)
             continue
         text = _tail(log)
-        errors, stopped = FAILED.findall(text), STOPPED.search(text)
+        errors, stopped = FAILED_PATTERN.findall(text), STOPPED_PATTERN.search(text)
         silence = now - written
-        state = "stopped" if stopped else "failed" if errors else "running" if silence < LONGEST_SILENCE else "stopped"
+        state = (
+            "stopped" if stopped else "failed" if errors else "running" if silence < MAX_SILENCE_SECONDS else "stopped"
+        )
         lines = errors if state == "failed" else text.splitlines()
         yield Job(name, state, lines[-1].strip() if lines else "", log, silence)
 
@@ -148,7 +152,7 @@ def _jobs(results: Path) -> Iterable[Job]:
 def _tail(path: Path) -> str:
     """Return the end of a text file."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL))
+        file.seek(max(0, path.stat().st_size - MAX_TAIL_BYTES))
         return file.read().decode(errors="replace").strip()
 
 
@@ -161,7 +165,9 @@ def _by_cell(grid: Sequence[tuple], jobs: Sequence[Job]) -> Iterable[tuple[tuple
         yield cell, own.get("{}/{}/seed{}".format(*cell), [])
 
 
-def _run(results: Path, settings: Settings, jobs: Sequence[Job], dataset: str, method: str, seed: int) -> Run:
+def _run_status(
+    results: Path, settings: Settings, jobs: Sequence[Job], dataset: str, method: str, seed: int
+) -> RunStatus:
     folder = results / dataset / method / f"seed{seed}"
     seconds = _training_seconds(folder / "model", settings)
     psnr = _psnr(folder / "psnr.csv")
@@ -169,7 +175,7 @@ def _run(results: Path, settings: Settings, jobs: Sequence[Job], dataset: str, m
     done = psnr is not None and "stopped" not in states and (seconds is not None or not method.startswith("dvlae-rf"))
     state = next((state for state in ("failed", "running") if state in states), "finished" if done else "waiting")
     left = next((time_left(job.words) for job in jobs if job.rule == "train" and job.state != "finished"), None)
-    return Run(dataset, method, seed, state, psnr[0] if psnr else None, seconds, left)
+    return RunStatus(dataset, method, seed, state, psnr[0] if psnr else None, seconds, left)
 
 
 def _training_seconds(model: Path, settings: Settings) -> float | None:
@@ -192,7 +198,7 @@ def _psnr(path: Path) -> tuple[float | None] | None:
     return (mean(values) if values else None,)
 
 
-def _time_left(runs: Sequence[Run], settings: Settings) -> str:
+def _time_left(runs: Sequence[RunStatus], settings: Settings) -> str:
     """Say how long the trainings that are not done will take, as many at a time as there are now."""
     waiting = [run for run in runs if not run.trained]
     if not waiting:
@@ -214,7 +220,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _table(runs: Sequence[Run]) -> str:
+def _table(runs: Sequence[RunStatus]) -> str:
     """Lay out one line a dataset."""
     states = ["finished", "running", "failed", "waiting"]
     rows = [["dataset", *states, "best PSNR so far"]]
@@ -228,7 +234,7 @@ def _table(runs: Sequence[Run]) -> str:
     )
 
 
-def _best(runs: Sequence[Run]) -> str:
+def _best(runs: Sequence[RunStatus]) -> str:
     """Name the method with the highest PSNR, mean over the seeds that are done."""
     values: dict[str, list[float]] = {}
     for run in runs:
@@ -244,9 +250,9 @@ def _print_jobs(jobs: Sequence[Job], state: str) -> None:
     """Print each job's last word and, where something went wrong, where to read on."""
     if jobs:
         print(f"\n{state}:")
-    for job in jobs[:LONGEST_LIST]:
+    for job in jobs[:MAX_LISTED_JOBS]:
         print(f"  {job.name}: {job.words or 'nothing said yet'}")
         if state != "running":
             print(f"    {_duration(job.silence)} ago; {job.log}")
-    if len(jobs) > LONGEST_LIST:
-        print(f"  and {len(jobs) - LONGEST_LIST} more")
+    if len(jobs) > MAX_LISTED_JOBS:
+        print(f"  and {len(jobs) - MAX_LISTED_JOBS} more")

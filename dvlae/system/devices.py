@@ -52,7 +52,7 @@ def use_fast_arithmetic() -> None:
     torch.backends.cudnn.benchmark = True
 
 
-def keep_freed_memory() -> None:
+def tune_malloc() -> None:
     """Let the C library keep what this process frees, up to 1 GiB at the end of its memory, where it is glibc.
 
     By default it gives large blocks back to the system at once and gets new ones page by page; for networks whose maps

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from dvlae.system.progress import say
+from dvlae.system.progress import log
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterato
     path = Path(path)
     temporary = path.with_name(f".unfinished-{path.name}")
     mark = temporary / ".resumable-for"
-    with alone(path.with_name(f".lock-{path.name}")), _naming(path):
+    with exclusive_lock(path.with_name(f".lock-{path.name}")), _naming(path):
         if resumable_for is None or not mark.exists() or mark.read_text(encoding="utf-8") != resumable_for:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
@@ -103,7 +103,7 @@ def reserve_space(path: str | Path) -> None:
 
 
 @contextmanager
-def alone(lock: str | Path) -> Iterator[None]:
+def exclusive_lock(lock: str | Path) -> Iterator[None]:
     """Hold a lock, after waiting for the process that holds it: no two do the same work, or write to one folder.
 
     A killed workflow may leave a job running that the next run starts again. The lock ends with its process.
@@ -115,21 +115,21 @@ def alone(lock: str | Path) -> Iterator[None]:
     """
     lock = Path(lock)
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(lock):
+    with _open_locked(lock):
         try:
             yield
         finally:
             lock.unlink(missing_ok=True)
 
 
-def _locked(lock: Path) -> TextIO:
+def _open_locked(lock: Path) -> TextIO:
     """Open and lock a file; anew where the process that held it has removed it meanwhile."""
     while True:
         file = open(lock, "w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another process works here, left over from an earlier run perhaps; waiting for it to end ({lock})")
+            log(f"another process works here, left over from an earlier run perhaps; waiting for it to end ({lock})")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # this file system knows no locks
             return file

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-TIME_LEFT = re.compile(r"so far, (?:(\d+):)?(\d+):(\d+) left\]")
+TIME_LEFT_PATTERN = re.compile(r"so far, (?:(\d+):)?(\d+):(\d+) left\]")
 
 
 class _Lines:
@@ -24,8 +24,8 @@ class _Lines:
         self.stream.flush()
 
 
-def say(text: str) -> None:
-    """Print a line; a bar on the terminal is drawn anew below it."""
+def log(text: str) -> None:
+    """Print a line; a bar on the terminal is redrawn below it."""
     tqdm.write(text, file=sys.stdout)
 
 
@@ -56,7 +56,7 @@ def progress(iterable=None, *, total=None, description: str, unit: str = "", **o
 
 def time_left(line: str) -> int | None:
     """Return the seconds that a line of a log, written by :func:`progress`, says are left; None where it says none."""
-    found = TIME_LEFT.search(line)
+    found = TIME_LEFT_PATTERN.search(line)
     if found is None:
         return None
     hours, minutes, seconds = (int(number or 0) for number in found.groups())

@@ -13,9 +13,9 @@ import torch
 
 from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
-from dvlae.system.progress import say
+from dvlae.system.progress import log
 
-JOBS_PER_GPU = "DVLAE_JOBS_PER_GPU"  # environment variable
+JOBS_PER_GPU_VARIABLE = "DVLAE_JOBS_PER_GPU"
 SECONDS_BETWEEN_TRIES = 1.0
 
 
@@ -89,18 +89,18 @@ def reserve(identities: Sequence[str], count: int = 1) -> Iterator[list[int]]:
                 yield chosen
                 return
         if not waiting:
-            say(
+            log(
                 f"waiting for {count} of {len(identities)} GPUs: others of your trainings have them "
-                f"({JOBS_PER_GPU}={places + 1} lets {places + 1} share one)"
+                f"({JOBS_PER_GPU_VARIABLE}={places + 1} lets {places + 1} share one)"
             )
             waiting = True
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def _jobs_per_gpu() -> int:
-    text = os.environ.get(JOBS_PER_GPU) or "1"
+    text = os.environ.get(JOBS_PER_GPU_VARIABLE) or "1"
     if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"{JOBS_PER_GPU} (environment): found {text!r}, allowed: a whole number >= 1")
+        raise UserError(f"{JOBS_PER_GPU_VARIABLE} (environment): found {text!r}, allowed: a whole number >= 1")
     return int(text)
 
 

@@ -18,7 +18,8 @@ from dvlae.training.energy import EnergyMeter
 from dvlae.training.module import DVLAETraining
 
 SECONDS_BETWEEN_CHECKPOINTS = 120
-SECONDS_BETWEEN_READINGS = 10  # of the energy
+# The energy counters are read this often.
+SECONDS_BETWEEN_READINGS = 10
 
 
 class Checkpoints(lightning.Callback):
@@ -130,7 +131,7 @@ class ProgressLine(lightning.Callback):
         """Open the line."""
         limits = pl_module.settings
         self.by_time = limits.max_steps is None and limits.max_minutes is not None
-        total = round(60 * limits.max_minutes) if self.by_time else pl_module.most_steps
+        total = round(60 * limits.max_minutes) if self.by_time else pl_module.total_steps
         unit = "s" if self.by_time else "step"
         self.bar = progress(total=total, description="train", unit=unit, initial=self._now(pl_module))
 

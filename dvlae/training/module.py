@@ -12,25 +12,31 @@ from torch import Tensor, nn
 
 from dvlae.config.settings import TrainingSettings
 from dvlae.models.direct_denoiser import DirectDenoiser
-from dvlae.models.dvlae import DVLAE, Terms
+from dvlae.models.dvlae import DVLAE, LossTerms
 from dvlae.system.errors import UserError
-from dvlae.system.progress import say
+from dvlae.system.progress import log
 from dvlae.training.optimizers import OPTIMIZERS
-from dvlae.training.processes import Clock, average
+from dvlae.training.processes import Clock, average_over_processes
 
-WARM_UP_STEPS = 100  # of the learning rate
-KL_WARM_UP_STEPS = 500  # at full weight from the start, the code can stay empty: the other decoder needs it least then
-LONGEST_WARM_UP = 0.1  # of a training that is limited by steps
+# The learning rate rises over this many steps.
+WARM_UP_STEPS = 100
+# At full weight from the start, the code can stay empty: the other decoder needs it least then.
+KL_WARM_UP_STEPS = 500
+# A warm-up takes at most this part of a training that is limited by steps.
+MAX_WARM_UP_FRACTION = 0.1
 
-AVERAGE_DECAY = 0.999
+EMA_DECAY = 0.999
 
-TAUGHT = 0.25  # of a batch, to the direct denoiser: more would make a step more than 1.4 times as long
+# The direct denoiser learns from this part of a batch; more would make a step more than 1.4 times as long.
+DISTILLED_FRACTION = 0.25
 
-STEPS_BETWEEN_CHECKS = 50  # that all weights are numbers still: each check waits for the device
-MOST_RESCUES = 20  # returns to an earlier state, at half the learning rate each
+# Each check that all weights are finite waits for the device.
+STEPS_BETWEEN_CHECKS = 50
+# Each return to an earlier state halves the learning rate.
+MAX_ROLLBACKS = 20
 
 
-def floating(module: nn.Module) -> list[Tensor]:
+def float_tensors(module: nn.Module) -> list[Tensor]:
     """Return a module's weights and batch statistics, to be changed in place."""
     return [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
 
@@ -60,7 +66,7 @@ class DVLAETraining(lightning.LightningModule):
         self.best_elbo, self.best_epoch = -math.inf, 0
         self.stopped_by: str | None = None
         self.optimizer_state: dict | None = None
-        self.rescues = 0
+        self.rollbacks = 0
         self.joules: dict[str, float] = {}
         self._good: dict | None = None
         self._compiled: Callable | None = None
@@ -68,7 +74,7 @@ class DVLAETraining(lightning.LightningModule):
         self._validation: list[dict[str, Tensor]] = []
 
     @property
-    def most_steps(self) -> int:
+    def total_steps(self) -> int:
         """Steps at which ``max_steps`` or ``max_epochs`` ends the training."""
         steps = self.settings.max_epochs * self.steps_per_epoch
         return min(steps, self.settings.max_steps or steps)
@@ -78,7 +84,7 @@ class DVLAETraining(lightning.LightningModule):
 
         Time counts only where no number of steps is set, so that what is limited by steps can be repeated exactly.
         """
-        spent = step / self.most_steps
+        spent = step / self.total_steps
         if self.settings.max_steps is None and self.settings.max_minutes is not None:
             spent = max(spent, self.seconds / (60 * self.settings.max_minutes))
         return min(1.0, spent)
@@ -97,33 +103,33 @@ class DVLAETraining(lightning.LightningModule):
         # Seeded by the step: a resumed training draws what the uninterrupted one would have drawn.
         torch.manual_seed(int(np.random.SeedSequence([self.seed, step, 1]).generate_state(1)[0]))
         if self._good is None or self.steps % STEPS_BETWEEN_CHECKS < self.trainer.world_size:
-            self.secure()
-        rate = self.settings.learning_rate * 0.5**self.rescues * 0.5 * (1 + math.cos(math.pi * self.spent(last)))
+            self.check_finite_or_roll_back()
+        rate = self.settings.learning_rate * 0.5**self.rollbacks * 0.5 * (1 + math.cos(math.pi * self.spent(last)))
         for group in self.optimizers().param_groups:
             group["lr"] = rate * self._warm_up(WARM_UP_STEPS, last)
         terms = self._forward(batch)
-        terms.direct = self._teach(self.model.direct_denoiser, batch)
+        terms.direct = self._distillation_loss(self.model.direct_denoiser, batch)
         self._terms = _values(terms, self.settings.free_bits)
         return terms.annealed_loss(self._warm_up(KL_WARM_UP_STEPS, step), self.settings.free_bits)
 
-    def _forward(self, batch: Tensor) -> Terms:
+    def _forward(self, batch: Tensor) -> LossTerms:
         if self._compiled is not None:
             try:
                 return self._compiled(batch)
             except Exception as error:  # whatever a missing compiler or an unknown processor raises
-                say(f"train: torch.compile failed, going on without ({str(error).strip().splitlines()[0]})")
+                log(f"train: torch.compile failed, going on without ({str(error).strip().splitlines()[0]})")
                 self._compiled = None
         return self.model(batch)
 
-    def _teach(self, network: DirectDenoiser | None, batch: Tensor) -> Tensor | None:
-        """Return the loss of a direct denoiser on part of a batch; the averaged model teaches, which will be saved."""
+    def _distillation_loss(self, network: DirectDenoiser | None, batch: Tensor) -> Tensor | None:
+        """Return the loss of a direct denoiser on part of a batch; its teacher is the averaged model, the one saved."""
         if network is None:
             return None
-        return self.average.eval().teach(network, batch[: math.ceil(TAUGHT * len(batch))])
+        return self.average.eval().distillation_loss(network, batch[: math.ceil(DISTILLED_FRACTION * len(batch))])
 
     def _warm_up(self, steps: int, step: int) -> float:
         """Rise from 0 to 1 over so many steps, or over the first part of a short training."""
-        return min(1.0, (step + 1) / min(steps, math.ceil(LONGEST_WARM_UP * self.most_steps)))
+        return min(1.0, (step + 1) / min(steps, math.ceil(MAX_WARM_UP_FRACTION * self.total_steps)))
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val: float, gradient_clip_algorithm=None) -> None:
         """Clip the direct denoiser's gradients apart, so that the rest learns the same with it as without."""
@@ -138,12 +144,12 @@ class DVLAETraining(lightning.LightningModule):
         # Nothing here, nor in a step, waits for the device.
         processes = self.trainer.world_size
         if processes > 1:  # the weights are equal in all, and from here on so is the rest of the state
-            average([*filter(torch.is_floating_point, self.model.buffers()), *self._terms.values()])
+            average_over_processes([*filter(torch.is_floating_point, self.model.buffers()), *self._terms.values()])
         for name, value in self._terms.items():
             self._sums[name] = self._sums.get(name, 0) + value
         self._sums["steps"] = self._sums.get("steps", 0) + 1
         for step in range(self.steps, self.steps + processes):  # the averaged weights follow, early on quickly
-            torch._foreach_lerp_(self._averaged, self._current, max(1 - AVERAGE_DECAY, 9 / (9 + step)))
+            torch._foreach_lerp_(self._averaged, self._current, max(1 - EMA_DECAY, 9 / (9 + step)))
         self.steps += processes
         now = time.monotonic()
         self.seconds += now - self._now
@@ -153,8 +159,8 @@ class DVLAETraining(lightning.LightningModule):
         s = self.settings
         if s.max_minutes is not None and self.seconds >= 60 * s.max_minutes:
             self.stopped_by = "max_minutes"
-        elif self.steps >= self.most_steps:
-            self.stopped_by = "max_steps" if self.most_steps == s.max_steps else "max_epochs"
+        elif self.steps >= self.total_steps:
+            self.stopped_by = "max_steps" if self.total_steps == s.max_steps else "max_epochs"
         elif s.patience is not None and len(self.history) - self.best_epoch > s.patience:
             self.stopped_by = "patience"
         self.trainer.should_stop = self.stopped_by is not None
@@ -163,7 +169,7 @@ class DVLAETraining(lightning.LightningModule):
         """Translate the model where that is asked for; start the clock of the time budget."""
         if self.settings.compile:
             self._compiled = torch.compile(self.model.forward)
-        self._averaged, self._current = floating(self.average), floating(self.model)  # where they are now
+        self._averaged, self._current = float_tensors(self.average), float_tensors(self.model)  # where they are now
         self._clock = Clock() if self.trainer.world_size > 1 else None
         self._now = time.monotonic()
 
@@ -173,12 +179,12 @@ class DVLAETraining(lightning.LightningModule):
         with torch.random.fork_rng(devices=[batch.device] if batch.is_cuda else []):
             torch.manual_seed(len(self._validation))
             terms = self.average.eval()(batch)
-            terms.direct = self._teach(self.average.direct_denoiser, batch)
+            terms.direct = self._distillation_loss(self.average.direct_denoiser, batch)
             self._validation.append(_values(terms, self.settings.free_bits))
 
     def on_validation_epoch_start(self) -> None:
         """Validate nothing but good weights."""
-        self.secure()
+        self.check_finite_or_roll_back()
 
     def on_validation_epoch_end(self) -> None:
         """Add one row to the history."""
@@ -197,8 +203,8 @@ class DVLAETraining(lightning.LightningModule):
         if row["val_elbo"] > self.best_elbo:
             self.best_elbo, self.best_epoch = row["val_elbo"], len(self.history)
 
-    def secure(self) -> None:
-        """Remember this state as good; or, where a weight is no number any more, return to the last good one.
+    def check_finite_or_roll_back(self) -> None:
+        """Remember this state; or, where a weight is not finite, roll back to the last finite one.
 
         The learning rate is halved at each return. Very deep ladders do need it now and then.
 
@@ -209,16 +215,16 @@ class DVLAETraining(lightning.LightningModule):
         """
         finite = [tensor.isfinite().all() for tensor in self.average.state_dict().values()]
         if torch.stack(finite).all():
-            self._good = copy.deepcopy(self._learned())
+            self._good = copy.deepcopy(self._learned_state())
             return
-        self.rescues += 1
-        rate = self.settings.learning_rate * 0.5**self.rescues
-        if self.rescues > MOST_RESCUES or self._good is None:
+        self.rollbacks += 1
+        rate = self.settings.learning_rate * 0.5**self.rollbacks
+        if self.rollbacks > MAX_ROLLBACKS or self._good is None:
             raise UserError(
-                f"training: the weights became infinite or NaN {self.rescues} times, the last time before step "
+                f"training: the weights became infinite or NaN {self.rollbacks} times, the last time before step "
                 f"{self.steps}; lower training.learning_rate (now {self.settings.learning_rate})"
             )
-        say(
+        log(
             f"train: before step {self.steps} the weights became infinite or NaN; going on from those of at most "
             f"{STEPS_BETWEEN_CHECKS} steps ago with half the learning rate, at most {rate:.2g}"
         )
@@ -228,7 +234,7 @@ class DVLAETraining(lightning.LightningModule):
         self.optimizers().optimizer.load_state_dict(good["optimizer"])
         self._sums = good["sums"]
 
-    def _learned(self) -> dict:
+    def _learned_state(self) -> dict:
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -238,24 +244,28 @@ class DVLAETraining(lightning.LightningModule):
 
     def state(self) -> dict:
         """Return all that a resumed training needs."""
-        self.secure()
-        return self._learned() | {name: getattr(self, name) for name in (*_COUNTERS, "joules")}
+        self.check_finite_or_roll_back()
+        counters = {name: getattr(self, attribute) for name, attribute in _COUNTERS.items()}
+        return self._learned_state() | counters | {"joules": self.joules}
 
     def resume(self, state: dict) -> None:
         """Go on from a :meth:`state`."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer_state, self._sums = state["optimizer"], state["sums"]
-        for name in _COUNTERS:
-            setattr(self, name, state[name])
+        for name, attribute in _COUNTERS.items():
+            setattr(self, attribute, state[name])
         self.joules = state.get("joules", {})  # older ones did not count them
         self.attempts += 1
 
 
-_COUNTERS = ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch", "stopped_by", "rescues")
+# Their names in a state that is saved: the attributes that hold them.
+_COUNTERS = {
+    name: name for name in ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch", "stopped_by")
+} | {"rescues": "rollbacks"}
 
 
-def _values(terms: Terms, free_bits: float) -> dict[str, Tensor]:
+def _values(terms: LossTerms, free_bits: float) -> dict[str, Tensor]:
     """Return what the history records; free bits are in the loss, which is minimised, and nowhere else."""
     values = {"loss": terms.annealed_loss(1.0, free_bits)}
     values |= {name: getattr(terms, name) for name in ("elbo", "kl", "log_likelihood", "mse")}

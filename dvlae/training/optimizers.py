@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz iteration, from the reference below
+# Coefficients of the Newton-Schulz iteration, from the reference below.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _MOMENTUM = 0.95
 _BETAS = (0.9, 0.999)
-_SMALLEST = 1e-8
+_EPSILON = 1e-8
 
 
 def orthogonalise(batches: Sequence[Tensor]) -> list[Tensor]:
@@ -47,7 +48,7 @@ def _factors(squares: Tensor) -> Tensor:
         return polynomial
 
     # The iteration asks for singular values of at most 1: it begins with x over its norm.
-    square_norm = squares.diagonal(dim1=1, dim2=2).sum(1).clamp(min=_SMALLEST**2)[:, None, None]
+    square_norm = squares.diagonal(dim1=1, dim2=2).sum(1).clamp(min=_EPSILON**2)[:, None, None]
     square = squares / square_norm
     factor = polynomial = polynomial_of(square)
     for _ in range(_ITERATIONS - 1):
@@ -132,7 +133,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - _BETAS[1])
         bias, bias_of_squares = (1 - beta ** group["step"] for beta in _BETAS)
         divisors = torch._foreach_sqrt(torch._foreach_div(squares, bias_of_squares))
-        torch._foreach_add_(divisors, _SMALLEST)
+        torch._foreach_add_(divisors, _EPSILON)
         torch._foreach_addcdiv_(parameters, averages, divisors, -group["lr"] / bias)
 
 

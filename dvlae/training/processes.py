@@ -12,7 +12,7 @@ from torch import distributed
 from dvlae.system.errors import UserError
 
 
-def side_by_side(work: Callable[[int], None], count: int) -> None:
+def run_processes(work: Callable[[int], None], count: int) -> None:
     """Run ``work(rank)`` in ``count`` processes of this machine at once, which Lightning's DDP then connects.
 
     Parameters
@@ -55,7 +55,7 @@ def _start(rank: int, work: Callable[[int], None], port: int, threads: int, mist
             distributed.destroy_process_group()
 
 
-def average(tensors: list[torch.Tensor]) -> None:
+def average_over_processes(tensors: list[torch.Tensor]) -> None:
     """Replace each tensor by its mean over all processes, in place."""
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     distributed.all_reduce(flat)

@@ -24,25 +24,27 @@ from dvlae.config.settings import TrainingSettings, TrainSettings
 from dvlae.data.manifest import spread_evenly
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
-from dvlae.models.layers import lay_out, memory_format
+from dvlae.models.layers import memory_format, to_channels_last
 from dvlae.runs.record import write_run
-from dvlae.system.devices import device_name, has_fast_bfloat16, keep_freed_memory, use_fast_arithmetic
+from dvlae.system.devices import device_name, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.system.errors import UserError
-from dvlae.system.files import alone, atomic_folder
+from dvlae.system.files import atomic_folder, exclusive_lock
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
 from dvlae.training.callbacks import Checkpoints, Energy, ProgressLine
 from dvlae.training.crops import RandomCrops
 from dvlae.training.module import DVLAETraining
-from dvlae.training.processes import side_by_side
+from dvlae.training.processes import run_processes
 from dvlae.training.tensorboard import TensorBoard
 
-EMPTY_CODE = 1e-3  # nats per pixel value: with less information in it, the signal code shows no image
+# In nats per pixel value: with less information in it, the signal code carries no image.
+COLLAPSED_KL = 1e-3
 
-LARGEST_GRADIENT_NORM = 5.0
+MAX_GRADIENT_NORM = 5.0
 
-SHORTEST_EPOCH = 50  # steps
-VALIDATION_PATCHES = 32  # at most, spread evenly: validation stays a small part of the time
+MIN_EPOCH_STEPS = 50
+# With these, spread evenly, validation stays a small part of the time.
+MAX_VALIDATION_PATCHES = 32
 
 
 def train(
@@ -85,7 +87,7 @@ def train(
     """
     description = _read_description(patches)
     lock = model.with_name(f".lock-training-{model.name}")
-    with alone(lock), reserved_devices(settings.device, settings.devices) as devices:
+    with exclusive_lock(lock), reserved_devices(settings.device, settings.devices) as devices:
         work = partial(
             _train,
             devices=devices,
@@ -102,7 +104,7 @@ def train(
         if len(devices) == 1:
             work(0)
         else:
-            side_by_side(work, len(devices))
+            run_processes(work, len(devices))
 
 
 def _train(
@@ -121,12 +123,12 @@ def _train(
 ) -> None:
     """Do the work of :func:`train` on one of these devices; rank 0 writes the results."""
     use_fast_arithmetic()
-    keep_freed_memory()
+    tune_malloc()
     limits = settings.training
     train_patches, val_patches = (_read_patches(patches / f"{name}.tif") for name in ("train", "val"))
     crop = sides(limits.patch_size, train_patches.ndim - 2)
     pixels = math.prod(train_patches[:, 0].shape)
-    steps_per_epoch = max(SHORTEST_EPOCH, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
+    steps_per_epoch = max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
     torch.manual_seed(seed)
     training = DVLAETraining(
         build_model(settings, description, crop, receptive_field, noise_direction), limits, seed, steps_per_epoch
@@ -167,7 +169,7 @@ def _train(
         save_model(training.average, folder)
         pd.DataFrame(training.history).to_csv(folder / "history.csv", index=False)
         write_run(folder, _describe_run(training, fingerprint, devices[0]))
-    if training.history[-1]["val_kl"] < EMPTY_CODE:
+    if training.history[-1]["val_kl"] < COLLAPSED_KL:
         print(
             "train: WARNING: the signal code carries no information (posterior collapse), and the denoised images will "
             f"be flat: KL divergence {training.history[-1]['val_kl']:.1e} nats per pixel value; lower "
@@ -202,7 +204,7 @@ def build_model(
             f"training.patch_size: found {settings.training.patch_size}, but a model with {sizes.levels} levels"
             f"{' and a direct denoiser' if sizes.direct_denoiser else ''} needs a multiple of {model.stride}"
         )
-    return lay_out(model, len(crop))
+    return to_channels_last(model, len(crop))
 
 
 def _read_description(patches: Path) -> dict:
@@ -222,7 +224,7 @@ def _read_patches(path: Path) -> np.ndarray:
 
 def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSettings) -> DataLoader:
     """Cut a few patches, spread evenly over the held-out ones, to a size that the model takes as it is."""
-    chosen = spread_evenly(len(patches), VALIDATION_PATCHES)
+    chosen = spread_evenly(len(patches), MAX_VALIDATION_PATCHES)
     lengths = [side // model.stride * model.stride for side in patches.shape[2:]]
     cut = np.array(patches[chosen][:, :, *map(slice, lengths)])
     tensor = torch.from_numpy(cut).to(memory_format=memory_format(len(lengths)))
@@ -253,7 +255,7 @@ def _trainer(devices: list[torch.device], settings: TrainSettings, callbacks: li
         precision={"bf16": "bf16-mixed", "32": "32-true"}[_precision(settings.training, device)],
         max_epochs=-1,  # the module's own limits end the training
         accumulate_grad_batches=settings.training.accumulate // len(devices),
-        gradient_clip_val=LARGEST_GRADIENT_NORM,
+        gradient_clip_val=MAX_GRADIENT_NORM,
         num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=False,
@@ -282,7 +284,7 @@ def _describe_run(training: DVLAETraining, fingerprint: dict, device: torch.devi
         "seconds": round(training.seconds, 1),
         "joules": {name: round(joules) for name, joules in sorted(training.joules.items())},
         "attempts": training.attempts,
-        "rescues": training.rescues,
+        "rescues": training.rollbacks,
         "stopped_by": training.stopped_by,
         "steps": training.steps,
         "epochs": round(training.steps / training.steps_per_epoch, 4),

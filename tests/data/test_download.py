@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 import dvlae.data.download
-from dvlae.data.download import MIRROR, download, read_lock, read_registry
+from dvlae.data.download import MIRROR_VARIABLE, download, read_lock, read_registry
 from dvlae.system.errors import UserError
 
 CONTENT = bytes(range(256)) * 2000
@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.delenv(MIRROR, raising=False)
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
     for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
     server = Server()
@@ -158,7 +158,7 @@ def test_the_environment_variable_wins_over_the_argument(server, get, tmp_path, 
     for name, content in (("good", CONTENT), ("bad", b"")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.tif").write_bytes(content)
-    monkeypatch.setenv(MIRROR, str(tmp_path / "good"))
+    monkeypatch.setenv(MIRROR_VARIABLE, str(tmp_path / "good"))
     get(["a.tif", SHA256, server.url("/a", RIGHT)], mirror=tmp_path / "bad")
     assert server.asked == []
 
@@ -301,7 +301,7 @@ def test_a_link_in_an_archive_is_refused(server, get, tmp_path):
 
 
 def test_a_member_that_would_fill_the_disk_is_refused(server, get, tmp_path, monkeypatch):
-    monkeypatch.setattr(dvlae.data.download, "ALWAYS_UNPACKED", 2**20)
+    monkeypatch.setattr(dvlae.data.download, "ALWAYS_UNPACKED_BYTES", 2**20)
     bomb = zipped(zipfile.ZipInfo("a.tif"), bytes(2**23))
     with pytest.raises(UserError, match="a.tif would be 8388608 bytes out of"):
         get(["a.tif", SHA256, server.url("/zip", (200, bomb)), "a.tif"], pauses=())
@@ -322,8 +322,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n"
 @pytest.fixture
 def rude(monkeypatch):
     """Return a function that serves these bytes once, and then resets or stalls; a second call gets the right file."""
-    monkeypatch.delenv(MIRROR, raising=False)
-    monkeypatch.setattr(dvlae.data.download, "TIMEOUT", 0.5)
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
+    monkeypatch.setattr(dvlae.data.download, "TIMEOUT_SECONDS", 0.5)
     answers, stalled = [], []
     listening = socket.create_server(("127.0.0.1", 0))
 

@@ -138,14 +138,14 @@ def test_bm3d_climbs_to_the_sigma_with_the_best_mean_psnr_and_says_that_it_is_an
 
 
 def test_bm3d_says_which_images_sigma_was_chosen_by(make_images, weak_bm3d, monkeypatch):
-    monkeypatch.setattr(bm3d, "WINDOWS", 1)
+    monkeypatch.setattr(bm3d, "MAX_TUNING_IMAGES", 1)
     images = make_images()
     denoise("bm3d", images)
     assert (description(images)["images"], description(images)["side"]) == (["b 0"], 256)
 
 
 def test_bm3d_chooses_sigma_by_the_middle_of_the_evaluated_region(make_images, weak_bm3d, monkeypatch):
-    monkeypatch.setattr(bm3d, "SIDE", 20)
+    monkeypatch.setattr(bm3d, "MAX_TUNING_SIDE", 20)
     image = read_manifest(make_images())[0]  # 60 x 50
     window = bm3d._window(image, EvaluationSettings(crop={"y": [0, 40]}, data_range=1))
     np.testing.assert_array_equal(window.noisy, read_canonical(image.noisy)[:, 10:30, 15:35])

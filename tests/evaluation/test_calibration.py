@@ -4,7 +4,7 @@ import pytest
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image
-from dvlae.evaluation.calibration import NOMINAL, calibrate, calibrate_run
+from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate, calibrate_run
 
 RANDOM = np.random.default_rng(0)
 DEVIATIONS = RANDOM.uniform(1, 3, 200_000)
@@ -13,14 +13,15 @@ ERRORS = RANDOM.normal(size=200_000) * DEVIATIONS
 
 def test_right_deviations_cover_what_they_should():
     found = calibrate(ERRORS, DEVIATIONS)
-    np.testing.assert_allclose(found.covered, NOMINAL, atol=0.005)
+    np.testing.assert_allclose(found.coverage, NOMINAL_COVERAGE, atol=0.005)
     np.testing.assert_allclose(found.true, found.predicted, rtol=0.02)
     assert found.ratio == pytest.approx(1, rel=0.01)
 
 
 def test_deviations_half_as_large_cover_less_and_double_the_ratio():
     found = calibrate(ERRORS, DEVIATIONS / 2)
-    assert found.covered[np.isclose(NOMINAL, 0.6827)] == pytest.approx(0.383, abs=0.005)  # within half a deviation
+    # Within half a deviation.
+    assert found.coverage[np.isclose(NOMINAL_COVERAGE, 0.6827)] == pytest.approx(0.383, abs=0.005)
     assert found.ratio == pytest.approx(2, rel=0.01)
 
 
@@ -31,7 +32,7 @@ def test_bins_rise_and_hold_equally_many_values():
 
 
 def test_a_deviation_of_zero_covers_no_error_but_zero():
-    assert calibrate(np.array([0.0, 1.0]), np.zeros(2)).covered == pytest.approx(0.5)
+    assert calibrate(np.array([0.0, 1.0]), np.zeros(2)).coverage == pytest.approx(0.5)
 
 
 @pytest.fixture

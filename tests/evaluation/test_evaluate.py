@@ -7,7 +7,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.evaluation.evaluate import evaluate
-from dvlae.runs.folder import COLUMNS
+from dvlae.runs.folder import PSNR_COLUMNS
 from dvlae.system.errors import UserError
 
 RUN = {"dataset": "made up", "method": "dvlae-rf4", "receptive_field": 4, "seed": 1}
@@ -39,7 +39,7 @@ def run(images, settings=None, output="psnr.csv", **changes):
 
 def test_the_table_has_a_row_for_each_image(images):
     table = pd.read_csv(run(images))
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == PSNR_COLUMNS
     assert table.image.tolist() == ["a 0", "a 1", "a 2"]
     assert table[["dataset", "method", "receptive_field", "seed"]].drop_duplicates().values.tolist() == [
         ["made up", "dvlae-rf4", 4, 1]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dvlae.evaluation.noise_statistics import GROUPS, NoiseStatistics
+from dvlae.evaluation.noise_statistics import SIGNAL_GROUPS, NoiseStatistics
 
 
 def simulated(seed: int = 0, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -16,7 +16,7 @@ def simulated(seed: int = 0, channels: int = 1) -> tuple[np.ndarray, np.ndarray]
 def gather(*pairs, channels: int = 1) -> NoiseStatistics:
     statistics = NoiseStatistics([110.0] * channels, [50.0] * channels)
     for noise, signal in pairs:
-        statistics.add(noise, signal)
+        statistics.update(noise, signal)
     return statistics
 
 
@@ -37,7 +37,7 @@ def test_groups_of_several_images_are_those_of_all_their_pixels():
     one_image = np.concatenate([noise_a, noise_b], axis=2), np.concatenate([signal_a, signal_b], axis=2)
     both = gather((noise_a, signal_a), (noise_b, signal_b))
     np.testing.assert_allclose(both.variance_by_signal(0), gather(one_image).variance_by_signal(0))
-    assert len(both.variance_by_signal(0)[0]) == GROUPS
+    assert len(both.variance_by_signal(0)[0]) == SIGNAL_GROUPS
 
 
 def test_channels_are_kept_apart():

@@ -64,7 +64,7 @@ def test_the_image_is_what_the_whole_network_would_draw_with_its_pixels_as_past(
 def test_how_the_code_is_cut_into_chunks_changes_nothing(monkeypatch, kind):
     decoder, code, noise = build(8, "x", (4, 30), kind=kind)
     whole = sampling.sample_autoregressively(decoder, code, noise, FLOOR)
-    monkeypatch.setattr(sampling, "PROJECTED_VALUES", 2 * 4 * 8 * 8 * 7)  # seven columns
+    monkeypatch.setattr(sampling, "MAX_PROJECTED_VALUES", 2 * 4 * 8 * 8 * 7)  # seven columns
     assert torch.allclose(sampling.sample_autoregressively(decoder, code, noise, FLOOR), whole, atol=1e-12)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dvlae.inference.latent_noise import key_of, normal_noise, philox
+from dvlae.inference.latent_noise import noise_key, normal_noise, philox
 
 
 @pytest.mark.parametrize(("counter", "key", "expected"), [
@@ -15,7 +15,7 @@ def test_philox_gives_the_published_answers(counter, key, expected):
 
 
 def test_numbers_are_standard_normal_and_independent():
-    noise = normal_noise([key_of(0, "a", 0, 0)], 4, (range(300), range(300)))[0].double()
+    noise = normal_noise([noise_key(0, "a", 0, 0)], 4, (range(300), range(300)))[0].double()
     assert abs(noise.mean()) < 0.01
     assert abs(noise.var() - 1) < 0.01
     assert abs((noise**4).mean() - 3) < 0.1
@@ -24,7 +24,7 @@ def test_numbers_are_standard_normal_and_independent():
 
 
 def test_a_window_holds_what_the_whole_holds_there():
-    keys = [key_of(3, "a", sample, 1) for sample in range(2)]
+    keys = [noise_key(3, "a", sample, 1) for sample in range(2)]
     whole = normal_noise(keys, 3, (range(64), range(500)))
     window = normal_noise(keys, 3, (range(17, 40), range(123, 456)))
     assert torch.equal(window, whole[:, :, 17:40, 123:456])
@@ -32,11 +32,11 @@ def test_a_window_holds_what_the_whole_holds_there():
 
 @pytest.mark.parametrize("other", [(1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1)])
 def test_seed_image_sample_and_level_each_give_other_noise(other):
-    one, two = (normal_noise([key_of(*key)], 1, (range(100), range(100))) for key in ((0, "a", 0, 0), other))
+    one, two = (normal_noise([noise_key(*key)], 1, (range(100), range(100))) for key in ((0, "a", 0, 0), other))
     assert abs(float((one * two).mean())) < 0.05
 
 
 def test_the_complement_of_a_key_gives_the_opposite_noise():
-    key = key_of(0, "a", 0, 0)
+    key = noise_key(0, "a", 0, 0)
     both = normal_noise([key, ~key], 3, (range(20), range(30)))
     assert torch.equal(both[1], -both[0])

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from torch import nn
 
 import dvlae.inference.posterior
-from dvlae.inference.log_likelihood import Weights, bound_log_likelihood, likelihood, log_weights
+from dvlae.inference.log_likelihood import ImportanceWeights, bound_log_likelihood, likelihood, log_weights
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
 from dvlae.system.errors import UserError
@@ -31,10 +31,10 @@ def all_log_weights(model, image, samples, seed=0, **keys) -> list[float]:
         return list(log_weights(model, image, name="a", samples=samples, seed=seed, **keys))
 
 
-def gather(log_weights) -> Weights:
-    weights = Weights()
+def gather(log_weights) -> ImportanceWeights:
+    weights = ImportanceWeights()
     for log_weight in log_weights:
-        weights.add(log_weight)
+        weights.update(log_weight)
     return weights
 
 
@@ -89,8 +89,8 @@ def test_with_the_exact_posterior_every_weight_is_the_exact_likelihood_of_the_gr
 def test_the_bound_rises_with_the_samples_towards_the_exact_likelihood():
     toy, image = Toy(0.5, widen=1.5), noisy(2, 3)
     exact = toy.log_likelihood(image)
-    drawn = np.array([all_log_weights(toy, image, 256, seed=seed) for seed in range(20)])
-    bounds = {k: (logsumexp(drawn.reshape(-1, k), axis=1) - math.log(k)).mean() for k in (1, 4, 16, 256)}
+    sampled = np.array([all_log_weights(toy, image, 256, seed=seed) for seed in range(20)])
+    bounds = {k: (logsumexp(sampled.reshape(-1, k), axis=1) - math.log(k)).mean() for k in (1, 4, 16, 256)}
     assert bounds[1] < bounds[4] - 0.1 < bounds[16] - 0.2 < bounds[256] - 0.2
     assert bounds[256] == pytest.approx(exact, abs=0.1)
     assert bounds[1] < exact - 1
@@ -159,7 +159,7 @@ def test_traces_volumes_and_channels_have_a_bound(sides, channels):
 
 
 def test_an_image_that_is_too_large_is_refused_before_anything_is_computed(monkeypatch):
-    monkeypatch.setattr(dvlae.inference.posterior, "LARGEST_MAP", 800)
+    monkeypatch.setattr(dvlae.inference.posterior, "MAX_MAP_VALUES", 800)
     with pytest.raises(UserError, match="a: found 10 x 11 pixels, allowed: 100 in all"):
         bound_log_likelihood(build(), noisy(10, 11), name="a", samples=1, seed=0)
 

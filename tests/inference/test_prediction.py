@@ -7,11 +7,11 @@ import dvlae.inference.prediction
 from dvlae.config.messages import validate
 from dvlae.config.settings import PredictionSettings, PredictSettings
 from dvlae.data.canonical import read_canonical
-from dvlae.inference.prediction import choose_split, denoise, draw, median, predict
+from dvlae.inference.prediction import choose_split, denoise, median, predict, sample_posterior
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
 from dvlae.models.ladder_vae import LadderVAE
-from dvlae.models.layers import lay_out
+from dvlae.models.layers import to_channels_last
 from dvlae.system.errors import UserError
 
 SHAPES = {1: (1500,), 2: (150, 170), 3: (8, 36, 42)}  # of test images, by the number of spatial axes
@@ -34,7 +34,7 @@ def build(
         parameter.data.mul_(1.5)  # far pixels matter, which makes a seam visible
     if direct_denoiser is not None:
         torch.nn.init.normal_(model.direct_denoiser.head.weight, std=0.2)  # as if it had learned
-    return lay_out(model, dimensions).eval()
+    return to_channels_last(model, dimensions).eval()
 
 
 def noisy(*shape: int, channels: int = 1) -> np.ndarray:
@@ -49,7 +49,7 @@ def run(model: DVLAE, image: np.ndarray, name: str = "a", seed: int = 1, keep=()
 @pytest.mark.parametrize(("levels", "levels_per_scale"), [(1, 1), (3, 1), (4, 2)])
 @pytest.mark.parametrize("coarse_tiles", [4, 0.2, 0])  # ever more levels run tile by tile
 def test_tiled_equals_whole_everywhere(monkeypatch, levels, levels_per_scale, dimensions, coarse_tiles):
-    monkeypatch.setattr(dvlae.inference.prediction, "COARSE_TILES", coarse_tiles)
+    monkeypatch.setattr(dvlae.inference.prediction, "MAX_COARSE_TILES", coarse_tiles)
     model, image = build(levels, levels_per_scale, dimensions=dimensions), noisy(*SHAPES[dimensions])
     whole = run(model, image, samples=3)
     tiled = run(model, image, samples=3, tile=32)
@@ -57,9 +57,9 @@ def test_tiled_equals_whole_everywhere(monkeypatch, levels, levels_per_scale, di
         assert np.abs(one - other).max() < 1e-3 * image.std()
 
 
-@pytest.mark.parametrize("halo", ["climbing_halo", "descending_halo"])
+@pytest.mark.parametrize("halo", ["bottom_up_halo", "top_down_halo"])
 def test_a_halo_too_small_would_be_noticed(monkeypatch, halo):
-    monkeypatch.setattr(dvlae.inference.prediction, "COARSE_TILES", 0)
+    monkeypatch.setattr(dvlae.inference.prediction, "MAX_COARSE_TILES", 0)
     model, image = build(2), noisy(150, 170)
     whole, _ = run(model, image, samples=2)
     monkeypatch.setattr(dvlae.inference.prediction, halo, lambda *_: 0)
@@ -79,13 +79,13 @@ def test_a_sample_is_the_same_whatever_the_tile_and_the_batch(how):
 def test_coarse_states_that_do_not_fit_together_change_nothing(monkeypatch):
     model, image = build(), noisy(90, 70)
     one, _ = run(model, image, samples=6, tile=32)
-    monkeypatch.setattr(dvlae.inference.prediction, "STATE_VALUES", 1)
+    monkeypatch.setattr(dvlae.inference.prediction, "MAX_STATE_VALUES", 1)
     other, _ = run(model, image, samples=6, tile=32)
     np.testing.assert_allclose(one, other, atol=1e-3)
 
 
 def test_tiled_equals_whole_with_several_blocks_a_level(monkeypatch):
-    monkeypatch.setattr(dvlae.inference.prediction, "COARSE_TILES", 0)
+    monkeypatch.setattr(dvlae.inference.prediction, "MAX_COARSE_TILES", 0)
     model, image = build(2, blocks=2), noisy(70, 90)
     whole, tiled = run(model, image, samples=2)[0], run(model, image, samples=2, tile=16)[0]
     assert np.abs(whole - tiled).max() < 1e-3 * image.std()
@@ -93,9 +93,11 @@ def test_tiled_equals_whole_with_several_blocks_a_level(monkeypatch):
 
 @pytest.mark.parametrize(("coarse_tiles", "times"), [(4, 2), (0, 1)])  # once more where coarse levels wait for it
 def test_the_features_of_a_tile_do_not_depend_on_the_number_of_samples(monkeypatch, coarse_tiles, times):
-    monkeypatch.setattr(dvlae.inference.prediction, "COARSE_TILES", coarse_tiles)
-    climb, calls = LadderVAE.climb, []
-    monkeypatch.setattr(LadderVAE, "climb", lambda self, h, *split: calls.append(split) or climb(self, h, *split))
+    monkeypatch.setattr(dvlae.inference.prediction, "MAX_COARSE_TILES", coarse_tiles)
+    bottom_up, calls = LadderVAE.bottom_up, []
+    monkeypatch.setattr(
+        LadderVAE, "bottom_up", lambda self, h, *split: calls.append(split) or bottom_up(self, h, *split)
+    )
     run(build(), noisy(64, 64), samples=12, batch_size=2, tile=32, flips=False, shifts=1)
     assert len([split for split in calls if split[0] == 0]) == times * 4  # tiles
 
@@ -110,7 +112,7 @@ def test_mean_and_deviation_are_those_of_the_samples():
 
 def test_the_median_is_taken_pixel_by_pixel(monkeypatch):
     samples = np.random.default_rng(0).random((5, 2, 7, 9)).astype(np.float32)
-    monkeypatch.setattr(dvlae.inference.prediction, "MEDIAN_VALUES", 100)  # a few rows at a time
+    monkeypatch.setattr(dvlae.inference.prediction, "MAX_MEDIAN_VALUES", 100)  # a few rows at a time
     np.testing.assert_array_equal(median(samples), np.median(samples, 0))
 
 
@@ -126,11 +128,13 @@ def test_what_is_drawn_is_what_the_model_is():
     model, image = build(), noisy(16, 24)
     kept = np.zeros((1, *image.shape))
     run(model, image, samples=1, keep=[kept])
-    keys = [dvlae.inference.prediction.key_of(1, "a", 0, level) for level in range(3)]
-    everywhere = dvlae.inference.prediction.whole((16, 24))
+    keys = [dvlae.inference.prediction.noise_key(1, "a", 0, level) for level in range(3)]
+    everywhere = dvlae.inference.prediction.whole_window((16, 24))
     with torch.inference_mode():
         x = model.normalise(torch.from_numpy(image)[None])
-        code, _ = model.ladder_vae(x, dvlae.inference.prediction.draw_in(everywhere, model.ladder_vae.strides, [keys]))
+        code, _ = model.ladder_vae(
+            x, dvlae.inference.prediction.window_sampler(everywhere, model.ladder_vae.strides, [keys])
+        )
         expected = model.denormalise(model.signal_decoder(code))
     np.testing.assert_allclose(kept, expected, atol=1e-2)
 
@@ -144,19 +148,19 @@ def test_mirrored_is_what_the_noise_does_not_run_along(direction, dimensions, ax
     assert set(model.architecture.mirrored_axes) == axes
 
 
-def drawn(model: DVLAE, image: np.ndarray, **settings) -> list[dvlae.inference.prediction.Drawn]:
+def sample_batches(model: DVLAE, image: np.ndarray, **settings) -> list[dvlae.inference.prediction.SampleBatch]:
     with torch.inference_mode():
-        return list(draw(model, image, name="a", seed=0, settings=PredictionSettings(**settings)))
+        return list(sample_posterior(model, image, name="a", seed=0, settings=PredictionSettings(**settings)))
 
 
 def test_samples_are_divided_over_the_mirror_images(monkeypatch):
     monkeypatch.setattr(
-        dvlae.inference.prediction, "key_of", lambda seed, name, number, level: level
+        dvlae.inference.prediction, "noise_key", lambda seed, name, number, level: level
     )  # all samples alike
     model, image = build(), noisy(24, 24)
-    straight = drawn(model, image, samples=4, flips=False, shifts=1)
-    mirrored = drawn(model, image, samples=4, shifts=1)
-    other_way = drawn(model, image[:, ::-1], samples=4, flips=False, shifts=1)
+    straight = sample_batches(model, image, samples=4, flips=False, shifts=1)
+    mirrored = sample_batches(model, image, samples=4, shifts=1)
+    other_way = sample_batches(model, image[:, ::-1], samples=4, flips=False, shifts=1)
     assert [list(part.numbers) for part in mirrored] == [[0, 2], [1, 3]]
     torch.testing.assert_close(mirrored[0].values, straight[0].values[:2])
     torch.testing.assert_close(mirrored[1].values, other_way[0].values[:2].flip(-2))
@@ -168,7 +172,7 @@ def test_samples_are_divided_over_the_mirror_images(monkeypatch):
     (1, [[0]]),
 ])  # fmt: skip
 def test_samples_are_divided_over_the_shifted_images(samples, numbers):
-    parts = drawn(build(), noisy(24, 30), samples=samples, flips=False, shifts=4)
+    parts = sample_batches(build(), noisy(24, 30), samples=samples, flips=False, shifts=4)
     assert [list(part.numbers) for part in parts] == numbers
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvlae.inference.tiling import Window, make_tiles, pad_up, views, whole
+from dvlae.inference.tiling import Window, make_tiles, padded_shape, views, whole_window
 
 SHAPES = [(37,), (1,), (13, 22), (5, 9, 11)]
 
@@ -24,7 +24,7 @@ def test_padding_mirrors_the_image_at_its_end(shape):
     image = np.arange(2 * np.prod(shape)).reshape(2, *shape)
     expected = np.pad(image, [(0, 0), *((0, -side % 8) for side in shape)], "symmetric")
     (view,) = views(image, 8)
-    np.testing.assert_array_equal(view.read(whole(pad_up(shape, 8))), expected)
+    np.testing.assert_array_equal(view.extract(whole_window(padded_shape(shape, 8))), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -33,14 +33,14 @@ def test_what_is_read_from_a_view_comes_back_to_its_place(shape):
     for view in views(image, 8, range(-len(shape), 0), shifts=8):
         back = np.full(image.shape, np.nan)
         for window in make_tiles(view.shape, 16):
-            slices, values = view.give_back(window, torch.from_numpy(view.read(window))[None])
+            slices, values = view.to_image(window, torch.from_numpy(view.extract(window))[None])
             back[:, *slices] = values[0]
         np.testing.assert_array_equal(back, image)
 
 
 def test_views_mirror_each_combination_of_the_axes_once():
     image = np.arange(6.0).reshape(1, 2, 3)
-    seen = [view.read(whole(view.shape)) for view in views(image, 1, [-1, -2])]
+    seen = [view.extract(whole_window(view.shape)) for view in views(image, 1, [-1, -2])]
     for expected in (image, image[..., ::-1], image[:, ::-1], image[:, ::-1, ::-1]):
         assert sum(np.array_equal(expected, one) for one in seen) == 1
 
@@ -49,7 +49,9 @@ def test_views_shift_the_image_against_the_grid_of_the_model():
     image = np.arange(30.0).reshape(1, 5, 6)
     for view in views(image, 4, shifts=4):
         before = [(put, -(side + put) % 4) for put, side in zip(view.shift, image.shape[1:], strict=True)]
-        np.testing.assert_array_equal(view.read(whole(view.shape)), np.pad(image, [(0, 0), *before], "symmetric"))
+        np.testing.assert_array_equal(
+            view.extract(whole_window(view.shape)), np.pad(image, [(0, 0), *before], "symmetric")
+        )
 
 
 @pytest.mark.parametrize(("stride", "dimensions"), [(8, 1), (8, 2), (8, 3), (128, 2)])

@@ -36,12 +36,12 @@ def test_the_signal_is_that_of_the_whole_network(levels, levels_per_scale, dimen
     model = build(levels, levels_per_scale, dimensions)
     x = torch.randn(2, 1, *[16] * dimensions)
 
-    def draw(level, mean, std):
+    def sample_latent(level, mean, std):
         return mean + std * torch.linspace(-1, 1, mean[0].numel()).view(mean[0].shape)
 
     with torch.inference_mode():
-        code, _ = model.ladder_vae(x, draw)
+        code, _ = model.ladder_vae(x, sample_latent)
         top_down = TopDown(model)
-        prepared = top_down.prepare(model.ladder_vae.climb(model.ladder_vae.stem(x)))
-        drawn = top_down.show(top_down.descend(None, prepared, draw))
-        torch.testing.assert_close(drawn, model.signal_decoder(code), atol=1e-4, rtol=1e-4)
+        precomputed = top_down.precompute(model.ladder_vae.bottom_up(model.ladder_vae.stem(x)))
+        signal = top_down.decode(top_down.run(None, precomputed, sample_latent))
+        torch.testing.assert_close(signal, model.signal_decoder(code), atol=1e-4, rtol=1e-4)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dvlae.inference.tiling import pad_up
+from dvlae.inference.tiling import padded_shape
 from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.dvlae import DVLAE, Architecture
 
@@ -32,7 +32,7 @@ def test_a_window_sees_as_far_as_its_halo(dimensions):
     for gradient, stride in zip(gradients, (1, 1, 2, 4, 8), strict=True):
         seen = stride * gradient[0].transpose(0, 1).reshape(side // stride, -1).sum(1).nonzero()
         reach = max(reach, window.start - int(seen.min()), int(seen.max()) + stride - window.stop)
-    assert reach == pad_up([network.halo], 8)[0]
+    assert reach == padded_shape([network.halo], 8)[0]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_it_alone_learns_from_the_model(dimensions):
     model = build("mean", dimensions).eval()
     network = build("mean", dimensions).direct_denoiser
     torch.nn.init.ones_(network.head.weight)
-    model.teach(network, torch.randn(2, 1, *[16] * dimensions)).backward()
+    model.distillation_loss(network, torch.randn(2, 1, *[16] * dimensions)).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -57,11 +57,11 @@ def test_it_learns_of_other_views_at_the_same_pixels(monkeypatch, side):
     # A ladder and a signal decoder that show the image itself: where the views lie differently, it is seen.
     model, shown = build("mean").eval(), []
     model.ladder_vae.stem = model.signal_decoder = torch.nn.Identity()
-    monkeypatch.setattr(model.ladder_vae, "climb", lambda image: shown.append(image) or [image])
-    monkeypatch.setattr(model.ladder_vae, "to_code", lambda features, draw: (features[0], []))
+    monkeypatch.setattr(model.ladder_vae, "bottom_up", lambda image: shown.append(image) or [image])
+    monkeypatch.setattr(model.ladder_vae, "to_code", lambda features, sample_latent: (features[0], []))
     model.direct_denoiser.levels = []
     for _ in range(20):
-        assert model.teach(model.direct_denoiser, torch.randn(3, 1, side, side)) == 0
+        assert model.distillation_loss(model.direct_denoiser, torch.randn(3, 1, side, side)) == 0
     moved = [not torch.equal(*both.chunk(2)) for both in shown]
     assert any(moved) and len({both.shape for both in shown}) == 1
     assert (shown[0].shape[-1] < side) == (side >= 16)
@@ -73,6 +73,6 @@ def test_the_mean_is_learned_by_the_squared_error_and_the_median_by_the_absolute
     for direct in ("mean", "median"):
         model = build(direct).eval()
         torch.nn.init.constant_(model.direct_denoiser.head.bias, 100.0)  # larger than all that the views differ by
-        losses[direct] = model.teach(model.direct_denoiser, x).item()
+        losses[direct] = model.distillation_loss(model.direct_denoiser, x).item()
     assert losses["mean"] == pytest.approx(100**2, rel=0.1)
     assert losses["median"] == pytest.approx(100, rel=0.1)

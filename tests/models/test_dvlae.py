@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from dvlae.models.autoregressive_decoder import DECODERS
-from dvlae.models.dvlae import DVLAE, Architecture, Terms
-from dvlae.models.layers import lay_out, memory_format
+from dvlae.models.dvlae import DVLAE, Architecture, LossTerms
+from dvlae.models.layers import memory_format, to_channels_last
 
 
 def build(
@@ -44,7 +44,7 @@ def test_annealing_weighs_the_divergence_alone():
 
 def test_a_level_below_the_free_bits_feels_no_divergence_and_one_above_feels_all_of_it():
     below, above = (torch.tensor(value, requires_grad=True) for value in (0.1, 0.7))
-    terms = Terms(torch.tensor(0.0), [below, above], torch.tensor(0.0))
+    terms = LossTerms(torch.tensor(0.0), [below, above], torch.tensor(0.0))
     loss = terms.annealed_loss(1.0, free_bits=0.5)
     loss.backward()
     assert float(loss.detach()) == pytest.approx(0.5 + 0.7)
@@ -52,7 +52,7 @@ def test_a_level_below_the_free_bits_feels_no_divergence_and_one_above_feels_all
 
 
 def test_free_bits_are_no_part_of_the_elbo():
-    terms = Terms(torch.tensor(-1.0), [torch.tensor(0.1), torch.tensor(0.7)], torch.tensor(0.0))
+    terms = LossTerms(torch.tensor(-1.0), [torch.tensor(0.1), torch.tensor(0.7)], torch.tensor(0.0))
     assert float(terms.elbo) == pytest.approx(-1.8)
     assert torch.equal(terms.annealed_loss(1.0, free_bits=0.0), terms.loss)
 
@@ -108,7 +108,7 @@ def test_channels_last_computes_the_same():
     codes = []
     for layout in (torch.contiguous_format, torch.channels_last):
         network = model.ladder_vae.to(memory_format=layout)
-        codes.append(network(image.to(memory_format=layout), draw=lambda level, mean, std: mean)[0])
+        codes.append(network(image.to(memory_format=layout), sample_latent=lambda level, mean, std: mean)[0])
     assert torch.allclose(*codes, atol=1e-5)
 
 
@@ -124,7 +124,7 @@ def test_every_number_of_axes_has_its_fast_layout(dimensions):
 
 def test_every_convolution_meets_maps_in_its_own_layout_both_ways():
     """Else it copies them first, which costs as much as a convolution."""
-    model = lay_out(build(), 2).train()
+    model = to_channels_last(build(), 2).train()
     met = {"forward": [], "backward": []}
 
     def watch(convolution: nn.Conv2d, inputs: tuple, output: torch.Tensor) -> None:

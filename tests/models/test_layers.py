@@ -8,10 +8,10 @@ from dvlae.models.layers import (
     BatchNorm,
     Pointwise,
     ResidualBlock,
-    convolve_grown,
-    grown,
+    fused_upsample_conv,
     memory_format,
     mish,
+    upsampled,
 )
 
 
@@ -61,18 +61,18 @@ def test_residual_block_keeps_the_shape(dimensions):
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
-def test_the_convolution_of_a_grown_map_needs_no_grown_map(dimensions):
+def test_the_convolution_of_an_upsampled_map_needs_no_upsampled_map(dimensions):
     convolution = CONVOLUTIONS[dimensions](3, 5, 3, padding=1, bias=False).double()
     x = torch.randn(2, 3, *[4, 5, 6][:dimensions], dtype=torch.double)
-    found = convolve_grown(x, convolution.weight)
-    assert torch.allclose(found, convolution(grown(x)))
+    found = fused_upsample_conv(x, convolution.weight)
+    assert torch.allclose(found, convolution(upsampled(x)))
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
-def test_a_block_that_doubles_is_a_block_of_the_grown_input(dimensions, training):
-    block = ResidualBlock(4, dimensions, doubles=True).double().train(training)
+def test_a_block_that_upsamples_is_a_block_of_the_upsampled_input(dimensions, training):
+    block = ResidualBlock(4, dimensions, upsamples=True).double().train(training)
     same = ResidualBlock(4, dimensions).double().train(training)
     same.load_state_dict(block.state_dict())
     x = torch.randn(2, 4, *[6] * dimensions, dtype=torch.double)
-    assert torch.allclose(block(x), same(grown(x)))
+    assert torch.allclose(block(x), same(upsampled(x)))

@@ -57,14 +57,14 @@ def test_samples_follow_the_density():
     floor, count = torch.tensor([[[0.1]]]), 200_000
     mixture = (torch.tensor([0.3, -0.5, 1.0]), torch.tensor([-2.0, 0.0, 3.0]), torch.tensor([-1.0, 0.5, 0.0]))
     normal, uniform = torch.randn(1, 1, 1, count), torch.rand(1, 1, 1, count)
-    drawn = sample_mixture(
+    sampled = sample_mixture(
         *(part.view(1, 3, 1, 1, 1).expand(-1, -1, -1, 1, count) for part in mixture), floor, normal, uniform
     )
     grid = torch.linspace(-8, 8, 1601)
     expanded = (part.view(1, 3, 1, 1, 1).expand(1, 3, 1, 1, len(grid)) for part in mixture)
     density = mixture_log_likelihood(grid.view(1, 1, 1, -1), *expanded, floor).exp().flatten()
     expected = torch.cumulative_trapezoid(density, grid)
-    found = torch.searchsorted(drawn.flatten().sort().values, grid[1:]) / count
+    found = torch.searchsorted(sampled.flatten().sort().values, grid[1:]) / count
     assert (found - expected).abs().max() < 0.005  # Kolmogorov-Smirnov: 0.004 is passed once in 300 times
 
 

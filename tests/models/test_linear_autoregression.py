@@ -46,9 +46,9 @@ def test_noise_of_one_tap_is_learned():
 def test_the_signal_keeps_its_precision_in_bfloat16():
     decoder, code, x = build(), torch.randn(1, 8, 5, 20), torch.randn(1, 1, 5, 20)
     with torch.no_grad():
-        exact, _ = decoder.show(code)
+        exact, _ = decoder.decode(code)
         with torch.autocast("cpu", torch.bfloat16):
-            signal, _ = decoder.show(code)
+            signal, _ = decoder.decode(code)
             _, means, _ = decoder(x, code)
     torch.testing.assert_close(signal, exact, rtol=0, atol=0)
     assert means.dtype == torch.float32

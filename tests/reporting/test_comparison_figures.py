@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dvlae.reporting.comparison_figures import SMALLEST_SPAN, paired_psnr, receptive_field, training_time
+from dvlae.reporting.comparison_figures import MIN_PSNR_SPAN, plot_paired_psnr, plot_receptive_field, plot_training_time
 from dvlae.runs.folder import Run
 
 
@@ -32,14 +32,14 @@ def labels(axes):
 
 def test_each_image_is_joined_between_all_methods_the_best_on_top(make_run):
     runs = [make_run("gaussian", [27.0, 26.0, 28.0]), make_run("dvlae-rf4", [30.0, 29.0, 31.0])]
-    values = paired_psnr(runs).axes[0]
+    values = plot_paired_psnr(runs).axes[0]
     assert labels(values) == ["DVLAE 4 px", "Gaussian"]
     assert [line.get_xdata().tolist() for line in values.lines[:3]] == [[30, 27], [29, 26], [31, 28]]
 
 
 def test_how_far_a_method_stays_behind_is_paired_and_averaged_over_seeds(make_run):
     runs = [make_run("dvlae-rf4", [30.0, 20.0], 0), make_run("dvlae-rf4", [32.0, 22.0], 1)]
-    behind = paired_psnr([*runs, make_run("bm3d", [28.0, 19.0])]).axes[1]
+    behind = plot_paired_psnr([*runs, make_run("bm3d", [28.0, 19.0])]).axes[1]
     assert labels(behind) == ["BM3D"]
     assert behind.collections[0].get_offsets()[:, 0].tolist() == [-3, -2]
     interval, mean = behind.lines[1:]
@@ -49,46 +49,46 @@ def test_how_far_a_method_stays_behind_is_paired_and_averaged_over_seeds(make_ru
 
 def test_noisy_images_are_compared_with_where_there_is_nothing_else(make_run):
     noisy, trained, other = (make_run(name, [20.0, 25.0]) for name in ("noisy", "dvlae-rf4", "gaussian"))
-    assert "noisy" in labels(paired_psnr([noisy, trained]).axes[0])
-    assert "noisy" not in labels(paired_psnr([noisy, trained, other]).axes[0])
+    assert "noisy" in labels(plot_paired_psnr([noisy, trained]).axes[0])
+    assert "noisy" not in labels(plot_paired_psnr([noisy, trained, other]).axes[0])
 
 
 def test_one_method_and_images_without_clean_ones_have_no_pairs(make_run):
-    assert paired_psnr([make_run("dvlae-rf4", [30.0, 31.0])]) is None
-    assert paired_psnr([make_run("dvlae-rf8", [np.nan, np.nan]), make_run("noisy", [np.nan, np.nan])]) is None
+    assert plot_paired_psnr([make_run("dvlae-rf4", [30.0, 31.0])]) is None
+    assert plot_paired_psnr([make_run("dvlae-rf8", [np.nan, np.nan]), make_run("noisy", [np.nan, np.nan])]) is None
 
 
 def test_ablation_draws_each_seed_and_the_mean_over_seeds(make_run):
     psnr = {(4, 0): [30.0, 32.0], (4, 1): [31.0, 33.0], (40, 0): [35.0, 35.0], (40, 1): [36.0, 36.0]}
-    axes = receptive_field([make_run(f"dvlae-rf{f}", values, s) for (f, s), values in psnr.items()], {}).axes[0]
+    axes = plot_receptive_field([make_run(f"dvlae-rf{f}", values, s) for (f, s), values in psnr.items()], {}).axes[0]
     mean, seeds = axes.lines
     assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([4, 40], [31.5, 35.5])
     assert seeds.get_ydata().tolist() == [31, 32, 35, 36]
 
 
-def test_ablation_marks_the_length_of_the_noise_where_it_is_known(make_run):
+def test_ablation_marks_the_correlation_length_where_it_is_known(make_run):
     runs = [make_run(f"dvlae-rf{f}", [30.0, 31.0], dataset=name) for name in ("one", "two") for f in (4, 40)]
-    first, second = receptive_field(runs, {"two": 2.5}).axes
+    first, second = plot_receptive_field(runs, {"two": 2.5}).axes
     assert len(first.lines) == len(second.lines) - 1
     assert second.lines[-1].get_xdata() == [2.5, 2.5]
 
 
 def test_ablation_without_clean_images_draws_the_elbo(make_run):
     runs = [make_run(f"dvlae-rf{f}", [np.nan], elbo=-f / 10) for f in (4, 40)]
-    axes = receptive_field(runs, {}).axes[0]
+    axes = plot_receptive_field(runs, {}).axes[0]
     assert axes.lines[0].get_ydata().tolist() == [-0.4, -4.0]
     assert axes.get_ylabel().startswith("best validation ELBO")
 
 
 def test_a_small_difference_is_not_drawn_large(make_run):
     runs = [make_run("dvlae-rf4", [30.0]), make_run("dvlae-rf40", [30.01])]
-    low, high = receptive_field(runs, {}).axes[0].get_ylim()
-    assert high - low == pytest.approx(SMALLEST_SPAN)
+    low, high = plot_receptive_field(runs, {}).axes[0].get_ylim()
+    assert high - low == pytest.approx(MIN_PSNR_SPAN)
 
 
 def test_each_run_stands_at_the_minutes_of_its_training(make_run):
     runs = [make_run("dvlae-rf4", [30.0, 31.0], minutes=5), make_run("dvlae-rf40", [32.0, 33.0], minutes=8)]
-    axes = training_time([*runs, make_run("gaussian", [27.0, 28.0]), make_run("noisy", [20.0, 20.0])]).axes[0]
+    axes = plot_training_time([*runs, make_run("gaussian", [27.0, 28.0]), make_run("noisy", [20.0, 20.0])]).axes[0]
     short, long, baseline = axes.lines
     assert (*short.get_xdata(), *short.get_ydata()) == pytest.approx((5, 30.5))
     assert (*long.get_xdata(), *long.get_ydata()) == pytest.approx((8, 32.5))
@@ -99,6 +99,6 @@ def test_each_run_stands_at_the_minutes_of_its_training(make_run):
 def test_only_datasets_with_clean_images_and_a_trained_model_have_minutes(make_run):
     unknown = [make_run("dvlae-rf4", [np.nan], dataset="unknown")]
     untrained = [make_run("gaussian", [30.0], dataset="untrained")]
-    assert training_time(unknown + untrained) is None
-    figure = training_time([*unknown, *untrained, make_run("dvlae-rf4", [30.0], dataset="measured")])
+    assert plot_training_time(unknown + untrained) is None
+    figure = plot_training_time([*unknown, *untrained, make_run("dvlae-rf4", [30.0], dataset="measured")])
     assert [axes.get_title() for axes in figure.axes] == ["measured"]

@@ -69,7 +69,7 @@ def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=S
     return folder / "psnr.csv"
 
 
-def draw(images, psnr_csvs, settings=SETTINGS, **others):
+def all_figures(images, psnr_csvs, settings=SETTINGS, **others):
     name, output = images.parent.name, images.parent / "figures"
     figures.make_figures(psnr_csvs, output, images={name: images}, settings={name: settings}, **others)
     return output
@@ -84,7 +84,7 @@ def titles(figure):
 
 
 def read_panel(images, psnr_csv, settings=SETTINGS):
-    return panels.panel(Run.read(psnr_csv), read_manifest(images), settings)
+    return panels.plot_panel(Run.read(psnr_csv), read_manifest(images), settings)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def images_without_clean(tmp_path):
 def test_one_command_makes_every_figure_as_png_and_svg(images):
     runs = [make_run(images, "noisy"), make_run(images, "gaussian"), make_run(images, "dvlae-rf4", 4)]
     runs.append(make_run(images, "dvlae-rf40", 40))
-    output = draw(images, runs)
+    output = all_figures(images, runs)
     expected = ["calibration", "kl_per_level", "panel", "removed_noise", "training_curves"]
     expected = sorted([f"{name}_made_up" for name in [*expected, "paired_psnr"]] + ["receptive_field", "training_time"])
     assert names(output) == expected
@@ -113,15 +113,15 @@ def test_one_command_makes_every_figure_as_png_and_svg(images):
 
 def test_equal_runs_give_equal_files(images):
     runs = [make_run(images, "noisy")]
-    output = draw(images, runs)
+    output = all_figures(images, runs)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
-    draw(images, runs)
+    all_figures(images, runs)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 
 def test_calibration_draws_what_was_found_beside_what_would_be_right(images):
     run = Run.read(make_run(images, "dvlae-rf4", 4))
-    figure = noise_figures.calibration(run, [*read_manifest(images)], SETTINGS)
+    figure = noise_figures.plot_calibration(run, [*read_manifest(images)], SETTINGS)
     right, found = figure.axes[0].lines
     np.testing.assert_array_equal(right.get_xdata(), right.get_ydata())
     assert (np.diff(found.get_ydata()) >= 0).all()
@@ -131,22 +131,22 @@ def test_runs_without_deviations_make_no_calibration(images):
     psnr_csv = make_run(images, "dvlae-rf4", 4)
     for file in (psnr_csv.parent / "uncertainty").iterdir():
         file.unlink()
-    assert not any(name.startswith("calibration") for name in names(draw(images, [psnr_csv])))
+    assert not any(name.startswith("calibration") for name in names(all_figures(images, [psnr_csv])))
 
 
 def test_one_receptive_field_makes_no_ablation(images):
-    assert "receptive_field" not in names(draw(images, [make_run(images, "dvlae-rf4", 4)]))
+    assert "receptive_field" not in names(all_figures(images, [make_run(images, "dvlae-rf4", 4)]))
 
 
 def test_baselines_alone_make_no_training_curves(images):
-    output = draw(images, [make_run(images, "noisy"), make_run(images, "gaussian")])
+    output = all_figures(images, [make_run(images, "noisy"), make_run(images, "gaussian")])
     assert names(output) == ["paired_psnr_made_up", "panel_made_up", "removed_noise_made_up"]
 
 
 def test_a_dataset_without_clean_images_has_all_figures(images_without_clean):
     settings = EvaluationSettings()
     runs = [make_run(images_without_clean, f"dvlae-rf{field}", field, settings=settings) for field in (4, 40)]
-    assert len(names(draw(images_without_clean, runs, settings))) == 5
+    assert len(names(all_figures(images_without_clean, runs, settings))) == 5
 
 
 def test_panel_shows_noisy_denoised_clean_deviation_and_residual(images):
@@ -210,7 +210,7 @@ def test_panel_draws_a_trace_as_lines_over_each_other_with_the_deviation_around_
 def test_panel_magnifies_a_short_part_of_a_long_trace(tmp_path):
     images = make_dataset(tmp_path / "traces" / "images", [(1, 5000)])
     figure = read_panel(images, make_run(images, "gaussian"))
-    assert len(figure.axes[1].lines[0].get_ydata()) == panels.LONGEST_ZOOM
+    assert len(figure.axes[1].lines[0].get_ydata()) == panels.MAX_ZOOM_LENGTH
 
 
 def test_panel_of_traces_without_clean_ones_shows_what_is_removed(tmp_path):
@@ -225,7 +225,7 @@ def test_panel_takes_names_that_look_like_formulas(tmp_path):
     only = read_manifest(images)[0]
     odd = Image("cost $x$ and $y^$", only.noisy, only.clean, only.shape)
     write_manifest(images, [odd])
-    assert names(draw(images, [make_run(images, "noisy")])) == ["panel_made_up", "removed_noise_made_up"]
+    assert names(all_figures(images, [make_run(images, "noisy")])) == ["panel_made_up", "removed_noise_made_up"]
 
 
 def test_panel_shows_the_image_with_the_median_gain(images):
@@ -244,7 +244,7 @@ def test_the_run_shown_is_a_trained_one_even_where_a_baseline_is_better(images):
 
 def test_noise_of_real_correlation_is_drawn_as_such(images):
     run = Run.read(make_run(images, "gaussian"))
-    figure = noise_figures.removed_noise([run], read_manifest(images), SETTINGS)
+    figure = noise_figures.plot_removed_noise([run], read_manifest(images), SETTINGS)
     along_x, along_y = (axes.lines[-1].get_ydata() for axes in figure.axes)
     assert along_x[:3] == pytest.approx([1, 0.5, 0], abs=0.06)
     assert along_y[:3] == pytest.approx([1, 0, 0], abs=0.06)
@@ -254,7 +254,7 @@ def test_noise_of_real_correlation_is_drawn_as_such(images):
 def test_noise_of_traces_and_volumes_is_drawn_along_each_of_their_axes(tmp_path, shapes, axes):
     images = make_dataset(tmp_path / "made_up" / "images", shapes)
     run = Run.read(make_run(images, "gaussian"))
-    figure = noise_figures.removed_noise([run], read_manifest(images), SETTINGS)
+    figure = noise_figures.plot_removed_noise([run], read_manifest(images), SETTINGS)
     assert [plot.get_title()[:7] for plot in figure.axes] == [f"along {name}" for name in axes]
     assert figure.axes[0].lines[-1].get_ydata()[:3] == pytest.approx([1, 0.5, 0], abs=0.2)
     assert len(figure.axes[-1].lines[-1].get_ydata()) == (16 if axes == "x" else 5)
@@ -262,13 +262,13 @@ def test_noise_of_traces_and_volumes_is_drawn_along_each_of_their_axes(tmp_path,
 
 def test_seeds_of_one_receptive_field_share_a_colour(images):
     runs = [Run.read(make_run(images, f"dvlae-rf{f}", f, seed)) for f in (4, 40) for seed in (0, 1)]
-    colours = [line.get_color() for line in training_figures.training_curves(runs).axes[0].lines[::2]]
+    colours = [line.get_color() for line in training_figures.plot_training_curves(runs).axes[0].lines[::2]]
     assert colours[0] == colours[1] != colours[2] == colours[3]
 
 
 def test_training_of_one_epoch_is_drawn(images):
     run = Run.read(make_run(images, "dvlae-rf4", 4, epochs=1))
-    assert training_figures.training_curves([run]).axes[0].lines[0].get_marker() == "o"
+    assert training_figures.plot_training_curves([run]).axes[0].lines[0].get_marker() == "o"
 
 
 def collapsed(figure):
@@ -279,24 +279,24 @@ def collapsed(figure):
 
 @pytest.mark.parametrize("levels", [1, 3, 14])
 def test_any_number_of_levels_is_drawn(images, levels):
-    figure = training_figures.kl_per_level([Run.read(make_run(images, "dvlae-rf4", 4, levels=levels))])
+    figure = training_figures.plot_kl_per_level([Run.read(make_run(images, "dvlae-rf4", 4, levels=levels))])
     assert len(figure.axes[0].lines) == levels
 
 
 def test_a_level_that_carries_nothing_is_marked_and_no_other(images):
     psnr_csv = make_run(images, "dvlae-rf4", 4)
     path = psnr_csv.parent / "model" / "history.csv"
-    assert collapsed(training_figures.kl_per_level([Run.read(psnr_csv)])) == []
+    assert collapsed(training_figures.plot_kl_per_level([Run.read(psnr_csv)])) == []
     # 0.01 nats at a position of level 1, which stands for 16 pixels, are 0.000625 a pixel.
     pd.read_csv(path).assign(val_kl_level1=0.0006).to_csv(path, index=False)
-    assert collapsed(training_figures.kl_per_level([Run.read(psnr_csv)])) == [1]
+    assert collapsed(training_figures.plot_kl_per_level([Run.read(psnr_csv)])) == [1]
 
 
 def test_a_divergence_of_zero_is_drawn_on_the_logarithmic_axis(images):
     psnr_csv = make_run(images, "dvlae-rf4", 4)
     path = psnr_csv.parent / "model" / "history.csv"
     pd.read_csv(path).assign(val_kl_level2=0.0).to_csv(path, index=False)
-    figure = training_figures.kl_per_level([Run.read(psnr_csv)])
+    figure = training_figures.plot_kl_per_level([Run.read(psnr_csv)])
     assert figure.axes[0].lines[2].get_ydata().min() > 0
     assert collapsed(figure) == [2]
 
@@ -304,7 +304,7 @@ def test_a_divergence_of_zero_is_drawn_on_the_logarithmic_axis(images):
 def test_a_history_without_levels_says_what_to_do(images):
     psnr_csv = make_run(images, "dvlae-rf4", 4, levels=0)
     with pytest.raises(UserError, match="val_kl_level0.*train the model again"):
-        training_figures.kl_per_level([Run.read(psnr_csv)])
+        training_figures.plot_kl_per_level([Run.read(psnr_csv)])
 
 
 @pytest.mark.parametrize(("levels", "levels_per_scale"), [(3, 1), (4, 2), (5, 3)])
@@ -315,7 +315,7 @@ def test_positions_of_a_level_are_those_of_the_model(levels, levels_per_scale):
 
 def test_white_noise_has_no_length_to_mark(images, tmp_path):
     (tmp_path / "noise.json").write_text('{"correlation_length": null}')
-    output = draw(images, [make_run(images, "noisy")], noise={"made_up": tmp_path / "noise.json"})
+    output = all_figures(images, [make_run(images, "noisy")], noise={"made_up": tmp_path / "noise.json"})
     assert "panel_made_up" in names(output)
 
 
@@ -323,7 +323,7 @@ def test_a_diagnosis_without_the_length_of_the_noise_is_refused(images, tmp_path
     found = tmp_path / "noise.json"
     found.write_text("{}")
     with pytest.raises(UserError, match="noise.json.*dvlae diagnose"):
-        draw(images, [make_run(images, "noisy")], noise={"made_up": found})
+        all_figures(images, [make_run(images, "noisy")], noise={"made_up": found})
 
 
 def test_a_dataset_without_images_named_is_refused(images):

@@ -10,8 +10,8 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.messages import validate
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.inference.generation import encode_content, realise, show_content
-from dvlae.inference.latent_noise import key_of, normal_noise
+from dvlae.inference.generation import decode, sample_code, sample_noisy
+from dvlae.inference.latent_noise import noise_key, normal_noise
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
 from dvlae.reporting.generation import generate_from_prior, generate_noise
@@ -65,21 +65,21 @@ def test_the_seed_fixes_everything(tmp_path, model, images_folder):
 def test_the_content_is_the_first_sample_of_the_posterior():
     network, image = build(), noisy(1, 16, 24)
 
-    def draw(level, mean, std):
+    def sample_latent(level, mean, std):
         window = [range(side) for side in mean.shape[2:]]
-        return mean + std * normal_noise([key_of(3, "a", 0, level)], mean.shape[1], window)
+        return mean + std * normal_noise([noise_key(3, "a", 0, level)], mean.shape[1], window)
 
     with torch.inference_mode():
-        code, _ = network.ladder_vae(network.normalise(torch.from_numpy(image)[None]), draw)
+        code, _ = network.ladder_vae(network.normalise(torch.from_numpy(image)[None]), sample_latent)
         expected = network.denormalise(network.signal_decoder(code))[0].numpy()
-    found = show_content(network, encode_content(network, image, name="a", seed=3), (16, 24))
+    found = decode(network, sample_code(network, image, name="a", seed=3), (16, 24))
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_a_larger_code_changes_nothing_within_the_image():
     network = build()
-    code = encode_content(network, noisy(1, 16, 24), name="a", seed=3)
-    whole, part = (realise(network, code, size, name="a", number=0, seed=3) for size in ((16, 24), (11, 17)))
+    code = sample_code(network, noisy(1, 16, 24), name="a", seed=3)
+    whole, part = (sample_noisy(network, code, size, name="a", number=0, seed=3) for size in ((16, 24), (11, 17)))
     np.testing.assert_allclose(whole[:, :11, :17], part, atol=1e-3)
 
 
@@ -89,10 +89,10 @@ def test_one_gaussian_everywhere_is_drawn_as_such_in_the_images_units(receptive_
     last = network.autoregressive_decoder.parameters_of_mixture
     last.weight.data.zero_()
     last.bias.data = torch.tensor([0.0] * 3 + [0.5] * 3 + [float(torch.tensor(0.25).expm1().log())] * 3)
-    drawn = realise(network, torch.zeros(1, 8, 128, 128), (128, 128), name="a", number=0, seed=0)
+    sampled = sample_noisy(network, torch.zeros(1, 8, 128, 128), (128, 128), name="a", number=0, seed=0)
     scale = 0.25 + 1 / (np.sqrt(12) * 20)  # softplus and the floor
-    assert drawn.mean() == pytest.approx(60 + 0.5 * 20, abs=0.2)
-    assert drawn.std() == pytest.approx(scale * 20, rel=0.02)
+    assert sampled.mean() == pytest.approx(60 + 0.5 * 20, abs=0.2)
+    assert sampled.std() == pytest.approx(scale * 20, rel=0.02)
 
 
 def test_real_noise_is_measured_against_the_clean_image_where_it_is_told_how(tmp_path, model):

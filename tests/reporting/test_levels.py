@@ -9,7 +9,7 @@ from dvlae.inference import levels
 from dvlae.inference.levels import vary_levels
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
-from dvlae.reporting.levels import draw_levels
+from dvlae.reporting.levels import make_levels_figure
 from dvlae.system.errors import UserError
 
 
@@ -31,9 +31,9 @@ def vary(model, image, samples=3, seed=0) -> dict[int, np.ndarray]:
 
 
 def test_every_level_is_varied_coarsest_first_in_the_size_of_the_image():
-    drawn = vary(build(), noisy(21, 30))
-    assert list(drawn) == [2, 1, 0]
-    for samples in drawn.values():
+    sampled = vary(build(), noisy(21, 30))
+    assert list(sampled) == [2, 1, 0]
+    for samples in sampled.values():
         assert samples.shape == (3, 1, 21, 30)
         assert samples.std(axis=0).max() > 0
 
@@ -48,9 +48,9 @@ def test_a_level_that_nothing_listens_to_varies_nothing_and_the_others_do(deaf):
 
 
 def test_above_a_level_latents_are_fixed_at_it_they_differ_and_below_they_are_the_mean():
-    draw = levels._draw_one_level(1, 0, "a", [0, 1])
+    sample_latent = levels._level_sampler(1, 0, "a", [0, 1])
     mean, std = torch.randn(2, 4, 5, 5), torch.ones(2, 4, 5, 5)
-    below, at, above = (draw(level, mean, std) - mean for level in (0, 1, 2))
+    below, at, above = (sample_latent(level, mean, std) - mean for level in (0, 1, 2))
     assert not below.any()
     assert (at[0] - at[1]).abs().max() > 0.1
     assert above.abs().max() > 0.1
@@ -66,40 +66,40 @@ def test_seed_fixes_the_samples():
 
 @pytest.mark.parametrize(("sides", "channels"), [((64,), 1), ((16, 24), 3), ((5, 16, 24), 1)])
 def test_traces_images_and_volumes_have_a_picture(tmp_path, images_folder, monkeypatch, sides, channels):
-    drawn = []
-    monkeypatch.setattr(reporting, "SAMPLES", reporting.SHOWN)
-    monkeypatch.setattr(reporting, "save", lambda figure, _: drawn.append(figure))
+    saved = []
+    monkeypatch.setattr(reporting, "SAMPLES_PER_LEVEL", reporting.MAX_SHOWN_SAMPLES)
+    monkeypatch.setattr(reporting, "save_figure", lambda figure, _: saved.append(figure))
     save_model(build(channels=channels, dimensions=len(sides)), tmp_path)
     images = images_folder(a=noisy(*sides, channels=channels))
-    draw_levels(tmp_path, images, tmp_path / "a.png", image="a", device="cpu")
-    drawn[0].draw_without_rendering()
-    assert sum(axes.get_ylabel().startswith("level") for axes in drawn[0].axes) == 3
+    make_levels_figure(tmp_path, images, tmp_path / "a.png", image="a", device="cpu")
+    saved[0].draw_without_rendering()
+    assert sum(axes.get_ylabel().startswith("level") for axes in saved[0].axes) == 3
 
 
 def test_a_crop_shows_what_the_whole_image_shows_there(tmp_path, images_folder, monkeypatch):
     shown = {}
-    monkeypatch.setattr(reporting, "SAMPLES", reporting.SHOWN)
-    monkeypatch.setattr(reporting, "picture", lambda rows, *_: shown.update({len(shown): rows}))
-    monkeypatch.setattr(reporting, "save", lambda *_: None)
+    monkeypatch.setattr(reporting, "SAMPLES_PER_LEVEL", reporting.MAX_SHOWN_SAMPLES)
+    monkeypatch.setattr(reporting, "plot_levels", lambda rows, *_: shown.update({len(shown): rows}))
+    monkeypatch.setattr(reporting, "save_figure", lambda *_: None)
     save_model(build(), tmp_path)
     images = images_folder(a=noisy(40, 50))
     for crop in (None, [(9, 20), (5, 33)]):
-        draw_levels(tmp_path, images, tmp_path / "a.png", image="a", crop=crop, device="cpu")
+        make_levels_figure(tmp_path, images, tmp_path / "a.png", image="a", crop=crop, device="cpu")
     for (_, whole), (_, part) in zip(*shown.values(), strict=True):
         np.testing.assert_allclose(whole[:, :, 9:20, 5:33], part, atol=1e-4)
 
 
 def test_a_crop_of_a_large_image_is_computed_with_its_surroundings_on_the_models_grid(monkeypatch):
-    monkeypatch.setattr(levels, "CONTEXT", 20)
-    computed, shown = levels.surround([(1000, 1100), (5, 30)], (3000, 40), 8, "a")
+    monkeypatch.setattr(levels, "CONTEXT_PIXELS", 20)
+    computed, shown = levels.add_context([(1000, 1100), (5, 30)], (3000, 40), 8, "a")
     assert computed == [slice(976, 1120), slice(0, 40)]
     assert shown == [slice(24, 124), slice(5, 30)]
 
 
 def test_png_and_svg_are_written(tmp_path, images_folder, monkeypatch):
-    monkeypatch.setattr(reporting, "SAMPLES", reporting.SHOWN)
+    monkeypatch.setattr(reporting, "SAMPLES_PER_LEVEL", reporting.MAX_SHOWN_SAMPLES)
     save_model(build(2), tmp_path)
-    draw_levels(tmp_path, images_folder(a=noisy(16, 20)), tmp_path / "out" / "b.c.png", image="a", device="cpu")
+    make_levels_figure(tmp_path, images_folder(a=noisy(16, 20)), tmp_path / "out" / "b.c.png", image="a", device="cpu")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.c.png", "b.c.svg"]
 
 
@@ -117,4 +117,4 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(tmp_path, images_folder, ch
     save_model(build(1), tmp_path)
     keys = {"output": "a.png", "image": "a"} | change
     with pytest.raises(UserError, match=message):
-        draw_levels(tmp_path, images_folder(a=noisy(16, 20)), Path(keys.pop("output")), device="cpu", **keys)
+        make_levels_figure(tmp_path, images_folder(a=noisy(16, 20)), Path(keys.pop("output")), device="cpu", **keys)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dvlae.reporting import tables
-from dvlae.runs.folder import COLUMNS
+from dvlae.runs.folder import PSNR_COLUMNS
 from dvlae.system.errors import UserError
 
 
@@ -16,7 +16,7 @@ def write_run(results, dataset, method, seed=0, values=(30.0, 32.0), field=None,
         (dataset, method, "" if field is None else field, seed, f"image {i}", value, 0.5, "" if value == "" else 20.0)
         for i, value in enumerate(values)
     ]
-    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "psnr.csv", index=False)
+    pd.DataFrame(rows, columns=PSNR_COLUMNS).to_csv(folder / "psnr.csv", index=False)
     if training is not None:
         (folder / "model" / "run.json").write_text(json.dumps(training))
     if baseline is not None:
@@ -116,7 +116,7 @@ def test_receptive_field_table_has_a_row_for_each_receptive_field_in_rising_orde
 
 def test_receptive_field_table_of_baselines_alone_is_empty_but_has_its_columns(runs, tmp_path):
     tables.make_tables(runs[:2], tmp_path / "tables")
-    assert list(pd.read_csv(tmp_path / "tables" / "receptive_field.csv")) == tables.RECEPTIVE_FIELD
+    assert list(pd.read_csv(tmp_path / "tables" / "receptive_field.csv")) == tables.RECEPTIVE_FIELD_COLUMNS
     assert pd.read_csv(tmp_path / "tables" / "timing.csv").empty
 
 

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from dvlae.config.settings import Settings
-from dvlae.runs.disk_space import LEFT_BEHIND, clean
+from dvlae.runs.disk_space import MIN_ABANDONED_SECONDS, clean
 from dvlae.system.errors import UserError
 from grid import Grid
 
@@ -64,7 +64,7 @@ def test_patches_are_removed_when_every_run_is_finished(grid):
 
 
 def test_what_killed_jobs_left_is_removed_when_it_is_a_day_old(grid):
-    for name, age in (("old", LEFT_BEHIND + 60), ("new", 0)):
+    for name, age in (("old", MIN_ABANDONED_SECONDS + 60), ("new", 0)):
         path = grid.results / "small" / f".unfinished-{name}" / "a.tif"
         path.parent.mkdir()
         path.write_bytes(b"")

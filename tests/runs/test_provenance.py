@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from dvlae.reporting import tables
-from dvlae.runs.folder import COLUMNS
+from dvlae.runs.folder import PSNR_COLUMNS
 from dvlae.system.errors import UserError
 
 TRAINING = {
@@ -31,7 +31,7 @@ def write_run(
     (folder / "model").mkdir(parents=True)
     names, noisy = values.get("images", ("one", "two")), values.get("noisy", 20.0)
     rows = [("sem_line", method, 40, seed, name, 30.0, 0.5, noisy) for name in names]
-    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "psnr.csv", index=False)
+    pd.DataFrame(rows, columns=PSNR_COLUMNS).to_csv(folder / "psnr.csv", index=False)
     for name, record in (("model/run", run), ("evaluation", evaluation), ("prediction", prediction)):
         if record is not None:
             (folder / f"{name}.json").write_text(json.dumps(record))

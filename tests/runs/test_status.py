@@ -1,6 +1,6 @@
 import pytest
 
-from dvlae.runs.status import LONGEST_SILENCE, print_status, survey
+from dvlae.runs.status import MAX_SILENCE_SECONDS, print_status, survey
 from dvlae.system.progress import time_left
 from grid import Grid
 
@@ -43,7 +43,7 @@ def test_a_run_trained_with_other_settings_waits(grid):
     [
         (PROGRESS, 0, "running"),
         ("", 0, "running"),
-        (PROGRESS, LONGEST_SILENCE + 1, "waiting"),
+        (PROGRESS, MAX_SILENCE_SECONDS + 1, "waiting"),
         (f"{PROGRESS}\ndvlae train: interrupted", 0, "waiting"),
         (f"{PROGRESS}\ndvlae train: terminated", 0, "waiting"),
         ("dvlae train: error: device: found 'cuda'", 9999, "failed"),

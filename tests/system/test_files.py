@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from dvlae.system.files import alone, atomic_file, atomic_folder
+from dvlae.system.files import atomic_file, atomic_folder, exclusive_lock
 
 HOLD = """
 import sys, time
@@ -22,12 +22,12 @@ def test_a_block_waits_for_another_that_holds_the_lock_and_says_so(tmp_path, cap
 
     def second():
         holds.wait()
-        with alone(tmp_path / "lock"):
+        with exclusive_lock(tmp_path / "lock"):
             order.append("second")
 
     thread = threading.Thread(target=second)
     thread.start()
-    with alone(tmp_path / "lock"):
+    with exclusive_lock(tmp_path / "lock"):
         holds.set()
         thread.join(timeout=0.3)
         order.append("first")
@@ -42,7 +42,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
     assert holder.stdout.readline() == b"held\n"
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with alone(tmp_path / "lock"):
+    with exclusive_lock(tmp_path / "lock"):
         pass
 
 

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from dvlae.system.errors import UserError
-from dvlae.training.processes import side_by_side
+from dvlae.training.processes import run_processes
 
 
 def _one_refuses(rank: int) -> None:
@@ -15,5 +15,5 @@ def _one_refuses(rank: int) -> None:
 def test_the_mistake_of_one_process_ends_all_with_its_one_line():
     started = time.monotonic()
     with pytest.raises(UserError, match="^config.yaml: no$"):
-        side_by_side(_one_refuses, 2)
+        run_processes(_one_refuses, 2)
     assert time.monotonic() - started < 300

@@ -178,7 +178,7 @@ def killed_at(monkeypatch):
 
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, step, capsys):
-    monkeypatch.setattr(dvlae.training.train, "SHORTEST_EPOCH", 4)
+    monkeypatch.setattr(dvlae.training.train, "MIN_EPOCH_STEPS", 4)
     folder = patches()
     uninterrupted = run(folder, tmp_path / "whole")
     killed_at(step, folder, tmp_path / "model", tmp_path / "checkpoints")
@@ -192,7 +192,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, 
 def test_gradients_that_are_added_survive_a_kill_in_an_epoch_that_is_no_multiple_of_them(
     patches, tmp_path, killed_at, monkeypatch
 ):
-    monkeypatch.setattr(dvlae.training.train, "SHORTEST_EPOCH", 3)
+    monkeypatch.setattr(dvlae.training.train, "MIN_EPOCH_STEPS", 3)
     folder, keys = patches(), {"batch_size": 8, "accumulate": 2}  # 3 batches an epoch
     whole = run(folder, tmp_path / "whole", **keys)
     killed_at(4, folder, tmp_path / "model", tmp_path / "checkpoints", **keys)
@@ -219,7 +219,7 @@ def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp
     ids=str,
 )
 def test_every_kind_of_training_resumes_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, changes):
-    monkeypatch.setattr(dvlae.training.train, "SHORTEST_EPOCH", 4)
+    monkeypatch.setattr(dvlae.training.train, "MIN_EPOCH_STEPS", 4)
     folder = patches()
     killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints", **changes)
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints", **changes) == run(
@@ -325,7 +325,7 @@ def test_time_is_counted_over_all_attempts(patches, tmp_path, killed_at):
 
 
 def test_patience_ends_a_training_that_does_not_get_better(patches, tmp_path, monkeypatch):
-    monkeypatch.setattr(dvlae.training.train, "SHORTEST_EPOCH", 1)
+    monkeypatch.setattr(dvlae.training.train, "MIN_EPOCH_STEPS", 1)
     run(patches(), tmp_path / "model", max_steps=300, patience=2, learning_rate=1e-12)
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert record["stopped_by"] == "patience"
@@ -350,7 +350,7 @@ def test_what_is_no_number_any_more_returns_to_the_last_good_state(patches, tmp_
 
 
 def test_weights_that_are_no_numbers_whatever_the_rate_end_with_one_line(patches, tmp_path, monkeypatch):
-    monkeypatch.setattr(dvlae.training.module, "MOST_RESCUES", 0)
+    monkeypatch.setattr(dvlae.training.module, "MAX_ROLLBACKS", 0)
     with pytest.raises(UserError, match="lower training.learning_rate"):
         run(patches(), tmp_path / "model", max_steps=60, learning_rate=1e6)
     assert not (tmp_path / "model").exists()
@@ -360,7 +360,7 @@ def test_an_empty_code_is_said_aloud(patches, tmp_path, capsys, monkeypatch):
     folder = patches()
     run(folder, tmp_path / "model")
     assert "WARNING" not in capsys.readouterr().out
-    monkeypatch.setattr(dvlae.training.train, "EMPTY_CODE", 100.0)
+    monkeypatch.setattr(dvlae.training.train, "COLLAPSED_KL", 100.0)
     run(folder, tmp_path / "again")
     assert "carries no information" in capsys.readouterr().out
 
@@ -403,7 +403,7 @@ def test_asking_for_a_gpu_where_none_is_is_refused(patches, tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adamax", "muon"])
 def test_the_rest_learns_the_same_with_a_direct_denoiser_as_without(tmp_path, patches, monkeypatch, optimizer):
-    monkeypatch.setattr(dvlae.training.train, "LARGEST_GRADIENT_NORM", 0.01)  # gradients are clipped
+    monkeypatch.setattr(dvlae.training.train, "MAX_GRADIENT_NORM", 0.01)  # gradients are clipped
     folder = patches()
     for name, direct in (("without", False), ("with", "mean")):
         how = settings(optimizer=optimizer, model={"direct_denoiser": direct})

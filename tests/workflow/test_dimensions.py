@@ -45,8 +45,8 @@ def spatial(tmp_path_factory):
 def test_both_are_trained_denoised_measured_and_drawn(spatial):
     ran = jobs(spatial.printed)
     assert (ran["train"], ran["predict"], ran["evaluate"]) == (2, 2, 4)
-    drawn = {path.removesuffix(".png").removeprefix("figures/") for path in spatial.files("figures/*.png")}
-    assert {f"{kind}_{name}" for kind in ("panel", "removed_noise") for name in ("volume", "traces")} <= drawn
+    plotted = {path.removesuffix(".png").removeprefix("figures/") for path in spatial.files("figures/*.png")}
+    assert {f"{kind}_{name}" for kind in ("panel", "removed_noise") for name in ("volume", "traces")} <= plotted
 
 
 def test_estimates_and_their_deviations_have_the_shape_of_the_noisy_images(spatial):

@@ -1,6 +1,6 @@
 """What people would pick instead: one module a method, all run alike.
 
-Each module has ``prepare(images, settings)``, which may look at all images and returns a function that denoises one
+Each module has ``fit(images, settings)``, which may look at all images and returns a function that denoises one
 (C, ...) in its own units, and a description of what was chosen.
 """
 
@@ -50,7 +50,7 @@ def run_baseline(method: str, images: Path, output: Path, *, settings: "Evaluati
         raise UserError(f"baseline: found {method!r}, allowed: {', '.join(BASELINES)}")
     start = time.monotonic()
     manifest = read_manifest(images)
-    denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").prepare(manifest, settings)
+    denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, settings)
     with atomic_folder(output) as folder:
         for image in progress(manifest, description=method, unit="image"):
             write_image(folder / f"{image.name}.tif", denoise(read_canonical(image.noisy)))

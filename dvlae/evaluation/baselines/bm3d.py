@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from dvlae.data.manifest import Image
     from dvlae.evaluation.metrics import Target
 
-STEP = 2**0.25  # from one sigma that is tried to the next
-WINDOWS = 4  # images that sigma is chosen by: each takes seconds a sigma
-SIDE = 256  # pixels of each along y and x, at most, from its middle
+# One sigma that is tried is this factor from the next.
+SIGMA_FACTOR = 2**0.25
+# Sigma is chosen by these; each takes seconds a sigma.
+MAX_TUNING_IMAGES = 4
+# In pixels along y and x, from the middle of an image.
+MAX_TUNING_SIDE = 256
 
 
-def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+def fit(images: list["Image"], settings: "EvaluationSettings") -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
     """Choose sigma by the mean PSNR over parts of some evaluated images: an oracle, as it takes the clean images.
 
     Parameters
@@ -62,13 +65,13 @@ def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Call
     if not evaluated:
         print("bm3d: no clean image to choose sigma by; sigma is estimated for each image")
         return lambda noisy: denoise(noisy, _estimate_sigma(noisy)), {"oracle": False}
-    chosen = [evaluated[i] for i in spread_evenly(len(evaluated), WINDOWS)]
+    chosen = [evaluated[i] for i in spread_evenly(len(evaluated), MAX_TUNING_IMAGES)]
     sigma, psnr = _best_sigma(chosen, settings)
     return lambda noisy: denoise(noisy, sigma), {
         "oracle": True,
         "sigma": [float(s) for s in sigma],
         "images": [image.name for image in chosen],
-        "side": SIDE,
+        "side": MAX_TUNING_SIDE,
         "psnr": {f"{factor:.2f}": round(value, 3) for factor, value in sorted(psnr.items())},
     }
 
@@ -95,13 +98,13 @@ def denoise(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 
 
 def _best_sigma(images: list["Image"], settings: "EvaluationSettings") -> tuple[np.ndarray, dict[float, float]]:
-    """Climb from the noise's own standard deviation, (C,); return the best, and the PSNR of each multiple tried."""
+    """Search from the noise's own standard deviation, (C,); return the best, and the PSNR of each multiple tried."""
     windows = [_window(image, settings) for image in images]
     std = np.sqrt(np.mean([np.var(t.noise(), axis=tuple(range(1, t.noisy.ndim))) for t in windows], axis=0))
     psnr = {}
 
     def measure(exponent: int) -> float:
-        factor = STEP**exponent
+        factor = SIGMA_FACTOR**exponent
         if factor not in psnr:
             values = [_psnr(window, factor * std) for window in progress(windows, description=f"sigma x {factor:.2f}")]
             psnr[factor] = float(np.mean(values))
@@ -112,7 +115,7 @@ def _best_sigma(images: list["Image"], settings: "EvaluationSettings") -> tuple[
     direction = 1 if measure(1) > measure(0) else -1
     while measure(best + direction) > measure(best):
         best += direction
-    return STEP**best * std, psnr
+    return SIGMA_FACTOR**best * std, psnr
 
 
 def _window(image: "Image", settings: "EvaluationSettings") -> "Target":
@@ -122,7 +125,7 @@ def _window(image: "Image", settings: "EvaluationSettings") -> "Target":
 
     target = Target.build(read_canonical(image.noisy), read_canonical(image.clean), settings)
     *depth, height, width = target.clean.shape[1:]
-    lengths = [1 for _ in depth] + [min(SIDE, height), min(SIDE, width)]
+    lengths = [1 for _ in depth] + [min(MAX_TUNING_SIDE, height), min(MAX_TUNING_SIDE, width)]
     starts = [(side - length) // 2 for side, length in zip(target.clean.shape[1:], lengths, strict=True)]
     part = tuple(slice(start, start + length) for start, length in zip(starts, lengths, strict=True))
     whole = (slice(None),) * len(part)
@@ -132,7 +135,7 @@ def _window(image: "Image", settings: "EvaluationSettings") -> "Target":
 def _psnr(window: "Target", sigma: np.ndarray) -> float:
     from dvlae.evaluation.metrics import psnr
 
-    return psnr(window.clean, window.prepare(denoise(window.noisy, sigma)), data_range=window.data_range)
+    return psnr(window.clean, window.to_target_units(denoise(window.noisy, sigma)), data_range=window.data_range)
 
 
 def _estimate_sigma(image: np.ndarray) -> np.ndarray:

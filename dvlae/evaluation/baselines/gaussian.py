@@ -16,7 +16,7 @@ SIGMAS = np.arange(0.5, 3.01, 0.25)  # pixels
 SIGMA_WITHOUT_CLEAN = 1.0  # pixels
 
 
-def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+def fit(images: list["Image"], settings: "EvaluationSettings") -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
     """Choose sigma by the mean PSNR over the evaluated images: an oracle, as it takes the clean images.
 
     Parameters
@@ -59,5 +59,5 @@ def _psnr_at_each_sigma(image: "Image", settings: "EvaluationSettings") -> list[
 
     noisy = read_canonical(image.noisy)
     target = Target.build(noisy, read_canonical(image.clean), settings)
-    estimates = (target.prepare(smooth(noisy, sigma)) for sigma in SIGMAS)
+    estimates = (target.to_target_units(smooth(noisy, sigma)) for sigma in SIGMAS)
     return [psnr(target.clean, estimate, data_range=target.data_range) for estimate in estimates]

@@ -10,6 +10,6 @@ if TYPE_CHECKING:
     from dvlae.data.manifest import Image
 
 
-def prepare(images: list["Image"], settings: "EvaluationSettings") -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+def fit(images: list["Image"], settings: "EvaluationSettings") -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
     """Return a function that gives each image (C, ...) back as it is, and what was chosen: nothing."""
     return lambda noisy: noisy, {"oracle": False}
