@@ -42,6 +42,7 @@ lint: $(VENV)/.dev
 	@$(IN_VENV) ruff format --check .
 	@$(IN_VENV) snakefmt --check workflow
 	@$(IN_VENV) snakemake --lint
+	@$(IN_VENV) lint-imports
 
 types: $(VENV)/.dev
 	@$(IN_VENV) mypy dvlae
