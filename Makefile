@@ -76,4 +76,4 @@ constraints:
 
 # Leaves downloaded data and results alone.
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
