@@ -9,6 +9,7 @@ code is 1 where anything differs. To allow a difference, add it to EXEMPT; for a
 
 import argparse
 import csv
+import fcntl
 import fnmatch
 import functools
 import hashlib
@@ -185,7 +186,7 @@ CASES = {
     "deep": Case(model={"levels": 3, "levels_per_scale": 2, "blocks": 2, "components": 2}),
     "max-epochs": Case("white", receptive_fields=(0,), training={"max_steps": None, "max_epochs": 2}),
     "patience": Case(training={"max_steps": None, "patience": 1, "learning_rate": 0.3}),
-    "rescued": Case(training={"max_steps": 60, "learning_rate": 1.0e6}),
+    "rescued": Case(training={"max_steps": 60, "learning_rate": 30.0}),
     "one-image": Case("single", receptive_fields=(0,), training={"patch_size": 8, "validation_fraction": 0.7}),
     "estimator-median": Case(prediction={"estimator": "median", "samples": 5, "save_samples": 5}),
     "flips-false": Case("columns", prediction={"flips": False, "shifts": 3}),
@@ -294,8 +295,7 @@ def make_shifted(folder: Path, random: np.random.Generator) -> None:
 
 
 def make_images(name: str, folder: Path) -> Path:
-    """Return a folder of these images; they are the same whenever and wherever they are made."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Fill a new folder with these images, the same whenever and wherever they are made, and return it."""
     folder.mkdir(parents=True)
     globals()[f"make_{name}"](folder, np.random.default_rng(zlib.crc32(name.encode())))
     return folder
@@ -592,9 +592,9 @@ class Steps:
             if self.case.killed:
                 self.run("train", self.patches, folder / "model", killed=folder / "checkpoints", **options)
             self.run("train", self.patches, folder / "model", **options)
-            attempts = json.loads((folder / "model" / "run.json").read_text())["attempts"]
+            attempts = json.loads((folder / "model" / "run.json").read_text()).get("attempts")
             if attempts != (2 if self.case.killed else 1):
-                raise Failure(f"{self.checkout.name}: the training has {attempts} attempts, so it was not resumed")
+                raise Failure(f"{self.checkout.name}: run.json tells of {attempts} attempts to train; was it resumed?")
 
     def predict(self) -> None:
         """Denoise with each model, which removes its checkpoints."""
@@ -895,8 +895,9 @@ def compare(case: str, before: Values, after: Values) -> tuple[list[str], list[s
     for (file, reason), found in differences.items():
         total = sum(name.partition(":")[0] == file for name in before | after)
         largest = max(size for _, size in found)
-        parts = "; ".join(part.strip() for part, _ in found[:3]) + ("; ..." if len(found) > 3 else "")
-        line = f"{file}: {len(found)} of {total} values differ, by at most {largest:.3g}: {parts}{reason}"
+        parts = "; ".join(part.strip() for part, _ in found[:3] if part) + ("; ..." if len(found) > 3 else "")
+        parts = f": {parts}" if parts else ""
+        line = f"{file}: {len(found)} of {total} values differ, by at most {largest:.3g}{parts}{reason}"
         (exempt if reason else different).append(line)
     return different, exempt
 
@@ -912,10 +913,19 @@ def describe(value: np.ndarray) -> str:
 # ---------------------------------------------------------------------------------------- the whole
 
 
-def run_case(checkout: Checkout, name: str, folder: Path, data: Path, models: Path | None = None) -> Values:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs of this script out of a folder; wait while one is in it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run_case(checkout: Checkout, name: str, folder: Path, models: Path | None = None) -> Values:
     """Run the steps of a case, and return all values."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    data = make_images(CASES[name].images, folder / "data")
     steps = Steps(checkout, CASES[name], folder, data, models)
     for step in ("prepare", *CASES[name].steps):
         getattr(steps, step)()
@@ -933,27 +943,29 @@ def cache_key(checkout: Checkout, name: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def run_before(checkout: Checkout, name: str, folder: Path, data: Path) -> Values:
+def run_before(checkout: Checkout, name: str, folder: Path) -> Values:
     """Return the values of the checkout before, computed or kept from the last time."""
-    kept = folder / "values.npz"
+    kept, unfinished = folder / "values.npz", folder / "unfinished.npz"
     if kept.exists():
         return read_arrays(kept)
-    values = run_case(checkout, name, folder, data)
-    np.savez(kept.with_suffix(".unfinished.npz"), **values)
-    kept.with_suffix(".unfinished.npz").replace(kept)
+    values = run_case(checkout, name, folder)
+    np.savez(unfinished, **values)
+    unfinished.rename(kept)
     return values
 
 
-def prove(before: Checkout, after: Checkout, name: str, work: Path) -> bool:
-    """Run one case with both checkouts; print what differs, and return whether nothing does."""
-    data = make_images(CASES[name].images, work / "data" / CASES[name].images)
-    kept = work / "kept" / f"{name}-{cache_key(before, name)}"
+def prove(before: Checkout, after: Checkout, name: str, key: str, work: Path) -> bool:
+    """Run one case, whose results before are kept under a key; print what differs, and return whether nothing does."""
+    kept = work / "kept" / f"{name}-{key}"
     start = time.monotonic()
     try:
-        old = run_before(before, name, kept, data)
+        with locked(kept):
+            old = run_before(before, name, kept)
         middle = time.monotonic()
         models = kept if CASES[name].older_model else None
-        new = run_case(after, name, work / "after" / name, data, models)
+        folder = work / f"after-{hashlib.sha256(str(after.folder).encode()).hexdigest()[:8]}" / name
+        with locked(folder):
+            new = run_case(after, name, folder, models)
         if models is not None:
             old = {value: array for value, array in old.items() if "/model/" not in value}
         different, exempt = compare(name, old, new)
@@ -987,9 +999,10 @@ def main() -> int:
     before, after = (Checkout(name, getattr(arguments, name).resolve(), work) for name in ("before", "after"))
     for checkout in (before, after):
         print(f"{checkout.name}: {checkout.folder} {checkout.commit}, package {checkout.package_hash[:12]}")
+    keys = {name: cache_key(before, name) for name in arguments.only}  # of this script as it is now
     start = time.monotonic()
     try:
-        equal = [prove(before, after, name, work) for name in arguments.only]
+        equal = [prove(before, after, name, key, work) for name, key in keys.items()]
     finally:
         before.close()
         after.close()
