@@ -27,9 +27,11 @@ from dvlae.models.dvlae import DVLAE
 from dvlae.system.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.system.progress import progress
 from dvlae.training.crops import RandomCrops
-from dvlae.training.module import EMA_DECAY, WARM_UP_STEPS, float_tensors
+from dvlae.training.loop import MAX_GRADIENT_NORM
 from dvlae.training.optimizers import OPTIMIZERS
-from dvlae.training.train import MAX_GRADIENT_NORM, build_model
+from dvlae.training.schedule import WARM_UP_STEPS
+from dvlae.training.state import EMA_DECAY, float_tensors
+from dvlae.training.train import build_model
 
 HELD_OUT = 7  # every so-manieth image
 

@@ -28,8 +28,9 @@ from dvlae.config.settings import Settings
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import Pointwise, upsampled
 from dvlae.system.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
+from dvlae.training.loop import MAX_GRADIENT_NORM
 from dvlae.training.optimizers import OPTIMIZERS
-from dvlae.training.train import MAX_GRADIENT_NORM, build_model
+from dvlae.training.train import build_model
 
 SETTINGS = {
     "demo": lambda: load_settings(Settings, "config/config.yaml"),

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from dvlae.axes import mirrored_axes
 from dvlae.models.layers import memory_format
 
 
-class RandomCrops(IterableDataset):
+class RandomCrops:
     """Batches of random crops, each a function of (seed, step) alone. Each iteration is the rest of an epoch.
 
     Parameters
@@ -65,6 +64,14 @@ class RandomCrops(IterableDataset):
             axes = [axis for axis in self.flipped_axes if random.random() < 0.5]
             crops.append(np.flip(crop, axes))
         return torch.from_numpy(np.stack(crops)).to(memory_format=memory_format(len(self.crop)))
+
+    def batches_into_epoch(self, step: int) -> int:
+        """Return how many batches this process has had in the epoch of a step before it."""
+        return step % self.steps_per_epoch // self.processes
+
+    def ends_epoch(self, step: int) -> bool:
+        """Say whether this is the last step in its epoch of each process."""
+        return (step + self.processes) // self.steps_per_epoch > step // self.steps_per_epoch
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield this process's batches up to the end of this epoch."""

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing import get_context
 
@@ -65,13 +66,29 @@ def average_over_processes(tensors: list[torch.Tensor]) -> None:
 
 
 class Clock:
-    """The time of rank 0, told to all, so that all stop at the same step. Does not wait for a GPU."""
+    """Counts the seconds of a training; rank 0 tells its time to all, so that all stop at the same step.
 
-    def __init__(self):
-        self.group = distributed.new_group(backend="gloo")
+    Does not wait for a GPU.
 
-    def agree(self, seconds: float) -> float:
-        """Return what rank 0 says."""
-        told = torch.tensor(seconds, dtype=torch.float64)
-        distributed.broadcast(told, src=0, group=self.group)
-        return float(told)
+    Parameters
+    ----------
+    seconds
+        Counted before.
+    processes
+        How many there are.
+    """
+
+    def __init__(self, seconds: float, processes: int):
+        self.seconds, self.read_at = seconds, time.monotonic()
+        self.group = distributed.new_group(backend="gloo") if processes > 1 else None
+
+    def read(self) -> float:
+        """Return the seconds until now, the same in all processes."""
+        now = time.monotonic()
+        self.seconds += now - self.read_at
+        self.read_at = now
+        if self.group is not None:
+            told = torch.tensor(self.seconds, dtype=torch.float64)
+            distributed.broadcast(told, src=0, group=self.group)
+            self.seconds = float(told)
+        return self.seconds

@@ -3,18 +3,19 @@
 import shutil
 from pathlib import Path
 
-import lightning
-
 from dvlae.system.errors import UserError
+from dvlae.training.state import TrainingState
 
 
-class TensorBoard(lightning.Callback):
-    """Write each new row of the history as events.
+class TensorBoard:
+    """Writes each new row of the history as events.
 
     Parameters
     ----------
     folder
         Where the events go. What an earlier training left there is removed; a resumed one goes on with it.
+    state
+        Where the training begins.
 
     Raises
     ------
@@ -22,7 +23,7 @@ class TensorBoard(lightning.Callback):
         Where TensorBoard is not installed.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, state: TrainingState):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -30,25 +31,23 @@ class TensorBoard(lightning.Callback):
                 "tensorboard: found true, but TensorBoard is not installed; set it to false, or install it: "
                 'pip install --editable ".[tensorboard]" --constraint constraints.txt'
             ) from None
-        self.folder, self.open = folder, SummaryWriter
-
-    def on_fit_start(self, trainer, pl_module) -> None:
-        """Open the file of events."""
-        if pl_module.steps == 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if state.steps == 0:
+            shutil.rmtree(folder, ignore_errors=True)
         # Steps after the last checkpoint are trained again: their older events are not shown.
-        self.writer = self.open(self.folder, purge_step=pl_module.steps + 1)
+        self.writer = SummaryWriter(folder, purge_step=state.steps + 1)
+        self.rows = len(state.history)
 
-    def on_validation_end(self, trainer, pl_module) -> None:
-        """Write the last row: ``train_elbo`` and ``val_elbo`` become two curves of one group, ``elbo``."""
-        row = dict(pl_module.history[-1])
-        step = row.pop("step")
-        for name, value in row.items():
-            part, _, rest = name.partition("_")
-            tag = f"{rest}/{part}" if part in ("train", "val") else f"training/{name}"
-            self.writer.add_scalar(tag, value, step)
-        self.writer.flush()
+    def update(self, state: TrainingState) -> None:
+        """Write what is new: ``train_elbo`` and ``val_elbo`` become two curves of one group, ``elbo``."""
+        for row in state.history[self.rows :]:
+            for name, value in row.items():
+                part, _, rest = name.partition("_")
+                tag = f"{rest}/{part}" if part in ("train", "val") else f"training/{name}"
+                if name != "step":
+                    self.writer.add_scalar(tag, value, row["step"])
+            self.writer.flush()
+        self.rows = len(state.history)
 
-    def teardown(self, trainer, pl_module, stage: str) -> None:
-        """Close the file."""
+    def close(self) -> None:
+        """Close the file of events."""
         self.writer.close()

@@ -4,19 +4,22 @@ import json
 import logging
 import math
 import os
-import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import lightning
 import numpy as np
 import pandas as pd
 import tifffile
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
-from lightning.pytorch.strategies import DDPStrategy
-from torch.utils.data import DataLoader
+from lightning.fabric import Fabric
+from lightning.fabric.plugins import MixedPrecision
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.strategies import DDPStrategy
+from torch import Tensor
 
 from dvlae import revision
 from dvlae.config.fields import sides
@@ -24,27 +27,73 @@ from dvlae.config.settings import TrainingSettings, TrainSettings
 from dvlae.data.manifest import spread_evenly
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
-from dvlae.models.layers import memory_format, to_channels_last
+from dvlae.models.layers import to_channels_last
 from dvlae.runs.record import write_run
 from dvlae.system.devices import device_name, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, exclusive_lock
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
-from dvlae.training.callbacks import Checkpoints, Energy, ProgressLine
+from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops
-from dvlae.training.module import DVLAETraining
+from dvlae.training.loop import fit
+from dvlae.training.objective import Objective
+from dvlae.training.optimizers import OPTIMIZERS
 from dvlae.training.processes import run_processes
+from dvlae.training.progress_line import ProgressLine
+from dvlae.training.schedule import Schedule
+from dvlae.training.state import TrainingState
 from dvlae.training.tensorboard import TensorBoard
 
 # In nats per pixel value: with less information in it, the signal code carries no image.
 COLLAPSED_KL = 1e-3
 
-MAX_GRADIENT_NORM = 5.0
-
 MIN_EPOCH_STEPS = 50
 # With these, spread evenly, validation stays a small part of the time.
 MAX_VALIDATION_PATCHES = 32
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What each process of a training is told: the arguments of :func:`train`, which see, and what follows from them.
+
+    Attributes
+    ----------
+    description
+        What ``patches.json`` says: ``mean``, ``std`` and ``step`` of each channel, and the hashes of the files.
+    devices
+        One for each process.
+    """
+
+    patches: Path
+    model: Path
+    receptive_field: int
+    noise_direction: str
+    seed: int
+    checkpoints: Path | None
+    settings: TrainSettings
+    tensorboard: Path | None
+    description: dict[str, Any]
+    devices: list[torch.device]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return all that the trained model depends on, as plain values.
+
+        Returns
+        -------
+        dict
+            Only a training with the same fingerprint is resumed.
+        """
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "receptive_field": self.receptive_field,
+            "noise_direction": self.noise_direction,
+            "seed": self.seed,
+            "revision": revision.TRAINING,
+            "patches": self.description["sha256"],
+        }
 
 
 def train(
@@ -88,11 +137,8 @@ def train(
     description = _read_description(patches)
     lock = model.with_name(f".lock-training-{model.name}")
     with exclusive_lock(lock), reserved_devices(settings.device, settings.devices) as devices:
-        work = partial(
-            _train,
-            devices=devices,
+        job = TrainingJob(
             patches=patches,
-            description=description,
             model=model,
             receptive_field=receptive_field,
             noise_direction=noise_direction,
@@ -100,82 +146,90 @@ def train(
             checkpoints=checkpoints,
             settings=settings,
             tensorboard=tensorboard,
+            description=description,
+            devices=devices,
         )
         if len(devices) == 1:
-            work(0)
+            _train(job, 0)
         else:
-            run_processes(work, len(devices))
+            run_processes(partial(_train, job), len(devices))
 
 
-def _train(
-    rank: int,
-    *,
-    devices: list[torch.device],
-    patches: Path,
-    description: dict,
-    model: Path,
-    receptive_field: int,
-    noise_direction: str,
-    seed: int,
-    checkpoints: Path | None,
-    settings: TrainSettings,
-    tensorboard: Path | None,
-) -> None:
+def _train(job: TrainingJob, rank: int) -> None:
     """Do the work of :func:`train` on one of these devices; rank 0 writes the results."""
     use_fast_arithmetic()
     tune_malloc()
-    limits = settings.training
-    train_patches, val_patches = (_read_patches(patches / f"{name}.tif") for name in ("train", "val"))
+    limits = job.settings.training
+    train_patches, val_patches = (_read_patches(job.patches / f"{name}.tif") for name in ("train", "val"))
     crop = sides(limits.patch_size, train_patches.ndim - 2)
     pixels = math.prod(train_patches[:, 0].shape)
-    steps_per_epoch = max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
-    torch.manual_seed(seed)
-    training = DVLAETraining(
-        build_model(settings, description, crop, receptive_field, noise_direction), limits, seed, steps_per_epoch
-    )
-    fingerprint = {
-        "settings": settings.model_dump(mode="json"),
-        "receptive_field": receptive_field,
-        "noise_direction": noise_direction,
-        "seed": seed,
-        "revision": revision.TRAINING,
-        "patches": description["sha256"],
-    }
-    callbacks: list[lightning.Callback] = [Energy(), ProgressLine()]
-    if tensorboard is not None and rank == 0:
-        callbacks.append(TensorBoard(tensorboard))
-    if checkpoints is not None:
-        callbacks.append(saver := Checkpoints(checkpoints, fingerprint))
-        if (state := saver.load()) is not None:
-            training.resume(state)
-            print(f"train: going on from step {training.steps}, after {training.seconds / 60:.1f} minutes")
-    crops = RandomCrops(
-        train_patches,
-        crop=crop,
-        batch_size=limits.batch_size,
-        seed=seed,
-        noise_direction=noise_direction,
-        steps_per_epoch=steps_per_epoch,
-        step=training.steps,
-        rank=rank,
-        processes=len(devices),
-    )
-    if training.stopped_by is None:  # else it was killed between its last step and here
-        validation = _validation_batches(val_patches, training.model, limits)
-        _trainer(devices, settings, callbacks).fit(training, DataLoader(crops, batch_size=None), validation)
-    if rank > 0:
-        return
-    with atomic_folder(model) as folder:
-        save_model(training.average, folder)
-        pd.DataFrame(training.history).to_csv(folder / "history.csv", index=False)
-        write_run(folder, _describe_run(training, fingerprint, devices[0]))
-    if training.history[-1]["val_kl"] < COLLAPSED_KL:
-        print(
-            "train: WARNING: the signal code carries no information (posterior collapse), and the denoised images will "
-            f"be flat: KL divergence {training.history[-1]['val_kl']:.1e} nats per pixel value; lower "
-            "training.learning_rate, or set training.free_bits"
+    schedule = Schedule(limits, max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop)))))
+    torch.manual_seed(job.seed)
+    model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
+    fabric = _connect(job.devices, limits)
+    objective = fabric.to_device(Objective(model, free_bits=limits.free_bits, compiled=limits.compile))
+    optimizer = OPTIMIZERS[limits.optimizer](model.parameters(), lr=limits.learning_rate)
+    state = TrainingState(objective, optimizer, limits.learning_rate)
+    checkpoints = None
+    if job.checkpoints is not None:
+        checkpoints = Checkpoints(job.checkpoints, job.fingerprint(), rank)
+        if (saved := checkpoints.load()) is not None:
+            state.load_state_dict(saved)
+            logger.info(f"train: going on from step {state.steps}, after {state.seconds / 60:.1f} minutes")
+    if state.stopped_by is None:  # else it was killed between its last step and here
+        crops = RandomCrops(
+            train_patches,
+            crop=crop,
+            batch_size=limits.batch_size,
+            seed=job.seed,
+            noise_direction=job.noise_direction,
+            steps_per_epoch=schedule.steps_per_epoch,
+            step=state.steps,
+            rank=rank,
+            processes=len(job.devices),
         )
-    print(f"train: {training.steps} steps in {training.seconds / 60:.1f} minutes, ended by {training.stopped_by}")
+        validation = _validation_batches(val_patches, model, limits)
+        with ExitStack() as stack:
+            displays = [ProgressLine(schedule, state)]
+            if job.tensorboard is not None and rank == 0:
+                displays.append(TensorBoard(job.tensorboard, state))
+            for display in displays:
+                stack.enter_context(closing(display))
+            fit(fabric, state, schedule, crops, validation, checkpoints=checkpoints, displays=displays)
+    if rank == 0:
+        _write(job, state, schedule)
+
+
+def _write(job: TrainingJob, state: TrainingState, schedule: Schedule) -> None:
+    """Write the folder of the model, and say how the training ended."""
+    device = job.devices[0]
+    record = {
+        **software(),
+        **job.fingerprint(),
+        "device": device_name(device),
+        "precision": _precision(schedule.settings, device),
+        "threads": torch.get_num_threads(),
+        "processors": os.cpu_count(),
+        "seconds": round(state.seconds, 1),
+        "attempts": state.attempts,
+        "rescues": state.rollbacks,
+        "stopped_by": state.stopped_by,
+        "steps": state.steps,
+        "epochs": round(state.steps / schedule.steps_per_epoch, 4),
+        "best_val_elbo": state.best_elbo,
+        "parameters": sum(p.numel() for p in state.model.parameters()),
+    }
+    with atomic_folder(job.model) as folder:
+        save_model(state.average, folder)
+        pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False)
+        write_run(folder, record)
+    if (kl := state.history[-1]["val_kl"]) < COLLAPSED_KL:
+        logger.warning(
+            "train: WARNING: the signal code carries no information (posterior collapse), and the denoised images will "
+            f"be flat: KL divergence {kl:.1e} nats per pixel value; lower training.learning_rate, or set "
+            "training.free_bits"
+        )
+    logger.info(f"train: {state.steps} steps in {state.seconds / 60:.1f} minutes, ended by {state.stopped_by}")
 
 
 def build_model(
@@ -207,7 +261,7 @@ def build_model(
     return to_channels_last(model, len(crop))
 
 
-def _read_description(patches: Path) -> dict:
+def _read_description(patches: Path) -> dict[str, Any]:
     try:
         return json.loads((patches / "patches.json").read_text())
     except (OSError, ValueError) as error:
@@ -222,48 +276,37 @@ def _read_patches(path: Path) -> np.ndarray:
         raise UserError(f"{path}: damaged ({error}); remove the folder, and make it again") from None
 
 
-def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSettings) -> DataLoader:
+def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSettings) -> Sequence[Tensor]:
     """Cut a few patches, spread evenly over the held-out ones, to a size that the model takes as it is."""
     chosen = spread_evenly(len(patches), MAX_VALIDATION_PATCHES)
     lengths = [side // model.stride * model.stride for side in patches.shape[2:]]
     cut = np.array(patches[chosen][:, :, *map(slice, lengths)])
-    tensor = torch.from_numpy(cut).to(memory_format=memory_format(len(lengths)))
     pixels = limits.batch_size * math.prod(sides(limits.patch_size, len(lengths)))
-    return DataLoader(tensor, batch_size=max(1, pixels // math.prod(lengths)))
+    return torch.from_numpy(cut).split(max(1, pixels // math.prod(lengths)))
 
 
-def _trainer(devices: list[torch.device], settings: TrainSettings, callbacks: list) -> lightning.Trainer:
-    for library in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    # None concerns a user: batches are cut in this very process, it is no job step of Slurm's, the layout of
-    # gradients costs little, and the others are between Lightning and PyTorch.
-    for text in (
-        "does not have many workers",
-        "`srun` command is available",
-        "Grad strides",
-        "LeafSpec",
-        "`broadcast_buffers`",
-    ):
-        warnings.filterwarnings("ignore", f".*{text}")
+class _Autocast(MixedPrecision):
+    """Mixed precision that leaves the images as they are: in bfloat16, grey values above 256 would be rounded."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def _connect(devices: list[torch.device], limits: TrainingSettings) -> Fabric:
+    """Return what computes on this process's device, connected to the other processes."""
     device = devices[0]
-    return lightning.Trainer(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+    plugins: list = [LightningEnvironment()]  # else processes that Slurm started would be looked for
+    if _precision(limits, device) == "bf16":
+        plugins.append(_Autocast("bf16-mixed", device.type))
+    fabric = Fabric(
+        accelerator=device.type,
         devices=[each.index for each in devices] if device.type == "cuda" else len(devices),
-        # Batch statistics are averaged here, once a step, not taken over from the first process.
+        # Batch statistics are averaged by the loop, once a step, not taken over from the first process.
         strategy=DDPStrategy(broadcast_buffers=False) if len(devices) > 1 else "auto",
-        use_distributed_sampler=False,  # each process cuts its own batches, and all validate alike
-        precision={"bf16": "bf16-mixed", "32": "32-true"}[_precision(settings.training, device)],
-        max_epochs=-1,  # the module's own limits end the training
-        accumulate_grad_batches=settings.training.accumulate // len(devices),
-        gradient_clip_val=MAX_GRADIENT_NORM,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=callbacks,
-        plugins=[LightningEnvironment()],  # Slurm's own requeueing would fight the workflow's
+        plugins=plugins,
     )
+    fabric.launch()
+    return fabric
 
 
 def _precision(settings: TrainingSettings, device: torch.device) -> str:
@@ -271,23 +314,3 @@ def _precision(settings: TrainingSettings, device: torch.device) -> str:
     if settings.precision != "auto":
         return settings.precision
     return "bf16" if has_fast_bfloat16(device) else "32"
-
-
-def _describe_run(training: DVLAETraining, fingerprint: dict, device: torch.device) -> dict:
-    return {
-        **software(),
-        **fingerprint,
-        "device": device_name(device),
-        "precision": _precision(training.settings, device),
-        "threads": torch.get_num_threads(),
-        "processors": os.cpu_count(),
-        "seconds": round(training.seconds, 1),
-        "joules": {name: round(joules) for name, joules in sorted(training.joules.items())},
-        "attempts": training.attempts,
-        "rescues": training.rollbacks,
-        "stopped_by": training.stopped_by,
-        "steps": training.steps,
-        "epochs": round(training.steps / training.steps_per_epoch, 4),
-        "best_val_elbo": training.best_elbo,
-        "parameters": sum(p.numel() for p in training.model.parameters()),
-    }

@@ -7,7 +7,7 @@ import torch
 from dvlae.config.settings import PredictionSettings, Settings
 from dvlae.inference.prediction import denoise
 from dvlae.models.files import load_model, save_model
-from dvlae.training.module import WARM_UP_STEPS
+from dvlae.training.schedule import WARM_UP_STEPS
 from dvlae.training.train import build_model
 
 PAPER = {

@@ -10,14 +10,13 @@ pytest.importorskip("tensorboard", reason="TensorBoard is an optional extra")
 
 
 def write(folder, *rows, steps=0):
-    """Do as Lightning does in a training that has come to ``steps`` before, and goes on with these rows."""
+    """Show a training that has come to ``steps`` before, and goes on with these rows."""
     training = SimpleNamespace(steps=steps, history=[])
-    callback = TensorBoard(folder)
-    callback.on_fit_start(None, training)
+    tensorboard = TensorBoard(folder, training)
     for row in rows:
         training.history.append(row)
-        callback.on_validation_end(None, training)
-    callback.teardown(None, training, "fit")
+        tensorboard.update(training)
+    tensorboard.close()
 
 
 def read(folder) -> dict[str, list[tuple[int, float]]]:
@@ -57,4 +56,4 @@ def test_a_training_from_the_start_leaves_nothing_of_an_earlier_one(tmp_path):
 def test_without_the_extra_it_is_one_line_that_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match=r"pip install --editable .*\[tensorboard\]"):
-        TensorBoard(tmp_path)
+        TensorBoard(tmp_path, SimpleNamespace(steps=0, history=[]))

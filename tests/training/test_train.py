@@ -1,4 +1,5 @@
 import json
+import logging
 import math
 import shutil
 from pathlib import Path
@@ -9,15 +10,17 @@ import pytest
 import tifffile
 import torch
 
-import dvlae.training.callbacks
-import dvlae.training.module
+import dvlae.training.checkpoints
+import dvlae.training.loop
+import dvlae.training.state
 import dvlae.training.train
 from dvlae.config.messages import validate
 from dvlae.config.settings import TrainSettings
 from dvlae.models.files import load_model
 from dvlae.system.errors import UserError
 from dvlae.training.crops import RandomCrops
-from dvlae.training.module import DVLAETraining
+from dvlae.training.objective import Objective
+from dvlae.training.state import TrainingState
 from dvlae.training.train import train
 
 SMALL = {"levels": 2, "channels": 8, "latent_channels": 4}
@@ -61,6 +64,11 @@ def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_di
         settings=settings(**keys),
     )
     return (model / "weights.safetensors").read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog):
+    caplog.set_level(logging.INFO, "dvlae")
 
 
 def crops(noise_direction="x", seed=3, step=0):
@@ -160,16 +168,16 @@ def killed_at(monkeypatch):
     """Return a function that trains until a step and is killed there; each step is saved."""
 
     def start(step, *arguments, **keys):
-        original = dvlae.training.module.DVLAETraining.training_step
+        original = RandomCrops.batch
 
-        def training_step(self, batch):
-            if self.steps == step:
+        def batch(self, number):
+            if number == step:
                 raise Killed
-            return original(self, batch)
+            return original(self, number)
 
         with monkeypatch.context() as patch:
-            patch.setattr(dvlae.training.callbacks, "SECONDS_BETWEEN_CHECKPOINTS", 0)
-            patch.setattr(dvlae.training.module.DVLAETraining, "training_step", training_step)
+            patch.setattr(dvlae.training.checkpoints, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+            patch.setattr(RandomCrops, "batch", batch)
             with pytest.raises(Killed):
                 run(*arguments, **keys)
 
@@ -177,14 +185,14 @@ def killed_at(monkeypatch):
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
-def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, step, capsys):
+def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, step, caplog):
     monkeypatch.setattr(dvlae.training.train, "MIN_EPOCH_STEPS", 4)
     folder = patches()
     uninterrupted = run(folder, tmp_path / "whole")
     killed_at(step, folder, tmp_path / "model", tmp_path / "checkpoints")
     assert not (tmp_path / "model").exists()
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == uninterrupted
-    assert f"going on from step {step}" in capsys.readouterr().out
+    assert f"going on from step {step}" in caplog.text
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert record["attempts"] == 2
 
@@ -206,7 +214,7 @@ def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(dvlae.training.callbacks, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+        patch.setattr(dvlae.training.checkpoints, "SECONDS_BETWEEN_CHECKPOINTS", 0)
         patch.setattr(dvlae.training.train, "save_model", save_model)
         run(folder, tmp_path / "model", tmp_path / "checkpoints")
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == run(folder, tmp_path / "whole")
@@ -231,15 +239,15 @@ def test_every_kind_of_training_resumes_bit_for_bit(patches, tmp_path, killed_at
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
 
 
-def test_a_model_that_the_workflow_lost_is_written_again_without_training(patches, tmp_path, capsys):
+def test_a_model_that_the_workflow_lost_is_written_again_without_training(patches, tmp_path, caplog):
     folder = patches()
     weights = run(folder, tmp_path / "model", tmp_path / "checkpoints")
     shutil.rmtree(tmp_path / "model")
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == weights
-    assert "going on from step 6" in capsys.readouterr().out
+    assert "going on from step 6" in caplog.text
 
 
-def test_a_checkpoint_with_one_wrong_byte_is_not_resumed(patches, tmp_path, killed_at, capsys):
+def test_a_checkpoint_with_one_wrong_byte_is_not_resumed(patches, tmp_path, killed_at, caplog):
     folder = patches()
     killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
     state = tmp_path / "checkpoints" / "state.pt"
@@ -247,7 +255,7 @@ def test_a_checkpoint_with_one_wrong_byte_is_not_resumed(patches, tmp_path, kill
     content = state.read_bytes()
     state.write_bytes(content.replace(weights, weights[:-1] + bytes([weights[-1] ^ 1])))
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == run(folder, tmp_path / "whole")
-    assert "damaged and not resumed" in capsys.readouterr().out
+    assert "damaged and not resumed" in caplog.text
 
 
 def test_truncated_patches_are_one_line(patches, tmp_path):
@@ -258,21 +266,21 @@ def test_truncated_patches_are_one_line(patches, tmp_path):
         run(folder, tmp_path / "model")
 
 
-def test_other_settings_are_not_resumed_and_the_log_says_why(patches, tmp_path, killed_at, capsys):
+def test_other_settings_are_not_resumed_and_the_log_says_why(patches, tmp_path, killed_at, caplog):
     folder = patches()
     killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
     weights = run(folder, tmp_path / "model", tmp_path / "checkpoints", learning_rate=0.001)
-    assert "settings.training.learning_rate from 0.01 to 0.001" in capsys.readouterr().out
+    assert "settings.training.learning_rate from 0.01 to 0.001" in caplog.text
     assert weights == run(folder, tmp_path / "anew", learning_rate=0.001)
 
 
-def test_a_damaged_checkpoint_is_not_resumed(patches, tmp_path, killed_at, capsys):
+def test_a_damaged_checkpoint_is_not_resumed(patches, tmp_path, killed_at, caplog):
     folder = patches()
     killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
     state = tmp_path / "checkpoints" / "state.pt"
     state.write_bytes(state.read_bytes()[:1000])
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == run(folder, tmp_path / "whole")
-    assert "damaged" in capsys.readouterr().out
+    assert "damaged" in caplog.text
 
 
 class Trap:
@@ -285,28 +293,28 @@ class Trap:
         return Path.touch, (self.file,)
 
 
-def test_a_checkpoint_that_holds_code_is_not_run(patches, tmp_path, killed_at, capsys):
+def test_a_checkpoint_that_holds_code_is_not_run(patches, tmp_path, killed_at, caplog):
     folder = patches()
     killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")
     state = tmp_path / "checkpoints" / "state.pt"
     torch.save(torch.load(state, weights_only=True) | {"steps": Trap(tmp_path / "trapped")}, state)
     run(folder, tmp_path / "model", tmp_path / "checkpoints")
-    assert "damaged" in capsys.readouterr().out
+    assert "damaged" in caplog.text
     assert not (tmp_path / "trapped").exists()
 
 
 def test_batch_statistics_are_averaged_like_the_weights(patches, tmp_path, monkeypatch):
     seen = []
-    finish = DVLAETraining.on_train_batch_end
+    follow = TrainingState.update_average
     names = ["ladder_vae.last_block.norm1.running_mean", "ladder_vae.last_block.norm1.weight"]
 
-    def record(self, *arguments):
+    def record(self, steps):
         before = [self.average.state_dict()[name].clone() for name in names]
-        finish(self, *arguments)
+        follow(self, steps)
         after, current = (module.state_dict() for module in (self.average, self.model))
         seen.append([(old, after[name].clone(), current[name].clone()) for name, old in zip(names, before)])  # noqa: B905
 
-    monkeypatch.setattr(DVLAETraining, "on_train_batch_end", record)
+    monkeypatch.setattr(TrainingState, "update_average", record)
     run(patches(), tmp_path / "model", max_steps=4)
     for steps, tensors in enumerate(seen):
         for old, new, current in tensors:
@@ -332,37 +340,38 @@ def test_patience_ends_a_training_that_does_not_get_better(patches, tmp_path, mo
     assert record["steps"] < 300
 
 
-def test_what_is_no_number_any_more_returns_to_the_last_good_state(patches, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(dvlae.training.module, "STEPS_BETWEEN_CHECKS", 2)
-    healthy = DVLAETraining.training_step
+def test_what_is_no_number_any_more_returns_to_the_last_good_state(patches, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(dvlae.training.state, "STEPS_BETWEEN_CHECKS", 2)
+    healthy = Objective.forward
+    calls = iter(range(100))
 
-    def step(self, batch):
-        loss = healthy(self, batch)
-        return loss * math.nan if self.steps == 3 else loss
+    def forward(self, batch, kl_weight):
+        loss, values = healthy(self, batch, kl_weight)
+        return loss * math.nan if next(calls) == 3 else loss, values
 
-    monkeypatch.setattr(DVLAETraining, "training_step", step)
+    monkeypatch.setattr(Objective, "forward", forward)
     run(patches(), tmp_path / "model", max_steps=8)
     assert all(torch.isfinite(weight).all() for weight in load_model(tmp_path / "model").state_dict().values())
     described = json.loads((tmp_path / "model" / "run.json").read_text())
     assert (described["rescues"], described["steps"]) == (1, 8)
-    assert "before step 4 the weights became infinite or NaN" in capsys.readouterr().out
+    assert "before step 4 the weights became infinite or NaN" in caplog.text
     assert pd.read_csv(tmp_path / "model" / "history.csv").notna().all(axis=None)
 
 
 def test_weights_that_are_no_numbers_whatever_the_rate_end_with_one_line(patches, tmp_path, monkeypatch):
-    monkeypatch.setattr(dvlae.training.module, "MAX_ROLLBACKS", 0)
+    monkeypatch.setattr(dvlae.training.state, "MAX_ROLLBACKS", 0)
     with pytest.raises(UserError, match="lower training.learning_rate"):
         run(patches(), tmp_path / "model", max_steps=60, learning_rate=1e6)
     assert not (tmp_path / "model").exists()
 
 
-def test_an_empty_code_is_said_aloud(patches, tmp_path, capsys, monkeypatch):
+def test_an_empty_code_is_said_aloud(patches, tmp_path, caplog, monkeypatch):
     folder = patches()
     run(folder, tmp_path / "model")
-    assert "WARNING" not in capsys.readouterr().out
+    assert "carries no information" not in caplog.text
     monkeypatch.setattr(dvlae.training.train, "COLLAPSED_KL", 100.0)
     run(folder, tmp_path / "again")
-    assert "carries no information" in capsys.readouterr().out
+    assert "carries no information" in caplog.text
 
 
 def test_crop_that_does_not_fit_the_model_is_refused(patches, tmp_path):
@@ -379,7 +388,7 @@ def test_activation_checkpointing_learns_the_same(patches, tmp_path):
         assert torch.allclose(one, other, atol=1e-4)
 
 
-def test_where_compilation_fails_training_goes_on_without_and_says_so(patches, tmp_path, monkeypatch, capsys):
+def test_where_compilation_fails_training_goes_on_without_and_says_so(patches, tmp_path, monkeypatch, caplog):
     def fail(*_):
         raise RuntimeError("no compiler here\nand a long story")
 
@@ -387,7 +396,7 @@ def test_where_compilation_fails_training_goes_on_without_and_says_so(patches, t
     eager = run(folder, tmp_path / "eager")
     monkeypatch.setattr(torch, "compile", lambda function: fail)
     assert run(folder, tmp_path / "compiled", compile=True) == eager
-    assert "torch.compile failed, going on without (no compiler here)" in capsys.readouterr().out
+    assert "torch.compile failed, going on without (no compiler here)" in caplog.text
 
 
 def test_a_folder_without_patches_is_refused(tmp_path):
@@ -403,7 +412,7 @@ def test_asking_for_a_gpu_where_none_is_is_refused(patches, tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adamax", "muon"])
 def test_the_rest_learns_the_same_with_a_direct_denoiser_as_without(tmp_path, patches, monkeypatch, optimizer):
-    monkeypatch.setattr(dvlae.training.train, "MAX_GRADIENT_NORM", 0.01)  # gradients are clipped
+    monkeypatch.setattr(dvlae.training.loop, "MAX_GRADIENT_NORM", 0.01)  # gradients are clipped
     folder = patches()
     for name, direct in (("without", False), ("with", "mean")):
         how = settings(optimizer=optimizer, model={"direct_denoiser": direct})

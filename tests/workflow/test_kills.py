@@ -38,8 +38,8 @@ COMMAND = f"""#!{sys.executable}
 import os, sys, time
 from dvlae.cli import main
 if sys.argv[1] == "train":
-    import dvlae.training
-    dvlae.training.callbacks.SECONDS_BETWEEN_CHECKPOINTS = 0
+    import dvlae.training.checkpoints
+    dvlae.training.checkpoints.SECONDS_BETWEEN_CHECKPOINTS = 0
 def note(*words):
     with open("commands.txt", "a") as file:
         print(*words, file=file)

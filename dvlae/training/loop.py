@@ -1,0 +1,143 @@
+"""The loop of a training."""
+
+from collections.abc import Sequence
+from itertools import chain, repeat
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from dvlae.models.dvlae import DVLAE
+from dvlae.training.checkpoints import Checkpoints
+from dvlae.training.crops import RandomCrops
+from dvlae.training.objective import Objective
+from dvlae.training.processes import Clock, average_over_processes
+from dvlae.training.progress_line import ProgressLine
+from dvlae.training.schedule import Schedule
+from dvlae.training.state import TrainingState
+from dvlae.training.tensorboard import TensorBoard
+
+MAX_GRADIENT_NORM = 5.0
+
+
+def fit(
+    fabric: Fabric,
+    state: TrainingState,
+    schedule: Schedule,
+    crops: RandomCrops,
+    validation: Sequence[Tensor],
+    *,
+    checkpoints: Checkpoints | None = None,
+    displays: Sequence[ProgressLine | TensorBoard] = (),
+) -> None:
+    """Train until a limit is reached.
+
+    Parameters
+    ----------
+    fabric
+        The devices, the precision and the connection between processes.
+    state
+        What is trained, in place.
+    schedule
+        Rates and limits.
+    crops
+        Batches for training. Several processes compute as many steps at once, each its own.
+    validation
+        Batches for validation, each (N, C, ...).
+    checkpoints
+        Where the unfinished training is saved; None: nowhere.
+    displays
+        What shows the state to the user after each step.
+
+    Raises
+    ------
+    UserError
+        Where the weights do not stay finite.
+    """
+    network = fabric.setup_module(state.objective)
+    processes = fabric.world_size
+    accumulate = schedule.settings.accumulate // processes
+    clock = Clock(state.seconds, processes)
+    for batch in chain.from_iterable(repeat(crops)):  # each pass over the crops is the rest of an epoch
+        step, last_step = state.steps + fabric.global_rank, state.steps + processes - 1
+        epoch_ends = crops.ends_epoch(state.steps)
+        accumulated = epoch_ends or (crops.batches_into_epoch(state.steps) + 1) % accumulate == 0
+        # Seeded by the step: a resumed training draws what the uninterrupted one would have drawn.
+        torch.manual_seed(int(np.random.SeedSequence([crops.seed, step, 1]).generate_state(1)[0]))
+        if state.is_check_due(processes):
+            state.check_finite_or_roll_back()
+
+        # Nothing from here to the validation waits for the device.
+        state.set_learning_rate(schedule.learning_rate(last_step, state.seconds))
+        with fabric.no_backward_sync(network, enabled=not accumulated):
+            loss, values = network(fabric.to_device(batch), schedule.kl_weight(step))
+            fabric.backward(loss / accumulate)
+        if accumulated:
+            clip_gradients(state.model)
+            state.optimizer.step()
+            state.optimizer.zero_grad()
+        if processes > 1:  # the weights are equal in all, and from here on so is the rest of the state
+            average_over_processes([*filter(torch.is_floating_point, state.model.buffers()), *values.values()])
+        state.update_average(processes)
+        state.count(values, processes, clock.read())
+
+        state.stopped_by = schedule.reached_limit(state.steps, state.seconds, len(state.history) - state.best_epoch)
+        stops = state.stopped_by is not None
+        if epoch_ends or stops:
+            state.check_finite_or_roll_back()  # validate nothing but good weights
+            state.add_row(validate(fabric, state.objective, validation), schedule.steps_per_epoch)
+        if checkpoints is not None and (
+            stops or accumulated and checkpoints.are_due(state.seconds, validated=epoch_ends)
+        ):
+            checkpoints.save(state.state_dict())
+        for display in displays:
+            display.update(state)
+        if stops:
+            return
+
+
+def clip_gradients(model: DVLAE) -> None:
+    """Clip the direct denoiser's gradients apart, so that the rest learns the same with it as without.
+
+    Parameters
+    ----------
+    model
+        Its gradients are scaled in place, to a norm of at most :data:`MAX_GRADIENT_NORM`.
+
+    References
+    ----------
+    Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, arXiv 1211.5063.
+    """
+    direct = [] if model.direct_denoiser is None else list(model.direct_denoiser.parameters())
+    apart = {id(parameter) for parameter in direct}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in apart]
+    for part in (rest, direct):
+        nn.utils.clip_grad_norm_(part, MAX_GRADIENT_NORM)
+
+
+@torch.inference_mode()
+def validate(fabric: Fabric, objective: Objective, batches: Sequence[Tensor]) -> dict[str, float]:
+    """Evaluate the averaged weights.
+
+    Parameters
+    ----------
+    fabric
+        The device and the precision.
+    objective
+        Holds the averaged weights.
+    batches
+        Held-out images, each (N, C, ...).
+
+    Returns
+    -------
+    dict of str to float
+        Means over the batches of what the history records.
+    """
+    rows = []
+    # The same latent noise at every validation: epochs can then be compared.
+    with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []), fabric.autocast():
+        for number, batch in enumerate(batches):
+            torch.manual_seed(number)
+            rows.append(objective.evaluate(fabric.to_device(batch)))
+    return {name: float(np.mean([float(row[name]) for row in rows])) for name in rows[0]}

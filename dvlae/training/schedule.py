@@ -1,0 +1,118 @@
+"""What follows from the limits of a training: its learning rate, the weight of the KL divergence, its end."""
+
+import math
+from dataclasses import dataclass
+
+from dvlae.config.settings import TrainingSettings
+
+# The learning rate rises over this many steps.
+WARM_UP_STEPS = 100
+# At full weight from the start, the code can stay empty: the other decoder needs it least then.
+KL_WARM_UP_STEPS = 500
+# A warm-up takes at most this part of a training that is limited by steps.
+MAX_WARM_UP_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The course of a training between its first step and its limits.
+
+    Parameters
+    ----------
+    settings
+        Limits and learning rate.
+    steps_per_epoch
+        Batches in one pass over the training pixels.
+    """
+
+    settings: TrainingSettings
+    steps_per_epoch: int
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether time is what limits the training.
+
+        Time counts only where no number of steps is set, so that what is limited by steps can be repeated exactly.
+        """
+        return self.settings.max_steps is None and self.settings.max_minutes is not None
+
+    @property
+    def total_steps(self) -> int:
+        """Steps at which ``max_steps`` or ``max_epochs`` ends the training."""
+        steps = self.settings.max_epochs * self.steps_per_epoch
+        return min(steps, self.settings.max_steps or steps)
+
+    def learning_rate(self, step: int, seconds: float) -> float:
+        """Return the learning rate of a step: half a cosine over the budget of steps or of time, after a linear rise.
+
+        Parameters
+        ----------
+        step
+            From 0.
+        seconds
+            That the training took before it.
+
+        Returns
+        -------
+        float
+            At most the setting ``learning_rate``.
+
+        References
+        ----------
+        Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, arXiv 1608.03983:
+        equation 5, here one cycle without a restart. The rise: Goyal et al., "Accurate, large minibatch SGD: training
+        ImageNet in 1 hour", arXiv 1706.02677, 2017.
+        """
+        spent = step / self.total_steps
+        if self.is_timed:
+            spent = max(spent, seconds / (60 * self.settings.max_minutes))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))
+        return self.settings.learning_rate * cosine * self._warm_up(WARM_UP_STEPS, step)
+
+    def kl_weight(self, step: int) -> float:
+        """Return the weight of the KL divergence in the loss of a step, which rises from 0 to 1.
+
+        Parameters
+        ----------
+        step
+            From 0.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+
+        References
+        ----------
+        Bowman et al., "Generating sentences from a continuous space", CoNLL 2016, arXiv 1511.06349; for ladders:
+        Sønderby et al., "Ladder variational autoencoders", NeurIPS 2016, arXiv 1602.02282.
+        """
+        return self._warm_up(KL_WARM_UP_STEPS, step)
+
+    def _warm_up(self, steps: int, step: int) -> float:
+        """Rise from 0 to 1 over so many steps, or over the first part of a short training."""
+        return min(1.0, (step + 1) / min(steps, math.ceil(MAX_WARM_UP_FRACTION * self.total_steps)))
+
+    def reached_limit(self, steps: int, seconds: float, epochs_without_gain: int) -> str | None:
+        """Return the name of the setting that ends the training now; None where it goes on.
+
+        Parameters
+        ----------
+        steps, seconds
+            Spent until now.
+        epochs_without_gain
+            Validations since the best one.
+
+        Returns
+        -------
+        str or None
+            ``"max_minutes"``, ``"max_steps"``, ``"max_epochs"`` or ``"patience"``.
+        """
+        limits = self.settings
+        if limits.max_minutes is not None and seconds >= 60 * limits.max_minutes:
+            return "max_minutes"
+        if steps >= self.total_steps:
+            return "max_steps" if self.total_steps == limits.max_steps else "max_epochs"
+        if limits.patience is not None and epochs_without_gain > limits.patience:
+            return "patience"
+        return None

@@ -1,0 +1,202 @@
+"""What a training changes, and a resumed one takes up: weights, their average, the optimiser, counters, history."""
+
+import copy
+import logging
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from dvlae.system.errors import UserError
+from dvlae.training.objective import Objective
+
+EMA_DECAY = 0.999
+# Each check that all weights are finite waits for the device.
+STEPS_BETWEEN_CHECKS = 50
+# Each return to an earlier state halves the learning rate.
+MAX_ROLLBACKS = 20
+
+# Their names in a state that is saved: the attributes that hold them.
+_COUNTERS = {
+    name: name for name in ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch", "stopped_by")
+} | {"rescues": "rollbacks"}
+
+logger = logging.getLogger(__name__)
+
+
+def float_tensors(module: nn.Module) -> list[Tensor]:
+    """Return a module's weights and batch statistics, to be changed in place."""
+    return [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
+
+
+@dataclass
+class TrainingState:
+    """The state of a training between two steps.
+
+    Attributes
+    ----------
+    objective
+        Holds the networks and the moving average of their weights, on their device.
+    optimizer
+        Changes the networks.
+    learning_rate
+        The highest one.
+    steps, seconds, attempts
+        Batches and time, over so many attempts.
+    history
+        One row a validation.
+    best_elbo, best_epoch
+        Of the best validation; the first row of the history is epoch 1.
+    stopped_by
+        The setting that ended the training; None: it is not finished.
+    rollbacks
+        How often it returned to an earlier state.
+    sums
+        Of the values of the steps since the last validation, and under ``steps`` how often something was added.
+    """
+
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    learning_rate: float
+    steps: int = 0
+    seconds: float = 0.0
+    attempts: int = 1
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_elbo: float = -math.inf
+    best_epoch: int = 0
+    stopped_by: str | None = None
+    rollbacks: int = 0
+    sums: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model, self.average = self.objective.model, self.objective.average
+        self._current, self._averaged = float_tensors(self.model), float_tensors(self.average)
+        self._good: dict | None = None
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step, halved for each time that the weights were lost."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * 0.5**self.rollbacks
+
+    def update_average(self, steps: int) -> None:
+        """Let the averaged weights and batch statistics follow, before these steps are counted.
+
+        Parameters
+        ----------
+        steps
+            One for each process.
+
+        References
+        ----------
+        Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 30, 1992.
+        The decay rises as that of TensorFlow's ``ExponentialMovingAverage`` does with ``num_updates``: it is
+        (1 + n) / (10 + n), here with n = step - 1. So the average covers about the last tenth of the steps at first,
+        and never the random weights of the start.
+        """
+        for step in range(self.steps, self.steps + steps):
+            torch._foreach_lerp_(self._averaged, self._current, max(1 - EMA_DECAY, 9 / (9 + step)))
+
+    def count(self, values: dict[str, Tensor], steps: int, seconds: float) -> None:
+        """Count steps, and add up what the history records of them.
+
+        Parameters
+        ----------
+        values
+            Their means over the steps.
+        steps
+            One for each process.
+        seconds
+            That the training has taken until now.
+        """
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+        self.sums["steps"] = self.sums.get("steps", 0) + 1
+        self.steps += steps
+        self.seconds = seconds
+
+    def add_row(self, validation: dict[str, float], steps_per_epoch: int) -> None:
+        """Add one row to the history: means over the steps since the last one, and those of a validation."""
+        steps = self.sums.pop("steps", 1)
+        self.history.append(
+            {
+                "step": self.steps,
+                "epoch": round(self.steps / steps_per_epoch, 4),
+                "minutes": round(self.seconds / 60, 4),
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                **{f"train_{name}": float(total) / steps for name, total in self.sums.items()},
+                **{f"val_{name}": value for name, value in validation.items()},
+            }
+        )
+        self.sums = {}
+        if validation["elbo"] > self.best_elbo:
+            self.best_elbo, self.best_epoch = validation["elbo"], len(self.history)
+
+    def is_check_due(self, processes: int) -> bool:
+        """Say whether it is time for :meth:`check_finite_or_roll_back`: at first, and after some steps."""
+        return self._good is None or self.steps % STEPS_BETWEEN_CHECKS < processes
+
+    def check_finite_or_roll_back(self) -> None:
+        """Remember this state; or, where a weight is not finite, roll back to the last finite one.
+
+        The learning rate is halved at each return. Very deep ladders do need it now and then.
+
+        Raises
+        ------
+        UserError
+            Where that did not help many times.
+        """
+        finite = [tensor.isfinite().all() for tensor in self.average.state_dict().values()]
+        if torch.stack(finite).all():
+            self._good = copy.deepcopy(self._learned())
+            return
+        self.rollbacks += 1
+        rate = self.learning_rate * 0.5**self.rollbacks
+        if self.rollbacks > MAX_ROLLBACKS or self._good is None:
+            raise UserError(
+                f"training: the weights became infinite or NaN {self.rollbacks} times, the last time before step "
+                f"{self.steps}; lower training.learning_rate (now {self.learning_rate})"
+            )
+        logger.warning(
+            f"train: before step {self.steps} the weights became infinite or NaN; going on from those of at most "
+            f"{STEPS_BETWEEN_CHECKS} steps ago with half the learning rate, at most {rate:.2g}"
+        )
+        self._learn(copy.deepcopy(self._good))
+
+    def _learned(self) -> dict:
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sums": self.sums,
+        }
+
+    def _learn(self, learned: dict) -> None:
+        self.model.load_state_dict(learned["model"])
+        self.average.load_state_dict(learned["average"])
+        self.optimizer.load_state_dict(learned["optimizer"])
+        self.sums = learned["sums"]
+
+    def state_dict(self) -> dict:
+        """Return all that a resumed training needs, after a check that it is finite.
+
+        Returns
+        -------
+        dict
+            Tensors and plain values.
+        """
+        self.check_finite_or_roll_back()
+        return self._learned() | {name: getattr(self, attribute) for name, attribute in _COUNTERS.items()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a :meth:`state_dict`, in one more attempt.
+
+        Parameters
+        ----------
+        state
+            Of this version or an older one, which may hold more.
+        """
+        self._learn(state)
+        for name, attribute in _COUNTERS.items():
+            setattr(self, attribute, state[name])
+        self.attempts += 1
