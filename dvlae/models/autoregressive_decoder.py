@@ -1,4 +1,25 @@
-"""The decoders that model the noise: one direction, strictly causal."""
+"""The autoregressive decoder: the branch of the paper's figure from the signal code to the noisy image.
+
+Symbols: x_j is the noisy pixel j of a line along the noise direction, R the receptive field, c the signal code.
+
+    p(x | c) = prod_j p(x_j | x_{j-R} ... x_{j-1}, c)
+
+Each factor is a mixture of Gaussians (:mod:`dvlae.models.likelihood`). The previous pixels of the line predict the
+correlated noise, so the code does not have to hold it. What they do not predict, above all structure across lines, has
+to be in the code: the signal. This is the argument of the variational lossy autoencoder (Chen et al., arXiv 1611.02731,
+2017). With i = 1 ... 2n - 1, and 1x1 convolutions C_i, Q and P,
+
+    h_0 = conv_0(x) + C_0 c                                  conv_0 sees x_{j-1}, x_{j-2} ..., and not x_j
+    h_i = h_{i-1} + conv_i(relu(h_{i-1})) + C_i c            conv_i is causal; its dilation is 1 for odd i
+    mixture = P relu(Q relu(h_{2n-1}))
+
+Sources: Salmon & Krull, arXiv 2310.07887; rising dilations as in WaveNet, van den Oord et al., arXiv 1609.03499 (2016).
+What differs from the authors' code: a block is ReLU and convolution, without a further 1x1 convolution; the first
+convolution is shifted, not masked; lines may also run along z; and there is the :class:`LinearAutoregressiveDecoder`.
+"""
+
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +28,9 @@ from torch.nn import functional as F
 from dvlae.axes import AXES
 from dvlae.config.receptive_field import dilations, kernel_and_blocks
 from dvlae.models.layers import CONVOLUTIONS, Pointwise
+
+# Logits, means and raw scales, each (N, K, C, ...), as dvlae.models.likelihood takes them.
+Mixture = tuple[Tensor, Tensor, Tensor]
 
 
 class CausalConvolution(nn.Module):
@@ -49,14 +73,15 @@ class CausalConvolution(nn.Module):
             values[self.axis] = value
             return tuple(values)
 
-        reach = (kernel - 1) * dilation + delay
         self.rectify = rectify
-        self.padding = [0, 0] * (-self.axis - 1) + [reach, -delay]  # of the last axis first, as F.pad takes it
+        reach = (kernel - 1) * dilation + delay
+        # F.pad takes the last axis first. A negative padding cuts the newest pixels off: that is the delay.
+        self.padding = [0, 0] * (-self.axis - 1) + [reach, -delay]
         self.conv = CONVOLUTIONS[dimensions](in_channels, channels, along(kernel, 1), dilation=along(dilation, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C_in, ...) to (N, C, ...)."""
-        padded = F.pad(x, self.padding)
+        padded = F.pad(x, self.padding)  # (N, C_in, ...), longer by (kernel - 1) * dilation along the lines
         return self.conv(padded.relu_() if self.rectify else padded)
 
 
@@ -75,24 +100,30 @@ class MixtureDecoder(nn.Module):
 
     def __init__(self, components: int, image_channels: int):
         super().__init__()
-        self.components, self.image_channels = components, image_channels
+        self.components = components
+        self.image_channels = image_channels
 
     def mixture_parameters(self, h: Tensor) -> Tensor:
         """Map hidden features (N, channels, ...) to the parameters of mixtures, (N, 3 components C, ...)."""
-        return self.parameters_of_mixture(F.relu(self.hidden(F.relu(h))))
+        h = F.relu(self.hidden(F.relu(h)))  # (N, channels, ...)
+        return self.parameters_of_mixture(h)
 
-    def split(self, mixture: Tensor) -> tuple[Tensor, ...]:
+    def split(self, mixture: Tensor) -> Mixture:
         """Split what :meth:`mixture_parameters` returns into three tensors (N, components, C, ...)."""
-        parts = mixture.contiguous().chunk(3, dim=1)  # contiguous, so that each parameter is one piece of memory
-        return tuple(part.unflatten(1, (self.components, self.image_channels)) for part in parts)
+        # Contiguous, so that each parameter is one piece of memory.
+        parts = mixture.contiguous().chunk(3, dim=1)  # (N, components C, ...)
+        logits, means, raw_scales = (part.unflatten(1, (self.components, self.image_channels)) for part in parts)
+        return logits, means, raw_scales
 
 
 class AutoregressiveDecoder(MixtureDecoder):
     """Predict the distribution of each pixel from the signal code there and from previous pixels of its line.
 
     The output at pixel j depends on pixels j-1 ... j-R of the same row (direction ``"x"``), column (``"y"``) or line
-    across planes (``"z"``), where R is the receptive field, on no other pixel, and on the signal code (DESIGN.md
-    section 3).
+    across planes (``"z"``), where R is the receptive field, on no other pixel, and on the signal code. Convolutions of
+    k taps come in pairs: the first of pair i has dilation d_i, the second has dilation 1. The very first has k - 1
+    taps, which leave out pixel j. That makes the whole strictly causal, with R = (k - 1) sum_i (d_i + 1)
+    (:mod:`dvlae.config.receptive_field`).
 
     Parameters
     ----------
@@ -122,19 +153,21 @@ class AutoregressiveDecoder(MixtureDecoder):
         super().__init__(components, image_channels)
         line = (noise_direction, dimensions)
         kernel, blocks = kernel_and_blocks(receptive_field)
-        self.convolutions = nn.ModuleList()
+        convolutions: list[CausalConvolution] = []
         for i, dilation in enumerate(dilations(blocks)):
             if i == 0:
                 first = CausalConvolution(image_channels, channels, kernel - 1, 1, *line, delay=1, rectify=False)
             else:
                 first = CausalConvolution(channels, channels, kernel, dilation, *line)
-            self.convolutions += [first, CausalConvolution(channels, channels, kernel, 1, *line)]
-        self.axis = self.convolutions[0].axis if self.convolutions else None
+            second = CausalConvolution(channels, channels, kernel, 1, *line)
+            convolutions += [first, second]
+        self.convolutions = cast(Sequence[CausalConvolution], nn.ModuleList(convolutions))
+        self.axis = convolutions[0].axis if convolutions else None
         self.code = nn.ModuleList(Pointwise(channels, channels) for _ in range(max(1, 2 * blocks)))
         self.hidden = Pointwise(channels, channels)
         self.parameters_of_mixture = Pointwise(channels, 3 * components * image_channels)
 
-    def forward(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, code: Tensor) -> Mixture:
         """Predict the mixture of every pixel.
 
         Parameters
@@ -149,20 +182,24 @@ class AutoregressiveDecoder(MixtureDecoder):
         logits, means, raw_scales
             Each (N, components, C, ...), as :func:`dvlae.models.likelihood.mixture_log_likelihood` takes them.
         """
-        h = self.code[0](code)
+        h = self.code[0](code)  # (N, channels, ...) all along
         if self.convolutions:
             h = h + self.convolutions[0](x)
         for convolution, from_code in zip(self.convolutions[1:], self.code[1:], strict=True):
             h = h + convolution(h) + from_code(code)
-        return self.split(self.mixture_parameters(h))
+        mixture = self.mixture_parameters(h)  # (N, 3 components C, ...)
+        return self.split(mixture)
 
 
 class LinearAutoregressiveDecoder(MixtureDecoder):
     """Explain each pixel by a signal, and by noise that is a linear autoregression.
 
     A 1x1 convolution of the signal code gives a signal s. The means of pixel j's mixture lie around
-    s_j + sum_k w_k (x_{j-k} - s_{j-k}), k = 1 ... R, with the same w_k everywhere; their offsets, and the mixture's
-    weights and scales, are functions of s_j alone. :class:`AutoregressiveDecoder` can take fine texture for strong
+
+        s_j + sum_{k = 1 ... R} a_k (x_{j-k} - s_{j-k})
+
+    with the same a_k everywhere; their offsets, and the mixture's weights and scales, are functions of s_j alone.
+    The paper has no such decoder. :class:`AutoregressiveDecoder` can take fine texture for strong
     noise, whose strength it tells by the code or by the pixels before; here texture has to go through the code.
 
     Parameters are those of :class:`AutoregressiveDecoder`, and so is what :meth:`forward` takes and returns.
@@ -180,13 +217,15 @@ class LinearAutoregressiveDecoder(MixtureDecoder):
         super().__init__(components, image_channels)
         line = (noise_direction, dimensions)
         self.signal = Pointwise(channels, image_channels)
-        self.regression = (
-            CausalConvolution(image_channels, image_channels, receptive_field, 1, *line, delay=1, rectify=False)
-            if receptive_field
-            else None
-        )
-        self.axis = self.regression.axis if receptive_field else None
-        self.first, self.hidden = Pointwise(image_channels, channels), Pointwise(channels, channels)
+        self.regression: CausalConvolution | None = None
+        self.axis = None
+        if receptive_field:
+            self.regression = CausalConvolution(
+                image_channels, image_channels, receptive_field, 1, *line, delay=1, rectify=False
+            )
+            self.axis = self.regression.axis
+        self.first = Pointwise(image_channels, channels)
+        self.hidden = Pointwise(channels, channels)
         self.parameters_of_mixture = Pointwise(channels, 3 * components * image_channels)
 
     def decode(self, code: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,17 +239,19 @@ class LinearAutoregressiveDecoder(MixtureDecoder):
             (N, 3 components C, ...): unnormalised log weights, offsets of the means, scales before softplus.
         """
         with torch.autocast(code.device.type, enabled=False):
-            signal = self.signal(code.to(self.signal.weight.dtype))
-        return signal, self.mixture_parameters(self.first(signal))
+            signal = self.signal(code.to(self.signal.weight.dtype))  # (N, C, ...)
+        mixture = self.mixture_parameters(self.first(signal))  # (N, 3 components C, ...)
+        return signal, mixture
 
-    def forward(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, code: Tensor) -> Mixture:
         """Predict the mixture of every pixel."""
         signal, mixture = self.decode(code)
-        logits, offsets, raw_scales = self.split(mixture)
+        logits, offsets, raw_scales = self.split(mixture)  # (N, components, C, ...)
+        mean = signal  # (N, C, ...)
         if self.regression is not None:
             with torch.autocast(code.device.type, enabled=False):
-                signal = signal + self.regression(x - signal)
-        return logits, offsets + signal.unsqueeze(1), raw_scales
+                mean = signal + self.regression(x - signal)
+        return logits, offsets + mean.unsqueeze(1), raw_scales
 
 
 DECODERS = {"nonlinear": AutoregressiveDecoder, "linear": LinearAutoregressiveDecoder}

@@ -1,4 +1,18 @@
-"""A network that predicts the signal at once: it learns from samples what their mean or median is."""
+"""The direct denoiser: a network beside the paper's figure that predicts the posterior's mean or median at once.
+
+With x the normalised noisy image, s the signal, g the guess that the signal decoder makes of the means of all latents,
+and h the ladder VAE's bottom-up features, it minimises over samples s ~ p(s | x) of the trained model
+
+    mean    E (s - D(x, g, h))^2   hence   D = E[s | x], the MMSE estimate
+    median  E |s - D(x, g, h)|     hence   D = the median of p(s | x)
+
+so that one pass replaces many samples. D = g + U-Net(x, g, h), whose last layer begins with zeros.
+
+Sources: Salmon & Krull, "Direct unsupervised denoising", arXiv 2310.18116 (2023); U-Net, Ronneberger et al., arXiv
+1505.04597 (2015). What differs from theirs: there a U-Net maps x alone to the signal; here it corrects a guess, uses
+the ladder VAE's features instead of a contracting path of its own, and learns from samples of other views of the image
+(:meth:`dvlae.models.dvlae.DVLAE.distillation_loss`).
+"""
 
 from collections.abc import Sequence
 
@@ -8,9 +22,9 @@ from torch.nn import functional as F
 
 from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise, upsampled
 
-# In pixels: larger strides of the ladder VAE are left out, so that what a tile sees is bounded.
+# Features with larger strides, in pixels, are left out, so that what a tile sees is bounded.
 MAX_STRIDE = 8
-# Each statistic minimises its loss.
+# The mean minimises the mean squared error, the median the mean absolute error.
 LOSSES = {"mean": F.mse_loss, "median": F.l1_loss}
 
 
@@ -36,7 +50,7 @@ class ResidualConvolutions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, ...) to (N, C, ...)."""
-        h = x
+        h = x  # (N, C, ...) all along
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             h = convolution(F.relu_(norm(h)))
         return x + h
@@ -64,16 +78,16 @@ class DirectDenoiser(nn.Module):
     ----------
     levels
         Numbers of the levels whose features are used, finest first.
-
-    References
-    ----------
-    Ronneberger, Fischer, Brox: U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015.
+    strides
+        Those of these levels.
     """
 
     def __init__(self, image_channels: int, channels: int, strides: Sequence[int], dimensions: int):
         super().__init__()
+        # Of levels that share a stride, the coarsest is used.
         last = {stride: level for level, stride in enumerate(strides) if 1 < stride <= MAX_STRIDE}
-        self.levels, self.strides = list(last.values()), list(last)
+        self.levels = list(last.values())
+        self.strides = list(last)
         scales = range(len(self.levels))
         self.enter = nn.ModuleList(Pointwise(channels, 2 * channels) for _ in scales)
         self.climb = nn.ModuleList(ResidualConvolutions(2 * channels, 2, dimensions) for _ in scales)
@@ -82,13 +96,14 @@ class DirectDenoiser(nn.Module):
         self.last = ResidualConvolutions(channels, 1, dimensions)
         self.norm = BatchNorm(channels)
         self.head = CONVOLUTIONS[dimensions](channels, image_channels, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     @property
     def halo(self) -> int:
         """Pixels that a window sees to each side, in the image and the features; to be rounded up to their grid."""
-        return 3 + 2 * sum(self.strides)  # stem, last and head; two convolutions at each resolution
+        # Three convolutions are at full resolution: stem, last and head. Two are at that of each stride.
+        return 3 + 2 * sum(self.strides)
 
     def forward(self, x: Tensor, guess: Tensor, features: list[Tensor]) -> Tensor:
         """Predict the signal.
@@ -105,12 +120,12 @@ class DirectDenoiser(nn.Module):
         Tensor
             Normalised signal, (N, image_channels, ...).
         """
-        full = self.stem(torch.cat([x, guess], dim=1))
-        h = None
+        full = self.stem(torch.cat([x, guess], dim=1))  # (N, channels, ...), the sides of the image
+        h: Tensor | None = None
         for scale in reversed(range(len(features))):
-            entered = self.enter[scale](features[scale])
+            entered = self.enter[scale](features[scale])  # (N, 2 channels, ...), the sides of the features
             h = self.climb[scale](entered if h is None else h + entered)
             # The 1x1 convolution commutes with nearest-neighbour upsampling, and costs less before it.
-            h = upsampled(self.grow[scale](h))
-        h = self.norm(self.last(full if h is None else full + h))
-        return guess + self.head(F.relu_(h))
+            h = upsampled(self.grow[scale](h))  # twice the sides; channels once the sides are those of the image
+        h = self.last(full if h is None else full + h)  # (N, channels, ...)
+        return guess + self.head(F.relu_(self.norm(h)))  # (N, image_channels, ...)

@@ -1,9 +1,27 @@
-"""The whole model: ladder VAE, autoregressive decoder, signal decoder, direct denoiser."""
+"""The whole model: the networks of the paper's figure, their connections, and the loss.
 
-from dataclasses import asdict, dataclass
+    noisy image x --> ladder VAE --> signal code c --> autoregressive decoder --> p(x | c)    (and x, causally)
+                                         |
+                                         +-- no gradient --> signal decoder --> denoised image s
+
+With z the latents, of which c is a function, training minimises for each pixel value of the noisy image
+
+    KL(q(z | x) || p(z)) - log p(x | c) + (s - x)^2,   z ~ q(z | x).
+
+The first two terms are the negative ELBO, a bound on -log p(x); they train the ladder VAE and the autoregressive
+decoder. The third trains the signal decoder alone, as c is detached there, so that one optimiser serves all. After
+training, s of one sample of z is a sample of the denoised image, and the mean over samples is the MMSE estimate.
+
+Source: Salmon & Krull, "Unsupervised denoising for signal-dependent and row-correlated imaging noise", arXiv 2310.07887
+(2023). What differs from the paper: one optimiser instead of two, traces and volumes, and the direct denoiser's views
+of the image; docs/differences_from_the_paper.md has the rest.
+"""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dvlae.axes import mirrored_axes
 from dvlae.models.autoregressive_decoder import DECODERS
@@ -18,7 +36,29 @@ MIN_SIDE_STRIDES = 4
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that is needed to build the networks."""
+    """All that is needed to build the networks.
+
+    Attributes
+    ----------
+    image_channels
+        Channels of the image.
+    channels, latent_channels
+        Of the feature maps, and of the latent of each level of the ladder VAE.
+    levels, levels_per_scale
+        Of the ladder VAE, and how many of them share a resolution.
+    components
+        Gaussians in the mixture of each pixel.
+    receptive_field, noise_direction
+        Of the autoregressive decoder, in pixels; ``"x"``, ``"y"``, ``"z"`` or ``"none"``.
+    dimensions
+        Spatial axes: 1 for traces, 2 for images, 3 for volumes.
+    blocks
+        Residual blocks on each of the two ways of a level.
+    direct_denoiser
+        ``"mean"`` or ``"median"`` of the posterior; without one there is no direct denoiser.
+    autoregression
+        ``"nonlinear"`` or ``"linear"``.
+    """
 
     image_channels: int
     channels: int
@@ -28,29 +68,37 @@ class Architecture:
     components: int
     receptive_field: int
     noise_direction: str
-    dimensions: int = 2  # spatial axes: 1 for traces, 2 for images, 3 for volumes
+    dimensions: int = 2
     blocks: int = 1
-    direct_denoiser: str | None = None  # "mean" or "median" of the posterior; None: there is no direct denoiser
-    autoregression: str = "nonlinear"  # or "linear"
+    direct_denoiser: str | None = None
+    autoregression: str = "nonlinear"
 
     @property
     def mirrored_axes(self) -> list[int]:
         """Spatial axes, from the end, that can be mirrored without mirroring the direction of the noise."""
         return mirrored_axes(self.dimensions, self.noise_direction)
 
-    def as_dict(self) -> dict:
-        """Return the fields as plain values, for JSON."""
-        return asdict(self)
-
 
 @dataclass
 class LossTerms:
-    """The terms of the loss, each a scalar: nats per pixel value, and squared normalised units per pixel value."""
+    """The terms of the loss, each a scalar per pixel value of the image.
+
+    Attributes
+    ----------
+    log_likelihood
+        log p(x | c), in nats.
+    kl_of_levels
+        KL divergence of each level, finest first, in nats.
+    mse
+        Of the signal decoder's output to the noisy image, in squared normalised units.
+    direct
+        Of the direct denoiser's output to a sample, mean squared or absolute error, in normalised units.
+    """
 
     log_likelihood: Tensor
-    kl_of_levels: list[Tensor]  # finest first
+    kl_of_levels: list[Tensor]
     mse: Tensor
-    direct: Tensor | None = None  # of the direct denoiser: mean squared or absolute error to a sample
+    direct: Tensor | None = None
 
     @property
     def kl(self) -> Tensor:
@@ -73,13 +121,16 @@ class LossTerms:
         Parameters
         ----------
         kl_weight
-            Of the KL divergence, 0 to 1.
+            Of the KL divergence, 0 to 1; training raises it from 0, as Sonderby et al. do (arXiv 1602.02282, 2016).
         free_bits
             KL divergence that each level may have at no cost, the mean over the batch, in nats per pixel value of the
             image. A level below it is not drawn to its prior. Kingma et al., "Improved variational inference with
             inverse autoregressive flow" (arXiv 1606.04934, 2016); their groups of latents are the levels here.
         """
-        kl = self.kl if free_bits == 0 else torch.stack(self.kl_of_levels).clamp(min=free_bits).sum()
+        if free_bits == 0:
+            kl = self.kl
+        else:
+            kl = torch.stack(self.kl_of_levels).clamp(min=free_bits).sum()
         loss = self.mse - self.log_likelihood + kl_weight * kl
         return loss if self.direct is None else loss + self.direct
 
@@ -98,7 +149,16 @@ class DVLAE(nn.Module):
         Of each channel of the training images, in their units.
     step
         Smallest spacing of each channel's grey values, in the same units; 0 where they are continuous.
+
+    Attributes
+    ----------
+    mean, std, step
+        The same as tensors, (C, 1, ...), or (1, C, 1, 1, 1) for volumes.
     """
+
+    mean: Tensor
+    std: Tensor
+    step: Tensor
 
     def __init__(self, architecture: Architecture, mean: list[float], std: list[float], step: list[float]):
         super().__init__()
@@ -143,18 +203,17 @@ class DVLAE(nn.Module):
         image
             Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
         """
-        x = self.normalise(image)
-        features = self.ladder_vae.bottom_up(self.ladder_vae.stem(x))
-        code, kls = self.ladder_vae.to_code(features)
-        log_likelihood = mixture_log_likelihood(
-            x, *self.autoregressive_decoder(x, code), scale_floor(self.step, self.std)
-        )
+        x = self.normalise(image)  # (N, C, ...)
+        code, kls = self.ladder_vae(x)  # (N, channels, ...); (N, Z, ...) for each level
+        logits, means, raw_scales = self.autoregressive_decoder(x, code)  # (N, K, C, ...)
+        floor = scale_floor(self.step, self.std)
+        log_likelihood = mixture_log_likelihood(x, logits, means, raw_scales, floor)  # (N, C, ...)
         # Detached: the signal decoder looks at the code, it does not shape it.
-        signal = self.signal_decoder(code.detach())
+        signal = self.signal_decoder(code.detach())  # (N, C, ...)
         return LossTerms(
             log_likelihood=log_likelihood.mean(),
             kl_of_levels=[kl.sum() / x.numel() for kl in kls],
-            mse=torch.nn.functional.mse_loss(signal.float(), x.float()),
+            mse=F.mse_loss(signal.float(), x.float()),
         )
 
     def distillation_loss(self, network: DirectDenoiser, image: Tensor) -> Tensor:
@@ -175,27 +234,39 @@ class DVLAE(nn.Module):
         Tensor
             Scalar: mean squared or absolute error to the samples, in normalised units.
         """
-        x = self.normalise(image)
+        x = self.normalise(image)  # (N, C, ...)
         number, sides = len(x), x.shape[2:]
         # Two windows of each image that differ by less than the stride; where there is no room, they are the same.
         room = [self.stride if side >= MIN_SIDE_STRIDES * self.stride else 0 for side in sides]
         shifts = [int(torch.randint(most, ())) if most else 0 for most in room]
-        window = [slice(side - most) for side, most in zip(sides, room, strict=True)]
-        moved = [slice(by, by + part.stop) for by, part in zip(shifts, window, strict=True)]
+        lengths = [side - most for side, most in zip(sides, room, strict=True)]
+        still = _cut(x, [0] * len(sides), lengths)  # (N, C, ...), each side shorter by its room
+        moved = _cut(x, shifts, lengths)
         flipped = [axis for axis in self.architecture.mirrored_axes if torch.rand(()) < 0.5]
-        both = torch.cat([x[..., *window], x[..., *moved].flip(flipped)])
+        both = torch.cat([still, moved.flip(flipped)])  # (2 N, C, ...)
 
         def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
-            latent = sample_randomly(level, mean, std)
+            """Take the mean in the first window, which gives the guess, and a sample in the second."""
+            latent = sample_randomly(level, mean, std)  # (2 N, Z, ...)
             latent[:number] = mean[:number]
             return latent
 
         with torch.no_grad():
-            features = self.ladder_vae.bottom_up(self.ladder_vae.stem(both))
-            signals = self.signal_decoder(self.ladder_vae.to_code(features, sample_latent)[0])
-        sample = signals[number:].flip(flipped)
-        estimate = network(both[:number], signals[:number], [features[level][:number] for level in network.levels])
-        # What both windows show.
-        estimate = estimate[..., *(slice(by, None) for by in shifts)]
-        sample = sample[..., *(slice(part.stop - by) for by, part in zip(shifts, window, strict=True))]
-        return LOSSES[self.architecture.direct_denoiser](estimate.float(), sample.float())
+            features = self.ladder_vae.bottom_up(self.ladder_vae.stem(both))  # (2 N, channels, ...) each
+            code, _ = self.ladder_vae.to_code(features, sample_latent)
+            guess, sample = self.signal_decoder(code).chunk(2)  # (N, C, ...)
+        estimate = network(both[:number], guess, [features[level][:number] for level in network.levels])
+        # Compare what both windows show.
+        common = [length - shift for length, shift in zip(lengths, shifts, strict=True)]
+        estimate = _cut(estimate, shifts, common)
+        sample = _cut(sample.flip(flipped), [0] * len(sides), common)
+        statistic = self.architecture.direct_denoiser
+        assert statistic is not None, "a model without a direct denoiser was asked for its loss"
+        return LOSSES[statistic](estimate.float(), sample.float())
+
+
+def _cut(maps: Tensor, starts: list[int], lengths: list[int]) -> Tensor:
+    """Return a view of a box of maps (N, C, ...): where it starts along each spatial axis, and its sides."""
+    for axis, (start, length) in enumerate(zip(starts, lengths, strict=True), 2):
+        maps = maps.narrow(axis, start, length)
+    return maps

@@ -1,6 +1,7 @@
 """A trained model on disk: weights in safetensors, all else in JSON; nothing is unpickled."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,12 +18,20 @@ FORMAT = 2
 
 
 def save_model(model: DVLAE, folder: Path) -> None:
-    """Write ``weights.safetensors`` and ``model.json`` into an existing folder."""
+    """Write ``weights.safetensors`` and ``model.json``.
+
+    Parameters
+    ----------
+    model
+        Its layout and its device are not kept.
+    folder
+        An existing folder.
+    """
     weights = folder / "weights.safetensors"
     weights.write_bytes(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
     description = {
         "format": FORMAT,
-        "architecture": model.architecture.as_dict(),
+        "architecture": asdict(model.architecture),
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "step": model.step.flatten().tolist(),
@@ -32,18 +41,44 @@ def save_model(model: DVLAE, folder: Path) -> None:
 
 
 def load_to(device: str | torch.device, folder: Path) -> DVLAE:
-    """Rebuild a model as :func:`load_model` does, where ``device`` says, in the layout that is fastest.
+    """Rebuild a model as :func:`load_model` does, on a device, in the layout that is fastest.
 
-    ``device`` is a device or what :func:`dvlae.system.devices.choose_device` takes.
+    Parameters
+    ----------
+    device
+        A device, or what :func:`dvlae.system.devices.choose_device` takes.
+    folder
+        What :func:`save_model` wrote.
+
+    Returns
+    -------
+    DVLAE
+        In evaluation mode.
+
+    Raises
+    ------
+    UserError
+        As :func:`load_model`, and where there is no such device.
     """
     chosen = choose_device(device) if isinstance(device, str) else device
     use_fast_arithmetic()
     model = load_model(folder).to(chosen)
-    return to_channels_last(model, model.architecture.dimensions)
+    to_channels_last(model, model.architecture.dimensions)
+    return model
 
 
 def load_model(folder: Path) -> DVLAE:
-    """Rebuild the model that :func:`save_model` wrote, in evaluation mode.
+    """Rebuild the model that :func:`save_model` wrote.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+
+    Returns
+    -------
+    DVLAE
+        In evaluation mode, on the processor.
 
     Raises
     ------
@@ -68,7 +103,8 @@ def load_model(folder: Path) -> DVLAE:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: not found; {folder} is not the folder of a trained model") from None
-    except Exception as error:  # whatever a damaged or malicious file raises
+    except Exception as error:
+        # Damaged and malicious files raise all kinds of errors.
         text = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{folder}: not a model that can be read ({text}); train the model again") from None
     return model.eval()

@@ -1,51 +1,37 @@
-"""The hierarchical encoder and prior."""
+"""The ladder VAE: encoder and prior, the part of the paper's figure from the noisy image to the signal code.
 
-from collections.abc import Callable
+Symbols: x is the normalised noisy image; z_l is the latent of level l, from 0 (the finest) to L-1 (the top), and z_{>l}
+are the latents above it; h_l are bottom-up features, t_l top-down states; the signal code is all that the decoders see
+of the latents.
+
+    bottom-up   h_l = blocks(downsample(h_{l-1})),  h_{-1} = stem(x)
+    posterior   q(z | x) = q(z_{L-1} | x) prod_{l < L-1} q(z_l | z_{>l}, x)
+    prior       p(z) = p(z_{L-1}) prod_{l < L-1} p(z_l | z_{>l})
+    divergence  KL(q(z | x) || p(z)) = E_q sum_l KL(q(z_l | z_{>l}, x) || p(z_l | z_{>l}))
+    code        last_block(t_0)
+
+Each factor is a diagonal Gaussian. The top-down pass through level l, whose latents above are in t_{l+1}, is
+
+    p(z_l | z_{>l})    = Normal(prior(t_{l+1}))
+    q(z_l | z_{>l}, x) = Normal(posterior(mish(merge(t_{l+1}, h_l))))
+    z_l ~ q(z_l | z_{>l}, x)                     or z_l ~ p(z_l | z_{>l}), to sample from the prior
+    t_l = upsample(blocks(t_{l+1} + from_latent(z_l)))
+
+The top has no state above it: its prior is a learned Gaussian, and its posterior depends on h_{L-1} alone.
+
+Sources: ladder VAE, Sonderby et al., arXiv 1602.02282 (2016); this one, Salmon & Krull, arXiv 2310.07887. What differs
+from the paper: the top's prior fits images of any size, standard deviations are bounded, convolutions pad with zeros,
+and stem, merge and from_latent are smaller (docs/differences_from_the_paper.md).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, checkpointed, mish, upsampled
-
-_MAX_LOG_STD = 5.0
-
-LatentSampler = Callable[[int, Tensor, Tensor], Tensor]  # (level, mean, standard deviation) -> latent
-# (latent, mean and log standard deviation of the posterior, of the prior) -> divergence, element by element, in nats
-Divergence = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-
-
-def sample_randomly(level: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Sample a latent from torch's global generator, (N, Z, ...)."""
-    # Channels last, as the mean lies in memory: in another order PyTorch draws number by number, nine times as slowly.
-    noise = torch.randn_like(mean.movedim(1, -1)).movedim(-1, 1)
-    return torch.addcmul(mean, std, noise)
-
-
-def gaussian_kl(mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:
-    """KL(q || p) of diagonal Gaussians, element by element, in nats; in float32 whatever the inputs' precision."""
-    mean_q, log_std_q, mean_p, log_std_p = (t.float() for t in (mean_q, log_std_q, mean_p, log_std_p))
-    difference = (mean_q - mean_p) * torch.exp(-log_std_p)
-    log_ratio = log_std_q - log_std_p
-    return 0.5 * (torch.exp(2 * log_ratio) + difference.square() - 1) - log_ratio
-
-
-def analytic_kl(latent: Tensor, mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:
-    """KL(q || p), whatever the latent that was drawn."""
-    return gaussian_kl(mean_q, log_std_q, mean_p, log_std_p)
-
-
-def log_density_ratio(latent: Tensor, mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:
-    """Log q(z) - log p(z) of the latent that was drawn; its mean over q is KL(q || p)."""
-    deviation_q = (latent - mean_q) * torch.exp(-log_std_q)
-    deviation_p = (latent - mean_p) * torch.exp(-log_std_p)
-    return 0.5 * (deviation_p.square() - deviation_q.square()) + log_std_p - log_std_q
-
-
-def split_parameters(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """Split into mean and bounded log standard deviation, each (N, Z, ...)."""
-    # Cut along the last axis of the memory: the gradients are then put together in the layout of convolutions.
-    mean, raw = (part.movedim(-1, 1) for part in parameters.movedim(1, -1).chunk(2, dim=-1))
-    return mean, _MAX_LOG_STD * torch.tanh(raw / _MAX_LOG_STD)
+from dvlae.models.latents import Divergence, LatentSampler, analytic_kl, sample_randomly, split_parameters
+from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, Result, checkpointed, mish, upsampled
 
 
 class Level(nn.Module):
@@ -64,7 +50,17 @@ class Level(nn.Module):
         Residual blocks on each of its two ways.
     dimensions
         Number of spatial axes.
+
+    Attributes
+    ----------
+    prior
+        Gives the parameters of the prior; None at the top.
+    top_prior
+        The parameters of the top's prior; None below.
     """
+
+    prior: nn.Module
+    top_prior: nn.Parameter
 
     def __init__(
         self,
@@ -78,11 +74,16 @@ class Level(nn.Module):
     ):
         super().__init__()
         convolution = CONVOLUTIONS[dimensions]
-        self.downsamples, self.upsamples = downsamples, downsamples and not finest
+        self.downsamples = downsamples
+        self.upsamples = downsamples and not finest
         self.shrink = convolution(channels, channels, 3, stride=2, padding=1) if downsamples else nn.Identity()
         self.up_blocks = nn.Sequential(*(ResidualBlock(channels, dimensions) for _ in range(blocks)))
-        self.prior = None if top else convolution(channels, 2 * latent_channels, 3, padding=1)
-        self.top_prior = nn.Parameter(torch.zeros(1, 2 * latent_channels, *[1] * dimensions)) if top else None
+        if top:
+            self.register_module("prior", None)
+            self.top_prior = nn.Parameter(torch.zeros(1, 2 * latent_channels, *[1] * dimensions))
+        else:
+            self.prior = convolution(channels, 2 * latent_channels, 3, padding=1)
+            self.register_parameter("top_prior", None)
         self.merge = Pointwise(channels if top else 2 * channels, channels)
         self.posterior = convolution(channels, 2 * latent_channels, 3, padding=1)
         self.from_latent = Pointwise(latent_channels, channels)
@@ -123,11 +124,17 @@ class Level(nn.Module):
         kl
             What ``divergence`` gives, by default KL(q || p), (N, Z, ...) in nats.
         """
-        prior = self.top_prior if state is None else self.prior(state)
-        merged = feature if state is None else torch.cat([state, feature], dim=1)
-        mean, log_std = split_parameters(self.posterior(mish(self.merge(merged))))
-        latent = sample_latent(number, mean, log_std.exp())
-        kl = divergence(latent, mean, log_std, *split_parameters(prior))
+        if state is None:
+            prior = self.top_prior  # (1, 2 Z, 1, ...): the same for all images and positions
+            merged = feature  # (N, C, ...)
+        else:
+            prior = self.prior(state)  # (N, 2 Z, ...)
+            merged = torch.cat([state, feature], dim=1)  # (N, 2 C, ...)
+        posterior = self.posterior(mish(self.merge(merged)))  # (N, 2 Z, ...)
+        mean_q, log_std_q = split_parameters(posterior)  # (N, Z, ...)
+        latent = sample_latent(number, mean_q, log_std_q.exp())  # (N, Z, ...)
+        mean_p, log_std_p = split_parameters(prior)  # (N, Z, ...), or (1, Z, 1, ...)
+        kl = divergence(latent, mean_q, log_std_q, mean_p, log_std_p)  # (N, Z, ...)
         return self._next_state(state, latent), kl
 
     def top_down_from_prior(
@@ -138,12 +145,18 @@ class Level(nn.Module):
         ``shape``, (N, ...), holds the number of images and the sides of this level's grid; all else as in
         :meth:`top_down`.
         """
-        prior = self.top_prior.expand(shape[0], -1, *shape[1:]) if state is None else self.prior(state)
-        mean, log_std = split_parameters(prior)
-        return self._next_state(state, sample_latent(number, mean, log_std.exp()))
+        if state is None:
+            count, *sides = shape
+            prior = self.top_prior.expand(count, -1, *sides)  # (N, 2 Z, ...)
+        else:
+            prior = self.prior(state)  # (N, 2 Z, ...)
+        mean, log_std = split_parameters(prior)  # (N, Z, ...)
+        latent = sample_latent(number, mean, log_std.exp())  # (N, Z, ...)
+        return self._next_state(state, latent)
 
     def _next_state(self, state: Tensor | None, latent: Tensor) -> Tensor:
-        h = self.from_latent(latent)
+        """Return the state for the level below, (N, C, ...); the sum is the skip connection around the latent."""
+        h = self.from_latent(latent)  # (N, C, ...), with the sides of this level
         h = self.down_blocks(h if state is None else state + h)
         # The 1x1 convolution commutes with nearest-neighbour upsampling, and costs a quarter before it.
         h = self.grow(h)
@@ -169,6 +182,11 @@ class LadderVAE(nn.Module):
         Number of spatial axes: 1 for traces, 2 for images, 3 for volumes.
     blocks
         Residual blocks on each of a level's two ways.
+
+    Attributes
+    ----------
+    recompute
+        Whether training computes each level again in the backward pass, which takes less memory and more time.
     """
 
     def __init__(
@@ -183,7 +201,7 @@ class LadderVAE(nn.Module):
     ):
         super().__init__()
         self.stem = CONVOLUTIONS[dimensions](image_channels, channels, 3, padding=1)
-        self.levels = nn.ModuleList(
+        built = [
             Level(
                 channels,
                 latent_channels,
@@ -194,18 +212,22 @@ class LadderVAE(nn.Module):
                 dimensions=dimensions,
             )
             for i in range(levels)
-        )
+        ]
+        self.levels = cast(Sequence[Level], nn.ModuleList(built))
         self.last_block = ResidualBlock(channels, dimensions, upsamples=self.levels[0].downsamples)
         self.blocks = blocks
-        self.recompute = False  # the levels in the backward pass: less memory, more time
+        self.recompute = False
 
-    def _run(self, function: Callable, *arguments):
-        return checkpointed(function, *arguments) if self.recompute and self.training else function(*arguments)
+    def _run(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        if self.recompute and self.training:
+            return checkpointed(function, *arguments)
+        return function(*arguments)
 
     @property
     def strides(self) -> list[int]:
         """Pixels of the image to one position of each level's grid."""
-        strides, stride = [], 1
+        strides = []
+        stride = 1
         for level in self.levels:
             stride *= 2 if level.downsamples else 1
             strides.append(stride)
@@ -218,7 +240,7 @@ class LadderVAE(nn.Module):
         """
         features = []
         for level in self.levels[start:stop]:
-            h = self._run(level.bottom_up, h)
+            h = self._run(level.bottom_up, h)  # (N, C, ...), with the sides of the level
             features.append(h)
         return features
 
@@ -229,7 +251,7 @@ class LadderVAE(nn.Module):
         sample_latent: LatentSampler,
         start: int = 0,
         divergence: Divergence = analytic_kl,
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor | None, list[Tensor]]:
         """Run the top-down path from level ``start + len(features) - 1`` to ``start``.
 
         Parameters
@@ -248,16 +270,16 @@ class LadderVAE(nn.Module):
         Returns
         -------
         state
-            For the level below ``start``; that of level 0 is for ``last_block``.
+            For the level below ``start``, (N, C, ...); that of level 0 is for ``last_block``. Without features it is
+            the state that was given.
         kls
             What ``divergence`` gives for each level, finest first, by default KL(q || p), (N, Z, ...) in nats.
         """
-        kls = []
+        kls: list[Tensor] = []
         for offset in reversed(range(len(features))):
             number = start + offset
-            state, kl = self._run(
-                self.levels[number].top_down, state, features[offset], number, sample_latent, divergence
-            )
+            level = self.levels[number]
+            state, kl = self._run(level.top_down, state, features[offset], number, sample_latent, divergence)
             kls.insert(0, kl)
         return state, kls
 
@@ -271,7 +293,8 @@ class LadderVAE(nn.Module):
         kls
             KL(q || p) of each level, finest first, in nats.
         """
-        return self.to_code(self.bottom_up(self.stem(x)), sample_latent)
+        features = self.bottom_up(self.stem(x))
+        return self.to_code(features, sample_latent)
 
     def to_code(
         self, features: list[Tensor], sample_latent: LatentSampler = sample_randomly
@@ -296,8 +319,8 @@ class LadderVAE(nn.Module):
             Signal code, (N, channels, ...).
         """
         count, *sides = shape
-        state = None
+        state: Tensor | None = None
         for number, stride in reversed(list(enumerate(self.strides))):
-            grid = (count, *(side // stride for side in sides))
+            grid = (count, *(side // stride for side in sides))  # (N, ...), of this level
             state = self.levels[number].top_down_from_prior(state, grid, number, sample_latent)
         return self.last_block(state)

@@ -1,4 +1,17 @@
-"""The mixture of Gaussians that the autoregressive decoder predicts for each pixel."""
+"""The likelihood of a pixel: the mixture of Gaussians that the autoregressive decoder predicts.
+
+In the paper's figure this is the distribution at the output of the autoregressive decoder. With x_j the value of pixel
+j in one channel, and K components,
+
+    p(x_j | previous pixels, code) = sum_k w_k N(x_j; mu_k, sigma_k^2)
+
+where the network gives logits, means mu_k and raw scales, w = softmax(logits), sigma_k = floor + softplus(raw scale).
+Channels are independent of each other given the previous pixels, which all channels see.
+
+PixelCNN++ (Salimans et al., arXiv 1701.05517, 2017) predicts a mixture of discretised logistic distributions; here, as
+in the paper, it is one of Gaussians on continuous values. What differs from the paper: the floor, and the sum over
+components, which is taken of log w_k + log N(...), so that no weight and no density can underflow.
+"""
 
 import math
 
@@ -7,6 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+# In units of the normalised image. It holds where the grey values are continuous.
+_MIN_SCALE = 1e-3
 
 
 def mixture_log_likelihood(x: Tensor, logits: Tensor, means: Tensor, raw_scales: Tensor, floor: Tensor) -> Tensor:
@@ -32,10 +47,11 @@ def mixture_log_likelihood(x: Tensor, logits: Tensor, means: Tensor, raw_scales:
         (N, C, ...), in nats.
     """
     x, logits, means, raw_scales = x.float(), logits.float(), means.float(), raw_scales.float()
-    scales = floor + F.softplus(raw_scales)
+    scales = floor + F.softplus(raw_scales)  # (N, K, C, ...), as are the next three
     deviation = (x.unsqueeze(1) - means) / scales
-    components = F.log_softmax(logits, dim=1) - 0.5 * deviation.square() - scales.log() - _HALF_LOG_TWO_PI
-    return torch.logsumexp(components, dim=1)
+    log_weights = F.log_softmax(logits, dim=1)
+    components = log_weights - 0.5 * deviation.square() - scales.log() - _HALF_LOG_TWO_PI
+    return torch.logsumexp(components, dim=1)  # (N, C, ...)
 
 
 def sample_mixture(
@@ -55,15 +71,19 @@ def sample_mixture(
     Tensor
         (N, C, ...), in the units of the means.
     """
-    passed = F.softmax(logits, dim=1).cumsum(1) < uniform.unsqueeze(1)
+    cumulative = F.softmax(logits, dim=1).cumsum(1)  # (N, K, C, ...)
+    passed = cumulative < uniform.unsqueeze(1)
     # Rounding can leave the last sum a little below 1, and the number above it.
-    chosen = passed.sum(1, keepdim=True).clamp(max=logits.shape[1] - 1)
-    mean, raw_scale = (part.gather(1, chosen).squeeze(1) for part in (means, raw_scales))
+    chosen = passed.sum(1, keepdim=True).clamp(max=logits.shape[1] - 1)  # (N, 1, C, ...)
+    mean = means.gather(1, chosen).squeeze(1)  # (N, C, ...)
+    raw_scale = raw_scales.gather(1, chosen).squeeze(1)
     return mean + (floor + F.softplus(raw_scale)) * normal
 
 
 def scale_floor(step: Tensor, std: Tensor) -> Tensor:
     """Smallest allowed scale of a mixture component, in units of the normalised image.
+
+    A grey value that is rounded to multiples of ``step`` has an error that is uniform over one step.
 
     Parameters
     ----------
@@ -77,4 +97,4 @@ def scale_floor(step: Tensor, std: Tensor) -> Tensor:
     Tensor
         (C,): the standard deviation of the rounding error, ``step / sqrt(12)``, but at least 0.001.
     """
-    return (step / (math.sqrt(12) * std)).clamp(min=1e-3)
+    return (step / (math.sqrt(12) * std)).clamp(min=_MIN_SCALE)

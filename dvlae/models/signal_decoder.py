@@ -1,4 +1,17 @@
-"""The decoder of the signal."""
+"""The signal decoder: the branch of the paper's figure from the signal code to the denoised image.
+
+With the code c and the noisy image x, both normalised, it learns
+
+    s(c) = argmin E (s(c) - x)^2,   hence   s(c) = E[x | c],
+
+the noisy image averaged over all that the code does not hold. The autoregressive decoder explains the noise, so the
+code holds the signal, and s is an estimate of it. Codes of different latents z ~ q(z | x) give different samples of s;
+their mean is the MMSE estimate. No gradient goes from here to the code (:class:`dvlae.models.dvlae.DVLAE` detaches it):
+else the code would carry noise to make this loss smaller.
+
+Source: Salmon & Krull, arXiv 2310.07887. What differs from the paper: convolutions pad with zeros instead of
+reflections, and there are one to three spatial axes.
+"""
 
 from torch import Tensor, nn
 
@@ -16,13 +29,18 @@ class SignalDecoder(nn.Sequential):
         Channels of the image.
     dimensions
         Number of spatial axes.
+
+    Attributes
+    ----------
+    radius
+        How far an output pixel sees in the signal code to each side, in pixels.
     """
 
-    radius = 4  # pixels: how far an output pixel sees in the signal code
+    radius = 4
 
     def __init__(self, channels: int, image_channels: int, dimensions: int = 2):
         convolution = CONVOLUTIONS[dimensions]
-        layers = []
+        layers: list[nn.Module] = []
         for _ in range(3):
             layers += [convolution(channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
         super().__init__(*layers, convolution(channels, image_channels, 3, padding=1))

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from dvlae.models.ladder_vae import LadderVAE, gaussian_kl, log_density_ratio
+from dvlae.models.ladder_vae import LadderVAE
+from dvlae.models.latents import gaussian_kl, log_density_ratio
 
 
 @pytest.mark.parametrize(("levels", "levels_per_scale", "strides"), [

@@ -1,0 +1,121 @@
+"""The Gaussians of the ladder VAE's latents: their parameters, samples, and divergences.
+
+For each value z of a latent the networks give a mean and a raw number, of its posterior q and of its prior p:
+
+    log_std = 5 tanh(raw / 5)
+    z = mean_q + exp(log_std_q) noise,   noise ~ Normal(0, 1)
+    KL(q || p) = E_q[log q(z) - log p(z)]
+               = (exp(2 d) + ((mean_q - mean_p) exp(-log_std_p))^2 - 1) / 2 - d,   d = log_std_q - log_std_p
+
+What differs from the paper: its authors' code takes the softplus of the raw number for the standard deviation, without
+a bound.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# A standard deviation lies between e^-5 and e^5: no exponential overflows, whatever the network gives.
+_MAX_LOG_STD = 5.0
+
+# Maps a level's number, mean and standard deviation to a latent; all but the number are (N, Z, ...).
+LatentSampler = Callable[[int, Tensor, Tensor], Tensor]
+# Maps a latent, and mean and log standard deviation of its posterior and of its prior, to a divergence in nats, element
+# by element; all are (N, Z, ...).
+Divergence = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def sample_randomly(level: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Sample a latent with torch's global generator: z = mean + std * noise.
+
+    Parameters
+    ----------
+    level
+        Not used: all levels share the generator.
+    mean, std
+        Of the latent, (N, Z, ...).
+
+    Returns
+    -------
+    Tensor
+        The latent, (N, Z, ...).
+    """
+    # Channels last, as the mean lies in memory: in another order PyTorch draws number by number, nine times as slowly.
+    noise = torch.randn_like(mean.movedim(1, -1)).movedim(-1, 1)  # (N, Z, ...)
+    return torch.addcmul(mean, std, noise)
+
+
+def gaussian_kl(mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:
+    """KL(q || p) of diagonal Gaussians, element by element, in float32 whatever the inputs' precision.
+
+    Parameters
+    ----------
+    mean_q, log_std_q, mean_p, log_std_p
+        Of q and of p, (N, Z, ...).
+
+    Returns
+    -------
+    Tensor
+        (N, Z, ...), in nats.
+    """
+    mean_q, log_std_q, mean_p, log_std_p = (t.float() for t in (mean_q, log_std_q, mean_p, log_std_p))
+    difference = (mean_q - mean_p) * torch.exp(-log_std_p)
+    log_ratio = log_std_q - log_std_p
+    return 0.5 * (torch.exp(2 * log_ratio) + difference.square() - 1) - log_ratio
+
+
+def analytic_kl(latent: Tensor, mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:
+    """KL(q || p), whatever the latent that was sampled.
+
+    Parameters
+    ----------
+    latent
+        Not used.
+    mean_q, log_std_q, mean_p, log_std_p
+        Of q and of p, (N, Z, ...).
+
+    Returns
+    -------
+    Tensor
+        (N, Z, ...), in nats.
+    """
+    return gaussian_kl(mean_q, log_std_q, mean_p, log_std_p)
+
+
+def log_density_ratio(latent: Tensor, mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:
+    """Log q(z) - log p(z) of the latent that was sampled; its mean over q is KL(q || p).
+
+    Parameters
+    ----------
+    latent
+        z, (N, Z, ...).
+    mean_q, log_std_q, mean_p, log_std_p
+        Of q and of p, (N, Z, ...).
+
+    Returns
+    -------
+    Tensor
+        (N, Z, ...), in nats.
+    """
+    deviation_q = (latent - mean_q) * torch.exp(-log_std_q)
+    deviation_p = (latent - mean_p) * torch.exp(-log_std_p)
+    return 0.5 * (deviation_p.square() - deviation_q.square()) + log_std_p - log_std_q
+
+
+def split_parameters(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the parameters of a Gaussian into mean and bounded log standard deviation.
+
+    Parameters
+    ----------
+    parameters
+        (N, 2 Z, ...): first the means, then what the log standard deviations are made of.
+
+    Returns
+    -------
+    mean, log_std
+        Each (N, Z, ...).
+    """
+    # Cut along the last axis of the memory: the gradients are then put together in the layout of convolutions.
+    mean, raw = (part.movedim(-1, 1) for part in parameters.movedim(1, -1).chunk(2, dim=-1))  # (N, Z, ...)
+    return mean, _MAX_LOG_STD * torch.tanh(raw / _MAX_LOG_STD)
