@@ -22,7 +22,7 @@ from dvlae.config.loading import load_settings
 from dvlae.config.settings import Settings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest
-from dvlae.evaluation.metrics import Target
+from dvlae.evaluation.target import Target
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.system.progress import progress

@@ -206,6 +206,7 @@ def _add_generation_command(command) -> None:
         metavar="SETTINGS",
         help="for new noise: compare it to noisy less clean; how the clean images are fitted, as for `dvlae evaluate`",
     )
+    _add_targets(generate)
     generate.add_argument(
         "--size", type=int, nargs="+", metavar="PIXELS", help="for the prior: the images' sides, [Z [Y]] X"
     )
@@ -227,14 +228,21 @@ def _add_diagnose_command(command) -> None:
         "--noise-direction", choices=["x", "y", "z", "none"], help="warn where the noise contradicts this one"
     )
     _add_settings(diagnose)
+    _add_targets(diagnose)
 
 
 def _add_evaluation_commands(command) -> None:
+    register = command("register", _register, "Find how the clean images lie on the noisy ones, once for all commands.")
+    register.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
+    register.add_argument("output", type=Path, metavar="TARGETS_CSV", help="table to write, one row an image")
+    _add_settings(register)
+
     baseline = command("baseline", _baseline, "Denoise images with a simple method, for comparison.")
     baseline.add_argument("method", metavar="METHOD", help="noisy (the image itself), gaussian or bm3d")
     baseline.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
     baseline.add_argument("--denoised", type=Path, required=True, metavar="DIR", help="folder to make")
     _add_settings(baseline)
+    _add_targets(baseline)
 
     evaluate = command("evaluate", _evaluate, "Measure PSNR and SSIM of denoised images.")
     evaluate.add_argument("images", type=Path, metavar="IMAGES", help="folder made by `dvlae prepare`")
@@ -245,6 +253,7 @@ def _add_evaluation_commands(command) -> None:
     evaluate.add_argument("--receptive-field", type=int, metavar="PIXELS", help="written into the table")
     _add_seed(evaluate)
     _add_settings(evaluate)
+    _add_targets(evaluate)
 
     tables = command("tables", _tables, "Gather the measurements of many runs into tables.")
     tables.add_argument(
@@ -282,6 +291,14 @@ def _add_evaluation_commands(command) -> None:
         metavar="DATASET=JSON",
         help="what `dvlae diagnose` found: the correlation length is marked (default: unmarked)",
     )
+    figures.add_argument(
+        "--targets",
+        type=_named_folder,
+        nargs="+",
+        default=[],
+        metavar="DATASET=CSV",
+        help="tables made by `dvlae register` (default: clean images are registered anew)",
+    )
 
 
 def _add_monitoring_commands(command) -> None:
@@ -312,6 +329,15 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--settings", metavar="SETTINGS", help="YAML or JSON file, or JSON (default: the defaults)")
+
+
+def _add_targets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--targets",
+        type=Path,
+        metavar="CSV",
+        help="table made by `dvlae register` (default: clean images are registered anew)",
+    )
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -473,7 +499,14 @@ def _generate(arguments: argparse.Namespace) -> None:
     if arguments.kind == "noise":
         from dvlae.reporting.generation import generate_noise
 
-        generate_noise(arguments.model, arguments.images, arguments.output, settings=settings, **common)
+        generate_noise(
+            arguments.model,
+            arguments.images,
+            arguments.output,
+            settings=settings,
+            targets=arguments.targets,
+            **common,
+        )
     else:
         from dvlae.reporting.generation import generate_from_prior
 
@@ -482,12 +515,15 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 def _check_generate(arguments: argparse.Namespace) -> None:
     """Refuse options that are missing, or that the other kind has."""
-    needed, others = {"noise": ("images", ["size"]), "prior": ("size", ["images", "settings"])}[arguments.kind]
+    kinds = {"noise": ("images", ["size"]), "prior": ("size", ["images", "settings", "targets"])}
+    needed, others = kinds[arguments.kind]
     if getattr(arguments, needed) is None:
         raise UserError(f"--{needed}: found none, but --kind {arguments.kind} needs it")
     for name in others:
         if (found := getattr(arguments, name)) is not None:
             raise UserError(f"--{name}: found {found}, but --kind {arguments.kind} has no use for it")
+    if arguments.targets is not None and arguments.settings is None:
+        raise UserError(f"--targets: found {arguments.targets}, but without --settings there is no use for it")
     for name, numbers in (("realisations", [arguments.realisations]), ("size", arguments.size or [])):
         if any(number < 1 for number in numbers):
             raise UserError(f"--{name}: found {min(numbers)}, allowed: 1 or more")
@@ -504,7 +540,16 @@ def _diagnose(arguments: argparse.Namespace) -> None:
         dataset=arguments.dataset,
         noise_direction=arguments.noise_direction,
         settings=load_settings(EvaluationSettings, arguments.settings),
+        targets=arguments.targets,
     )
+
+
+def _register(arguments: argparse.Namespace) -> None:
+    from dvlae.config.dataset import EvaluationSettings
+    from dvlae.config.loading import load_settings
+    from dvlae.evaluation.register import register
+
+    register(arguments.images, arguments.output, settings=load_settings(EvaluationSettings, arguments.settings))
 
 
 def _baseline(arguments: argparse.Namespace) -> None:
@@ -513,7 +558,7 @@ def _baseline(arguments: argparse.Namespace) -> None:
     from dvlae.evaluation.baselines import run_baseline
 
     settings = load_settings(EvaluationSettings, arguments.settings)
-    run_baseline(arguments.method, arguments.images, arguments.denoised, settings=settings)
+    run_baseline(arguments.method, arguments.images, arguments.denoised, settings=settings, targets=arguments.targets)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -530,6 +575,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         receptive_field=arguments.receptive_field,
         seed=arguments.seed,
         settings=load_settings(EvaluationSettings, arguments.settings),
+        targets=arguments.targets,
     )
 
 
@@ -546,8 +592,14 @@ def _figures(arguments: argparse.Namespace) -> None:
 
     images = dict(arguments.images)
     settings = {name: load_settings(EvaluationSettings, arguments.settings, key=name) for name in images}
-    noise = dict(arguments.noise)
-    make_figures(arguments.measurements, arguments.output, images=images, settings=settings, noise=noise)
+    make_figures(
+        arguments.measurements,
+        arguments.output,
+        images=images,
+        settings=settings,
+        noise=dict(arguments.noise),
+        targets=dict(arguments.targets),
+    )
 
 
 def _status(arguments: argparse.Namespace) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
 from dvlae.evaluation.evaluate import read_estimate
-from dvlae.evaluation.metrics import Target
+from dvlae.evaluation.target import Targets
 
 # 0.6827 and 0.9545 are those of one and of two standard deviations.
 NOMINAL_COVERAGE = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6827, 0.8, 0.9, 0.9545, 0.99])
@@ -63,7 +62,7 @@ def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def calibrate_run(folder: Path, images: Sequence[Image], settings: EvaluationSettings) -> Calibration | None:
+def calibrate_run(folder: Path, images: Sequence[Image], targets: Targets) -> Calibration | None:
     """Compare the deviations of one run with its errors, over all pixels that are evaluated.
 
     Parameters
@@ -72,8 +71,8 @@ def calibrate_run(folder: Path, images: Sequence[Image], settings: EvaluationSet
         Of the run, with ``denoised/`` and ``uncertainty/``.
     images
         To compare.
-    settings
-        How the dataset is evaluated: gain and offset of the estimate are fitted where it says so.
+    targets
+        What the estimates are compared with: gain and offset of an estimate are fitted where the dataset asks for it.
 
     Returns
     -------
@@ -87,7 +86,7 @@ def calibrate_run(folder: Path, images: Sequence[Image], settings: EvaluationSet
             continue
         noisy = read_canonical(image.noisy)
         estimate = read_estimate(folder / "denoised", image, noisy.shape)
-        target = Target.build(noisy, read_canonical(image.clean), settings)
+        target = targets.target(image, noisy)
         gain, _ = target.gain_and_offset(estimate)
         errors.append((target.to_target_units(estimate) - target.clean).ravel())
         deviations.append(abs(gain) * read_canonical(file)[:, *target.region].ravel())

@@ -13,11 +13,11 @@ import numpy as np
 from scipy import ndimage
 
 from dvlae.axes import AXES
-from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.receptive_field import reachable
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
-from dvlae.evaluation.metrics import Target, autocorrelation, find_region
+from dvlae.evaluation.metrics import autocorrelation
+from dvlae.evaluation.target import Targets, find_region
 
 MAX_IMAGES = 16
 MEDIAN_SAMPLE_PIXELS = 2**17
@@ -98,16 +98,16 @@ def _neighbours(lags: Sequence[float]) -> float:
     return float(lags[1]) if len(lags) > 1 else 0.0
 
 
-def _noise_sample(image: Image, settings: EvaluationSettings, known: bool) -> NoiseSample:
+def _noise_sample(image: Image, targets: Targets, known: bool) -> NoiseSample:
     """Return the noise in the middle of the evaluated region: all of it, or an estimate for each axis."""
     noisy = read_canonical(image.noisy)
     axes = list(AXES)[: noisy.ndim - 1]
     if known:
-        target = Target.build(noisy, read_canonical(image.clean), settings)
+        target = targets.target(image, noisy)
         noise = target.noise()
         part = _middle(noise.shape)
         return NoiseSample(dict.fromkeys(axes, noise[part]), (target.noisy - noise)[part], _limits(noisy))
-    noisy = noisy[:, *find_region(noisy.shape[1:], settings)]
+    noisy = noisy[:, *find_region(noisy.shape[1:], targets.settings)]
     limits = _limits(noisy)
     noisy = noisy[_middle(noisy.shape)].astype(np.float64)
     noise = {

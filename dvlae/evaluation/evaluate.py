@@ -1,8 +1,8 @@
 """Compare the denoised images of one run to the clean ones, image by image."""
 
 import csv
-import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +11,14 @@ import numpy as np
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, read_manifest, select_images
-from dvlae.evaluation.metrics import Target
+from dvlae.evaluation.target import Targets, hash_images
 from dvlae.runs.folder import PSNR_COLUMNS
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, sha256
 from dvlae.system.progress import progress
 from dvlae.system.software import software
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -28,7 +30,8 @@ def evaluate(
     method: str,
     receptive_field: int | None,
     seed: int,
-    settings: "EvaluationSettings",
+    settings: EvaluationSettings,
+    targets: Path | None = None,
 ) -> None:
     """Write PSNR (decibel) and SSIM of each evaluated image; empty where it has no clean image.
 
@@ -40,31 +43,38 @@ def evaluate(
         Folder of estimates, one TIFF an image, named as the noisy one, in its units.
     output
         The table to write. Equal images give equal bytes. ``evaluation.json`` beside it says how: settings, a hash of
-        all images that were compared, versions.
+        all images that were compared, a hash of ``targets``, versions.
     dataset, method, receptive_field, seed
         Written into every row. ``receptive_field``, in pixels, is None for methods without one.
     settings
         How the dataset is evaluated, and on which images.
+    targets
+        What ``dvlae register`` wrote for the same images and settings; None: each clean image is registered here.
 
     Raises
     ------
     UserError
-        Where an estimate is missing, has another shape than the noisy image, or is not finite.
+        Where an estimate is missing, has another shape than the noisy image, or is not finite; where ``targets`` are
+        those of other images or settings.
     """
     chosen = evaluated_images(images, settings)
     run = (dataset, method, "" if receptive_field is None else receptive_field, seed)
-    rows = [
-        (*run, image.name, *_score(image, denoised, settings)) for image in progress(chosen, description="evaluate")
-    ]
-    record = {"settings": settings.model_dump(mode="json"), "images_sha256": _hash(chosen), **software()}
+    aligned = Targets(settings, targets)
+    rows = [(*run, image.name, *_score(image, denoised, aligned)) for image in progress(chosen, description="evaluate")]
+    record = {
+        "settings": settings.model_dump(mode="json"),
+        "images_sha256": hash_images(chosen),
+        "targets_sha256": None if targets is None else sha256(targets),
+        **software(),
+    }
     with atomic_file(Path(output).with_name("evaluation.json")) as path:
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([PSNR_COLUMNS, *rows])
-    print(f"evaluate: {dataset}, {method}, seed {seed}: {_describe(rows)}")
+    logger.info("evaluate: %s, %s, seed %d: %s", dataset, method, seed, _describe(rows))
 
 
-def evaluated_images(images: Path, settings: "EvaluationSettings") -> list[Image]:
+def evaluated_images(images: Path, settings: EvaluationSettings) -> list[Image]:
     """Return the images of a folder with ``manifest.csv`` that ``settings.images`` names."""
     return select_images(read_manifest(images), settings.images)
 
@@ -88,18 +98,12 @@ def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndar
     return estimate
 
 
-def _hash(images: list[Image]) -> str:
-    """Return one hash of all noisy and clean images, in their order."""
-    files = (path for image in images for path in (image.noisy, image.clean) if path is not None)
-    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
-
-
-def _score(image: Image, denoised: Path, settings: "EvaluationSettings") -> tuple[str, str, str]:
+def _score(image: Image, denoised: Path, targets: Targets) -> tuple[str, str, str]:
     noisy = read_canonical(image.noisy)
     estimate = read_estimate(denoised, image, noisy.shape)
     if image.clean is None:
         return "", "", ""
-    target = Target.build(noisy, read_canonical(image.clean), settings)
+    target = targets.target(image, noisy)
     psnr, ssim = target.score(estimate)
     return f"{psnr:.4f}", f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
 

@@ -1,9 +1,6 @@
 """How close an estimate is to the clean image, and what the noise looks like."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -11,11 +8,7 @@ from scipy.signal.windows import tukey
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.registration import phase_cross_correlation
 
-from dvlae.axes import AXES, format_sides
-from dvlae.system.errors import UserError
-
-if TYPE_CHECKING:
-    from dvlae.config.dataset import EvaluationSettings
+from dvlae.axes import AXES
 
 # Images fade towards their borders before they are registered: half of this share of an axis at each side.
 TAPERED_FRACTION = 0.2
@@ -180,122 +173,3 @@ def autocorrelation(image: np.ndarray, max_lag: int) -> dict[str, np.ndarray]:
         products = [np.mean(lines[..., : length - lag] * lines[..., lag:]) for lag in lags]
         result[name] = np.array(products) / (variance if variance > 0 else 1.0)
     return result
-
-
-@dataclass(frozen=True)
-class Target:
-    """What every method's estimate of one image is compared to.
-
-    Built once an image from the noisy and the clean image alone, so that all methods meet the same target.
-
-    Attributes
-    ----------
-    clean
-        (C, ...) with one to three spatial axes, registered, fitted and cut to the region.
-    noisy
-        Of the same shape, cut to the region.
-    region
-        The part of the whole image that counts, a slice for each spatial axis.
-    data_range
-        In the units of ``clean``.
-    fit_estimate
-        Whether gain and offset of an estimate are fitted to ``clean`` first.
-    """
-
-    clean: np.ndarray
-    noisy: np.ndarray
-    region: tuple[slice, ...]
-    data_range: float
-    fit_estimate: bool
-
-    @classmethod
-    def build(cls, noisy: np.ndarray, clean: np.ndarray, settings: "EvaluationSettings") -> "Target":
-        """Register, cut and fit the clean image.
-
-        Parameters
-        ----------
-        noisy, clean
-            (C, ...), whole images.
-        settings
-            How the dataset is evaluated.
-
-        Raises
-        ------
-        UserError
-            Where crop and border leave less than 11 pixels along x or y, or the clean image is constant there.
-        """
-        if settings.register:
-            clean = shift_image(clean, tuple(-d for d in find_shift(noisy, clean)))
-        region = find_region(noisy.shape[1:], settings)
-        clean, noisy = clean[:, *region], noisy[:, *region]
-        if settings.fit == "clean_to_noisy":
-            a, b = fit_affine(clean, noisy)
-            clean = a * clean + b
-        data_range = settings.data_range
-        if data_range == "auto":
-            data_range = float(clean.max() - clean.min())
-            if data_range == 0:
-                raise UserError(
-                    "evaluation.data_range: found 'auto', but the clean image is constant where it is evaluated"
-                )
-        return cls(clean, noisy, region, float(data_range), settings.fit == "estimate_to_clean")
-
-    def to_target_units(self, estimate: np.ndarray) -> np.ndarray:
-        """Cut a whole estimate (C, ...) to the region and, where the dataset asks for it, fit it to ``clean``."""
-        a, b = self.gain_and_offset(estimate)
-        return a * estimate[:, *self.region] + b
-
-    def gain_and_offset(self, estimate: np.ndarray) -> tuple[float, float]:
-        """Return what turns the units of a whole estimate (C, ...) into those of ``clean``; (1, 0) without a fit."""
-        return fit_affine(estimate[:, *self.region], self.clean) if self.fit_estimate else (1.0, 0.0)
-
-    def score(self, estimate: np.ndarray) -> tuple[float, float]:
-        """Return PSNR in decibel and SSIM of a whole estimate (C, ...)."""
-        converted = self.to_target_units(estimate)
-        return (
-            psnr(self.clean, converted, data_range=self.data_range),
-            ssim(self.clean, converted, data_range=self.data_range),
-        )
-
-    def noise(self) -> np.ndarray:
-        """Return the noise in the region (C, ...): noisy less clean, in the units of the noisy image."""
-        if self.fit_estimate:  # recorded at another exposure: bring the clean image to the noisy one's
-            a, b = fit_affine(self.clean, self.noisy)
-            return self.noisy - (a * self.clean + b)
-        return self.noisy - self.clean
-
-
-def find_region(shape: Sequence[int], settings: "EvaluationSettings") -> tuple[slice, ...]:
-    """Return the part of an image that is evaluated: the crop, less the border along x and y.
-
-    Parameters
-    ----------
-    shape
-        Of the whole image along its spatial axes.
-    settings
-        Its ``crop`` and ``border`` count.
-
-    Returns
-    -------
-    tuple of slice
-        One for each spatial axis.
-
-    Raises
-    ------
-    UserError
-        Where less than 11 pixels are left along x or y, or no plane.
-    """
-    region, enough = [], True
-    for name, length in zip("zyx"[-len(shape) :], shape, strict=True):
-        interval = getattr(settings.crop, name, None) if settings.crop is not None else None
-        first, last, _ = slice(*(interval or (0, length))).indices(length)
-        border, least = (0, 1) if name == "z" else (settings.border, SSIM_WINDOW)
-        region.append(slice(first + border, last - border))
-        enough &= region[-1].stop - region[-1].start >= least
-    if not enough:
-        left = format_sides([max(0, s.stop - s.start) for s in region])
-        raise UserError(
-            f"evaluation: crop and border leave {left} of {format_sides(shape)} pixels, "
-            f"but {SSIM_WINDOW} are needed along {' and '.join('xy'[: len(shape)])}"
-        )
-    return tuple(region)

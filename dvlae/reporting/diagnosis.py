@@ -26,6 +26,7 @@ from dvlae.evaluation.diagnosis import (
     variance_slope,
 )
 from dvlae.evaluation.evaluate import evaluated_images
+from dvlae.evaluation.target import Targets
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, STYLE, save_figure
 from dvlae.system.files import atomic_file
 from dvlae.system.progress import progress
@@ -36,7 +37,13 @@ BASIS_LABELS = {"residuals": "noisy − clean", "estimate": "an estimate: no cle
 
 
 def diagnose(
-    images: Path, output: Path, *, dataset: str, noise_direction: str | None, settings: EvaluationSettings
+    images: Path,
+    output: Path,
+    *,
+    dataset: str,
+    noise_direction: str | None,
+    settings: EvaluationSettings,
+    targets: Path | None = None,
 ) -> None:
     """Describe the noise of a dataset: a JSON file, and a figure as PNG and SVG beside it.
 
@@ -56,13 +63,14 @@ def diagnose(
         As configured: a warning is given where the noise contradicts it. None: no warning.
     settings
         How the dataset is evaluated: which images, which region, how the clean images are registered and fitted.
+    targets
+        What ``dvlae register`` wrote for the same images and settings; None: each clean image is registered here.
     """
     chosen = evaluated_images(images, settings)
     chosen = [chosen[i] for i in spread_evenly(len(chosen), MAX_IMAGES)]
     known = all(image.clean is not None for image in chosen)
-    samples = [
-        _noise_sample(image, settings, known) for image in progress(chosen, description="diagnose", unit="image")
-    ]
+    aligned = Targets(settings, targets)
+    samples = [_noise_sample(image, aligned, known) for image in progress(chosen, description="diagnose", unit="image")]
     correlation = _average([_autocorrelation(sample, known) for sample in samples])
     direction = find_direction(correlation)
     length = None if direction is None else correlation_length(correlation.get(direction, [1.0]))

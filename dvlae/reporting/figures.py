@@ -8,6 +8,7 @@ import matplotlib
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.evaluation.evaluate import evaluated_images
+from dvlae.evaluation.target import Targets
 from dvlae.reporting.comparison_figures import (
     plot_paired_psnr,
     plot_receptive_field,
@@ -30,6 +31,7 @@ def make_figures(
     images: Mapping[str, Path],
     settings: Mapping[str, EvaluationSettings],
     noise: Mapping[str, Path] | None = None,
+    targets: Mapping[str, Path] | None = None,
 ) -> None:
     """Write every figure, each as PNG and SVG.
 
@@ -50,6 +52,9 @@ def make_figures(
         How each dataset is evaluated.
     noise
         What ``dvlae diagnose`` found in datasets: JSON files with a ``correlation_length`` in pixels.
+    targets
+        What ``dvlae register`` wrote for datasets, with the same images and settings; of others each clean image is
+        registered here.
 
     Raises
     ------
@@ -69,12 +74,13 @@ def make_figures(
         for name in progress(datasets, description="figures", unit="dataset"):
             mine = [run for run in runs if run.dataset == name]
             chosen = evaluated_images(images[name], settings[name])
-            save_figure(plot_panel(best_run(mine), chosen, settings[name]), output / f"panel_{name}")
-            save_figure(plot_removed_noise(mine, chosen, settings[name]), output / f"removed_noise_{name}")
+            aligned = Targets(settings[name], (targets or {}).get(name))
+            save_figure(plot_panel(best_run(mine), chosen, aligned), output / f"panel_{name}")
+            save_figure(plot_removed_noise(mine, chosen, aligned), output / f"removed_noise_{name}")
             if trained := [run for run in mine if run.receptive_field is not None]:
                 save_figure(plot_training_curves(trained), output / f"training_curves_{name}")
                 save_figure(plot_kl_per_level(trained), output / f"kl_per_level_{name}")
-                if figure := plot_calibration(best_run(trained), chosen, settings[name]):
+                if figure := plot_calibration(best_run(trained), chosen, aligned):
                     save_figure(figure, output / f"calibration_{name}")
             if figure := plot_paired_psnr(mine):
                 save_figure(figure, output / f"paired_psnr_{name}")

@@ -11,8 +11,8 @@ import numpy as np
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.evaluation.metrics import Target
 from dvlae.evaluation.noise_statistics import NoiseStatistics
+from dvlae.evaluation.target import Targets
 from dvlae.inference.generation import PRIOR_NAME, decode, sample_code, sample_code_from_prior, sample_noisy
 from dvlae.inference.posterior import check_model_input
 from dvlae.models.files import load_to
@@ -31,6 +31,7 @@ def generate_noise(
     seed: int,
     device: str,
     settings: EvaluationSettings | None = None,
+    targets: Path | None = None,
 ) -> None:
     """Sample new noise on the content of every image of a manifest, and compare it to the real noise.
 
@@ -53,6 +54,8 @@ def generate_noise(
     settings
         How the clean images fit the noisy ones: real noise is then noisy less clean, where there is a clean image.
         With None it is noisy less the content that the model found, which is also what generated noise is.
+    targets
+        What ``dvlae register`` wrote for the same images and settings; None: each clean image is registered here.
 
     Raises
     ------
@@ -61,6 +64,7 @@ def generate_noise(
     """
     network = load_to(device, model)
     manifest = read_manifest(images)
+    aligned = None if settings is None else Targets(settings, targets)
     for image in manifest:
         check_model_input(network, image.shape, image.name)
     statistics = {
@@ -82,7 +86,7 @@ def generate_noise(
                 made.append(_write(folder, f"{image.name}_{number}", image.name, new, content))
                 bar.update(math.prod(size))
                 if number == 0:
-                    _add_noise(statistics, image, noisy, new, content, settings)
+                    _add_noise(statistics, image, noisy, new, content, aligned)
         write_manifest(folder, made)
         _write_statistics(folder / "noise.csv", statistics)
         _plot_comparison(folder, manifest[len(manifest) // 2], statistics, settings)
@@ -140,11 +144,11 @@ def _add_noise(
     noisy: np.ndarray,
     generated: np.ndarray,
     content: np.ndarray,
-    settings: EvaluationSettings | None,
+    targets: Targets | None,
 ) -> None:
     """Add the noise of a given image, and that of a generated one with its content, to the statistics."""
-    if image.clean is not None and settings is not None:
-        target = Target.build(noisy, read_canonical(image.clean), settings)
+    if image.clean is not None and targets is not None:
+        target = targets.target(image, noisy)
         region, noise = (slice(None), *target.region), target.noise()
         statistics["real"].update(noise, target.noisy - noise)
     else:

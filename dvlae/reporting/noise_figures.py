@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dvlae.axes import AXES
-from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate_run
 from dvlae.evaluation.evaluate import read_estimate
-from dvlae.evaluation.metrics import Target, autocorrelation, find_region
+from dvlae.evaluation.metrics import autocorrelation
 from dvlae.evaluation.noise_statistics import MAX_LAG, NoiseStatistics
+from dvlae.evaluation.target import Targets, find_region
 from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 from dvlae.runs.folder import Run, best_run
@@ -27,7 +27,7 @@ MAX_NOISE_IMAGES = 16
 MAX_SHOWN_SIDE = 128
 
 
-def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], settings: EvaluationSettings) -> Figure:
+def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Targets) -> Figure:
     """Plot the autocorrelation of the noise, and of what the methods take away, along every spatial axis.
 
     What a good method takes away is the noise, all of it and nothing else, so that the curves lie on each other.
@@ -38,14 +38,14 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], settings: E
         Of one dataset; the best DVLAE run and the baselines are plotted.
     images
         The evaluated images; at most sixteen of them, evenly spread, are averaged.
-    settings
-        How the dataset is evaluated.
+    targets
+        What the estimates are compared with.
     """
     baselines = [run for run in runs if run.receptive_field is None and run.method != "noisy"]
     trained = [run for run in runs if run.receptive_field is not None]
     shown = ([best_run(trained)] if trained else []) + baselines
     chosen = [images[i] for i in spread_evenly(len(images), MAX_NOISE_IMAGES)]
-    curves = _average_curves(shown, chosen, settings)
+    curves = _average_curves(shown, chosen, targets)
     styles = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D")]
 
     lines = {"x": "the same row", "y": "the same column", "z": "through the planes"}
@@ -71,9 +71,9 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], settings: E
     return figure
 
 
-def _average_curves(runs: Sequence[Run], images: Sequence[Image], settings: EvaluationSettings) -> dict:
+def _average_curves(runs: Sequence[Run], images: Sequence[Image], targets: Targets) -> dict:
     """Average autocorrelations over images: of what each run removes, by its folder; of the noise, under None."""
-    regions = [find_region(image.shape[1:], settings) for image in images]
+    regions = [find_region(image.shape[1:], targets.settings) for image in images]
     curves: dict[Path | None, list] = {}
     for image, region in zip(images, regions, strict=True):
         noisy = read_canonical(image.noisy)
@@ -81,7 +81,7 @@ def _average_curves(runs: Sequence[Run], images: Sequence[Image], settings: Eval
             removed = (noisy - read_estimate(run.folder / "denoised", image, noisy.shape))[:, *region]
             curves.setdefault(run.folder, []).append(autocorrelation(removed, MAX_LAG))
         if image.clean is not None:
-            noise = Target.build(noisy, read_canonical(image.clean), settings).noise()
+            noise = targets.target(image, noisy).noise()
             curves.setdefault(None, []).append(autocorrelation(noise, MAX_LAG))
     return {key: {name: _average([lags[name] for lags in many]) for name in many[0]} for key, many in curves.items()}
 
@@ -92,7 +92,7 @@ def _average(curves: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean([curve[:shortest] for curve in curves], axis=0)
 
 
-def plot_calibration(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Figure | None:
+def plot_calibration(run: Run, images: Sequence[Image], targets: Targets) -> Figure | None:
     """Plot how well the posterior standard deviation predicts the error.
 
     Parameters
@@ -101,15 +101,15 @@ def plot_calibration(run: Run, images: Sequence[Image], settings: EvaluationSett
         A trained one.
     images
         The evaluated images of its dataset.
-    settings
-        How the dataset is evaluated.
+    targets
+        What the estimates are compared with.
 
     Returns
     -------
     Figure or None
         None without clean images, and without posterior standard deviations.
     """
-    measured = calibrate_run(run.folder, images, settings)
+    measured = calibrate_run(run.folder, images, targets)
     if measured is None:
         return None
     figure = Figure(figsize=(7.2, 3.4))

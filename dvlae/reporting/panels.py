@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy import ndimage
 
-from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
 from dvlae.evaluation.evaluate import read_estimate
-from dvlae.evaluation.metrics import Target, find_region
+from dvlae.evaluation.target import Target, Targets, find_region
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE
 from dvlae.runs.folder import Run
 
@@ -48,7 +47,7 @@ class Picture:
     caption: str = ""
 
 
-def plot_panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) -> Figure:
+def plot_panel(run: Run, images: Sequence[Image], targets: Targets) -> Figure:
     """Show one image: noisy, denoised, clean, posterior standard deviation, residual; whole, and a part magnified.
 
     A volume is shown by its middle plane, a trace by lines over each other.
@@ -60,11 +59,11 @@ def plot_panel(run: Run, images: Sequence[Image], settings: EvaluationSettings) 
     images
         The evaluated images of its dataset. The one with the median gain in PSNR is shown: neither the best nor the
         worst. Without clean images it is the one in the middle.
-    settings
-        How the dataset is evaluated: all is shown in the units of the clean image, as it is compared.
+    targets
+        What the estimates are compared with: all is shown in the units of the clean image, as it is compared.
     """
     image, why = _median_image(run, images)
-    pictures = _pictures(run, image, settings)
+    pictures = _pictures(run, image, targets)
     what = {2: "trace", 3: "image", 4: "middle plane of the volume"}[len(image.shape)]
     figure = _plot_image_panel(pictures) if pictures[0].pixels.ndim == 3 else _plot_trace_panel(pictures)
     figure.suptitle(f"{run.dataset}, {what} “{image.name}”{why}", fontsize=10, parse_math=False)
@@ -150,11 +149,11 @@ def _median_image(run: Run, images: Sequence[Image]) -> tuple[Image, str]:
     return next(image for image in images if image.name == name), why
 
 
-def _pictures(run: Run, image: Image, settings: EvaluationSettings) -> list[Picture]:
+def _pictures(run: Run, image: Image, targets: Targets) -> list[Picture]:
     noisy = read_canonical(image.noisy)
     estimate = read_estimate(run.folder / "denoised", image, noisy.shape)
     deviation_file = run.folder / "uncertainty" / f"{image.name}.tif"
-    region = find_region(noisy.shape[1:], settings)
+    region = find_region(noisy.shape[1:], targets.settings)
     deviation = read_canonical(deviation_file)[:, *region] if deviation_file.exists() else None
     title = f"Denoised: {run.label}".replace(", ", ",\n")
     if image.clean is None:
@@ -162,7 +161,7 @@ def _pictures(run: Run, image: Image, settings: EvaluationSettings) -> list[Pict
         pictures = [Picture("Noisy", noisy, "image"), Picture(title, estimate, "image")]
         residual = Picture("Removed:\nnoisy − denoised", noisy - estimate, "residual")
     else:
-        target = Target.build(noisy, read_canonical(image.clean), settings)
+        target = targets.target(image, noisy)
         gain, _ = target.gain_and_offset(estimate)
         deviation = None if deviation is None else abs(gain) * deviation
         fitted = target.to_target_units(estimate)

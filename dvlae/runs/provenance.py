@@ -12,8 +12,8 @@ from dvlae.system.errors import UserError
 
 PROVENANCE_COLUMNS = [
     "dataset", "method", "receptive_field", "seed", "psnr", "record", "settings", "prediction", "evaluation",
-    "trained_on", "train_sha256", "val_sha256", "images_sha256", "versions", "git_commit", "device", "precision",
-    "threads", "seconds", "joules_processor", "joules_gpu",
+    "trained_on", "train_sha256", "val_sha256", "images_sha256", "targets_sha256", "versions", "git_commit", "device",
+    "precision", "threads", "seconds", "joules_processor", "joules_gpu",
 ]  # fmt: skip
 INTEGER_COLUMNS = ("receptive_field", "threads", "joules_processor", "joules_gpu")
 # All else in baseline.json is a parameter.
@@ -68,6 +68,7 @@ def describe_run(psnr_csv: Path) -> dict:
         "train_sha256": hashes.get("train"),
         "val_sha256": hashes.get("val"),
         "images_sha256": evaluation.get("images_sha256"),
+        "targets_sha256": evaluation.get("targets_sha256"),
     }
 
 

@@ -1,6 +1,5 @@
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,19 +9,6 @@ from scipy import ndimage
 
 from dvlae.axes import AXES
 from dvlae.evaluation import metrics
-from dvlae.system.errors import UserError
-
-
-def settings(**changes):
-    return SimpleNamespace(
-        **({"register": False, "fit": "none", "crop": None, "border": 0, "data_range": 1.0} | changes)
-    )
-
-
-@pytest.fixture
-def clean():
-    random = np.random.default_rng(0)
-    return ndimage.gaussian_filter(random.normal(size=(2, 150, 170)), (0, 2, 2)).astype(np.float32) * 20  # (C, Y, X)
 
 
 @pytest.fixture
@@ -160,78 +146,3 @@ def test_autocorrelation_takes_off_the_mean_of_each_channel():
 
 def test_autocorrelation_of_a_constant_image_is_zero():
     assert not metrics.autocorrelation(np.ones((1, 5, 5)), max_lag=2)["x"].any()
-
-
-def test_target_registers_the_clean_image_to_the_noisy_one(clean):
-    drifted = metrics.shift_image(clean, (1.5, -2.5))
-    without = metrics.Target.build(clean, drifted, settings(border=6))
-    with_it = metrics.Target.build(clean, drifted, settings(border=6, register=True))
-    assert with_it.score(clean)[0] > without.score(clean)[0] + 15
-
-
-def test_target_fits_every_estimate_to_the_clean_image(clean):
-    target = metrics.Target.build(clean, clean, settings(fit="estimate_to_clean"))
-    assert target.score(0.3 * clean + 7)[0] > 100
-    assert target.gain_and_offset(0.5 * clean) == pytest.approx((2, 0), abs=1e-4)
-
-
-def test_target_fits_the_clean_image_to_the_noisy_one_once(clean):
-    noisy = 3 * clean + 10 + row_noise(clean.shape)
-    target = metrics.Target.build(noisy, clean, settings(fit="clean_to_noisy"))
-    np.testing.assert_allclose(target.clean, 3 * clean + 10, atol=0.3)
-    assert target.gain_and_offset(0.5 * clean) == (1.0, 0.0)
-
-
-@pytest.mark.parametrize("fit", ["estimate_to_clean", "clean_to_noisy"])
-def test_target_gives_the_noise_in_units_of_the_noisy_image_whatever_the_exposure(clean, fit):
-    noise = row_noise(clean.shape)
-    target = metrics.Target.build(3 * clean + 10 + noise, clean, settings(fit=fit))
-    np.testing.assert_allclose(target.noise(), noise, atol=0.2)
-
-
-def test_target_takes_the_data_range_from_the_clean_image_as_used(clean):
-    clean[:, 0, 0] = 1e6  # in the border, which is left out
-    target = metrics.Target.build(clean, clean, settings(data_range="auto", border=2))
-    assert target.data_range == pytest.approx(np.ptp(clean[:, 2:-2, 2:-2]))
-
-
-def test_target_refuses_an_automatic_range_of_a_constant_clean_image():
-    flat = np.ones((1, 20, 20), np.float32)
-    with pytest.raises(UserError, match="data_range.*constant"):
-        metrics.Target.build(flat, flat, settings(data_range="auto"))
-
-
-def test_region_is_the_crop_less_the_border():
-    crop = SimpleNamespace(y=(10, 40), x=None)
-    rows, columns = metrics.find_region((60, 70), settings(crop=crop, border=3))
-    assert (rows, columns) == (slice(13, 37), slice(3, 67))
-
-
-def test_the_border_of_a_volume_is_along_x_and_y_alone():
-    crop = SimpleNamespace(z=(2, 4), y=None, x=(0, 40))
-    region = metrics.find_region((5, 60, 70), settings(crop=crop, border=3))
-    assert region == (slice(2, 4), slice(3, 57), slice(3, 37))
-    assert metrics.find_region((70,), settings(border=3)) == (slice(3, 67),)
-
-
-@pytest.mark.parametrize(
-    ("shape", "said"),
-    [
-        ((20, 30), "10 x 20 of 20 x 30 pixels, but 11 are needed along x and y"),
-        ((20,), "10 of 20 pixels, but 11 are needed along x"),
-        ((1, 20, 30), "1 x 10 x 20 of 1 x 20 x 30 pixels, but 11 are needed along x and y"),
-    ],
-)
-def test_region_too_small_for_ssim_is_refused(shape, said):
-    with pytest.raises(UserError, match=said):
-        metrics.find_region(shape, settings(border=5))
-
-
-@pytest.mark.parametrize("shape", [(200,), (50, 60), (3, 50, 60)])
-def test_target_scores_traces_images_and_volumes(shape):
-    random = np.random.default_rng(0)
-    clean = ndimage.gaussian_filter(random.normal(size=(2, *shape)), 2, axes=range(1, len(shape) + 1))
-    noisy = 3 * clean + 0.3 * random.normal(size=clean.shape)
-    target = metrics.Target.build(noisy, clean, settings(register=True, fit="estimate_to_clean", border=4))
-    assert target.score(clean)[0] > target.score(noisy)[0] + 10
-    assert np.isfinite(target.score(noisy)).all()

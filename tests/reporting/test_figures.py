@@ -12,6 +12,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation.evaluate import evaluate
+from dvlae.evaluation.target import Targets
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.reporting import figures, noise_figures, panels, training_figures
 from dvlae.runs.folder import Run, best_run
@@ -84,7 +85,7 @@ def titles(figure):
 
 
 def read_panel(images, psnr_csv, settings=SETTINGS):
-    return panels.plot_panel(Run.read(psnr_csv), read_manifest(images), settings)
+    return panels.plot_panel(Run.read(psnr_csv), read_manifest(images), Targets(settings))
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_equal_runs_give_equal_files(images):
 
 def test_calibration_draws_what_was_found_beside_what_would_be_right(images):
     run = Run.read(make_run(images, "dvlae-rf4", 4))
-    figure = noise_figures.plot_calibration(run, [*read_manifest(images)], SETTINGS)
+    figure = noise_figures.plot_calibration(run, [*read_manifest(images)], Targets(SETTINGS))
     right, found = figure.axes[0].lines
     np.testing.assert_array_equal(right.get_xdata(), right.get_ydata())
     assert (np.diff(found.get_ydata()) >= 0).all()
@@ -244,7 +245,7 @@ def test_the_run_shown_is_a_trained_one_even_where_a_baseline_is_better(images):
 
 def test_noise_of_real_correlation_is_drawn_as_such(images):
     run = Run.read(make_run(images, "gaussian"))
-    figure = noise_figures.plot_removed_noise([run], read_manifest(images), SETTINGS)
+    figure = noise_figures.plot_removed_noise([run], read_manifest(images), Targets(SETTINGS))
     along_x, along_y = (axes.lines[-1].get_ydata() for axes in figure.axes)
     assert along_x[:3] == pytest.approx([1, 0.5, 0], abs=0.06)
     assert along_y[:3] == pytest.approx([1, 0, 0], abs=0.06)
@@ -254,7 +255,7 @@ def test_noise_of_real_correlation_is_drawn_as_such(images):
 def test_noise_of_traces_and_volumes_is_drawn_along_each_of_their_axes(tmp_path, shapes, axes):
     images = make_dataset(tmp_path / "made_up" / "images", shapes)
     run = Run.read(make_run(images, "gaussian"))
-    figure = noise_figures.plot_removed_noise([run], read_manifest(images), SETTINGS)
+    figure = noise_figures.plot_removed_noise([run], read_manifest(images), Targets(SETTINGS))
     assert [plot.get_title()[:7] for plot in figure.axes] == [f"along {name}" for name in axes]
     assert figure.axes[0].lines[-1].get_ydata()[:3] == pytest.approx([1, 0.5, 0], abs=0.2)
     assert len(figure.axes[-1].lines[-1].get_ydata()) == (16 if axes == "x" else 5)

@@ -77,9 +77,29 @@ rule extract_patches:
         "dvlae extract-patches {input.images:q} {output.patches:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 
+rule register:
+    input:
+        images=rules.prepare.output.images,
+        names=names_file("evaluation"),
+    output:
+        targets="<results>/{dataset}/targets.csv",
+    log:
+        "<logs>/register/{dataset}.log",
+    benchmark:
+        "<benchmarks>/register/{dataset}.tsv"
+    conda:
+        "../envs/dvlae.yaml"
+    params:
+        settings=evaluation_settings,
+        revision=revision.EVALUATION,
+    shell:
+        "dvlae register {input.images:q} {output.targets:q} --settings {params.settings:q} > {log:q} 2>&1"
+
+
 rule diagnose:
     input:
         images=rules.prepare.output.images,
+        targets=rules.register.output.targets,
         names=names_file("evaluation"),
     output:
         found="<results>/figures/noise_{dataset}.json",
@@ -102,4 +122,5 @@ rule diagnose:
         revision=revision.EVALUATION,
     shell:
         "dvlae diagnose {input.images:q} --output {output.found:q} --dataset {wildcards.dataset:q}"
-        " --noise-direction {params.noise_direction} --settings {params.settings:q} 2>&1 | tee -i {log:q}"
+        " --noise-direction {params.noise_direction} --settings {params.settings:q} --targets {input.targets:q}"
+        " 2>&1 | tee -i {log:q}"

@@ -1,6 +1,7 @@
 rule baseline:
     input:
         images=rules.prepare.output.images,
+        targets=rules.register.output.targets,
         names=names_file("evaluation"),
     output:
         denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
@@ -18,13 +19,14 @@ rule baseline:
         revision=revision.EVALUATION,
     shell:
         "dvlae baseline {wildcards.method:q} {input.images:q} --denoised {output.denoised:q}"
-        " --settings {params.settings:q} > {log:q} 2>&1"
+        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1"
 
 
 rule evaluate:
     input:
         images=rules.prepare.output.images,
         denoised="<results>/{dataset}/{method}/seed{seed}/denoised",
+        targets=rules.register.output.targets,
         names=names_file("evaluation"),
     output:
         psnr="<results>/{dataset}/{method}/seed{seed}/psnr.csv",
@@ -42,4 +44,4 @@ rule evaluate:
     shell:
         "dvlae evaluate {input.images:q} {input.denoised:q} {output.psnr:q} --dataset {wildcards.dataset:q}"
         " --method {wildcards.method:q} {params.receptive_field} --seed {wildcards.seed}"
-        " --settings {params.settings:q} > {log:q} 2>&1"
+        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1"

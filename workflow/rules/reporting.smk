@@ -49,6 +49,7 @@ rule figures:
         models=all_runs(rules.train.output.model, trained=True),
         images=all_datasets([rules.prepare.output.images]),
         noise=all_datasets([rules.diagnose.output.found]),
+        targets=all_datasets([rules.register.output.targets]),
     output:
         panels=reported_figures("panel", "2 Images", "Figure: noisy, denoised, clean"),
         calibration=reported_figures("calibration", "2 Images", "Figure: predicted against true errors"),
@@ -70,8 +71,9 @@ rule figures:
         folder=lambda wildcards, output: str(Path(output.panels[0]).parent),
         images=lambda wildcards, input: [f"{name}={folder}" for name, folder in zip(DATASETS, input.images)],
         noise=lambda wildcards, input: [f"{name}={found}" for name, found in zip(DATASETS, input.noise)],
+        targets=lambda wildcards, input: [f"{name}={table}" for name, table in zip(DATASETS, input.targets)],
         settings=figure_settings(),
         revision=revision.EVALUATION,
     shell:
         "dvlae figures {input.psnr:q} --output {params.folder:q} --images {params.images:q}"
-        " --noise {params.noise:q} --settings {params.settings:q} > {log:q} 2>&1"
+        " --noise {params.noise:q} --targets {params.targets:q} --settings {params.settings:q} > {log:q} 2>&1"

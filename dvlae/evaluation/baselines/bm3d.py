@@ -5,19 +5,21 @@ only. Results that are made public must name them: Mäkinen, Azzari, Foi, Collab
 IEEE Transactions on Image Processing 29 (2020); Dabov, Foi, Katkovnik, Egiazarian, ibid. 16 (2007).
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from skimage.restoration import estimate_sigma
 
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import Image, select_images, spread_evenly
+from dvlae.evaluation.metrics import psnr
+from dvlae.evaluation.target import Target, Targets
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
 
-if TYPE_CHECKING:
-    from dvlae.config.dataset import EvaluationSettings
-    from dvlae.data.manifest import Image
-    from dvlae.evaluation.metrics import Target
+logger = logging.getLogger(__name__)
 
 # One sigma that is tried is this factor from the next.
 SIGMA_FACTOR = 2**0.25
@@ -27,15 +29,15 @@ MAX_TUNING_IMAGES = 4
 MAX_TUNING_SIDE = 256
 
 
-def fit(images: list["Image"], settings: "EvaluationSettings") -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
     """Choose sigma by the mean PSNR over parts of some evaluated images: an oracle, as it takes the clean images.
 
     Parameters
     ----------
     images
         Of the dataset.
-    settings
-        How it is evaluated, and on which images.
+    targets
+        What an estimate of each is compared with, and which of them are evaluated.
 
     Returns
     -------
@@ -50,8 +52,6 @@ def fit(images: list["Image"], settings: "EvaluationSettings") -> tuple[Callable
     UserError
         Where the package is not installed, or the images are traces.
     """
-    from dvlae.data.manifest import select_images, spread_evenly
-
     try:
         import bm3d  # noqa: F401
     except ModuleNotFoundError as error:
@@ -61,18 +61,18 @@ def fit(images: list["Image"], settings: "EvaluationSettings") -> tuple[Callable
         ) from None
     if len(images[0].shape) < 3:
         raise UserError("baseline bm3d: found traces, allowed: images and volumes")
-    evaluated = [image for image in select_images(images, settings.images) if image.clean is not None]
+    evaluated = [image for image in select_images(images, targets.settings.images) if image.clean is not None]
     if not evaluated:
-        print("bm3d: no clean image to choose sigma by; sigma is estimated for each image")
+        logger.info("bm3d: no clean image to choose sigma by; sigma is estimated for each image")
         return lambda noisy: denoise(noisy, _estimate_sigma(noisy)), {"oracle": False}
     chosen = [evaluated[i] for i in spread_evenly(len(evaluated), MAX_TUNING_IMAGES)]
-    sigma, psnr = _best_sigma(chosen, settings)
+    sigma, found = _best_sigma(chosen, targets)
     return lambda noisy: denoise(noisy, sigma), {
         "oracle": True,
         "sigma": [float(s) for s in sigma],
         "images": [image.name for image in chosen],
         "side": MAX_TUNING_SIDE,
-        "psnr": {f"{factor:.2f}": round(value, 3) for factor, value in sorted(psnr.items())},
+        "psnr": {f"{factor:.2f}": round(value, 3) for factor, value in sorted(found.items())},
     }
 
 
@@ -97,33 +97,30 @@ def denoise(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     return np.array(filtered, np.float32).reshape(image.shape)
 
 
-def _best_sigma(images: list["Image"], settings: "EvaluationSettings") -> tuple[np.ndarray, dict[float, float]]:
+def _best_sigma(images: list[Image], targets: Targets) -> tuple[np.ndarray, dict[float, float]]:
     """Search from the noise's own standard deviation, (C,); return the best, and the PSNR of each multiple tried."""
-    windows = [_window(image, settings) for image in images]
+    windows = [_window(image, targets) for image in images]
     std = np.sqrt(np.mean([np.var(t.noise(), axis=tuple(range(1, t.noisy.ndim))) for t in windows], axis=0))
-    psnr = {}
+    found: dict[float, float] = {}
 
     def measure(exponent: int) -> float:
         factor = SIGMA_FACTOR**exponent
-        if factor not in psnr:
+        if factor not in found:
             values = [_psnr(window, factor * std) for window in progress(windows, description=f"sigma x {factor:.2f}")]
-            psnr[factor] = float(np.mean(values))
-            print(f"bm3d: {factor:.2f} times the noise's standard deviation  {psnr[factor]:6.2f} dB")
-        return psnr[factor]
+            found[factor] = float(np.mean(values))
+            logger.info("bm3d: %.2f times the noise's standard deviation  %6.2f dB", factor, found[factor])
+        return found[factor]
 
     best = 0
     direction = 1 if measure(1) > measure(0) else -1
     while measure(best + direction) > measure(best):
         best += direction
-    return SIGMA_FACTOR**best * std, psnr
+    return SIGMA_FACTOR**best * std, found
 
 
-def _window(image: "Image", settings: "EvaluationSettings") -> "Target":
+def _window(image: Image, targets: Targets) -> Target:
     """Return the middle of the region that is evaluated, one plane of a volume."""
-    from dvlae.data.canonical import read_canonical
-    from dvlae.evaluation.metrics import Target
-
-    target = Target.build(read_canonical(image.noisy), read_canonical(image.clean), settings)
+    target = targets.target(image, read_canonical(image.noisy))
     *depth, height, width = target.clean.shape[1:]
     lengths = [1 for _ in depth] + [min(MAX_TUNING_SIDE, height), min(MAX_TUNING_SIDE, width)]
     starts = [(side - length) // 2 for side, length in zip(target.clean.shape[1:], lengths, strict=True)]
@@ -132,14 +129,10 @@ def _window(image: "Image", settings: "EvaluationSettings") -> "Target":
     return replace(target, clean=target.clean[:, *part], noisy=target.noisy[:, *part], region=whole)
 
 
-def _psnr(window: "Target", sigma: np.ndarray) -> float:
-    from dvlae.evaluation.metrics import psnr
-
+def _psnr(window: Target, sigma: np.ndarray) -> float:
     return psnr(window.clean, window.to_target_units(denoise(window.noisy, sigma)), data_range=window.data_range)
 
 
 def _estimate_sigma(image: np.ndarray) -> np.ndarray:
     """Estimate the noise's standard deviation of each channel of (C, ...) from its finest wavelets, as if white."""
-    from skimage.restoration import estimate_sigma
-
     return np.array([estimate_sigma(channel) for channel in image])
