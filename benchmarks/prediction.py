@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dvlae.config.settings import PredictionSettings
-from dvlae.inference.prediction import denoise
+from dvlae.inference.estimates import denoise
 from dvlae.models import ladder_vae, layers
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.layers import to_channels_last

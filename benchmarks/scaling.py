@@ -12,7 +12,7 @@ from prediction import DEMO, build, noisy
 from torch.utils.flop_counter import FlopCounterMode
 
 from dvlae.config.settings import PredictionSettings
-from dvlae.inference.prediction import denoise
+from dvlae.inference.estimates import denoise
 from dvlae.models.dvlae import Architecture
 from dvlae.models.layers import to_channels_last
 from dvlae.system.devices import tune_malloc, use_fast_arithmetic

@@ -164,8 +164,9 @@ def to_lines(maps: Tensor, axis: int) -> Tensor:
 
 def from_lines(lines: Tensor, axis: int, shape: torch.Size) -> Tensor:
     """Turn (positions, lines, C) back into maps (N, C, ...) of this shape; the inverse of :func:`to_lines`."""
-    moved = torch.empty(shape, device="meta").movedim((axis, 1), (0, -1)).shape
-    return lines.reshape(moved).movedim((0, -1), (axis, 1))
+    along = range(len(shape))[axis]
+    across = [shape[other] for other in range(len(shape)) if other not in (along, 1)]
+    return lines.reshape(shape[along], *across, shape[1]).movedim((0, -1), (along, 1))
 
 
 @torch.inference_mode()

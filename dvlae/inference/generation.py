@@ -5,15 +5,14 @@ autoregressive decoder samples the noisy image, the signal decoder gives the cle
 continuous, so grey values are neither rounded nor clipped.
 """
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from dvlae.inference.autoregressive_sampling import sample_autoregressively
 from dvlae.inference.latent_noise import noise_key, normal_noise
-from dvlae.inference.posterior import encode, latent_sampler
+from dvlae.inference.posterior import encode_image, latent_sampler, sample_keys
+from dvlae.inference.tiling import padded_shape, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.likelihood import scale_floor
 
@@ -41,9 +40,12 @@ def sample_code(model: DVLAE, image: np.ndarray, *, name: str, seed: int) -> Ten
     Tensor
         (1, channels, ...), padded to multiples of the model's stride.
     """
-    _, features = encode(model, image)
-    state, _ = model.ladder_vae.top_down(None, features, latent_sampler(seed, name, [0]))
-    return model.ladder_vae.last_block(state)
+    x, features = encode_image(model, image)
+    keys = sample_keys(seed, name, [0], len(features))
+    code, _ = model.ladder_vae.to_code(
+        features, latent_sampler(keys, whole_window(x.shape[2:]), model.ladder_vae.strides)
+    )
+    return code
 
 
 @torch.inference_mode()
@@ -52,8 +54,9 @@ def sample_code_from_prior(model: DVLAE, size: tuple[int, ...], *, number: int, 
 
     ``number`` and ``seed`` fix it.
     """
-    padded = [math.ceil(side / model.stride) * model.stride for side in size]
-    return model.ladder_vae.sample_prior((1, *padded), latent_sampler(seed, PRIOR_NAME, [number]))
+    padded, strides = padded_shape(size, model.stride), model.ladder_vae.strides
+    keys = sample_keys(seed, PRIOR_NAME, [number], len(strides))
+    return model.ladder_vae.sample_prior((1, *padded), latent_sampler(keys, whole_window(padded), strides))
 
 
 @torch.inference_mode()

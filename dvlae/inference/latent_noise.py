@@ -9,6 +9,7 @@ image, sample and level.
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +19,27 @@ _ROUNDS = 10
 _BLOCK = 2**16  # counters
 # The spatial axes share these bits of the counter: an image's rows and columns are below 2**24.
 _POSITION_BITS = 48
+
+
+@dataclass(frozen=True)
+class NoiseKey:
+    """The key of one latent map.
+
+    Attributes
+    ----------
+    value
+        Key of :func:`philox`, 32 bits.
+    sign
+        What the noise of that key is multiplied by: 1 or -1.
+    """
+
+    value: int
+    sign: int = 1
+
+    @property
+    def opposite(self) -> "NoiseKey":
+        """The key of the same noise with the opposite sign."""
+        return replace(self, sign=-self.sign)
 
 
 def philox(low: Tensor, high: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,20 +65,33 @@ def philox(low: Tensor, high: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def noise_key(seed: int, image: str, sample: int, level: int) -> int:
-    """Return the 32-bit key of one latent map."""
+def noise_key(seed: int, image: str, sample: int, level: int) -> NoiseKey:
+    """Return the key of one latent map.
+
+    Parameters
+    ----------
+    seed
+        Of all noise.
+    image
+        Name of the image.
+    sample
+        Number of the sample of that image.
+    level
+        Number of the level of the ladder.
+    """
     text = f"{seed}/{sample}/{level}/{image}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
+    return NoiseKey(int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little"))
 
 
-def normal_noise(keys: list[int], channels: int, window: Sequence[range], device: torch.device | str = "cpu") -> Tensor:
+def normal_noise(
+    keys: Sequence[NoiseKey], channels: int, window: Sequence[range], device: torch.device | str = "cpu"
+) -> Tensor:
     """Sample standard normal numbers for a window of a level's grid.
 
     Parameters
     ----------
     keys
-        One key a sample, from :func:`noise_key`. The complement of a key, ``~key``, gives the noise of the key with the
-        opposite sign.
+        One a sample, from :func:`noise_key`.
     channels
         Channels of the latent.
     window
@@ -72,7 +107,7 @@ def normal_noise(keys: list[int], channels: int, window: Sequence[range], device
     axes = len(window)
     bits = _POSITION_BITS // axes
     pair = torch.arange((channels + 1) // 2, device=device).view(-1, *[1] * axes) << _POSITION_BITS
-    key = torch.tensor([max(key, ~key) for key in keys], device=device).view(-1, *[1] * (axes + 1))
+    key = torch.tensor([key.value for key in keys], device=device).view(-1, *[1] * (axes + 1))
     shape = [len(side) for side in window]
     noise = torch.empty(len(keys), 2 * len(pair), *shape, device=device)
     # A processor's cache holds a block of the first axis through all the rounds; a GPU takes everything at once.
@@ -89,7 +124,7 @@ def normal_noise(keys: list[int], channels: int, window: Sequence[range], device
         angle = ((second >> 8).float() + 0.5) * (2 * math.pi * 2.0**-24)
         noise[:, 0::2, start : start + block] = radius * angle.cos()
         noise[:, 1::2, start : start + block] = radius * angle.sin()
-    opposite = [sample for sample, key in enumerate(keys) if key < 0]
+    opposite = [sample for sample, key in enumerate(keys) if key.sign < 0]
     if opposite:
         noise[opposite] *= -1
     return noise[:, :channels]

@@ -1,23 +1,35 @@
 """The level-by-level picture: what each level of the ladder decides in one image.
 
-All latents above a level are fixed to one sample of the posterior, those of the level itself are drawn again and again,
-and those below take the mean of their posterior given what is above. What then differs between the denoised images is
-what this level leaves open. Pictures of this kind go back to Sonderby et al., "Ladder variational autoencoders" (arXiv
-1602.02282, 2016).
+All latents above a level are fixed to one sample of the posterior, those of the level itself are sampled again and
+again, and those below take the mean of their posterior given what is above. What then differs between the denoised
+images is what this level leaves open.
+
+References
+----------
+Sonderby, Raiko, Maaloe, Sonderby, Winther: Ladder variational autoencoders, NeurIPS 2016, arXiv 1602.02282: the first
+pictures of this kind.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dvlae.inference.posterior import batches, encode, latent_sampler, repeat_features
+from dvlae.inference.posterior import (
+    check_whole_input,
+    choose_batch_size,
+    encode_image,
+    latent_sampler,
+    repeat_features,
+    sample_keys,
+    split_range,
+    take_mean,
+)
+from dvlae.inference.tiling import whole_window
 from dvlae.models.dvlae import DVLAE
+from dvlae.models.ladder_vae import LatentSampler
 from dvlae.system.errors import UserError
-
-# The standard deviation of a level is taken over this many samples.
-SAMPLES_PER_LEVEL = 16
 
 # A crop is computed with this much of the image around it.
 CONTEXT_PIXELS = 256
@@ -30,8 +42,8 @@ def vary_levels(
     *,
     name: str,
     seed: int,
-    samples: int = SAMPLES_PER_LEVEL,
-    on_progress=lambda samples: None,
+    samples: int,
+    on_progress: Callable[[int], object] = lambda samples: None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Sample one level after the other again, with those above it fixed and those below it at their mean.
 
@@ -55,36 +67,100 @@ def vary_levels(
     level, sampled
         The level's number, coarsest first, and denoised images (samples, C, ...) in the units of the image.
     """
-    _, features = encode(model, image)
-    own = (..., *(slice(side) for side in image.shape[1:]))
+    ladder_vae, sides = model.ladder_vae, image.shape[1:]
+    x, features = encode_image(model, image)
+    window, own = whole_window(x.shape[2:]), (..., *(slice(side) for side in sides))
+    # Sample 0 is the fixed one.
+    keys = sample_keys(seed, name, range(samples + 1), len(features))
+    batches = split_range(range(1, samples + 1), choose_batch_size(model, sides, all_latents=True))
     for level in reversed(range(len(features))):
         sampled = []
-        for numbers in batches(model, image[0].size, samples):
-            state, _ = model.ladder_vae.top_down(
-                None, repeat_features(features, len(numbers)), _level_sampler(level, seed, name, numbers)
+        for numbers in batches:
+            fixed = latent_sampler([keys[0]] * len(numbers), window, ladder_vae.strides)
+            varying = latent_sampler([keys[number] for number in numbers], window, ladder_vae.strides)
+            code, _ = ladder_vae.to_code(
+                repeat_features(features, len(numbers)), sampler_of_level(level, fixed=fixed, varying=varying)
             )
-            sampled.append(
-                model.denormalise(model.signal_decoder(model.ladder_vae.last_block(state)))[own].cpu().numpy()
-            )
+            sampled.append(model.denormalise(model.signal_decoder(code))[own].cpu().numpy())
             on_progress(len(numbers))
         yield level, np.concatenate(sampled)
 
 
-def _level_sampler(varied: int, seed: int, name: str, numbers: Sequence[int]):
-    """Return a function that samples one level, one and the same above it, and takes the mean below it."""
-    fixed = latent_sampler(seed, name, [0] * len(numbers))
-    varying = latent_sampler(seed, name, [number + 1 for number in numbers])
+def sampler_of_level(varied: int, *, fixed: LatentSampler, varying: LatentSampler) -> LatentSampler:
+    """Return a function that takes ``varying`` at one level, ``fixed`` at those above it, the mean at those below."""
 
     def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
         if level < varied:
-            return mean
+            return take_mean(level, mean, std)
         return (varying if level == varied else fixed)(level, mean, std)
 
     return sample_latent
 
 
-def add_context(crop: Sequence[tuple[int, int]], sides: Sequence[int], stride: int, name: str):
-    """Return what is computed for a crop, cut on the model's grid, and where in it the crop is."""
+def cut_with_context(
+    model: DVLAE, image: np.ndarray, crop: Sequence[tuple[int, int]] | None, name: str
+) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """Cut the part of an image that is computed for a crop.
+
+    Parameters
+    ----------
+    model
+        That shall compute.
+    image
+        (C, ...).
+    crop
+        First pixel and the one after the last along each spatial axis. None: the whole image.
+    name
+        Of the image, for messages.
+
+    Returns
+    -------
+    part
+        The crop with what surrounds it, (C, ...).
+    shown
+        Where in the part the crop is, a slice for each spatial axis.
+
+    Raises
+    ------
+    UserError
+        Where the crop is not within the image, the image has other channels or axes than the model, or the part is too
+        large to be computed at once.
+    """
+    sides = image.shape[1:]
+    computed, shown = add_context([(0, side) for side in sides] if crop is None else crop, sides, model.stride, name)
+    part = np.ascontiguousarray(image[:, *computed])
+    check_whole_input(model, part.shape, name, "; show a part of it with --crop")
+    return part, tuple(shown)
+
+
+def add_context(
+    crop: Sequence[tuple[int, int]], sides: Sequence[int], stride: int, name: str
+) -> tuple[list[slice], list[slice]]:
+    """Surround a crop with context that is cut on the model's grid.
+
+    Parameters
+    ----------
+    crop
+        First pixel and the one after the last along each spatial axis.
+    sides
+        Of the image, in pixels.
+    stride
+        Of the model's grid, in pixels.
+    name
+        Of the image, for the message.
+
+    Returns
+    -------
+    computed
+        The crop with its context, in the image.
+    shown
+        The crop, in ``computed``.
+
+    Raises
+    ------
+    UserError
+        Where the crop is not within the image.
+    """
     inside = all(0 <= first < stop <= side for (first, stop), side in zip(crop, sides, strict=False))
     if len(crop) != len(sides) or not inside:
         found = " ".join(f"{first}:{stop}" for first, stop in crop)

@@ -2,16 +2,23 @@
 
 Draw z_1 ... z_K from the posterior q(z | x) of an image x and weigh each one by w_k = p(x | z_k) p(z_k) / q(z_k | x).
 Then log((w_1 + ... + w_K) / K) is on average a lower bound on log p(x), which rises with K and reaches it as K grows;
-with K = 1 it is the ELBO (Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", arXiv 1509.00519, 2016).
+with K = 1 it is the ELBO [1]_. The effective number of samples is (w_1 + ... + w_K)^2 / (w_1^2 + ... + w_K^2) [2]_.
 
 An image is padded to a multiple of the model's stride before it is encoded. Only its own pixels count in p(x | z):
 what the decoder would say of the padding comes after them in every line, so leaving it out is exact. The latents of the
 padding do count, so that the number is a bound on log p of the image itself, a little looser than without padding.
+
+References
+----------
+.. [1] Burda, Grosse, Salakhutdinov: Importance weighted autoencoders, ICLR 2016, arXiv 1509.00519.
+.. [2] Kong, Liu, Wong: Sequential imputations and Bayesian missing data problems, Journal of the American Statistical
+   Association 89 (1994).
 """
 
 import csv
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +28,16 @@ from torch import Tensor
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest, select_images
-from dvlae.inference.posterior import batches, check_model_input, encode, latent_sampler, repeat_features
+from dvlae.inference.posterior import (
+    check_whole_input,
+    choose_batch_size,
+    encode_image,
+    latent_sampler,
+    repeat_features,
+    sample_keys,
+    split_range,
+)
+from dvlae.inference.tiling import whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
 from dvlae.models.ladder_vae import log_density_ratio
@@ -29,6 +45,8 @@ from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
 from dvlae.system.progress import progress
+
+logger = logging.getLogger(__name__)
 
 CROP_HINT = "; crop the dataset's images"
 LIKELIHOOD_COLUMNS = (
@@ -39,14 +57,28 @@ LIKELIHOOD_COLUMNS = (
 
 @dataclass
 class ImportanceWeights:
-    """What is kept of any number of log-weights: a handful of numbers."""
+    """What is kept of any number of log-weights.
+
+    Attributes
+    ----------
+    count
+        Number of them.
+    largest
+        Log-weight, in nats.
+    total, squares
+        Sum of exp(log-weight - largest), and of its square.
+    elbo
+        Mean of the log-weights, in nats.
+    deviations
+        Sum of their squared deviations from the mean.
+    """
 
     count: int = 0
     largest: float = -math.inf
-    total: float = 0.0  # of exp(log-weight - largest)
-    squares: float = 0.0  # of the same, squared
-    elbo: float = 0.0  # mean of the log-weights, nats
-    deviations: float = 0.0  # sum of their squared deviations from the mean
+    total: float = 0.0
+    squares: float = 0.0
+    elbo: float = 0.0
+    deviations: float = 0.0
 
     def update(self, log_weight: float) -> None:
         """Take one more log-weight, in nats."""
@@ -72,7 +104,7 @@ class ImportanceWeights:
 
     @property
     def effective_samples(self) -> float:
-        """How many samples of equal weight would say as much (Kish), 1 to ``count``."""
+        """The equivalent number of equally weighted samples, 1 to ``count``."""
         return self.total**2 / self.squares
 
 
@@ -102,21 +134,23 @@ def log_weights(
         Nats, of the density of the image's own grey values, summed over the whole image.
     """
     ladder_vae, sides = model.ladder_vae, image.shape[1:]
-    x, features = encode(model, image)
+    x, features = encode_image(model, image)
+    padded = whole_window(x.shape[2:])
     own = (..., *(slice(side) for side in sides))  # the image without its padding
     floor = scale_floor(model.step, model.std)
     # Densities of x and of its own grey values differ by the scale: dx = d(grey value) / std.
     change_of_units = math.prod(sides) * float(_to_float64(model.std).log().sum())
-    for numbers in batches(model, math.prod(sides), samples, batch_size):
+    keys = sample_keys(seed, name, range(samples), len(features))
+    for numbers in split_range(range(samples), choose_batch_size(model, sides, batch_size, all_latents=True)):
         state, divergences = ladder_vae.top_down(
             None,
             repeat_features(features, len(numbers)),
-            latent_sampler(seed, name, numbers),
+            latent_sampler([keys[number] for number in numbers], padded, ladder_vae.strides),
             divergence=lambda *arguments: log_density_ratio(*map(_to_float64, arguments)),
         )
         code, own_x = ladder_vae.last_block(state)[own], x[own].expand(len(numbers), *image.shape)
         likelihood = mixture_log_likelihood(own_x, *model.autoregressive_decoder(own_x, code), floor)
-        log_ratio = sum(_sum_per_sample(divergence) for divergence in divergences)
+        log_ratio = sum(map(_sum_per_sample, divergences), start=torch.zeros(len(numbers), dtype=torch.float64))
         weights = _sum_per_sample(likelihood) - log_ratio - change_of_units
         yield from weights.tolist()
 
@@ -140,7 +174,7 @@ def bound_log_likelihood(
     samples: int,
     seed: int,
     batch_size: int | str = "auto",
-    on_progress=lambda samples: None,
+    on_progress: Callable[[int], object] = lambda samples: None,
 ) -> ImportanceWeights:
     """Bound the log-likelihood of one image; memory does not grow with the number of samples.
 
@@ -153,7 +187,7 @@ def bound_log_likelihood(
 
     Returns
     -------
-    Weights
+    ImportanceWeights
         With the bound, the ELBO and how far to trust them.
 
     Raises
@@ -161,7 +195,7 @@ def bound_log_likelihood(
     UserError
         Where the image has other channels or axes than the model's, or is too large to be computed at once.
     """
-    check_model_input(model, image.shape, name, CROP_HINT)
+    check_whole_input(model, image.shape, name, CROP_HINT)
     weights = ImportanceWeights()
     for log_weight in log_weights(model, image, name=name, samples=samples, seed=seed, batch_size=batch_size):
         weights.update(log_weight)
@@ -209,7 +243,7 @@ def likelihood(
     network = load_to(device, model)
     manifest = select_images(read_manifest(images), selection)
     for image in manifest:
-        check_model_input(network, image.shape, image.name, CROP_HINT)
+        check_whole_input(network, image.shape, image.name, CROP_HINT)
     rows = []
     with progress(total=samples * len(manifest), description="likelihood", unit="sample") as bar:
         for image in manifest:
@@ -226,10 +260,10 @@ def likelihood(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([LIKELIHOOD_COLUMNS, *rows])
     bits = np.mean([float(row[LIKELIHOOD_COLUMNS.index("bits_per_value")]) for row in rows])
-    print(f"likelihood: {bits:.4f} bits per pixel value over {len(rows)} images, {samples} samples each")
+    logger.info("likelihood: %.4f bits per pixel value over %d images, %d samples each", bits, len(rows), samples)
 
 
-def _row(name: str, values: int, weights: ImportanceWeights) -> list:
+def _row(name: str, values: int, weights: ImportanceWeights) -> list[str | int]:
     """Return one row of the table, as :data:`LIKELIHOOD_COLUMNS` has it."""
     nats = (weights.bound, weights.elbo, weights.standard_error)
     per_value = (weights.bound / values, weights.elbo / values, -weights.bound / values / math.log(2))

@@ -1,31 +1,54 @@
-"""All latents of one image at once, drawn from the posterior: for what cannot be computed tile by tile."""
+"""Encode noisy images, and sample their latents and their denoised images from the posterior q(z | x).
+
+The bottom-up pass runs once for an image, or for a tile of it, and all its samples. Two ways lead down from there.
+:class:`Posterior` samples denoised images of any size: it runs :class:`~dvlae.inference.top_down.TopDown`, the coarse
+levels, whose maps are small, on the whole image, and the fine levels tile by tile, with as much halo as they can see.
+What needs all latents of an image at once (likelihood, levels, generation) hands :func:`encode_image` and
+:func:`latent_sampler` to the ladder VAE itself. In both the latent noise is a function of the absolute position, so
+that a tile samples what the whole image would have sampled there: the results are equal up to rounding.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dvlae.inference.latent_noise import noise_key, normal_noise
+from dvlae.inference.latent_noise import NoiseKey, noise_key, normal_noise
+from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, views, whole_window
+from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.ladder_vae import LatentSampler
-from dvlae.models.layers import memory_format
+from dvlae.models.ladder_vae import LadderVAE, LatentSampler
+from dvlae.models.layers import ResidualBlock, memory_format
 from dvlae.system.errors import UserError
 
-# Values in one feature map, pixels times channels, of an image that is computed at once: 6 to 11 GiB in all.
+# The coarse levels may have as many positions as so many tiles have pixels.
+MAX_COARSE_TILES = 4
+# Values in one feature map, pixels times channels, of all samples of a batch together.
+MAX_BATCH_VALUES = {"cpu": 2**22, "cuda": 2**28, "mps": 2**26}
+# Values in the coarse states of all samples at hand: 1 GiB.
+MAX_STATE_VALUES = 2**28
+# Values in one feature map of what is computed with all its latents at once: 6 to 11 GiB in all.
 MAX_MAP_VALUES = 2**27
-# All samples of a batch count together.
-MAX_BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**22, "mps": 2**20}
 
 
-def check_model_input(model: DVLAE, shape: Sequence[int], name: str, remedy: str = "") -> None:
-    """Refuse an image (C, ...) that is none for this model, or too large for all its latents at once.
+def check_model_input(model: DVLAE, shape: Sequence[int], name: str) -> None:
+    """Refuse an image that has other channels or axes than those that a model was trained on.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    shape
+        Of the image, (C, ...).
+    name
+        Of the image, for the message.
 
     Raises
     ------
     UserError
-        With the numbers, and the ``remedy`` against too large an image.
+        With what was found and what is allowed.
     """
     a = model.architecture
     if (shape[0], len(shape) - 1) != (a.image_channels, a.dimensions):
@@ -33,7 +56,25 @@ def check_model_input(model: DVLAE, shape: Sequence[int], name: str, remedy: str
             f"{name}: found {shape[0]} channels and {len(shape) - 1} spatial axes, but the model was trained on "
             f"{a.image_channels} and {a.dimensions}"
         )
-    allowed = MAX_MAP_VALUES // a.channels
+
+
+def check_whole_input(model: DVLAE, shape: Sequence[int], name: str, remedy: str = "") -> None:
+    """Refuse what :func:`check_model_input` refuses, and an image too large for all its latents at once.
+
+    Parameters
+    ----------
+    model, shape, name
+        As for :func:`check_model_input`.
+    remedy
+        End of the message about too large an image: what to do.
+
+    Raises
+    ------
+    UserError
+        With what was found and what is allowed.
+    """
+    check_model_input(model, shape, name)
+    allowed = MAX_MAP_VALUES // model.architecture.channels
     if math.prod(shape[1:]) > allowed:
         size = " x ".join(map(str, shape[1:]))
         raise UserError(
@@ -42,8 +83,89 @@ def check_model_input(model: DVLAE, shape: Sequence[int], name: str, remedy: str
         )
 
 
-def encode(model: DVLAE, image: np.ndarray) -> tuple[Tensor, list[Tensor]]:
-    """Run the bottom-up path.
+def choose_batch_size(
+    model: DVLAE, sides: Sequence[int], batch_size: int | str = "auto", *, all_latents: bool = False
+) -> int:
+    """Return how many samples to compute together.
+
+    Parameters
+    ----------
+    model
+        On the device that shall compute.
+    sides
+        Of what is computed of each sample, in pixels.
+    batch_size
+        A number, which is returned as it is, or ``"auto"``: as many as suit the device.
+    all_latents
+        Whether all latents of an image are computed at once, which takes more memory.
+    """
+    if batch_size != "auto":
+        return int(batch_size)
+    allowed = MAX_BATCH_VALUES[model.mean.device.type]
+    if all_latents:
+        allowed = min(allowed, MAX_MAP_VALUES)
+    return max(1, allowed // (model.architecture.channels * math.prod(padded_shape(sides, model.stride))))
+
+
+def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
+    """Pixels that the bottom-up features of the levels below ``split`` see to each side, rounded up to their grid."""
+    strides = [1, *ladder_vae.strides]
+    reach = 1  # the stem
+    for below, stride in zip(strides[:split], strides[1 : split + 1], strict=True):
+        reach += below + ladder_vae.blocks * ResidualBlock.radius * stride  # the strided convolution, residual blocks
+    return padded_shape([reach], strides[split])[0]
+
+
+def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
+    """Pixels of those features, and of the state from above, that the signal sees, rounded up to their grid."""
+    strides = ladder_vae.strides[:split]
+    of_level = 1 + ladder_vae.blocks * ResidualBlock.radius  # the posterior, residual blocks
+    reach = TopDown.radius + of_level * sum(strides)
+    return padded_shape([reach], strides[-1])[0]
+
+
+def choose_split(shape: Sequence[int], tile: int, strides: list[int]) -> int:
+    """Return how many levels are fine: the fewest that leave small maps to the coarse ones, all where one tile does."""
+    if max(shape) > tile:
+        for split, stride in enumerate(strides, start=1):
+            if math.prod(shape) / stride ** len(shape) <= MAX_COARSE_TILES * tile ** len(shape):
+                return split
+    return len(strides)
+
+
+def encode(model: DVLAE, view: View, window: Window, split: int) -> tuple[Tensor, list[Tensor]]:
+    """Run the bottom-up path of a window through the levels below ``split``.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode, on the device that shall compute.
+    view
+        The image in its own units.
+    window
+        Where in the view.
+    split
+        Number of levels.
+
+    Returns
+    -------
+    x
+        The window of the view, normalised, (1, C, ...).
+    features
+        Of those levels in the window, finest first, (1, channels, ...).
+    """
+    ladder_vae = model.ladder_vae
+    outer = window.widen(bottom_up_halo(ladder_vae, split), view.shape)
+    image = torch.from_numpy(view.extract(outer)).to(model.mean.device)[None]
+    x = model.normalise(image.contiguous(memory_format=memory_format(len(view.shape))))
+    features = ladder_vae.bottom_up(ladder_vae.stem(x), 0, split)
+    inner = window.within(outer)
+    cut = [inner.crop(maps, stride) for maps, stride in zip(features, ladder_vae.strides, strict=False)]
+    return inner.crop(x), cut
+
+
+def encode_image(model: DVLAE, image: np.ndarray) -> tuple[Tensor, list[Tensor]]:
+    """Run the bottom-up path of a whole image through all levels.
 
     Parameters
     ----------
@@ -57,13 +179,10 @@ def encode(model: DVLAE, image: np.ndarray) -> tuple[Tensor, list[Tensor]]:
     x
         The image, normalised and padded to a multiple of the model's stride at the end of each axis, (1, C, ...).
     features
-        Of each level, finest first.
+        Of each level, finest first, (1, channels, ...).
     """
-    sides = image.shape[1:]
-    padding = [(0, 0), *((0, -side % model.stride) for side in sides)]
-    padded = torch.from_numpy(np.pad(image, padding, mode="symmetric")).to(model.mean.device)[None]
-    x = model.normalise(padded.contiguous(memory_format=memory_format(len(sides))))
-    return x, model.ladder_vae.bottom_up(model.ladder_vae.stem(x))
+    (view,) = views(image, model.stride)
+    return encode(model, view, whole_window(view.shape), len(model.ladder_vae.levels))
 
 
 def repeat_features(features: list[Tensor], times: int) -> list[Tensor]:
@@ -71,19 +190,146 @@ def repeat_features(features: list[Tensor], times: int) -> list[Tensor]:
     return [feature.expand(times, *feature.shape[1:]) for feature in features]
 
 
-def latent_sampler(seed: int, name: str, numbers: Sequence[int]) -> LatentSampler:
-    """Return a function that samples the latents with these numbers, of the image with this name."""
+def sample_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> list[list[NoiseKey]]:
+    """Return the keys of the samples with these numbers, ``keys[sample][level]``, of the image with this name."""
+    return [[noise_key(seed, name, number, level) for level in range(levels)] for number in numbers]
+
+
+def antithetic_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> list[list[NoiseKey]]:
+    """Return keys as :func:`sample_keys` does, where each second sample takes the opposite noise of the one before.
+
+    What is odd in the noise cancels in the mean of such a pair, which is then as good as that of many more samples
+    (antithetic variates).
+
+    References
+    ----------
+    Hammersley, Morton: A new Monte Carlo technique: antithetic variates, Mathematical Proceedings of the Cambridge
+    Philosophical Society 52 (1956).
+    """
+    keys: list[list[NoiseKey]] = []
+    for own in sample_keys(seed, name, numbers[::2], levels):
+        keys += [own, [key.opposite for key in own]]
+    return keys[: len(numbers)]
+
+
+def latent_sampler(keys: Sequence[Sequence[NoiseKey]], window: Window, strides: Sequence[int]) -> LatentSampler:
+    """Return a function that samples the latents of a window.
+
+    Parameters
+    ----------
+    keys
+        ``keys[sample][level]``.
+    window
+        Where in the padded image.
+    strides
+        Of each level's grid, in pixels.
+    """
 
     def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
-        keys = [noise_key(seed, name, sample, level) for sample in numbers]
-        noise = normal_noise(keys, mean.shape[1], [range(side) for side in mean.shape[2:]], mean.device)
+        ranges = window.grid(strides[level]).ranges
+        noise = normal_noise([of_sample[level] for of_sample in keys], mean.shape[1], ranges, mean.device)
         return torch.addcmul(mean, std, noise)
 
     return sample_latent
 
 
-def batches(model: DVLAE, pixels: int, samples: int, batch_size: int | str = "auto") -> list[range]:
-    """Divide the numbers of the samples into batches that suit the device."""
-    if batch_size == "auto":
-        batch_size = max(1, MAX_BATCH_PIXELS[model.mean.device.type] // pixels)
-    return [range(first, min(first + batch_size, samples)) for first in range(0, samples, batch_size)]
+def take_mean(level: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Return the mean of a latent in the place of a sample."""
+    return mean
+
+
+class Posterior:
+    """What a model says about the clean signal behind one view of a noisy image.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode, on the device that shall compute.
+    top_down
+        Of that model.
+    view
+        The noisy image in its own units.
+    tile
+        Longest side of a tile, in pixels, a multiple of the model's stride. It does not change what is sampled.
+    """
+
+    def __init__(self, model: DVLAE, top_down: TopDown, view: View, tile: int):
+        self.model, self.top_down, self.view = model, top_down, view
+        self.ladder_vae = model.ladder_vae
+        self.strides = self.ladder_vae.strides
+        self.split = choose_split(view.shape, tile, self.strides)
+        self.tiles = make_tiles(view.shape, tile)
+        self.layout = memory_format(len(view.shape))
+
+    def samples(self, keys: Sequence[Sequence[NoiseKey]], batch_size: int) -> Iterator[tuple[Window, int, Tensor]]:
+        """Sample denoised images, window by window.
+
+        Parameters
+        ----------
+        keys
+            Keys of the latent noise, ``keys[sample][level]``.
+        batch_size
+            Samples computed together.
+
+        Yields
+        ------
+        window, first, batch
+            A window, the number of the first sample, and samples (S, C, ...) of the window in the units of the image.
+            Windows do not overlap, and each comes with every sample once, in their order.
+        """
+
+        def make_sampler(window: Window, numbers: range) -> LatentSampler:
+            return latent_sampler([keys[number] for number in numbers], window, self.strides)
+
+        return self._run(range(len(keys)), batch_size, make_sampler)
+
+    def signal_of_means(self) -> Iterator[tuple[Window, Tensor]]:
+        """Yield each window, and the denoised image (1, C, ...) there with all latents at their means."""
+        for window, _, signal in self._run(range(1), 1, lambda window, numbers: take_mean):
+            yield window, signal
+
+    def _run(
+        self, numbers: range, batch_size: int, make_sampler: Callable[[Window, range], LatentSampler]
+    ) -> Iterator[tuple[Window, int, Tensor]]:
+        """Yield what :meth:`samples` does; ``make_sampler(window, numbers)`` samples latents with these numbers."""
+        coarse = self._bottom_up_coarse()
+        # As many coarse states as memory allows are kept, so that a tile's features serve for all of those samples.
+        values = self.ladder_vae.stem.out_channels * math.prod(self.view.shape) // self._stride ** len(self.view.shape)
+        group = max(1, MAX_STATE_VALUES // values) if coarse else len(numbers)
+        everywhere = whole_window(self.view.shape)
+        for kept in split_range(numbers, group):
+            batches = split_range(kept, batch_size)
+            states = [
+                self.top_down.run(None, coarse, make_sampler(everywhere, batch), self.split) if coarse else None
+                for batch in batches
+            ]
+            for inner in self.tiles:
+                outer = inner.widen(top_down_halo(self.ladder_vae, self.split), self.view.shape)
+                precomputed = self.top_down.precompute(encode(self.model, self.view, outer, self.split)[1])
+                for batch, state in zip(batches, states, strict=True):
+                    above = None if state is None else outer.crop(state, self._stride)
+                    below = self.top_down.run(above, precomputed, make_sampler(outer, batch))
+                    signal = inner.within(outer).crop(self.top_down.decode(below))
+                    yield inner, batch.start, self.model.denormalise(signal)
+
+    @property
+    def _stride(self) -> int:
+        """Of the coarsest fine level, in pixels."""
+        return self.strides[self.split - 1]
+
+    def _bottom_up_coarse(self) -> list[Tensor]:
+        """Return the precomputed features of the coarse levels, on the whole image."""
+        if self.split == len(self.strides):
+            return []
+        # What the fine levels hand to the coarse ones, put together from the tiles.
+        shape = whole_window(self.view.shape).grid(self._stride).ranges
+        below = torch.empty(1, self.ladder_vae.stem.out_channels, *map(len, shape), device=self.model.mean.device)
+        below = below.to(memory_format=self.layout)
+        for tile in self.tiles:
+            tile.crop(below, self._stride)[:] = encode(self.model, self.view, tile, self.split)[1][-1]
+        return self.top_down.precompute(self.ladder_vae.bottom_up(below, self.split), self.split)
+
+
+def split_range(numbers: range, size: int) -> list[range]:
+    """Divide numbers into batches of this size; the last may be smaller."""
+    return [numbers[first : first + size] for first in range(0, len(numbers), size)]

@@ -23,11 +23,6 @@ class Window:
     ranges: tuple[range, ...]
 
     @property
-    def size(self) -> int:
-        """Number of its pixels."""
-        return math.prod(map(len, self.ranges))
-
-    @property
     def slices(self) -> tuple[slice, ...]:
         """What cuts it out of the last axes of an array."""
         return tuple(slice(side.start, side.stop) for side in self.ranges)

@@ -14,7 +14,7 @@ from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation.noise_statistics import NoiseStatistics
 from dvlae.evaluation.target import Targets
 from dvlae.inference.generation import PRIOR_NAME, decode, sample_code, sample_code_from_prior, sample_noisy
-from dvlae.inference.posterior import check_model_input
+from dvlae.inference.posterior import check_whole_input
 from dvlae.models.files import load_to
 from dvlae.reporting.noise_figures import plot_generated_noise
 from dvlae.reporting.style import STYLE, save_figure
@@ -66,7 +66,7 @@ def generate_noise(
     manifest = read_manifest(images)
     aligned = None if settings is None else Targets(settings, targets)
     for image in manifest:
-        check_model_input(network, image.shape, image.name)
+        check_whole_input(network, image.shape, image.name)
     statistics = {
         kind: NoiseStatistics(network.mean.flatten().cpu().numpy(), network.std.flatten().cpu().numpy())
         for kind in ("real", "generated")
@@ -119,7 +119,7 @@ def generate_from_prior(
         Where the model cannot be used, the size is none for it, or the device is missing.
     """
     network = load_to(device, model)
-    check_model_input(network, (network.architecture.image_channels, *size), "size")
+    check_whole_input(network, (network.architecture.image_channels, *size), "size")
     with atomic_folder(output) as folder:
         made = []
         for number in progress(range(realisations), description="generate", unit="image"):

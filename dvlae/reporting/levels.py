@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest, select
-from dvlae.inference.levels import SAMPLES_PER_LEVEL, add_context, vary_levels
-from dvlae.inference.posterior import check_model_input
+from dvlae.inference.levels import cut_with_context, vary_levels
 from dvlae.models.files import load_to
 from dvlae.reporting.style import BLUE, STYLE, save_figure
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
+
+# The standard deviation of a level is taken over this many samples.
+SAMPLES_PER_LEVEL = 16
 
 MAX_SHOWN_SAMPLES = 4
 
@@ -25,7 +30,8 @@ def plot_levels(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int]
     Parameters
     ----------
     levels
-        What :func:`vary_levels` yields. Several channels are shown as their mean, of a volume the middle plane.
+        What :func:`dvlae.inference.levels.vary_levels` yields. Several channels are shown as their mean, of a volume
+        the middle plane.
     strides
         Pixels to a position of each level's grid, finest first.
     title
@@ -59,7 +65,7 @@ def _plane(values: np.ndarray) -> np.ndarray:
     return values[:, values.shape[1] // 2] if values.ndim == 4 else values
 
 
-def _plot_plane(axes, values: np.ndarray, **options):
+def _plot_plane(axes: Axes, values: np.ndarray, **options: Any) -> AxesImage | None:
     """Plot an image (Y, X), or a trace (X,) as a line; return what a colour bar can describe, if anything."""
     axes.set_xticks([])
     for spine in axes.spines.values():
@@ -112,14 +118,10 @@ def make_levels_figure(
     network = load_to(device, model)
     manifest = {row.name: row for row in read_manifest(images)}
     chosen = manifest[select(list(manifest), [image])[0]]
-    noisy = read_canonical(chosen.noisy)
-    crop = [(0, side) for side in noisy.shape[1:]] if crop is None else crop
-    computed, shown = add_context(crop, noisy.shape[1:], network.stride, image)
-    part = np.ascontiguousarray(noisy[:, *computed])
-    check_model_input(network, part.shape, image, "; show a part of it with --crop")
+    part, shown = cut_with_context(network, read_canonical(chosen.noisy), crop, image)
     total = SAMPLES_PER_LEVEL * len(network.ladder_vae.levels)
     with progress(total=total, description="levels", unit="sample") as bar:
-        varied = vary_levels(network, part, name=image, seed=seed, on_progress=bar.update)
+        varied = vary_levels(network, part, name=image, seed=seed, samples=SAMPLES_PER_LEVEL, on_progress=bar.update)
         rows = [(level, sampled[:, :, *shown]) for level, sampled in varied]
     with matplotlib.rc_context(STYLE):
         title = f"“{image}”: each level drawn again, those above fixed, those below at their mean"

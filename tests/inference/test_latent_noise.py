@@ -36,7 +36,7 @@ def test_seed_image_sample_and_level_each_give_other_noise(other):
     assert abs(float((one * two).mean())) < 0.05
 
 
-def test_the_complement_of_a_key_gives_the_opposite_noise():
+def test_the_opposite_key_gives_the_opposite_noise():
     key = noise_key(0, "a", 0, 0)
-    both = normal_noise([key, ~key], 3, (range(20), range(30)))
+    both = normal_noise([key, key.opposite], 3, (range(20), range(30)))
     assert torch.equal(both[1], -both[0])

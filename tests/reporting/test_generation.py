@@ -3,27 +3,18 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from dvlae import cli
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.messages import validate
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.inference.generation import decode, sample_code, sample_noisy
-from dvlae.inference.latent_noise import noise_key, normal_noise
-from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
 from dvlae.reporting.generation import generate_from_prior, generate_noise
 from dvlae.system.errors import UserError
+from untrained import build
 
 HOW = {"seed": 1, "device": "cpu"}
-
-
-def build(channels: int = 1, dimensions: int = 2, receptive_field: int = 8, direction: str = "x") -> DVLAE:
-    torch.manual_seed(0)
-    sizes = Architecture(channels, 8, 4, 2, 1, 3, receptive_field, direction, dimensions)
-    return DVLAE(sizes, [60.0] * channels, [20.0] * channels, [1.0] * channels).eval()
 
 
 def noisy(*shape: int) -> np.ndarray:
@@ -35,13 +26,13 @@ def noisy(*shape: int) -> np.ndarray:
 def model(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
-    save_model(build(), folder)
+    save_model(build(2), folder)
     return folder
 
 
 @pytest.mark.parametrize("shape", [(1, 50), (1, 18, 21), (2, 18, 21), (1, 5, 18, 21)])
 def test_every_image_gets_its_realisations_around_one_content(tmp_path, model, images_folder, shape):
-    save_model(build(shape[0], len(shape) - 1), model)
+    save_model(build(2, channels=shape[0], dimensions=len(shape) - 1), model)
     images = images_folder(**{"a b": noisy(*shape), "c": noisy(*shape)})
     generate_noise(model, images, tmp_path / "new", realisations=2, **HOW)
     made = read_manifest(tmp_path / "new")
@@ -60,39 +51,6 @@ def test_the_seed_fixes_everything(tmp_path, model, images_folder):
         generate_noise(model, images, tmp_path / name, realisations=realisations, seed=seed, device="cpu")
     one, more, other = ((tmp_path / name / "noisy/a_0.tif").read_bytes() for name in ("one", "more", "other"))
     assert one == more != other
-
-
-def test_the_content_is_the_first_sample_of_the_posterior():
-    network, image = build(), noisy(1, 16, 24)
-
-    def sample_latent(level, mean, std):
-        window = [range(side) for side in mean.shape[2:]]
-        return mean + std * normal_noise([noise_key(3, "a", 0, level)], mean.shape[1], window)
-
-    with torch.inference_mode():
-        code, _ = network.ladder_vae(network.normalise(torch.from_numpy(image)[None]), sample_latent)
-        expected = network.denormalise(network.signal_decoder(code))[0].numpy()
-    found = decode(network, sample_code(network, image, name="a", seed=3), (16, 24))
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-
-
-def test_a_larger_code_changes_nothing_within_the_image():
-    network = build()
-    code = sample_code(network, noisy(1, 16, 24), name="a", seed=3)
-    whole, part = (sample_noisy(network, code, size, name="a", number=0, seed=3) for size in ((16, 24), (11, 17)))
-    np.testing.assert_allclose(whole[:, :11, :17], part, atol=1e-3)
-
-
-@pytest.mark.parametrize(("receptive_field", "direction"), [(0, "none"), (8, "x"), (8, "y")])
-def test_one_gaussian_everywhere_is_drawn_as_such_in_the_images_units(receptive_field, direction):
-    network = build(receptive_field=receptive_field, direction=direction)
-    last = network.autoregressive_decoder.parameters_of_mixture
-    last.weight.data.zero_()
-    last.bias.data = torch.tensor([0.0] * 3 + [0.5] * 3 + [float(torch.tensor(0.25).expm1().log())] * 3)
-    sampled = sample_noisy(network, torch.zeros(1, 8, 128, 128), (128, 128), name="a", number=0, seed=0)
-    scale = 0.25 + 1 / (np.sqrt(12) * 20)  # softplus and the floor
-    assert sampled.mean() == pytest.approx(60 + 0.5 * 20, abs=0.2)
-    assert sampled.std() == pytest.approx(scale * 20, rel=0.02)
 
 
 def test_real_noise_is_measured_against_the_clean_image_where_it_is_told_how(tmp_path, model):
@@ -115,7 +73,7 @@ def test_real_noise_is_measured_against_the_clean_image_where_it_is_told_how(tmp
 
 @pytest.mark.parametrize("size", [(37,), (13, 22), (5, 9, 14)])
 def test_the_prior_gives_images_of_any_size(tmp_path, model, size):
-    save_model(build(2, len(size)), model)
+    save_model(build(2, channels=2, dimensions=len(size)), model)
     generate_from_prior(model, tmp_path / "new", size=size, realisations=2, **HOW)
     first, second = read_manifest(tmp_path / "new")
     assert (first.name, second.name) == ("prior_0", "prior_1")

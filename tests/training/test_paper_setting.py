@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dvlae.config.settings import PredictionSettings, Settings
-from dvlae.inference.prediction import denoise
+from dvlae.inference.estimates import denoise
 from dvlae.models.files import load_model, save_model
 from dvlae.training.schedule import WARM_UP_STEPS
 from dvlae.training.train import build_model

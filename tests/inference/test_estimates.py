@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+
+from dvlae.config.settings import PredictionSettings
+from dvlae.inference import estimates, posterior
+from dvlae.inference.estimates import SampleBatch, denoise, denoise_directly, median, sample_posterior
+from dvlae.inference.latent_noise import NoiseKey
+from dvlae.models.dvlae import DVLAE
+from dvlae.system.errors import UserError
+from untrained import build, noisy
+
+SHAPES = {1: (1500,), 2: (150, 170), 3: (8, 36, 42)}  # of test images, by the number of spatial axes
+
+
+def run(model: DVLAE, image: np.ndarray, name: str = "a", seed: int = 1, keep=(), **settings):
+    return denoise(model, image, name=name, seed=seed, settings=PredictionSettings(**settings), keep=keep)
+
+
+def test_mean_and_deviation_are_those_of_the_samples():
+    model, image = build(), noisy(24, 24)
+    kept = np.zeros((6, *image.shape))
+    mean, std = run(model, image, samples=6, batch_size=2, keep=[kept])
+    np.testing.assert_allclose(mean, np.mean(kept, 0), atol=1e-3)
+    np.testing.assert_allclose(std, np.std(kept, 0), atol=1e-3)
+
+
+def test_the_median_is_taken_pixel_by_pixel(monkeypatch):
+    samples = np.random.default_rng(0).random((5, 2, 7, 9)).astype(np.float32)
+    monkeypatch.setattr(estimates, "MAX_MEDIAN_VALUES", 100)  # a few rows at a time
+    np.testing.assert_array_equal(median(samples), np.median(samples, 0))
+
+
+def sample_batches(model: DVLAE, image: np.ndarray, **settings) -> list[SampleBatch]:
+    with torch.inference_mode():
+        return list(sample_posterior(model, image, name="a", seed=0, settings=PredictionSettings(**settings)))
+
+
+def test_samples_are_divided_over_the_mirror_images(monkeypatch):
+    # All samples are alike.
+    monkeypatch.setattr(posterior, "noise_key", lambda seed, name, number, level: NoiseKey(level))
+    model, image = build(), noisy(24, 24)
+    straight = sample_batches(model, image, samples=4, flips=False, shifts=1)
+    mirrored = sample_batches(model, image, samples=4, shifts=1)
+    other_way = sample_batches(model, image[:, ::-1], samples=4, flips=False, shifts=1)
+    assert [list(part.numbers) for part in mirrored] == [[0, 2], [1, 3]]
+    torch.testing.assert_close(mirrored[0].values, straight[0].values[:2])
+    torch.testing.assert_close(mirrored[1].values, other_way[0].values[:2].flip(-2))
+
+
+@pytest.mark.parametrize(("samples", "numbers"), [
+    (12, [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]]),
+    (5, [[0, 3], [1, 4], [2]]),  # no more places than pairs of samples
+    (1, [[0]]),
+])  # fmt: skip
+def test_samples_are_divided_over_the_shifted_images(samples, numbers):
+    parts = sample_batches(build(), noisy(24, 30), samples=samples, flips=False, shifts=4)
+    assert [list(part.numbers) for part in parts] == numbers
+
+
+def test_a_shifted_image_is_the_same_image():
+    model, image = build(), noisy(40, 56)
+    straight, shifted = (run(model, image, samples=64, shifts=shifts)[0] for shifts in (1, 4))
+    difference = (straight - shifted)[:, 16:-16, 16:-16]
+    assert 0 < np.abs(difference).max() < 0.3 * image.std()
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize(("levels", "levels_per_scale"), [(1, 1), (1, 2), (4, 1), (5, 2)])
+def test_the_direct_denoiser_gives_the_same_tiled_as_whole(levels, levels_per_scale, dimensions):
+    model = build(levels, levels_per_scale, direct_denoiser="mean", dimensions=dimensions)
+    image = noisy(*SHAPES[dimensions])
+    one, other = (
+        denoise_directly(model, image, name="a", settings=PredictionSettings(tile=tile)) for tile in ("auto", 16)
+    )
+    assert one.shape == image.shape
+    assert np.abs(one - other).max() < 1e-3 * image.std()
+
+
+def test_a_direct_estimate_takes_one_pass_and_draws_nothing(monkeypatch):
+    model, calls = build(direct_denoiser="mean"), []
+    model.direct_denoiser.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(posterior, "normal_noise", lambda *_: pytest.fail("noise was drawn"))
+    denoise_directly(model, noisy(30, 30), name="a", settings=PredictionSettings())
+    assert len(calls) == 1
+
+
+def test_an_untrained_direct_denoiser_shows_the_signal_of_the_mean_latents(monkeypatch):
+    model, image = build(direct_denoiser="mean"), noisy(30, 30)
+    torch.nn.init.zeros_(model.direct_denoiser.head.weight)
+    torch.nn.init.zeros_(model.direct_denoiser.head.bias)
+    monkeypatch.setattr(posterior, "normal_noise", lambda *_: torch.zeros(()))
+    sample, _ = run(model, image, samples=1)
+    estimate = denoise_directly(model, image, name="a", settings=PredictionSettings())
+    np.testing.assert_allclose(estimate, sample, atol=1e-3)
+
+
+def test_a_model_without_direct_denoiser_says_so():
+    with pytest.raises(UserError, match="trained without; train with model.direct_denoiser"):
+        denoise_directly(build(), noisy(16, 16), name="a", settings=PredictionSettings())
+
+
+def test_a_single_sample_has_no_deviation():
+    assert run(build(), noisy(16, 16), samples=1)[1] is None
+
+
+def test_each_second_sample_of_a_view_takes_the_opposite_noise(monkeypatch):
+    seen = []
+    usual = posterior.normal_noise
+    monkeypatch.setattr(posterior, "normal_noise", lambda keys, *rest: [seen.append(keys), usual(keys, *rest)][1])
+    run(build(levels=1), noisy(16, 16), samples=5, batch_size=8, flips=False, shifts=1)
+    first, second, third, fourth, fifth = seen[0]
+    assert (second, fourth) == (first.opposite, third.opposite)
+    assert len({first, third, fifth}) == 3
+
+
+@pytest.mark.parametrize(
+    ("direction", "dimensions", "axes"),
+    [("x", 2, {-2}), ("y", 2, {-1}), ("none", 2, {-1, -2}), ("z", 3, {-1, -2}), ("x", 1, set())],
+)
+def test_mirrored_is_what_the_noise_does_not_run_along(direction, dimensions, axes):
+    model = build(1, dimensions=dimensions, noise_direction=direction, receptive_field=8 * (direction != "none"))
+    assert set(model.architecture.mirrored_axes) == axes
