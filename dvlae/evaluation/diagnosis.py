@@ -6,18 +6,19 @@ stay.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from dvlae.axes import AXES
 from dvlae.config.receptive_field import reachable
-from dvlae.data.canonical import read_canonical
-from dvlae.data.manifest import Image
 from dvlae.evaluation.metrics import autocorrelation
-from dvlae.evaluation.target import Targets, find_region
+from dvlae.evaluation.noise_statistics import Curves, KeptPixels, NoiseStatistics, robust_variance, variance_slope
+from dvlae.evaluation.target import Target
 
 MAX_IMAGES = 16
 MEDIAN_SAMPLE_PIXELS = 2**17
@@ -29,16 +30,16 @@ MAX_LAG = 40  # pixels
 MIN_CORRELATION = 0.1
 # The correlation length is where the correlation first falls below.
 NEGLIGIBLE_CORRELATION = 0.05
-# Pixels are grouped by their signal; all groups are equally large.
-SIGNAL_GROUPS = 16
 # It has unit energy, and is orthogonal to a mean of five.
 FOURTH_DIFFERENCE = np.array([1, -4, 6, -4, 1]) / math.sqrt(70)
 PERPENDICULAR_AXIS = {"x": "y", "y": "x", "z": "y"}
 
+VarianceCurve = tuple[np.ndarray, np.ndarray]  # signal and variance of groups of pixels
+
 
 @dataclass(frozen=True)
 class NoiseSample:
-    """The noise in a part of one image, and the signal that it is around.
+    """The noise in the middle of one image, and the signal under it.
 
     Attributes
     ----------
@@ -48,11 +49,125 @@ class NoiseSample:
         (C, ...), in the same units.
     limits
         Smallest and largest value of the noisy image in each channel, (2, C).
+    known
+        Whether it is the noise itself, the same array for each axis, and not an estimate.
     """
 
     noise: Mapping[str, np.ndarray]
     signal: np.ndarray
     limits: np.ndarray
+    known: bool
+
+
+def known_noise(noisy: np.ndarray, target: Target) -> NoiseSample:
+    """Take the noise of an image that has a clean one.
+
+    Parameters
+    ----------
+    noisy
+        The whole image, (C, ...).
+    target
+        How the clean image lies on it.
+    """
+    noise = target.noise()
+    middle = _middle(noise.shape)
+    axes = list(AXES)[: noisy.ndim - 1]
+    signal = (target.noisy - noise)[middle]
+    return NoiseSample(dict.fromkeys(axes, noise[middle]), signal, _limits(noisy), known=True)
+
+
+def estimate_noise(noisy: np.ndarray) -> NoiseSample:
+    """Estimate the noise of an image (C, ...) without a clean one; of a trace it cannot be told from the signal."""
+    limits = _limits(noisy)
+    noisy = noisy[_middle(noisy.shape)].astype(np.float64)
+    axes = list(AXES)[: noisy.ndim - 1]
+    noise = {
+        axis: ndimage.correlate1d(noisy, FOURTH_DIFFERENCE, axis=AXES[PERPENDICULAR_AXIS[axis]])
+        for axis in axes
+        if len(axes) > 1
+    }
+    signal = ndimage.uniform_filter(noisy, 5, axes=(-2, -1)[-len(axes) :])
+    return NoiseSample(noise, signal, limits, known=False)
+
+
+def measure_noise(
+    samples: Iterable[NoiseSample], *, dataset: str, configured_direction: str | None
+) -> tuple[dict[str, Any], list[VarianceCurve]]:
+    """Describe the noise of a dataset.
+
+    Parameters
+    ----------
+    samples
+        Of some of its images: all from :func:`known_noise`, or all from :func:`estimate_noise`.
+    dataset
+        Its name.
+    configured_direction
+        ``x``, ``y``, ``z``, ``none``, or None where none is configured.
+
+    Returns
+    -------
+    found
+        What :func:`dvlae.reporting.diagnosis.diagnose` writes.
+    curves
+        Of each channel, the signal and the variance of the noise in groups of pixels of equal signal; empty where noise
+        and signal cannot be told apart.
+    """
+    statistics: dict[str, NoiseStatistics] = {}
+    known, limits = True, []
+    for sample in samples:
+        known = sample.known
+        statistics = statistics or _make_statistics(list(sample.noise), known)
+        for axis in ["x"] if known else sample.noise:
+            statistics[axis].update(sample.noise[axis], sample.signal)
+        limits.append(sample.limits)
+    correlation = {axis: found.autocorrelation()[axis] for axis, found in statistics.items()}
+    direction = find_direction(correlation)
+    length = None if direction is None else correlation_length(correlation.get(direction, [1.0]))
+    curves, slopes = [], []
+    if direction is not None:
+        along = statistics["x" if direction == "none" else direction]
+        for channel, extremes in enumerate(_extremes(limits)):
+            curves.append(along.variance_by_signal(channel))
+            slopes.append(variance_slope(*curves[-1], extremes))
+    found = {
+        "dataset": dataset,
+        "basis": "residuals" if known else "estimate",
+        "images": len(limits),
+        "direction": direction,
+        "configured_direction": configured_direction,
+        "correlation_length": length,
+        "receptive_field": None if length is None else suggest_receptive_field(length),
+        "autocorrelation": {axis: [round(float(value), 4) for value in lags] for axis, lags in correlation.items()},
+        "variance_slope": [None if math.isnan(slope) else round(slope, 6) for slope in slopes],
+        "warning": find_contradiction(correlation, direction, configured_direction),
+    }
+    return found, curves
+
+
+def _make_statistics(axes: Sequence[str], known: bool) -> dict[str, NoiseStatistics]:
+    """Return what gathers the noise along each axis: the same for all axes where the noise is known.
+
+    One odd image turns no direction, as the median is taken over images.
+    """
+    if known:
+        correlate = partial(autocorrelation, max_lag=MAX_LAG)
+        return dict.fromkeys(axes, NoiseStatistics(KeptPixels(), correlate=correlate, average=np.median))
+    return {
+        axis: NoiseStatistics(
+            KeptPixels(robust_variance), correlate=partial(_robust_autocorrelation_by_axis, axis), average=np.median
+        )
+        for axis in axes
+    }
+
+
+def _robust_autocorrelation_by_axis(axis: str, noise: np.ndarray) -> Curves:
+    return {axis: robust_autocorrelation(noise, axis)}
+
+
+def _extremes(limits: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the smallest and the largest value in each channel of all noisy images, (C, 2)."""
+    lowest, highest = np.moveaxis(np.array(limits), 1, 0)
+    return np.stack([lowest.min(axis=0), highest.max(axis=0)], axis=1)
 
 
 def find_direction(correlation: Mapping[str, Sequence[float]]) -> str | None:
@@ -98,43 +213,18 @@ def _neighbours(lags: Sequence[float]) -> float:
     return float(lags[1]) if len(lags) > 1 else 0.0
 
 
-def _noise_sample(image: Image, targets: Targets, known: bool) -> NoiseSample:
-    """Return the noise in the middle of the evaluated region: all of it, or an estimate for each axis."""
-    noisy = read_canonical(image.noisy)
-    axes = list(AXES)[: noisy.ndim - 1]
-    if known:
-        target = targets.target(image, noisy)
-        noise = target.noise()
-        part = _middle(noise.shape)
-        return NoiseSample(dict.fromkeys(axes, noise[part]), (target.noisy - noise)[part], _limits(noisy))
-    noisy = noisy[:, *find_region(noisy.shape[1:], targets.settings)]
-    limits = _limits(noisy)
-    noisy = noisy[_middle(noisy.shape)].astype(np.float64)
-    noise = {
-        axis: ndimage.correlate1d(noisy, FOURTH_DIFFERENCE, axis=AXES[PERPENDICULAR_AXIS[axis]])
-        for axis in axes
-        if len(axes) > 1
-    }
-    return NoiseSample(noise, ndimage.uniform_filter(noisy, 5, axes=(-2, -1)[-len(axes) :]), limits)
-
-
 def _limits(noisy: np.ndarray) -> np.ndarray:
     spatial = tuple(range(1, noisy.ndim))
     return np.array([noisy.min(spatial), noisy.max(spatial)])
 
 
 def _middle(shape: Sequence[int]) -> tuple[slice, ...]:
+    """Return what cuts the middle out of (C, ...)."""
     parts = [slice(None)]
     for axis, side in zip("zyx"[-(len(shape) - 1) :], shape[1:], strict=True):
         start = max(0, (side - MAX_SIDES[axis]) // 2)
         parts.append(slice(start, start + MAX_SIDES[axis]))
     return tuple(parts)
-
-
-def _autocorrelation(sample: NoiseSample, known: bool) -> dict[str, np.ndarray]:
-    if known:
-        return autocorrelation(next(iter(sample.noise.values())), MAX_LAG)
-    return {axis: robust_autocorrelation(noise, axis) for axis, noise in sample.noise.items()}
 
 
 def robust_autocorrelation(noise: np.ndarray, axis: str) -> np.ndarray:
@@ -171,56 +261,3 @@ def robust_autocorrelation(noise: np.ndarray, axis: str) -> np.ndarray:
         total = spread_of_sum + spread_of_difference
         lags.append((spread_of_sum - spread_of_difference) / total if total > 0 else 0.0)
     return np.array(lags)
-
-
-def _average(curves: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Take the median over images, as far as the shortest reaches: one odd image turns no direction."""
-    shortest = {axis: min(len(curve[axis]) for curve in curves) for axis in curves[0]}
-    return {axis: np.median([curve[axis][:n] for curve in curves], axis=0) for axis, n in shortest.items()}
-
-
-def _variance_by_signal(
-    samples: Sequence[NoiseSample], direction: str | None, known: bool
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return, for each channel, the mean signal and the noise's variance in groups of pixels of equal signal."""
-    if direction is None:
-        return []
-    axis = "x" if direction == "none" else direction
-    curves = []
-    for channel in range(len(samples[0].signal)):
-        signal = np.concatenate([sample.signal[channel].ravel() for sample in samples])
-        noise = np.concatenate([sample.noise[axis][channel].ravel() for sample in samples])
-        groups = np.array_split(np.argsort(signal, kind="stable"), SIGNAL_GROUPS)
-        # The median of the absolute values of normal noise is 0.6745 of its standard deviation.
-        variances = [np.var(noise[g]) if known else (np.median(np.abs(noise[g])) / 0.6745) ** 2 for g in groups]
-        curves.append((np.array([signal[g].mean() for g in groups]), np.array(variances)))
-    return curves
-
-
-def _all_limits(samples: Sequence[NoiseSample]) -> np.ndarray:
-    """Return the smallest and the largest value in each channel of all noisy images, (C, 2)."""
-    lowest, highest = np.moveaxis([sample.limits for sample in samples], 1, 0)
-    return np.stack([lowest.min(axis=0), highest.max(axis=0)], axis=1)
-
-
-def variance_slope(signal: np.ndarray, variance: np.ndarray, limits: Sequence[float]) -> float | None:
-    """Return the slope of the straight line through variance against signal, where no noise is cut off.
-
-    Parameters
-    ----------
-    signal, variance
-        Of groups of pixels.
-    limits
-        Smallest and largest value of the noisy images: groups that reach them within two standard deviations are left
-        out, as saturation makes their variance smaller.
-
-    Returns
-    -------
-    float or None
-        In grey values; None where fewer than three groups are left, or all are of one grey.
-    """
-    down, up = 2 * np.sqrt(variance), 2 * np.sqrt(np.maximum.accumulate(variance))  # saturated, the last ones shrink
-    whole = (signal - down > limits[0]) & (signal + up < limits[1])
-    if np.count_nonzero(whole) < 3 or np.ptp(signal[whole]) == 0:
-        return None
-    return round(float(np.polyfit(signal[whole], variance[whole], 1)[0]), 6)

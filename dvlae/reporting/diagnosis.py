@@ -1,35 +1,34 @@
 """The noise of a dataset in words, numbers and a figure."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.manifest import spread_evenly
+from dvlae.data.canonical import read_canonical
+from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.diagnosis import (
     MAX_IMAGES,
     NEGLIGIBLE_CORRELATION,
-    _all_limits,
-    _autocorrelation,
-    _average,
-    _noise_sample,
-    _variance_by_signal,
-    correlation_length,
-    find_contradiction,
-    find_direction,
-    suggest_receptive_field,
-    variance_slope,
+    NoiseSample,
+    VarianceCurve,
+    estimate_noise,
+    known_noise,
+    measure_noise,
 )
 from dvlae.evaluation.evaluate import evaluated_images
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.target import Targets, find_region
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, STYLE, save_figure
 from dvlae.system.files import atomic_file
 from dvlae.system.progress import progress
+
+logger = logging.getLogger(__name__)
 
 MIN_SHOWN_LAGS = 15  # pixels
 
@@ -45,7 +44,7 @@ def diagnose(
     settings: EvaluationSettings,
     targets: Path | None = None,
 ) -> None:
-    """Describe the noise of a dataset: a JSON file, and a figure as PNG and SVG beside it.
+    """Write what the noise of a dataset looks like: a JSON file, and a figure as PNG and SVG beside it.
 
     Parameters
     ----------
@@ -69,44 +68,34 @@ def diagnose(
     chosen = evaluated_images(images, settings)
     chosen = [chosen[i] for i in spread_evenly(len(chosen), MAX_IMAGES)]
     known = all(image.clean is not None for image in chosen)
+    shown = progress(chosen, description="diagnose", unit="image")
     aligned = Targets(settings, targets)
-    samples = [_noise_sample(image, aligned, known) for image in progress(chosen, description="diagnose", unit="image")]
-    correlation = _average([_autocorrelation(sample, known) for sample in samples])
-    direction = find_direction(correlation)
-    length = None if direction is None else correlation_length(correlation.get(direction, [1.0]))
-    variance = _variance_by_signal(samples, direction, known)
-    found = {
-        "dataset": dataset,
-        "basis": "residuals" if known else "estimate",
-        "images": len(chosen),
-        "direction": direction,
-        "configured_direction": noise_direction,
-        "correlation_length": length,
-        "receptive_field": None if length is None else suggest_receptive_field(length),
-        "autocorrelation": {axis: [round(float(value), 4) for value in lags] for axis, lags in correlation.items()},
-        "variance_slope": [
-            variance_slope(*curve, limits) for curve, limits in zip(variance, _all_limits(samples), strict=False)
-        ],
-        "warning": find_contradiction(correlation, direction, noise_direction),
-    }
+    samples = (_noise_sample(image, aligned, known) for image in shown)
+    found, curves = measure_noise(samples, dataset=dataset, configured_direction=noise_direction)
     with matplotlib.rc_context(STYLE):
-        save_figure(plot_diagnosis(found, variance), Path(output).with_suffix(""))
+        save_figure(plot_diagnosis(found, curves), Path(output).with_suffix(""))
     with atomic_file(output) as path:
         path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(f"diagnose: {_describe(found)}")
+    logger.info("diagnose: %s", _describe(found))
     if found["warning"]:
-        print(f"diagnose: warning: {found['warning']}")
+        logger.warning("diagnose: warning: %s", found["warning"])
 
 
-def plot_diagnosis(found: Mapping, variance: Sequence[tuple[np.ndarray, np.ndarray]]) -> Figure:
+def _noise_sample(image: Image, targets: Targets, known: bool) -> NoiseSample:
+    """Take the noise in the evaluated region of an image: all of it where it is known, else an estimate."""
+    noisy = read_canonical(image.noisy)
+    if known:
+        return known_noise(noisy, targets.target(image, noisy))
+    return estimate_noise(noisy[:, *find_region(noisy.shape[1:], targets.settings)])
+
+
+def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) -> Figure:
     """Plot the correlation along each axis, and the variance against the signal.
 
     Parameters
     ----------
-    found
-        What :func:`diagnose` writes.
-    variance
-        Of each channel, signal and variance.
+    found, curves
+        What :func:`dvlae.evaluation.diagnosis.measure_noise` returns.
     """
     correlation = found["autocorrelation"]
     figure = Figure(figsize=(max(7.2, 2.4 * (len(correlation) + 1)), 3.2))
@@ -126,13 +115,14 @@ def plot_diagnosis(found: Mapping, variance: Sequence[tuple[np.ndarray, np.ndarr
             axes.text(found["correlation_length"] + 0.4, 0.9, f"{found['correlation_length']} px", fontsize=8)
         axes.set(title=f"correlation along {axis}", xlabel="distance (px)", ylim=(min(-0.1, *shown) - 0.05, 1.05))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    for signal, values in variance:
-        plots[-1].plot(signal, values, color=BLUE, marker="o", markersize=3.5, linewidth=1.2)
+    for signal, variance in curves:
+        plots[-1].plot(signal, variance, color=BLUE, marker="o", markersize=3.5, linewidth=1.2)
     plots[-1].set(title="variance of the noise", xlabel="signal (grey values)", ylim=(0, None))
     return figure
 
 
-def _describe(found: Mapping) -> str:
+def _describe(found: Mapping[str, Any]) -> str:
+    """Say in one line what was found."""
     if found["direction"] is None:
         return "of traces without clean ones, noise and signal cannot be told apart"
     basis = f"from {found['images']} image{'s' if found['images'] > 1 else ''} ({BASIS_LABELS[found['basis']]})"

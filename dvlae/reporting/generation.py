@@ -2,7 +2,6 @@
 
 import csv
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +10,7 @@ import numpy as np
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.evaluation.noise_statistics import NoiseStatistics
+from dvlae.evaluation.noise_statistics import NoiseComparison
 from dvlae.evaluation.target import Targets
 from dvlae.inference.generation import PRIOR_NAME, decode, sample_code, sample_code_from_prior, sample_noisy
 from dvlae.inference.posterior import check_whole_input
@@ -67,10 +66,7 @@ def generate_noise(
     aligned = None if settings is None else Targets(settings, targets)
     for image in manifest:
         check_whole_input(network, image.shape, image.name)
-    statistics = {
-        kind: NoiseStatistics(network.mean.flatten().cpu().numpy(), network.std.flatten().cpu().numpy())
-        for kind in ("real", "generated")
-    }
+    comparison = NoiseComparison(network.mean.flatten().cpu().numpy(), network.std.flatten().cpu().numpy())
     total = realisations * sum(math.prod(image.shape[1:]) for image in manifest)
     with (
         atomic_folder(output) as folder,
@@ -86,10 +82,11 @@ def generate_noise(
                 made.append(_write(folder, f"{image.name}_{number}", image.name, new, content))
                 bar.update(math.prod(size))
                 if number == 0:
-                    _add_noise(statistics, image, noisy, new, content, aligned)
+                    is_known = aligned is not None and image.clean is not None
+                    comparison.update(noisy, new, content, aligned.target(image, noisy) if is_known else None)
         write_manifest(folder, made)
-        _write_statistics(folder / "noise.csv", statistics)
-        _plot_comparison(folder, manifest[len(manifest) // 2], statistics, settings)
+        _write_comparison(folder / "noise.csv", comparison)
+        _plot_comparison(folder, manifest[len(manifest) // 2], comparison, settings)
 
 
 def generate_from_prior(
@@ -131,53 +128,30 @@ def generate_from_prior(
 
 
 def _write(folder: Path, name: str, clean_name: str, noisy: np.ndarray, clean: np.ndarray) -> Image:
-    image = Image(name, folder / f"noisy/{name}.tif", folder / f"clean/{clean_name}.tif", noisy.shape)
-    write_image(image.noisy, noisy)
-    if not image.clean.exists():
-        write_image(image.clean, clean)
-    return image
+    """Write a noisy image, and the clean one where it is not there yet; return their row of the manifest."""
+    noisy_file, clean_file = folder / f"noisy/{name}.tif", folder / f"clean/{clean_name}.tif"
+    write_image(noisy_file, noisy)
+    if not clean_file.exists():
+        write_image(clean_file, clean)
+    return Image(name, noisy_file, clean_file, noisy.shape)
 
 
-def _add_noise(
-    statistics: Mapping[str, NoiseStatistics],
-    image: Image,
-    noisy: np.ndarray,
-    generated: np.ndarray,
-    content: np.ndarray,
-    targets: Targets | None,
-) -> None:
-    """Add the noise of a given image, and that of a generated one with its content, to the statistics."""
-    if image.clean is not None and targets is not None:
-        target = targets.target(image, noisy)
-        region, noise = (slice(None), *target.region), target.noise()
-        statistics["real"].update(noise, target.noisy - noise)
-    else:
-        region = (slice(None),)
-        statistics["real"].update(noisy - content, content)
-    statistics["generated"].update((generated - content)[region], content[region])
-
-
-def _write_statistics(path: Path, statistics: Mapping[str, NoiseStatistics]) -> None:
+def _write_comparison(path: Path, comparison: NoiseComparison) -> None:
     """Write one row a quantity: the autocorrelation at each lag along each axis, the slope of the variance."""
-    rows = {}
-    for kind, found in statistics.items():
-        for axis, lags in found.autocorrelation().items():
-            for lag, value in enumerate(lags[1:], start=1):
-                rows.setdefault(f"autocorrelation_{axis}_{lag}", {})[kind] = value
-        for channel in range(len(found.mean)):
-            rows.setdefault(f"variance_slope_channel_{channel}", {})[kind] = found.variance_slope(channel)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["quantity", *statistics])
-        writer.writerows([name, *(f"{row[kind]:.4f}" for kind in statistics)] for name, row in rows.items())
+        writer.writerow(["quantity", "real", "generated"])
+        for name, values in comparison.quantities().items():
+            writer.writerow([name, *(f"{value:.4f}" for value in values)])
 
 
 def _plot_comparison(
     folder: Path,
     image: Image,
-    statistics: Mapping[str, NoiseStatistics],
+    comparison: NoiseComparison,
     settings: EvaluationSettings | None,
 ) -> None:
+    """Draw the noise of all images, and one of the images beside a generated one."""
     pictures = {
         f"Real: {image.name}": read_canonical(image.noisy),
         "Generated": read_canonical(folder / f"noisy/{image.name}_0.tif"),
@@ -185,4 +159,4 @@ def _plot_comparison(
     }
     less = "clean" if image.clean is not None and settings is not None else "content"
     with matplotlib.rc_context(STYLE):
-        save_figure(plot_generated_noise(pictures, statistics, f"real (noisy − {less})"), folder / "generated_noise")
+        save_figure(plot_generated_noise(pictures, comparison, f"real (noisy − {less})"), folder / "generated_noise")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +14,7 @@ from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate_run
 from dvlae.evaluation.evaluate import read_estimate
-from dvlae.evaluation.metrics import autocorrelation
-from dvlae.evaluation.noise_statistics import MAX_LAG, NoiseStatistics
+from dvlae.evaluation.noise_statistics import Curves, NoiseComparison, average_curves, correlate_neighbours
 from dvlae.evaluation.target import Targets, find_region
 from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
@@ -45,7 +45,7 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
     trained = [run for run in runs if run.receptive_field is not None]
     shown = ([best_run(trained)] if trained else []) + baselines
     chosen = [images[i] for i in spread_evenly(len(images), MAX_NOISE_IMAGES)]
-    curves = _average_curves(shown, chosen, targets)
+    removed, noise = _average_correlations(shown, chosen, targets)
     styles = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D")]
 
     lines = {"x": "the same row", "y": "the same column", "z": "through the planes"}
@@ -56,11 +56,16 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
         axes.axhline(0, color="0.8", linewidth=0.8)
         for i, run in enumerate(shown):
             colour, marker = styles[i % len(styles)]
-            values = curves[run.folder][direction]
-            axes.plot(values, color=colour, marker=marker, markersize=3.5, label=f"removed by {run.label}")
-        if None in curves:
-            noise = {"color": BLACK, "linestyle": "--", "marker": "x", "markersize": 4}
-            axes.plot(curves[None][direction], **noise, label="noise (noisy − clean)")
+            axes.plot(
+                removed[run.folder][direction],
+                color=colour,
+                marker=marker,
+                markersize=3.5,
+                label=f"removed by {run.label}",
+            )
+        if noise is not None:
+            style = {"color": BLACK, "linestyle": "--", "marker": "x", "markersize": 4}
+            axes.plot(noise[direction], **style, label="noise (noisy − clean)")
         axes.set_title(f"along {direction} ({lines[direction]})" if len(directions) > 1 else f"along {direction}")
         axes.set_xlabel("distance between two pixels (px)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -71,25 +76,29 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
     return figure
 
 
-def _average_curves(runs: Sequence[Run], images: Sequence[Image], targets: Targets) -> dict:
-    """Average autocorrelations over images: of what each run removes, by its folder; of the noise, under None."""
-    regions = [find_region(image.shape[1:], targets.settings) for image in images]
-    curves: dict[Path | None, list] = {}
-    for image, region in zip(images, regions, strict=True):
-        noisy = read_canonical(image.noisy)
+def _average_correlations(
+    runs: Sequence[Run], images: Sequence[Image], targets: Targets
+) -> tuple[dict[Path, Curves], Curves | None]:
+    """Average autocorrelations over images.
+
+    Returns
+    -------
+    removed
+        Of what each run removes, by its folder.
+    noise
+        Of the noise; None without clean images.
+    """
+    removed: dict[Path, list[Curves]] = {run.folder: [] for run in runs}
+    noise: list[Curves] = []
+    for image in images:
+        noisy, region = read_canonical(image.noisy), find_region(image.shape[1:], targets.settings)
         for run in runs:
-            removed = (noisy - read_estimate(run.folder / "denoised", image, noisy.shape))[:, *region]
-            curves.setdefault(run.folder, []).append(autocorrelation(removed, MAX_LAG))
+            difference = (noisy - read_estimate(run.folder / "denoised", image, noisy.shape))[:, *region]
+            removed[run.folder].append(correlate_neighbours(difference))
         if image.clean is not None:
-            noise = targets.target(image, noisy).noise()
-            curves.setdefault(None, []).append(autocorrelation(noise, MAX_LAG))
-    return {key: {name: _average([lags[name] for lags in many]) for name in many[0]} for key, many in curves.items()}
-
-
-def _average(curves: Sequence[np.ndarray]) -> np.ndarray:
-    """Average curves as far as the shortest reaches."""
-    shortest = min(map(len, curves))
-    return np.mean([curve[:shortest] for curve in curves], axis=0)
+            noise.append(correlate_neighbours(targets.target(image, noisy).noise()))
+    averages = {folder: average_curves(curves) for folder, curves in removed.items()}
+    return averages, average_curves(noise) if noise else None
 
 
 def plot_calibration(run: Run, images: Sequence[Image], targets: Targets) -> Figure | None:
@@ -139,9 +148,7 @@ def plot_calibration(run: Run, images: Sequence[Image], targets: Targets) -> Fig
     return figure
 
 
-def plot_generated_noise(
-    pictures: Mapping[str, np.ndarray], statistics: Mapping[str, NoiseStatistics], real: str
-) -> Figure:
+def plot_generated_noise(pictures: Mapping[str, np.ndarray], comparison: NoiseComparison, real: str) -> Figure:
     """Show a part of a real image, of a generated one and of what they have in common; compare their noise.
 
     Parameters
@@ -149,31 +156,30 @@ def plot_generated_noise(
     pictures
         By their titles, each (C, ...), the last one the cleanest. The middle is shown: of a volume the middle plane, of
         a trace its line.
-    statistics
-        Of the ``real`` and of the ``generated`` noise: their autocorrelation along each axis, their variance against
-        the signal.
+    comparison
+        Of the real and the generated noise.
     real
         What the real noise is, in words.
     """
-    axes_of_noise = list(statistics["real"].autocorrelation())
+    axes_of_noise = list(comparison.real.autocorrelation())
     figure = Figure(figsize=(7.2, 5.0))
     above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
     _plot_middles(above.subplots(1, len(pictures), sharex=True, sharey=True), pictures)
     plots = below.subplots(1, len(axes_of_noise) + 1)
-    styles = {
-        "real": {"color": BLACK, "linestyle": "--", "marker": "x", "label": real},
-        "generated": {"color": BLUE, "marker": "o", "label": "generated (noisy − content)"},
-    }
-    for kind, style in styles.items():
-        style = style | {"markersize": 4, "linewidth": 1.2}
-        correlation = statistics[kind].autocorrelation()
+    common: dict[str, Any] = {"markersize": 4, "linewidth": 1.2}
+    styles = [
+        (comparison.real, common | {"color": BLACK, "linestyle": "--", "marker": "x", "label": real}),
+        (comparison.generated, common | {"color": BLUE, "marker": "o", "label": "generated (noisy − content)"}),
+    ]
+    for statistics, style in styles:
+        correlation = statistics.autocorrelation()
         for axes, axis in zip(plots, axes_of_noise, strict=False):
             axes.plot(correlation[axis], **style)
             axes.set_title(f"correlation along {axis}")
             axes.set_xlabel("distance (px)")
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        for channel in range(len(statistics[kind].mean)):
-            plots[-1].plot(*statistics[kind].variance_by_signal(channel), **style)
+        for channel in range(comparison.channels):
+            plots[-1].plot(*statistics.variance_by_signal(channel), **style)
     plots[-1].set_title("variance of the noise")
     plots[-1].set_xlabel("signal (grey values)")
     below.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)

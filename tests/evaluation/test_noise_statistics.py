@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from dvlae.evaluation.noise_statistics import SIGNAL_GROUPS, NoiseStatistics
+from dvlae.evaluation.noise_statistics import (
+    SIGNAL_GROUPS,
+    BinnedPixels,
+    KeptPixels,
+    NoiseStatistics,
+    robust_variance,
+    variance_slope,
+)
 
 
 def simulated(seed: int = 0, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -14,7 +21,7 @@ def simulated(seed: int = 0, channels: int = 1) -> tuple[np.ndarray, np.ndarray]
 
 
 def gather(*pairs, channels: int = 1) -> NoiseStatistics:
-    statistics = NoiseStatistics([110.0] * channels, [50.0] * channels)
+    statistics = NoiseStatistics(BinnedPixels([110.0] * channels, [50.0] * channels))
     for noise, signal in pairs:
         statistics.update(noise, signal)
     return statistics
@@ -55,4 +62,30 @@ def test_one_grey_value_has_no_slope():
 def test_grey_values_beyond_the_bins_count_all_the_same():
     noise, signal = simulated()
     signal[..., :4] = 1e6
-    assert gather((noise, signal)).sums[0].sum() == signal.size
+    assert gather((noise, signal)).pixels.sums[0].sum() == signal.size
+
+
+def test_the_slope_is_that_of_pixels_that_are_not_saturated():
+    signal = np.linspace(10, 250, 16)
+    variance = np.where(signal < 215, 2 * signal, 100)
+    assert variance_slope(signal, variance, (-100, 255)) == pytest.approx(2)
+    assert variance_slope(signal, variance) < 1.8
+    assert np.isnan(variance_slope(signal, variance, (120, 130)))
+
+
+def test_kept_and_binned_pixels_have_the_same_groups():
+    kept = KeptPixels()
+    kept.update(*simulated())
+    for one, other in zip(gather(simulated()).variance_by_signal(0), kept.variance_by_signal(0), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0.02)
+
+
+def test_edges_do_not_count_as_variance_where_it_is_found_from_medians():
+    noise, signal = simulated()
+    usual, robust = KeptPixels(), KeptPixels(robust_variance)
+    noise[..., 60:63] += 200
+    for pixels in (usual, robust):
+        pixels.update(noise, signal)
+    expected = 3 * robust.variance_by_signal(0)[0] + 50
+    np.testing.assert_allclose(robust.variance_by_signal(0)[1], expected, rtol=0.3)
+    assert (usual.variance_by_signal(0)[1] > 1.5 * expected).all()
