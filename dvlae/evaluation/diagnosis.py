@@ -34,6 +34,7 @@ NEGLIGIBLE_CORRELATION = 0.05
 FOURTH_DIFFERENCE = np.array([1, -4, 6, -4, 1]) / math.sqrt(70)
 PERPENDICULAR_AXIS = {"x": "y", "y": "x", "z": "y"}
 
+Lags = Sequence[float] | np.ndarray  # correlations from lag 0
 VarianceCurve = tuple[np.ndarray, np.ndarray]  # signal and variance of groups of pixels
 
 
@@ -170,7 +171,7 @@ def _extremes(limits: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([lowest.min(axis=0), highest.max(axis=0)], axis=1)
 
 
-def find_direction(correlation: Mapping[str, Sequence[float]]) -> str | None:
+def find_direction(correlation: Mapping[str, Lags]) -> str | None:
     """Return the axis along which neighbours are correlated most; ``none`` where they hardly are, None without axes."""
     if not correlation:
         return None
@@ -178,7 +179,7 @@ def find_direction(correlation: Mapping[str, Sequence[float]]) -> str | None:
     return axis if abs(_neighbours(correlation[axis])) >= MIN_CORRELATION else "none"
 
 
-def correlation_length(lags: Sequence[float]) -> int:
+def correlation_length(lags: Lags) -> int:
     """Return how many pixels the correlation reaches: those before it first is less than 0.05, from lag 1."""
     return next((lag - 1 for lag in range(1, len(lags)) if abs(lags[lag]) < NEGLIGIBLE_CORRELATION), len(lags) - 1)
 
@@ -191,9 +192,7 @@ def suggest_receptive_field(length: int) -> int:
     return next((field for field in reachable() if field >= 2 * length), reachable()[-1])
 
 
-def find_contradiction(
-    correlation: Mapping[str, Sequence[float]], direction: str | None, configured: str | None
-) -> str | None:
+def find_contradiction(correlation: Mapping[str, Lags], direction: str | None, configured: str | None) -> str | None:
     """Say in one line where the noise contradicts the configured direction, or goes in several; else None."""
     if direction is None or configured is None:
         return None
@@ -209,7 +208,7 @@ def find_contradiction(
     return None
 
 
-def _neighbours(lags: Sequence[float]) -> float:
+def _neighbours(lags: Lags) -> float:
     return float(lags[1]) if len(lags) > 1 else 0.0
 
 

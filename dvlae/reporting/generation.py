@@ -82,8 +82,10 @@ def generate_noise(
                 made.append(_write(folder, f"{image.name}_{number}", image.name, new, content))
                 bar.update(math.prod(size))
                 if number == 0:
-                    is_known = aligned is not None and image.clean is not None
-                    comparison.update(noisy, new, content, aligned.target(image, noisy) if is_known else None)
+                    target = None
+                    if aligned is not None and image.clean is not None:
+                        target = aligned.target(image, noisy)
+                    comparison.update(noisy, new, content, target)
         write_manifest(folder, made)
         _write_comparison(folder / "noise.csv", comparison)
         _plot_comparison(folder, manifest[len(manifest) // 2], comparison, settings)
