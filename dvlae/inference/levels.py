@@ -28,7 +28,7 @@ from dvlae.inference.posterior import (
 )
 from dvlae.inference.tiling import whole_window
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.ladder_vae import LatentSampler
+from dvlae.models.latents import LatentSampler
 from dvlae.system.errors import UserError
 
 # A crop is computed with this much of the image around it.

@@ -40,7 +40,7 @@ from dvlae.inference.posterior import (
 from dvlae.inference.tiling import whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
-from dvlae.models.ladder_vae import log_density_ratio
+from dvlae.models.latents import log_density_ratio
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file

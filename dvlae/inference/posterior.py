@@ -19,7 +19,8 @@ from dvlae.inference.latent_noise import NoiseKey, noise_key, normal_noise
 from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, views, whole_window
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.ladder_vae import LadderVAE, LatentSampler
+from dvlae.models.ladder_vae import LadderVAE
+from dvlae.models.latents import LatentSampler
 from dvlae.models.layers import ResidualBlock, memory_format
 from dvlae.system.errors import UserError
 
