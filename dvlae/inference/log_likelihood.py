@@ -24,7 +24,7 @@ from dvlae.data.manifest import read_manifest, select_images
 from dvlae.inference.posterior import batches, check_model_input, encode, latent_sampler, repeat_features
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
-from dvlae.models.ladder_vae import log_density_ratio
+from dvlae.models.latents import log_density_ratio
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
