@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.ladder_vae import LatentSampler, Level, split_parameters
+from dvlae.models.ladder_vae import Level
+from dvlae.models.latents import LatentSampler, split_parameters
 from dvlae.models.layers import (
     TRANSPOSED_CONVOLUTIONS,
     BatchNorm,

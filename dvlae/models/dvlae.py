@@ -26,7 +26,8 @@ from torch.nn import functional as F
 from dvlae.axes import mirrored_axes
 from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.direct_denoiser import LOSSES, DirectDenoiser
-from dvlae.models.ladder_vae import LadderVAE, sample_randomly
+from dvlae.models.ladder_vae import LadderVAE
+from dvlae.models.latents import sample_randomly
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.models.signal_decoder import SignalDecoder
 
