@@ -13,9 +13,9 @@ from dvlae.system.errors import UserError
 PROVENANCE_COLUMNS = [
     "dataset", "method", "receptive_field", "seed", "psnr", "record", "settings", "prediction", "evaluation",
     "trained_on", "train_sha256", "val_sha256", "images_sha256", "targets_sha256", "versions", "git_commit", "device",
-    "precision", "threads", "seconds", "joules_processor", "joules_gpu",
+    "precision", "threads", "seconds",
 ]  # fmt: skip
-INTEGER_COLUMNS = ("receptive_field", "threads", "joules_processor", "joules_gpu")
+INTEGER_COLUMNS = ("receptive_field", "threads")
 # All else in baseline.json is a parameter.
 NOT_BASELINE_PARAMETERS = {"method", "oracle", "psnr", "seconds", "versions", "git_commit"}
 # In dB: the noisy image's PSNR differs by less between machines, by rounding.
@@ -55,7 +55,6 @@ def describe_run(psnr_csv: Path) -> dict:
         **table.iloc[0][["dataset", "method", "receptive_field", "seed"]],
         **{name: training.get(name) for name in ("steps", "epochs", "stopped_by", "attempts", "parameters")},
         **{name: how.get(name) for name in ("versions", "git_commit", "device", "precision", "threads", "seconds")},
-        **{f"joules_{name}": training.get("joules", {}).get(name) for name in ("processor", "gpu")},
         "best_val_elbo": training.get("best_val_elbo"),
         "minutes": training["seconds"] / 60 if training else None,
         "oracle": baseline.get("oracle", False),

@@ -1,12 +1,38 @@
-"""The optimisers of training."""
+"""The optimisers of training: the paper's Adamax, and Muon.
+
+Muon (Jordan et al. 2024) came out of the races for the fastest training of a small language model. Gradient descent with
+momentum moves the weights of a layer along few directions: the averaged gradient, taken as a matrix, has few large
+singular values. Muon brings all singular values close to 1 before each step, so that the other directions are learned
+as fast. It does so without a decomposition: a polynomial of odd degree, applied five times, moves all singular values
+at once (Newton-Schulz), and takes nothing but products of matrices.
+
+What differs here:
+
+- The weights of a convolution are one matrix, outputs by inputs and places of the kernel.
+- The networks have many small matrices. Those of one shape are averaged and changed together, and those with one short
+  side are orthogonalised together, in batches. The polynomials are computed for the product of a matrix with its
+  transpose, whose sides are the short one.
+- A step has the size of Adam's usual ones (Liu et al. 2025), so that one learning rate serves for all parameters.
+- Vectors, and matrices with one row or column, take the steps of Adam. There is no weight decay.
+- All is computed in the precision of the weights; the reference takes bfloat16.
+
+``torch.optim.Muon`` does not serve: it refuses parameters that are not two-dimensional, convolutions among them, it
+takes one matrix after the other, which is slow for many small ones, and it needs PyTorch 2.9.
+
+References
+----------
+Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, https://kellerjordan.github.io/posts/muon.
+Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982, 2025: equation 4, the size of a step.
+Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, arXiv 1412.6980; section 7.1 is Adamax.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-# Coefficients of the Newton-Schulz iteration, from the reference below.
+# Coefficients of the Newton-Schulz iteration, from Jordan et al.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _MOMENTUM = 0.95
@@ -62,7 +88,8 @@ class Muon(torch.optim.Optimizer):
     """Muon for the weights of layers, Adam for all else, at one learning rate.
 
     The averaged gradient of a layer's weights, taken as a matrix of outputs by inputs, is replaced by the nearest
-    orthogonal one: all directions are learned alike fast. Its size is scaled to that of Adam's usual steps.
+    orthogonal one: all directions are learned alike fast. Its size is scaled to that of Adam's usual steps. The head of
+    this file tells where this comes from, and what differs.
 
     Parameters
     ----------
@@ -70,14 +97,9 @@ class Muon(torch.optim.Optimizer):
         Of a network.
     lr
         Learning rate.
-
-    References
-    ----------
-    Jordan et al.: Muon: an optimizer for hidden layers in neural networks, 2024,
-    https://kellerjordan.github.io/posts/muon. The scale: Liu et al., arXiv 2502.16982, equation 4.
     """
 
-    def __init__(self, parameters, lr: float):
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float):
         matrices: dict[tuple, list[nn.Parameter]] = {}
         others = []
         for parameter in parameters:
@@ -91,8 +113,19 @@ class Muon(torch.optim.Optimizer):
         super().__init__([*groups, {"params": others, "is_matrix": False}], {"lr": lr, "step": 0})
 
     @torch.no_grad()
-    def step(self, closure=None):
-        """Change the weights; return the loss that ``closure``, where there is one, computes first."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Change the weights.
+
+        Parameters
+        ----------
+        closure
+            Computes gradients first, and returns the loss.
+
+        Returns
+        -------
+        float or None
+            What ``closure``, where there is one, returns.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -102,32 +135,33 @@ class Muon(torch.optim.Optimizer):
             group["step"] += 1
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             if parameters and group["is_matrix"]:
-                matrices.append((parameters, group["lr"], self._ahead(parameters)))
+                matrices.append((parameters, group["lr"], self._nesterov(parameters)))
             elif parameters:
                 self._step_adam(group, parameters)
-        steps = orthogonalise([torch.stack([_as_matrix(t) for t in ahead]) for *_, ahead in matrices])
-        for (parameters, rate, ahead), of_all in zip(matrices, steps, strict=True):
+        steps = orthogonalise([torch.stack([_as_matrix(t) for t in updates]) for *_, updates in matrices])
+        for (parameters, rate, updates), of_all in zip(matrices, steps, strict=True):
             size = 0.2 * math.sqrt(max(of_all.shape[1:]))
-            changes = [_as_tensor(step, like) for step, like in zip(of_all, ahead, strict=True)]
+            changes = [_as_tensor(step, like) for step, like in zip(of_all, updates, strict=True)]
             torch._foreach_add_(parameters, changes, alpha=-rate * size)
         return loss
 
-    def _averages(self, name: str, parameters: list[nn.Parameter]) -> list[Tensor]:
+    def _buffers(self, name: str, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Return a moving average of each parameter, zeros at first; a saved state knows it by this name."""
         for parameter in parameters:
             if name not in self.state[parameter]:
                 self.state[parameter][name] = torch.zeros_like(parameter)
         return [self.state[parameter][name] for parameter in parameters]
 
-    def _ahead(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+    def _nesterov(self, parameters: list[nn.Parameter]) -> list[Tensor]:
         """Return the averages of the gradients, with Nesterov's momentum."""
         gradients = [parameter.grad for parameter in parameters]
-        averages = self._averages("average", parameters)
-        torch._foreach_lerp_(averages, gradients, 1 - _MOMENTUM)
-        return torch._foreach_lerp(gradients, averages, _MOMENTUM)
+        momentum_buffers = self._buffers("average", parameters)
+        torch._foreach_lerp_(momentum_buffers, gradients, 1 - _MOMENTUM)
+        return torch._foreach_lerp(gradients, momentum_buffers, _MOMENTUM)
 
     def _step_adam(self, group: dict, parameters: list[nn.Parameter]) -> None:
         gradients = [parameter.grad for parameter in parameters]
-        averages, squares = (self._averages(name, parameters) for name in ("average", "square"))
+        averages, squares = (self._buffers(name, parameters) for name in ("average", "square"))
         torch._foreach_lerp_(averages, gradients, 1 - _BETAS[0])
         torch._foreach_mul_(squares, _BETAS[1])
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - _BETAS[1])

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -295,7 +296,12 @@ class _Autocast(MixedPrecision):
 def _connect(devices: list[torch.device], limits: TrainingSettings) -> Fabric:
     """Return what computes on this process's device, connected to the other processes."""
     device = devices[0]
-    plugins: list = [LightningEnvironment()]  # else processes that Slurm started would be looked for
+    # What Fabric and PyTorch say of the connection concerns no user: that there is one, the layout of gradients, and
+    # that the option below has another name in the newest version.
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    for text in ("Grad strides", "`broadcast_buffers`"):
+        warnings.filterwarnings("ignore", f".*{text}")
+    plugins: list[Any] = [LightningEnvironment()]  # else Fabric would take Slurm's variables for its own
     if _precision(limits, device) == "bf16":
         plugins.append(_Autocast("bf16-mixed", device.type))
     fabric = Fabric(

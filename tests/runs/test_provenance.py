@@ -17,7 +17,6 @@ TRAINING = {
     "device": "cpu",
     "threads": 2,
     "seconds": 600.0,
-    "joules": {"processor": 1234},
     "git_commit": "c0ffee",
 }
 EVALUATION = {"settings": {"border": 8, "crop": None}, "images_sha256": "fed"}
@@ -53,7 +52,7 @@ def test_each_run_leads_to_its_record(tmp_path):
     assert all((tmp_path / path).is_file() for path in found.record)
 
 
-def test_each_run_has_its_settings_versions_hashes_commit_device_seconds_and_energy(tmp_path):
+def test_each_run_has_its_settings_versions_hashes_commit_device_and_seconds(tmp_path):
     found = make(tmp_path, write_run(tmp_path)).iloc[0]
     assert json.loads(found.settings)["training"] == {"max_minutes": 10.0}
     assert json.loads(found.prediction) == {"samples": 16}
@@ -61,7 +60,6 @@ def test_each_run_has_its_settings_versions_hashes_commit_device_seconds_and_ene
     assert json.loads(found.versions) == {"torch": "2.5"}
     assert (found.train_sha256, found.val_sha256, found.images_sha256) == ("abc", "def", "fed")
     assert (found.git_commit, found.device, found.threads, found.seconds) == ("c0ffee", "cpu", 2, 600.0)
-    assert found.joules_processor == 1234 and pd.isna(found.joules_gpu)
 
 
 def test_a_run_without_any_record_has_a_row_all_the_same(tmp_path):
