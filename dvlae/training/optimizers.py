@@ -1,10 +1,10 @@
 """The optimisers of training: the paper's Adamax, and Muon.
 
-Muon (Jordan et al. 2024) came out of the races for the fastest training of a small language model. Gradient descent with
-momentum moves the weights of a layer along few directions: the averaged gradient, taken as a matrix, has few large
-singular values. Muon brings all singular values close to 1 before each step, so that the other directions are learned
-as fast. It does so without a decomposition: a polynomial of odd degree, applied five times, moves all singular values
-at once (Newton-Schulz), and takes nothing but products of matrices.
+Muon (Jordan et al. 2024) came out of the races for the fastest training of a small language model. Gradient descent
+with momentum moves the weights of a layer along few directions: the averaged gradient, taken as a matrix, has few large
+singular values. Muon brings all of them close to 1 before each step, so that the other directions are learned as fast.
+It does so without a decomposition: a polynomial of degree five, applied five times, moves all singular values at once
+(Newton-Schulz), and takes nothing but products of matrices.
 
 What differs here:
 
