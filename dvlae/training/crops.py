@@ -58,11 +58,11 @@ class RandomCrops:
         count, _, *sides = self.patches.shape
         crops = []
         for _ in range(self.batch_size):
-            corner = [random.integers(side - length + 1) for side, length in zip(sides, self.crop, strict=True)]
+            corner = [int(random.integers(side - length + 1)) for side, length in zip(sides, self.crop, strict=True)]
             window = tuple(slice(at, at + length) for at, length in zip(corner, self.crop, strict=True))
-            crop = self.patches[random.integers(count), :, *window]
+            patch = self.patches[int(random.integers(count))]
             axes = [axis for axis in self.flipped_axes if random.random() < 0.5]
-            crops.append(np.flip(crop, axes))
+            crops.append(np.flip(patch[(slice(None), *window)], tuple(axes)))
         return torch.from_numpy(np.stack(crops)).to(memory_format=memory_format(len(self.crop)))
 
     def batches_into_epoch(self, step: int) -> int:

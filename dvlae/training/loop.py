@@ -87,10 +87,10 @@ def fit(
         if epoch_ends or stops:
             state.check_finite_or_roll_back()  # validate nothing but good weights
             state.add_row(validate(fabric, state.objective, validation), schedule.steps_per_epoch)
-        if checkpoints is not None and (
-            stops or accumulated and checkpoints.are_due(state.seconds, validated=epoch_ends)
-        ):
-            checkpoints.save(state.state_dict())
+        if checkpoints is not None:
+            due = checkpoints.are_due(state.seconds, validated=epoch_ends)
+            if stops or (due and accumulated):  # gradients that wait for more of them are not saved
+                checkpoints.save(state.state_dict())
         for display in displays:
             display.update(state)
         if stops:

@@ -113,7 +113,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__([*groups, {"params": others, "is_matrix": False}], {"lr": lr, "step": 0})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Change the weights.
 
         Parameters
@@ -145,22 +145,22 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_add_(parameters, changes, alpha=-rate * size)
         return loss
 
-    def _buffers(self, name: str, parameters: list[nn.Parameter]) -> list[Tensor]:
+    def _buffers(self, name: str, parameters: list[Tensor]) -> list[Tensor]:
         """Return a moving average of each parameter, zeros at first; a saved state knows it by this name."""
         for parameter in parameters:
             if name not in self.state[parameter]:
                 self.state[parameter][name] = torch.zeros_like(parameter)
         return [self.state[parameter][name] for parameter in parameters]
 
-    def _nesterov(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+    def _nesterov(self, parameters: list[Tensor]) -> list[Tensor]:
         """Return the averages of the gradients, with Nesterov's momentum."""
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         momentum_buffers = self._buffers("average", parameters)
         torch._foreach_lerp_(momentum_buffers, gradients, 1 - _MOMENTUM)
-        return torch._foreach_lerp(gradients, momentum_buffers, _MOMENTUM)
+        return list(torch._foreach_lerp(gradients, momentum_buffers, _MOMENTUM))
 
-    def _step_adam(self, group: dict, parameters: list[nn.Parameter]) -> None:
-        gradients = [parameter.grad for parameter in parameters]
+    def _step_adam(self, group: dict, parameters: list[Tensor]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         averages, squares = (self._buffers(name, parameters) for name in ("average", "square"))
         torch._foreach_lerp_(averages, gradients, 1 - _BETAS[0])
         torch._foreach_mul_(squares, _BETAS[1])

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 
 import torch
 from torch import distributed
@@ -41,7 +42,7 @@ def run_processes(work: Callable[[int], None], count: int) -> None:
         raise UserError(mistakes.get()) from None
 
 
-def _start(rank: int, work: Callable[[int], None], port: int, threads: int, mistakes) -> None:
+def _start(rank: int, work: Callable[[int], None], port: int, threads: int, mistakes: SimpleQueue) -> None:
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(threads)
     if rank > 0:

@@ -17,9 +17,9 @@ class ProgressLine:
     """
 
     def __init__(self, schedule: Schedule, state: TrainingState):
-        self.is_timed, self.rows = schedule.is_timed, len(state.history)
-        total = round(60 * schedule.settings.max_minutes) if self.is_timed else schedule.total_steps
-        unit = "s" if self.is_timed else "step"
+        self.rows, seconds = len(state.history), schedule.total_seconds
+        self.is_timed = seconds is not None
+        total, unit = (schedule.total_steps, "step") if seconds is None else (round(seconds), "s")
         self.bar = progress(total=total, description="train", unit=unit, initial=self._spent(state))
 
     def _spent(self, state: TrainingState) -> int:

@@ -29,12 +29,13 @@ class Schedule:
     steps_per_epoch: int
 
     @property
-    def is_timed(self) -> bool:
-        """Whether time is what limits the training.
+    def total_seconds(self) -> float | None:
+        """Time that the learning rate follows; None where it follows the steps alone.
 
         Time counts only where no number of steps is set, so that what is limited by steps can be repeated exactly.
         """
-        return self.settings.max_steps is None and self.settings.max_minutes is not None
+        minutes = self.settings.max_minutes
+        return None if minutes is None or self.settings.max_steps is not None else 60 * minutes
 
     @property
     def total_steps(self) -> int:
@@ -64,8 +65,8 @@ class Schedule:
         ImageNet in 1 hour", arXiv 1706.02677, 2017.
         """
         spent = step / self.total_steps
-        if self.is_timed:
-            spent = max(spent, seconds / (60 * self.settings.max_minutes))
+        if self.total_seconds is not None:
+            spent = max(spent, seconds / self.total_seconds)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))
         return self.settings.learning_rate * cosine * self._warm_up(WARM_UP_STEPS, step)
 

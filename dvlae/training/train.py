@@ -168,7 +168,8 @@ def _train(job: TrainingJob, rank: int) -> None:
     torch.manual_seed(job.seed)
     model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
     fabric = _connect(job.devices, limits)
-    objective = fabric.to_device(Objective(model, free_bits=limits.free_bits, compiled=limits.compile))
+    objective = Objective(model, free_bits=limits.free_bits, compiled=limits.compile)
+    fabric.to_device(objective)
     optimizer = OPTIMIZERS[limits.optimizer](model.parameters(), lr=limits.learning_rate)
     state = TrainingState(objective, optimizer, limits.learning_rate)
     checkpoints = None
@@ -191,7 +192,7 @@ def _train(job: TrainingJob, rank: int) -> None:
         )
         validation = _validation_batches(val_patches, model, limits)
         with ExitStack() as stack:
-            displays = [ProgressLine(schedule, state)]
+            displays: list[ProgressLine | TensorBoard] = [ProgressLine(schedule, state)]
             if job.tensorboard is not None and rank == 0:
                 displays.append(TensorBoard(job.tensorboard, state))
             for display in displays:
@@ -259,7 +260,8 @@ def build_model(
             f"training.patch_size: found {settings.training.patch_size}, but a model with {sizes.levels} levels"
             f"{' and a direct denoiser' if sizes.direct_denoiser else ''} needs a multiple of {model.stride}"
         )
-    return to_channels_last(model, len(crop))
+    to_channels_last(model, len(crop))
+    return model
 
 
 def _read_description(patches: Path) -> dict[str, Any]:
