@@ -20,6 +20,7 @@ COMMANDS = [
     "likelihood",
     "levels",
     "generate",
+    "register",
     "baseline",
     "evaluate",
     "tables",

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,10 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.evaluation.evaluate import evaluate
+from dvlae.evaluation.register import register
 from dvlae.runs.folder import PSNR_COLUMNS
 from dvlae.system.errors import UserError
+from dvlae.system.files import sha256
 
 RUN = {"dataset": "made up", "method": "dvlae-rf4", "receptive_field": 4, "seed": 1}
 
@@ -35,6 +39,10 @@ def run(images, settings=None, output="psnr.csv", **changes):
     settings = settings or EvaluationSettings(data_range=10)
     evaluate(images, images.parent / "denoised", path, settings=settings, **(RUN | changes))
     return path
+
+
+def read_record(images):
+    return json.loads((images.parent / "evaluation.json").read_text())
 
 
 def test_the_table_has_a_row_for_each_image(images):
@@ -68,6 +76,16 @@ def test_only_the_chosen_images_are_evaluated(images):
 
 def test_equal_images_give_equal_bytes(images):
     assert run(images).read_bytes() == run(images, output="again.csv").read_bytes()
+
+
+def test_a_table_of_targets_changes_no_number_and_its_hash_is_recorded(images):
+    settings = EvaluationSettings(register=True, fit="clean_to_noisy")
+    without = run(images, settings, targets=None).read_bytes()
+    assert read_record(images)["targets_sha256"] is None
+    table = images.parent / "targets.csv"
+    register(images, table, settings=settings)
+    assert run(images, settings, targets=table).read_bytes() == without
+    assert read_record(images)["targets_sha256"] == sha256(table)
 
 
 def test_a_missing_estimate_is_named_and_no_table_is_left(images):

@@ -1,3 +1,4 @@
+import doctest
 import os
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def sem_data():
 def row_noise(shape, seed=1):
     white = np.random.default_rng(seed).normal(size=shape)
     return ndimage.correlate1d(white, [0.5, 1.0, 0.5], axis=-1).astype(np.float32)
+
+
+def test_the_examples_in_the_docstrings_hold():
+    failed, tried = doctest.testmod(metrics)
+    assert failed == 0 and tried > 0
 
 
 def test_psnr_is_20_db_where_the_error_is_a_tenth_of_the_range(clean):

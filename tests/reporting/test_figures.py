@@ -11,10 +11,14 @@ from scipy import ndimage
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.evaluation import target
+from dvlae.evaluation.baselines import run_baseline
 from dvlae.evaluation.evaluate import evaluate
+from dvlae.evaluation.register import register
 from dvlae.evaluation.target import Targets
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.reporting import figures, noise_figures, panels, training_figures
+from dvlae.reporting.diagnosis import diagnose
 from dvlae.runs.folder import Run, best_run
 from dvlae.system.errors import UserError
 
@@ -36,7 +40,7 @@ def make_dataset(folder, shapes, with_clean=True):
     return folder
 
 
-def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=SETTINGS, levels=3):
+def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=SETTINGS, levels=3, targets=None):
     folder = images.parent / method / f"seed{seed}"
     random = np.random.default_rng(seed)
     for image in read_manifest(images):
@@ -66,6 +70,7 @@ def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=S
         receptive_field=field,
         seed=seed,
         settings=settings,
+        targets=targets,
     )
     return folder / "psnr.csv"
 
@@ -117,6 +122,28 @@ def test_equal_runs_give_equal_files(images):
     output = all_figures(images, runs)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     all_figures(images, runs)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+def test_all_that_compare_with_clean_images_register_each_image_once_with_a_table(images, tmp_path, monkeypatch):
+    registrations, find_shift = [], target.find_shift
+    monkeypatch.setattr(target, "find_shift", lambda *pair: registrations.append(pair) or find_shift(*pair))
+    table, how = tmp_path / "targets.csv", {"settings": SETTINGS, "targets": tmp_path / "targets.csv"}
+    register(images, table, settings=SETTINGS)
+    run_baseline("gaussian", images, tmp_path / "denoised", **how)
+    diagnose(images, tmp_path / "noise.json", dataset="made_up", noise_direction="x", **how)
+    runs = [make_run(images, method, targets=table) for method in ("noisy", "gaussian")]
+    runs.append(make_run(images, "dvlae-rf4", 4, targets=table))
+    all_figures(images, runs, targets={"made_up": table})
+    assert len(registrations) == len(read_manifest(images)) == 3
+
+
+def test_figures_with_a_table_of_targets_are_those_without(images, tmp_path):
+    runs = [make_run(images, "noisy"), make_run(images, "dvlae-rf4", 4)]
+    output = all_figures(images, runs)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    register(images, tmp_path / "targets.csv", settings=SETTINGS)
+    all_figures(images, runs, targets={"made_up": tmp_path / "targets.csv"})
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 

@@ -19,7 +19,7 @@ TRAINING = {
     "seconds": 600.0,
     "git_commit": "c0ffee",
 }
-EVALUATION = {"settings": {"border": 8, "crop": None}, "images_sha256": "fed"}
+EVALUATION = {"settings": {"border": 8, "crop": None}, "images_sha256": "fed", "targets_sha256": "bee"}
 PREDICTION = {"settings": {"samples": 16}}
 
 
@@ -58,7 +58,8 @@ def test_each_run_has_its_settings_versions_hashes_commit_device_and_seconds(tmp
     assert json.loads(found.prediction) == {"samples": 16}
     assert json.loads(found.evaluation) == {"border": 8, "crop": None}
     assert json.loads(found.versions) == {"torch": "2.5"}
-    assert (found.train_sha256, found.val_sha256, found.images_sha256) == ("abc", "def", "fed")
+    assert (found.train_sha256, found.val_sha256) == ("abc", "def")
+    assert (found.images_sha256, found.targets_sha256) == ("fed", "bee")
     assert (found.git_commit, found.device, found.threads, found.seconds) == ("c0ffee", "cpu", 2, 600.0)
 
 

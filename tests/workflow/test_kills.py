@@ -1,6 +1,6 @@
 """Kill anything at any moment: the next run completes, and its figures are those of a run that nobody disturbed.
 
-Eight kills, one in each rule; with ``DVLAE_KILLS=50`` (``make test-faults``) more of them.
+Nine kills, one in each rule; with ``DVLAE_KILLS=50`` (``make test-faults``) more of them.
 """
 
 import os
@@ -21,6 +21,7 @@ RUN = "small/dvlae-rf4/seed0"
 OUTPUTS = {  # of each rule, in the order of the workflow
     "simulate": ["small/simulated"],
     "prepare": ["small/images"],
+    "register": ["small/targets.csv"],
     "extract-patches": ["small/patches"],
     "train": [f"{RUN}/model"],
     "predict": [f"{RUN}/denoised"],

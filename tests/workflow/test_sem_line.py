@@ -1,6 +1,7 @@
 """The real electron-microscopy images, four of them, from the mirror."""
 
 import csv
+import hashlib
 import math
 
 import pytest
@@ -45,6 +46,19 @@ def test_every_image_is_measured(sem):
     measured = list(csv.DictReader(sem.read("sem_line/dvlae-rf4/seed0/psnr.csv").decode().splitlines()))
     assert len(measured) == IMAGES
     assert all(math.isfinite(float(row["psnr"])) for row in measured)
+
+
+def test_the_drift_of_each_image_is_recorded_in_full_precision(sem):
+    rows = list(csv.DictReader(sem.read("sem_line/targets.csv").decode().splitlines()))
+    assert len(rows) == IMAGES
+    assert all(row[axis] == repr(float(row[axis])) for row in rows for axis in ("dy", "dx"))
+    assert any(abs(float(row["dx"])) > 0.1 for row in rows)
+
+
+def test_each_evaluation_says_which_targets_it_took(sem):
+    expected = hashlib.sha256(sem.read("sem_line/targets.csv")).hexdigest()
+    found = csv.DictReader(sem.read("tables/provenance.csv").decode().splitlines())
+    assert {row["targets_sha256"] for row in found} == {expected}
 
 
 def test_the_gaussian_filter_gains_what_it_gains_on_such_noise(sem):

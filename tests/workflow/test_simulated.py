@@ -54,6 +54,7 @@ def test_patches_are_cut_once_for_all_receptive_fields(grid):
     assert jobs(grid.printed) == {
         "simulate": 1,
         "prepare": 1,
+        "register": 1,
         "extract_patches": 1,
         "train": 2,
         "predict": 2,
@@ -144,7 +145,7 @@ def changed(**changes):
     return {"receptive_fields": [4, 40], **changes}
 
 
-EVERY_EVALUATION = {"baseline": 2, "evaluate": 4, "diagnose": 1, "tables": 1, "figures": 1}
+EVERY_EVALUATION = {"register": 1, "baseline": 2, "evaluate": 4, "diagnose": 1, "tables": 1, "figures": 1}
 EVERY_MODEL = {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 1}
 
 
@@ -174,6 +175,7 @@ def test_a_changed_setting_reruns_what_it_matters_to(grid, changes, what_runs):
     [
         ({"title": "Small", "license": "MIT"}, {}),
         ({"evaluation": {"data_range": 255, "border": 8}}, EVERY_EVALUATION),
+        ({"evaluation": {"data_range": 255, "register": True}}, EVERY_EVALUATION),
     ],
     ids=str,
 )
