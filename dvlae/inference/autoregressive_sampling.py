@@ -6,6 +6,7 @@ proportion to its length.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from dvlae.models.autoregressive_decoder import (
     LinearAutoregressiveDecoder,
     MixtureDecoder,
 )
+from dvlae.models.layers import Pointwise
 from dvlae.models.likelihood import sample_mixture
 
 # Values of the projected signal code that are held at a time: 16 MiB.
@@ -63,6 +65,11 @@ class CachedConvolution:
         torch.addmm(h, ring, self.weights[turn], out=h)
 
 
+def _bias(layer: CausalConvolution) -> Tensor:
+    assert layer.conv.bias is not None
+    return layer.conv.bias
+
+
 class CachedDecoder:
     """An autoregressive decoder that goes along its lines, one pixel of each at a time.
 
@@ -77,9 +84,12 @@ class CachedDecoder:
     def __init__(self, decoder: AutoregressiveDecoder, lines: int):
         self.mixture_shape = (3, decoder.components, decoder.image_channels)
         self.convolutions = [CachedConvolution(layer, lines) for layer in decoder.convolutions]
-        self.from_code = torch.cat([layer.weight.flatten(1) for layer in decoder.code]).T.contiguous()
-        biases = zip(decoder.code, decoder.convolutions, strict=True)
-        self.bias = torch.cat([code.bias + convolution.conv.bias for code, convolution in biases])
+        codes = [cast(Pointwise, layer) for layer in decoder.code]
+        self.from_code = torch.cat([layer.weight.flatten(1) for layer in codes]).T.contiguous()
+        biases = [
+            layer.bias + _bias(convolution) for layer, convolution in zip(codes, decoder.convolutions, strict=True)
+        ]
+        self.bias = torch.cat(biases)
         self.width = len(self.bias)
         self.head = [
             (layer.weight.flatten(1).T.contiguous(), layer.bias)
@@ -133,10 +143,12 @@ class CachedLinearDecoder:
     """
 
     def __init__(self, decoder: LinearAutoregressiveDecoder, lines: int):
+        assert decoder.regression is not None
         self.decoder = decoder
         self.mixture_shape = (3, decoder.components, decoder.image_channels)
         self.width = decoder.image_channels * (1 + 3 * decoder.components)
         self.regression = CachedConvolution(decoder.regression, lines)
+        self.bias = _bias(decoder.regression)
         self.signal = decoder.signal.weight.new_zeros(lines, decoder.image_channels)  # at the position before
 
     def project(self, code: Tensor) -> Tensor:
@@ -147,7 +159,7 @@ class CachedLinearDecoder:
         """Predict the mixtures of the pixels at one position of each line, as :meth:`CachedDecoder.step` does."""
         self.regression.slot(position).copy_(previous - self.signal)
         self.signal = projected[:, : self.decoder.image_channels]
-        mean = self.signal + self.decoder.regression.conv.bias
+        mean = self.signal + self.bias
         self.regression.add_to(mean, position)
         mixture = projected[:, self.decoder.image_channels :]
         logits, offsets, raw_scales = mixture.unflatten(1, self.mixture_shape).unbind(1)
@@ -183,6 +195,7 @@ def walk_along_lines(decoder: MixtureDecoder, code: Tensor, sample_pixel: PixelS
         Called at each position with its number and the mixtures, each (lines, components, C); it returns the
         normalised pixels there, (lines, C). Lines are in the order of :func:`to_lines`.
     """
+    assert decoder.axis is not None
     lines = to_lines(code, decoder.axis)
     cached = CACHED_DECODERS[type(decoder)](decoder, lines.shape[1])
     chunk = max(1, MAX_PROJECTED_VALUES // (lines.shape[1] * cached.width))
@@ -216,15 +229,16 @@ def sample_autoregressively(decoder: MixtureDecoder, code: Tensor, noise: Tensor
     """
     if decoder.axis is None:  # no pixel depends on another
         normal, choice = noise.chunk(2, dim=1)
-        return sample_mixture(*decoder(normal, code), floor, normal, torch.special.ndtr(choice))
+        logits, means, raw_scales = decoder(normal, code)
+        return sample_mixture(logits, means, raw_scales, floor, normal, torch.special.ndtr(choice))
     axis = decoder.axis
     normal, choice = (to_lines(half, axis) for half in noise.chunk(2, dim=1))
     sampled = torch.empty_like(normal, memory_format=torch.contiguous_format)
     floor = floor.flatten()
 
-    def sample_pixel(position: int, *mixture: Tensor) -> Tensor:
+    def sample_pixel(position: int, logits: Tensor, means: Tensor, raw_scales: Tensor) -> Tensor:
         uniform = torch.special.ndtr(choice[position])
-        sampled[position] = sample_mixture(*mixture, floor, normal[position], uniform)
+        sampled[position] = sample_mixture(logits, means, raw_scales, floor, normal[position], uniform)
         return sampled[position]
 
     walk_along_lines(decoder, code, sample_pixel)

@@ -12,7 +12,7 @@ from torch import Tensor
 from dvlae.inference.autoregressive_sampling import sample_autoregressively
 from dvlae.inference.latent_noise import noise_key, normal_noise
 from dvlae.inference.posterior import encode_image, latent_sampler, sample_keys
-from dvlae.inference.tiling import padded_shape, whole_window
+from dvlae.inference.tiling import cut_padding, padded_shape, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.likelihood import scale_floor
 
@@ -62,7 +62,7 @@ def sample_code_from_prior(model: DVLAE, size: tuple[int, ...], *, number: int, 
 @torch.inference_mode()
 def decode(model: DVLAE, code: Tensor, size: tuple[int, ...]) -> np.ndarray:
     """Return the clean image of a signal code, (C, ...) of this size, in the units of the training images."""
-    return _cut(model.denormalise(model.signal_decoder(code)), size)[0].cpu().numpy()
+    return cut_padding(model.denormalise(model.signal_decoder(code)), size)[0].cpu().numpy()
 
 
 @torch.inference_mode()
@@ -89,9 +89,5 @@ def sample_noisy(model: DVLAE, code: Tensor, size: tuple[int, ...], *, name: str
     key = noise_key(seed, name, number, PIXEL_NOISE_LEVEL)
     noise = normal_noise([key], 2 * model.architecture.image_channels, window, code.device)
     floor = scale_floor(model.step, model.std)
-    x = sample_autoregressively(model.autoregressive_decoder, _cut(code, size), noise, floor)
+    x = sample_autoregressively(model.autoregressive_decoder, cut_padding(code, size), noise, floor)
     return model.denormalise(x)[0].cpu().numpy()
-
-
-def _cut(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    return maps[..., *(slice(side) for side in size)]

@@ -26,7 +26,7 @@ from dvlae.inference.posterior import (
     split_range,
     take_mean,
 )
-from dvlae.inference.tiling import whole_window
+from dvlae.inference.tiling import cut_padding, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.latents import LatentSampler
 from dvlae.system.errors import UserError
@@ -69,7 +69,7 @@ def vary_levels(
     """
     ladder_vae, sides = model.ladder_vae, image.shape[1:]
     x, features = encode_image(model, image)
-    window, own = whole_window(x.shape[2:]), (..., *(slice(side) for side in sides))
+    window = whole_window(x.shape[2:])
     # Sample 0 is the fixed one.
     keys = sample_keys(seed, name, range(samples + 1), len(features))
     batches = split_range(range(1, samples + 1), choose_batch_size(model, sides, all_latents=True))
@@ -81,7 +81,7 @@ def vary_levels(
             code, _ = ladder_vae.to_code(
                 repeat_features(features, len(numbers)), sampler_of_level(level, fixed=fixed, varying=varying)
             )
-            sampled.append(model.denormalise(model.signal_decoder(code))[own].cpu().numpy())
+            sampled.append(cut_padding(model.denormalise(model.signal_decoder(code)), sides).cpu().numpy())
             on_progress(len(numbers))
         yield level, np.concatenate(sampled)
 

@@ -37,7 +37,7 @@ from dvlae.inference.posterior import (
     sample_keys,
     split_range,
 )
-from dvlae.inference.tiling import whole_window
+from dvlae.inference.tiling import cut_padding, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
 from dvlae.models.latents import log_density_ratio
@@ -136,7 +136,7 @@ def log_weights(
     ladder_vae, sides = model.ladder_vae, image.shape[1:]
     x, features = encode_image(model, image)
     padded = whole_window(x.shape[2:])
-    own = (..., *(slice(side) for side in sides))  # the image without its padding
+    own_x = cut_padding(x, sides)
     floor = scale_floor(model.step, model.std)
     # Densities of x and of its own grey values differ by the scale: dx = d(grey value) / std.
     change_of_units = math.prod(sides) * float(_to_float64(model.std).log().sum())
@@ -148,8 +148,10 @@ def log_weights(
             latent_sampler([keys[number] for number in numbers], padded, ladder_vae.strides),
             divergence=lambda *arguments: log_density_ratio(*map(_to_float64, arguments)),
         )
-        code, own_x = ladder_vae.last_block(state)[own], x[own].expand(len(numbers), *image.shape)
-        likelihood = mixture_log_likelihood(own_x, *model.autoregressive_decoder(own_x, code), floor)
+        code = cut_padding(ladder_vae.last_block(state), sides)
+        repeated_x = own_x.expand(len(numbers), *image.shape)
+        logits, means, raw_scales = model.autoregressive_decoder(repeated_x, code)
+        likelihood = mixture_log_likelihood(repeated_x, logits, means, raw_scales, floor)
         log_ratio = sum(map(_sum_per_sample, divergences), start=torch.zeros(len(numbers), dtype=torch.float64))
         weights = _sum_per_sample(likelihood) - log_ratio - change_of_units
         yield from weights.tolist()

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -33,7 +34,7 @@ class Window:
 
     def crop(self, maps: Tensor, stride: int = 1) -> Tensor:
         """Cut it out of maps (N, C, ...) that cover the whole padded image at this stride."""
-        return maps[..., *self.grid(stride).slices]
+        return maps[(slice(None), slice(None), *self.grid(stride).slices)]
 
     def within(self, outer: "Window") -> "Window":
         """Return this window in the coordinates of a window around it."""
@@ -54,6 +55,11 @@ def whole_window(shape: Sequence[int]) -> Window:
 def padded_shape(shape: Sequence[int], stride: int) -> tuple[int, ...]:
     """Return the shape of an image after padding to multiples of ``stride``."""
     return tuple(math.ceil(length / stride) * stride for length in shape)
+
+
+def cut_padding(maps: Tensor, sides: Sequence[int]) -> Tensor:
+    """Cut what belongs to an image of these sides out of maps (N, C, ...) of the padded image."""
+    return maps[(slice(None), slice(None), *(slice(side) for side in sides))]
 
 
 def make_tiles(shape: Sequence[int], tile: int) -> list[Window]:
@@ -102,7 +108,8 @@ class View:
         """Return what is seen in a window, (C, ...)."""
         sides = zip(self._in_image(window), self.image.shape[1:], strict=True)
         indices = [self._unpad(np.array(side), length) for side, length in sides]
-        return self.image[:, *np.ix_(*indices)]
+        index: tuple[Any, ...] = (slice(None), *np.ix_(*indices))
+        return self.image[index]
 
     def _in_image(self, window: Window) -> list[range]:
         """Turn this view's ranges into those of the image, which go on beyond its ends."""
@@ -140,7 +147,7 @@ class View:
             kept = slice(min(max(start, 0), length), min(max(start + len(side), 0), length))
             slices.append(kept)
             inside.append(slice(kept.start - start, kept.stop - start))
-        return tuple(slices), values[..., *inside]
+        return tuple(slices), values[(slice(None), slice(None), *inside)]
 
 
 def views(image: np.ndarray, stride: int, axes: Sequence[int] = (), shifts: int = 1) -> list[View]:

@@ -7,6 +7,7 @@ fifth, and work in place. All of it is exact but for rounding.
 """
 
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -112,8 +113,8 @@ class FoldedLevel:
         weight, bias = -level.merge.weight, -level.merge.bias  # negative, for _mish_of_negative
         channels = weight.shape[0]
         self.merge_feature = _Product(weight[:, -channels:], bias)
-        self.merge_state = _Product(weight[:, :-channels], None) if weight.shape[1] > channels else None
-        self.down_blocks = [FoldedBlock(block) for block in level.down_blocks]
+        self.merge_state = _Product(weight[:, :-channels], None)  # no columns at the top
+        self.down_blocks = [FoldedBlock(cast(ResidualBlock, block)) for block in level.down_blocks]
 
     def precompute(self, feature: Tensor) -> Tensor:
         """Compute what all samples share from the bottom-up feature, (1, C, ...)."""
@@ -192,6 +193,7 @@ class TopDown:
         """
         for offset in reversed(range(len(precomputed))):
             state = self.levels[start + offset].top_down(state, precomputed[offset], start + offset, sample_latent)
+        assert state is not None
         return state
 
     def decode(self, state: Tensor) -> Tensor:

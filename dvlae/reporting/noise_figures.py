@@ -163,7 +163,7 @@ def plot_generated_noise(pictures: Mapping[str, np.ndarray], comparison: NoiseCo
     """
     axes_of_noise = list(comparison.real.autocorrelation())
     figure = Figure(figsize=(7.2, 5.0))
-    above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.25, 1])[:, 0]
     _plot_middles(above.subplots(1, len(pictures), sharex=True, sharey=True), pictures)
     plots = below.subplots(1, len(axes_of_noise) + 1)
     common: dict[str, Any] = {"markersize": 4, "linewidth": 1.2}
