@@ -13,7 +13,25 @@ MAX_BLOCKS = 8
 
 
 def dilations(blocks: int) -> list[int]:
-    """Return the dilation of the first convolution of each pair: rising by powers of two, then falling."""
+    """Return the dilation of the first convolution of each pair: rising by powers of two, then falling.
+
+    Parameters
+    ----------
+    blocks
+        Number of pairs.
+
+    Returns
+    -------
+    list of int
+        One for each pair, in pixels.
+
+    Examples
+    --------
+    >>> dilations(4)
+    [1, 2, 2, 1]
+    >>> dilations(5)
+    [1, 2, 4, 2, 1]
+    """
     return [2 ** min(i, blocks - 1 - i) for i in range(blocks)]
 
 
@@ -43,6 +61,21 @@ def kernel_and_blocks(receptive_field: int) -> tuple[int, int]:
     ------
     UserError
         Where no kernel of 3, 5, 7 or 9 taps with 1 to 8 pairs gives it; the nearest ones are listed.
+
+    Examples
+    --------
+    The paper's receptive field of 40 pixels is that of four pairs of convolutions with five taps:
+
+    >>> kernel_and_blocks(40)
+    (5, 4)
+    >>> (5 - 1) * (sum(dilations(4)) + 4)
+    40
+
+    Most numbers cannot be reached exactly:
+
+    >>> kernel_and_blocks(41)
+    Traceback (most recent call last):
+    dvlae.system.errors.UserError: receptive field 41 cannot be reached; the nearest that can be had are 30, 32, 40, 42 pixels
     """
     if receptive_field == 0:
         return 1, 0

@@ -163,7 +163,8 @@ class AutoregressiveDecoder(MixtureDecoder):
             convolutions += [first, second]
         self.convolutions = cast(Sequence[CausalConvolution], nn.ModuleList(convolutions))
         self.axis = convolutions[0].axis if convolutions else None
-        self.code = nn.ModuleList(Pointwise(channels, channels) for _ in range(max(1, 2 * blocks)))
+        from_code = [Pointwise(channels, channels) for _ in range(max(1, 2 * blocks))]
+        self.code = cast(Sequence[Pointwise], nn.ModuleList(from_code))
         self.hidden = Pointwise(channels, channels)
         self.parameters_of_mixture = Pointwise(channels, 3 * components * image_channels)
 

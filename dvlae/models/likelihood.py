@@ -96,5 +96,12 @@ def scale_floor(step: Tensor, std: Tensor) -> Tensor:
     -------
     Tensor
         (C,): the standard deviation of the rounding error, ``step / sqrt(12)``, but at least 0.001.
+
+    Examples
+    --------
+    Grey values that are whole numbers, in images whose standard deviation is 40, and continuous grey values:
+
+    >>> scale_floor(torch.tensor([1.0, 0.0]), torch.tensor([40.0, 40.0]))
+    tensor([0.0072, 0.0010])
     """
     return (step / (math.sqrt(12) * std)).clamp(min=_MIN_SCALE)

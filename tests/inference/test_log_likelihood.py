@@ -12,18 +12,13 @@ from dvlae.inference.log_likelihood import ImportanceWeights, bound_log_likeliho
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
 from dvlae.system.errors import UserError
+from untrained import initial, noisy
 
 MEAN, STD = 60.0, 20.0
 
 
-def build(levels: int = 2, channels: int = 1, dimensions: int = 2) -> DVLAE:
-    torch.manual_seed(0)
-    architecture = Architecture(channels, 8, 4, levels, 1, 3, 8, "x", dimensions)
-    return DVLAE(architecture, [MEAN] * channels, [STD] * channels, [1.0] * channels).eval()
-
-
-def noisy(*sides: int, channels: int = 1) -> np.ndarray:
-    return np.random.default_rng(0).poisson(60, (channels, *sides)).astype(np.float32)
+def build(**sizes) -> DVLAE:
+    return initial(MEAN, STD, **sizes).eval()
 
 
 def all_log_weights(model, image, samples, seed=0, **keys) -> list[float]:
@@ -124,7 +119,7 @@ def test_one_sample_is_its_own_bound_and_has_no_standard_error():
 
 
 def test_more_samples_begin_with_the_same_ones_whatever_the_batch():
-    model, image = build(3), noisy(20, 27)
+    model, image = build(levels=3), noisy(20, 27)
     few = all_log_weights(model, image, 2, batch_size=1)
     many = all_log_weights(model, image, 5, batch_size=3)
     np.testing.assert_allclose(few, many[:2], rtol=1e-6)
@@ -152,7 +147,7 @@ def test_a_posterior_that_is_the_prior_gives_equal_weights_and_padding_says_noth
 
 @pytest.mark.parametrize(("sides", "channels"), [((30,), 2), ((9, 10), 3), ((5, 6, 9), 1)])
 def test_traces_volumes_and_channels_have_a_bound(sides, channels):
-    model, image = build(channels=channels, dimensions=len(sides)), noisy(*sides, channels=channels)
+    model, image = build(image_channels=channels, dimensions=len(sides)), noisy(*sides, channels=channels)
     weights = bound_log_likelihood(model, image, name="a", samples=3, seed=0)
     assert math.isfinite(weights.bound)
     assert weights.bound >= weights.elbo

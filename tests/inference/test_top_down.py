@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from dvlae.inference.top_down import FoldedBlock, TopDown
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.dvlae import DVLAE
+from untrained import initial
 
 
 def build(levels: int, levels_per_scale: int, dimensions: int) -> DVLAE:
     """Return a model whose batch norms have seen something."""
-    torch.manual_seed(0)
-    model = DVLAE(Architecture(1, 6, 4, levels, levels_per_scale, 3, 8, "x", dimensions), [0.0], [1.0], [0.0])
+    model = initial(0.0, 1.0, channels=6, levels=levels, levels_per_scale=levels_per_scale, dimensions=dimensions)
     for name, tensor in model.state_dict().items():
         if "norm" in name and tensor.is_floating_point():
             tensor.uniform_(0.5, 1.5)

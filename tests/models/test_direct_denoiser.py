@@ -3,14 +3,13 @@ import torch
 
 from dvlae.inference.tiling import padded_shape
 from dvlae.models.direct_denoiser import DirectDenoiser
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.dvlae import DVLAE
+from untrained import initial
 
 
-def build(direct_denoiser: str | None, dimensions: int = 2) -> DVLAE:
-    torch.manual_seed(0)
-    return DVLAE(
-        Architecture(1, 6, 4, 2, 1, 3, 8, "x", dimensions, direct_denoiser=direct_denoiser), [0.0], [1.0], [0.01]
-    )
+def normalised(direct_denoiser: str, dimensions: int = 2) -> DVLAE:
+    """Return a model of images that are normalised as they are."""
+    return initial(0.0, 1.0, 0.01, dimensions=dimensions, direct_denoiser=direct_denoiser)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
@@ -44,8 +43,8 @@ def test_the_coarsest_features_used_have_a_stride_of_8(strides, levels):
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_it_alone_learns_from_the_model(dimensions):
-    model = build("mean", dimensions).eval()
-    network = build("mean", dimensions).direct_denoiser
+    model = normalised("mean", dimensions).eval()
+    network = normalised("mean", dimensions).direct_denoiser
     torch.nn.init.ones_(network.head.weight)
     model.distillation_loss(network, torch.randn(2, 1, *[16] * dimensions)).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
@@ -55,7 +54,7 @@ def test_it_alone_learns_from_the_model(dimensions):
 @pytest.mark.parametrize("side", [8, 16, 24])  # without and with room for other places on the grid
 def test_it_learns_of_other_views_at_the_same_pixels(monkeypatch, side):
     # A ladder and a signal decoder that show the image itself: where the views lie differently, it is seen.
-    model, shown = build("mean").eval(), []
+    model, shown = normalised("mean").eval(), []
     model.ladder_vae.stem = model.signal_decoder = torch.nn.Identity()
     monkeypatch.setattr(model.ladder_vae, "bottom_up", lambda image: shown.append(image) or [image])
     monkeypatch.setattr(model.ladder_vae, "to_code", lambda features, sample_latent: (features[0], []))
@@ -71,7 +70,7 @@ def test_the_mean_is_learned_by_the_squared_error_and_the_median_by_the_absolute
     x = torch.randn(2, 1, 16, 16)
     losses = {}
     for direct in ("mean", "median"):
-        model = build(direct).eval()
+        model = normalised(direct).eval()
         torch.nn.init.constant_(model.direct_denoiser.head.bias, 100.0)  # larger than all that the views differ by
         losses[direct] = model.distillation_loss(model.direct_denoiser, x).item()
     assert losses["mean"] == pytest.approx(100**2, rel=0.1)

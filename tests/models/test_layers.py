@@ -55,9 +55,21 @@ def test_batch_norm_falls_back_where_a_batch_has_one_value(dimensions):
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
-def test_residual_block_keeps_the_shape(dimensions):
-    x = torch.randn(2, 4, *[6] * dimensions)
-    assert ResidualBlock(4, dimensions)(x).shape == x.shape
+def test_residual_block_adds_the_gated_value_of_two_convolutions(dimensions):
+    block = ResidualBlock(4, dimensions).double().train()
+    x = torch.randn(2, 4, *[6, 5, 7][:dimensions], dtype=torch.double)
+    convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions]
+
+    def normalise(h: torch.Tensor) -> torch.Tensor:
+        var, mean = torch.var_mean(h, [0, *range(2, h.ndim)], correction=0, keepdim=True)
+        return (h - mean) / (var + block.norm1.eps).sqrt()
+
+    h = convolve(F.mish(normalise(x)), block.conv1.weight, padding=1)
+    h = convolve(F.mish(normalise(h)), block.conv2.weight, block.conv2.bias, padding=1)
+    value, gate = (F.linear(h.movedim(1, -1), layer.weight, layer.bias) for layer in (block.value, block.gate))
+    expected = x + (value.tanh() * gate.sigmoid()).movedim(-1, 1)
+    assert expected.shape == x.shape
+    torch.testing.assert_close(block(x), expected)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
