@@ -155,6 +155,7 @@ def test_per_image_table_is_the_mean_over_seeds(output):
 
 
 def test_the_comparison_names_the_dataset_in_what_it_logs(runs, tmp_path, caplog):
+    caplog.set_level("INFO")
     tables.make_tables(runs, tmp_path / "tables")
     assert "sem_line: 2 images are too few to tell whether dvlae-rf40 is better" in caplog.text
 

@@ -18,6 +18,7 @@ with exclusive_lock(sys.argv[1]):
 
 
 def test_a_block_waits_for_another_that_holds_the_lock_and_says_so(tmp_path, caplog):
+    caplog.set_level("INFO")
     order, holds = [], threading.Event()
 
     def second():

@@ -66,6 +66,7 @@ def test_what_is_left_is_free_again():
 
 
 def test_all_the_devices_of_a_training_are_reserved_together_or_none(caplog):
+    caplog.set_level("INFO")
     chosen = []
 
     def want_both():
