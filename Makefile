@@ -18,7 +18,7 @@ IN_VENV := source $(VENV)/bin/activate &&
 
 demo: $(VENV)/.demo
 	@$(IN_VENV) snakemake --cores all
-	@$(IN_VENV) python -c "from pathlib import Path; from dvlae.reporting.tables import print_summary; print_summary(Path('results/demo/tables'))"
+	@$(IN_VENV) python -c "from pathlib import Path; from dvlae.reporting.tables import format_summary; print(format_summary(Path('results/demo/tables')))"
 	@echo; echo "Tables: results/demo/tables    Pictures: results/demo/figures    Denoised images: results/demo/simulated/dvlae-rf40/seed0/denoised"
 
 # LEAD: `check` and `test` are to depend on `types`, too, once mypy is configured.

@@ -1,57 +1,47 @@
+import csv
 import errno
+import hashlib
+import inspect
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tifffile
+import yaml
 
 from dvlae import cli
+from dvlae.data.download import MIRROR_VARIABLE
 from dvlae.system.errors import UserError
 
-COMMANDS = [
-    "download",
-    "simulate",
-    "prepare",
-    "extract-patches",
-    "train",
-    "predict",
-    "likelihood",
-    "levels",
-    "generate",
-    "register",
-    "baseline",
-    "evaluate",
-    "tables",
-    "figures",
-    "status",
-    "clean",
-]
+COMMANDS = [command.name for command in cli.COMMANDS]
 HEAVY = ["torch", "lightning", "skimage", "scipy", "matplotlib", "pandas", "snakemake"]
+TABLES = ["tables", "psnr.csv", "--output", "tables"]
 
 
 @pytest.fixture
 def step(monkeypatch):
-    """Put a function in the place of a step's; return what it was called with."""
+    """Return a function that replaces a step by one that only takes what the step takes, and returns what it got."""
 
-    def replace(module: str, function: str) -> dict:
+    def replace(module: str, function: str, error: BaseException | None = None) -> dict:
         call = {}
+        real = inspect.signature(getattr(import_module(module), function))
 
         def record(*arguments, **named):
-            call.update(named, arguments=arguments)
+            call.update(real.bind(*arguments, **named).arguments)
+            if error is not None:
+                raise error
 
-        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{function: record}))
+        monkeypatch.setattr(f"{module}.{function}", record)
         return call
 
     return replace
-
-
-def failing(error):
-    def run(arguments):
-        raise error
-
-    return run
 
 
 def test_the_command_line_and_the_settings_load_no_heavy_library():
@@ -92,36 +82,37 @@ def test_a_users_mistake_is_one_line(capsys):
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "file/x"), "file/x: Not a directory"),
     ],
 )
-def test_a_disk_that_cannot_be_written_is_one_line(monkeypatch, capsys, error, words):
-    monkeypatch.setattr(cli, "_tables", failing(error))
-    assert cli.main(["tables", "psnr.csv", "--output", "tables"]) == 1
+def test_a_disk_that_cannot_be_written_is_one_line(step, capsys, error, words):
+    step("dvlae.reporting.tables", "make_tables", error)
+    assert cli.main(TABLES) == 1
     assert capsys.readouterr().err == f"dvlae tables: error: {words}\n"
 
 
-def test_ctrl_c_ends_with_130(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_tables", failing(KeyboardInterrupt()))
-    assert cli.main(["tables", "psnr.csv", "--output", "tables"]) == 130
+def test_ctrl_c_ends_with_130(step, capsys):
+    step("dvlae.reporting.tables", "make_tables", KeyboardInterrupt())
+    assert cli.main(TABLES) == 130
     assert capsys.readouterr().err == "dvlae tables: interrupted\n"
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(cli, "_tables", failing(ZeroDivisionError()))
+def test_a_bug_keeps_its_traceback(step):
+    step("dvlae.reporting.tables", "make_tables", ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        cli.main(["tables", "psnr.csv", "--output", "tables"])
+        cli.main(TABLES)
 
 
 def test_a_terminated_command_removes_what_is_half_written(tmp_path):
     code = f"""
 import os, signal, time
+import dvlae.reporting.tables
 from dvlae import cli
-from dvlae.files import atomic_folder
-def run(arguments):
+from dvlae.system.files import atomic_folder
+def run(psnr_csvs, output):
     with atomic_folder({str(tmp_path / "out")!r}) as folder:
         (folder / "half").touch()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
-cli._tables = run
-raise SystemExit(cli.main(["tables", "a.csv", "--output", "out"]))
+dvlae.reporting.tables.make_tables = run
+raise SystemExit(cli.main({TABLES}))
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=60)
     assert done.returncode == 143
@@ -133,7 +124,7 @@ def test_train_hands_on_what_it_was_given(step):
     settings = json.dumps({"model": {"levels": 2}, "training": {"max_steps": 5}})
     words = "train patches model --receptive-field 40 --noise-direction y --seed 3 --checkpoints c --device cpu"
     assert cli.main([*words.split(), "--settings", settings]) == 0
-    assert call["arguments"] == (Path("patches"), Path("model"))
+    assert (call["patches"], call["model"]) == (Path("patches"), Path("model"))
     assert (call["receptive_field"], call["noise_direction"], call["seed"]) == (40, "y", 3)
     assert call["checkpoints"] == Path("c")
     assert (call["settings"].model.levels, call["settings"].training.max_steps) == (2, 5)
@@ -147,7 +138,8 @@ def test_predict_takes_tile_batch_and_device_from_the_command_line(step):
     call = step("dvlae.inference.prediction", "predict")
     words = "predict model images --denoised d --uncertainty u --samples s --tile 128 --batch-size 2 --device cpu"
     assert cli.main([*words.split(), "--settings", '{"prediction": {"samples": 4}}']) == 0
-    assert call["arguments"] == (Path("model"), Path("images"), Path("d"), Path("u"), Path("s"))
+    assert (call["model"], call["images"]) == (Path("model"), Path("images"))
+    assert (call["denoised"], call["uncertainty"], call["samples"]) == (Path("d"), Path("u"), Path("s"))
     prediction = call["settings"].prediction
     assert (prediction.samples, prediction.tile, prediction.batch_size) == (4, 128, 2)
     assert call["settings"].device == "cpu"
@@ -160,7 +152,7 @@ def test_predict_takes_tile_batch_and_device_from_the_command_line(step):
 def test_likelihood_takes_the_images_it_is_told(step, words, selection):
     call = step("dvlae.inference.log_likelihood", "likelihood")
     assert cli.main(["likelihood", "model", "images", "--output", "a.csv", "--samples", "3", *words.split()]) == 0
-    assert call["arguments"] == (Path("model"), Path("images"), Path("a.csv"))
+    assert (call["model"], call["images"], call["output"]) == (Path("model"), Path("images"), Path("a.csv"))
     assert (call["selection"], call["samples"], call["seed"], call["device"]) == (selection, 3, 0, "auto")
 
 
@@ -176,7 +168,7 @@ def test_levels_takes_a_part_of_an_image(step):
     call = step("dvlae.reporting.levels", "make_levels_figure")
     words = "levels model images --image a --output a.png --crop 10:20 0:30 --seed 2"
     assert cli.main(words.split()) == 0
-    assert call["arguments"] == (Path("model"), Path("images"), Path("a.png"))
+    assert (call["model"], call["images"], call["output"]) == (Path("model"), Path("images"), Path("a.png"))
     assert (call["image"], call["crop"], call["seed"]) == ("a", [(10, 20), (0, 30)], 2)
 
 
@@ -190,14 +182,14 @@ def test_generate_hands_on_what_new_noise_needs(step):
     call = step("dvlae.reporting.generation", "generate_noise")
     words = "generate model new --kind noise --images images --realisations 3 --seed 4 --device cpu"
     assert cli.main([*words.split(), "--settings", '{"border": 8}']) == 0
-    assert call["arguments"] == (Path("model"), Path("images"), Path("new"))
+    assert (call["model"], call["images"], call["output"]) == (Path("model"), Path("images"), Path("new"))
     assert (call["realisations"], call["seed"], call["device"], call["settings"].border) == (3, 4, "cpu", 8)
 
 
 def test_generate_hands_on_what_the_prior_needs(step):
     call = step("dvlae.reporting.generation", "generate_from_prior")
     assert cli.main("generate model new --kind prior --size 64 96".split()) == 0
-    assert call["arguments"] == (Path("model"), Path("new"))
+    assert (call["model"], call["output"]) == (Path("model"), Path("new"))
     assert (call["size"], call["realisations"], call["seed"], call["device"]) == ((64, 96), 1, 0, "auto")
 
 
@@ -208,6 +200,8 @@ def test_generate_hands_on_what_the_prior_needs(step):
         ("--kind prior", "--size: found none"),
         ("--kind noise --images a --size 8 8", "--size: found [8, 8]"),
         ("--kind prior --size 8 8 --images a", "--images: found a"),
+        ("--kind prior --size 8 8 --targets a", "--targets: found a, but --kind prior"),
+        ("--kind noise --images a --targets b", "--targets: found b, but without --settings"),
         ("--kind prior --size 8 0", "--size: found 0, allowed: 1 or more"),
         ("--kind prior --size 8 8 --realisations 0", "--realisations: found 0, allowed: 1 or more"),
     ],
@@ -229,7 +223,7 @@ def test_figures_evaluates_each_dataset_its_own_way(step):
     call = step("dvlae.reporting.figures", "make_figures")
     words = "figures a.csv b.csv --output figures --images one=a two=b/c=d"
     assert cli.main([*words.split(), "--settings", '{"one": {"border": 8}}']) == 0
-    assert call["arguments"] == ([Path("a.csv"), Path("b.csv")], Path("figures"))
+    assert (call["psnr_csvs"], call["output"]) == ([Path("a.csv"), Path("b.csv")], Path("figures"))
     assert call["images"] == {"one": Path("a"), "two": Path("b/c=d")}
     assert (call["settings"]["one"].border, call["settings"]["two"].border) == (8, 0)
 
@@ -241,15 +235,15 @@ def test_a_dataset_is_a_file_or_its_settings(step, tmp_path):
     file.write_text(json.dumps(settings))
     for dataset in [str(file), json.dumps(settings)]:
         assert cli.main(["prepare", dataset, "--data", "data", "--output", "images"]) == 0
-        assert call["arguments"][0].noisy == "*.tif"
-        assert call["arguments"][1:] == (Path("data"), None, Path("images"))
+        assert call["dataset"].noisy == "*.tif"
+        assert (call["data"], call["simulated"], call["output"]) == (Path("data"), None, Path("images"))
 
 
 def test_status_reads_the_configuration_that_snakemake_is_given(step, tmp_path):
-    call = step("dvlae.runs.status", "print_status")
+    call = step("dvlae.runs.status", "describe_status")
     (tmp_path / "mine.yaml").write_text("results: results/mine\n")
     assert cli.main(["status", "--configfile", str(tmp_path / "mine.yaml")]) == 0
-    assert call["arguments"][0].results == "results/mine"
+    assert call["settings"].results == "results/mine"
 
 
 @pytest.mark.parametrize("words, remove, patches", [([], False, False), (["--remove", "--patches"], True, True)])
@@ -260,8 +254,234 @@ def test_clean_removes_only_when_told_to(step, tmp_path, words, remove, patches)
     assert (call["remove"], call["patches"]) == (remove, patches)
 
 
-def test_a_terminated_command_says_so_in_its_log(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_status", failing(SystemExit(cli.EXIT_TERMINATED)))
+def test_a_terminated_command_says_so_in_its_log(capsys, step):
+    step("dvlae.reporting.tables", "make_tables", SystemExit(cli.EXIT_TERMINATED))
     with pytest.raises(SystemExit):
-        cli.main(["status"])
-    assert capsys.readouterr().err == "dvlae status: terminated\n"
+        cli.main(TABLES)
+    assert capsys.readouterr().err == "dvlae tables: terminated\n"
+
+
+def test_predict_removes_checkpoints_only_when_told_to_and_only_once_it_is_finished(step, tmp_path):
+    words = ["predict", "model", "images", "--denoised", "d", "--uncertainty", "u"]
+    told = [*words, "--remove-checkpoints", str(tmp_path / "checkpoints")]
+    (tmp_path / "checkpoints").mkdir()
+    step("dvlae.inference.prediction", "predict", UserError("no model"))
+    assert cli.main(told) == 1
+    step("dvlae.inference.prediction", "predict")
+    assert cli.main(words) == 0
+    assert (tmp_path / "checkpoints").exists()
+    assert cli.main(told) == 0
+    assert not (tmp_path / "checkpoints").exists()
+
+
+# All commands, one after the other, on tiny images --------------------------------------------------------------------
+
+DATASET = {
+    "source": {"kind": "download", "registry": "small.csv"},
+    "noisy": "small/*.tif",
+    "axes": "YX",
+    "noise_direction": "x",
+    "simulate": {"kernel": [1.0, 0.6, 0.36]},
+}
+IMAGES = {"a.tif", "b.tif", "c.tif"}
+RUN, NOISY = "results/small/dvlae-rf4/seed0", "results/small/noisy/seed0"
+EVALUATION = json.dumps({"data_range": 255})
+CONFIGURATION = {
+    "datasets": ["small"],
+    "receptive_fields": [4],
+    "results": "results",
+    "device": "cpu",
+    "model": {"levels": 2, "channels": 8, "latent_channels": 4},
+    "training": {"patch_size": 16, "batch_size": 2, "max_steps": 3, "max_minutes": None},
+    "prediction": {"samples": 2},
+}
+
+
+@dataclass
+class Chain:
+    """What running all commands left.
+
+    Attributes
+    ----------
+    folder
+        The working folder.
+    printed
+        What each command printed on standard output.
+    logged
+        What each command wrote to standard error.
+    """
+
+    folder: Path
+    printed: dict[str, str]
+    logged: dict[str, str]
+
+    def run(self, *words: str) -> None:
+        """Run one command; it has to succeed."""
+        with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()) as logged:
+            code = cli.main(list(words))
+        assert code == 0, logged.getvalue()
+        self.printed[words[0]], self.logged[words[0]] = printed.getvalue(), logged.getvalue()
+
+    def files(self, path: str) -> set[str]:
+        return {file.name for file in (self.folder / path).iterdir() if file.name[0] != "."}
+
+    def json(self, path: str) -> dict:
+        return json.loads((self.folder / path).read_text())
+
+    def rows(self, path: str) -> list[dict[str, str]]:
+        with (self.folder / path).open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+def write_inputs(folder: Path) -> None:
+    """Write clean images into a mirror, their registry, the dataset's file and a configuration."""
+    rng = np.random.default_rng(0)
+    for place in ("config/datasets", "mirror/small"):
+        (folder / place).mkdir(parents=True)
+    rows = []
+    for name in ("a", "b", "c"):
+        path = folder / f"mirror/small/{name}.tif"
+        tifffile.imwrite(
+            path, (100 + 50 * np.sin(np.arange(48) / rng.uniform(3, 6)) + np.zeros((40, 1))).astype(np.uint8)
+        )
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        rows.append([f"small/{name}.tif", sha256, f"http://127.0.0.1:1/{name}.tif"])
+    with (folder / "config/datasets/small.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file", "sha256", "url"], *rows])
+    (folder / "config/datasets/small.yaml").write_text(yaml.safe_dump(DATASET))
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(CONFIGURATION))
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    chain = Chain(tmp_path_factory.mktemp("chain"), {}, {})
+    write_inputs(chain.folder)
+    dataset, images, simulated = "config/datasets/small.yaml", "results/small/images", "results/small/simulated"
+    targets = "results/small/targets.csv"
+    training = json.dumps({name: CONFIGURATION[name] for name in ("model", "training")})
+    prediction = json.dumps({"prediction": {"samples": 2, "save_samples": 1}})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(chain.folder)
+        patched.delenv(MIRROR_VARIABLE, raising=False)
+        chain.run("download", dataset, "--data", "data", "--mirror", "mirror", "--output", "data/small.files.csv")
+        chain.run("simulate", dataset, "--data", "data", "--output", simulated)
+        chain.run("prepare", dataset, "--data", "data", "--simulated", simulated, "--output", images)
+        chain.run("extract-patches", images, "results/small/patches", "--settings", '{"patch_size": 16}')
+        chain.run("register", images, targets, "--settings", EVALUATION)
+        chain.run(
+            "diagnose", images, "--output", "results/figures/noise_small.json", "--dataset", "small",
+            "--noise-direction", "x", "--settings", EVALUATION, "--targets", targets,
+        )  # fmt: skip
+        chain.run(
+            "train", "results/small/patches", f"{RUN}/model", "--receptive-field", "4", "--noise-direction", "x",
+            "--checkpoints", f"{RUN}/checkpoints", "--settings", training, "--device", "cpu",
+        )  # fmt: skip
+        assert (chain.folder / RUN / "checkpoints").is_dir()
+        chain.run(
+            "predict", f"{RUN}/model", images, "--denoised", f"{RUN}/denoised", "--uncertainty", f"{RUN}/uncertainty",
+            "--samples", f"{RUN}/samples", "--settings", prediction, "--device", "cpu",
+            "--remove-checkpoints", f"{RUN}/checkpoints",
+        )  # fmt: skip
+        chain.run(
+            "likelihood", f"{RUN}/model", images, "--output", "likelihood.csv", "--select", "0:2", "--samples", "2"
+        )
+        chain.run("levels", f"{RUN}/model", images, "--image", "a", "--output", "levels.png", "--crop", "0:16", "8:24")
+        chain.run("generate", f"{RUN}/model", "prior", "--kind", "prior", "--size", "16", "24", "--realisations", "2")
+        measured = ["--settings", EVALUATION, "--targets", targets]
+        chain.run("generate", f"{RUN}/model", "new", "--kind", "noise", "--images", images, *measured)
+        chain.run("baseline", "noisy", images, "--denoised", f"{NOISY}/denoised", *measured)
+        measured += ["--dataset", "small"]
+        for folder, method in ((NOISY, ["noisy"]), (RUN, ["dvlae-rf4", "--receptive-field", "4"])):
+            chain.run("evaluate", images, f"{folder}/denoised", f"{folder}/psnr.csv", "--method", *method, *measured)
+        chain.run("tables", f"{RUN}/psnr.csv", f"{NOISY}/psnr.csv", "--output", "results/tables")
+        chain.run(
+            "figures", f"{RUN}/psnr.csv", f"{NOISY}/psnr.csv", "--output", "results/figures",
+            "--images", f"small={images}", "--noise", "small=results/figures/noise_small.json",
+            "--targets", f"small={targets}", "--settings", json.dumps({"small": json.loads(EVALUATION)}),
+        )  # fmt: skip
+        chain.run("status")
+        chain.run("clean", "--patches")
+    return chain
+
+
+def test_every_command_is_run_for_real(chain):
+    assert set(chain.printed) == set(COMMANDS)
+
+
+def test_only_the_commands_whose_product_is_text_print(chain):
+    assert {name for name, text in chain.printed.items() if text} == {"status", "clean"}
+
+
+def test_download_takes_the_files_from_the_mirror_and_lists_them(chain):
+    assert {row["file"] for row in chain.rows("data/small.files.csv")} == {f"small/{name}" for name in IMAGES}
+    assert chain.files("data/small") == IMAGES
+
+
+def test_simulate_prepare_and_extract_patches_make_the_folders_of_the_training(chain):
+    for folder in ("simulated", "images"):
+        assert chain.files(f"results/small/{folder}") == {"noisy", "clean", "manifest.csv"}
+        assert chain.files(f"results/small/{folder}/noisy") == IMAGES
+    assert chain.files("results/small/patches") == {"train.tif", "val.tif", "patches.json"}
+
+
+def test_register_writes_a_row_for_each_image(chain):
+    assert [row["image"] for row in chain.rows("results/small/targets.csv")] == ["a", "b", "c"]
+
+
+def test_diagnose_finds_the_direction_of_the_noise(chain):
+    found = chain.json("results/figures/noise_small.json")
+    assert (found["dataset"], found["direction"], found["warning"]) == ("small", "x", None)
+    assert {"noise_small.png", "noise_small.svg"} <= chain.files("results/figures")
+
+
+def test_train_and_predict_leave_a_model_and_images_but_no_checkpoints(chain):
+    assert chain.files(RUN) == {
+        *("model", "denoised", "uncertainty", "samples", "prediction.json", "psnr.csv", "evaluation.json")
+    }
+    assert chain.files(f"{RUN}/model") == {"history.csv", "model.json", "run.json", "weights.safetensors"}
+    assert chain.json(f"{RUN}/model/run.json")["steps"] == 3
+    for folder in ("denoised", "uncertainty", "samples"):
+        assert chain.files(f"{RUN}/{folder}") == IMAGES
+
+
+def test_likelihood_bounds_that_of_the_selected_images(chain):
+    rows = chain.rows("likelihood.csv")
+    assert [(row["image"], row["samples"]) for row in rows] == [("a", "2"), ("b", "2")]
+    assert all(float(row["elbo"]) <= float(row["bound"]) < 0 for row in rows)
+
+
+def test_levels_makes_a_picture_twice(chain):
+    assert {"levels.png", "levels.svg"} <= chain.files(".")
+
+
+def test_generate_makes_images_of_the_size_that_is_asked_for(chain):
+    assert chain.files("prior/noisy") == {"prior_0.tif", "prior_1.tif"}
+    assert tifffile.imread(chain.folder / "prior/noisy/prior_0.tif").shape == (16, 24)
+
+
+def test_generate_makes_noise_on_given_images_and_compares_it(chain):
+    assert chain.files("new/noisy") == {"a_0.tif", "b_0.tif", "c_0.tif"}
+    assert {"noise.csv", "generated_noise.png", "generated_noise.svg"} <= chain.files("new")
+
+
+def test_baseline_and_evaluate_measure_what_was_denoised(chain):
+    assert chain.files(f"{NOISY}/denoised") == IMAGES
+    rows = chain.rows(f"{NOISY}/psnr.csv")
+    assert [row["psnr"] for row in rows] == [row["psnr_noisy"] for row in rows]
+    assert [row["receptive_field"] for row in chain.rows(f"{RUN}/psnr.csv")] == ["4"] * 3
+    assert "evaluate: small, dvlae-rf4, seed 0: " in chain.logged["evaluate"]
+
+
+def test_tables_and_figures_show_the_runs(chain):
+    assert {row["method"] for row in chain.rows("results/tables/summary.csv")} == {"dvlae-rf4", "noisy"}
+    figures = ("panel", "removed_noise", "training_curves", "kl_per_level", "paired_psnr", "calibration")
+    assert {f"{figure}_small.{ext}" for figure in figures for ext in ("png", "svg")} <= chain.files("results/figures")
+
+
+def test_status_counts_the_finished_runs(chain):
+    assert chain.printed["status"].startswith("results: 2 of 3 runs finished, 0 running, 0 failed, 1 waiting")
+
+
+def test_clean_shows_the_sizes(chain):
+    assert chain.printed["clean"].startswith("results: ")
+    assert chain.printed["clean"].endswith("nothing that can be removed\n")

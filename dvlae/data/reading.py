@@ -1,8 +1,8 @@
 """Images as users have them: found, read, taken apart into frames, cropped."""
 
 import glob
+import logging
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,8 @@ from dvlae.axes import AXES, format_sides
 from dvlae.config.dataset import CropSettings
 from dvlae.data.pixels import errors_named, read_pixels
 from dvlae.system.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 PNG_SUFFIXES = (".png",)
@@ -116,7 +118,7 @@ def _read_tiff(path: Path) -> tuple[np.ndarray, str]:
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         if len(file.series) > 1:
-            print(f"{path}: takes the first of {len(file.series)} series of images, {series.shape}", file=sys.stderr)
+            logger.warning(f"{path}: takes the first of {len(file.series)} series of images, {series.shape}")
         samples = {0: "first", series.ndim - 1: "last"}.get(series.axes.find("S"), "")
         return read_pixels(series), samples
 

@@ -1,5 +1,6 @@
 """The tables over all runs: what was measured, whether it is more than noise, and where it comes from."""
 
+import logging
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from dvlae.runs.folder import read_psnr
 from dvlae.runs.provenance import check_comparable, describe_run, provenance
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,14 +110,24 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     _typeset([_summary_table(summary)], output / "summary", "Summary")
     _typeset([_receptive_field_table(ablation)], output / "receptive_field", "Receptive field")
     for row in comparisons.itertuples():
-        print(f"{row.dataset}: {row.conclusion}")
+        logger.info(f"{row.dataset}: {row.conclusion}")
     images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
     _typeset(images, output / "per_image", "PSNR of each image", long=True)
     _typeset([_comparison_table(summary, comparisons)], output / "comparisons", "Comparisons", long=True)
 
 
-def print_summary(tables: Path) -> None:
-    """Print the summary table in a folder that :func:`make_tables` made.
+def format_summary(tables: Path) -> str:
+    """Lay out the summary table as text.
+
+    Parameters
+    ----------
+    tables
+        Folder that :func:`make_tables` made.
+
+    Returns
+    -------
+    str
+        The table, for a screen.
 
     Raises
     ------
@@ -124,8 +137,8 @@ def print_summary(tables: Path) -> None:
     path = Path(tables) / "summary.md"
     if not path.exists():
         raise UserError(f"{path}: not found; make the tables first (dvlae tables, or the whole workflow)")
-    plain = re.sub("<ins>(.*?)</ins>", lambda match: match[1].rjust(len(match[0])), path.read_text(encoding="utf-8"))
-    print(plain, end="")
+    text = path.read_text(encoding="utf-8").rstrip("\n")
+    return re.sub("<ins>(.*?)</ins>", lambda match: match[1].rjust(len(match[0])), text)
 
 
 # ------------------------------------------------------------------------------------------------ what they say

@@ -37,8 +37,8 @@ class Removable:
     size: int
 
 
-def clean(settings: Settings, *, remove: bool, patches: bool) -> None:
-    """Print what takes the disk space of a configuration's results, and remove what can be made again.
+def clean(settings: Settings, *, remove: bool, patches: bool) -> str:
+    """Find what takes the disk space of a configuration's results, and remove what can be made again.
 
     Parameters
     ----------
@@ -49,6 +49,11 @@ def clean(settings: Settings, *, remove: bool, patches: bool) -> None:
     patches
         Patches, too: of the datasets whose runs are all finished.
 
+    Returns
+    -------
+    str
+        What takes the space, what was or would be removed and why, in lines for a screen.
+
     Raises
     ------
     UserError
@@ -57,28 +62,28 @@ def clean(settings: Settings, *, remove: bool, patches: bool) -> None:
     results = Path(settings.results)
     if not results.is_dir():
         raise UserError(f"results: found {settings.results!r}, but there is no such folder; nothing to clean")
-    _print_sizes(results)
+    lines = _describe_sizes(results)
     candidates = [*_checkpoints(results), *_abandoned(results), *(_patches(settings) if patches else [])]
     if not candidates:
-        print("\nnothing that can be removed" + ("" if patches else " (patches are kept without --patches)"))
-        return
-    print("\nremoved:" if remove else "\nwould be removed:")
+        kept = "" if patches else " (patches are kept without --patches)"
+        return "\n".join([*lines, "", f"nothing that can be removed{kept}"])
+    lines += ["", "removed:" if remove else "would be removed:"]
     for candidate in candidates:
         if remove:
             _remove(candidate.path)
-        print(f"  {_format_size(candidate.size):>9}  {candidate.path} ({candidate.reason})")
+        lines.append(f"  {_format_size(candidate.size):>9}  {candidate.path} ({candidate.reason})")
     if not remove:
-        print("\nnothing was removed; add --remove to do so")
+        lines += ["", "nothing was removed; add --remove to do so"]
+    return "\n".join(lines)
 
 
-def _print_sizes(results: Path) -> None:
-    """Print the size of each kind of file, the largest first."""
+def _describe_sizes(results: Path) -> list[str]:
+    """Return a line for the size of each kind of file, the largest first."""
     sizes: Counter[str] = Counter()
     for path in _files(results):
         sizes[_kind(path.relative_to(results).parts)] += path.lstat().st_size
-    print(f"{results}: {_format_size(sum(sizes.values()))}")
-    for kind, size in sizes.most_common():
-        print(f"  {_format_size(size):>9}  {kind}")
+    total = f"{results}: {_format_size(sum(sizes.values()))}"
+    return [total, *(f"  {_format_size(size):>9}  {kind}" for kind, size in sizes.most_common())]
 
 
 def _kind(parts: tuple[str, ...]) -> str:
@@ -110,7 +115,7 @@ def _checkpoints(results: Path) -> Iterable[Removable]:
 
 
 def _abandoned(results: Path) -> Iterable[Removable]:
-    """Find what killed jobs left half-written (see `dvlae.files`), but not what one may be writing now."""
+    """Find what killed jobs left half-written (see `dvlae.system.files`), but not what one may be writing now."""
     for path in sorted(results.rglob(".unfinished-*")):
         newest = max(file.lstat().st_mtime for file in [path, *(_files(path) if path.is_dir() else [])])
         if time.time() - newest > MIN_ABANDONED_SECONDS:

@@ -90,13 +90,18 @@ class RunStatus:
         return self.seconds is not None or not self.method.startswith("dvlae-rf")
 
 
-def print_status(settings: Settings) -> None:
-    """Print how far the grid of a configuration is.
+def describe_status(settings: Settings) -> str:
+    """Say how far the grid of a configuration is.
 
     Parameters
     ----------
     settings
         The configuration.
+
+    Returns
+    -------
+    str
+        Counts of runs, one line a dataset, then the jobs that failed, were stopped or are running, for a screen.
 
     Raises
     ------
@@ -106,13 +111,14 @@ def print_status(settings: Settings) -> None:
     runs, jobs = survey(settings)
     counts = Counter(run.state for run in runs)
     states = ", ".join(f"{counts[state]} {state}" for state in ("running", "failed", "waiting"))
-    print(
-        f"{settings.results}: {counts['finished']} of {len(runs)} runs finished, {states}{_time_left(runs, settings)}"
-    )
-    print()
-    print(_table(runs))
+    lines = [
+        f"{settings.results}: {counts['finished']} of {len(runs)} runs finished, {states}{_time_left(runs, settings)}",
+        "",
+        _table(runs),
+    ]
     for state in ("failed", "stopped", "running"):
-        _print_jobs([job for job in jobs if job.state == state], state)
+        lines += _describe_jobs([job for job in jobs if job.state == state], state)
+    return "\n".join(lines)
 
 
 def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
@@ -246,13 +252,13 @@ def _best(runs: Sequence[RunStatus]) -> str:
     return f"{mean(values[method]):.2f} dB, {method}"
 
 
-def _print_jobs(jobs: Sequence[Job], state: str) -> None:
-    """Print each job's last word and, where something went wrong, where to read on."""
-    if jobs:
-        print(f"\n{state}:")
+def _describe_jobs(jobs: Sequence[Job], state: str) -> list[str]:
+    """Return lines with each job's last word and, where something went wrong, where to read on."""
+    lines = ["", f"{state}:"] if jobs else []
     for job in jobs[:MAX_LISTED_JOBS]:
-        print(f"  {job.name}: {job.words or 'nothing said yet'}")
+        lines.append(f"  {job.name}: {job.words or 'nothing said yet'}")
         if state != "running":
-            print(f"    {_duration(job.silence)} ago; {job.log}")
+            lines.append(f"    {_duration(job.silence)} ago; {job.log}")
     if len(jobs) > MAX_LISTED_JOBS:
-        print(f"  and {len(jobs) - MAX_LISTED_JOBS} more")
+        lines.append(f"  and {len(jobs) - MAX_LISTED_JOBS} more")
+    return lines

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from dvlae.system.progress import log
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -129,7 +130,9 @@ def _open_locked(lock: Path) -> TextIO:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log(f"another process works here, left over from an earlier run perhaps; waiting for it to end ({lock})")
+            logger.info(
+                f"another process works here, left over from an earlier run perhaps; waiting for it to end ({lock})"
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # this file system knows no locks
             return file

@@ -1,8 +1,11 @@
-"""One progress line for a terminal and for a log file, each readable."""
+"""What a long step shows on standard error: a progress line and messages, for a terminal and for a log file."""
 
+import logging
 import re
 import sys
-from typing import TextIO
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -24,12 +27,35 @@ class _Lines:
         self.stream.flush()
 
 
-def log(text: str) -> None:
-    """Print a line; a bar on the terminal is redrawn below it."""
-    tqdm.write(text, file=sys.stdout)
+class _StderrHandler(logging.Handler):
+    """Writes a message as a plain line to the present standard error; a bar on the terminal is redrawn below it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # As with `print`, an error in writing ends the command: a full disk must not go unnoticed.
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
-def progress(iterable=None, *, total=None, description: str, unit: str = "", **options) -> tqdm:
+@contextmanager
+def log_to_stderr() -> Iterator[None]:
+    """Show the messages of the package on standard error while the block runs.
+
+    The modules of the package log to ``logging.getLogger(__name__)``. Who uses them as a library decides what is shown;
+    the command line, and a process that it starts, show all from ``INFO`` upward with this.
+    """
+    logger = logging.getLogger("dvlae")
+    handler, level = _StderrHandler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def progress(
+    iterable: Iterable | None = None, *, total: float | None = None, description: str, unit: str = "", **options: Any
+) -> tqdm:
     """Show how far a long loop is and how long it will still take, on standard error.
 
     On a terminal a bar is redrawn in place; in a log file a line is added at most every ten seconds.
@@ -44,6 +70,11 @@ def progress(iterable=None, *, total=None, description: str, unit: str = "", **o
         What is counted, for example ``"image"``.
     **options
         Passed on to :class:`tqdm.tqdm`, for example ``unit_scale=True``.
+
+    Returns
+    -------
+    tqdm.tqdm
+        Which yields the items of ``iterable``.
     """
     options = {"desc": description, "unit": unit, "total": total, **options}
     if sys.stderr.isatty():
@@ -55,7 +86,18 @@ def progress(iterable=None, *, total=None, description: str, unit: str = "", **o
 
 
 def time_left(line: str) -> int | None:
-    """Return the seconds that a line of a log, written by :func:`progress`, says are left; None where it says none."""
+    """Find how long a loop will still take in a line of its log.
+
+    Parameters
+    ----------
+    line
+        Written by :func:`progress`.
+
+    Returns
+    -------
+    int or None
+        In seconds; None where the line does not say it.
+    """
     found = TIME_LEFT_PATTERN.search(line)
     if found is None:
         return None

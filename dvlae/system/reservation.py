@@ -1,6 +1,7 @@
 """Which of several GPUs a process computes on: each its own, unless two are asked to share one."""
 
 import fcntl
+import logging
 import os
 import tempfile
 import time
@@ -13,7 +14,8 @@ import torch
 
 from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
-from dvlae.system.progress import log
+
+logger = logging.getLogger(__name__)
 
 JOBS_PER_GPU_VARIABLE = "DVLAE_JOBS_PER_GPU"
 SECONDS_BETWEEN_TRIES = 1.0
@@ -89,7 +91,7 @@ def reserve(identities: Sequence[str], count: int = 1) -> Iterator[list[int]]:
                 yield chosen
                 return
         if not waiting:
-            log(
+            logger.info(
                 f"waiting for {count} of {len(identities)} GPUs: others of your trainings have them "
                 f"({JOBS_PER_GPU_VARIABLE}={places + 1} lets {places + 1} share one)"
             )

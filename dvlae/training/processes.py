@@ -12,6 +12,7 @@ import torch
 from torch import distributed
 
 from dvlae.system.errors import UserError
+from dvlae.system.progress import log_to_stderr
 
 
 def run_processes(work: Callable[[int], None], count: int) -> None:
@@ -20,7 +21,7 @@ def run_processes(work: Callable[[int], None], count: int) -> None:
     Parameters
     ----------
     work
-        Can be pickled. Only what rank 0 prints is shown.
+        Can be pickled. Only what rank 0 logs is shown.
     count
         How many processes; they share this one's threads.
 
@@ -48,7 +49,8 @@ def _start(rank: int, work: Callable[[int], None], port: int, threads: int, mist
     if rank > 0:
         sys.stdout = sys.stderr = open(os.devnull, "w")
     try:
-        work(rank)
+        with log_to_stderr():
+            work(rank)
     except UserError as mistake:
         mistakes.put(str(mistake))
         sys.exit(1)

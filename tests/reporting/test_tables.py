@@ -154,9 +154,10 @@ def test_per_image_table_is_the_mean_over_seeds(output):
     assert table["dvlae-rf40"].to_dict() == {"image 0": 32.5, "image 1": 33.5}
 
 
-def test_the_comparison_names_the_dataset_in_what_it_prints(runs, tmp_path, capsys):
+def test_the_comparison_names_the_dataset_in_what_it_logs(runs, tmp_path, caplog):
+    caplog.set_level("INFO")
     tables.make_tables(runs, tmp_path / "tables")
-    assert "sem_line: 2 images are too few to tell whether dvlae-rf40 is better" in capsys.readouterr().out
+    assert "sem_line: 2 images are too few to tell whether dvlae-rf40 is better" in caplog.text
 
 
 def test_every_two_methods_are_compared_once_the_better_one_first(output):
@@ -209,14 +210,13 @@ def test_a_file_that_is_no_psnr_table_is_named(tmp_path):
         tables.make_tables([tmp_path / "missing.csv"], tmp_path / "tables")
 
 
-def test_print_summary_prints_the_table(output, capsys):
-    tables.print_summary(output)
-    printed = capsys.readouterr().out
-    assert "**33.00 ± 0.71**" in printed and "<ins>" not in printed
-    table = printed.split("\n\n")[0].splitlines()
+def test_format_summary_lays_out_the_table(output):
+    text = tables.format_summary(output)
+    assert "**33.00 ± 0.71**" in text and "<ins>" not in text
+    table = text.split("\n\n")[0].splitlines()
     assert len({len(line) for line in table}) == 1, "its columns stand below each other"
 
 
-def test_print_summary_without_tables_says_what_to_do(tmp_path):
+def test_format_summary_without_tables_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="make the tables first"):
-        tables.print_summary(tmp_path)
+        tables.format_summary(tmp_path)

@@ -27,13 +27,12 @@ def files(grid):
     return {str(path.relative_to(grid.results)) for path in grid.results.rglob("*") if path.is_file()}
 
 
-def test_nothing_is_removed_unless_asked_for(grid, capsys):
+def test_nothing_is_removed_unless_asked_for(grid):
     before = files(grid)
-    clean(grid.settings, remove=False, patches=True)
+    text = clean(grid.settings, remove=False, patches=True)
     assert files(grid) == before
-    printed = capsys.readouterr().out
-    assert "would be removed:" in printed
-    assert "seed0/checkpoints" in printed
+    assert "would be removed:" in text
+    assert "seed0/checkpoints" in text
 
 
 def test_checkpoints_of_finished_trainings_are_removed_and_those_of_others_kept(grid):
@@ -89,9 +88,8 @@ def test_links_out_of_the_results_are_not_followed(grid, tmp_path):
     assert (kept / "precious.tif").exists()
 
 
-def test_each_kind_of_file_is_shown_with_its_size(grid, capsys):
-    clean(grid.settings, remove=False, patches=False)
-    lines = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]
+def test_each_kind_of_file_is_shown_with_its_size(grid):
+    lines = [line.split(maxsplit=2) for line in clean(grid.settings, remove=False, patches=False).splitlines()]
     assert ["10.0", "kB", "checkpoints"] in lines
     assert ["5.0", "kB", "patches"] in lines
 

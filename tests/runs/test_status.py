@@ -1,6 +1,6 @@
 import pytest
 
-from dvlae.runs.status import MAX_SILENCE_SECONDS, print_status, survey
+from dvlae.runs.status import MAX_SILENCE_SECONDS, describe_status, survey
 from dvlae.system.progress import time_left
 from grid import Grid
 
@@ -12,9 +12,8 @@ def grid(tmp_path):
     return Grid(tmp_path)
 
 
-def test_a_grid_that_has_not_begun_waits_for_as_long_as_its_limits_allow(grid, capsys):
-    print_status(grid.settings)
-    first = capsys.readouterr().out.splitlines()[0]
+def test_a_grid_that_has_not_begun_waits_for_as_long_as_its_limits_allow(grid):
+    first = describe_status(grid.settings).splitlines()[0]
     assert first.endswith(
         "0 of 3 runs finished, 0 running, 0 failed, 3 waiting; about 20 min of training left, 1 at a time"
     )
@@ -63,12 +62,11 @@ def test_a_job_is_finished_when_its_benchmark_is_newer_than_its_log(grid):
     assert [job.state for job in survey(grid.settings)[1]] == ["running"]
 
 
-def test_what_failed_is_shown_with_its_error_and_its_log(grid, capsys):
+def test_what_failed_is_shown_with_its_error_and_its_log(grid):
     grid.log("prepare/small", "reading\ndvlae prepare: error: noisy: no file matches\nbye")
-    print_status(grid.settings)
-    printed = capsys.readouterr().out
-    assert "prepare/small: dvlae prepare: error: noisy: no file matches" in printed
-    assert "results/logs/prepare/small.log" in printed
+    text = describe_status(grid.settings)
+    assert "prepare/small: dvlae prepare: error: noisy: no file matches" in text
+    assert "results/logs/prepare/small.log" in text
 
 
 def test_jobs_that_are_not_of_the_grid_are_left_out(grid):
@@ -77,37 +75,33 @@ def test_jobs_that_are_not_of_the_grid_are_left_out(grid):
     assert survey(grid.settings)[1] == []
 
 
-def test_the_best_method_is_named_with_its_mean_over_seeds(grid, capsys):
+def test_the_best_method_is_named_with_its_mean_over_seeds(grid):
     grid.measured("noisy", values=(20.0, 21.0))
     grid.measured("dvlae-rf4", 0, (30.0, 32.0))
     grid.measured("dvlae-rf4", 1, (30.0, 30.0))
-    print_status(grid.settings)
-    assert "30.50 dB, dvlae-rf4" in capsys.readouterr().out
+    assert "30.50 dB, dvlae-rf4" in describe_status(grid.settings)
 
 
-def test_the_time_left_is_that_of_the_running_training_and_the_usual_one_of_those_that_wait(grid, capsys):
+def test_the_time_left_is_that_of_the_running_training_and_the_usual_one_of_those_that_wait(grid):
     grid.settings = grid.settings.model_copy(update={"seeds": [0, 1, 2]})
     grid.trained(seed=0)
     grid.log("train/small/dvlae-rf4/seed1", PROGRESS)
-    print_status(grid.settings)
-    assert "about 11 min of training left, 1 at a time" in capsys.readouterr().out
+    assert "about 11 min of training left, 1 at a time" in describe_status(grid.settings)
 
 
-def test_two_trainings_at_once_take_half_the_time(grid, capsys):
+def test_two_trainings_at_once_take_half_the_time(grid):
     for seed in (0, 1):
         grid.log(f"train/small/dvlae-rf4/seed{seed}", PROGRESS)
-    print_status(grid.settings)
-    assert "about 6 min of training left, 2 at a time" in capsys.readouterr().out
+    assert "about 6 min of training left, 2 at a time" in describe_status(grid.settings)
 
 
-def test_a_long_list_of_failures_is_cut(grid, capsys):
+def test_a_long_list_of_failures_is_cut(grid):
     grid.settings = grid.settings.model_copy(update={"seeds": list(range(25))})
     for seed in range(25):
         grid.log(f"train/small/dvlae-rf4/seed{seed}", "dvlae train: error: no")
-    print_status(grid.settings)
-    printed = capsys.readouterr().out
-    assert printed.count("error: no") == 20
-    assert "and 5 more" in printed
+    text = describe_status(grid.settings)
+    assert text.count("error: no") == 20
+    assert "and 5 more" in text
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,15 @@ from dvlae.system.files import atomic_file, atomic_folder, exclusive_lock
 
 HOLD = """
 import sys, time
-from dvlae.files import alone
-with alone(sys.argv[1]):
+from dvlae.system.files import exclusive_lock
+with exclusive_lock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(100)
 """
 
 
-def test_a_block_waits_for_another_that_holds_the_lock_and_says_so(tmp_path, capsys):
+def test_a_block_waits_for_another_that_holds_the_lock_and_says_so(tmp_path, caplog):
+    caplog.set_level("INFO")
     order, holds = [], threading.Event()
 
     def second():
@@ -33,7 +34,7 @@ def test_a_block_waits_for_another_that_holds_the_lock_and_says_so(tmp_path, cap
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
-    assert "waiting for it to end" in capsys.readouterr().out
+    assert "waiting for it to end" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 

@@ -71,5 +71,5 @@ rule predict:
         "dvlae predict {input.model:q} {input.images:q} --denoised {output.denoised:q}"
         " --uncertainty {output.uncertainty:q} {params.samples:q} --seed {wildcards.seed} --settings {params.settings:q}"
         " --device {resources.device} --tile {resources.tile} --batch-size {resources.batch_size}"
-        " --checkpoints {input.model:q}/../checkpoints"
+        " --remove-checkpoints {input.model:q}/../checkpoints"
         " 2>&1 | tee -i {log:q}"

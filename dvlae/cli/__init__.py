@@ -1,0 +1,74 @@
+"""The command line: parse the arguments, run one command, and turn what goes wrong into a line and an exit code."""
+
+import argparse
+import signal
+import sys
+
+from dvlae import __version__
+from dvlae.cli.commands import COMMANDS
+from dvlae.system.errors import UserError
+from dvlae.system.progress import log_to_stderr
+
+# A shell reports these for commands that Ctrl-C and SIGTERM ended.
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv
+        The words after ``dvlae``; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 a mistake of the user or a full or unwritable disk (one line on standard error),
+        130 interrupted. Wrong arguments end the process with 2; anything else is a bug and shows its traceback.
+    """
+    values = vars(_parser().parse_args(argv))
+    command = values.pop("command")
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        with log_to_stderr():
+            command.run(COMMANDS[command], values)
+    except UserError as error:
+        problem = str(error)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        problem = f"{where}{error.strerror}"
+    except KeyboardInterrupt:
+        print(f"dvlae {command.name}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except SystemExit as end:
+        if end.code == EXIT_TERMINATED:
+            print(f"dvlae {command.name}: terminated", file=sys.stderr)
+        raise
+    else:
+        return 0
+    # Only here, where the error with all that it holds is gone: on a full disk, removed files gave their room back.
+    print(f"dvlae {command.name}: error: {problem}", file=sys.stderr)
+    return 1
+
+
+def _end(signal_number: int, frame: object) -> None:
+    """Leave through the ``finally`` blocks, which remove what is half-written."""
+    sys.exit(EXIT_TERMINATED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dvlae", description="Remove signal-dependent, row- or column-correlated noise, without any clean image."
+    )
+    parser.add_argument("--version", action="version", version=f"dvlae {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command, arguments in COMMANDS.items():
+        added = commands.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)
+        added.set_defaults(command=command)
+        for argument in arguments:
+            added.add_argument(argument.name, **argument.options)
+    return parser

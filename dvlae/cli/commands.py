@@ -1,0 +1,377 @@
+"""The commands, each declared once: its arguments, and the function that it calls.
+
+What argparse reads under an argument's name becomes the function's parameter of that name. Modules are imported by the
+command that needs them.
+"""
+
+import argparse
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dvlae.cli.command import Argument, Command, import_name
+from dvlae.system.errors import UserError
+
+EVALUATION_SETTINGS = "dvlae.config.dataset:EvaluationSettings"
+DEVICES = ["auto", "cpu", "cuda", "mps"]
+NOISE_DIRECTIONS = ["x", "y", "z", "none"]
+
+
+# How values are read --------------------------------------------------------------------------------------------------
+
+
+def _seed(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed: a whole number from 0 to 2^32 - 1")
+    return int(text)
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, found, path = text.partition("=")
+    if not (name and found and path):
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed: DATASET=PATH")
+    return name, Path(path)
+
+
+def _number_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _first_and_stop(text: str) -> tuple[int, int]:
+    first, _, stop = text.partition(":")
+    return int(first), int(stop)
+
+
+def _read_dataset(text: str) -> Any:
+    from dvlae.config.dataset import DatasetSettings
+    from dvlae.config.loading import load_dataset, load_settings
+
+    return load_settings(DatasetSettings, text) if text.lstrip().startswith("{") else load_dataset(text)[1]
+
+
+def _read_settings(cls: str, text: str | None, key: str | None = None) -> Any:
+    from dvlae.config.loading import load_settings
+
+    return load_settings(import_name(cls), text, key)
+
+
+def _read_configuration(files: Sequence[Path]) -> Any:
+    from dvlae.config.loading import load_configuration
+
+    return load_configuration(files)
+
+
+def _read_selection(words: list[str]) -> str | list[str]:
+    """Return what `select` takes: all, a slice or a file of names where there is one such word, else names."""
+    from dvlae.config.fields import is_file_of_names
+
+    one = len(words) == 1 and (not is_file_of_names(words[0]) or Path(words[0]).is_file())
+    return words[0] if one else words
+
+
+# Commands whose arguments are not simply the parameters of a function -------------------------------------------------
+
+
+def _train(*, model: Path, tensorboard: bool, **values: Any) -> None:
+    from dvlae.training.train import train
+
+    train(model=model, tensorboard=model.with_name("tensorboard") if tensorboard else None, **values)
+
+
+def _predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
+    from dvlae.inference.prediction import predict
+
+    predict(**values)
+    if remove_checkpoints is not None:
+        shutil.rmtree(remove_checkpoints, ignore_errors=True)
+
+
+def _generate(*, kind: str, **values: Any) -> None:
+    _check_generate(kind, values)
+    if kind == "prior":
+        from dvlae.reporting.generation import generate_from_prior
+
+        generate_from_prior(size=tuple(values.pop("size")), **values)
+    else:
+        settings = values.pop("settings")
+        settings = None if settings is None else _read_settings(EVALUATION_SETTINGS, settings)
+
+        from dvlae.reporting.generation import generate_noise
+
+        generate_noise(settings=settings, **values)
+
+
+def _check_generate(kind: str, values: dict[str, Any]) -> None:
+    """Refuse options that are missing, and those of the other kind, which are taken out of the values."""
+    kinds = {"noise": ("images", ["size"]), "prior": ("size", ["images", "settings", "targets"])}
+    needed, others = kinds[kind]
+    if values[needed] is None:
+        raise UserError(f"--{needed}: found none, but --kind {kind} needs it")
+    for name in others:
+        if (found := values.pop(name)) is not None:
+            raise UserError(f"--{name}: found {found}, but --kind {kind} has no use for it")
+    if values.get("targets") is not None and values["settings"] is None:
+        raise UserError(f"--targets: found {values['targets']}, but without --settings there is no use for it")
+    for name, numbers in (("realisations", [values["realisations"]]), ("size", values.get("size", []))):
+        if any(number < 1 for number in numbers):
+            raise UserError(f"--{name}: found {min(numbers)}, allowed: 1 or more")
+
+
+def _figures(*, images: dict[str, Path], settings: str | None, **values: Any) -> None:
+    each = {name: _read_settings(EVALUATION_SETTINGS, settings, name) for name in images}
+
+    from dvlae.reporting.figures import make_figures
+
+    make_figures(images=images, settings=each, **values)
+
+
+# How arguments are declared -------------------------------------------------------------------------------------------
+
+
+def _argument(
+    name: str, metavar: str | None, text: str, convert: Callable[[Any], Any] | None = None, **options: Any
+) -> Argument:
+    return Argument(name, {"metavar": metavar, "help": text} | options, convert)
+
+
+def _flag(name: str, text: str, **options: Any) -> Argument:
+    return Argument(name, {"action": "store_true", "help": text} | options)
+
+
+def _path(name: str, metavar: str, text: str, **options: Any) -> Argument:
+    return _argument(name, metavar, text, type=Path, **options)
+
+
+def _named_paths(name: str, metavar: str, text: str, **options: Any) -> Argument:
+    return _argument(name, metavar, text, dict, type=_named_path, nargs="+", **options)
+
+
+def _output(metavar: str, text: str) -> Argument:
+    return _path("--output", metavar, text, required=True)
+
+
+def _settings(cls: str) -> Argument:
+    text = "YAML or JSON file, or JSON (default: the defaults)"
+    return _argument("--settings", "SETTINGS", text, partial(_read_settings, cls))
+
+
+def _setting(key: str, metavar: str | None, text: str, **options: Any) -> Argument:
+    """Declare an option that replaces the value of a key of the settings, where it is given."""
+    name = key.rpartition(".")[2].replace("_", "-")
+    return _argument(f"--{name}", metavar, text, dest=f"settings.{key}", **options)
+
+
+# The commands ---------------------------------------------------------------------------------------------------------
+
+DATASET = _argument("dataset", "DATASET", "a dataset's YAML file, or its settings as JSON", _read_dataset)
+DATA = _path("--data", "DIR", "the data folder", required=True)
+IMAGES = _path("images", "IMAGES", "folder made by `dvlae prepare`")
+MODEL = _path("model", "MODEL", "folder made by `dvlae train`")
+PSNR_CSVS = _path("psnr_csvs", "PSNR_CSV", "tables made by `dvlae evaluate`, where it made them", nargs="+")
+SEED = _argument("--seed", "N", "random seed (default: 0)", type=_seed, default=0)
+DEVICE = _argument("--device", None, "where to compute (default: auto)", choices=DEVICES, default="auto")
+DEVICE_OF_SETTINGS = _setting("device", None, "instead of the one in the settings", choices=DEVICES)
+EVALUATION = _settings(EVALUATION_SETTINGS)
+REGISTERED_ANEW = "made by `dvlae register` (default: clean images are registered anew)"
+TARGETS = _path("--targets", "CSV", f"table {REGISTERED_ANEW}")
+LAID_OVER = "configuration, as for snakemake: laid over config/config.yaml"
+CONFIGURATION = _path(
+    "--configfile", "FILE", LAID_OVER, convert=_read_configuration, dest="settings", nargs="+", default=[]
+)
+
+COMMANDS = {
+    Command(
+        "download",
+        "Download a dataset's files, or take them from a mirror; check hashes.",
+        "dvlae.data.download:download",
+    ): [
+        DATASET,
+        DATA,
+        _path("--mirror", "DIR", "folder to look in first (DVLAE_DATA_MIRROR takes precedence)"),
+        _output("CSV", "list of the files that are there"),
+    ],
+    Command("simulate", "Add simulated noise to clean images.", "dvlae.data.simulate:simulate"): [
+        DATASET,
+        DATA,
+        _output("DIR", "folder to make"),
+    ],
+    Command("prepare", "Check, crop and convert a dataset's images to one format.", "dvlae.data.prepare:prepare"): [
+        DATASET,
+        DATA,
+        _path("--simulated", "DIR", "folder made by `dvlae simulate`, for a dataset with simulated noise"),
+        _output("IMAGES", "folder to make"),
+    ],
+    Command(
+        "extract-patches",
+        "Cut training and validation patches from prepared images.",
+        "dvlae.data.patches:extract_patches",
+    ): [IMAGES, _path("output", "PATCHES", "folder to make"), _settings("dvlae.config.settings:PatchSettings")],
+    Command(
+        "register",
+        "Find how the clean images lie on the noisy ones, once for all commands.",
+        "dvlae.evaluation.register:register",
+    ): [IMAGES, _path("output", "TARGETS_CSV", "table to write, one row an image"), EVALUATION],
+    Command(
+        "diagnose",
+        "Find the noise's direction and length, with or without clean images.",
+        "dvlae.reporting.diagnosis:diagnose",
+    ): [
+        IMAGES,
+        _output("JSON", "file to write; a PNG and an SVG go beside it"),
+        _argument("--dataset", "NAME", "written into both (default: noise)", default="noise"),
+        _argument("--noise-direction", None, "warn where the noise contradicts this one", choices=NOISE_DIRECTIONS),
+        EVALUATION,
+        TARGETS,
+    ],
+    Command("train", "Train a model on the patches of one dataset.", _train): [
+        _path("patches", "PATCHES", "folder made by `dvlae extract-patches`"),
+        _path("model", "MODEL", "folder to make"),
+        _argument("--receptive-field", "PIXELS", "of the autoregressive decoder", type=int, required=True),
+        _argument("--noise-direction", None, "of the noise correlation", choices=NOISE_DIRECTIONS, required=True),
+        _path("--checkpoints", "DIR", "keeps unfinished training, so that it can be resumed"),
+        _flag(
+            "--tensorboard",
+            "write the history for TensorBoard, too, into the folder `tensorboard` beside the model",
+            action=argparse.BooleanOptionalAction,
+            default=False,
+        ),
+        SEED,
+        _settings("dvlae.config.settings:TrainSettings"),
+        DEVICE_OF_SETTINGS,
+        _setting("devices", "N", "GPUs of this training (default: 1)", type=int),
+    ],
+    Command("predict", "Denoise images with a trained model.", _predict): [
+        MODEL,
+        IMAGES,
+        _path("--denoised", "DIR", "folder to make", required=True),
+        _path("--uncertainty", "DIR", "folder to make: posterior standard deviation", required=True),
+        _path("--samples", "DIR", "folder to make: samples of the posterior"),
+        _path("--remove-checkpoints", "DIR", "checkpoints of the training, removed once the prediction is finished"),
+        SEED,
+        _settings("dvlae.config.settings:PredictSettings"),
+        DEVICE_OF_SETTINGS,
+        _setting("prediction.tile", "PIXELS|auto", "side of a tile", type=_number_or_auto),
+        _setting("prediction.batch_size", "N|auto", "samples drawn at a time", type=_number_or_auto),
+    ],
+    Command(
+        "likelihood",
+        "Bound the log-likelihood of images under a trained model.",
+        "dvlae.inference.log_likelihood:likelihood",
+    ): [
+        MODEL,
+        IMAGES,
+        _output("CSV", "table to write, one row an image"),
+        _argument(
+            "--select",
+            "IMAGE",
+            "names of images, a slice such as 0:8, or a file of names (default: all)",
+            _read_selection,
+            dest="selection",
+            nargs="+",
+            default=["all"],
+        ),
+        _argument("--samples", "K", "of the posterior of each image (default: 10)", type=int, default=10),
+        SEED,
+        DEVICE,
+    ],
+    Command(
+        "levels",
+        "Plot what each level of the ladder decides in one image.",
+        "dvlae.reporting.levels:make_levels_figure",
+    ): [
+        MODEL,
+        IMAGES,
+        _argument("--image", "NAME", "the image's name in the manifest", required=True),
+        _output("PNG", "picture to make; an SVG goes beside it"),
+        _argument(
+            "--crop",
+            "FIRST:STOP",
+            "part that is shown, in pixels, for each axis in the order of the file, for example 100:228 50:178",
+            type=_first_and_stop,
+            nargs="+",
+        ),
+        SEED,
+        DEVICE,
+    ],
+    Command("generate", "Sample new noise on given images, or whole images from the prior.", _generate): [
+        MODEL,
+        _path("output", "OUTPUT", "folder to make"),
+        _argument(
+            "--kind",
+            None,
+            "noise: new noise on the content of images; prior: content and noise of the model's own",
+            choices=["noise", "prior"],
+            required=True,
+        ),
+        _path("--images", "IMAGES", "for new noise: folder made by `dvlae prepare`"),
+        _argument(
+            "--settings",
+            "SETTINGS",
+            "for new noise: compare it to noisy less clean; how the clean images are fitted, as for `dvlae evaluate`",
+        ),
+        TARGETS,
+        _argument("--size", "PIXELS", "for the prior: the images' sides, [Z [Y]] X", type=int, nargs="+"),
+        _argument("--realisations", "N", "of each image, or from the prior (default: 1)", type=int, default=1),
+        SEED,
+        DEVICE,
+    ],
+    Command(
+        "baseline", "Denoise images with a simple method, for comparison.", "dvlae.evaluation.baselines:run_baseline"
+    ): [
+        _argument("method", "METHOD", "noisy (the image itself), gaussian or bm3d"),
+        IMAGES,
+        _path("--denoised", "DIR", "folder to make", required=True, dest="output"),
+        EVALUATION,
+        TARGETS,
+    ],
+    Command("evaluate", "Measure PSNR and SSIM of denoised images.", "dvlae.evaluation.evaluate:evaluate"): [
+        IMAGES,
+        _path("denoised", "DENOISED", "folder of denoised images"),
+        _path("output", "PSNR_CSV", "table to write, one row an image"),
+        _argument("--dataset", "NAME", "written into the table", required=True),
+        _argument("--method", "NAME", "written into the table", required=True),
+        _argument("--receptive-field", "PIXELS", "written into the table", type=int),
+        SEED,
+        EVALUATION,
+        TARGETS,
+    ],
+    Command("tables", "Gather the measurements of many runs into tables.", "dvlae.reporting.tables:make_tables"): [
+        PSNR_CSVS,
+        _output("DIR", "folder for the tables"),
+    ],
+    Command("figures", "Plot what was measured: panels, training curves, noise, ablation.", _figures): [
+        PSNR_CSVS,
+        _output("DIR", "folder for the pictures"),
+        _named_paths("--images", "DATASET=IMAGES", "folders made by `dvlae prepare`", required=True),
+        _argument(
+            "--settings",
+            "SETTINGS",
+            "how each dataset is evaluated: YAML or JSON file, or JSON (default: the defaults)",
+        ),
+        _named_paths(
+            "--noise",
+            "DATASET=JSON",
+            "what `dvlae diagnose` found: the correlation length is marked (default: unmarked)",
+            default=[],
+        ),
+        _named_paths("--targets", "DATASET=CSV", f"tables {REGISTERED_ANEW}", default=[]),
+    ],
+    Command(
+        "status",
+        "Show how far a grid is: finished, running, failed, waiting, time left.",
+        "dvlae.runs.status:describe_status",
+    ): [CONFIGURATION],
+    Command(
+        "clean", "Show what takes the disk space, and remove what can be made again.", "dvlae.runs.disk_space:clean"
+    ): [
+        CONFIGURATION,
+        _flag("--remove", "remove it; without this option nothing is changed"),
+        _flag(
+            "--patches",
+            "also patches whose trainings are all finished; a training that is added later needs them again, and then "
+            "all trainings of the dataset run again",
+        ),
+    ],
+}
