@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 import threading
@@ -11,13 +12,14 @@ from dvlae.system.reservation import reserve, reserved_devices
 
 # Another process, on a machine with two pretended GPUs: it reserves one, says which, and keeps it until it is ended.
 HOLDER = """
-import sys
+import logging, sys
 from types import SimpleNamespace
 import torch
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 2
 torch.cuda.get_device_properties = lambda index: SimpleNamespace(uuid=f"pretended-{index}")
-from dvlae.reservation import reserved_devices
+from dvlae.system.reservation import reserved_devices
 with reserved_devices("auto") as devices:
     print(*devices, flush=True)
     sys.stdin.read()
@@ -64,7 +66,8 @@ def test_what_is_left_is_free_again():
             assert chosen == [0, 1]
 
 
-def test_all_the_devices_of_a_training_are_reserved_together_or_none(capsys):
+def test_all_the_devices_of_a_training_are_reserved_together_or_none(caplog):
+    caplog.set_level(logging.INFO)
     chosen = []
 
     def want_both():
@@ -74,7 +77,7 @@ def test_all_the_devices_of_a_training_are_reserved_together_or_none(capsys):
     with reserve(["b"]):
         waiting = threading.Thread(target=want_both)
         waiting.start()
-        while "waiting for 2 of 2" not in capsys.readouterr().out:
+        while "waiting for 2 of 2" not in caplog.text:
             time.sleep(0.01)
         for _ in range(1000):  # the other one is free, again and again, while they wait
             with reserve(["a"]):
