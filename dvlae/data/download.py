@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -164,7 +165,7 @@ class _Downloads:
         if self.mirror:
             in_mirror = self.mirror / file
             try:
-                return _accept(target, known, lambda path: _copy(in_mirror, path))
+                return _accept(target, known, partial(_copy, in_mirror))
             except _Failure as failure:
                 problems[str(in_mirror)] = str(failure)
         for pause in (0.0, *self.pauses):
@@ -173,7 +174,7 @@ class _Downloads:
                 # The hash of an archive vouches for its members.
                 allowed = {address.sha256} - {""} or (set() if address.archive_sha256 else known)
                 try:
-                    return _accept(target, allowed, lambda path, address=address: self._from_address(address, path))
+                    return _accept(target, allowed, partial(self._from_address, address))
                 except _Failure as failure:
                     problems[address.url] = str(failure)
                     logger.warning(f"{address.url}: {failure}")
@@ -192,7 +193,7 @@ class _Downloads:
             return self._get(address.url, path)
         archive = self._archive_of(address)
         if not archive.is_file():
-            _accept(archive, {address.archive_sha256} - {""}, lambda path: self._get(address.url, path))
+            _accept(archive, {address.archive_sha256} - {""}, partial(self._get, address.url))
         try:
             # One member is read and written to our own path: names in the archive cannot lead out of the folder.
             with zipfile.ZipFile(archive) as file, file.open(address.member) as member, open(path, "wb") as out:
