@@ -76,9 +76,10 @@ def download(
     registry = read_registry(path)
     data = Path(data)
     rows = []
-    # Datasets that share a registry download one after the other; the later ones find the files there.
+    # Datasets that share a registry download one after the other; the later ones find the files there. The lock is
+    # beside the list, as the data folder may be complete and read-only.
     with (
-        exclusive_lock(data / f".lock-{path.stem}"),
+        exclusive_lock(Path(output).with_name(f".lock-{path.stem}")),
         progress(registry.items(), description="download", unit="file") as bar,
     ):
         downloads = _Downloads(data, data / f".archives-{path.stem}", lock_of(path), _mirror(mirror), pauses, bar)

@@ -88,7 +88,7 @@ def tune_malloc() -> None:
     """Let glibc keep up to 1 GiB of the memory that this process frees; do nothing with another C library.
 
     By default glibc returns large blocks to the system at once, and the system then provides new ones page by page.
-    Without that, a training step and a prediction take a seventh to a quarter less time (docs/benchmarks.md).
+    On the CPU, keeping it makes a training step about 12 % and a prediction about 24 % shorter (benchmarks/malloc.py).
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
