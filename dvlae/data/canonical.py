@@ -1,8 +1,8 @@
-"""Images: reading what users have, writing and listing the canonical ones.
+"""Canonical images, the one format that all steps after ``dvlae prepare`` read.
 
 A canonical image is a float32 TIFF that is read as channels and one to three spatial axes: a trace (C, X), an image
-(C, Y, X) or a volume (C, Z, Y, X). A folder of them holds ``noisy/``, perhaps ``clean/``, and ``manifest.csv``, one row
-an image.
+(C, Y, X) or a volume (C, Z, Y, X). A folder of them contains ``noisy/``, ``clean/`` if there are clean images, and
+``manifest.csv`` with one row per image.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ import tifffile
 from dvlae.data.pixels import errors_named, read_pixels
 from dvlae.system.files import atomic_file
 
-# The axes of a canonical image, by their number.
+# The axes of a canonical image, by the number of axes.
 CANONICAL_AXES = {2: "CX", 3: "CYX", 4: "CZYX"}
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a canonical image: a float32 TIFF that ImageJ opens, a trace as an image of one row.
+    """Write a canonical image: a float32 TIFF that ImageJ can open. A trace becomes an image of one row.
 
     Parameters
     ----------
@@ -32,8 +32,9 @@ def write_image(path: Path, image: np.ndarray) -> None:
     if axes == "CX":
         image = image[:, None]
     elif axes == "CZYX":
-        image = image.swapaxes(0, 1)  # ImageJ has the planes outside, the channels inside
-    # ImageJ and tifffile drop axes of length 1; `canonical` says which ones there were.
+        # ImageJ stores the channels of one plane together.
+        image = image.swapaxes(0, 1)
+    # ImageJ and tifffile drop axes of length 1; `canonical` records the original ones.
     metadata = {"axes": {3: "CYX", 4: "ZCYX"}[image.ndim], "canonical": axes}
     with atomic_file(path) as temporary:
         tifffile.imwrite(temporary, image, imagej=True, metadata=metadata)
@@ -42,15 +43,20 @@ def write_image(path: Path, image: np.ndarray) -> None:
 def read_canonical(path: Path) -> np.ndarray:
     """Read a canonical image.
 
+    Parameters
+    ----------
+    path
+        A TIFF file. If another program wrote it, it is read as an image (C, Y, X).
+
     Returns
     -------
     (C, X), (C, Y, X) or (C, Z, Y, X) float32 array
-        Also where there is one channel only. A file that another program wrote is an image: (C, Y, X).
+        The image, with an axis for the channels even if there is only one.
 
     Raises
     ------
     UserError
-        Where the file is missing or cannot be read.
+        If the file is missing or cannot be read.
     """
     with errors_named(Path(path)), tifffile.TiffFile(path) as file:
         array = read_pixels(file.series[0])

@@ -1,166 +1,63 @@
-"""Downloads that are checked, retried and never half there."""
+"""Downloads that are verified, retried, and never left incomplete."""
 
-import csv
 import hashlib
+import logging
 import os
 import shutil
-import stat
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
-import pooch
 import requests
+from tqdm import tqdm
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.data.reading import PNG_SUFFIXES, TIFF_SUFFIXES, read_array
+from dvlae.data.registry import Address, lock_of, read_lock, read_registry, record_hash
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_file
+from dvlae.system.files import atomic_file, exclusive_lock, write_csv
 from dvlae.system.files import sha256 as file_sha256
 from dvlae.system.progress import progress
 
+# This could be pooch. But pooch tries one address again and again, where we try the alternatives in turn; it knows one
+# hash of a file, where two versions may be right; it cannot check an image before the file has its final name; its
+# files are readable by their owner only; and its Unzip takes members by prefix and ignores a missing one.
+
+logger = logging.getLogger(__name__)
+
 MIRROR_VARIABLE = "DVLAE_DATA_MIRROR"
-REGISTRY_COLUMNS = ("file", "sha256", "url", "member", "archive_sha256")
 # In seconds, between one round over all addresses and the next.
 RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0)
-# A member of an archive is unpacked up to this size, however well it is packed.
-ALWAYS_UNPACKED_BYTES = 2**28
-# Bytes of a larger member for each that it has in the archive; images pack less.
-MAX_EXPANSION = 100
-# A connection ends after this long without a byte.
+# A connection is given up after this time without data.
 TIMEOUT_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Address:
-    """One row of a registry: a place where a file can be had.
-
-    Attributes
-    ----------
-    file
-        Path below the data folder.
-    sha256
-        The file's hash; empty where nobody knows it yet. It is then recorded at the first download.
-    url
-        The file itself, or a ZIP archive that holds it.
-    member, archive_sha256
-        The file's path in the archive and the archive's hash; empty where there is no archive.
-    """
-
-    file: str
-    sha256: str
-    url: str
-    member: str = ""
-    archive_sha256: str = ""
+CHUNK_BYTES = 2**18
 
 
 class _Failure(Exception):
-    """An attempt that did not work; the text says what was found."""
-
-
-def read_registry(path: str | Path) -> dict[str, list[Address]]:
-    """Read a registry of downloads.
-
-    Parameters
-    ----------
-    path
-        CSV with the columns file, sha256, url, and perhaps member and archive_sha256.
-
-    Returns
-    -------
-    dict
-        For each file its addresses, in the registry's order.
-
-    Raises
-    ------
-    UserError
-        Where the registry is missing, has other columns, or a file would lie outside the data folder.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8") as text:
-            reader = csv.DictReader(text)
-            rows = list(reader)
-            columns = reader.fieldnames or []
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror.lower()}") from None
-    if not set(REGISTRY_COLUMNS[:3]) <= set(columns) <= set(REGISTRY_COLUMNS):
-        raise UserError(f"{path}: found the columns {', '.join(columns)}, allowed: {', '.join(REGISTRY_COLUMNS)}")
-    registry: dict[str, list[Address]] = {}
-    for number, row in enumerate(rows, start=2):
-        address = Address(**{key: (value or "").strip() for key, value in row.items() if key})
-        name = PurePosixPath(address.file)
-        if not address.file or name.is_absolute() or ".." in name.parts:
-            raise UserError(
-                f"{path}: line {number}: file: found {address.file!r}, allowed: a path below the data folder"
-            )
-        if not address.url.startswith(("http://", "https://")):
-            raise UserError(f"{path}: line {number}: url: found {address.url!r}, allowed: http:// or https://")
-        registry.setdefault(address.file, []).append(address)
-    if not registry:
-        raise UserError(f"{path}: found no files")
-    return registry
-
-
-def lock_of(registry: str | Path) -> Path:
-    """Return the file beside a registry that holds the hashes which the registry does not know."""
-    return Path(registry).with_suffix(".lock")
-
-
-def read_lock(path: Path) -> dict[str, str]:
-    """Return the hash of each file in a lock file; empty where there is none yet.
-
-    Raises
-    ------
-    UserError
-        Where it cannot be read.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8") as text:
-            return {row["file"]: row["sha256"] for row in csv.DictReader(text)}
-    except FileNotFoundError:
-        return {}
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a table of file,sha256 ({error})") from None
-
-
-def _record(path: Path, file: str, sha256: str) -> None:
-    """Add a hash to a lock file, and say so."""
-    rows = read_lock(path) | {file: sha256}
-    try:
-        with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as text:
-            csv.writer(text, lineterminator="\n").writerows([["file", "sha256"], *sorted(rows.items())])
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror.lower()}; the hash of {file} is to be recorded there: {sha256}"
-        ) from None
-    print(
-        f"{file}: nobody knew its sha256; {sha256} is recorded in {path} and held to from now on; keep that file with "
-        "the registry",
-        file=sys.stderr,
-    )
+    """An attempt that failed; the text says what was found."""
 
 
 def download(
     dataset: DatasetSettings, data: Path, mirror: Path | None, output: Path, pauses: Sequence[float] = RETRY_PAUSES
 ) -> None:
-    """Get the files of a dataset that are not there yet.
+    """Download the files of a dataset that are missing.
 
-    The mirror is looked in first; then each address in turn, and after a pause all of them again. What came is taken
-    only if its hash is right; a hash that the registry does not know is recorded at the first download in a lock file
-    beside it, and held to afterwards. A file that is there already, with the right hash, is not fetched again, so that
-    a download which was interrupted goes on where it was.
+    The mirror comes first; then each address in turn, and after a pause all of them again. A file is accepted only if
+    its hash is right; a hash that the registry lacks is recorded at the first download in a lock file beside it, and
+    enforced from then on. A file that is there already, with the right hash, is not downloaded again, so that an
+    interrupted download continues with the next file.
 
     Parameters
     ----------
     dataset
-        With a ``source.registry``.
+        Settings with a ``source.registry``.
     data
         The data folder.
     mirror
-        A folder with the same files; the environment variable ``DVLAE_DATA_MIRROR`` wins.
+        A folder with the same files; the environment variable ``DVLAE_DATA_MIRROR`` takes precedence.
     output
         CSV to make: file, sha256, bytes, and origin, the registry's first address with this hash.
     pauses
@@ -169,31 +66,33 @@ def download(
     Raises
     ------
     UserError
-        Where a file can be had nowhere: what was found at each place, and how to do it by hand.
+        If a file cannot be downloaded from any address: what was found at each, and how to do it by hand.
     """
     if dataset.source.registry is None:
         raise UserError(
             f"source.kind: found {dataset.source.kind!r}, allowed: 'download'; there is nothing to download"
         )
-    registry = read_registry(dataset.source.registry)
-    lock = lock_of(dataset.source.registry)
-    mirror = _mirror(mirror)
+    path = Path(dataset.source.registry)
+    registry = read_registry(path)
     data = Path(data)
-    # of this dataset only, as another may be downloaded at the same time; kept until all members are there
-    archives = data / f".archives-{Path(dataset.source.registry).stem}"
     rows = []
-    with progress(registry.items(), description="download", unit="file") as bar:
+    # Datasets that share a registry download one after the other; the later ones find the files there. The lock is
+    # beside the list, as the data folder may be complete and read-only.
+    with (
+        exclusive_lock(Path(output).with_name(f".lock-{path.stem}")),
+        progress(registry.items(), description="download", unit="file") as bar,
+    ):
+        downloads = _Downloads(data, data / f".archives-{path.stem}", lock_of(path), _mirror(mirror), pauses, bar)
         for file, addresses in bar:
-            sha256 = _provide(file, addresses, data, archives, mirror, pauses, _Bytes(bar), lock)
+            sha256 = downloads.provide(file, addresses)
             origin = next(address.url for address in addresses if address.sha256 in ("", sha256))
             rows.append([file, sha256, (data / file).stat().st_size, origin])
-    shutil.rmtree(archives, ignore_errors=True)
-    with atomic_file(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as text:
-        csv.writer(text, lineterminator="\n").writerows([["file", "sha256", "bytes", "origin"], *rows])
+        shutil.rmtree(downloads.archives, ignore_errors=True)
+    write_csv(output, ("file", "sha256", "bytes", "origin"), rows)
 
 
 def _mirror(mirror: Path | None) -> Path | None:
-    """Return the mirror that counts, checked."""
+    """Return the mirror that takes precedence, checked."""
     named = os.environ.get(MIRROR_VARIABLE) or mirror
     if not named:
         return None
@@ -203,61 +102,130 @@ def _mirror(mirror: Path | None) -> Path | None:
     return Path(named)
 
 
-class _Bytes:
-    """Shows the bytes of the current file behind the bar that counts files, in the way that pooch calls a bar."""
+@dataclass(frozen=True)
+class _Downloads:
+    """The downloads of one registry.
 
-    def __init__(self, bar):
-        self.bar, self.total, self.done = bar, 0, 0
+    Attributes
+    ----------
+    data
+        The data folder.
+    archives
+        Folder for archives, which are kept until all their members are unpacked.
+    lock
+        The file of recorded hashes.
+    mirror
+        A folder with the same files, or None.
+    pauses
+        Seconds to wait before the second, third ... round.
+    bar
+        Progress over the files.
+    """
 
-    def update(self, count: int) -> None:
-        self.done = min(self.done + count, self.total or self.done + count)
-        self.bar.set_postfix_str(f" {self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB of this file", refresh=False)
-        self.bar.update(0)
+    data: Path
+    archives: Path
+    lock: Path
+    mirror: Path | None
+    pauses: Sequence[float]
+    bar: tqdm
 
-    def reset(self) -> None:
-        self.done = 0
+    def provide(self, file: str, addresses: Sequence[Address]) -> str:
+        """Make sure that a file is in the data folder; return its hash."""
+        target = self.data / file
+        known = {address.sha256 for address in addresses}
+        incomplete = "" in known
+        if incomplete:
+            known = (known | {read_lock(self.lock).get(file, "")}) - {""}
+        if target.is_file():
+            found = file_sha256(target)
+            if found in known:
+                return found
+            # Somebody put it there, or a download was interrupted before it recorded the hash.
+            if not known:
+                _check_readable(target)
+                record_hash(self.lock, file, found)
+                return found
+            logger.warning(f"{target}: is damaged or another version (sha256 {found}); downloading it again")
+        try:
+            found = self._fetch(file, addresses, known)
+        except _Failure as failure:
+            hashes = " or ".join([*sorted(known), *[f"the one in {self.lock}"] * incomplete])
+            raise UserError(
+                f"{target}: could not be downloaded ({failure}). Run again later, or download it by hand from "
+                f"{_places(addresses)} and save it as {target}, or as {file} in a folder that {MIRROR_VARIABLE} names"
+                + (f"; its sha256 must be {hashes}" if known else "")
+            ) from None
+        if found not in known:
+            record_hash(self.lock, file, found)
+        return found
 
-    def close(self) -> None:
-        """Leave the bar open: more files follow."""
+    def _fetch(self, file: str, addresses: Sequence[Address], known: set[str]) -> str:
+        """Try the mirror, then all addresses, round after round; return the hash of the file."""
+        target = self.data / file
+        problems: dict[str, str] = {}
+        if self.mirror:
+            in_mirror = self.mirror / file
+            try:
+                return _accept(target, known, partial(_copy, in_mirror))
+            except _Failure as failure:
+                problems[str(in_mirror)] = str(failure)
+        for pause in (0.0, *self.pauses):
+            time.sleep(pause)
+            for address in addresses:
+                # The hash of an archive vouches for its members.
+                allowed = {address.sha256} - {""} or (set() if address.archive_sha256 else known)
+                try:
+                    return _accept(target, allowed, partial(self._from_address, address))
+                except _Failure as failure:
+                    problems[address.url] = str(failure)
+                    logger.warning(f"{address.url}: {failure}")
+                    # An archive whose hash is not known may be the wrong one.
+                    if not address.archive_sha256:
+                        self._archive_of(address).unlink(missing_ok=True)
+        raise _Failure("; ".join(f"{place}: {problem}" for place, problem in problems.items()))
 
+    def _archive_of(self, address: Address) -> Path:
+        """Return where an archive is kept; several files may be members of one."""
+        return self.archives / f"{hashlib.sha256(address.url.encode()).hexdigest()[:16]}.zip"
 
-def _provide(
-    file: str,
-    addresses: Sequence[Address],
-    data: Path,
-    archives: Path,
-    mirror: Path | None,
-    pauses: Sequence[float],
-    meter: _Bytes,
-    lock: Path,
-) -> str:
-    """Make sure that a file is in the data folder; return its hash."""
-    target = data / file
-    known = {address.sha256 for address in addresses}
-    unknown = "" in known
-    if unknown:
-        known = (known | {read_lock(lock).get(file, "")}) - {""}
-    if target.is_file():
-        found = file_sha256(target)
-        if found in known:
-            return found
-        if not known:  # put there by hand, or left by a download that was interrupted before its hash was recorded
-            _check_readable(target)
-            _record(lock, file, found)
-            return found
-        print(f"{target}: is damaged or of another version (sha256 {found}); it is fetched again", file=sys.stderr)
-    try:
-        found = _fetch(target, addresses, known, archives, mirror and mirror / file, pauses, meter)
-    except _Failure as failure:
-        hashes = " or ".join(sorted(known) + [f"stand in {lock}"] * unknown)
-        raise UserError(
-            f"{target}: could not be had ({failure}). Run again later, or get it by hand from {_places(addresses)} and "
-            f"save it as {target}, or as {file} in a folder that {MIRROR_VARIABLE} names"
-            + (f"; its sha256 must be {hashes}" if known else "")
-        ) from None
-    if found not in known:
-        _record(lock, file, found)
-    return found
+    def _from_address(self, address: Address, path: Path) -> None:
+        """Download a file, or the archive that contains it, to ``path``."""
+        if not address.member:
+            return self._get(address.url, path)
+        archive = self._archive_of(address)
+        if not archive.is_file():
+            _accept(archive, {address.archive_sha256} - {""}, partial(self._get, address.url))
+        try:
+            # One member is read and written to our own path: names in the archive cannot lead out of the folder.
+            with zipfile.ZipFile(archive) as file, file.open(address.member) as member, open(path, "wb") as out:
+                shutil.copyfileobj(member, out)
+        except KeyError:
+            raise _Failure(f"the archive has no member {address.member!r}") from None
+        # A damaged archive makes its reader raise errors of all kinds.
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the disk
+                raise
+            archive.unlink()
+            raise _Failure(f"the archive is damaged ({error})") from None
+
+    def _get(self, url: str, path: Path) -> None:
+        """Download a file, and show its bytes after the bar that counts files."""
+        try:
+            with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response, open(path, "wb") as out:
+                if not response.ok:
+                    raise _Failure(f"HTTP status {response.status_code}")
+                total = int(response.headers.get("Content-Length", 0)) / 1e6
+                for chunk in response.iter_content(CHUNK_BYTES):
+                    out.write(chunk)
+                    self.bar.set_postfix_str(f" {out.tell() / 1e6:.1f} of {total:.1f} MB of this file", refresh=False)
+                    self.bar.update(0)
+        except requests.ConnectionError:
+            raise _Failure("no connection, or it broke off") from None
+        except requests.Timeout:
+            raise _Failure(f"no answer within {TIMEOUT_SECONDS:g} s") from None
+        # A ValueError is a length that is not a number.
+        except (requests.RequestException, ValueError) as error:
+            raise _Failure(f"{type(error).__name__}: {error}".splitlines()[0]) from None
 
 
 def _places(addresses: Sequence[Address]) -> str:
@@ -267,52 +235,22 @@ def _places(addresses: Sequence[Address]) -> str:
     )
 
 
-def _fetch(
-    target: Path,
-    addresses: Sequence[Address],
-    known: set[str],
-    archives: Path,
-    in_mirror: Path | None,
-    pauses: Sequence[float],
-    meter: _Bytes,
-) -> str:
-    """Try the mirror, then all addresses, round after round; return the hash of what came, or fail."""
-    problems: dict[str, str] = {}
-    if in_mirror:
-        try:
-            return _take(target, known, _copy, in_mirror)
-        except _Failure as failure:
-            problems[str(in_mirror)] = str(failure)
-    for pause in (0.0, *pauses):
-        time.sleep(pause)
-        for address in addresses:
-            try:
-                # An archive of the right hash vouches for its members.
-                allowed = {address.sha256} - {""} or (set() if address.archive_sha256 else known)
-                return _take(target, allowed, _from_address, address, archives, meter)
-            except _Failure as failure:
-                problems[address.url] = str(failure)
-                print(f"{address.url}: {failure}", file=sys.stderr)
-    raise _Failure("; ".join(f"{place}: {problem}" for place, problem in problems.items()))
+def _accept(target: Path, allowed: set[str], write: Callable[[Path], None]) -> str:
+    """Call ``write(path)`` and keep the file at ``target`` if its hash is allowed; return the hash.
 
-
-def _take(target: Path, allowed: set[str], write: Callable, *arguments) -> str:
-    """Call ``write(*arguments, path)`` and keep the file at ``path`` if its hash is allowed; return the hash.
-
-    Where no hash is known, an image has to be readable: a server's page of regrets must not be recorded as right.
+    If no hash is known, an image has to be readable: a server's error page must not be recorded as right.
     """
     with atomic_file(target) as temporary:
-        write(*arguments, temporary)
+        write(temporary)
         found = file_sha256(temporary)
+        size = temporary.stat().st_size
         if allowed and found not in allowed:
-            raise _Failure(
-                f"found sha256 {found} of {temporary.stat().st_size} bytes, allowed {' or '.join(sorted(allowed))}"
-            )
+            raise _Failure(f"found sha256 {found} of {size} bytes, allowed {' or '.join(sorted(allowed))}")
         if not allowed:
             try:
                 _check_readable(temporary)
             except UserError:
-                raise _Failure(f"found {temporary.stat().st_size} bytes that are no {target.suffix} image") from None
+                raise _Failure(f"found {size} bytes that are not a {target.suffix} image") from None
     return found
 
 
@@ -325,46 +263,3 @@ def _copy(source: Path, path: Path) -> None:
     if not source.is_file():
         raise _Failure("no such file")
     shutil.copyfile(source, path)
-
-
-def _from_address(address: Address, archives: Path, meter: _Bytes, path: Path) -> None:
-    """Download a file, or the archive that it is a member of, to ``path``."""
-    if not address.member:
-        return _get(address.url, meter, path)
-    archive = archives / f"{hashlib.sha256(address.url.encode()).hexdigest()[:16]}.zip"  # several files may share it
-    if not archive.is_file():
-        _take(archive, {address.archive_sha256} - {""}, _get, address.url, meter)
-    try:
-        # reads one member and writes to our own path: names in the archive cannot lead out of the folder
-        with zipfile.ZipFile(archive) as file, file.open(address.member) as member, open(path, "wb") as out:
-            _check_member(file.getinfo(address.member))
-            shutil.copyfileobj(member, out)
-    except KeyError:
-        raise _Failure(f"the archive has no member {address.member!r}") from None
-    except Exception as error:  # of all kinds: a damaged archive leads its reader anywhere
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's
-        archive.unlink()
-        raise _Failure(f"the archive is damaged ({error})") from None
-
-
-def _check_member(member: zipfile.ZipInfo) -> None:
-    """Refuse what is no file, or would fill the disk."""
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise ValueError(f"{member.filename} is a link")
-    if member.file_size > max(ALWAYS_UNPACKED_BYTES, MAX_EXPANSION * member.compress_size):
-        raise ValueError(f"{member.filename} would be {member.file_size} bytes out of {member.compress_size}")
-
-
-def _get(url: str, meter: _Bytes, path: Path) -> None:
-    meter.reset()
-    try:
-        pooch.HTTPDownloader(progressbar=meter, chunk_size=2**18, timeout=TIMEOUT_SECONDS)(url, str(path), None)
-    except requests.HTTPError as error:
-        raise _Failure(f"HTTP status {error.response.status_code}") from None
-    except requests.ConnectionError:
-        raise _Failure("no connection, or it broke off") from None
-    except requests.Timeout:
-        raise _Failure(f"no answer within {TIMEOUT_SECONDS:g} s") from None
-    except (requests.RequestException, ValueError) as error:  # ValueError: a length that is no number
-        raise _Failure(f"{type(error).__name__}: {error}".splitlines()[0]) from None

@@ -1,4 +1,4 @@
-"""The list of a dataset's images, and the choice of some of them."""
+"""The list of a dataset's images, and the selection of some of them."""
 
 import csv
 import difflib
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dvlae.config.fields import SLICE_PATTERN, is_file_of_names
+from dvlae.config.fields import SLICE_PATTERN
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_file
+from dvlae.system.files import write_csv
 
 MANIFEST_COLUMNS = ("image", "noisy", "clean", "shape")
 
@@ -22,11 +22,11 @@ class Image:
     Attributes
     ----------
     name
-        Unique within the dataset; may hold spaces.
+        Unique within the dataset; may contain spaces.
     noisy, clean
-        The canonical images, absolute; several images may share a clean one, or have none.
+        Absolute paths of the canonical images. Several images may share a clean one, or have none.
     shape
-        Of both: (C, X), (C, Y, X) or (C, Z, Y, X).
+        Shape of both: (C, X), (C, Y, X) or (C, Z, Y, X).
     """
 
     name: str
@@ -36,13 +36,20 @@ class Image:
 
 
 def write_manifest(folder: Path, images: Iterable[Image]) -> None:
-    """Write ``manifest.csv`` into a folder of canonical images, with paths relative to it."""
-    with atomic_file(folder / "manifest.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(MANIFEST_COLUMNS)
-        for image in images:
-            paths = [path and path.relative_to(folder).as_posix() for path in (image.noisy, image.clean)]
-            writer.writerow([image.name, paths[0], paths[1] or "", "x".join(map(str, image.shape))])
+    """Write ``manifest.csv`` into a folder of canonical images, with paths relative to it.
+
+    Parameters
+    ----------
+    folder
+        The folder with the images.
+    images
+        One row each.
+    """
+    rows = []
+    for image in images:
+        noisy, clean = (path and path.relative_to(folder).as_posix() for path in (image.noisy, image.clean))
+        rows.append([image.name, noisy, clean or "", "x".join(map(str, image.shape))])
+    write_csv(folder / "manifest.csv", MANIFEST_COLUMNS, rows)
 
 
 def read_manifest(images: Path) -> list[Image]:
@@ -51,17 +58,17 @@ def read_manifest(images: Path) -> list[Image]:
     Parameters
     ----------
     images
-        The folder that holds ``manifest.csv``.
+        The folder with ``manifest.csv``.
 
     Returns
     -------
     list of Image
-        In the dataset's order, with absolute paths.
+        The images in the dataset's order, with absolute paths.
 
     Raises
     ------
     UserError
-        Where there is no manifest, or it is not one.
+        If there is no manifest, or the file is not a manifest.
     """
     images = Path(images).absolute()
     path = images / "manifest.csv"
@@ -84,51 +91,82 @@ def read_manifest(images: Path) -> list[Image]:
 
 
 def _file_name(name: str) -> str:
-    """Return a name that files can be made by, in a folder and not outside."""
+    """Return a name if it can be part of a file's name; it must not lead out of a folder."""
     if not name or "/" in name or "\0" in name:
         raise ValueError
     return name
 
 
 def select_images(images: Sequence[Image], selection: str | Sequence[str]) -> list[Image]:
-    """Choose images by name, as :func:`select` does."""
+    """Select images by name.
+
+    Parameters
+    ----------
+    images
+        All images, in the dataset's order.
+    selection
+        As for :func:`select`.
+
+    Returns
+    -------
+    list of Image
+        The selected images, in the dataset's order.
+
+    Raises
+    ------
+    UserError
+        As for :func:`select`.
+    """
     chosen = set(select([image.name for image in images], selection))
     return [image for image in images if image.name in chosen]
 
 
 def spread_evenly(count: int, most: int) -> np.ndarray:
-    """Return the indices of at most so many of ``count`` things, spread evenly from the first to the last."""
+    """Choose indices that are spread evenly from the first to the last.
+
+    Parameters
+    ----------
+    count
+        Number of things to choose from.
+    most
+        Maximum number of indices.
+
+    Returns
+    -------
+    (N,) int array
+        At most ``most`` different indices below ``count``, in ascending order.
+    """
     return np.unique(np.linspace(0, count - 1, most).astype(int))
 
 
 def select(names: Sequence[str], images: str | Sequence[str]) -> list[str]:
-    """Choose images by name.
+    """Select names of images.
 
     Parameters
     ----------
     names
         All names, in the dataset's order.
     images
-        ``"all"``, a list of names, a slice such as ``"0:8"``, or a text file with one name a line.
+        ``"all"``, a list of names, a slice such as ``"0:8"``, or a text file with one name per line.
 
     Returns
     -------
     list of str
-        The chosen names, in the dataset's order.
+        The selected names, in the dataset's order.
 
     Raises
     ------
     UserError
-        Where a name is not known, the file is missing, or nothing is chosen.
+        If a name is unknown, the file is missing, or nothing is selected.
     """
     if images == "all":
         return list(names)
     if isinstance(images, str) and SLICE_PATTERN.fullmatch(images):
         chosen = list(names)[slice(*(int(part) if part else None for part in images.split(":")))]
         if not chosen:
-            raise UserError(f"images: found {images!r}, which chooses none of the {len(names)} images")
+            raise UserError(f"images: found {images!r}, which selects none of the {len(names)} images")
         return chosen
-    wanted = _read_names(images) if is_file_of_names(images) else list(images)
+    wanted = _read_names(images) if isinstance(images, str) else list(images)
     for name in wanted:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=3, cutoff=0) or list(names)[:3]

@@ -1,4 +1,4 @@
-"""Patches to train on, cut once and shared by all trainings on a dataset."""
+"""Training and validation patches, which all trainings on a dataset share."""
 
 import itertools
 import json
@@ -17,32 +17,33 @@ from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, reserve_space, sha256
 from dvlae.system.progress import progress
 
-Place = tuple[Image, tuple[int, ...]]  # image, and the patch's first index along each spatial axis
-# An image with more distinct grey values is taken for continuous.
+# An image, and the first index of a patch along each of its spatial axes.
+Place = tuple[Image, tuple[int, ...]]
+# Grey values are considered continuous if there are more distinct ones.
 MAX_GREY_LEVELS = 2**16
 
 
 def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None:
     """Cut the noisy images into training and validation patches.
 
-    A patch is twice as long as a training crop along every axis where the images allow it, so that the crop can be
-    drawn anew at every step. The patches cover every image wholly.
+    Along each axis a patch is twice as long as a training crop, if the images are large enough, so that a different
+    crop can be drawn at each step. The patches cover every image completely.
 
     Parameters
     ----------
     images
         Folder with ``manifest.csv``.
     output
-        The folder to make: ``train.tif`` and ``val.tif``, (N, C, ...) float32 with the images' spatial axes,
-        memory-mappable, and ``patches.json``: mean, standard deviation and quantisation step of each channel over the
+        The folder to make: ``train.tif`` and ``val.tif``, (N, C, ...) float32 with the images' spatial axes, which can
+        be memory-mapped, and ``patches.json``: mean, standard deviation and quantisation step of each channel over the
         training patches, in grey values; sides in pixels; the place of each patch; the files' hashes.
     settings
-        Size of the crop, images, and how to split.
+        Size of the crop, images, and how to split them.
 
     Raises
     ------
     UserError
-        Where an image is smaller than a training crop.
+        If an image is smaller than a training crop.
     """
     chosen = select_images(read_manifest(images), settings.images)
     crop = sides(settings.patch_size, len(chosen[0].shape) - 1)
@@ -68,7 +69,7 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
 
 
 def _stored_size(images: Sequence[Image], crop: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the sides of a patch for training crops with these sides."""
+    """Return the sides of a patch for training crops with the sides ``crop``."""
     names = "zyx"[-len(crop) :]
     for name in names:
         axis = AXES[name]
@@ -86,23 +87,23 @@ def _stored_size(images: Sequence[Image], crop: tuple[int, ...]) -> tuple[int, .
 def split(
     images: Sequence[Image], size: Sequence[int], settings: PatchSettings
 ) -> tuple[list[Place], list[Place], str]:
-    """Lay a grid of patches over the images and keep some for validation.
+    """Lay a grid of patches over the images and hold some out for validation.
 
     Parameters
     ----------
     images
-        The images, neighbours next to each other.
+        The images in an order in which neighbours are similar, such as the planes of a stack.
     size
         Sides of a patch, in pixels.
     settings
-        Number of neighbours that stay together and the share kept for validation.
+        Number of neighbours that stay together, and the fraction held out for validation.
 
     Returns
     -------
     train, val, validation
-        The places of the patches, and what was kept: ``"blocks"``, whole blocks of neighbouring images;
-        ``"patches"``, every k-th patch of each image, where there is one block only; ``"same"``, where there is one
-        patch only, which serves for both.
+        The places of the patches, and what was held out: ``"blocks"`` of neighbouring images; ``"patches"``, every
+        k-th patch of each image, if there is only one block; ``"same"``, if there is only one patch, which is used for
+        both.
     """
     fraction = settings.validation_fraction
     blocks = [images[start : start + settings.block] for start in range(0, len(images), settings.block)]
@@ -122,13 +123,26 @@ def split(
 
 
 def _spread(count: int, fraction: float) -> list[int]:
-    """Choose about this fraction of ``count`` things, evenly spread from the first on, at least one and not all."""
+    """Choose about this fraction of ``count`` indices, evenly spread, at least one and not all."""
     chosen = min(max(1, round(count * fraction)), count - 1)
     return [i * count // chosen for i in range(chosen)]
 
 
 def grid(image: Image, size: Sequence[int]) -> list[Place]:
-    """Cover an image with patches: side by side, the last along each axis shifted in to end with the image."""
+    """Cover an image with patches side by side; the last along each axis is moved back to end with the image.
+
+    Parameters
+    ----------
+    image
+        The image, at least as large as a patch.
+    size
+        Sides of a patch, in pixels.
+
+    Returns
+    -------
+    list of Place
+        The places of the patches, row by row.
+    """
     starts = (
         sorted({*range(0, length - side + 1, side), length - side})
         for length, side in zip(image.shape[1:], size, strict=True)
@@ -137,7 +151,7 @@ def grid(image: Image, size: Sequence[int]) -> list[Place]:
 
 
 class PatchStatistics:
-    """Mean, standard deviation and quantisation step of each channel, gathered patch by patch.
+    """Mean, standard deviation and quantisation step of each channel, accumulated over patches.
 
     Parameters
     ----------
@@ -149,13 +163,20 @@ class PatchStatistics:
         self.pixels = 0
         self.sum = np.zeros(channels)
         self.squares = np.zeros(channels)
-        self.shift: np.ndarray | None = None  # sums of squares of large numbers would lose the small differences
+        # Sums of squares of large numbers would lose small differences, so the mean of the first patch is subtracted.
+        self.shift = np.zeros(channels)
         self.levels: list[np.ndarray | None] = [np.empty(0)] * channels
 
     def update(self, patch: np.ndarray) -> None:
-        """Take in a patch (C, ...)."""
+        """Add a patch.
+
+        Parameters
+        ----------
+        patch
+            (C, ...), in grey values.
+        """
         pixels = patch.reshape(len(patch), -1)
-        if self.shift is None:
+        if not self.pixels:
             self.shift = pixels.mean(axis=1, dtype=np.float64)
         shifted = pixels - self.shift[:, None]
         self.pixels += pixels.shape[1]
@@ -167,7 +188,14 @@ class PatchStatistics:
                 self.levels[channel] = levels if len(levels) <= MAX_GREY_LEVELS else None
 
     def summary(self) -> dict[str, list[float]]:
-        """Return ``mean``, ``std`` and ``step``, a list each, one number a channel; a step of 0.0 is continuous."""
+        """Return the statistics of the patches so far.
+
+        Returns
+        -------
+        dict
+            ``mean``, ``std`` and ``step``, each with one number per channel, in grey values. A step of 0.0 means
+            continuous grey values.
+        """
         mean = self.sum / self.pixels
         std = np.sqrt(self.squares / self.pixels - mean**2)
         steps = [0.0 if levels is None else quantisation_step(levels) for levels in self.levels]
@@ -175,12 +203,17 @@ class PatchStatistics:
 
 
 def quantisation_step(levels: np.ndarray) -> float:
-    """Return the spacing of the grey values, 0.0 where they do not lie on a regular grid.
+    """Return the spacing of grey values.
 
     Parameters
     ----------
     levels
-        The distinct grey values, rising.
+        The distinct grey values, in ascending order.
+
+    Returns
+    -------
+    float
+        The spacing; 0.0 if the grey values are not on a regular grid.
     """
     if len(levels) < 2:
         return 0.0
@@ -193,18 +226,31 @@ def quantisation_step(levels: np.ndarray) -> float:
 def write_patches(
     path: Path, places: Sequence[Place], size: Sequence[int], statistics: PatchStatistics | None = None
 ) -> None:
-    """Write patches one by one into a TIFF that can be memory-mapped, (N, C, ...) float32."""
+    """Write patches, one at a time, into a TIFF that can be memory-mapped, (N, C, ...) float32.
+
+    Parameters
+    ----------
+    path
+        The file to make.
+    places
+        The places of the patches.
+    size
+        Sides of a patch, in pixels.
+    statistics
+        Statistics to which the patches are added; None: none.
+    """
     shape = (len(places), places[0][0].shape[0], *size)
     big = 4 * np.prod(shape, dtype=np.int64) > 2**32 - 2**20
-    patches = tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", bigtiff=bool(big))
+    file = tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", bigtiff=bool(big))
     reserve_space(path)
-    patches = patches.reshape(shape)
-    name, image = None, None
-    for number, (source, corner) in enumerate(progress(places, description=f"patches {path.stem}", unit="patch")):
-        if source.name != name:
-            name, image = source.name, read_canonical(source.noisy)
+    patches = file.reshape(shape)
+    current: Image | None = None
+    for number, (image, corner) in enumerate(progress(places, description=f"patches {path.stem}", unit="patch")):
+        # The places in one image are consecutive, so each image is read once.
+        if image != current:
+            current, pixels = image, read_canonical(image.noisy)
         window = (slice(first, first + side) for first, side in zip(corner, size, strict=True))
-        patches[number] = image[:, *window]
+        patches[number] = pixels[:, *window]
         if statistics is not None:
             statistics.update(patches[number])
-    patches.flush()
+    file.flush()

@@ -1,4 +1,4 @@
-"""The pixels of a TIFF file that may be damaged or hostile."""
+"""Reading the pixels of TIFF files that may be damaged or malicious."""
 
 import logging
 from collections.abc import Iterator
@@ -10,31 +10,60 @@ import tifffile
 
 from dvlae.system.errors import UserError
 
-# Bytes of pixels for a byte of the file; no method of TIFF packs an image more than that.
+# Bytes of pixels per byte of the file. No compression method of TIFF packs an image more densely.
 MAX_EXPANSION = 1000
-# Constant images pack well: up to this size they are read even so.
+# Constant images may pack more densely, so smaller images are always read.
 ALWAYS_READ_BYTES = 2**28
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a damaged file is reported once, by read_array
+# We report a damaged file once, by raising an error.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 @contextmanager
 def errors_named(path: Path) -> Iterator[None]:
-    """Turn whatever a missing or damaged file raises into one line that names it."""
+    """Replace any error about a missing or damaged file by one line that names the file.
+
+    Parameters
+    ----------
+    path
+        The file that the block reads.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, or the block raises any error.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
         yield
-    except Exception as error:  # of all kinds: a damaged file leads its readers anywhere
+    # A damaged file makes its readers raise errors of all kinds.
+    except Exception as error:
         text = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path}: cannot be read, is it damaged or only half there? ({text})") from None
+        raise UserError(f"{path}: cannot be read, is it damaged or incomplete? ({text})") from None
 
 
 def read_pixels(series: tifffile.TiffPageSeries) -> np.ndarray:
-    """Return the pixels of a series, unless a small file says that they would fill the memory."""
-    packed = series.parent.filehandle.size
+    """Read the pixels of a series, unless a small file claims so many that they would fill the memory.
+
+    Parameters
+    ----------
+    series
+        A series of an open TIFF file.
+
+    Returns
+    -------
+    array
+        The pixels, in the shape and type of the file.
+
+    Raises
+    ------
+    ValueError
+        If the file claims more pixels than it can contain, or has none.
+    """
+    packed = series.keyframe.parent.filehandle.size
     if series.nbytes > max(ALWAYS_READ_BYTES, MAX_EXPANSION * packed):
-        raise ValueError(f"it says it holds {series.nbytes} bytes of pixels in a file of {packed}")
+        raise ValueError(f"it claims to contain {series.nbytes} bytes of pixels in a file of {packed}")
     array = series.asarray()
     if array.size == 0:
-        raise ValueError("it holds no pixels")
+        raise ValueError("it contains no pixels")
     return array

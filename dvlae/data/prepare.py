@@ -1,7 +1,7 @@
-"""From a dataset's files to canonical images."""
+"""Conversion of a dataset's files to canonical images."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,25 @@ from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.progress import progress
 
-Frame = tuple[str, np.ndarray, Path]  # name, (C, ...), the file it is from
+# The name of an image, its pixels (C, ...), and the file that it is from.
+Frame = tuple[str, np.ndarray, Path]
 
 
 def source_folder(dataset: DatasetSettings, data: Path) -> Path:
-    """Return the folder that the dataset's globs are relative to."""
+    """Return the folder that the dataset's globs are relative to.
+
+    Parameters
+    ----------
+    dataset
+        The dataset's settings.
+    data
+        The data folder.
+
+    Returns
+    -------
+    Path
+        The data folder, or that of scikit-image's own images.
+    """
     if dataset.source.kind != "skimage":
         return Path(data)
     import skimage.data
@@ -32,19 +46,19 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
     Parameters
     ----------
     dataset
-        Which files, how to read them.
+        The dataset's settings: the files and how to read them.
     data
         The data folder.
     simulated
-        Where the dataset has ``simulate``: the folder that ``dvlae simulate`` made, taken instead of the files.
+        If the dataset has ``simulate``: the folder made by ``dvlae simulate``, which is used instead of the files.
     output
         The folder to make: ``noisy/``, ``clean/`` and ``manifest.csv``.
 
     Raises
     ------
     UserError
-        Where no file matches; where an image cannot be read, has other axes or channels, holds values that are not
-        numbers, or is constant; where clean and noisy images differ in number or shape.
+        If no file matches; if an image cannot be read, has other axes or channels, contains values that are not
+        numbers, or is constant; if clean and noisy images differ in number or shape.
     """
     with atomic_folder(output) as folder:
         if dataset.simulate is None:
@@ -68,29 +82,41 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Imag
     noisy_frames = _frames(noisy_files, dataset, progress(noisy_files, description="prepare", unit="file"))
     if dataset.clean == "mean":
         return _with_mean(noisy_frames, folder)
-    clean_frames: Iterator[Frame | None] = itertools.repeat(None)
-    if dataset.clean is not None:
-        clean_files = find_images(dataset.clean, root, "clean")
-        clean_frames = _frames(clean_files, dataset, clean_files)
-    rows = []
+    if dataset.clean is None:
+        return _without_clean(noisy_frames, folder)
+    clean_files = find_images(dataset.clean, root, "clean")
+    return _in_pairs(noisy_frames, _frames(clean_files, dataset, clean_files), folder)
+
+
+def _without_clean(noisy_frames: Iterator[Frame], folder: Path) -> list[Image]:
+    rows: list[Image] = []
     for name, noisy, path in noisy_frames:
-        clean = next(clean_frames, "none left")
-        if clean == "none left":
-            left = 1 + sum(1 for _ in noisy_frames)
-            raise UserError(
-                f"clean: found {len(rows)} clean images for {len(rows) + left} noisy ones, allowed: as many"
-            )
         _check_channels(rows, noisy, path)
-        if clean is not None and clean[1].shape != noisy.shape:
-            raise UserError(f"{clean[2]}: found shape {clean[1].shape}, allowed: {noisy.shape} like {path}")
-        rows.append(_write(folder, name, noisy, clean and clean[1]))
-    if dataset.clean is not None and (left := sum(1 for _ in clean_frames)):
-        raise UserError(f"clean: found {len(rows) + left} clean images for {len(rows)} noisy ones, allowed: as many")
+        rows.append(_write(folder, name, noisy, None))
+    return rows
+
+
+def _in_pairs(noisy_frames: Iterator[Frame], clean_frames: Iterator[Frame], folder: Path) -> list[Image]:
+    """Write each noisy frame and the clean frame in the same place."""
+    rows: list[Image] = []
+    for noisy_frame, clean_frame in itertools.zip_longest(noisy_frames, clean_frames):
+        if noisy_frame is None or clean_frame is None:
+            clean_count, noisy_count = (
+                len(rows) + (frame is not None) + sum(1 for _ in others)
+                for frame, others in ((clean_frame, clean_frames), (noisy_frame, noisy_frames))
+            )
+            raise UserError(f"clean: found {clean_count} clean images for {noisy_count} noisy ones, allowed: as many")
+        name, noisy, path = noisy_frame
+        _, clean, clean_path = clean_frame
+        _check_channels(rows, noisy, path)
+        if clean.shape != noisy.shape:
+            raise UserError(f"{clean_path}: found shape {clean.shape}, allowed: {noisy.shape} like {path}")
+        rows.append(_write(folder, name, noisy, clean))
     return rows
 
 
 def _with_mean(noisy_frames: Iterator[Frame], folder: Path) -> list[Image]:
-    """Write the noisy frames and their mean as the clean image of them all."""
+    """Write the noisy frames, and their mean as the clean image of all of them."""
     clean = folder / "clean" / "mean.tif"
     rows: list[Image] = []
     total = np.zeros(())
@@ -110,7 +136,8 @@ def _with_mean(noisy_frames: Iterator[Frame], folder: Path) -> list[Image]:
 
 def _from_simulated(simulated: Path, folder: Path) -> list[Image]:
     rows: list[Image] = []
-    cleans: dict[Path, Path] = {}  # several noisy frames may share a clean image
+    # Several noisy frames may share a clean image.
+    cleans: dict[Path, Path] = {}
     for image in progress(read_manifest(simulated), description="prepare", unit="image"):
         noisy = check_grey_values(read_canonical(image.noisy), image.noisy)
         _check_channels(rows, noisy, image.noisy)
@@ -122,8 +149,8 @@ def _from_simulated(simulated: Path, folder: Path) -> list[Image]:
     return rows
 
 
-def _frames(files: list[Path], dataset: DatasetSettings, loop) -> Iterator[Frame]:
-    """Read files one after the other; crop and check their frames."""
+def _frames(files: list[Path], dataset: DatasetSettings, loop: Iterable[Path]) -> Iterator[Frame]:
+    """Read files one by one, in a loop over them that may show progress; crop and check their frames."""
     for path, stem in zip(loop, unique_names(files), strict=True):
         frames = read_image(path, dataset.axes, dataset.channel)
         digits = len(str(len(frames) - 1))
@@ -134,12 +161,24 @@ def _frames(files: list[Path], dataset: DatasetSettings, loop) -> Iterator[Frame
 
 
 def check_grey_values(image: np.ndarray, what: Path | str) -> np.ndarray:
-    """Return an image (C, ...) that can be worked with.
+    """Refuse an image that cannot be processed.
+
+    Parameters
+    ----------
+    image
+        (C, ...).
+    what
+        The image, for the error message.
+
+    Returns
+    -------
+    (C, ...) array
+        The same image.
 
     Raises
     ------
     UserError
-        Where a value is not a number, or a channel is constant.
+        If a value is not a number, or a channel is constant.
     """
     wrong = image.size - np.count_nonzero(np.isfinite(image))
     if wrong:

@@ -1,4 +1,4 @@
-"""Images as users have them: found, read, taken apart into frames, cropped."""
+"""Reading of users' image files: finding them, splitting them into frames, cropping."""
 
 import glob
 import logging
@@ -25,8 +25,25 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LUMINANCE_WEIGHTS = np.array([0.2125, 0.7154, 0.0721])
 
 
-def natural_key(path: str | Path) -> list:
-    """Return a key for sorting in natural order: ``a2`` before ``a10``."""
+def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
+    """Return a key for sorting names in natural order.
+
+    Parameters
+    ----------
+    path
+        A name or a path.
+
+    Returns
+    -------
+    list of tuple
+        The key; numbers come before text.
+
+    Examples
+    --------
+    >>> from dvlae.data.reading import natural_key
+    >>> sorted(["a10.tif", "a2.tif"], key=natural_key)
+    ['a2.tif', 'a10.tif']
+    """
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", str(path)) if part]
 
 
@@ -36,11 +53,11 @@ def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[P
     Parameters
     ----------
     patterns
-        A glob, or a list of them; relative to ``folder`` or absolute.
+        A glob or a list of globs, relative to ``folder`` or absolute.
     folder
-        Where relative patterns start.
+        The folder for relative patterns.
     key
-        The setting that holds the patterns, for the message.
+        The setting with the patterns, for the error message.
 
     Returns
     -------
@@ -50,12 +67,13 @@ def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[P
     Raises
     ------
     UserError
-        Where no file matches one of the patterns, or one is neither TIFF nor PNG.
+        If no file matches one of the patterns, or a file is neither TIFF nor PNG.
     """
     found: set[Path] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        whole = folder / Path(pattern).expanduser()
-        matches = [whole] if whole.is_file() else _glob(pattern, folder)
+        # The name of a file may contain the special characters of globs.
+        literal = folder / Path(pattern).expanduser()
+        matches = [literal] if literal.is_file() else _glob(pattern, folder)
         if not matches:
             raise UserError(f"{key}: no file matches {pattern!r} in {folder.absolute()}")
         found.update(matches)
@@ -73,43 +91,58 @@ def _glob(pattern: str, folder: Path) -> list[Path]:
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:
-    """Name images by their files, with as many parent folders in front as it takes to tell them apart.
+    """Name images after their files, preceded by as many parent folders as make the names unique.
+
+    Parameters
+    ----------
+    files
+        The image files.
+
+    Returns
+    -------
+    list of str
+        A name for each file. No two names differ in upper and lower case only.
 
     Raises
     ------
     UserError
-        Where two files differ in nothing but their suffix.
+        If two files differ only in their suffix.
     """
     for depth in range(max(len(file.parts) for file in files)):
         names = ["_".join(file.with_suffix("").parts[-1 - depth :]).lstrip("/") for file in files]
         if len({name.lower() for name in names}) == len(names):
             return names
-    raise UserError(
-        f"{files[0].parent}: two files have the same name but for the suffix; each image needs its own name"
-    )
+    raise UserError(f"{files[0].parent}: two files differ only in their suffix; each image needs its own name")
 
 
 def read_array(path: Path) -> tuple[np.ndarray, str]:
-    """Read a TIFF or PNG file as it is.
+    """Read a TIFF or PNG file without any conversion.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Returns
     -------
     array, samples
-        The pixels, and "last" or "first" where the file itself says that this axis holds its colours, else "".
+        The pixels, and ``"last"`` or ``"first"`` if the file declares that this axis contains its colours, otherwise
+        ``""``.
 
     Raises
     ------
     UserError
-        Where the file is missing or cannot be read.
+        If the file is missing or cannot be read.
     """
     with errors_named(path):
         if path.suffix.lower() in TIFF_SUFFIXES:
             return _read_tiff(path)
         import imageio.v3
 
-        with path.open("rb") as file:  # else Pillow takes a file by what it is, and EPS for example runs a program
+        # Pillow ignores the suffix, and for some types, such as EPS, it runs another program.
+        with path.open("rb") as file:
             if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
-                raise ValueError("it is no PNG")
+                raise ValueError("it is not a PNG")
         array = np.asarray(imageio.v3.imread(path, plugin="pillow"))
         return array, "last" if array.ndim == 3 else ""
 
@@ -124,7 +157,18 @@ def _read_tiff(path: Path) -> tuple[np.ndarray, str]:
 
 
 def white_level(dtype: np.dtype) -> float:
-    """Return the grey value that is white: the largest of an integer type, 1.0 of a floating-point type."""
+    """Return the grey value of white.
+
+    Parameters
+    ----------
+    dtype
+        Type of the pixels in the file.
+
+    Returns
+    -------
+    float
+        The largest value of an integer type; 1.0 for a floating-point type.
+    """
     return float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
 
 
@@ -136,20 +180,21 @@ def read_image(path: Path, axes: str, channel: int | Literal["grey"] | None = No
     path
         A TIFF or PNG file.
     axes
-        Its axes in order, of S, T, C, Z, Y, X.
+        Its axes in order, a selection of S, T, C, Z, Y, X.
     channel
-        Keep this one channel; ``"grey"``: the luminance of a file with red, green and blue, others as they are.
+        Keep this channel only. ``"grey"``: convert a file with red, green and blue to luminance, and leave a file with
+        one channel as it is. None: keep all channels.
 
     Returns
     -------
     list of (C, ...) float32 arrays
-        One for each combination of S and T, with the spatial axes of ``axes`` in the order Z, Y, X; grey values as in
-        the file.
+        One frame for each combination of S and T, with the spatial axes of ``axes`` in the order Z, Y, X, and the grey
+        values of the file.
 
     Raises
     ------
     UserError
-        Where the file cannot be read, its axes are others, or it does not have the channel.
+        If the file cannot be read, has other axes, or lacks the channel.
     """
     array, samples = read_array(path)
     return split_frames(array, samples, path, axes, channel)
@@ -158,7 +203,27 @@ def read_image(path: Path, axes: str, channel: int | Literal["grey"] | None = No
 def split_frames(
     array: np.ndarray, samples: str, path: Path, axes: str, channel: int | Literal["grey"] | None
 ) -> list[np.ndarray]:
-    """Take what :func:`read_array` gives apart into frames, as :func:`read_image` says."""
+    """Split an array into frames.
+
+    Parameters
+    ----------
+    array, samples
+        The return values of :func:`read_array`.
+    path
+        The file, for error messages.
+    axes, channel
+        As for :func:`read_image`.
+
+    Returns
+    -------
+    list of (C, ...) float32 arrays
+        As from :func:`read_image`.
+
+    Raises
+    ------
+    UserError
+        If the array has other axes, lacks the channel, or contains complex numbers.
+    """
     if channel == "grey" and array.ndim == len(axes) - 1 and not samples:
         axes = axes.replace("C", "")
     if array.ndim != len(axes):
@@ -176,13 +241,13 @@ def split_frames(
     if channels > min(spatial[-2:]):
         raise UserError(
             f"{path}: axes: found {axes!r}, which makes {channels} channels of {format_sides(spatial)} pixels "
-            "out of the file; is their order another?"
+            "out of the file; are they in another order?"
         )
     return [_keep_channel(frame, path, channel) for frame in array]
 
 
 def _keep_channel(frame: np.ndarray, path: Path, channel: int | Literal["grey"] | None) -> np.ndarray:
-    """Return one channel, the luminance or all of a frame (C, ...) as float32."""
+    """Return one channel, the luminance, or all channels of a frame (C, ...) as float32."""
     channels = len(frame)
     if channel == "grey" and channels in (3, 4):
         grey = np.tensordot(LUMINANCE_WEIGHTS, frame[:3].astype(np.float64), axes=1)
@@ -199,12 +264,26 @@ def _keep_channel(frame: np.ndarray, path: Path, channel: int | Literal["grey"] 
 
 
 def crop_image(image: np.ndarray, crop: CropSettings | None, path: Path) -> np.ndarray:
-    """Cut a part out of an image (C, ...).
+    """Crop an image.
+
+    Parameters
+    ----------
+    image
+        (C, ...).
+    crop
+        First and last index along each axis, the last one excluded; None: the complete image.
+    path
+        The file, for the error message.
+
+    Returns
+    -------
+    (C, ...) array
+        The part of the image.
 
     Raises
     ------
     UserError
-        Where the part reaches beyond the image.
+        If the part extends beyond the image.
     """
     if crop is None:
         return image

@@ -1,4 +1,4 @@
-"""Noise with known properties on clean images."""
+"""Simulation of noise with known properties on clean images."""
 
 import zlib
 from pathlib import Path
@@ -17,26 +17,26 @@ from dvlae.system.progress import progress
 
 
 def correlate(noise: np.ndarray, kernel: list[float], axis: int) -> np.ndarray:
-    """Filter noise along an axis, the kernel scaled to unit energy, so that white noise keeps its variance.
+    """Filter noise along an axis with a kernel of unit energy, so that white noise keeps its variance.
 
     Parameters
     ----------
     noise
-        Noise with ``len(kernel) - 1`` entries more in front along ``axis`` than are to come out.
+        White noise, along ``axis`` longer by ``len(kernel) - 1`` than the result.
     kernel
-        Share of the current entry, of the one before it, and so on.
+        Weight of the current entry, of the one before it, and so on; scaled to unit energy.
     axis
         The axis to filter along.
 
     Returns
     -------
     array
-        The filtered noise, shorter by ``len(kernel) - 1``: each entry has the full kernel behind it.
+        The filtered noise, shorter by ``len(kernel) - 1`` along ``axis``, since the first entries lack predecessors.
     """
     weights = np.asarray(kernel, dtype=np.float64)
     weights = weights / np.linalg.norm(weights)
     length = noise.shape[axis] - len(weights) + 1
-    out = 0.0
+    out = np.zeros(())
     for lag, weight in enumerate(weights):
         start = len(weights) - 1 - lag
         out = out + weight * np.take(noise, np.arange(start, start + length), axis)
@@ -46,30 +46,47 @@ def correlate(noise: np.ndarray, kernel: list[float], axis: int) -> np.ndarray:
 def simulate_noise(
     clean: np.ndarray, settings: SimulateSettings, noise_direction: str, rng: np.random.Generator
 ) -> np.ndarray:
-    """Record a clean image as a noisy scanner would.
+    """Add the noise of a scanning microscope to a clean image.
 
-    Photons are counted (Poisson). The noise of the counting is filtered along the noise direction, as a scanner's
-    amplifier does. Then come white read noise, the offset, saturation and rounding. The channels' noise is independent.
+    Photons are counted (Poisson). The counting noise is filtered along the noise direction, as by a scanner's
+    amplifier. Then white read noise and the offset are added, and the values are clipped and rounded. The noise of the
+    channels is independent.
 
     Parameters
     ----------
     clean
-        (C, ...) with one to three spatial axes, not negative, in units of white: 1.0 is white level.
+        (C, ...) with one to three spatial axes, not negative, in units of the white level.
     settings
         Photons, kernel, read noise, offset and bits.
     noise_direction
-        ``"x"``, ``"y"``, ``"z"`` or ``"none"`` (then the kernel is not used).
+        ``"x"``, ``"y"``, ``"z"`` or ``"none"`` (the kernel is not used then).
     rng
-        Source of randomness.
+        Random number generator.
 
     Returns
     -------
     (C, ...) float32 array
-        In units of 0 .. 2^bits - 1, whole numbers; where ``bits`` is None, in units of white.
+        Integers from 0 to 2^bits - 1; if ``bits`` is None, values in units of the white level.
+
+    Examples
+    --------
+    The noise of neighbours is correlated along x, and independent along y:
+
+    >>> import numpy as np
+    >>> from dvlae.config.dataset import SimulateSettings
+    >>> from dvlae.data.simulate import simulate_noise
+    >>> settings = SimulateSettings(photons=50, kernel=[1.0, 1.0], read_noise=0.0, bits=None)
+    >>> noisy = simulate_noise(np.full((1, 512, 512), 0.5), settings, "x", np.random.default_rng(0))
+    >>> noise = noisy[0] - 0.5
+    >>> along_x = np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]
+    >>> along_y = np.corrcoef(noise[1:].ravel(), noise[:-1].ravel())[0, 1]
+    >>> print(f"{along_x:.1f} {abs(along_y):.1f}")
+    0.5 0.0
     """
     clean = np.asarray(clean, dtype=np.float64)
     padded, axis = clean, AXES.get(noise_direction)
-    if axis is not None:  # the scan starts before the image does: the first pixels' noise is like that of the others
+    if axis is not None:
+        # The scan starts before the image, so that the noise of the first pixels is like that of the others.
         width = [(0, 0)] * clean.ndim
         width[axis] = (len(settings.kernel) - 1, 0)
         padded = np.pad(clean, width, mode="edge")
@@ -84,23 +101,23 @@ def simulate_noise(
 
 
 def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
-    """Make noisy images out of a dataset's clean ones.
+    """Make noisy images from a dataset's clean ones.
 
     Parameters
     ----------
     dataset
-        With ``simulate``; its ``noisy`` names the clean images. White level is the largest value of integer files and
-        1.0 in floating-point ones.
+        Settings with ``simulate``. Their ``noisy`` names the clean images. The white level is the largest value of
+        integer files and 1.0 of floating-point files.
     data
         The data folder.
     output
-        The folder to make: canonical ``noisy/``, ``clean/`` (offset included, so that it is what the noisy images
-        have as their mean but for saturation and rounding) and ``manifest.csv``.
+        The folder to make: canonical ``noisy/``, ``clean/`` and ``manifest.csv``. The clean images include the offset:
+        they are the mean of the noisy ones except for clipping and rounding.
 
     Raises
     ------
     UserError
-        Where the files are missing or unfit.
+        If there is nothing to simulate, or a file is missing or unsuitable.
     """
     settings = dataset.simulate
     if settings is None:
@@ -118,7 +135,7 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
                 clean_path = folder / "clean" / f"{name}.tif"
                 write_image(clean_path, (clean + settings.offset) * scale)
                 for frame in range(settings.frames):
-                    # by name: an image that is added or taken away does not change the noise of the others
+                    # Seeded by name, so that an image that is added or removed does not change the noise of the others.
                     rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode()), frame])
                     noisy = simulate_noise(clean, settings, dataset.noise_direction, rng)
                     suffix = "" if settings.frames == 1 else f"_frame{frame:0{len(str(settings.frames - 1))}d}"
@@ -129,12 +146,24 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
 
 
 def read_white(path: Path, dataset: DatasetSettings) -> list[np.ndarray]:
-    """Read the clean frames of a file, cropped, (C, ...), in units of white.
+    """Read the clean frames of a file, cropped, in units of the white level.
+
+    Parameters
+    ----------
+    path
+        The file.
+    dataset
+        The dataset's settings.
+
+    Returns
+    -------
+    list of (C, ...) arrays
+        The frames.
 
     Raises
     ------
     UserError
-        Where the file is unfit, or a value is negative or not a number.
+        If the file is unsuitable, or a value is negative or not a number.
     """
     array, samples = read_array(path)
     white = white_level(array.dtype)

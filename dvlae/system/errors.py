@@ -1,8 +1,8 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception for a user's mistake."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: shown as one line, without a traceback, exit code 1.
+    """A mistake that the user can correct: shown as one line, without a traceback, with exit code 1.
 
-    The text names the file or the key, what was found there, and what would be right.
+    The text names the file or the key, what was found there, and what is allowed.
     """

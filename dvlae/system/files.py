@@ -1,35 +1,39 @@
-"""Files and folders that are either whole or not there, and their hashes."""
+"""Files and folders that are either complete or absent, locks on them, and their hashes."""
 
+import csv
 import errno
-import fcntl
 import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock, Timeout
 
 logger = logging.getLogger(__name__)
+
+# How the system says that a file system has no locks, as some network file systems are mounted without them.
+NO_LOCKS_ERRORS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it to ``path`` if the block ends well, else remove it.
+    """Provide a temporary path beside ``path``; rename it to ``path`` if the block succeeds, otherwise remove it.
 
     Parameters
     ----------
     path
-        The file to make. Its folder is made where it is missing; an older file is replaced.
+        The file to make. Its folder is created if it is missing; an older file is replaced.
 
     Yields
     ------
     Path
-        Where to write. It keeps the suffix of ``path``.
+        Where to write. It has the suffix of ``path``.
     """
     path = Path(path)
-    # Two processes may make one file at once, a download that two datasets share for example.
+    # Two processes may make the same file at once, for example a download that two datasets share.
     temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -42,15 +46,15 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterator[Path]:
-    """Give a temporary folder beside ``path``; rename it to ``path`` if the block ends well, else remove it.
+    """Provide a temporary folder beside ``path``; rename it to ``path`` if the block succeeds, otherwise remove it.
 
     Parameters
     ----------
     path
-        The folder to make. An older one is replaced as a whole, once the new one is complete.
+        The folder to make. An older one is replaced once the new one is complete.
     resumable_for
-        All that the contents depend on. Where the block ends badly, the temporary folder is kept, and given again with
-        what is in it to the next block that asks for the same. None: it is empty at first.
+        Everything that the contents depend on. If the block fails, the temporary folder is kept, and the next block
+        with the same value finds the files in it. None: the folder is always empty at first.
 
     Yields
     ------
@@ -77,13 +81,30 @@ def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterato
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table with a line for its columns.
+
+    Parameters
+    ----------
+    path
+        The file to make.
+    columns
+        The names of the columns.
+    rows
+        The values of each row.
+    """
+    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Let an error in writing say which output it was; it knows only where a file could not be opened."""
+    """Add the name of the output to an error in writing, which has one only if a file could not be opened."""
     try:
         yield
     except OSError as error:
-        if error.errno is None and "written" in str(error):  # how NumPy says that the disk is full
+        # NumPy reports a full disk like this.
+        if error.errno is None and "written" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
@@ -91,12 +112,17 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def reserve_space(path: str | Path) -> None:
-    """Take the disk space of a file that has its size but not yet its contents.
+    """Allocate the disk space of a file that has its size but not yet its contents.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Raises
     ------
     OSError
-        Where the disk has no room: to write into the mapped memory of such a file would kill the process instead.
+        If the disk is full. Without this, writing into the mapped memory of the file would kill the process.
     """
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file, _naming(Path(path)):
@@ -105,43 +131,55 @@ def reserve_space(path: str | Path) -> None:
 
 @contextmanager
 def exclusive_lock(lock: str | Path) -> Iterator[None]:
-    """Hold a lock, after waiting for the process that holds it: no two do the same work, or write to one folder.
+    """Hold a lock, so that no two processes do the same work or write to the same folder.
 
-    A killed workflow may leave a job running that the next run starts again. The lock ends with its process.
+    The block waits while another process holds the lock, for example a job that a killed workflow left running and
+    that the next run starts again. The lock is released when its process ends, even if it is killed.
 
     Parameters
     ----------
     lock
-        A file that is there only while it is held.
+        The lock's file. It exists only while the lock is held.
     """
     lock = Path(lock)
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with _open_locked(lock):
+    with _acquired(lock):
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            # Windows refuses to remove an open file; FileLock removes it there itself. A process that has opened the
+            # removed file and waits for it opens the next one instead: FileLock compares them.
+            with suppress(PermissionError):
+                lock.unlink(missing_ok=True)
 
 
-def _open_locked(lock: Path) -> TextIO:
-    """Open and lock a file; anew where the process that held it has removed it meanwhile."""
-    while True:
-        file = open(lock, "w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info(
-                f"another process works here, left over from an earlier run perhaps; waiting for it to end ({lock})"
-            )
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # this file system knows no locks
-            return file
-        if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-            return file
-        file.close()
+def _acquired(lock: Path) -> AbstractContextManager[object]:
+    # A soft lock is a file that outlives its process if that is killed: better no lock than that one.
+    file_lock = FileLock(lock, fallback_to_soft=False)
+    try:
+        return file_lock.acquire(blocking=False)
+    except Timeout:
+        logger.info(f"waiting for another dvlae process that is writing here ({lock})")
+        return file_lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS_ERRORS:
+            raise
+        logger.warning(f"{lock}: this file system has no locks; do not start the same step twice at once")
+        return nullcontext()
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits, in lower case.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,16 +1,15 @@
-"""Which of several GPUs a process computes on: each its own, unless two are asked to share one."""
+"""Reservation of GPUs: each process gets its own, unless the user lets several share one."""
 
-import fcntl
 import logging
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import torch
+from filelock import FileLock, Timeout
 
 from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
@@ -23,24 +22,24 @@ SECONDS_BETWEEN_TRIES = 1.0
 
 @contextmanager
 def reserved_devices(name: str, count: int = 1) -> Iterator[list[torch.device]]:
-    """Reserve GPUs that no other training or prediction of this user has, waiting for them where need be.
+    """Reserve GPUs that no other training or prediction of this user has, and wait for them if necessary.
 
     Parameters
     ----------
     name
-        As :func:`dvlae.system.devices.choose_device` takes it. What is no GPU need not be reserved.
+        The setting ``device``, as for :func:`dvlae.system.devices.choose_device`. Only GPUs are reserved.
     count
-        How many devices.
+        Number of devices.
 
     Yields
     ------
     list of torch.device
-        They are free again when the block, or the process, ends, however it ends.
+        The devices. They are released when the block ends, or the process, even if it is killed.
 
     Raises
     ------
     UserError
-        Where there are not as many GPUs, or ``DVLAE_JOBS_PER_GPU`` is no whole number.
+        If there are fewer GPUs, or ``DVLAE_JOBS_PER_GPU`` is not a whole number.
     """
     device = choose_device(name)
     if device.type != "cuda":
@@ -56,22 +55,27 @@ def reserved_devices(name: str, count: int = 1) -> Iterator[list[torch.device]]:
 
 @contextmanager
 def reserve(identities: Sequence[str], count: int = 1) -> Iterator[list[int]]:
-    """Reserve ``count`` of these devices, and wait until so many are free.
+    """Reserve ``count`` of these devices, and wait until that many are free.
 
-    ``DVLAE_JOBS_PER_GPU`` in the environment says how many processes may have one device; usually it is one.
+    The environment variable ``DVLAE_JOBS_PER_GPU`` sets how many processes may share a device (default: 1).
 
     Parameters
     ----------
     identities
-        What the devices are called, the same in every process. An index would not do: ``CUDA_VISIBLE_DEVICES`` counts
-        anew in each.
+        A name for each device that is the same in every process. An index is not, because ``CUDA_VISIBLE_DEVICES``
+        renumbers the devices.
     count
-        How many of them, at most all.
+        Number of devices to reserve, at most all.
 
     Yields
     ------
     list of int
-        Their places in ``identities``.
+        The indices of the reserved devices in ``identities``.
+
+    Raises
+    ------
+    UserError
+        If ``DVLAE_JOBS_PER_GPU`` is not a whole number.
     """
     folder = Path(tempfile.gettempdir()) / f"dvlae-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -80,19 +84,20 @@ def reserve(identities: Sequence[str], count: int = 1) -> Iterator[list[int]]:
     while True:
         with ExitStack() as held:
             chosen: list[int] = []
-            for place in range(places):  # all devices first, then all a second time
+            # A device is shared only if none is free: the first places of all devices come first.
+            for place in range(places):
                 for index, identity in enumerate(identities):
                     if index in chosen or len(chosen) == count:
                         continue
-                    if (file := _lock(folder / f"{identity}-{place}")) is not None:
-                        held.enter_context(file)
+                    with suppress(Timeout):
+                        held.enter_context(FileLock(folder / f"{identity}-{place}").acquire(blocking=False))
                         chosen.append(index)
             if len(chosen) == count:
                 yield chosen
                 return
         if not waiting:
             logger.info(
-                f"waiting for {count} of {len(identities)} GPUs: others of your trainings have them "
+                f"waiting for {count} of {len(identities)} GPUs: other trainings or predictions of yours use them "
                 f"({JOBS_PER_GPU_VARIABLE}={places + 1} lets {places + 1} share one)"
             )
             waiting = True
@@ -104,14 +109,3 @@ def _jobs_per_gpu() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"{JOBS_PER_GPU_VARIABLE} (environment): found {text!r}, allowed: a whole number >= 1")
     return int(text)
-
-
-def _lock(path: Path) -> IO | None:
-    """Return the open, locked file, or None where another process has it. The system unlocks it when it is closed."""
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file

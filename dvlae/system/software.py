@@ -1,15 +1,22 @@
-"""The versions of what computes."""
+"""The versions of the software that computes, for the records of results."""
 
 import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("dvlae", "torch", "lightning", "numpy", "scipy", "scikit-image", "tifffile")
 
 
-def software() -> dict:
-    """Return the versions of Python and of the packages that compute, and the commit of this one."""
+def software() -> dict[str, Any]:
+    """Return the versions of the software that computes.
+
+    Returns
+    -------
+    dict
+        ``versions`` of Python and of the packages, and the ``git_commit`` of this package.
+    """
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "git_commit": git_commit(),
@@ -17,14 +24,21 @@ def software() -> dict:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the package's own checkout; None where this file is not tracked in one."""
+    """Return the commit of this package's own checkout.
+
+    Returns
+    -------
+    str or None
+        The commit; None if git is not installed, or this file is not tracked by git.
+    """
     answers = []
     for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):
         try:
             result = subprocess.run(
                 ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
             )
-        except FileNotFoundError:  # git is not installed
+        # Git is not installed.
+        except FileNotFoundError:
             return None
         answers.append(result.stdout.strip())
     return answers[1] if all(answers) else None

@@ -8,7 +8,7 @@ from dvlae.config.loading import load_dataset
 from dvlae.config.messages import validate
 from dvlae.config.settings import Settings
 from dvlae.config.yaml_files import read_yaml
-from dvlae.data.download import read_registry
+from dvlae.data.registry import read_registry
 
 CONFIG = Path(__file__).parents[2] / "config"
 DATASETS = dict(load_dataset(str(path)) for path in sorted((CONFIG / "datasets").glob("*.yaml")))

@@ -4,47 +4,10 @@ import pytest
 import tifffile
 
 from dvlae.config.dataset import CropSettings
-from dvlae.data.canonical import read_canonical, write_image
-from dvlae.data.manifest import read_manifest, select
 from dvlae.data.reading import crop_image, find_images, read_image, unique_names
 from dvlae.system.errors import UserError
 
 RANDOM = np.random.default_rng([0])
-NAMES = ["a 1", "a 2", "a 10"]
-
-
-TRACES = [(1, 12), (2, 12), (3, 12), (4, 3)]
-IMAGES = [(1, 9, 12), (2, 9, 12), (3, 9, 12), (4, 9, 12), (1, 1, 12), (3, 9, 3)]
-VOLUMES = [(1, 5, 9, 12), (2, 5, 9, 12), (3, 5, 9, 3), (2, 1, 9, 12), (1, 1, 9, 12), (4, 2, 1, 12)]
-
-
-@pytest.mark.parametrize("shape", TRACES + IMAGES + VOLUMES)
-def test_a_canonical_image_reads_back_as_it_was_written(tmp_path, shape):
-    image = RANDOM.normal(size=shape).astype(np.float32)
-    write_image(tmp_path / "an image.tif", image)
-    assert np.array_equal(read_canonical(tmp_path / "an image.tif"), image)
-
-
-def test_a_canonical_image_says_to_imagej_that_its_planes_are_channels(tmp_path):
-    write_image(tmp_path / "a.tif", np.zeros((3, 9, 12)))
-    with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        assert file.is_imagej
-        assert file.imagej_metadata["channels"] == 3
-        assert file.pages[0].dtype == np.float32
-
-
-def test_a_canonical_volume_says_to_imagej_what_are_planes_and_what_channels(tmp_path):
-    volume = RANDOM.normal(size=(2, 5, 9, 12)).astype(np.float32)
-    write_image(tmp_path / "a.tif", volume)
-    with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        assert (file.imagej_metadata["channels"], file.imagej_metadata["slices"]) == (2, 5)
-        assert np.array_equal(file.pages[3].asarray(), volume[1, 1])  # channels change fastest
-
-
-def test_an_image_that_another_program_wrote_has_its_planes_as_channels(tmp_path):
-    image = RANDOM.normal(size=(2, 9, 12)).astype(np.float32)
-    tifffile.imwrite(tmp_path / "a.tif", image)
-    assert np.array_equal(read_canonical(tmp_path / "a.tif"), image)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +93,7 @@ def test_a_damaged_file_is_named(tmp_path, suffix, kept):
     path = tmp_path / f"a.{suffix}"
     imageio.v3.imwrite(path, RANDOM.integers(0, 255, (40, 50)).astype(np.uint8))
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match="cannot be read, is it damaged or only half there?") as error:
+    with pytest.raises(UserError, match="cannot be read, is it damaged or incomplete?") as error:
         read_image(path, "YX")
     assert str(path) in str(error.value)
 
@@ -160,7 +123,7 @@ def test_files_of_one_name_in_several_folders_get_names_of_their_own(tmp_path):
     files = [tmp_path / "day1" / "a.tif", tmp_path / "day2" / "a.tif"]
     assert unique_names(files) == ["day1_a", "day2_a"]
     assert unique_names(files[:1]) == ["a"]
-    with pytest.raises(UserError, match="two files have the same name"):
+    with pytest.raises(UserError, match="two files differ only in their suffix"):
         unique_names([tmp_path / "a.tif", tmp_path / "a.png"])
 
 
@@ -180,43 +143,9 @@ def test_a_crop_takes_a_part_along_each_axis(tmp_path):
         crop_image(volume, CropSettings(z=[0, 7]), tmp_path)
 
 
-def test_the_manifest_lists_images_with_absolute_paths(images_folder):
-    folder = images_folder(**{"with space": np.ones((2, 5, 6)), "b": np.ones((2, 7, 8)), "v": np.ones((1, 4, 7, 8))})
-    first, second, third = read_manifest(folder)
-    assert (first.name, first.noisy, first.clean) == ("with space", folder / "noisy" / "with space.tif", None)
-    assert (second.shape, third.shape) == ((2, 7, 8), (1, 4, 7, 8))
-
-
-def test_a_folder_without_a_manifest_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match="manifest.csv: no such file; `dvlae prepare` makes it"):
-        read_manifest(tmp_path)
-    (tmp_path / "manifest.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="not a manifest"):
-        read_manifest(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("images", "chosen"),
-    [("all", NAMES), ("0:2", NAMES[:2]), ("-1:", NAMES[2:]), ("::2", NAMES[::2]), (["a 10", "a 1"], ["a 1", "a 10"])],
-)
-def test_images_are_chosen_in_the_order_of_the_dataset(images, chosen):
-    assert select(NAMES, images) == chosen
-
-
-def test_images_can_be_chosen_by_a_file_of_names(tmp_path):
-    (tmp_path / "names.txt").write_text("a 10\n\na 2\n")
-    assert select(NAMES, str(tmp_path / "names.txt")) == ["a 2", "a 10"]
-
-
-@pytest.mark.parametrize(
-    ("images", "said"),
-    [
-        (["a 3"], "found 'a 3', allowed: names of the dataset's images, such as a "),
-        ("5:", "found '5:', which chooses none of the 3 images"),
-        ("some.txt", "found 'some.txt', allowed: all, a list, a slice such as 0:8, or a file of names"),
-    ],
-)
-def test_a_choice_that_cannot_be_made_is_refused(images, said):
-    with pytest.raises(UserError) as error:
-        select(NAMES, images)
-    assert said in str(error.value)
+def test_a_file_with_several_series_gives_its_first_and_a_warning(tmp_path, caplog):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(np.ones((8, 9), np.uint8), photometric="minisblack", metadata=None)
+        file.write(np.ones((5, 6), np.uint8), photometric="minisblack", metadata=None)
+    assert read_image(tmp_path / "a.tif", "YX")[0].shape == (1, 8, 9)
+    assert caplog.messages == [f"{tmp_path / 'a.tif'}: takes the first of 2 series of images, (8, 9)"]

@@ -1,8 +1,11 @@
 import errno
+import logging
 import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,7 +21,7 @@ with exclusive_lock(sys.argv[1]):
 
 
 def test_a_block_waits_for_another_that_holds_the_lock_and_says_so(tmp_path, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level(logging.INFO)
     order, holds = [], threading.Event()
 
     def second():
@@ -34,16 +37,73 @@ def test_a_block_waits_for_another_that_holds_the_lock_and_says_so(tmp_path, cap
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
-    assert "waiting for it to end" in caplog.text
+    assert caplog.messages == [f"waiting for another dvlae process that is writing here ({tmp_path / 'lock'})"]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_ends_with_its_process(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "lock"], stdout=subprocess.PIPE)
-    assert holder.stdout.readline() == b"held\n"
+@pytest.fixture
+def holder(tmp_path):
+    """Return a process that holds a lock until it is killed."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "lock"], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_lock_ends_with_its_process(tmp_path, holder, caplog):
+    caplog.set_level(logging.INFO)
     holder.send_signal(signal.SIGKILL)
     holder.wait()
+    assert (tmp_path / "lock").exists()
     with exclusive_lock(tmp_path / "lock"):
+        pass
+    assert caplog.messages == []
+
+
+def test_a_block_that_waits_goes_on_when_the_holder_is_killed(tmp_path, holder, caplog):
+    caplog.set_level(logging.INFO)
+    killing = threading.Timer(0.2, holder.kill)
+    killing.start()
+    with exclusive_lock(tmp_path / "lock"):
+        assert holder.wait() == -signal.SIGKILL
+    assert len(caplog.messages) == 1
+
+
+def test_many_blocks_hold_a_lock_one_after_the_other(tmp_path):
+    """The lock's file is removed and made again all the time, and no two blocks may lock different files."""
+    inside, counts = [], []
+
+    def hold(number):
+        for _ in range(20):
+            with exclusive_lock(tmp_path / "lock"):
+                inside.append(number)
+                time.sleep(0.001)
+                counts.append(len(inside))
+                inside.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, range(8)))
+    assert counts == [1] * 160
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_locks_is_used_without_them(tmp_path, monkeypatch, caplog):
+    def refuse(self, **options):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("dvlae.system.files.FileLock.acquire", refuse)
+    with exclusive_lock(tmp_path / "lock"):
+        pass
+    assert "this file system has no locks" in caplog.text
+
+
+def test_a_lock_in_a_folder_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    def refuse(self, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("dvlae.system.files.FileLock.acquire", refuse)
+    with pytest.raises(PermissionError), exclusive_lock(tmp_path / "lock"):
         pass
 
 

@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 import threading
@@ -14,11 +15,11 @@ HOLDER = """
 import logging, sys
 from types import SimpleNamespace
 import torch
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 2
 torch.cuda.get_device_properties = lambda index: SimpleNamespace(uuid=f"pretended-{index}")
 from dvlae.system.reservation import reserved_devices
-logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
 with reserved_devices("auto") as devices:
     print(*devices, flush=True)
     sys.stdin.read()
@@ -66,7 +67,7 @@ def test_what_is_left_is_free_again():
 
 
 def test_all_the_devices_of_a_training_are_reserved_together_or_none(caplog):
-    caplog.set_level("INFO")
+    caplog.set_level(logging.INFO)
     chosen = []
 
     def want_both():

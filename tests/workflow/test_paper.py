@@ -16,7 +16,7 @@ import pytest
 import tifffile
 import yaml
 
-from dvlae.data.download import read_lock
+from dvlae.data.registry import read_lock
 from project import REPOSITORY, Project, jobs
 
 pytestmark = pytest.mark.workflow
@@ -134,7 +134,7 @@ def test_hashes_that_nobody_knew_are_recorded_beside_the_registries_and_said(pap
         "mito_confocal/mito-confocal-highsnr.tif",
         "actin_confocal/actin-confocal-lowsnr.tif",
     }
-    assert all(f"{file}: nobody knew its sha256" in paper.printed for file in recorded)
+    assert all(f"{file}: its sha256 is not published" in paper.printed for file in recorded)
 
 
 def test_the_last_eight_images_of_mito_confocal_are_evaluated(paper):
