@@ -1,6 +1,7 @@
 # The configuration, checked once, and what the rules ask of it. No rule stands here, and no mathematics.
 import json
 import os
+import re
 import sys
 from functools import cache
 from glob import glob
@@ -10,11 +11,10 @@ from dvlae import revision
 from dvlae.config.settings import PatchSettings, Settings
 from dvlae.config.fields import is_file_of_names, sides
 from dvlae.config.loading import load_dataset
-from dvlae.config.grid import resolve_methods
+from dvlae.config.grid import resolve_grid
 from dvlae.config.messages import validate
 from dvlae.system.errors import UserError
 
-DVLAE = "dvlae-rf"  # how the methods of this package begin
 MIRROR = "DVLAE_DATA_MIRROR"  # environment variable, the user's own wins
 # So that the rules find `dvlae` beside a snakemake whose environment was not activated.
 os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent)]))
@@ -46,7 +46,8 @@ checked(check_writable, SETTINGS.results)
 DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
 for dataset in DATASETS.values():
     checked(sides, SETTINGS.training.patch_size, dataset.dimensions)
-RUNS = [(name, method, seed) for name in DATASETS for method, _, seed in resolve_methods(SETTINGS, DATASETS[name])]
+GRID = resolve_grid(SETTINGS, DATASETS)
+METHODS = {cell.method.name: cell.method for cell in GRID}
 
 
 def option(name: str, value) -> list[str]:
@@ -60,9 +61,13 @@ if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR):
 GPUS = 0 if SETTINGS.device == "cpu" else 1  # of a job that computes on one device
 
 
-def receptive_field(wildcards) -> int | None:
-    """Return the receptive field in the method's name, in pixels; None for a baseline."""
-    return int(wildcards.method.removeprefix(DVLAE)) if wildcards.method.startswith(DVLAE) else None
+def one_of(names) -> str:
+    """Return the constraint of a wildcard to known names."""
+    return "|".join(map(re.escape, names))
+
+
+TRAINED_METHODS = one_of(name for name, method in METHODS.items() if method.trained)
+BASELINES = one_of(name for name, method in METHODS.items() if not method.trained)
 
 
 # What a step waits for ------------------------------------------------------------------------------------------------
@@ -112,9 +117,9 @@ def all_runs(pattern, trained: bool | None = None) -> list:
     Not with `expand`, which takes no path that lies in a storage.
     """
     return [
-        pattern.apply_wildcards({"dataset": name, "method": method, "seed": seed})
-        for name, method, seed in RUNS
-        if trained is None or method.startswith(DVLAE) == trained
+        pattern.apply_wildcards({"dataset": name, "method": method.name, "seed": seed})
+        for name, method, seed in GRID
+        if trained is None or method.trained == trained
     ]
 
 

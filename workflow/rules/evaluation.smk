@@ -11,7 +11,7 @@ rule baseline:
     benchmark:
         "<benchmarks>/baseline/{dataset}/{method}/seed{seed}.tsv"
     wildcard_constraints:
-        method=r"(?!dvlae-rf)[^/]+",
+        method=BASELINES,
     conda:
         "../envs/dvlae.yaml"
     params:
@@ -39,7 +39,7 @@ rule evaluate:
         "../envs/dvlae.yaml"
     params:
         settings=evaluation_settings,
-        receptive_field=lambda wildcards: option("--receptive-field", receptive_field(wildcards)),
+        receptive_field=lambda wildcards: option("--receptive-field", METHODS[wildcards.method].receptive_field),
         revision=revision.EVALUATION,
     shell:
         "dvlae evaluate {input.images:q} {input.denoised:q} {output.psnr:q} --dataset {wildcards.dataset:q}"

@@ -8,7 +8,7 @@ rule train:
     benchmark:
         "<benchmarks>/train/{dataset}/{method}/seed{seed}.tsv"
     wildcard_constraints:
-        method=r"dvlae-rf\d+",
+        method=TRAINED_METHODS,
     conda:
         "../envs/dvlae.yaml"
     threads: 4
@@ -21,7 +21,7 @@ rule train:
         tensorboard="tensorboard" if config["tensorboard"] else "no-tensorboard",
     params:
         settings=training_settings,
-        receptive_field=receptive_field,
+        receptive_field=lambda wildcards: METHODS[wildcards.method].receptive_field,
         noise_direction=lambda wildcards: DATASETS[wildcards.dataset].noise_direction,
         # In no output, so that Snakemake leaves it alone: what was trained before an interruption is gone on with.
         # `predict` removes it, as the model is then recorded as whole.
@@ -50,7 +50,7 @@ rule predict:
     benchmark:
         "<benchmarks>/predict/{dataset}/{method}/seed{seed}.tsv"
     wildcard_constraints:
-        method=r"dvlae-rf\d+",
+        method=TRAINED_METHODS,
     conda:
         "../envs/dvlae.yaml"
     threads: 4
