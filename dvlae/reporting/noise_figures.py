@@ -78,7 +78,7 @@ def _average_curves(runs: Sequence[Run], images: Sequence[Image], targets: Targe
     for image, region in zip(images, regions, strict=True):
         noisy = read_canonical(image.noisy)
         for run in runs:
-            removed = (noisy - read_estimate(run.folder / "denoised", image, noisy.shape))[:, *region]
+            removed = (noisy - read_estimate(run.folder.denoised, image, noisy.shape))[:, *region]
             curves.setdefault(run.folder, []).append(autocorrelation(removed, MAX_LAG))
         if image.clean is not None:
             noise = targets.target(image, noisy).noise()

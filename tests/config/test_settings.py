@@ -7,7 +7,7 @@ import yaml
 
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import sides
-from dvlae.config.grid import resolve_methods
+from dvlae.config.grid import Method, resolve_methods
 from dvlae.config.loading import load_configuration, load_dataset, load_settings
 from dvlae.config.messages import locate, validate
 from dvlae.config.reference import reference
@@ -259,18 +259,34 @@ def test_the_grid_is_receptive_fields_times_seeds_and_the_baselines_once():
     settings = Settings(receptive_fields=[4, 40], seeds=[0, 3])
     methods = resolve_methods(settings, validate(DatasetSettings, DATASET, ""))
     assert methods == [
-        ("dvlae-rf4", 4, 0),
-        ("dvlae-rf4", 4, 3),
-        ("dvlae-rf40", 40, 0),
-        ("dvlae-rf40", 40, 3),
-        ("noisy", None, 0),
-        ("gaussian", None, 0),
+        (Method("dvlae-rf4", 4, "nonlinear"), 0),
+        (Method("dvlae-rf4", 4, "nonlinear"), 3),
+        (Method("dvlae-rf40", 40, "nonlinear"), 0),
+        (Method("dvlae-rf40", 40, "nonlinear"), 3),
+        (Method("noisy"), 0),
+        (Method("gaussian"), 0),
     ]
 
 
 def test_noise_without_direction_has_receptive_field_0_only():
     dataset = validate(DatasetSettings, DATASET | {"noise_direction": "none"}, "")
-    assert resolve_methods(Settings(baselines=["noisy"]), dataset) == [("dvlae-rf0", 0, 0), ("noisy", None, 0)]
+    methods = resolve_methods(Settings(baselines=["noisy"]), dataset)
+    assert [(method.name, method.receptive_field) for method, _ in methods] == [("dvlae-rf0", 0), ("noisy", None)]
+
+
+def test_the_linear_decoder_does_not_share_its_name_with_the_nonlinear_one():
+    names = {
+        kind: resolve_methods(Settings(model={"autoregression": kind}), validate(DatasetSettings, DATASET, ""))[0][
+            0
+        ].name
+        for kind in ("nonlinear", "linear")
+    }
+    assert names == {"nonlinear": "dvlae-rf40", "linear": "dvlae-rf40-linear"}
+
+
+def test_baselines_are_not_trained():
+    methods = resolve_methods(Settings(), validate(DatasetSettings, DATASET, ""))
+    assert [method.name for method, _ in methods if method.trained] == ["dvlae-rf40"]
 
 
 def test_the_configuration_is_light_to_import():

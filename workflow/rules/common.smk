@@ -8,11 +8,12 @@ from glob import glob
 from pathlib import Path
 
 from dvlae import revision
-from dvlae.config.settings import PatchSettings, Settings
+from dvlae.config import report_names
 from dvlae.config.fields import is_file_of_names, sides
-from dvlae.config.loading import load_dataset
 from dvlae.config.grid import resolve_grid
+from dvlae.config.loading import load_dataset
 from dvlae.config.messages import validate
+from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.system.errors import UserError
 
 MIRROR = "DVLAE_DATA_MIRROR"  # environment variable, the user's own wins
@@ -128,30 +129,7 @@ def all_datasets(patterns) -> list:
     return [pattern.apply_wildcards({"dataset": name}) for pattern in patterns for name in DATASETS]
 
 
-def figures_by_kind() -> dict[str, dict[str, str]]:
-    """Return the figures of this grid by kind: the dataset that each shows, by its name.
-
-    Which of them there are follows from the settings alone, as `dvlae figures` finds it from the results.
-    """
-    measured = [name for name, dataset in DATASETS.items() if dataset.simulate is not None or dataset.clean is not None]
-    methods = {name: {method for dataset, method, _ in RUNS if dataset == name} for name in DATASETS}
-    fields = [sum(method.startswith(DVLAE) for method in found) for found in methods.values()]
-    sampled = SETTINGS.prediction.estimator != "direct" and SETTINGS.prediction.samples > 1
-    datasets = {
-        "panel": DATASETS,
-        "paired_psnr": [name for name in measured if len(methods[name]) > 1],
-        "calibration": measured if sampled else [],
-        "removed_noise": DATASETS,
-        "training_curves": DATASETS,
-        "kl_per_level": DATASETS,
-    }
-    figures = {kind: {f"{kind}_{name}": name for name in found} for kind, found in datasets.items()}
-    figures["receptive_field"] = {"receptive_field": "all datasets"} if max(fields) > 1 else {}
-    figures["training_time"] = {"training_time": "all datasets"} if measured else {}
-    return figures
-
-
-FIGURES = figures_by_kind()
+FIGURES = report_names.figures(report_names.planned_contents(SETTINGS, DATASETS))
 
 
 def reported(path: str, kind: str, category: str, title: str):
@@ -166,8 +144,11 @@ def reported(path: str, kind: str, category: str, title: str):
 def reported_figures(kind: str, category: str, title: str) -> list:
     """Return the figures of one kind, all in the report."""
     return [
-        reported(f"<results>/figures/{name}.png", kind, category, f"{title} ({dataset})")
-        for name, dataset in FIGURES[kind].items()
+        reported(
+            f"<results>/figures/{figure.name}.png", kind, category, f"{title} ({figure.dataset or 'all datasets'})"
+        )
+        for figure in FIGURES
+        if figure.kind == kind
     ]
 
 
@@ -197,24 +178,17 @@ def prepare_settings(wildcards) -> str:
 
 def patch_settings(wildcards) -> str:
     """Return what `dvlae extract-patches` needs."""
-    images = DATASETS[wildcards.dataset].training
-    sizes = SETTINGS.training
-    return PatchSettings(
-        patch_size=sizes.patch_size,
-        validation_fraction=sizes.validation_fraction,
-        images=images.images,
-        block=images.block,
-    ).model_dump_json()
+    return PatchSettings.of(SETTINGS, DATASETS[wildcards.dataset]).identity_json()
 
 
 def training_settings(wildcards) -> str:
     """Return what `dvlae train` needs."""
-    return SETTINGS.model_dump_json(include={"model", "training"})
+    return TrainSettings.of(SETTINGS).identity_json()
 
 
 def prediction_settings(wildcards) -> str:
     """Return what `dvlae predict` needs."""
-    return SETTINGS.model_dump_json(include={"prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}})
+    return PredictSettings.of(SETTINGS).identity_json()
 
 
 def sample_folder(pattern: str) -> dict:
@@ -224,14 +198,12 @@ def sample_folder(pattern: str) -> dict:
 
 def evaluation_settings(wildcards) -> str:
     """Return what `dvlae baseline` and `dvlae evaluate` need."""
-    return DATASETS[wildcards.dataset].evaluation.model_dump_json(by_alias=True)
+    return DATASETS[wildcards.dataset].evaluation.model_dump_json()
 
 
 def figure_settings() -> str:
     """Return what `dvlae figures` needs: how each dataset is evaluated."""
-    return json.dumps(
-        {name: dataset.evaluation.model_dump(mode="json", by_alias=True) for name, dataset in DATASETS.items()}
-    )
+    return json.dumps({name: dataset.evaluation.model_dump(mode="json") for name, dataset in DATASETS.items()})
 
 
 def training_runtime(wildcards, attempt) -> int:

@@ -24,7 +24,7 @@ rule tables:
         psnr="<results>/tables/psnr.csv",
         typeset=expand(
             "<results>/tables/{table}.{ext}",
-            table=["summary", "receptive_field", "per_image", "comparisons"],
+            table=report_names.TYPESET_TABLES,
             ext=["csv", "md", "tex"],
         ),
     log:
@@ -59,7 +59,7 @@ rule figures:
         noise=reported_figures("removed_noise", "3 Noise", "Figure: correlation of the noise and of what was removed"),
         training=reported_figures("training_curves", "4 Training", "Figure: training curves"),
         levels=reported_figures("kl_per_level", "4 Training", "Figure: information in each level of the ladder"),
-        vector=[f"<results>/figures/{name}.svg" for names in FIGURES.values() for name in names],
+        vector=[f"<results>/figures/{figure.name}.svg" for figure in FIGURES],
     log:
         "<logs>/figures.log",
     benchmark:
