@@ -94,7 +94,8 @@ class TrainingSettings(StrictModel):
     )
     optimizer: Literal["muon", "adamax"] = Field(
         "muon",
-        description="`muon` learns faster: as good after half the steps (docs/notes/experiments.md); `adamax`: the paper's",
+        description="`muon` learns faster: as good after half the steps (docs/notes/experiments.md); `adamax`: the "
+        "paper's",
     )
     learning_rate: Positive = Field(
         0.01, description="highest learning rate, from which it falls to 0 over the training (paper: 0.002)"

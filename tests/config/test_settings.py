@@ -10,7 +10,7 @@ from dvlae.config.fields import sides
 from dvlae.config.grid import Method, resolve_methods
 from dvlae.config.loading import load_configuration, load_dataset, load_settings
 from dvlae.config.messages import locate, validate
-from dvlae.config.reference import reference
+from dvlae.config.reference import reference, schema
 from dvlae.config.settings import PatchSettings, Settings, TrainSettings
 from dvlae.system.errors import UserError
 
@@ -275,13 +275,9 @@ def test_noise_without_direction_has_receptive_field_0_only():
 
 
 def test_the_linear_decoder_does_not_share_its_name_with_the_nonlinear_one():
-    names = {
-        kind: resolve_methods(Settings(model={"autoregression": kind}), validate(DatasetSettings, DATASET, ""))[0][
-            0
-        ].name
-        for kind in ("nonlinear", "linear")
-    }
-    assert names == {"nonlinear": "dvlae-rf40", "linear": "dvlae-rf40-linear"}
+    settings = Settings(model={"autoregression": "linear"}, baselines=["noisy"])
+    methods = resolve_methods(settings, validate(DatasetSettings, DATASET, ""))
+    assert methods[0] == (Method("dvlae-rf40-linear", 40, "linear"), 0)
 
 
 def test_baselines_are_not_trained():
@@ -296,6 +292,13 @@ def test_the_configuration_is_light_to_import():
 
 def test_the_reference_page_is_up_to_date():
     assert (CONFIG / "README.md").read_text() == reference(), "python -m dvlae.config > config/README.md"
+
+
+@pytest.mark.parametrize(
+    "cls, path, word", [(Settings, "schema.json", "schema"), (DatasetSettings, "datasets/schema.json", "dataset-schema")]
+)
+def test_the_schema_for_editors_is_up_to_date(cls, path, word):
+    assert (CONFIG / path).read_text() == schema(cls), f"python -m dvlae.config {word} > config/{path}"
 
 
 def test_a_direct_denoiser_that_is_true_learns_the_mean():

@@ -61,9 +61,7 @@ def test_deviations_follow_the_gain_that_is_fitted_to_the_estimate(run):
 
 def test_without_clean_images_or_deviations_there_is_nothing_to_calibrate(run):
     folder, image = run
-    assert (
-        calibrate_run(RunFolder(folder), [Image("a", image.noisy, None, image.shape)], Targets(EvaluationSettings()))
-        is None
-    )
+    targets = Targets(EvaluationSettings())
+    assert calibrate_run(RunFolder(folder), [Image("a", image.noisy, None, image.shape)], targets) is None
     (folder / "uncertainty/a.tif").unlink()
-    assert calibrate_run(RunFolder(folder), [image], Targets(EvaluationSettings())) is None
+    assert calibrate_run(RunFolder(folder), [image], targets) is None

@@ -5,7 +5,13 @@ import re
 import sys
 from functools import cache
 from glob import glob
+from importlib.util import find_spec
 from pathlib import Path
+
+# Where the package is not installed, as where this workflow is only linted or planned, its sources are beside the rules.
+# A folder that merely has its name is a package without an origin.
+if (found := find_spec("dvlae")) is None or found.origin is None:
+    sys.path.insert(0, str(Path(workflow.current_basedir).parents[1]))
 
 from dvlae import revision
 from dvlae.config import report_names
@@ -19,6 +25,10 @@ from dvlae.system.errors import UserError
 MIRROR = "DVLAE_DATA_MIRROR"  # environment variable, the user's own wins
 # So that the rules find `dvlae` beside a snakemake whose environment was not activated.
 os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent)]))
+# Where a step fails, its exit status and the last line of its log stand beside the log, for `dvlae status`.
+shell.prefix(
+    'failed() {{ local status=$?; echo "$status $(tail -n 1 "$1")" > "$1.failed"; exit $status; }}; '
+)
 
 
 def checked(function, *arguments):

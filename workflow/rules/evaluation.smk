@@ -19,7 +19,7 @@ rule baseline:
         revision=revision.EVALUATION,
     shell:
         "dvlae baseline {wildcards.method:q} {input.images:q} --denoised {output.denoised:q}"
-        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1"
+        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1 || failed {log:q}"
 
 
 rule evaluate:
@@ -44,4 +44,4 @@ rule evaluate:
     shell:
         "dvlae evaluate {input.images:q} {input.denoised:q} {output.psnr:q} --dataset {wildcards.dataset:q}"
         " --method {wildcards.method:q} {params.receptive_field} --seed {wildcards.seed}"
-        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1"
+        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1 || failed {log:q}"

@@ -38,7 +38,7 @@ rule tables:
         folder=lambda wildcards, output: str(Path(output.summary).parent),
         revision=revision.EVALUATION,
     shell:
-        "dvlae tables {input.psnr:q} --output {params.folder:q} > {log:q} 2>&1"
+        "dvlae tables {input.psnr:q} --output {params.folder:q} > {log:q} 2>&1 || failed {log:q}"
 
 
 rule figures:
@@ -76,4 +76,4 @@ rule figures:
         revision=revision.EVALUATION,
     shell:
         "dvlae figures {input.psnr:q} --output {params.folder:q} --images {params.images:q}"
-        " --noise {params.noise:q} --targets {params.targets:q} --settings {params.settings:q} > {log:q} 2>&1"
+        " --noise {params.noise:q} --targets {params.targets:q} --settings {params.settings:q} > {log:q} 2>&1 || failed {log:q}"
