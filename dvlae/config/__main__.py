@@ -1,4 +1,4 @@
-"""``python -m dvlae.config`` prints ``config/README.md``; with ``schema`` or ``dataset-schema`` it prints a JSON schema."""
+"""``python -m dvlae.config`` prints ``config/README.md``; with ``schema`` or ``dataset-schema``, a JSON schema."""
 
 import sys
 

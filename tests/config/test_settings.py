@@ -11,7 +11,7 @@ from dvlae.config.grid import Method, resolve_methods
 from dvlae.config.loading import load_configuration, load_dataset, load_settings
 from dvlae.config.messages import locate, validate
 from dvlae.config.reference import reference, schema
-from dvlae.config.settings import PatchSettings, Settings, TrainSettings
+from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.system.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -285,6 +285,21 @@ def test_baselines_are_not_trained():
     assert [method.name for method, _ in methods if method.trained] == ["dvlae-rf40"]
 
 
+def test_a_step_depends_on_what_it_computes_and_not_on_where():
+    settings = Settings(device="cpu", model={"levels": 2}, prediction={"samples": 4, "tile": 64})
+    assert TrainSettings.of(settings).device == "cpu"
+    assert TrainSettings.of(settings).identity() == settings.model_dump(mode="json", include={"model", "training"})
+    assert PredictSettings.of(settings).identity_json() == (
+        '{"prediction":{"samples":4,"estimator":"mmse","flips":true,"shifts":4,"save_samples":0}}'
+    )
+
+
+def test_patches_depend_on_the_sizes_of_training_and_on_the_images_of_the_dataset():
+    dataset = validate(DatasetSettings, DATASET | {"training": {"images": "0:8", "block": 2}}, "")
+    patches = PatchSettings.of(Settings(training={"patch_size": 32}), dataset)
+    assert patches.identity() == {"patch_size": 32, "validation_fraction": 0.1, "images": "0:8", "block": 2}
+
+
 def test_the_configuration_is_light_to_import():
     code = "import sys, dvlae.config; print([m for m in ('torch', 'numpy', 'pandas', 'skimage') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
@@ -295,7 +310,8 @@ def test_the_reference_page_is_up_to_date():
 
 
 @pytest.mark.parametrize(
-    "cls, path, word", [(Settings, "schema.json", "schema"), (DatasetSettings, "datasets/schema.json", "dataset-schema")]
+    "cls, path, word",
+    [(Settings, "schema.json", "schema"), (DatasetSettings, "datasets/schema.json", "dataset-schema")],
 )
 def test_the_schema_for_editors_is_up_to_date(cls, path, word):
     assert (CONFIG / path).read_text() == schema(cls), f"python -m dvlae.config {word} > config/{path}"
