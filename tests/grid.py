@@ -7,7 +7,7 @@ import time
 import yaml
 
 from dvlae.config.messages import validate
-from dvlae.config.settings import Settings
+from dvlae.config.settings import Settings, TrainSettings
 from dvlae.runs.status import survey
 
 
@@ -32,12 +32,14 @@ class Grid:
             "test",
         )
 
-    def log(self, name, text, *, silent=0, finished=False):
+    def log(self, name, text, *, silent=0, finished=False, exit_status=0):
         log = self.results / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(text)
         then = time.time() - silent
         os.utime(log, (then, then))
+        if exit_status:
+            log.with_name(f"{log.name}.failed").write_text(f"{exit_status} {text.splitlines()[-1]}\n")
         if finished:
             benchmark = self.results / "benchmarks" / f"{name}.tsv"
             benchmark.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +48,7 @@ class Grid:
     def trained(self, seed=0, channels=None):
         model = self.results / f"small/dvlae-rf4/seed{seed}/model"
         model.mkdir(parents=True)
-        settings = self.settings.model_dump(mode="json", include={"model", "training"})
+        settings = TrainSettings.of(self.settings).identity()
         if channels is not None:
             settings["model"]["channels"] = channels
         (model / "run.json").write_text(json.dumps({"settings": settings, "seconds": 300.0}))
@@ -58,4 +60,4 @@ class Grid:
         path.write_text("image,psnr\n" + "".join(f"{i},{value}\n" for i, value in enumerate(values)))
 
     def states(self):
-        return {(run.method, run.seed): run.state for run in survey(self.settings)[0]}
+        return {(run.cell.method.name, run.cell.seed): run.state for run in survey(self.settings)[0]}

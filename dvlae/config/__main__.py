@@ -1,6 +1,19 @@
-"""``python -m dvlae.config`` prints ``config/README.md``."""
+"""``python -m dvlae.config`` prints ``config/README.md``; with ``schema`` or ``dataset-schema``, a JSON schema."""
+
+import sys
+
+from dvlae.config.dataset import DatasetSettings
+from dvlae.config.reference import reference, schema
+from dvlae.config.settings import Settings
+
+PAGES = {
+    (): reference,
+    ("schema",): lambda: schema(Settings),
+    ("dataset-schema",): lambda: schema(DatasetSettings),
+}
 
 if __name__ == "__main__":
-    from dvlae.config.reference import reference
-
-    print(reference(), end="")
+    words = tuple(sys.argv[1:])
+    if words not in PAGES:
+        sys.exit("usage: python -m dvlae.config [schema | dataset-schema]")
+    print(PAGES[words](), end="")

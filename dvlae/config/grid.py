@@ -1,10 +1,67 @@
-"""The grid of a configuration: what is computed for each dataset."""
+"""The grid of a configuration: which methods denoise each dataset, with which seeds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.settings import Settings
 
+Autoregression = Literal["nonlinear", "linear"]
 
-def resolve_methods(settings: Settings, dataset: DatasetSettings) -> list[tuple[str, int | None, int]]:
+
+@dataclass(frozen=True)
+class Method:
+    """A way to denoise images.
+
+    Attributes
+    ----------
+    name
+        As in paths and tables, for example ``"dvlae-rf40"``.
+    receptive_field
+        Of the autoregressive decoder, in pixels; None for a baseline.
+    autoregression
+        Kind of the autoregressive decoder; None for a baseline.
+    """
+
+    name: str
+    receptive_field: int | None = None
+    autoregression: Autoregression | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether the method trains a model."""
+        return self.receptive_field is not None
+
+
+class Cell(NamedTuple):
+    """A cell of the grid: one method on one dataset with one seed."""
+
+    dataset: str
+    method: Method
+    seed: int
+
+
+def dvlae_method(receptive_field: int, autoregression: Autoregression) -> Method:
+    """Return DVLAE with this autoregressive decoder.
+
+    Parameters
+    ----------
+    receptive_field
+        In pixels.
+    autoregression
+        Kind of the decoder. The name tells of every kind but the paper's.
+
+    Returns
+    -------
+    Method
+        For example ``dvlae-rf40`` or, with the linear decoder, ``dvlae-rf40-linear``.
+    """
+    kind = "" if autoregression == "nonlinear" else f"-{autoregression}"
+    return Method(f"dvlae-rf{receptive_field}{kind}", receptive_field, autoregression)
+
+
+def resolve_methods(settings: Settings, dataset: DatasetSettings) -> list[tuple[Method, int]]:
     """List what is to be computed for a dataset.
 
     Parameters
@@ -14,9 +71,32 @@ def resolve_methods(settings: Settings, dataset: DatasetSettings) -> list[tuple[
 
     Returns
     -------
-    list of (method, receptive_field, seed)
-        For example ``("dvlae-rf40", 40, 0)``; baselines have no receptive field (``None``) and seed 0.
+    list of (method, seed)
+        Each trained method with each seed, then the baselines, with seed 0.
     """
     fields = [0] if dataset.noise_direction == "none" else settings.receptive_fields
-    trained = [(f"dvlae-rf{field}", field, seed) for field in fields for seed in settings.seeds]
-    return trained + [(baseline, None, 0) for baseline in settings.baselines]
+    trained = [dvlae_method(field, settings.model.autoregression) for field in fields]
+    baselines = [Method(name) for name in settings.baselines]
+    return [(method, seed) for method in trained for seed in settings.seeds] + [(method, 0) for method in baselines]
+
+
+def resolve_grid(settings: Settings, datasets: Mapping[str, DatasetSettings]) -> list[Cell]:
+    """List every cell of the grid of a configuration, dataset by dataset.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    datasets
+        Its datasets by name.
+
+    Returns
+    -------
+    list of Cell
+        The cells of each dataset in the order of :func:`resolve_methods`.
+    """
+    return [
+        Cell(name, method, seed)
+        for name, dataset in datasets.items()
+        for method, seed in resolve_methods(settings, dataset)
+    ]

@@ -73,9 +73,9 @@ def kernel_and_blocks(receptive_field: int) -> tuple[int, int]:
 
     Most numbers cannot be reached exactly:
 
-    >>> kernel_and_blocks(41)
+    >>> kernel_and_blocks(41)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    dvlae.system.errors.UserError: receptive field 41 cannot be reached; the nearest that can be had are 30, 32, 40, 42 pixels
+    dvlae.system.errors.UserError: receptive field 41 cannot be reached; the nearest ... are 30, 32, 40, 42 pixels
     """
     if receptive_field == 0:
         return 1, 0

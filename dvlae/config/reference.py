@@ -1,4 +1,4 @@
-"""The page that explains every setting, made from the settings' own descriptions (``config/README.md``)."""
+"""The page and the JSON schemas that explain every setting, made from the settings' own descriptions."""
 
 import json
 
@@ -57,6 +57,22 @@ def reference() -> str:
     blocks.append(f"Receptive fields that can be had: {', '.join(map(str, reachable()))} pixels.\n")
     blocks.append(_section("A dataset: `config/datasets/NAME.yaml`", "", DatasetSettings))
     return "\n".join(blocks)
+
+
+def schema(cls: type[BaseModel]) -> str:
+    """Return the JSON schema by which an editor completes and checks the keys of a file.
+
+    Parameters
+    ----------
+    cls
+        The settings of the file.
+
+    Returns
+    -------
+    str
+        The content of ``config/schema.json`` or ``config/datasets/schema.json``.
+    """
+    return json.dumps(cls.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _section(title: str, key: str, cls: type[BaseModel], level: int = 2) -> str:

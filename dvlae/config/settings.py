@@ -6,10 +6,11 @@ workflow is handed only the settings that matter to it (:class:`PatchSettings`, 
 ``python -m dvlae.config`` prints ``config/README.md``.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from dvlae.config.dataset import DatasetSettings
 from dvlae.config.fields import (
     Count,
     Device,
@@ -224,7 +225,40 @@ class Settings(StrictModel):
         return self
 
 
-class PatchSettings(StrictModel):
+class StepSettings(StrictModel):
+    """The settings of one step of the workflow.
+
+    Attributes
+    ----------
+    IDENTITY
+        Those that the step's result depends on, as pydantic takes them in ``include``; None: all of them. The others
+        say where and in what portions it is computed.
+    """
+
+    IDENTITY: ClassVar[Any] = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the step's result depends on, as plain values.
+
+        Returns
+        -------
+        dict
+            Settings with equal identities give equal results.
+        """
+        return self.model_dump(mode="json", include=self.IDENTITY)
+
+    def identity_json(self) -> str:
+        """Return what the step's result depends on, as JSON.
+
+        Returns
+        -------
+        str
+            Equal for equal settings, byte by byte: the workflow runs a step again where it changes.
+        """
+        return self.model_dump_json(include=self.IDENTITY)
+
+
+class PatchSettings(StepSettings):
     """What ``dvlae extract-patches`` depends on."""
 
     patch_size: PatchSize = Field(64, description="side of the training crop, in pixels, or a list of sides")
@@ -235,9 +269,32 @@ class PatchSettings(StrictModel):
     _sides = field_validator("patch_size")(check_sides)
     _selection = field_validator("images")(check_selection)
 
+    @classmethod
+    def of(cls, settings: Settings, dataset: DatasetSettings) -> "PatchSettings":
+        """Take what matters to the patches of a dataset from a configuration and the dataset.
 
-class TrainSettings(StrictModel):
-    """What ``dvlae train`` depends on."""
+        Parameters
+        ----------
+        settings, dataset
+            The configuration and the dataset.
+
+        Returns
+        -------
+        PatchSettings
+            The sizes of the one, the images of the other.
+        """
+        return cls(
+            patch_size=settings.training.patch_size,
+            validation_fraction=settings.training.validation_fraction,
+            images=dataset.training.images,
+            block=dataset.training.block,
+        )
+
+
+class TrainSettings(StepSettings):
+    """What ``dvlae train`` depends on, and where it computes."""
+
+    IDENTITY = {"model", "training"}
 
     model: ModelSettings = Field(ModelSettings(), description="the network's size")
     training: TrainingSettings = Field(TrainingSettings(), description="how long and how it is trained")
@@ -249,9 +306,43 @@ class TrainSettings(StrictModel):
         check_devices(self.devices, self.training.accumulate)
         return self
 
+    @classmethod
+    def of(cls, settings: Settings) -> "TrainSettings":
+        """Take what matters to training from a configuration.
 
-class PredictSettings(StrictModel):
-    """What ``dvlae predict`` depends on."""
+        Parameters
+        ----------
+        settings
+            The configuration.
+
+        Returns
+        -------
+        TrainSettings
+            Its blocks for training, and its devices.
+        """
+        return cls(model=settings.model, training=settings.training, device=settings.device, devices=settings.devices)
+
+
+class PredictSettings(StepSettings):
+    """What ``dvlae predict`` depends on, and where it computes."""
+
+    IDENTITY = {"prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}}
 
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")
     device: Device = Field("auto", description="where to compute")
+
+    @classmethod
+    def of(cls, settings: Settings) -> "PredictSettings":
+        """Take what matters to prediction from a configuration.
+
+        Parameters
+        ----------
+        settings
+            The configuration.
+
+        Returns
+        -------
+        PredictSettings
+            Its block for prediction, and its device.
+        """
+        return cls(prediction=settings.prediction, device=settings.device)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtri
@@ -11,6 +10,7 @@ from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
 from dvlae.evaluation.evaluate import read_estimate
 from dvlae.evaluation.target import Targets
+from dvlae.runs.folder import RunFolder
 
 # 0.6827 and 0.9545 are those of one and of two standard deviations.
 NOMINAL_COVERAGE = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6827, 0.8, 0.9, 0.9545, 0.99])
@@ -62,7 +62,7 @@ def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def calibrate_run(folder: Path, images: Sequence[Image], targets: Targets) -> Calibration | None:
+def calibrate_run(folder: RunFolder, images: Sequence[Image], targets: Targets) -> Calibration | None:
     """Compare the deviations of one run with its errors, over all pixels that are evaluated.
 
     Parameters
@@ -81,11 +81,11 @@ def calibrate_run(folder: Path, images: Sequence[Image], targets: Targets) -> Ca
     """
     errors, deviations = [], []
     for image in images:
-        file = folder / "uncertainty" / f"{image.name}.tif"
+        file = folder.uncertainty / f"{image.name}.tif"
         if image.clean is None or not file.exists():
             continue
         noisy = read_canonical(image.noisy)
-        estimate = read_estimate(folder / "denoised", image, noisy.shape)
+        estimate = read_estimate(folder.denoised, image, noisy.shape)
         target = targets.target(image, noisy)
         gain, _ = target.gain_and_offset(estimate)
         errors.append((target.to_target_units(estimate) - target.clean).ravel())

@@ -12,7 +12,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.evaluation.target import Targets, hash_images
-from dvlae.runs.folder import PSNR_COLUMNS
+from dvlae.runs.folder import PSNR_COLUMNS, RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, sha256
 from dvlae.system.progress import progress
@@ -67,7 +67,7 @@ def evaluate(
         "targets_sha256": None if targets is None else sha256(targets),
         **software(),
     }
-    with atomic_file(Path(output).with_name("evaluation.json")) as path:
+    with atomic_file(RunFolder(Path(output).parent).evaluation_record) as path:
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([PSNR_COLUMNS, *rows])

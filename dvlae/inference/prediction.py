@@ -10,18 +10,17 @@ import numpy as np
 import tifffile
 
 from dvlae import revision
-from dvlae.config.settings import PredictionSettings, PredictSettings
+from dvlae.config.settings import PredictSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import read_manifest
 from dvlae.inference.estimates import denoise, denoise_by_median, denoise_directly
 from dvlae.models.files import load_to
+from dvlae.runs.folder import RunFolder
 from dvlae.system.devices import device_name, tune_malloc
 from dvlae.system.files import atomic_file, atomic_folder, reserve_space, sha256
 from dvlae.system.progress import progress
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
-
-ESTIMATE_SETTINGS = {"samples", "estimator", "flips", "shifts"}
 
 
 def predict(
@@ -63,14 +62,14 @@ def predict(
     tune_malloc()
     manifest = read_manifest(images)
     how = settings.prediction
-    record = Path(denoised).with_name("prediction.json")
+    record = RunFolder(Path(denoised).parent).prediction_record
     passes = 2 if how.estimator == "direct" else how.samples
     total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
     with ExitStack() as stack:
         (device,) = stack.enter_context(reserved_devices(settings.device))
         start = time.monotonic()
         network = load_to(device, model)
-        inputs = _inputs(model, images, seed, how)
+        inputs = _inputs(model, images, seed, settings)
         denoised, uncertainty = (stack.enter_context(atomic_folder(f, inputs)) for f in (denoised, uncertainty))
         samples = samples and stack.enter_context(atomic_folder(samples, inputs))
         bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))
@@ -95,8 +94,10 @@ def predict(
             if std is not None:
                 write_image(uncertainty / file, std)
             write_image(denoised / file, estimate)
+    identity = settings.identity()["prediction"]
     description = {
-        "settings": how.model_dump(mode="json", include=ESTIMATE_SETTINGS),
+        # How many samples were kept is no part of how the estimate was made.
+        "settings": {name: value for name, value in identity.items() if name != "save_samples"},
         "seed": seed,
         "revision": revision.PREDICTION,
         "weights_sha256": sha256(model / "weights.safetensors"),
@@ -108,13 +109,13 @@ def predict(
         path.write_text(json.dumps(description, indent=2) + "\n")
 
 
-def _inputs(model: Path, images: Path, seed: int, settings: PredictionSettings) -> str:
+def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings) -> str:
     """Describe all that the estimates depend on, so that those of an interrupted prediction can be kept."""
     description = {
         "weights": sha256(model / "weights.safetensors"),
         "images": (images / "manifest.csv").stat().st_mtime_ns,  # it is written when they are
         "seed": seed,
-        "settings": settings.model_dump(mode="json", include=ESTIMATE_SETTINGS | {"save_samples"}),
+        "settings": settings.identity()["prediction"],
         "revision": revision.PREDICTION,
     }
     return json.dumps(description)

@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from dvlae.evaluation.significance import bootstrap_interval
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE, sequential_colours
 from dvlae.runs.folder import Run
-from dvlae.runs.provenance import describe_run
 
 # In dB: on a shorter axis of PSNR, no difference would look like one.
 MIN_PSNR_SPAN = 0.5
@@ -107,7 +106,7 @@ def plot_receptive_field(runs: Sequence[Run], correlation_lengths: Mapping[str, 
     figure, plots = _subplots_by_dataset(runs)
     for dataset, axes in plots.items():
         mine = [run for run in runs if run.dataset == dataset]
-        measured = any(run.psnr.psnr.notna().any() for run in mine)
+        measured = any(run.measured for run in mine)
         values = [run.psnr.psnr.mean() if measured else _best_elbo(run) for run in mine]
         table = pd.DataFrame({"field": [run.receptive_field for run in mine], "value": values})
         mean = table.groupby("field").value.mean()
@@ -135,7 +134,7 @@ def plot_receptive_field(runs: Sequence[Run], correlation_lengths: Mapping[str, 
 
 
 def _best_elbo(run: Run) -> float:
-    value = describe_run(run.folder / "psnr.csv")["best_val_elbo"]
+    value = run.training.get("best_val_elbo")
     return math.nan if value is None else value
 
 
@@ -156,9 +155,8 @@ def plot_training_time(runs: Sequence[Run]) -> Figure | None:
     Figure or None
         None where no dataset has a plot.
     """
-    runs = [run for run in runs if run.psnr.psnr.notna().any()]
-    minutes = {run.folder: describe_run(run.folder / "psnr.csv")["minutes"] for run in runs}
-    plotted = {run.dataset for run in runs if minutes[run.folder] is not None}
+    runs = [run for run in runs if run.measured]
+    plotted = {run.dataset for run in runs if run.minutes is not None}
     if not plotted:
         return None
     runs = [run for run in runs if run.dataset in plotted]
@@ -167,11 +165,11 @@ def plot_training_time(runs: Sequence[Run]) -> Figure | None:
     figure, plots = _subplots_by_dataset(runs)
     for dataset, axes in plots.items():
         mine = [run for run in runs if run.dataset == dataset]
-        trained = [run for run in mine if minutes[run.folder] is not None]
+        trained = [run for run in mine if run.minutes is not None]
         for run in trained:
             colour = colours[run.receptive_field]
-            axes.plot(minutes[run.folder], run.psnr.psnr.mean(), color=colour, **POINT_STYLE)
-        longest = max(minutes[run.folder] for run in trained)
+            axes.plot(run.minutes, run.psnr.psnr.mean(), color=colour, **POINT_STYLE)
+        longest = max(run.minutes for run in trained)
         axes.set_xlim(0, 1.15 * longest or 1)
         _plot_baselines(axes, [run for run in mine if run.receptive_field is None])
         _widen_psnr_axis(axes)

@@ -1,12 +1,17 @@
 """The pictures: panels, training curves, divergence of each level, calibration, noise, comparisons of methods."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+from matplotlib.figure import Figure
 
+from dvlae.config import report_names
 from dvlae.config.dataset import EvaluationSettings
+from dvlae.config.grid import Method
+from dvlae.data.manifest import Image
 from dvlae.evaluation.evaluate import evaluated_images
 from dvlae.evaluation.target import Targets
 from dvlae.reporting.comparison_figures import (
@@ -35,10 +40,7 @@ def make_figures(
 ) -> None:
     """Write every figure, each as PNG and SVG.
 
-    For each dataset ``panel_{dataset}``, ``removed_noise_{dataset}`` and, where models were trained,
-    ``training_curves_{dataset}`` and ``kl_per_level_{dataset}``; with clean images ``paired_psnr_{dataset}`` of two
-    methods or more and, with posterior standard deviations, ``calibration_{dataset}``. Over all datasets
-    ``receptive_field`` where one has several receptive fields, ``training_time`` where a trained one can be measured.
+    Which ones there are: :func:`dvlae.config.report_names.figures`.
 
     Parameters
     ----------
@@ -69,25 +71,70 @@ def make_figures(
                 f"figures: found runs on {name!r}, but not where its images are; add --images {name}=FOLDER"
             )
     lengths = {name: _correlation_length(path) for name, path in (noise or {}).items()}
-    lengths = {name: length for name, length in lengths.items() if length is not None}
+    shown = _Shown(runs, {name: length for name, length in lengths.items() if length is not None})
+    shown_of = {
+        name: _ShownOfDataset(
+            [run for run in runs if run.dataset == name],
+            evaluated_images(images[name], settings[name]),
+            Targets(settings[name], (targets or {}).get(name)),
+        )
+        for name in datasets
+    }
+    planned = report_names.figures({name: dataset.contents() for name, dataset in shown_of.items()})
     with matplotlib.rc_context(STYLE):
-        for name in progress(datasets, description="figures", unit="dataset"):
-            mine = [run for run in runs if run.dataset == name]
-            chosen = evaluated_images(images[name], settings[name])
-            aligned = Targets(settings[name], (targets or {}).get(name))
-            save_figure(plot_panel(best_run(mine), chosen, aligned), output / f"panel_{name}")
-            save_figure(plot_removed_noise(mine, chosen, aligned), output / f"removed_noise_{name}")
-            if trained := [run for run in mine if run.receptive_field is not None]:
-                save_figure(plot_training_curves(trained), output / f"training_curves_{name}")
-                save_figure(plot_kl_per_level(trained), output / f"kl_per_level_{name}")
-                if figure := plot_calibration(best_run(trained), chosen, aligned):
-                    save_figure(figure, output / f"calibration_{name}")
-            if figure := plot_paired_psnr(mine):
-                save_figure(figure, output / f"paired_psnr_{name}")
-        if compared := with_several_receptive_fields(runs):
-            save_figure(plot_receptive_field(compared, lengths), output / "receptive_field")
-        if figure := plot_training_time(runs):
-            save_figure(figure, output / "training_time")
+        for figure in progress(planned, description="figures", unit="figure"):
+            if figure.dataset is None:
+                plot = PLOTS[figure.kind](shown)
+            else:
+                plot = PLOTS_OF_DATASET[figure.kind](shown_of[figure.dataset])
+            if plot is not None:
+                save_figure(plot, output / figure.name)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a figure over all datasets shows: all runs, and the correlation length of the noise of each dataset."""
+
+    runs: Sequence[Run]
+    correlation_lengths: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _ShownOfDataset:
+    """What a figure of one dataset shows: its runs, its images, and what their estimates are compared with."""
+
+    runs: Sequence[Run]
+    images: Sequence[Image]
+    targets: Targets
+
+    @property
+    def trained(self) -> list[Run]:
+        """The runs that trained a model."""
+        return [run for run in self.runs if run.receptive_field is not None]
+
+    def contents(self) -> report_names.Contents:
+        """Tell from the files of the runs what there is to show."""
+        return report_names.Contents(
+            methods=list(dict.fromkeys(Method(run.method, run.receptive_field) for run in self.runs)),
+            measured=any(run.measured for run in self.runs),
+            sampled=any(any(run.folder.uncertainty.glob("*.tif")) for run in self.trained),
+        )
+
+
+PLOTS: dict[str, Callable[[_Shown], Figure | None]] = {
+    "receptive_field": lambda shown: plot_receptive_field(
+        with_several_receptive_fields(shown.runs), shown.correlation_lengths
+    ),
+    "training_time": lambda shown: plot_training_time(shown.runs),
+}
+PLOTS_OF_DATASET: dict[str, Callable[[_ShownOfDataset], Figure | None]] = {
+    "panel": lambda shown: plot_panel(best_run(shown.runs), shown.images, shown.targets),
+    "removed_noise": lambda shown: plot_removed_noise(shown.runs, shown.images, shown.targets),
+    "training_curves": lambda shown: plot_training_curves(shown.trained),
+    "kl_per_level": lambda shown: plot_kl_per_level(shown.trained),
+    "calibration": lambda shown: plot_calibration(best_run(shown.trained), shown.images, shown.targets),
+    "paired_psnr": lambda shown: plot_paired_psnr(shown.runs),
+}
 
 
 def _correlation_length(path: Path) -> float | None:

@@ -93,7 +93,7 @@ def _average_correlations(
     for image in images:
         noisy, region = read_canonical(image.noisy), find_region(image.shape[1:], targets.settings)
         for run in runs:
-            difference = (noisy - read_estimate(run.folder / "denoised", image, noisy.shape))[:, *region]
+            difference = (noisy - read_estimate(run.folder.denoised, image, noisy.shape))[:, *region]
             removed[run.folder].append(correlate_neighbours(difference))
         if image.clean is not None:
             noise.append(correlate_neighbours(targets.target(image, noisy).noise()))

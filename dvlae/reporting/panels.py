@@ -151,8 +151,8 @@ def _median_image(run: Run, images: Sequence[Image]) -> tuple[Image, str]:
 
 def _pictures(run: Run, image: Image, targets: Targets) -> list[Picture]:
     noisy = read_canonical(image.noisy)
-    estimate = read_estimate(run.folder / "denoised", image, noisy.shape)
-    deviation_file = run.folder / "uncertainty" / f"{image.name}.tif"
+    estimate = read_estimate(run.folder.denoised, image, noisy.shape)
+    deviation_file = run.folder.uncertainty / f"{image.name}.tif"
     region = find_region(noisy.shape[1:], targets.settings)
     deviation = read_canonical(deviation_file)[:, *region] if deviation_file.exists() else None
     title = f"Denoised: {run.label}".replace(", ", ",\n")

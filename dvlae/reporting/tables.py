@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from dvlae.config.report_names import TABLES, TYPESET_TABLES
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import typesetting
 from dvlae.reporting.typesetting import Table, number, rank, text
-from dvlae.runs.folder import read_psnr
+from dvlae.runs.folder import Run
 from dvlae.runs.provenance import check_comparable, describe_run, provenance
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
@@ -62,6 +63,8 @@ TIMING_COLUMNS = [
     *RUN_KEYS, "seed", "minutes", "steps", "epochs", "stopped_by", "attempts", "parameters", "best_val_elbo", "device",
 ]  # fmt: skip
 LIMIT_LABELS = {"max_minutes": "time", "max_steps": "steps", "max_epochs": "epochs", "patience": "patience"}
+# Set in LaTeX as tables that go on over the page.
+LONG_TABLES = frozenset(("per_image", "comparisons"))
 TEXT_COLUMNS = frozenset(("dataset", "method", "image", "against", "ended by", "conclusion"))
 PSNR_HEADING = "PSNR (dB)"
 
@@ -86,8 +89,9 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
         Where a file is missing or is not such a table, or where runs differ in what they must have in common to share a
         row or to be compared: :func:`dvlae.runs.provenance.check_comparable`.
     """
-    psnr = pd.concat([read_psnr(path) for path in psnr_csvs], ignore_index=True)
-    described = [describe_run(path) for path in psnr_csvs]
+    read = [Run.read(path) for path in psnr_csvs]
+    psnr = pd.concat([run.psnr for run in read], ignore_index=True)
+    described = [describe_run(run) for run in read]
     check_comparable(psnr, described)
     runs = pd.DataFrame(described)
 
@@ -96,7 +100,7 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     ablation = ablate(summary, per_image)
     comparisons = compare_methods(summary, per_image)
     integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
-    for name, table in {
+    tables = {
         "psnr": psnr,
         "timing": runs[runs.minutes.notna()].reindex(columns=TIMING_COLUMNS).astype(integers),
         "provenance": provenance(described, output.parent),
@@ -104,16 +108,22 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
         "receptive_field": ablation,
         "per_image": per_image.reset_index(),
         "comparisons": comparisons,
-    }.items():
-        _write_csv(table, output / f"{name}.csv")
+    }
+    for name in TABLES:
+        _write_csv(tables[name], output / f"{name}.csv")
 
-    _typeset([_summary_table(summary)], output / "summary", "Summary")
-    _typeset([_receptive_field_table(ablation)], output / "receptive_field", "Receptive field")
+    images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
+    typeset = {
+        "summary": ([_summary_table(summary)], "Summary"),
+        "receptive_field": ([_receptive_field_table(ablation)], "Receptive field"),
+        "per_image": (images, "PSNR of each image"),
+        "comparisons": ([_comparison_table(summary, comparisons)], "Comparisons"),
+    }
+    for name in TYPESET_TABLES:
+        content, title = typeset[name]
+        _typeset(content, output / name, title, long=name in LONG_TABLES)
     for row in comparisons.itertuples():
         logger.info(f"{row.dataset}: {row.conclusion}")
-    images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
-    _typeset(images, output / "per_image", "PSNR of each image", long=True)
-    _typeset([_comparison_table(summary, comparisons)], output / "comparisons", "Comparisons", long=True)
 
 
 def format_summary(tables: Path) -> str:

@@ -67,7 +67,7 @@ def plot_training_curves(runs: Sequence[Run]) -> Figure:
 
 
 def _read_history(run: Run) -> pd.DataFrame:
-    path = run.folder / "model" / "history.csv"
+    path = run.folder.history
     try:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -156,7 +156,7 @@ def _read_divergences(run: Run) -> pd.DataFrame:
     """Return a history with one column ``val_kl_level{level}`` a level."""
     history = _read_history(run)
     if "val_kl_level0" not in history:
-        path = run.folder / "model" / "history.csv"
+        path = run.folder.history
         raise UserError(f"{path}: found no column val_kl_level0, as an older version trained it; train the model again")
     return history
 
@@ -168,7 +168,7 @@ def _plotted_kl(divergence, limit):
 
 def _collapse_limits(run: Run) -> np.ndarray:
     """Return the divergence below which each level counts as collapsed, in nats per pixel value, finest first."""
-    path = run.folder / "model" / "model.json"
+    path = run.folder.architecture
     try:
         sizes = json.loads(path.read_text())["architecture"]
         strides = level_strides(sizes["levels"], sizes["levels_per_scale"])

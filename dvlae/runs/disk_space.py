@@ -8,12 +8,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvlae.config.loading import RESERVED_NAMES
 from dvlae.config.settings import Settings
+from dvlae.runs.folder import DatasetFolder, RunFolder
 from dvlae.runs.status import survey
 from dvlae.system.errors import UserError
 
-RUN_FOLDERS = ("model", "denoised", "uncertainty", "samples", "checkpoints", "tensorboard")
-DATASET_FOLDERS = ("images", "simulated", "patches")
+_RUN, _DATASET = RunFolder(Path()), DatasetFolder(Path())
+# The folders whose sizes are shown one by one.
+KINDS = {
+    folder.name
+    for folder in (
+        *(_RUN.model, _RUN.denoised, _RUN.uncertainty, _RUN.samples, _RUN.checkpoints, _RUN.tensorboard),
+        *(_DATASET.images, _DATASET.simulated, _DATASET.patches),
+    )
+}
 # An unfinished file that has not changed for this long is nobody's any more.
 MIN_ABANDONED_SECONDS = 24 * 3600
 
@@ -88,10 +97,9 @@ def _describe_sizes(results: Path) -> list[str]:
 
 def _kind(parts: tuple[str, ...]) -> str:
     """Say what a file is by the folders it is in: those of DATASET/METHOD/seedN, of a dataset, or of all."""
-    kinds = [part for part in parts[1:4] if part in RUN_FOLDERS + DATASET_FOLDERS]
-    if kinds:
-        return kinds[0]
-    return parts[0] if parts[0] in {"tables", "figures", "logs", "benchmarks"} else "other"
+    if parts[0] in RESERVED_NAMES:
+        return parts[0]
+    return next((part for part in parts[1:4] if part in KINDS), "other")
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -108,10 +116,11 @@ def _size(path: Path) -> int:
 
 def _checkpoints(results: Path) -> Iterable[Removable]:
     """Find the checkpoints of trainings whose model is not only made, but has been used: it is not asked for again."""
-    for folder in sorted(results.glob("*/*/seed*/checkpoints")):
-        used = (folder.with_name("model") / "model.json").exists() and folder.with_name("denoised").is_dir()
-        if used and not folder.is_symlink():
-            yield Removable(folder, "its training is finished", _size(folder))
+    for path in sorted(results.glob("*/*/seed*")):
+        run = RunFolder(path)
+        used = run.architecture.exists() and run.denoised.is_dir()
+        if used and run.checkpoints.is_dir() and not run.checkpoints.is_symlink():
+            yield Removable(run.checkpoints, "its training is finished", _size(run.checkpoints))
 
 
 def _abandoned(results: Path) -> Iterable[Removable]:
@@ -125,9 +134,9 @@ def _abandoned(results: Path) -> Iterable[Removable]:
 def _patches(settings: Settings) -> Iterable[Removable]:
     """Find the patches of the datasets whose runs are all finished."""
     runs, _ = survey(settings)
-    for dataset in dict.fromkeys(run.dataset for run in runs):
-        folder = Path(settings.results) / dataset / "patches"
-        done = all(run.state == "finished" for run in runs if run.dataset == dataset)
+    for dataset in dict.fromkeys(run.cell.dataset for run in runs):
+        folder = DatasetFolder(Path(settings.results) / dataset).patches
+        done = all(run.state == "finished" for run in runs if run.cell.dataset == dataset)
         if done and folder.is_dir() and not folder.is_symlink():
             yield Removable(folder, "all runs of the dataset are finished", _size(folder))
 

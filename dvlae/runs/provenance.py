@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from dvlae.runs.folder import read_psnr
-from dvlae.runs.record import read_run
+from dvlae.config.settings import TrainSettings
+from dvlae.runs.folder import Run, read_json
 from dvlae.system.errors import UserError
 
 PROVENANCE_COLUMNS = [
@@ -22,14 +23,13 @@ NOT_BASELINE_PARAMETERS = {"method", "oracle", "psnr", "seconds", "versions", "g
 PSNR_TOLERANCE = 0.005
 
 
-def describe_run(psnr_csv: Path) -> dict:
+def describe_run(run: Run) -> dict[str, Any]:
     """Return all that is known of one run.
 
     Parameters
     ----------
-    psnr_csv
-        The table of :func:`dvlae.evaluation.evaluate`. The rest is read from ``model/run.json`` or ``baseline.json``,
-        from ``prediction.json`` and ``evaluation.json`` beside it, and from ``patches/patches.json`` of the dataset.
+    run
+        The run, with the records of its training or baseline, of its prediction and of its evaluation.
 
     Returns
     -------
@@ -44,26 +44,22 @@ def describe_run(psnr_csv: Path) -> dict:
     UserError
         Where a file is damaged.
     """
-    table = read_psnr(psnr_csv)
-    folder = Path(psnr_csv).parent
-    training = read_run(folder / "model") if (folder / "model" / "run.json").exists() else {}
-    baseline = _read_json(folder / "baseline.json")
-    prediction, evaluation = _read_json(folder / "prediction.json"), _read_json(folder / "evaluation.json")
+    training, baseline, evaluation = run.training, run.baseline, run.evaluation
     how = training or baseline
     hashes = training.get("patches", {})
     return {
-        **table.iloc[0][["dataset", "method", "receptive_field", "seed"]],
+        **run.psnr.iloc[0][["dataset", "method", "receptive_field", "seed"]],
         **{name: training.get(name) for name in ("steps", "epochs", "stopped_by", "attempts", "parameters")},
         **{name: how.get(name) for name in ("versions", "git_commit", "device", "precision", "threads", "seconds")},
         "best_val_elbo": training.get("best_val_elbo"),
-        "minutes": training["seconds"] / 60 if training else None,
+        "minutes": run.minutes,
         "oracle": baseline.get("oracle", False),
-        "psnr": table.psnr.mean(),
-        "record": folder / ("model/run.json" if training else "baseline.json") if how else None,
+        "psnr": run.psnr.psnr.mean(),
+        "record": (run.folder.training_record if training else run.folder.baseline_record) if how else None,
         "settings": _training_settings(training) if training else _chosen(baseline),
-        "prediction": prediction.get("settings"),
+        "prediction": run.prediction.get("settings"),
         "evaluation": evaluation.get("settings"),
-        "trained_on": _trained_on(folder, hashes, set(table.image)) if training else None,
+        "trained_on": _trained_on(run, hashes) if training else None,
         "train_sha256": hashes.get("train"),
         "val_sha256": hashes.get("val"),
         "images_sha256": evaluation.get("images_sha256"),
@@ -71,10 +67,11 @@ def describe_run(psnr_csv: Path) -> dict:
     }
 
 
-def _training_settings(training: dict) -> dict:
+def _training_settings(training: dict[str, Any]) -> dict[str, Any]:
     """Return what fixed a training, but for the data and the seed. The device is where it was computed, not what."""
-    settings = {name: part for name, part in training.get("settings", {}).items() if name in ("model", "training")}
-    return settings | {name: training.get(name) for name in ("receptive_field", "noise_direction", "revision")}
+    settings = training.get("settings", {})
+    identity = {name: settings[name] for name in settings if name in TrainSettings.IDENTITY}
+    return identity | {name: training.get(name) for name in ("receptive_field", "noise_direction", "revision")}
 
 
 def _chosen(baseline: dict) -> dict | None:
@@ -82,22 +79,14 @@ def _chosen(baseline: dict) -> dict | None:
     return {name: value for name, value in baseline.items() if name not in NOT_BASELINE_PARAMETERS} or None
 
 
-def _trained_on(folder: Path, hashes: dict, evaluated: set[str]) -> str | None:
+def _trained_on(run: Run, hashes: dict[str, str]) -> str | None:
     """Say whether a model was trained on the images that it was evaluated on; None where the patches are not known."""
-    description = _read_json(folder.parents[1] / "patches" / "patches.json")
+    description = read_json(run.folder.dataset.patch_description)
     if not hashes or description.get("sha256") != hashes:  # others have been cut since
         return None
+    evaluated = set(run.psnr.image)
     common = evaluated & {name for name, *_ in description["sources"]["train"]}
     return f"{'evaluated' if common else 'held out'} ({len(common)} of {len(evaluated)})"
-
-
-def _read_json(path: Path) -> dict:
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); remove the run's folder and run it again") from None
 
 
 def check_comparable(psnr: pd.DataFrame, runs: Sequence[dict]) -> None:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from dvlae.system.errors import UserError
 
+RECORD_NAME = "run.json"
 # Format 1 is the same without the key `format`.
 FORMAT = 2
 
 
 def write_run(folder: Path, record: dict) -> None:
     """Write ``run.json`` into a model's folder."""
-    (folder / "run.json").write_text(json.dumps({"format": FORMAT, **record}, indent=2) + "\n")
+    (folder / RECORD_NAME).write_text(json.dumps({"format": FORMAT, **record}, indent=2) + "\n")
 
 
 def read_run(folder: Path) -> dict:
@@ -22,7 +23,7 @@ def read_run(folder: Path) -> dict:
     UserError
         Where it is missing, damaged, or of a newer format.
     """
-    path = folder / "run.json"
+    path = folder / RECORD_NAME
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         found = record.get("format", 1)

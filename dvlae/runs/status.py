@@ -5,7 +5,8 @@ and on a cluster alike, and while it runs.
 """
 
 import csv
-import re
+import math
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from dvlae.config.grid import resolve_methods
+from dvlae.config.grid import Cell, resolve_grid
 from dvlae.config.loading import load_dataset
-from dvlae.config.settings import Settings
+from dvlae.config.settings import Settings, TrainSettings
+from dvlae.runs.folder import RunFolder
 from dvlae.runs.record import read_run
 from dvlae.system.progress import time_left
 
@@ -24,8 +26,8 @@ MAX_SILENCE_SECONDS = 300
 MAX_LISTED_JOBS = 20
 # This much of a log is read, from its end.
 MAX_TAIL_BYTES = 8192
-FAILED_PATTERN = re.compile(r"^(?:dvlae [a-z-]+: error: .*|[A-Za-z_.]*(?:Error|Exception)(?:: .*)?)$", re.MULTILINE)
-STOPPED_PATTERN = re.compile(r"^dvlae [a-z-]+: (?:interrupted|terminated)$", re.MULTILINE)
+# From here on, the exit status of a shell tells of a signal, such as 137 of SIGKILL.
+MIN_SIGNAL_STATUS = 128
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Job:
     state
         ``"finished"``, ``"running"``, ``"failed"`` or ``"stopped"`` (killed, or silent for long).
     words
-        The line of its log that says most: the error, else the last one.
+        The last line of its log.
     log
         Its log.
     silence
@@ -57,14 +59,19 @@ class Job:
         """The rule of the workflow."""
         return self.name.partition("/")[0]
 
+    @property
+    def place(self) -> str:
+        """What it is done for: ``DATASET/METHOD/seedN``, ``DATASET``, or nothing in particular."""
+        return self.name.partition("/")[2]
+
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A cell of the grid: one method on one dataset with one seed.
+    """How far a cell of the grid is.
 
     Attributes
     ----------
-    dataset, method, seed
+    cell
         Which one.
     state
         ``"finished"``, ``"running"``, ``"failed"`` or ``"waiting"``.
@@ -76,9 +83,7 @@ class RunStatus:
         What the log of its training says is left, in seconds; None where it says nothing.
     """
 
-    dataset: str
-    method: str
-    seed: int
+    cell: Cell
     state: str
     psnr: float | None
     seconds: float | None
@@ -87,7 +92,7 @@ class RunStatus:
     @property
     def trained(self) -> bool:
         """Whether there is a model, or need be none."""
-        return self.seconds is not None or not self.method.startswith("dvlae-rf")
+        return self.seconds is not None or not self.cell.method.trained
 
 
 def describe_status(settings: Settings) -> str:
@@ -122,74 +127,81 @@ def describe_status(settings: Settings) -> str:
 
 
 def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
-    """Look at every run of a configuration's grid, and at every job that has begun for it."""
-    grid = [
-        (dataset, method, seed)
-        for name in settings.datasets
-        for dataset, loaded in [load_dataset(name)]
-        for method, _, seed in resolve_methods(settings, loaded)
-    ]
+    """Look at every run of a configuration's grid, and at every job that has begun for it.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+
+    Returns
+    -------
+    runs, jobs
+        The runs in the order of the grid, the jobs in that of their names.
+
+    Raises
+    ------
+    UserError
+        Where a dataset's file is missing or wrong, or the record of a training cannot be read.
+    """
+    datasets = dict(load_dataset(name) for name in settings.datasets)
     results = Path(settings.results)
-    names = {f"{dataset}/{method}/seed{seed}" for dataset, method, seed in grid} | {name for name, *_ in grid} | {""}
-    jobs = [job for job in _jobs(results) if job.name.partition("/")[2] in names]
-    return [_run_status(results, settings, jobs_of, *cell) for cell, jobs_of in _by_cell(grid, jobs)], jobs
+    names = {f"{cell.dataset}/{cell.method.name}/seed{cell.seed}": cell for cell in resolve_grid(settings, datasets)}
+    jobs: dict[str, list[Job]] = {name: [] for name in [*names, *datasets, ""]}
+    for job in _jobs(results):
+        if job.place in jobs:
+            jobs[job.place].append(job)
+    runs = [_run_status(results, settings, cell, jobs[name]) for name, cell in names.items()]
+    return runs, sorted((job for own in jobs.values() for job in own), key=lambda job: job.name)
 
 
 def _jobs(results: Path) -> Iterable[Job]:
-    """Read the state of each job from its log, and from its benchmark, which Snakemake writes after it ended well."""
-    now = time.time()
+    """Read the state of each job from the files that stand beside its log.
+
+    Snakemake writes its benchmark once it has ended well. Where it has ended otherwise, the rule writes ``LOG.failed``:
+    its exit status and the last line of its log. Both are of an earlier attempt where the log is newer.
+    """
     for log in sorted((results / "logs").rglob("*.log")):
         name = log.relative_to(results / "logs").with_suffix("").as_posix()
-        benchmark = results / "benchmarks" / f"{name}.tsv"
         written = log.stat().st_mtime
-        if benchmark.exists() and benchmark.stat().st_mtime >= written:
-            yield Job(name, "finished", "", log, now - written)
-            continue
-        text = _tail(log)
-        errors, stopped = FAILED_PATTERN.findall(text), STOPPED_PATTERN.search(text)
-        silence = now - written
-        state = (
-            "stopped" if stopped else "failed" if errors else "running" if silence < MAX_SILENCE_SECONDS else "stopped"
-        )
-        lines = errors if state == "failed" else text.splitlines()
-        yield Job(name, state, lines[-1].strip() if lines else "", log, silence)
+        silence = time.time() - written
+        if _modified(results / "benchmarks" / f"{name}.tsv") >= written:
+            yield Job(name, "finished", "", log, silence)
+        elif _modified(failure := log.with_name(f"{log.name}.failed")) >= written:
+            status, _, words = failure.read_text(errors="replace").strip().partition(" ")
+            yield Job(name, "stopped" if int(status or 1) >= MIN_SIGNAL_STATUS else "failed", words, log, silence)
+        else:
+            yield Job(name, "running" if silence < MAX_SILENCE_SECONDS else "stopped", _last_line(log), log, silence)
 
 
-def _tail(path: Path) -> str:
-    """Return the end of a text file."""
+def _modified(path: Path) -> float:
+    """Return when a file was written; minus infinity where there is none."""
+    return path.stat().st_mtime if path.exists() else -math.inf
+
+
+def _last_line(path: Path) -> str:
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - MAX_TAIL_BYTES))
-        return file.read().decode(errors="replace").strip()
+        file.seek(-min(MAX_TAIL_BYTES, path.stat().st_size), os.SEEK_END)
+        return file.read().decode(errors="replace").strip().rpartition("\n")[2].strip()
 
 
-def _by_cell(grid: Sequence[tuple], jobs: Sequence[Job]) -> Iterable[tuple[tuple, list[Job]]]:
-    """Pair each cell of the grid with the jobs that are its own."""
-    own: dict[str, list[Job]] = {}
-    for job in jobs:
-        own.setdefault(job.name.partition("/")[2], []).append(job)
-    for cell in grid:
-        yield cell, own.get("{}/{}/seed{}".format(*cell), [])
-
-
-def _run_status(
-    results: Path, settings: Settings, jobs: Sequence[Job], dataset: str, method: str, seed: int
-) -> RunStatus:
-    folder = results / dataset / method / f"seed{seed}"
-    seconds = _training_seconds(folder / "model", settings)
-    psnr = _psnr(folder / "psnr.csv")
+def _run_status(results: Path, settings: Settings, cell: Cell, jobs: Sequence[Job]) -> RunStatus:
+    folder = RunFolder.of(results, cell.dataset, cell.method.name, cell.seed)
+    seconds = _training_seconds(folder, settings)
+    psnr = _psnr(folder.psnr)
     states = {job.state for job in jobs}
-    done = psnr is not None and "stopped" not in states and (seconds is not None or not method.startswith("dvlae-rf"))
+    done = psnr is not None and "stopped" not in states and (seconds is not None or not cell.method.trained)
     state = next((state for state in ("failed", "running") if state in states), "finished" if done else "waiting")
     left = next((time_left(job.words) for job in jobs if job.rule == "train" and job.state != "finished"), None)
-    return RunStatus(dataset, method, seed, state, psnr[0] if psnr else None, seconds, left)
+    return RunStatus(cell, state, psnr[0] if psnr else None, seconds, left)
 
 
-def _training_seconds(model: Path, settings: Settings) -> float | None:
+def _training_seconds(folder: RunFolder, settings: Settings) -> float | None:
     """Return how long a training took; None where there is none, or one with other settings, which will run again."""
-    if not (model / "run.json").exists():
+    if not folder.training_record.exists():
         return None
-    record = read_run(model)
-    wanted = settings.model_dump(mode="json", include={"model", "training"})
+    record = read_run(folder.model)
+    wanted = TrainSettings.of(settings).identity()
     found = {name: record.get("settings", {}).get(name) for name in wanted}
     return record.get("seconds") if found == wanted else None
 
@@ -230,8 +242,8 @@ def _table(runs: Sequence[RunStatus]) -> str:
     """Lay out one line a dataset."""
     states = ["finished", "running", "failed", "waiting"]
     rows = [["dataset", *states, "best PSNR so far"]]
-    for dataset in dict.fromkeys(run.dataset for run in runs):
-        mine = [run for run in runs if run.dataset == dataset]
+    for dataset in dict.fromkeys(run.cell.dataset for run in runs):
+        mine = [run for run in runs if run.cell.dataset == dataset]
         counts = Counter(run.state for run in mine)
         rows.append([dataset, *(str(counts[state]) for state in states), _best(mine)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
@@ -245,7 +257,7 @@ def _best(runs: Sequence[RunStatus]) -> str:
     values: dict[str, list[float]] = {}
     for run in runs:
         if run.psnr is not None:
-            values.setdefault(run.method, []).append(run.psnr)
+            values.setdefault(run.cell.method.name, []).append(run.psnr)
     if not values:
         return ""
     method = max(values, key=lambda name: mean(values[name]))

@@ -7,11 +7,11 @@ import yaml
 
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import sides
-from dvlae.config.grid import resolve_methods
+from dvlae.config.grid import Method, resolve_methods
 from dvlae.config.loading import load_configuration, load_dataset, load_settings
 from dvlae.config.messages import locate, validate
-from dvlae.config.reference import reference
-from dvlae.config.settings import PatchSettings, Settings, TrainSettings
+from dvlae.config.reference import reference, schema
+from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.system.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -259,18 +259,45 @@ def test_the_grid_is_receptive_fields_times_seeds_and_the_baselines_once():
     settings = Settings(receptive_fields=[4, 40], seeds=[0, 3])
     methods = resolve_methods(settings, validate(DatasetSettings, DATASET, ""))
     assert methods == [
-        ("dvlae-rf4", 4, 0),
-        ("dvlae-rf4", 4, 3),
-        ("dvlae-rf40", 40, 0),
-        ("dvlae-rf40", 40, 3),
-        ("noisy", None, 0),
-        ("gaussian", None, 0),
+        (Method("dvlae-rf4", 4, "nonlinear"), 0),
+        (Method("dvlae-rf4", 4, "nonlinear"), 3),
+        (Method("dvlae-rf40", 40, "nonlinear"), 0),
+        (Method("dvlae-rf40", 40, "nonlinear"), 3),
+        (Method("noisy"), 0),
+        (Method("gaussian"), 0),
     ]
 
 
 def test_noise_without_direction_has_receptive_field_0_only():
     dataset = validate(DatasetSettings, DATASET | {"noise_direction": "none"}, "")
-    assert resolve_methods(Settings(baselines=["noisy"]), dataset) == [("dvlae-rf0", 0, 0), ("noisy", None, 0)]
+    methods = resolve_methods(Settings(baselines=["noisy"]), dataset)
+    assert [(method.name, method.receptive_field) for method, _ in methods] == [("dvlae-rf0", 0), ("noisy", None)]
+
+
+def test_the_linear_decoder_does_not_share_its_name_with_the_nonlinear_one():
+    settings = Settings(model={"autoregression": "linear"}, baselines=["noisy"])
+    methods = resolve_methods(settings, validate(DatasetSettings, DATASET, ""))
+    assert methods[0] == (Method("dvlae-rf40-linear", 40, "linear"), 0)
+
+
+def test_baselines_are_not_trained():
+    methods = resolve_methods(Settings(), validate(DatasetSettings, DATASET, ""))
+    assert [method.name for method, _ in methods if method.trained] == ["dvlae-rf40"]
+
+
+def test_a_step_depends_on_what_it_computes_and_not_on_where():
+    settings = Settings(device="cpu", model={"levels": 2}, prediction={"samples": 4, "tile": 64})
+    assert TrainSettings.of(settings).device == "cpu"
+    assert TrainSettings.of(settings).identity() == settings.model_dump(mode="json", include={"model", "training"})
+    assert PredictSettings.of(settings).identity_json() == (
+        '{"prediction":{"samples":4,"estimator":"mmse","flips":true,"shifts":4,"save_samples":0}}'
+    )
+
+
+def test_patches_depend_on_the_sizes_of_training_and_on_the_images_of_the_dataset():
+    dataset = validate(DatasetSettings, DATASET | {"training": {"images": "0:8", "block": 2}}, "")
+    patches = PatchSettings.of(Settings(training={"patch_size": 32}), dataset)
+    assert patches.identity() == {"patch_size": 32, "validation_fraction": 0.1, "images": "0:8", "block": 2}
 
 
 def test_the_configuration_is_light_to_import():
@@ -280,6 +307,14 @@ def test_the_configuration_is_light_to_import():
 
 def test_the_reference_page_is_up_to_date():
     assert (CONFIG / "README.md").read_text() == reference(), "python -m dvlae.config > config/README.md"
+
+
+@pytest.mark.parametrize(
+    "cls, path, word",
+    [(Settings, "schema.json", "schema"), (DatasetSettings, "datasets/schema.json", "dataset-schema")],
+)
+def test_the_schema_for_editors_is_up_to_date(cls, path, word):
+    assert (CONFIG / path).read_text() == schema(cls), f"python -m dvlae.config {word} > config/{path}"
 
 
 def test_a_direct_denoiser_that_is_true_learns_the_mean():

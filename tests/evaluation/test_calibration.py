@@ -6,6 +6,7 @@ from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image
 from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate, calibrate_run
 from dvlae.evaluation.target import Targets
+from dvlae.runs.folder import RunFolder
 
 RANDOM = np.random.default_rng(0)
 DEVIATIONS = RANDOM.uniform(1, 3, 200_000)
@@ -53,13 +54,14 @@ def run(tmp_path):
 
 def test_deviations_follow_the_gain_that_is_fitted_to_the_estimate(run):
     # The fit pulls a noisy estimate to its mean, and the deviations with it: the ratio stays near 1.
-    found = calibrate_run(run[0], [run[1]], Targets(EvaluationSettings(fit="estimate_to_clean")))
+    found = calibrate_run(RunFolder(run[0]), [run[1]], Targets(EvaluationSettings(fit="estimate_to_clean")))
     assert found.ratio == pytest.approx(1, rel=0.1)
     assert found.predicted.max() < 3
 
 
 def test_without_clean_images_or_deviations_there_is_nothing_to_calibrate(run):
     folder, image = run
-    assert calibrate_run(folder, [Image("a", image.noisy, None, image.shape)], Targets(EvaluationSettings())) is None
+    targets = Targets(EvaluationSettings())
+    assert calibrate_run(RunFolder(folder), [Image("a", image.noisy, None, image.shape)], targets) is None
     (folder / "uncertainty/a.tif").unlink()
-    assert calibrate_run(folder, [image], Targets(EvaluationSettings())) is None
+    assert calibrate_run(RunFolder(folder), [image], targets) is None

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
+from dvlae.config import report_names
 from dvlae.config.dataset import EvaluationSettings
+from dvlae.config.grid import dvlae_method
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation import target
@@ -115,6 +117,13 @@ def test_one_command_makes_every_figure_as_png_and_svg(images):
         assert min(width, height) > 400
         xml.etree.ElementTree.parse(output / f"{name}.svg")
         assert (output / f"{name}.svg").stat().st_size < 3e6
+
+
+def test_every_kind_of_figure_can_be_plotted():
+    methods = [dvlae_method(field, "nonlinear") for field in (4, 40)]
+    planned = report_names.figures({"small": report_names.Contents(methods, measured=True, sampled=True)})
+    assert {figure.kind for figure in planned if figure.dataset is None} == set(figures.PLOTS)
+    assert {figure.kind for figure in planned if figure.dataset == "small"} == set(figures.PLOTS_OF_DATASET)
 
 
 def test_equal_runs_give_equal_files(images):

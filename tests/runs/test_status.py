@@ -38,21 +38,29 @@ def test_a_run_trained_with_other_settings_waits(grid):
 
 
 @pytest.mark.parametrize(
-    "text, silent, state",
+    "text, exit_status, silent, state",
     [
-        (PROGRESS, 0, "running"),
-        ("", 0, "running"),
-        (PROGRESS, MAX_SILENCE_SECONDS + 1, "waiting"),
-        (f"{PROGRESS}\ndvlae train: interrupted", 0, "waiting"),
-        (f"{PROGRESS}\ndvlae train: terminated", 0, "waiting"),
-        ("dvlae train: error: device: found 'cuda'", 9999, "failed"),
-        ("Traceback (most recent call last):\ntorch.OutOfMemoryError: CUDA out of memory\n", 0, "failed"),
-        ("dvlae train: error: first\nand what a library said on its way out", 0, "failed"),
+        (PROGRESS, 0, 0, "running"),
+        ("", 0, 0, "running"),
+        ("FooError: a line that a library logged", 0, 0, "running"),
+        (PROGRESS, 0, MAX_SILENCE_SECONDS + 1, "waiting"),
+        (f"{PROGRESS}\ndvlae train: interrupted", 130, 0, "waiting"),
+        (f"{PROGRESS}\ndvlae train: terminated", 143, 0, "waiting"),
+        (PROGRESS, 137, 0, "waiting"),
+        ("dvlae train: error: device: found 'cuda'", 2, 9999, "failed"),
+        ("Traceback (most recent call last):\ntorch.OutOfMemoryError: CUDA out of memory\n", 1, 0, "failed"),
+        ("dvlae train: error: first\nand what a library said on its way out", 2, 0, "failed"),
     ],
 )
-def test_the_log_tells_the_state_of_a_job(grid, text, silent, state):
-    grid.log("train/small/dvlae-rf4/seed0", text, silent=silent)
+def test_the_files_beside_the_log_tell_the_state_of_a_job(grid, text, exit_status, silent, state):
+    grid.log("train/small/dvlae-rf4/seed0", text, exit_status=exit_status, silent=silent)
     assert grid.states()["dvlae-rf4", 0] == state
+
+
+def test_a_failure_of_an_earlier_attempt_is_past(grid):
+    grid.log("train/small/dvlae-rf4/seed0", "dvlae train: error: no", exit_status=2)
+    grid.log("train/small/dvlae-rf4/seed0", PROGRESS, silent=-5)
+    assert [job.state for job in survey(grid.settings)[1]] == ["running"]
 
 
 def test_a_job_is_finished_when_its_benchmark_is_newer_than_its_log(grid):
@@ -63,7 +71,7 @@ def test_a_job_is_finished_when_its_benchmark_is_newer_than_its_log(grid):
 
 
 def test_what_failed_is_shown_with_its_error_and_its_log(grid):
-    grid.log("prepare/small", "reading\ndvlae prepare: error: noisy: no file matches\nbye")
+    grid.log("prepare/small", "reading\ndvlae prepare: error: noisy: no file matches", exit_status=2)
     text = describe_status(grid.settings)
     assert "prepare/small: dvlae prepare: error: noisy: no file matches" in text
     assert "results/logs/prepare/small.log" in text

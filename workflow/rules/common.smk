@@ -1,23 +1,32 @@
 # The configuration, checked once, and what the rules ask of it. No rule stands here, and no mathematics.
 import json
 import os
+import re
 import sys
 from functools import cache
 from glob import glob
+from importlib.util import find_spec
 from pathlib import Path
 
+# Where the package is not installed, as where this workflow is only linted or planned, its sources are beside the rules.
+# A folder that merely has its name is a package without an origin.
+if (found := find_spec("dvlae")) is None or found.origin is None:
+    sys.path.insert(0, str(Path(workflow.current_basedir).parents[1]))
+
 from dvlae import revision
-from dvlae.config.settings import PatchSettings, Settings
+from dvlae.config import report_names
 from dvlae.config.fields import is_file_of_names, sides
+from dvlae.config.grid import resolve_grid
 from dvlae.config.loading import load_dataset
-from dvlae.config.grid import resolve_methods
 from dvlae.config.messages import validate
+from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.system.errors import UserError
 
-DVLAE = "dvlae-rf"  # how the methods of this package begin
 MIRROR = "DVLAE_DATA_MIRROR"  # environment variable, the user's own wins
 # So that the rules find `dvlae` beside a snakemake whose environment was not activated.
 os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent)]))
+# Where a step fails, its exit status and the last line of its log stand beside the log, for `dvlae status`.
+shell.prefix('failed() {{ local status=$?; echo "$status $(tail -n 1 "$1")" > "$1.failed"; exit $status; }}; ')
 
 
 def checked(function, *arguments):
@@ -46,7 +55,8 @@ checked(check_writable, SETTINGS.results)
 DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
 for dataset in DATASETS.values():
     checked(sides, SETTINGS.training.patch_size, dataset.dimensions)
-RUNS = [(name, method, seed) for name in DATASETS for method, _, seed in resolve_methods(SETTINGS, DATASETS[name])]
+GRID = resolve_grid(SETTINGS, DATASETS)
+METHODS = {cell.method.name: cell.method for cell in GRID}
 
 
 def option(name: str, value) -> list[str]:
@@ -60,9 +70,13 @@ if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR):
 GPUS = 0 if SETTINGS.device == "cpu" else 1  # of a job that computes on one device
 
 
-def receptive_field(wildcards) -> int | None:
-    """Return the receptive field in the method's name, in pixels; None for a baseline."""
-    return int(wildcards.method.removeprefix(DVLAE)) if wildcards.method.startswith(DVLAE) else None
+def one_of(names) -> str:
+    """Return the constraint of a wildcard to known names."""
+    return "|".join(map(re.escape, names))
+
+
+TRAINED_METHODS = one_of(name for name, method in METHODS.items() if method.trained)
+BASELINES = one_of(name for name, method in METHODS.items() if not method.trained)
 
 
 # What a step waits for ------------------------------------------------------------------------------------------------
@@ -112,9 +126,9 @@ def all_runs(pattern, trained: bool | None = None) -> list:
     Not with `expand`, which takes no path that lies in a storage.
     """
     return [
-        pattern.apply_wildcards({"dataset": name, "method": method, "seed": seed})
-        for name, method, seed in RUNS
-        if trained is None or method.startswith(DVLAE) == trained
+        pattern.apply_wildcards({"dataset": name, "method": method.name, "seed": seed})
+        for name, method, seed in GRID
+        if trained is None or method.trained == trained
     ]
 
 
@@ -123,30 +137,7 @@ def all_datasets(patterns) -> list:
     return [pattern.apply_wildcards({"dataset": name}) for pattern in patterns for name in DATASETS]
 
 
-def figures_by_kind() -> dict[str, dict[str, str]]:
-    """Return the figures of this grid by kind: the dataset that each shows, by its name.
-
-    Which of them there are follows from the settings alone, as `dvlae figures` finds it from the results.
-    """
-    measured = [name for name, dataset in DATASETS.items() if dataset.simulate is not None or dataset.clean is not None]
-    methods = {name: {method for dataset, method, _ in RUNS if dataset == name} for name in DATASETS}
-    fields = [sum(method.startswith(DVLAE) for method in found) for found in methods.values()]
-    sampled = SETTINGS.prediction.estimator != "direct" and SETTINGS.prediction.samples > 1
-    datasets = {
-        "panel": DATASETS,
-        "paired_psnr": [name for name in measured if len(methods[name]) > 1],
-        "calibration": measured if sampled else [],
-        "removed_noise": DATASETS,
-        "training_curves": DATASETS,
-        "kl_per_level": DATASETS,
-    }
-    figures = {kind: {f"{kind}_{name}": name for name in found} for kind, found in datasets.items()}
-    figures["receptive_field"] = {"receptive_field": "all datasets"} if max(fields) > 1 else {}
-    figures["training_time"] = {"training_time": "all datasets"} if measured else {}
-    return figures
-
-
-FIGURES = figures_by_kind()
+FIGURES = report_names.figures(report_names.planned_contents(SETTINGS, DATASETS))
 
 
 def reported(path: str, kind: str, category: str, title: str):
@@ -161,8 +152,11 @@ def reported(path: str, kind: str, category: str, title: str):
 def reported_figures(kind: str, category: str, title: str) -> list:
     """Return the figures of one kind, all in the report."""
     return [
-        reported(f"<results>/figures/{name}.png", kind, category, f"{title} ({dataset})")
-        for name, dataset in FIGURES[kind].items()
+        reported(
+            f"<results>/figures/{figure.name}.png", kind, category, f"{title} ({figure.dataset or 'all datasets'})"
+        )
+        for figure in FIGURES
+        if figure.kind == kind
     ]
 
 
@@ -192,24 +186,17 @@ def prepare_settings(wildcards) -> str:
 
 def patch_settings(wildcards) -> str:
     """Return what `dvlae extract-patches` needs."""
-    images = DATASETS[wildcards.dataset].training
-    sizes = SETTINGS.training
-    return PatchSettings(
-        patch_size=sizes.patch_size,
-        validation_fraction=sizes.validation_fraction,
-        images=images.images,
-        block=images.block,
-    ).model_dump_json()
+    return PatchSettings.of(SETTINGS, DATASETS[wildcards.dataset]).identity_json()
 
 
 def training_settings(wildcards) -> str:
     """Return what `dvlae train` needs."""
-    return SETTINGS.model_dump_json(include={"model", "training"})
+    return TrainSettings.of(SETTINGS).identity_json()
 
 
 def prediction_settings(wildcards) -> str:
     """Return what `dvlae predict` needs."""
-    return SETTINGS.model_dump_json(include={"prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}})
+    return PredictSettings.of(SETTINGS).identity_json()
 
 
 def sample_folder(pattern: str) -> dict:
@@ -219,14 +206,12 @@ def sample_folder(pattern: str) -> dict:
 
 def evaluation_settings(wildcards) -> str:
     """Return what `dvlae baseline` and `dvlae evaluate` need."""
-    return DATASETS[wildcards.dataset].evaluation.model_dump_json(by_alias=True)
+    return DATASETS[wildcards.dataset].evaluation.model_dump_json()
 
 
 def figure_settings() -> str:
     """Return what `dvlae figures` needs: how each dataset is evaluated."""
-    return json.dumps(
-        {name: dataset.evaluation.model_dump(mode="json", by_alias=True) for name, dataset in DATASETS.items()}
-    )
+    return json.dumps({name: dataset.evaluation.model_dump(mode="json") for name, dataset in DATASETS.items()})
 
 
 def training_runtime(wildcards, attempt) -> int:

@@ -16,7 +16,7 @@ rule download:
     message:
         "Downloading {wildcards.dataset}; log in {log}"
     shell:
-        "dvlae download {params.dataset:q} --data {params.data:q} --output {output.files:q} 2>&1 | tee -i {log:q}"
+        "dvlae download {params.dataset:q} --data {params.data:q} --output {output.files:q} 2>&1 | tee -i {log:q} || failed {log:q}"
 
 
 rule simulate:
@@ -35,7 +35,7 @@ rule simulate:
         data=config["data"],
         revision=revision.PREPARE,
     shell:
-        "dvlae simulate {params.dataset:q} --data {params.data:q} --output {output.images:q} > {log:q} 2>&1"
+        "dvlae simulate {params.dataset:q} --data {params.data:q} --output {output.images:q} > {log:q} 2>&1 || failed {log:q}"
 
 
 rule prepare:
@@ -55,7 +55,7 @@ rule prepare:
         simulated=lambda wildcards, input: option("--simulated", input.get("simulated")),
         revision=revision.PREPARE,
     shell:
-        "dvlae prepare {params.dataset:q} --data {params.data:q} {params.simulated:q} --output {output.images:q} > {log:q} 2>&1"
+        "dvlae prepare {params.dataset:q} --data {params.data:q} {params.simulated:q} --output {output.images:q} > {log:q} 2>&1 || failed {log:q}"
 
 
 rule extract_patches:
@@ -74,7 +74,7 @@ rule extract_patches:
         settings=patch_settings,
         revision=revision.PATCHES,
     shell:
-        "dvlae extract-patches {input.images:q} {output.patches:q} --settings {params.settings:q} > {log:q} 2>&1"
+        "dvlae extract-patches {input.images:q} {output.patches:q} --settings {params.settings:q} > {log:q} 2>&1 || failed {log:q}"
 
 
 rule register:
@@ -93,7 +93,7 @@ rule register:
         settings=evaluation_settings,
         revision=revision.EVALUATION,
     shell:
-        "dvlae register {input.images:q} {output.targets:q} --settings {params.settings:q} > {log:q} 2>&1"
+        "dvlae register {input.images:q} {output.targets:q} --settings {params.settings:q} > {log:q} 2>&1 || failed {log:q}"
 
 
 rule diagnose:
@@ -123,4 +123,4 @@ rule diagnose:
     shell:
         "dvlae diagnose {input.images:q} --output {output.found:q} --dataset {wildcards.dataset:q}"
         " --noise-direction {params.noise_direction} --settings {params.settings:q} --targets {input.targets:q}"
-        " 2>&1 | tee -i {log:q}"
+        " 2>&1 | tee -i {log:q} || failed {log:q}"

@@ -11,7 +11,7 @@ rule baseline:
     benchmark:
         "<benchmarks>/baseline/{dataset}/{method}/seed{seed}.tsv"
     wildcard_constraints:
-        method=r"(?!dvlae-rf)[^/]+",
+        method=BASELINES,
     conda:
         "../envs/dvlae.yaml"
     params:
@@ -19,7 +19,7 @@ rule baseline:
         revision=revision.EVALUATION,
     shell:
         "dvlae baseline {wildcards.method:q} {input.images:q} --denoised {output.denoised:q}"
-        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1"
+        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1 || failed {log:q}"
 
 
 rule evaluate:
@@ -39,9 +39,9 @@ rule evaluate:
         "../envs/dvlae.yaml"
     params:
         settings=evaluation_settings,
-        receptive_field=lambda wildcards: option("--receptive-field", receptive_field(wildcards)),
+        receptive_field=lambda wildcards: option("--receptive-field", METHODS[wildcards.method].receptive_field),
         revision=revision.EVALUATION,
     shell:
         "dvlae evaluate {input.images:q} {input.denoised:q} {output.psnr:q} --dataset {wildcards.dataset:q}"
         " --method {wildcards.method:q} {params.receptive_field} --seed {wildcards.seed}"
-        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1"
+        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1 || failed {log:q}"

@@ -8,20 +8,22 @@ rule train:
     benchmark:
         "<benchmarks>/train/{dataset}/{method}/seed{seed}.tsv"
     wildcard_constraints:
-        method=r"dvlae-rf\d+",
+        method=TRAINED_METHODS,
     conda:
         "../envs/dvlae.yaml"
     threads: 4
     resources:
         gpu=GPUS * config["devices"],
-        device=config["device"],  # here, not in params: what computes a result is no reason to compute it again
+        # Not in params: where a result is computed is no reason to compute it again. Not as {config} in the command:
+        # Snakemake's lint refuses all but a rule's own names there.
+        device=config["device"],
         devices=config["devices"],
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=training_runtime,
         tensorboard="tensorboard" if config["tensorboard"] else "no-tensorboard",
     params:
         settings=training_settings,
-        receptive_field=receptive_field,
+        receptive_field=lambda wildcards: METHODS[wildcards.method].receptive_field,
         noise_direction=lambda wildcards: DATASETS[wildcards.dataset].noise_direction,
         # In no output, so that Snakemake leaves it alone: what was trained before an interruption is gone on with.
         # `predict` removes it, as the model is then recorded as whole.
@@ -33,7 +35,7 @@ rule train:
         "dvlae train {input.patches:q} {output.model:q} --receptive-field {params.receptive_field}"
         " --noise-direction {params.noise_direction} --seed {wildcards.seed} --checkpoints {params.checkpoints:q}"
         " --settings {params.settings:q} --device {resources.device} --devices {resources.devices}"
-        " --{resources.tensorboard} 2>&1 | tee -i {log:q}"
+        " --{resources.tensorboard} 2>&1 | tee -i {log:q} || failed {log:q}"
 
 
 rule predict:
@@ -50,7 +52,7 @@ rule predict:
     benchmark:
         "<benchmarks>/predict/{dataset}/{method}/seed{seed}.tsv"
     wildcard_constraints:
-        method=r"dvlae-rf\d+",
+        method=TRAINED_METHODS,
     conda:
         "../envs/dvlae.yaml"
     threads: 4
@@ -72,4 +74,4 @@ rule predict:
         " --uncertainty {output.uncertainty:q} {params.samples:q} --seed {wildcards.seed} --settings {params.settings:q}"
         " --device {resources.device} --tile {resources.tile} --batch-size {resources.batch_size}"
         " --remove-checkpoints {input.model:q}/../checkpoints"
-        " 2>&1 | tee -i {log:q}"
+        " 2>&1 | tee -i {log:q} || failed {log:q}"

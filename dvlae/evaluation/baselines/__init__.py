@@ -13,6 +13,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import read_manifest
 from dvlae.evaluation.target import Targets
+from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, atomic_folder
 from dvlae.system.progress import progress
@@ -57,5 +58,5 @@ def run_baseline(
         for image in progress(manifest, description=method, unit="image"):
             write_image(folder / f"{image.name}.tif", denoise(read_canonical(image.noisy)))
     description = {"method": method, **description, "seconds": round(time.monotonic() - start, 1), **software()}
-    with atomic_file(Path(output).with_name("baseline.json")) as path:
+    with atomic_file(RunFolder(Path(output).parent).baseline_record) as path:
         path.write_text(json.dumps(description, indent=2) + "\n")

@@ -1,0 +1,118 @@
+"""The names of all tables and figures, for the workflow that asks for them and for the commands that make them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dvlae.config.dataset import DatasetSettings
+from dvlae.config.grid import Method, resolve_methods
+from dvlae.config.settings import Settings
+
+# These are written as Markdown, LaTeX and HTML, too.
+TYPESET_TABLES = ("summary", "receptive_field", "per_image", "comparisons")
+TABLES = (*TYPESET_TABLES, "psnr", "timing", "provenance")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a dataset has to show.
+
+    Attributes
+    ----------
+    methods
+        The methods that are computed for it.
+    measured
+        Whether there are clean images.
+    sampled
+        Whether the trained methods give a standard deviation of the posterior.
+    """
+
+    methods: Sequence[Method]
+    measured: bool
+    sampled: bool
+
+    @property
+    def receptive_fields(self) -> set[int]:
+        """The receptive fields of the trained methods, in pixels."""
+        return {method.receptive_field for method in self.methods if method.receptive_field is not None}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the report.
+
+    Attributes
+    ----------
+    kind
+        What it shows, for example ``"panel"``.
+    dataset
+        Of which dataset; None: of all of them.
+    """
+
+    kind: str
+    dataset: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its file, without a suffix."""
+        return self.kind if self.dataset is None else f"{self.kind}_{self.dataset}"
+
+
+def planned_contents(settings: Settings, datasets: Mapping[str, DatasetSettings]) -> dict[str, Contents]:
+    """Tell from a configuration what each dataset will have to show.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    datasets
+        Its datasets by name.
+
+    Returns
+    -------
+    dict
+        By the name of the dataset.
+    """
+    sampled = settings.prediction.estimator != "direct" and settings.prediction.samples > 1
+    return {
+        name: Contents(
+            methods=list(dict.fromkeys(method for method, _ in resolve_methods(settings, dataset))),
+            measured=dataset.simulate is not None or dataset.clean is not None,
+            sampled=sampled,
+        )
+        for name, dataset in datasets.items()
+    }
+
+
+def figures(contents: Mapping[str, Contents]) -> list[Figure]:
+    """List the figures that datasets with these contents give.
+
+    Parameters
+    ----------
+    contents
+        Of each dataset by its name.
+
+    Returns
+    -------
+    list of Figure
+        Those of each dataset, then those over all datasets.
+    """
+    found = [Figure(kind, name) for name, content in contents.items() for kind in _kinds(content)]
+    if any(len(content.receptive_fields) > 1 for content in contents.values()):
+        found.append(Figure("receptive_field"))
+    if any(content.measured and content.receptive_fields for content in contents.values()):
+        found.append(Figure("training_time"))
+    return found
+
+
+def _kinds(content: Contents) -> list[str]:
+    """Return the kinds of the figures that show one dataset with these contents."""
+    trained = bool(content.receptive_fields)
+    kinds = {
+        "panel": True,
+        "removed_noise": True,
+        "training_curves": trained,
+        "kl_per_level": trained,
+        "calibration": trained and content.measured and content.sampled,
+        "paired_psnr": content.measured and len(content.methods) > 1,
+    }
+    return [kind for kind, wanted in kinds.items() if wanted]

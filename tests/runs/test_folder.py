@@ -1,0 +1,40 @@
+import pandas as pd
+import pytest
+
+from dvlae.runs.folder import PSNR_COLUMNS, DatasetFolder, Run, RunFolder
+
+
+def read(folder, method, field):
+    folder.path.mkdir(parents=True)
+    pd.DataFrame([("small", method, field, 0, "a", 30.0, 0.5, 20.0)], columns=PSNR_COLUMNS).to_csv(
+        folder.psnr, index=False
+    )
+    return Run.read(folder.psnr)
+
+
+def test_a_run_knows_the_folder_of_its_dataset(tmp_path):
+    folder = RunFolder.of(tmp_path, "small", "dvlae-rf4", 1)
+    assert folder.path == tmp_path / "small/dvlae-rf4/seed1"
+    assert folder.dataset == DatasetFolder(tmp_path / "small")
+    assert folder.training_record == tmp_path / "small/dvlae-rf4/seed1/model/run.json"
+
+
+@pytest.mark.parametrize(
+    "method, field, label, short_label",
+    [
+        ("dvlae-rf4", 4, "DVLAE, receptive field 4 px", "DVLAE 4 px"),
+        ("dvlae-rf4-linear", 4, "DVLAE, receptive field 4 px, linear", "DVLAE 4 px linear"),
+        ("gaussian", None, "Gaussian filter", "Gaussian"),
+        ("bm3d", None, "BM3D", "BM3D"),
+        ("noisy", None, "noisy image", "noisy"),
+        ("of-my-own", None, "of-my-own", "of-my-own"),
+    ],
+)
+def test_each_method_has_its_words(tmp_path, method, field, label, short_label):
+    run = read(RunFolder.of(tmp_path, "small", method, 0), method, field)
+    assert (run.label, run.short_label) == (label, short_label)
+
+
+def test_what_was_not_recorded_is_empty(tmp_path):
+    run = read(RunFolder.of(tmp_path, "small", "noisy", 0), "noisy", None)
+    assert (run.training, run.baseline, run.prediction, run.evaluation, run.minutes) == ({}, {}, {}, {}, None)
