@@ -25,8 +25,12 @@ from dvlae.system.errors import UserError
 MIRROR = "DVLAE_DATA_MIRROR"  # environment variable, the user's own wins
 # So that the rules find `dvlae` beside a snakemake whose environment was not activated.
 os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent)]))
-# Where a step fails, its exit status and the last line of its log stand beside the log, for `dvlae status`.
-shell.prefix('failed() {{ local status=$?; echo "$status $(tail -n 1 "$1")" > "$1.failed"; exit $status; }}; ')
+# Where a step fails, its exit status and the last line of its log stand beside the log, for `dvlae status`. The first
+# command is Snakemake's own prefix, which this one takes the place of.
+shell.prefix(
+    "set -euo pipefail; "
+    'failed() {{ local status=$?; echo "$status $(tail -n 1 "$1")" > "$1.failed"; exit $status; }}; '
+)
 
 
 def checked(function, *arguments):
