@@ -61,7 +61,7 @@ def test_a_gpu_that_is_not_there_is_refused(project):
     (line,) = error_lines(project.snakemake(model, fails=True, CUDA_VISIBLE_DEVICES=""))
     assert "cuda" in line
     assert not (project.folder / model).exists()
-    assert project.read("logs/train/small/dvlae-rf4/seed0.log.failed").decode() == f"2 {line}\n"
+    assert project.read("logs/train/small/dvlae-rf4/seed0.log.failed").decode() == f"1 {line}\n"
 
 
 def test_results_that_cannot_be_written_are_refused(project):
