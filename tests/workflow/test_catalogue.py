@@ -49,6 +49,7 @@ def bare(tmp_path_factory):
         pytest.skip(f"unavailable: no index of Python packages ({found.stderr[-300:]})")
     for part in ("dvlae", "workflow", "config"):
         shutil.copytree(REPOSITORY / part, folder / "clone" / part)
+    shutil.copy(REPOSITORY / "pyproject.toml", folder / "clone")  # it says how rules are formatted
 
     def run(*words: str) -> str:
         done = subprocess.run(
