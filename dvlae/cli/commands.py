@@ -172,10 +172,12 @@ MODEL = _path("model", "MODEL", "folder made by `dvlae train`")
 PSNR_CSVS = _path("psnr_csvs", "PSNR_CSV", "tables made by `dvlae evaluate`, where it made them", nargs="+")
 SEED = _argument("--seed", "N", "random seed (default: 0)", type=_seed, default=0)
 DEVICE = _argument("--device", None, "where to compute (default: auto)", choices=DEVICES, default="auto")
-DEVICE_OF_SETTINGS = _setting("device", None, "instead of the one in the settings", choices=DEVICES)
+DEVICE_OF_SETTINGS = _setting(
+    "device", None, "where to compute, instead of the device in the settings", choices=DEVICES
+)
 EVALUATION = _settings(EVALUATION_SETTINGS)
-REGISTERED_ANEW = "made by `dvlae register` (default: clean images are registered anew)"
-TARGETS = _path("--targets", "CSV", f"table {REGISTERED_ANEW}")
+REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"
+TARGETS = _path("--targets", "CSV", f"table {REGISTERED}")
 LAID_OVER = "configuration, as for snakemake: laid over config/config.yaml"
 CONFIGURATION = _path(
     "--configfile", "FILE", LAID_OVER, convert=_read_configuration, dest="settings", nargs="+", default=[]
@@ -190,7 +192,7 @@ COMMANDS = {
         DATASET,
         DATA,
         _path("--mirror", "DIR", "folder to look in first (DVLAE_DATA_MIRROR takes precedence)"),
-        _output("CSV", "list of the files that are there"),
+        _output("CSV", "list of the files, to write"),
     ],
     Command("simulate", "Add simulated noise to clean images.", "dvlae.data.simulate:simulate"): [
         DATASET,
@@ -210,7 +212,7 @@ COMMANDS = {
     ): [IMAGES, _path("output", "PATCHES", "folder to make"), _settings("dvlae.config.settings:PatchSettings")],
     Command(
         "register",
-        "Find how the clean images lie on the noisy ones, once for all commands.",
+        "Register the clean images to the noisy ones, once for all commands.",
         "dvlae.evaluation.register:register",
     ): [IMAGES, _path("output", "TARGETS_CSV", "table to write, one row an image"), EVALUATION],
     Command(
@@ -228,36 +230,40 @@ COMMANDS = {
     Command("train", "Train a model on the patches of one dataset.", _train): [
         _path("patches", "PATCHES", "folder made by `dvlae extract-patches`"),
         _path("model", "MODEL", "folder to make"),
-        _argument("--receptive-field", "PIXELS", "of the autoregressive decoder", type=int, required=True),
-        _argument("--noise-direction", None, "of the noise correlation", choices=NOISE_DIRECTIONS, required=True),
-        _path("--checkpoints", "DIR", "keeps unfinished training, so that it can be resumed"),
+        _argument(
+            "--receptive-field", "PIXELS", "receptive field of the autoregressive decoder", type=int, required=True
+        ),
+        _argument(
+            "--noise-direction", None, "direction of the noise correlation", choices=NOISE_DIRECTIONS, required=True
+        ),
+        _path("--checkpoints", "DIR", "folder for the unfinished training, so that it can be resumed"),
         _flag(
             "--tensorboard",
-            "write the history for TensorBoard, too, into the folder `tensorboard` beside the model",
+            "also write the history for TensorBoard, into the folder `tensorboard` beside the model",
             action=argparse.BooleanOptionalAction,
             default=False,
         ),
         SEED,
         _settings("dvlae.config.settings:TrainSettings"),
         DEVICE_OF_SETTINGS,
-        _setting("devices", "N", "GPUs of this training (default: 1)", type=int),
+        _setting("devices", "N", "number of GPUs (default: 1)", type=int),
     ],
     Command("predict", "Denoise images with a trained model.", _predict): [
         MODEL,
         IMAGES,
         _path("--denoised", "DIR", "folder to make", required=True),
         _path("--uncertainty", "DIR", "folder to make: posterior standard deviation", required=True),
-        _path("--samples", "DIR", "folder to make: samples of the posterior"),
+        _path("--samples", "DIR", "folder to make: posterior samples"),
         _path("--remove-checkpoints", "DIR", "checkpoints of the training, removed once the prediction is finished"),
         SEED,
         _settings("dvlae.config.settings:PredictSettings"),
         DEVICE_OF_SETTINGS,
         _setting("prediction.tile", "PIXELS|auto", "side of a tile", type=_number_or_auto),
-        _setting("prediction.batch_size", "N|auto", "samples drawn at a time", type=_number_or_auto),
+        _setting("prediction.batch_size", "N|auto", "number of samples computed at once", type=_number_or_auto),
     ],
     Command(
         "likelihood",
-        "Bound the log-likelihood of images under a trained model.",
+        "Compute a lower bound on the log-likelihood of images.",
         "dvlae.inference.log_likelihood:likelihood",
     ): [
         MODEL,
@@ -272,7 +278,7 @@ COMMANDS = {
             nargs="+",
             default=["all"],
         ),
-        _argument("--samples", "K", "of the posterior of each image (default: 10)", type=int, default=10),
+        _argument("--samples", "K", "posterior samples of each image (default: 10)", type=int, default=10),
         SEED,
         DEVICE,
     ],
@@ -288,7 +294,7 @@ COMMANDS = {
         _argument(
             "--crop",
             "FIRST:STOP",
-            "part that is shown, in pixels, for each axis in the order of the file, for example 100:228 50:178",
+            "part to show, in pixels, for each axis in the order of the file, for example 100:228 50:178",
             type=_first_and_stop,
             nargs="+",
         ),
@@ -301,7 +307,7 @@ COMMANDS = {
         _argument(
             "--kind",
             None,
-            "noise: new noise on the content of images; prior: content and noise of the model's own",
+            "noise: new noise on the content of images; prior: content and noise sampled from the model",
             choices=["noise", "prior"],
             required=True,
         ),
@@ -309,11 +315,17 @@ COMMANDS = {
         _argument(
             "--settings",
             "SETTINGS",
-            "for new noise: compare it to noisy less clean; how the clean images are fitted, as for `dvlae evaluate`",
+            "for new noise: compare it to noisy minus clean; how the clean images are fitted, as for `dvlae evaluate`",
         ),
         TARGETS,
         _argument("--size", "PIXELS", "for the prior: the images' sides, [Z [Y]] X", type=int, nargs="+"),
-        _argument("--realisations", "N", "of each image, or from the prior (default: 1)", type=int, default=1),
+        _argument(
+            "--realisations",
+            "N",
+            "number for each image, or of images from the prior (default: 1)",
+            type=int,
+            default=1,
+        ),
         SEED,
         DEVICE,
     ],
@@ -356,7 +368,7 @@ COMMANDS = {
             "what `dvlae diagnose` found: the correlation length is marked (default: unmarked)",
             default=[],
         ),
-        _named_paths("--targets", "DATASET=CSV", f"tables {REGISTERED_ANEW}", default=[]),
+        _named_paths("--targets", "DATASET=CSV", f"tables {REGISTERED}", default=[]),
     ],
     Command(
         "status",
@@ -367,7 +379,7 @@ COMMANDS = {
         "clean", "Show what takes the disk space, and remove what can be made again.", "dvlae.runs.disk_space:clean"
     ): [
         CONFIGURATION,
-        _flag("--remove", "remove it; without this option nothing is changed"),
+        _flag("--remove", "remove these files; without this option nothing is changed"),
         _flag(
             "--patches",
             "also patches whose trainings are all finished; a training that is added later needs them again, and then "
