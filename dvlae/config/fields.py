@@ -1,8 +1,9 @@
 """Types and checks that several classes of settings share."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -76,7 +77,7 @@ def sides(patch_size: int | list[int], dimensions: int) -> tuple[int, ...]:
     return tuple(patch_size)
 
 
-def is_file_of_names(images: Images) -> bool:
+def is_file_of_names(images: str | Sequence[str]) -> TypeGuard[str]:
     """Tell whether a selection of images is a file, rather than ``all``, a list or a slice."""
     return isinstance(images, str) and images != "all" and not SLICE_PATTERN.fullmatch(images)
 

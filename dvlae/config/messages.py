@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from dvlae.config.yaml_files import read_yaml
 from dvlae.system.errors import UserError
@@ -35,7 +36,7 @@ def describe(schema: dict, definitions: dict) -> str:
         return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in schema["enum"])
     if "const" in schema:
         return str(schema["const"])
-    kind = schema.get("type")
+    kind = schema["type"]
     limits = [
         f"{sign} {schema[name]:g}"
         for name, sign in (("exclusiveMinimum", ">"), ("minimum", ">="), ("exclusiveMaximum", "<"), ("maximum", "<="))
@@ -107,7 +108,7 @@ def _key(path: Sequence) -> str:
     return text
 
 
-def _problem(cls: type[BaseModel], data: dict, error: dict) -> tuple[tuple, str]:
+def _problem(cls: type[BaseModel], data: dict, error: ErrorDetails) -> tuple[tuple, str]:
     """Turn one of pydantic's errors into the path of a key and a sentence about it."""
     if error["type"] in ("extra_forbidden", "invalid_key"):  # a key that is no text cannot be known either
         path = tuple(part for part in error["loc"] if part != "[key]")

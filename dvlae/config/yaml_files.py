@@ -42,7 +42,7 @@ def read_yaml(path: str | Path) -> Any:
         data = yaml.load(text, Loader=_Loader)
         count_values(data, {})
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror.lower()}") from None
+        raise UserError(f"{path}: {str(error.strerror).lower()}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2024-13-32, a number of 5000 digits
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark else ""

@@ -18,7 +18,7 @@ from dvlae.evaluation.noise_statistics import Curves, NoiseComparison, average_c
 from dvlae.evaluation.target import Targets, find_region
 from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
-from dvlae.runs.folder import Run, best_run
+from dvlae.runs.folder import Run, TrainedRun, best_run
 
 # More images change the curves by less than the width of a line.
 MAX_NOISE_IMAGES = 16
@@ -41,9 +41,9 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
     targets
         What the estimates are compared with.
     """
-    baselines = [run for run in runs if run.receptive_field is None and run.method != "noisy"]
-    trained = [run for run in runs if run.receptive_field is not None]
-    shown = ([best_run(trained)] if trained else []) + baselines
+    baselines = [run for run in runs if not isinstance(run, TrainedRun) and run.method != "noisy"]
+    trained = [run for run in runs if isinstance(run, TrainedRun)]
+    shown: list[Run] = [best_run(trained), *baselines] if trained else baselines
     chosen = [images[i] for i in spread_evenly(len(images), MAX_NOISE_IMAGES)]
     removed, noise = _average_correlations(shown, chosen, targets)
     styles = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D")]

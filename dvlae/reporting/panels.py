@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from scipy import ndimage
 
@@ -95,7 +96,7 @@ def _plot_image_panel(pictures: Sequence[Picture]) -> Figure:
                 0.5, 0.5, picture.caption, ha="center", va="center", fontweight="bold", transform=below.transAxes
             )
         else:
-            place = below.inset_axes([0.08, 0, 0.84, 1])  # narrower than the picture: its labels need room
+            place = below.inset_axes((0.08, 0, 0.84, 1))  # narrower than the picture: its labels need room
             bar = figure.colorbar(plotted, cax=place, orientation="horizontal")
             bar.ax.tick_params(labelsize=7)
             bar.set_label("grey values", fontsize=7)
@@ -207,7 +208,9 @@ def grey_limits(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
     return black, np.where(white > black, white, black + 1)
 
 
-def plot_picture(axes: Axes, picture: Picture, limits: tuple[np.ndarray, np.ndarray], like: Picture | None = None):
+def plot_picture(
+    axes: Axes, picture: Picture, limits: tuple[np.ndarray, np.ndarray], like: Picture | None = None
+) -> AxesImage:
     """Plot a picture, in the colour range of the picture ``like``, of which it is a part."""
     axes.set_xticks([])
     axes.set_yticks([])

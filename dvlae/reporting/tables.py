@@ -273,7 +273,7 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         "ended by": lambda r: ", ".join(LIMIT_LABELS.get(name, name) for name in text(r.stopped_by).split()),
     }
     place = list(columns).index(PSNR_HEADING)
-    marks = {}
+    marks: dict[tuple[int, int], str] = {}
     for _, rows in summary[summary.source.isna()].groupby("dataset", sort=False):  # what others measured has no rank
         marks |= {(rows.index[i], place): mark for i, mark in rank(rows.psnr).items()}
     rows = [[column(row) for column in columns.values()] for _, row in summary.iterrows()]
@@ -306,7 +306,7 @@ def _summary_notes(summary: pd.DataFrame) -> list[str]:
 ORACLE_NOTE = "† An oracle: its parameter was chosen with the clean images."
 
 
-def _label(method: str, oracle) -> str:
+def _label(method: str, oracle: bool | None) -> str:
     return method + (" †" if oracle is True else "")
 
 
@@ -316,7 +316,8 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
     shared = fields.duplicated(keep=False)
     headings = [f"{method} ({field} px)" if shared[method] else f"{field} px" for method, field in fields.items()]
     columns = ["dataset", *headings, "spread (dB)", f"{CONFIDENCE_LEVEL:.0%} interval"]
-    rows, marks, notes = [], {}, []
+    rows, notes = [], []
+    marks: dict[tuple[int, int], str] = {}
     for i, (dataset, mine) in enumerate(ablation.groupby("dataset", sort=False)):
         values = mine.set_index("method").psnr.reindex(fields.index)
         first = mine.iloc[0]

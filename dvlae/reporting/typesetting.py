@@ -4,6 +4,7 @@ import html
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -57,7 +58,7 @@ def number(value: float, decimals: int, sign: bool = False) -> str:
     return "" if pd.isna(value) else f"{value:{'+' if sign else ''}.{decimals}f}"
 
 
-def text(value) -> str:
+def text(value: Any) -> str:
     """Write a value; nothing where there is none."""
     return "" if value is None or pd.isna(value) else str(value)
 
