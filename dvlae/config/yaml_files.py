@@ -62,7 +62,7 @@ def count_values(data: Any, counted: dict[int, int]) -> int:
     A few lines of YAML in which each refers to the line before twice can stand for more values than memory holds.
     """
     if isinstance(data, str):
-        if "\0" in data or not data.isascii() and _is_surrogate(data):
+        if "\0" in data or (not data.isascii() and _is_surrogate(data)):
             raise ValueError(f"the text {data!r} holds a NUL or half a character")
         return 1
     if not isinstance(data, dict | list):

@@ -78,10 +78,10 @@ def spread(psnr: pd.DataFrame) -> tuple[float, float, float]:
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Correct p values for their number (Holm, Scandinavian Journal of Statistics 6, 1979)."""
-    p_values = np.asarray(p_values, dtype=float)
-    order = np.argsort(p_values)
-    scaled = p_values[order] * np.arange(len(p_values), 0, -1)
-    corrected = np.empty_like(p_values)
+    values = np.asarray(p_values, dtype=float)
+    order = np.argsort(values)
+    scaled = values[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
     return corrected
 

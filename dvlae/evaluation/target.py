@@ -265,10 +265,7 @@ class Targets:
         clean = read_canonical(image.clean)
         alignment = self._alignments.get(image.name)
         if alignment is None:
-            if self._table is None:
-                alignment = Alignment.find(noisy, clean, self.settings)
-            else:
-                alignment = self._look_up(image)
+            alignment = Alignment.find(noisy, clean, self.settings) if self._table is None else self._look_up(image)
             self._alignments[image.name] = alignment
         return Target.build(noisy, clean, self.settings, alignment)
 

@@ -10,6 +10,7 @@ that a tile samples what the whole image would have sampled there: the results a
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
     """Pixels that the bottom-up features of the levels below ``split`` see to each side, rounded up to their grid."""
     strides = [1, *ladder_vae.strides]
     reach = 1  # the stem
-    for below, stride in zip(strides[:split], strides[1 : split + 1], strict=True):
+    for below, stride in pairwise(strides[: split + 1]):
         reach += below + ladder_vae.blocks * ResidualBlock.radius * stride  # the strided convolution, residual blocks
     return padded_shape([reach], strides[split])[0]
 

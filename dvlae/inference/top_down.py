@@ -190,7 +190,7 @@ class TopDown:
 
     def run(
         self, state: Tensor | None, precomputed: list[Tensor], sample_latent: LatentSampler, start: int = 0
-    ) -> Tensor | None:
+    ) -> Tensor:
         """Run the levels from ``start + len(precomputed) - 1`` down to ``start``.
 
         Parameters
@@ -206,12 +206,19 @@ class TopDown:
 
         Returns
         -------
-        Tensor or None
+        Tensor
             The state for the level below ``start``, (N, C, ...); without levels the state that was given.
+
+        Raises
+        ------
+        ValueError
+            Where there is neither a level nor a state.
         """
         for offset in reversed(range(len(precomputed))):
             number = start + offset
             state = self.levels[number].top_down(state, precomputed[offset], number, sample_latent)
+        if state is None:
+            raise ValueError("found neither a level nor a state")
         return state
 
     def decode(self, state: Tensor) -> Tensor:

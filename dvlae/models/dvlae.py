@@ -128,10 +128,7 @@ class LossTerms:
             image. A level below it is not drawn to its prior. Kingma et al., "Improved variational inference with
             inverse autoregressive flow" (arXiv 1606.04934, 2016); their groups of latents are the levels here.
         """
-        if free_bits == 0:
-            kl = self.kl
-        else:
-            kl = torch.stack(self.kl_of_levels).clamp(min=free_bits).sum()
+        kl = self.kl if free_bits == 0 else torch.stack(self.kl_of_levels).clamp(min=free_bits).sum()
         loss = self.mse - self.log_likelihood + kl_weight * kl
         return loss if self.direct is None else loss + self.direct
 

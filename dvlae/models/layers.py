@@ -213,15 +213,13 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     running_mean: Tensor
     running_var: Tensor
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, ...)."""
-        if self.training and input.numel() == input.shape[1]:
-            return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
-        return super().forward(input)
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
 
-    def _check_input_dim(self, input: Tensor) -> None:
+    def _check_input_dim(self, x: Tensor) -> None:
         """Take any number of spatial axes."""
 
 

@@ -172,11 +172,11 @@ def plot_training_time(runs: Sequence[Run]) -> Figure | None:
     figure, plots = _subplots_by_dataset(runs)
     for dataset, axes in plots.items():
         mine = [run for run in runs if run.dataset == dataset]
-        trained = [run for run in mine if isinstance(run, TrainedRun) and run.minutes is not None]
-        for run in trained:
-            colour = colours[run.receptive_field]
-            axes.plot(run.minutes, run.psnr.psnr.mean(), color=colour, **POINT_STYLE)
-        longest = max(minutes for run in trained if (minutes := run.minutes) is not None)
+        longest = 0.0
+        for run in mine:
+            if isinstance(run, TrainedRun) and run.minutes is not None:
+                longest = max(longest, run.minutes)
+                axes.plot(run.minutes, run.psnr.psnr.mean(), color=colours[run.receptive_field], **POINT_STYLE)
         axes.set_xlim(0, 1.15 * longest or 1)
         _plot_baselines(axes, [run for run in mine if not isinstance(run, TrainedRun)])
         _widen_psnr_axis(axes)

@@ -1,7 +1,6 @@
 """Figures of noise: what was removed, what was generated, and how far errors are predicted."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from dvlae.evaluation.noise_statistics import Curves, NoiseComparison, average_c
 from dvlae.evaluation.target import Targets, find_region
 from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
-from dvlae.runs.folder import Run, TrainedRun, best_run
+from dvlae.runs.folder import Run, RunFolder, TrainedRun, best_run
 
 # More images change the curves by less than the width of a line.
 MAX_NOISE_IMAGES = 16
@@ -78,7 +77,7 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
 
 def _average_correlations(
     runs: Sequence[Run], images: Sequence[Image], targets: Targets
-) -> tuple[dict[Path, Curves], Curves | None]:
+) -> tuple[dict[RunFolder, Curves], Curves | None]:
     """Average autocorrelations over images.
 
     Returns
@@ -88,7 +87,7 @@ def _average_correlations(
     noise
         Of the noise; None without clean images.
     """
-    removed: dict[Path, list[Curves]] = {run.folder: [] for run in runs}
+    removed: dict[RunFolder, list[Curves]] = {run.folder: [] for run in runs}
     noise: list[Curves] = []
     for image in images:
         noisy, region = read_canonical(image.noisy), find_region(image.shape[1:], targets.settings)

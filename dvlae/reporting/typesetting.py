@@ -75,7 +75,8 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    cells = [list(table.columns)] + table.marked({"best": "**{}**".format, "second": "<ins>{}</ins>".format}, _guard)
+    marks = {"best": "**{}**".format, "second": "<ins>{}</ins>".format}
+    cells = [list(table.columns), *table.marked(marks, _guard)]
     widths = [max(3, *(len(row[j]) for row in cells)) for j in range(len(table.columns))]
     left = [name in table.words for name in table.columns]
     padded = [
@@ -146,7 +147,7 @@ def _escape(cell: str) -> str:
 
 def _known(character: str) -> str:
     """Return a character that pdfLaTeX knows in every encoding: itself, or without its accents, or a question mark."""
-    if character.isascii() or character <= "ÿ" and character.isalpha() and character not in "ÐÞðþ":
+    if character.isascii() or (character <= "ÿ" and character.isalpha() and character not in "ÐÞðþ"):
         return character
     return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
 

@@ -134,7 +134,7 @@ def _check_alike(one: dict, other: dict, names: Sequence[str]) -> None:
                 )
 
 
-def _flatten(name: str, value) -> Iterator[tuple[str, object]]:
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, part in sorted(value.items()):
             yield from _flatten(f"{name}.{key}", part)

@@ -59,7 +59,7 @@ def test_target_takes_the_data_range_from_the_clean_image_as_used(clean):
 
 def test_target_refuses_an_automatic_range_of_a_constant_clean_image():
     flat = np.ones((1, 20, 20), np.float32)
-    with pytest.raises(UserError, match="data_range.*constant"):
+    with pytest.raises(UserError, match=r"data_range.*constant"):
         Target.build(flat, flat, settings(data_range="auto"))
 
 

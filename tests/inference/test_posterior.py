@@ -106,12 +106,12 @@ def test_any_size_comes_back_in_its_size(shape, channels):
 
 
 def test_other_channels_than_the_models_are_refused():
-    with pytest.raises(UserError, match="2 channels.*trained on 1"):
+    with pytest.raises(UserError, match=r"2 channels.*trained on 1"):
         run(build(), noisy(16, 16, channels=2), samples=1)
 
 
 def test_other_axes_than_the_models_are_refused():
-    with pytest.raises(UserError, match="1 channels and 3 spatial axes.*trained on 1 and 2"):
+    with pytest.raises(UserError, match=r"1 channels and 3 spatial axes.*trained on 1 and 2"):
         run(build(), noisy(4, 16, 16), samples=1)
 
 

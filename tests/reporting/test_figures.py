@@ -340,7 +340,7 @@ def test_a_divergence_of_zero_is_drawn_on_the_logarithmic_axis(images):
 
 def test_a_history_without_levels_says_what_to_do(images):
     psnr_csv = make_run(images, "dvlae-rf4", 4, levels=0)
-    with pytest.raises(UserError, match="val_kl_level0.*train the model again"):
+    with pytest.raises(UserError, match=r"val_kl_level0.*train the model again"):
         training_figures.plot_kl_per_level([Run.read(psnr_csv)])
 
 
@@ -359,7 +359,7 @@ def test_white_noise_has_no_length_to_mark(images, tmp_path):
 def test_a_diagnosis_without_the_length_of_the_noise_is_refused(images, tmp_path):
     found = tmp_path / "noise.json"
     found.write_text("{}")
-    with pytest.raises(UserError, match="noise.json.*dvlae diagnose"):
+    with pytest.raises(UserError, match=r"noise.json.*dvlae diagnose"):
         all_figures(images, [make_run(images, "noisy")], noise={"made_up": found})
 
 
