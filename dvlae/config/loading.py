@@ -29,6 +29,11 @@ def load_configuration(files: Sequence[str | Path], default: str = "config/confi
     default
         Read first. It may be missing where there are ``files``.
 
+    Returns
+    -------
+    Settings
+        The checked settings.
+
     Raises
     ------
     UserError

@@ -17,7 +17,18 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def format_value(value: Any) -> str:
-    """Write a value as YAML would, short."""
+    """Write a value as YAML would, short.
+
+    Parameters
+    ----------
+    value
+        What was found in a file.
+
+    Returns
+    -------
+    str
+        One line of at most 80 characters.
+    """
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -27,7 +38,20 @@ def format_value(value: Any) -> str:
 
 
 def describe(schema: dict, definitions: dict) -> str:
-    """Say in words what a JSON schema allows."""
+    """Say in words what a JSON schema allows.
+
+    Parameters
+    ----------
+    schema
+        The schema of one value.
+    definitions
+        The schemas that ``$ref`` refers to, by name.
+
+    Returns
+    -------
+    str
+        For example ``a whole number >= 1 or null``.
+    """
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
     if "anyOf" in schema:

@@ -53,7 +53,13 @@ A change of a setting reruns the steps that depend on it, and no others.
 
 
 def reference() -> str:
-    """Return the whole page as Markdown."""
+    """Return the whole page as Markdown.
+
+    Returns
+    -------
+    str
+        The text of ``config/README.md``.
+    """
     blocks = [INTRODUCTION]
     blocks.append(_section("The configuration: `config/config.yaml`", "", Settings))
     blocks.append(f"Receptive fields that can be had: {', '.join(map(str, reachable()))} pixels.\n")

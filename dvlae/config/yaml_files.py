@@ -30,6 +30,16 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML or JSON file; an empty file is an empty dictionary.
 
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Any
+        What the file holds: a dictionary, in a file that is right.
+
     Raises
     ------
     UserError
@@ -60,6 +70,18 @@ def count_values(data: Any, counted: dict[int, int]) -> int:
     """Count the values in settings as they would be written out; refuse what no settings hold.
 
     A few lines of YAML in which each refers to the line before twice can stand for more values than memory holds.
+
+    Parameters
+    ----------
+    data
+        What a file holds.
+    counted
+        The counts of the lists and dictionaries that were met already, by their ids; changed in place.
+
+    Returns
+    -------
+    int
+        The number of values; a list or a dictionary is one more.
     """
     if isinstance(data, str):
         if "\0" in data or (not data.isascii() and _is_surrogate(data)):

@@ -84,11 +84,28 @@ class Alignment:
         return cls(shift, gain_and_offset, float(data_range), region)
 
     def apply(self, clean: np.ndarray) -> np.ndarray:
-        """Move a whole clean image (C, ...) onto its noisy one, cut it to the region, and convert its units."""
+        """Move a whole clean image (C, ...) onto its noisy one, cut it to the region, and convert its units.
+
+        Parameters
+        ----------
+        clean
+            The clean image as it was prepared.
+
+        Returns
+        -------
+        numpy.ndarray
+            (C, ...), of the region's shape and in the units of the noisy image.
+        """
         return _convert_units(_move_and_cut(clean, self.shift, self.region), self.gain_and_offset)
 
     def to_row(self) -> dict[str, str]:
-        """Return the columns of the table in which this is written, in full precision."""
+        """Return the columns of the table in which this is written, in full precision.
+
+        Returns
+        -------
+        dict
+            The text in each column.
+        """
         row = dict(zip(SHIFT_COLUMNS[-len(self.region) :], map(repr, self.shift or ()), strict=False))
         if self.gain_and_offset is not None:
             row["gain"], row["offset"] = map(repr, self.gain_and_offset)
@@ -99,6 +116,16 @@ class Alignment:
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> "Alignment":
         """Return what :meth:`to_row` wrote.
+
+        Parameters
+        ----------
+        row
+            The text in each column.
+
+        Returns
+        -------
+        Alignment
+            How the clean image lies on its noisy one.
 
         Raises
         ------
@@ -188,16 +215,49 @@ class Target:
         return cls(alignment.apply(clean), noisy[:, *region], region, alignment.data_range, fit_estimate)
 
     def to_target_units(self, estimate: np.ndarray) -> np.ndarray:
-        """Cut a whole estimate (C, ...) to the region and, where the dataset asks for it, fit it to ``clean``."""
+        """Cut a whole estimate (C, ...) to the region and, where the dataset asks for it, fit it to ``clean``.
+
+        Parameters
+        ----------
+        estimate
+            A whole estimate, in the units of the noisy image.
+
+        Returns
+        -------
+        numpy.ndarray
+            (C, ...), of the shape of ``clean``.
+        """
         a, b = self.gain_and_offset(estimate)
         return a * estimate[:, *self.region] + b
 
     def gain_and_offset(self, estimate: np.ndarray) -> tuple[float, float]:
-        """Return what turns the units of a whole estimate (C, ...) into those of ``clean``; (1, 0) without a fit."""
+        """Return what turns the units of a whole estimate (C, ...) into those of ``clean``; (1, 0) without a fit.
+
+        Parameters
+        ----------
+        estimate
+            A whole estimate, in the units of the noisy image.
+
+        Returns
+        -------
+        tuple of float
+            Gain and offset.
+        """
         return fit_affine(estimate[:, *self.region], self.clean) if self.fit_estimate else (1.0, 0.0)
 
     def score(self, estimate: np.ndarray) -> tuple[float, float]:
-        """Return PSNR in decibel and SSIM of a whole estimate (C, ...)."""
+        """Return PSNR in decibel and SSIM of a whole estimate (C, ...).
+
+        Parameters
+        ----------
+        estimate
+            A whole estimate, in the units of the noisy image.
+
+        Returns
+        -------
+        tuple of float
+            PSNR and SSIM.
+        """
         converted = self.to_target_units(estimate)
         return (
             psnr(self.clean, converted, data_range=self.data_range),
@@ -205,7 +265,13 @@ class Target:
         )
 
     def noise(self) -> np.ndarray:
-        """Return the noise in the region (C, ...): noisy less clean, in the units of the noisy image."""
+        """Return the noise in the region (C, ...): noisy less clean, in the units of the noisy image.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of the region's shape.
+        """
         if self.fit_estimate:  # recorded at another exposure: bring the clean image to the noisy one's
             a, b = fit_affine(self.clean, self.noisy)
             return self.noisy - (a * self.clean + b)
@@ -286,13 +352,35 @@ class Targets:
 
 
 def hash_images(images: Iterable[Image]) -> str:
-    """Return one hash of the files of all noisy and clean images, in their order."""
+    """Return one hash of the files of all noisy and clean images, in their order.
+
+    Parameters
+    ----------
+    images
+        The images.
+
+    Returns
+    -------
+    str
+        SHA-256, in hexadecimal.
+    """
     files = (path for image in images for path in (image.noisy, image.clean) if path is not None)
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
 
 def hash_settings(settings: EvaluationSettings) -> str:
-    """Return a hash of how an image is evaluated; which images are evaluated is no part of it."""
+    """Return a hash of how an image is evaluated; which images are evaluated is no part of it.
+
+    Parameters
+    ----------
+    settings
+        How images are evaluated.
+
+    Returns
+    -------
+    str
+        SHA-256, in hexadecimal.
+    """
     return hashlib.sha256(settings.model_dump_json(exclude={"images"}).encode()).hexdigest()
 
 

@@ -78,6 +78,11 @@ def noise_key(seed: int, image: str, sample: int, level: int) -> NoiseKey:
         Number of the sample of that image.
     level
         Number of the level of the ladder.
+
+    Returns
+    -------
+    NoiseKey
+        Of equal arguments always the same.
     """
     text = f"{seed}/{sample}/{level}/{image}".encode()
     return NoiseKey(int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little"))

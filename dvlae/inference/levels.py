@@ -87,7 +87,22 @@ def vary_levels(
 
 
 def sampler_of_level(varied: int, *, fixed: LatentSampler, varying: LatentSampler) -> LatentSampler:
-    """Return a function that takes ``varying`` at one level, ``fixed`` at those above it, the mean at those below."""
+    """Return a function that takes ``varying`` at one level, ``fixed`` at those above it, the mean at those below.
+
+    Parameters
+    ----------
+    varied
+        The level's number.
+    fixed
+        What samples the levels above it.
+    varying
+        What samples the level itself.
+
+    Returns
+    -------
+    LatentSampler
+        What turns a level's number, mean and standard deviation into a latent.
+    """
 
     def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
         if level < varied:

@@ -81,7 +81,13 @@ class ImportanceWeights:
     deviations: float = 0.0
 
     def update(self, log_weight: float) -> None:
-        """Take one more log-weight, in nats."""
+        """Take one more log-weight, in nats.
+
+        Parameters
+        ----------
+        log_weight
+            Of one more sample.
+        """
         self.count += 1
         largest = max(self.largest, log_weight)
         rescale, new = math.exp(self.largest - largest), math.exp(log_weight - largest)

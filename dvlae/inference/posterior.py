@@ -100,6 +100,11 @@ def choose_batch_size(
         A number, which is returned as it is, or ``"auto"``: as many as suit the device.
     all_latents
         Whether all latents of an image are computed at once, which takes more memory.
+
+    Returns
+    -------
+    int
+        At least 1.
     """
     if batch_size != "auto":
         return int(batch_size)
@@ -110,7 +115,20 @@ def choose_batch_size(
 
 
 def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
-    """Pixels that the bottom-up features of the levels below ``split`` see to each side, rounded up to their grid."""
+    """Pixels that the bottom-up features of the levels below ``split`` see to each side, rounded up to their grid.
+
+    Parameters
+    ----------
+    ladder_vae
+        The encoder.
+    split
+        How many levels are fine.
+
+    Returns
+    -------
+    int
+        In pixels of the image.
+    """
     strides = [1, *ladder_vae.strides]
     reach = 1  # the stem
     for below, stride in pairwise(strides[: split + 1]):
@@ -119,7 +137,20 @@ def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
 
 
 def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
-    """Pixels of those features, and of the state from above, that the signal sees, rounded up to their grid."""
+    """Pixels of those features, and of the state from above, that the signal sees, rounded up to their grid.
+
+    Parameters
+    ----------
+    ladder_vae
+        The encoder.
+    split
+        How many levels are fine.
+
+    Returns
+    -------
+    int
+        In pixels of the image.
+    """
     strides = ladder_vae.strides[:split]
     of_level = 1 + ladder_vae.blocks * ResidualBlock.radius  # the posterior, residual blocks
     reach = TopDown.radius + of_level * sum(strides)
@@ -127,7 +158,22 @@ def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
 
 
 def choose_split(shape: Sequence[int], tile: int, strides: list[int]) -> int:
-    """Return how many levels are fine: the fewest that leave small maps to the coarse ones, all where one tile does."""
+    """Return how many levels are fine: the fewest that leave small maps to the coarse ones, all where one tile does.
+
+    Parameters
+    ----------
+    shape
+        Sides of the padded image, in pixels.
+    tile
+        The longest side of a tile, in pixels.
+    strides
+        Pixels of the image to one position of each level's grid, finest first.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
     if max(shape) > tile:
         for split, stride in enumerate(strides, start=1):
             if math.prod(shape) / stride ** len(shape) <= MAX_COARSE_TILES * tile ** len(shape):
@@ -188,12 +234,42 @@ def encode_image(model: DVLAE, image: np.ndarray) -> tuple[Tensor, list[Tensor]]
 
 
 def repeat_features(features: list[Tensor], times: int) -> list[Tensor]:
-    """Repeat features of one image for a batch of samples, without copying."""
+    """Repeat features of one image for a batch of samples, without copying.
+
+    Parameters
+    ----------
+    features
+        Of each level, (1, C, ...).
+    times
+        Number of samples in the batch.
+
+    Returns
+    -------
+    list of Tensor
+        Of each level, (times, C, ...), in the memory of what was given.
+    """
     return [feature.expand(times, *feature.shape[1:]) for feature in features]
 
 
 def sample_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> list[list[NoiseKey]]:
-    """Return the keys of the samples with these numbers, ``keys[sample][level]``, of the image with this name."""
+    """Return the keys of the samples with these numbers, ``keys[sample][level]``, of the image with this name.
+
+    Parameters
+    ----------
+    seed
+        Seed of the latents.
+    name
+        Of the image.
+    numbers
+        Of the samples.
+    levels
+        Number of levels.
+
+    Returns
+    -------
+    list of list of NoiseKey
+        One list for each sample, finest level first.
+    """
     return [[noise_key(seed, name, number, level) for level in range(levels)] for number in numbers]
 
 
@@ -202,6 +278,22 @@ def antithetic_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -
 
     What is odd in the noise cancels in the mean of such a pair, which is then as good as that of many more samples
     (antithetic variates).
+
+    Parameters
+    ----------
+    seed
+        Seed of the latents.
+    name
+        Of the image.
+    numbers
+        Of the samples.
+    levels
+        Number of levels.
+
+    Returns
+    -------
+    list of list of NoiseKey
+        One list for each sample, finest level first.
 
     References
     ----------
@@ -225,6 +317,11 @@ def latent_sampler(keys: Sequence[Sequence[NoiseKey]], window: Window, strides: 
         Where in the padded image.
     strides
         Of each level's grid, in pixels.
+
+    Returns
+    -------
+    LatentSampler
+        What turns a level's number, mean and standard deviation into latents, (len(keys), Z, ...).
     """
 
     def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
@@ -236,7 +333,22 @@ def latent_sampler(keys: Sequence[Sequence[NoiseKey]], window: Window, strides: 
 
 
 def take_mean(level: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Return the mean of a latent in the place of a sample."""
+    """Return the mean of a latent in the place of a sample.
+
+    Parameters
+    ----------
+    level
+        Not looked at.
+    mean
+        Of the latent, (N, Z, ...).
+    std
+        Not looked at.
+
+    Returns
+    -------
+    Tensor
+        The mean.
+    """
     return mean
 
 
@@ -273,11 +385,11 @@ class Posterior:
         batch_size
             Samples computed together.
 
-        Yields
-        ------
-        window, first, batch
-            A window, the number of the first sample, and samples (S, C, ...) of the window in the units of the image.
-            Windows do not overlap, and each comes with every sample once, in their order.
+        Returns
+        -------
+        Iterator
+            Of a window, the number of the first sample, and samples (S, C, ...) of the window in the units of the
+            image. Windows do not overlap, and each comes with every sample once, in their order.
         """
 
         def make_sampler(window: Window, numbers: range) -> LatentSampler:
@@ -333,5 +445,18 @@ class Posterior:
 
 
 def split_range(numbers: range, size: int) -> list[range]:
-    """Divide numbers into batches of this size; the last may be smaller."""
+    """Divide numbers into batches of this size; the last may be smaller.
+
+    Parameters
+    ----------
+    numbers
+        The numbers.
+    size
+        Numbers in a batch.
+
+    Returns
+    -------
+    list of range
+        The batches, in order.
+    """
     return [numbers[first : first + size] for first in range(0, len(numbers), size)]

@@ -91,7 +91,18 @@ def _plot_mean(axes: Axes, values: pd.Series, place: int) -> None:
 
 
 def with_several_receptive_fields(runs: Sequence[Run]) -> list[TrainedRun]:
-    """Return the trained runs on those datasets that have more than one receptive field."""
+    """Return the trained runs on those datasets that have more than one receptive field.
+
+    Parameters
+    ----------
+    runs
+        All of them.
+
+    Returns
+    -------
+    list of TrainedRun
+        In the order of ``runs``.
+    """
     trained = [run for run in runs if isinstance(run, TrainedRun)]
     fields: dict[str, set[int]] = {}
     for run in trained:
@@ -109,6 +120,11 @@ def plot_receptive_field(runs: Sequence[TrainedRun], correlation_lengths: Mappin
         validation ELBO stands in the place of the PSNR.
     correlation_lengths
         How far the noise of a dataset is correlated along its direction, in pixels, where that is known: it is marked.
+
+    Returns
+    -------
+    Figure
+        One plot for each dataset.
     """
     figure, plots = _subplots_by_dataset(runs)
     for dataset, axes in plots.items():

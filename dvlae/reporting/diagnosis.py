@@ -96,6 +96,11 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
     ----------
     found, curves
         What :func:`dvlae.evaluation.diagnosis.measure_noise` returns.
+
+    Returns
+    -------
+    Figure
+        One plot for each axis, and one of the variance.
     """
     correlation = found["autocorrelation"]
     figure = Figure(figsize=(max(7.2, 2.4 * (len(correlation) + 1)), 3.2))

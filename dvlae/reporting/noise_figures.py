@@ -39,6 +39,11 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
         The evaluated images; at most sixteen of them, evenly spread, are averaged.
     targets
         What the estimates are compared with.
+
+    Returns
+    -------
+    Figure
+        One plot for each axis.
     """
     baselines = [run for run in runs if not isinstance(run, TrainedRun) and run.method != "noisy"]
     trained = [run for run in runs if isinstance(run, TrainedRun)]
@@ -159,6 +164,11 @@ def plot_generated_noise(pictures: Mapping[str, np.ndarray], comparison: NoiseCo
         Of the real and the generated noise.
     real
         What the real noise is, in words.
+
+    Returns
+    -------
+    Figure
+        The pictures above, the curves of their noise below.
     """
     axes_of_noise = list(comparison.real.autocorrelation())
     figure = Figure(figsize=(7.2, 5.0))

@@ -62,6 +62,11 @@ def plot_panel(run: Run, images: Sequence[Image], targets: Targets) -> Figure:
         worst. Without clean images it is the one in the middle.
     targets
         What the estimates are compared with: all is shown in the units of the clean image, as it is compared.
+
+    Returns
+    -------
+    Figure
+        One column for each picture.
     """
     image, why = _median_image(run, images)
     pictures = _pictures(run, image, targets)
@@ -201,7 +206,18 @@ def _find_detail(image: np.ndarray) -> tuple[slice, ...]:
 
 
 def grey_limits(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is black and what is white in each channel, from the cleanest picture; colour images share them."""
+    """Return what is black and what is white in each channel, from the cleanest picture; colour images share them.
+
+    Parameters
+    ----------
+    pictures
+        The cleanest is the last.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Black and white, each (C, 1, 1), or (1, 1, 1) for colour images.
+    """
     pixels = pictures[-1].pixels
     axis = None if len(pixels) == 3 else (1, 2)
     black, white = np.percentile(pixels, [0.2, 99.8], axis=axis, keepdims=True)
@@ -211,7 +227,24 @@ def grey_limits(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
 def plot_picture(
     axes: Axes, picture: Picture, limits: tuple[np.ndarray, np.ndarray], like: Picture | None = None
 ) -> AxesImage:
-    """Plot a picture, in the colour range of the picture ``like``, of which it is a part."""
+    """Plot a picture, in the colour range of the picture ``like``, of which it is a part.
+
+    Parameters
+    ----------
+    axes
+        Where to plot it.
+    picture
+        The picture.
+    limits
+        Of an image: what is black and what is white, as :func:`grey_limits` returns it.
+    like
+        The whole picture; None: ``picture`` is whole.
+
+    Returns
+    -------
+    AxesImage
+        What a colour bar is made for.
+    """
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

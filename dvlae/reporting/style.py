@@ -25,7 +25,15 @@ BLACK, BLUE, ORANGE, GREEN, PURPLE = "#000000", "#0072B2", "#E69F00", "#009E73",
 
 
 def save_figure(figure: Figure, stem: Path) -> None:
-    """Write a figure as PNG and SVG."""
+    """Write a figure as PNG and SVG.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    stem
+        The path without its suffix.
+    """
     options: dict[str, dict[str, Any]] = {
         "png": {"dpi": RESOLUTION_DPI},
         # Images are embedded in the SVG at this resolution: what is drawn stays lines and text.
@@ -37,7 +45,18 @@ def save_figure(figure: Figure, stem: Path) -> None:
 
 
 def sequential_colours(fields: Sequence[int]) -> dict[int, ColorType]:
-    """Return a colour for each receptive field: darker where it is larger."""
+    """Return a colour for each receptive field: darker where it is larger.
+
+    Parameters
+    ----------
+    fields
+        Receptive fields, in rising order.
+
+    Returns
+    -------
+    dict
+        By receptive field.
+    """
     if len(fields) == 1:
         return {fields[0]: BLUE}
     places = np.linspace(0.85, 0.0, len(fields))

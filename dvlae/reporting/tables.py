@@ -206,7 +206,18 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def average_seeds(psnr: pd.DataFrame) -> pd.DataFrame:
-    """Return the PSNR of each image, the mean over seeds: one row a dataset and image, one column a method."""
+    """Return the PSNR of each image, the mean over seeds: one row a dataset and image, one column a method.
+
+    Parameters
+    ----------
+    psnr
+        All rows of all runs.
+
+    Returns
+    -------
+    pandas.DataFrame
+        In decibel.
+    """
     measured = psnr[psnr.psnr.notna()]
     table = measured.pivot_table(index=["dataset", "image"], columns="method", values="psnr", sort=False)
     return table.reindex(columns=list(dict.fromkeys(measured.method))).rename_axis(columns=None)
@@ -246,6 +257,11 @@ def compare_methods(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFr
         Of :func:`summarise`.
     per_image
         Of :func:`average_seeds`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns :data:`COMPARISON_COLUMNS`.
     """
     tables = [pd.DataFrame(columns=COMPARISON_COLUMNS)]
     for dataset, values in per_image.groupby("dataset", sort=False):

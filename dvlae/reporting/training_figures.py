@@ -28,6 +28,11 @@ def plot_training_curves(runs: Sequence[TrainedRun]) -> Figure:
     runs
         With ``model/history.csv`` in their folders. Seeds of one receptive field share a colour.
 
+    Returns
+    -------
+    Figure
+        Four plots over the training steps.
+
     Raises
     ------
     UserError
@@ -95,6 +100,11 @@ def plot_kl_per_level(runs: Sequence[TrainedRun]) -> Figure:
     runs
         Of one dataset, with ``model/history.csv`` and ``model/model.json`` in their folders. The best is plotted over
         its training, all at their end.
+
+    Returns
+    -------
+    Figure
+        The course of the best run, and the end of all.
 
     Raises
     ------
@@ -185,5 +195,18 @@ def _collapse_limits(run: TrainedRun) -> np.ndarray:
 
 
 def level_strides(levels: int, levels_per_scale: int) -> np.ndarray:
-    """Return how many pixels of the image, along each axis, one position of each level's grid stands for."""
+    """Return how many pixels of the image, along each axis, one position of each level's grid stands for.
+
+    Parameters
+    ----------
+    levels
+        Number of levels.
+    levels_per_scale
+        Number of levels between two halvings of the grid.
+
+    Returns
+    -------
+    numpy.ndarray
+        In pixels, finest level first.
+    """
     return 2 ** (np.arange(1, levels + 1) // levels_per_scale)

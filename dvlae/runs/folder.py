@@ -69,7 +69,24 @@ class RunFolder:
 
     @classmethod
     def of(cls, results: Path, dataset: str, method: str, seed: int) -> "RunFolder":
-        """Return the folder of a run in a folder of results."""
+        """Return the folder of a run in a folder of results.
+
+        Parameters
+        ----------
+        results
+            The folder of results.
+        dataset
+            Name of the dataset.
+        method
+            Name of the method.
+        seed
+            Seed of the run.
+
+        Returns
+        -------
+        RunFolder
+            Whether it exists or not.
+        """
         return cls(results / dataset / method / f"seed{seed}")
 
     @property
@@ -119,7 +136,7 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """Samples of the posterior."""
+        """The samples of the posterior."""
         return self.path / "samples"
 
     @property
@@ -145,6 +162,16 @@ class RunFolder:
 
 def read_psnr(path: Path) -> pd.DataFrame:
     """Read one table of :func:`dvlae.evaluation.evaluate`.
+
+    Parameters
+    ----------
+    path
+        The table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an image.
 
     Raises
     ------
@@ -187,7 +214,18 @@ class Run:
 
     @staticmethod
     def read(psnr_csv: Path) -> "Run":
-        """Read the table of :func:`dvlae.evaluation.evaluate`, and remember where it stood."""
+        """Read the table of :func:`dvlae.evaluation.evaluate`, and remember where it stood.
+
+        Parameters
+        ----------
+        psnr_csv
+            The table, in the folder of the run.
+
+        Returns
+        -------
+        Run
+            A :class:`TrainedRun` where the table names a receptive field.
+        """
         table = read_psnr(psnr_csv)
         first = table.iloc[0]
         field = None if pd.isna(first.receptive_field) else int(first.receptive_field)
@@ -288,7 +326,18 @@ AnyRun = TypeVar("AnyRun", bound=Run)
 
 
 def best_run(runs: Sequence[AnyRun]) -> AnyRun:
-    """Choose the run to show: DVLAE before baselines, then the best PSNR, then the larger receptive field."""
+    """Choose the run to show: DVLAE before baselines, then the best PSNR, then the larger receptive field.
+
+    Parameters
+    ----------
+    runs
+        At least one.
+
+    Returns
+    -------
+    Run
+        One of them.
+    """
 
     def rank(run: Run) -> tuple:
         psnr = run.psnr.psnr.mean()

@@ -165,6 +165,11 @@ def provenance(runs: Sequence[dict], results: Path) -> pd.DataFrame:
         Of :func:`describe_run`.
     results
         Folder that the paths of ``record`` are relative to, where they are in it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns :data:`PROVENANCE_COLUMNS`.
     """
     rows = [{name: run[name] for name in PROVENANCE_COLUMNS} for run in runs]
     for row in rows:
