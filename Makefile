@@ -42,6 +42,7 @@ lint: $(VENV)/.dev
 	@$(IN_VENV) snakefmt --check workflow
 	@$(IN_VENV) snakemake --lint
 	@$(IN_VENV) lint-imports
+	@$(IN_VENV) numpydoc lint $$(find dvlae -name '*.py')
 
 types: $(VENV)/.dev
 	@$(IN_VENV) mypy

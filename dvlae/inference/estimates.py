@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from dvlae.config.settings import PredictionSettings
-from dvlae.inference.posterior import Posterior, antithetic_keys, check_model_input, choose_batch_size, encode
+from dvlae.inference.latent_noise import antithetic_keys
+from dvlae.inference.posterior import Posterior, check_model_input, choose_batch_size, encode
 from dvlae.inference.tiling import padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
@@ -64,7 +65,7 @@ def sample_posterior(
     """Sample the posterior of one image, part by part; the samples are divided over the views.
 
     Each second sample of a view takes the opposite noise of the one before; see
-    :func:`dvlae.inference.posterior.antithetic_keys`.
+    :func:`dvlae.inference.latent_noise.antithetic_keys`.
 
     Parameters
     ----------

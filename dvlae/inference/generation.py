@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dvlae.inference.autoregressive_sampling import sample_autoregressively
-from dvlae.inference.latent_noise import noise_key, normal_noise
-from dvlae.inference.posterior import encode_image, latent_sampler, sample_keys
+from dvlae.inference.latent_noise import latent_sampler, noise_key, normal_noise, sample_keys
+from dvlae.inference.posterior import encode_image
 from dvlae.inference.tiling import cut_padding, padded_shape, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.likelihood import scale_floor

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvlae.inference.latent_noise import NoiseKey, noise_key, normal_noise
+from dvlae.inference.latent_noise import NoiseKey, latent_sampler
 from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, views, whole_window
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
@@ -249,87 +249,6 @@ def repeat_features(features: list[Tensor], times: int) -> list[Tensor]:
         Of each level, (times, C, ...), in the memory of what was given.
     """
     return [feature.expand(times, *feature.shape[1:]) for feature in features]
-
-
-def sample_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> list[list[NoiseKey]]:
-    """Return the keys of the samples with these numbers, ``keys[sample][level]``, of the image with this name.
-
-    Parameters
-    ----------
-    seed
-        Seed of the latents.
-    name
-        Of the image.
-    numbers
-        Of the samples.
-    levels
-        Number of levels.
-
-    Returns
-    -------
-    list of list of NoiseKey
-        One list for each sample, finest level first.
-    """
-    return [[noise_key(seed, name, number, level) for level in range(levels)] for number in numbers]
-
-
-def antithetic_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> list[list[NoiseKey]]:
-    """Return keys as :func:`sample_keys` does, where each second sample takes the opposite noise of the one before.
-
-    What is odd in the noise cancels in the mean of such a pair, which is then as good as that of many more samples
-    (antithetic variates).
-
-    Parameters
-    ----------
-    seed
-        Seed of the latents.
-    name
-        Of the image.
-    numbers
-        Of the samples.
-    levels
-        Number of levels.
-
-    Returns
-    -------
-    list of list of NoiseKey
-        One list for each sample, finest level first.
-
-    References
-    ----------
-    Hammersley, Morton: A new Monte Carlo technique: antithetic variates, Mathematical Proceedings of the Cambridge
-    Philosophical Society 52 (1956).
-    """
-    keys: list[list[NoiseKey]] = []
-    for own in sample_keys(seed, name, numbers[::2], levels):
-        keys += [own, [key.opposite for key in own]]
-    return keys[: len(numbers)]
-
-
-def latent_sampler(keys: Sequence[Sequence[NoiseKey]], window: Window, strides: Sequence[int]) -> LatentSampler:
-    """Return a function that samples the latents of a window.
-
-    Parameters
-    ----------
-    keys
-        ``keys[sample][level]``.
-    window
-        Where in the padded image.
-    strides
-        Of each level's grid, in pixels.
-
-    Returns
-    -------
-    LatentSampler
-        What turns a level's number, mean and standard deviation into latents, (len(keys), Z, ...).
-    """
-
-    def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
-        ranges = window.grid(strides[level]).ranges
-        noise = normal_noise([of_sample[level] for of_sample in keys], mean.shape[1], ranges, mean.device)
-        return torch.addcmul(mean, std, noise)
-
-    return sample_latent
 
 
 def take_mean(level: int, mean: Tensor, std: Tensor) -> Tensor:

@@ -11,10 +11,11 @@ from matplotlib.ticker import MaxNLocator
 from dvlae.axes import AXES
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, spread_evenly
+from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate_run
 from dvlae.evaluation.evaluate import read_estimate
 from dvlae.evaluation.noise_statistics import Curves, NoiseComparison, average_curves, correlate_neighbours
-from dvlae.evaluation.target import Targets, find_region
+from dvlae.evaluation.target import Targets
 from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 from dvlae.runs.folder import Run, RunFolder, TrainedRun, best_run

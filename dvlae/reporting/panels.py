@@ -12,8 +12,9 @@ from scipy import ndimage
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
+from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.evaluate import read_estimate
-from dvlae.evaluation.target import Target, Targets, find_region
+from dvlae.evaluation.target import Target, Targets
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE
 from dvlae.runs.folder import Run
 

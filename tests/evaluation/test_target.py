@@ -8,9 +8,10 @@ from dvlae.config.dataset import CropSettings, EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation import target as module
+from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.metrics import shift_image
 from dvlae.evaluation.register import register
-from dvlae.evaluation.target import TARGET_COLUMNS, Target, Targets, find_region
+from dvlae.evaluation.target import TARGET_COLUMNS, Target, Targets
 from dvlae.system.errors import UserError
 
 ALL_FITS = ("none", "estimate_to_clean", "clean_to_noisy")

@@ -5,7 +5,8 @@ import torch
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference import posterior
 from dvlae.inference.estimates import denoise
-from dvlae.inference.posterior import choose_split, latent_sampler, sample_keys
+from dvlae.inference.latent_noise import latent_sampler, sample_keys
+from dvlae.inference.posterior import choose_split
 from dvlae.inference.tiling import whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.ladder_vae import LadderVAE
