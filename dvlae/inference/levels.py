@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dvlae.inference.latent_noise import latent_sampler, sample_keys
 from dvlae.inference.posterior import (
     check_whole_input,
     choose_batch_size,
     encode_image,
-    latent_sampler,
     repeat_features,
-    sample_keys,
     split_range,
     take_mean,
 )

@@ -28,13 +28,12 @@ from torch import Tensor
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest, select_images
+from dvlae.inference.latent_noise import latent_sampler, sample_keys
 from dvlae.inference.posterior import (
     check_whole_input,
     choose_batch_size,
     encode_image,
-    latent_sampler,
     repeat_features,
-    sample_keys,
     split_range,
 )
 from dvlae.inference.tiling import cut_padding, whole_window
