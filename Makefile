@@ -21,11 +21,10 @@ demo: $(VENV)/.demo
 	@$(IN_VENV) python -c "from pathlib import Path; from dvlae.reporting.tables import format_summary; print(format_summary(Path('results/demo/tables')))"
 	@echo; echo "Tables: results/demo/tables    Pictures: results/demo/figures    Denoised images: results/demo/simulated/dvlae-rf40/seed0/denoised"
 
-# LEAD: `check` and `test` are to depend on `types`, too, once mypy is configured.
-check: lint
+check: lint types
 	@$(IN_VENV) python -m pytest -m "not workflow and not slow and not clouds"
 
-test: lint
+test: lint types
 	@$(IN_VENV) python -m pytest
 
 test-slow: $(VENV)/.dev
@@ -43,9 +42,10 @@ lint: $(VENV)/.dev
 	@$(IN_VENV) snakefmt --check workflow
 	@$(IN_VENV) snakemake --lint
 	@$(IN_VENV) lint-imports
+	@$(IN_VENV) numpydoc lint $$(find dvlae -name '*.py')
 
 types: $(VENV)/.dev
-	@$(IN_VENV) mypy dvlae
+	@$(IN_VENV) mypy
 
 format: $(VENV)/.dev
 	@$(IN_VENV) ruff check --fix-only .

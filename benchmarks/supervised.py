@@ -17,8 +17,7 @@ import torch
 from torch import nn
 
 from dvlae.axes import mirrored_axes
-from dvlae.config.dataset import DatasetSettings
-from dvlae.config.loading import load_settings
+from dvlae.config.loading import load_dataset, load_settings
 from dvlae.config.settings import Settings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest
@@ -58,14 +57,14 @@ def main() -> None:
     """Train and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path, help="sizes of the network, and how it is trained")
-    parser.add_argument("dataset", type=Path, help="how the dataset is evaluated")
+    parser.add_argument("dataset", help="how the dataset is evaluated")
     parser.add_argument("images", type=Path, help="folder of prepared images, all of one size")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     tune_malloc()
     use_fast_arithmetic()
-    settings, dataset = load_settings(Settings, args.config), load_settings(DatasetSettings, args.dataset)
+    settings, (_, dataset) = load_settings(Settings, args.config), load_dataset(args.dataset)
     direction, limits, device = dataset.noise_direction, settings.training, choose_device(settings.device)
     pairs = [(read_canonical(image.noisy), read_canonical(image.clean)) for image in read_manifest(args.images)]
     taught = dataset.evaluation.model_copy(update={"fit": "clean_to_noisy", "border": 0, "crop": None})

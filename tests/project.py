@@ -60,8 +60,15 @@ class Project:
         """
         path = [folder for folder in os.environ["PATH"].split(os.pathsep) if folder != str(BIN)]
         done = subprocess.run(
-            [*before, str(BIN / "snakemake"), "--snakefile", str(REPOSITORY / "workflow/Snakefile"), "--cores", "2"]
-            + list(words),
+            [
+                *before,
+                str(BIN / "snakemake"),
+                "--snakefile",
+                str(REPOSITORY / "workflow/Snakefile"),
+                "--cores",
+                "2",
+                *words,
+            ],
             cwd=self.folder,
             env=os.environ | {"PATH": os.pathsep.join(path)} | environment,
             stdin=subprocess.DEVNULL,

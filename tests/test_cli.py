@@ -188,7 +188,7 @@ def test_generate_hands_on_what_new_noise_needs(step):
 
 def test_generate_hands_on_what_the_prior_needs(step):
     call = step("dvlae.reporting.generation", "generate_from_prior")
-    assert cli.main("generate model new --kind prior --size 64 96".split()) == 0
+    assert cli.main(["generate", "model", "new", "--kind", "prior", "--size", "64", "96"]) == 0
     assert (call["model"], call["output"]) == (Path("model"), Path("new"))
     assert (call["size"], call["realisations"], call["seed"], call["device"]) == ((64, 96), 1, 0, "auto")
 

@@ -184,7 +184,7 @@ def references(levels: int) -> str:
 def test_a_trap_in_a_file_of_settings_is_refused(folder, monkeypatch, text):
     monkeypatch.chdir(folder)
     Path("trap.yaml").write_text(text)
-    with pytest.raises(UserError, match="trap.yaml: "), in_time():
+    with pytest.raises(UserError, match=r"trap.yaml: "), in_time():
         load_settings(Settings, "trap.yaml")
     assert not Path("trapped").exists()
 
@@ -280,8 +280,8 @@ def model(folder):
 def test_any_damaged_weights_are_refused_even_with_a_matching_hash(folder, model, data):
     weights, description = model
     (folder / "weights.safetensors").write_bytes(data.draw(damaged([weights, weights[:600]])))
-    hash = sha256(folder / "weights.safetensors")
-    (folder / "model.json").write_text(json.dumps(description | {"weights_sha256": hash}))
+    digest = sha256(folder / "weights.safetensors")
+    (folder / "model.json").write_text(json.dumps(description | {"weights_sha256": digest}))
     with one_line_at_most():
         load_model(folder)
 

@@ -173,7 +173,7 @@ class DatasetSettings(StrictModel):
 
     @property
     def dimensions(self) -> int:
-        """Number of spatial axes: 1 for traces, 2 for images, 3 for volumes."""
+        """The number of spatial axes: 1 for traces, 2 for images, 3 for volumes."""
         return sum(axis in self.axes for axis in "ZYX")
 
     @model_validator(mode="after")

@@ -1,8 +1,9 @@
 """Types and checks that several classes of settings share."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,20 +35,50 @@ class StrictModel(BaseModel):
 
 
 def check_devices(devices: int, accumulate: int) -> None:
-    """Refuse a number of devices that does not divide the batches whose gradients are added."""
+    """Refuse a number of devices that does not divide the batches whose gradients are added.
+
+    Parameters
+    ----------
+    devices
+        Number of devices that train together.
+    accumulate
+        Number of batches whose gradients are added.
+    """
     if accumulate % devices:
         raise ValueError(f"devices: found {devices}, allowed: divisors of training.accumulate, which is {accumulate}")
 
 
 def check_sides(patch_size: PatchSize) -> PatchSize:
-    """Refuse crops that are too small along y or x."""
+    """Refuse crops that are too small along y or x.
+
+    Parameters
+    ----------
+    patch_size
+        One side for all axes, or one for each, in pixels.
+
+    Returns
+    -------
+    PatchSize
+        What was given.
+    """
     if isinstance(patch_size, list) and min(patch_size[-2:]) < MIN_CROP_SIDE:
         raise ValueError(f"found {patch_size}, allowed: sides of at least {MIN_CROP_SIDE} along y and x, 1 along z")
     return patch_size
 
 
 def check_selection(images: Images) -> Images:
-    """Refuse an empty selection of images."""
+    """Refuse an empty selection of images.
+
+    Parameters
+    ----------
+    images
+        What a dataset's file says of its images.
+
+    Returns
+    -------
+    Images
+        What was given.
+    """
     if isinstance(images, str) and not images.strip():
         raise ValueError("found '', allowed: all, a list of image names, a slice such as 0:8, or a file of names")
     return images
@@ -63,6 +94,11 @@ def sides(patch_size: int | list[int], dimensions: int) -> tuple[int, ...]:
     dimensions
         Number of spatial axes.
 
+    Returns
+    -------
+    tuple of int
+        One side for each spatial axis.
+
     Raises
     ------
     UserError
@@ -76,11 +112,33 @@ def sides(patch_size: int | list[int], dimensions: int) -> tuple[int, ...]:
     return tuple(patch_size)
 
 
-def is_file_of_names(images: Images) -> bool:
-    """Tell whether a selection of images is a file, rather than ``all``, a list or a slice."""
+def is_file_of_names(images: str | Sequence[str]) -> TypeGuard[str]:
+    """Tell whether a selection of images is a file, rather than ``all``, a list or a slice.
+
+    Parameters
+    ----------
+    images
+        A selection of images.
+
+    Returns
+    -------
+    bool
+        True for the path of a file.
+    """
     return isinstance(images, str) and images != "all" and not SLICE_PATTERN.fullmatch(images)
 
 
 def dataset_name(path_or_name: str) -> str:
-    """Return a dataset's name: of a path, the file's name without its suffix."""
+    """Return a dataset's name: of a path, the file's name without its suffix.
+
+    Parameters
+    ----------
+    path_or_name
+        A path that ends with ``.yaml`` or ``.yml``, or a name.
+
+    Returns
+    -------
+    str
+        The name.
+    """
     return Path(path_or_name).stem if path_or_name.endswith((".yaml", ".yml")) else path_or_name

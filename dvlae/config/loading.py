@@ -29,6 +29,11 @@ def load_configuration(files: Sequence[str | Path], default: str = "config/confi
     default
         Read first. It may be missing where there are ``files``.
 
+    Returns
+    -------
+    Settings
+        The checked settings.
+
     Raises
     ------
     UserError
@@ -70,8 +75,7 @@ def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None
     Returns
     -------
     cls
-        The checked settings. The paths in a dataset's file, which are relative to it, are made relative to the
-        working folder.
+        The checked settings.
 
     Raises
     ------
@@ -93,10 +97,7 @@ def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None
     if key is not None:
         data = (data if isinstance(data, dict) else {}).get(key, {})
         where = f"{where}: {key}"
-    settings = validate(cls, data, where)
-    if isinstance(settings, DatasetSettings) and where != "settings":
-        settings = _relative_to(settings, Path(where).parent)
-    return settings
+    return validate(cls, data, where)
 
 
 def _relative_to(dataset: DatasetSettings, folder: Path) -> DatasetSettings:
@@ -127,7 +128,8 @@ def load_dataset(path_or_name: str, folder: str | Path = "config/datasets") -> t
     Returns
     -------
     name, dataset
-        The dataset's name and its settings.
+        The dataset's name and its settings. The paths in them, which are relative to the file, are made relative to
+        the working folder.
 
     Raises
     ------
@@ -145,4 +147,4 @@ def load_dataset(path_or_name: str, folder: str | Path = "config/datasets") -> t
         raise UserError(
             f"datasets: found {path_or_name!r}, but there is no file {path}; in {folder}: {', '.join(there) or 'none'}"
         )
-    return name, load_settings(DatasetSettings, path)
+    return name, _relative_to(load_settings(DatasetSettings, path), path.parent)

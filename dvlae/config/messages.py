@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from dvlae.config.yaml_files import read_yaml
 from dvlae.system.errors import UserError
@@ -16,7 +17,18 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def format_value(value: Any) -> str:
-    """Write a value as YAML would, short."""
+    """Write a value as YAML would, short.
+
+    Parameters
+    ----------
+    value
+        What was found in a file.
+
+    Returns
+    -------
+    str
+        One line of at most 80 characters.
+    """
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -26,7 +38,20 @@ def format_value(value: Any) -> str:
 
 
 def describe(schema: dict, definitions: dict) -> str:
-    """Say in words what a JSON schema allows."""
+    """Say in words what a JSON schema allows.
+
+    Parameters
+    ----------
+    schema
+        The schema of one value.
+    definitions
+        The schemas that ``$ref`` refers to, by name.
+
+    Returns
+    -------
+    str
+        For example ``a whole number >= 1 or null``.
+    """
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
     if "anyOf" in schema:
@@ -35,7 +60,7 @@ def describe(schema: dict, definitions: dict) -> str:
         return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in schema["enum"])
     if "const" in schema:
         return str(schema["const"])
-    kind = schema.get("type")
+    kind = schema["type"]
     limits = [
         f"{sign} {schema[name]:g}"
         for name, sign in (("exclusiveMinimum", ">"), ("minimum", ">="), ("exclusiveMaximum", "<"), ("maximum", "<="))
@@ -107,7 +132,7 @@ def _key(path: Sequence) -> str:
     return text
 
 
-def _problem(cls: type[BaseModel], data: dict, error: dict) -> tuple[tuple, str]:
+def _problem(cls: type[BaseModel], data: dict, error: ErrorDetails) -> tuple[tuple, str]:
     """Turn one of pydantic's errors into the path of a key and a sentence about it."""
     if error["type"] in ("extra_forbidden", "invalid_key"):  # a key that is no text cannot be known either
         path = tuple(part for part in error["loc"] if part != "[key]")

@@ -40,7 +40,13 @@ def _reach(kernel: int, blocks: int) -> int:
 
 
 def reachable() -> list[int]:
-    """Return every receptive field that can be had, in pixels, in rising order; 0 is pixel-independent noise."""
+    """Return every receptive field that can be had, in pixels, in rising order; 0 is pixel-independent noise.
+
+    Returns
+    -------
+    list of int
+        What ``receptive_fields`` in a configuration may hold.
+    """
     return sorted({0} | {_reach(k, n) for k in KERNELS for n in range(1, MAX_BLOCKS + 1)})
 
 

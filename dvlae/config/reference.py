@@ -1,8 +1,10 @@
 """The page and the JSON schemas that explain every setting, made from the settings' own descriptions."""
 
 import json
+from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from dvlae.config.dataset import DatasetSettings
@@ -51,7 +53,13 @@ A change of a setting reruns the steps that depend on it, and no others.
 
 
 def reference() -> str:
-    """Return the whole page as Markdown."""
+    """Return the whole page as Markdown.
+
+    Returns
+    -------
+    str
+        The text of ``config/README.md``.
+    """
     blocks = [INTRODUCTION]
     blocks.append(_section("The configuration: `config/config.yaml`", "", Settings))
     blocks.append(f"Receptive fields that can be had: {', '.join(map(str, reachable()))} pixels.\n")
@@ -91,13 +99,13 @@ def _section(title: str, key: str, cls: type[BaseModel], level: int = 2) -> str:
     return "\n".join([*lines, "", *inner])
 
 
-def _block(annotation) -> type[BaseModel] | None:
+def _block(annotation: Any) -> type[BaseModel] | None:
     """Return the class of a block out of ``Block`` or ``Block | None``."""
     options = [annotation, *getattr(annotation, "__args__", ())]
     return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
 
 
-def _default(field) -> str:
+def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "**required**"
     if isinstance(field.default, BaseModel):

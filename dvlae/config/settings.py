@@ -294,7 +294,7 @@ class PatchSettings(StepSettings):
 class TrainSettings(StepSettings):
     """What ``dvlae train`` depends on, and where it computes."""
 
-    IDENTITY = {"model", "training"}
+    IDENTITY: ClassVar[set[str]] = {"model", "training"}
 
     model: ModelSettings = Field(ModelSettings(), description="the network's size")
     training: TrainingSettings = Field(TrainingSettings(), description="how long and how it is trained")
@@ -326,7 +326,9 @@ class TrainSettings(StepSettings):
 class PredictSettings(StepSettings):
     """What ``dvlae predict`` depends on, and where it computes."""
 
-    IDENTITY = {"prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}}
+    IDENTITY: ClassVar[dict[str, set[str]]] = {
+        "prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}
+    }
 
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")
     device: Device = Field("auto", description="where to compute")

@@ -30,6 +30,16 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML or JSON file; an empty file is an empty dictionary.
 
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Any
+        What the file holds: a dictionary, in a file that is right.
+
     Raises
     ------
     UserError
@@ -42,7 +52,7 @@ def read_yaml(path: str | Path) -> Any:
         data = yaml.load(text, Loader=_Loader)
         count_values(data, {})
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror.lower()}") from None
+        raise UserError(f"{path}: {str(error.strerror).lower()}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2024-13-32, a number of 5000 digits
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark else ""
@@ -60,9 +70,21 @@ def count_values(data: Any, counted: dict[int, int]) -> int:
     """Count the values in settings as they would be written out; refuse what no settings hold.
 
     A few lines of YAML in which each refers to the line before twice can stand for more values than memory holds.
+
+    Parameters
+    ----------
+    data
+        What a file holds.
+    counted
+        The counts of the lists and dictionaries that were met already, by their ids; changed in place.
+
+    Returns
+    -------
+    int
+        The number of values; a list or a dictionary is one more.
     """
     if isinstance(data, str):
-        if "\0" in data or not data.isascii() and _is_surrogate(data):
+        if "\0" in data or (not data.isascii() and _is_surrogate(data)):
             raise ValueError(f"the text {data!r} holds a NUL or half a character")
         return 1
     if not isinstance(data, dict | list):

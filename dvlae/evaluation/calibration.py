@@ -24,7 +24,7 @@ class Calibration:
 
     Attributes
     ----------
-    covered
+    coverage
         Part of the true values within the interval around the estimate that should hold the part ``NOMINAL_COVERAGE``,
         if errors were Gaussian with the predicted standard deviation.
     predicted, true
@@ -49,6 +49,11 @@ def calibrate(errors: np.ndarray, deviations: np.ndarray) -> Calibration:
         Estimate less true value, any shape.
     deviations
         Predicted standard deviations, of the same shape and in the same units.
+
+    Returns
+    -------
+    Calibration
+        The errors that were found at each predicted deviation.
     """
     errors, deviations = np.abs(errors, dtype=np.float64).ravel(), deviations.astype(np.float64).ravel()
     half_widths = ndtri(0.5 + NOMINAL_COVERAGE / 2)  # of the intervals, in standard deviations

@@ -69,6 +69,11 @@ def known_noise(noisy: np.ndarray, target: Target) -> NoiseSample:
         The whole image, (C, ...).
     target
         How the clean image lies on it.
+
+    Returns
+    -------
+    NoiseSample
+        The noise, and the signal under it.
     """
     noise = target.noise()
     middle = _middle(noise.shape)
@@ -78,7 +83,18 @@ def known_noise(noisy: np.ndarray, target: Target) -> NoiseSample:
 
 
 def estimate_noise(noisy: np.ndarray) -> NoiseSample:
-    """Estimate the noise of an image (C, ...) without a clean one; of a trace it cannot be told from the signal."""
+    """Estimate the noise of an image (C, ...) without a clean one; of a trace it cannot be told from the signal.
+
+    Parameters
+    ----------
+    noisy
+        The image.
+
+    Returns
+    -------
+    NoiseSample
+        The estimated noise, and the estimated signal under it.
+    """
     limits = _limits(noisy)
     noisy = noisy[_middle(noisy.shape)].astype(np.float64)
     axes = list(AXES)[: noisy.ndim - 1]
@@ -172,7 +188,18 @@ def _extremes(limits: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def find_direction(correlation: Mapping[str, Lags]) -> str | None:
-    """Return the axis along which neighbours are correlated most; ``none`` where they hardly are, None without axes."""
+    """Return the axis along which neighbours are correlated most; ``none`` where they hardly are, None without axes.
+
+    Parameters
+    ----------
+    correlation
+        The correlation along each axis.
+
+    Returns
+    -------
+    str or None
+        An axis or ``none``.
+    """
     if not correlation:
         return None
     axis = max(correlation, key=lambda axis: abs(_neighbours(correlation[axis])))
@@ -180,7 +207,18 @@ def find_direction(correlation: Mapping[str, Lags]) -> str | None:
 
 
 def correlation_length(lags: Lags) -> int:
-    """Return how many pixels the correlation reaches: those before it first is less than 0.05, from lag 1."""
+    """Return how many pixels the correlation reaches: those before it first is less than 0.05, from lag 1.
+
+    Parameters
+    ----------
+    lags
+        The correlation at each distance, from lag 0.
+
+    Returns
+    -------
+    int
+        In pixels; 0 for white noise.
+    """
     return next((lag - 1 for lag in range(1, len(lags)) if abs(lags[lag]) < NEGLIGIBLE_CORRELATION), len(lags) - 1)
 
 
@@ -188,12 +226,37 @@ def suggest_receptive_field(length: int) -> int:
     """Return the smallest receptive field that can be had and is twice the correlation length, in pixels; 0 for 0.
 
     A pixel beyond the noise's reach still tells what part of a nearer one is noise.
+
+    Parameters
+    ----------
+    length
+        The correlation length, in pixels.
+
+    Returns
+    -------
+    int
+        In pixels.
     """
     return next((field for field in reachable() if field >= 2 * length), reachable()[-1])
 
 
 def find_contradiction(correlation: Mapping[str, Lags], direction: str | None, configured: str | None) -> str | None:
-    """Say in one line where the noise contradicts the configured direction, or goes in several; else None."""
+    """Say in one line where the noise contradicts the configured direction, or goes in several; else None.
+
+    Parameters
+    ----------
+    correlation
+        The correlation along each axis.
+    direction
+        The axis along which neighbours are correlated most, as :func:`find_direction` returns it.
+    configured
+        The direction in the dataset's file; None where there is no such file.
+
+    Returns
+    -------
+    str or None
+        The sentence.
+    """
     if direction is None or configured is None:
         return None
     neighbours = {axis: _neighbours(lags) for axis, lags in correlation.items()}

@@ -75,12 +75,39 @@ def evaluate(
 
 
 def evaluated_images(images: Path, settings: EvaluationSettings) -> list[Image]:
-    """Return the images of a folder with ``manifest.csv`` that ``settings.images`` names."""
+    """Return the images of a folder with ``manifest.csv`` that ``settings.images`` names.
+
+    Parameters
+    ----------
+    images
+        The folder of ``dvlae prepare``.
+    settings
+        How images are evaluated.
+
+    Returns
+    -------
+    list of Image
+        In the order of the manifest.
+    """
     return select_images(read_manifest(images), settings.images)
 
 
 def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndarray:
     """Read the estimate of one image, (C, ...), from a folder of denoised images.
+
+    Parameters
+    ----------
+    denoised
+        The folder.
+    image
+        The image that was denoised.
+    shape
+        The shape that the estimate has to have, (C, ...).
+
+    Returns
+    -------
+    numpy.ndarray
+        The estimate, in the units of the noisy image.
 
     Raises
     ------

@@ -59,6 +59,11 @@ def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -
     data_range
         Largest difference of values, in the units of the images.
 
+    Returns
+    -------
+    float
+        At most 1, which equal images have.
+
     References
     ----------
     Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE Transactions on Image Processing 13 (2004).

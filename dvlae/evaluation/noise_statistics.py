@@ -24,7 +24,18 @@ Curves = dict[str, np.ndarray]  # by the axis
 
 
 def correlate_neighbours(noise: np.ndarray) -> Curves:
-    """Return the autocorrelation of noise (C, ...) along each axis, from lag 0 to :data:`MAX_LAG`."""
+    """Return the autocorrelation of noise (C, ...) along each axis, from lag 0 to :data:`MAX_LAG`.
+
+    Parameters
+    ----------
+    noise
+        Of one image, (C, ...).
+
+    Returns
+    -------
+    dict
+        By axis, the autocorrelation at each lag.
+    """
     return autocorrelation(noise, MAX_LAG)
 
 
@@ -37,13 +48,29 @@ def average_curves(curves: Sequence[Mapping[str, np.ndarray]], average: Callable
         Of each image, by the axis.
     average
         ``numpy.mean`` or ``numpy.median``, by which one odd image changes little.
+
+    Returns
+    -------
+    dict
+        By axis, the average curve.
     """
     shortest = {axis: min(len(curve[axis]) for curve in curves) for axis in curves[0]}
     return {axis: average([curve[axis][:n] for curve in curves], axis=0) for axis, n in shortest.items()}
 
 
 def robust_variance(noise: np.ndarray) -> float:
-    """Return the variance of normal noise around 0 from the median of its absolute values, which few edges change."""
+    """Return the variance of normal noise around 0 from the median of its absolute values, which few edges change.
+
+    Parameters
+    ----------
+    noise
+        Of any shape.
+
+    Returns
+    -------
+    float
+        In squared units of the noise.
+    """
     # The median of the absolute values of normal noise is 0.6745 of its standard deviation.
     return float((np.median(np.abs(noise)) / 0.6745) ** 2)
 
@@ -90,7 +117,15 @@ class BinnedPixels:
         self.sums = np.zeros((4, self.channels, FINE_BINS))
 
     def update(self, noise: np.ndarray, signal: np.ndarray) -> None:
-        """Count the pixels of one image, each (C, ...)."""
+        """Count the pixels of one image, each (C, ...).
+
+        Parameters
+        ----------
+        noise
+            Of one image, (C, ...), in the units of the images.
+        signal
+            The signal under it, of the same shape and in the same units.
+        """
         for channel, (n, s) in enumerate(zip(noise.astype(np.float64), signal.astype(np.float64), strict=True)):
             place = (s - self.mean[channel]) / (MAX_DEVIATIONS * self.std[channel])  # -1 to 1
             bins = np.clip((place + 1) / 2 * FINE_BINS, 0, FINE_BINS - 1).astype(int).ravel()
@@ -99,7 +134,18 @@ class BinnedPixels:
                 self.sums[row, channel] += np.bincount(bins, values, minlength=FINE_BINS)
 
     def variance_by_signal(self, channel: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean signal and the variance of the noise in each group; empty groups are left out."""
+        """Return the mean signal and the variance of the noise in each group; empty groups are left out.
+
+        Parameters
+        ----------
+        channel
+            Number of the channel.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            Mean signal and variance of each group, by rising signal.
+        """
         counts = self.sums[0, channel]
         middle = (np.cumsum(counts) - counts / 2) / counts.sum()
         group = np.minimum((middle * SIGNAL_GROUPS).astype(int), SIGNAL_GROUPS - 1)
@@ -123,12 +169,31 @@ class KeptPixels:
         self._signal: list[np.ndarray] = []
 
     def update(self, noise: np.ndarray, signal: np.ndarray) -> None:
-        """Keep the pixels of one image, each (C, ...)."""
+        """Keep the pixels of one image, each (C, ...).
+
+        Parameters
+        ----------
+        noise
+            Of one image, (C, ...), in the units of the images.
+        signal
+            The signal under it, of the same shape and in the same units.
+        """
         self._noise.append(noise)
         self._signal.append(signal)
 
     def variance_by_signal(self, channel: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean signal and the variance of the noise in each group."""
+        """Return the mean signal and the variance of the noise in each group.
+
+        Parameters
+        ----------
+        channel
+            Number of the channel.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            Mean signal and variance of each group, by rising signal.
+        """
         signal = np.concatenate([image[channel].ravel() for image in self._signal])
         noise = np.concatenate([image[channel].ravel() for image in self._noise])
         groups = np.array_split(np.argsort(signal, kind="stable"), SIGNAL_GROUPS)
@@ -159,20 +224,58 @@ class NoiseStatistics:
         self._correlations: list[Curves] = []
 
     def update(self, noise: np.ndarray, signal: np.ndarray) -> None:
-        """Take the noise of one image, and the signal under it, each (C, ...) in the units of the images."""
+        """Take the noise of one image, and the signal under it, each (C, ...) in the units of the images.
+
+        Parameters
+        ----------
+        noise
+            Of one image, (C, ...), in the units of the images.
+        signal
+            The signal under it, of the same shape and in the same units.
+        """
         self._correlations.append(self.correlate(noise))
         self.pixels.update(noise, signal)
 
     def autocorrelation(self) -> Curves:
-        """Return the average over images of the noise's autocorrelation along each axis, from lag 0, 1 there."""
+        """Return the average over images of the noise's autocorrelation along each axis, from lag 0, 1 there.
+
+        Returns
+        -------
+        dict
+            By axis, the autocorrelation at each lag.
+        """
         return average_curves(self._correlations, self.average)
 
     def variance_by_signal(self, channel: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean signal and the variance of the noise in each group of pixels of equal signal."""
+        """Return the mean signal and the variance of the noise in each group of pixels of equal signal.
+
+        Parameters
+        ----------
+        channel
+            Number of the channel.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            Mean signal and variance of each group, by rising signal.
+        """
         return self.pixels.variance_by_signal(channel)
 
     def variance_slope(self, channel: int, limits: Sequence[float] | None = None) -> float:
-        """Return the slope of the variance in a channel as :func:`variance_slope` does."""
+        """Return the slope of the variance in a channel as :func:`variance_slope` does.
+
+        Parameters
+        ----------
+        channel
+            Number of the channel.
+        limits
+            Smallest and largest value of the noisy images; None: no noise is cut off.
+
+        Returns
+        -------
+        float
+            In the units of the images.
+        """
         return variance_slope(*self.variance_by_signal(channel), limits)
 
 
@@ -214,6 +317,11 @@ class NoiseComparison:
         """Return numbers of the real and of the generated noise by name.
 
         The names are ``autocorrelation_{axis}_{lag}`` and ``variance_slope_channel_{channel}``.
+
+        Returns
+        -------
+        dict
+            Pairs of the real and the generated number.
         """
         quantities = {}
         real, generated = self.real.autocorrelation(), self.generated.autocorrelation()

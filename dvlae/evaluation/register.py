@@ -6,8 +6,9 @@ from pathlib import Path
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
+from dvlae.evaluation.alignment import Alignment
 from dvlae.evaluation.evaluate import evaluated_images
-from dvlae.evaluation.target import TARGET_COLUMNS, Alignment, hash_images, hash_settings
+from dvlae.evaluation.target import TARGET_COLUMNS, hash_images, hash_settings
 from dvlae.system.files import atomic_file
 from dvlae.system.progress import progress
 

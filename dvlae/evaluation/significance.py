@@ -77,7 +77,18 @@ def spread(psnr: pd.DataFrame) -> tuple[float, float, float]:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Correct p values for their number (Holm, Scandinavian Journal of Statistics 6, 1979)."""
+    """Correct p values for their number (Holm, Scandinavian Journal of Statistics 6, 1979).
+
+    Parameters
+    ----------
+    p_values
+        One for each test.
+
+    Returns
+    -------
+    numpy.ndarray
+        The corrected p values, in the same order.
+    """
     values = np.asarray(p_values, dtype=float)
     order = np.argsort(values)
     scaled = values[order] * np.arange(len(values), 0, -1)
@@ -87,7 +98,18 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def wilcoxon(differences: np.ndarray) -> float:
-    """Return the two-sided p value of Wilcoxon's signed-rank test; 1 where no image differs."""
+    """Return the two-sided p value of Wilcoxon's signed-rank test; 1 where no image differs.
+
+    Parameters
+    ----------
+    differences
+        One for each image.
+
+    Returns
+    -------
+    float
+        The p value.
+    """
     return float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
 
 
@@ -147,12 +169,36 @@ def _conclude(row: Mapping) -> str:
 
 
 def decibels(value: float) -> str:
-    """Write a difference in decibel with two decimals, a small one with three."""
+    """Write a difference in decibel with two decimals, a small one with three.
+
+    Parameters
+    ----------
+    value
+        In decibel.
+
+    Returns
+    -------
+    str
+        Without the unit.
+    """
     return f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.3f}"
 
 
 def interval(low: float, high: float) -> str:
-    """Write an interval in decibel with as many decimals as tell its bounds apart; nothing where there is none."""
+    """Write an interval in decibel with as many decimals as tell its bounds apart; nothing where there is none.
+
+    Parameters
+    ----------
+    low
+        The lower bound, in decibel.
+    high
+        The upper bound, in decibel.
+
+    Returns
+    -------
+    str
+        Such as ``0.10 to 0.25``.
+    """
     if math.isnan(low):
         return ""
     decimals = 2 if high - low >= 0.1 else 3

@@ -60,12 +60,31 @@ class CachedConvolution:
         return self.rings[position % self.dilation], position // self.dilation % len(self.weights)
 
     def slot(self, position: int) -> Tensor:
-        """Return where the input at this position is to be written, (lines, C_in)."""
+        """Return where the input at this position is to be written, (lines, C_in).
+
+        Parameters
+        ----------
+        position
+            Number of the pixel along the lines.
+
+        Returns
+        -------
+        Tensor
+            A view, to be written to.
+        """
         ring, turn = self._ring_and_turn(position)
         return ring[:, turn * self.in_channels : (turn + 1) * self.in_channels]
 
     def add_to(self, h: Tensor, position: int) -> None:
-        """Add the output at this position, without the bias, to ``h``, (lines, C)."""
+        """Add the output at this position, without the bias, to ``h``, (lines, C).
+
+        Parameters
+        ----------
+        h
+            (lines, C), changed in place.
+        position
+            Number of the pixel along the lines, whose input was written to :meth:`slot`.
+        """
         ring, turn = self._ring_and_turn(position)
         torch.addmm(h, ring, self.weights[turn], out=h)
 
@@ -102,7 +121,18 @@ class CachedDecoder:
         ]
 
     def project(self, code: Tensor) -> Tensor:
-        """Map the signal code (..., C) to what it and the biases add to each layer, (..., layers * C)."""
+        """Map the signal code (..., C) to what it and the biases add to each layer, (..., layers * C).
+
+        Parameters
+        ----------
+        code
+            The signal code, (..., C).
+
+        Returns
+        -------
+        Tensor
+            (..., layers * C), to be given to :meth:`step` position by position.
+        """
         return F.linear(code, self.from_code.T, self.bias)
 
     def step(self, position: int, previous: Tensor, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,11 +187,37 @@ class CachedLinearDecoder:
         self.signal = decoder.signal.weight.new_zeros(lines, decoder.image_channels)  # at the position before
 
     def project(self, code: Tensor) -> Tensor:
-        """Map the signal code (positions, lines, C) to all that it says alone, (positions, lines, width)."""
+        """Map the signal code (positions, lines, C) to all that it says alone, (positions, lines, width).
+
+        Parameters
+        ----------
+        code
+            The signal code, (positions, lines, C).
+
+        Returns
+        -------
+        Tensor
+            (positions, lines, width), to be given to :meth:`step` position by position.
+        """
         return torch.cat(self.decoder.decode(code.movedim(-1, 1)), dim=1).movedim(1, -1)
 
     def step(self, position: int, previous: Tensor, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict the mixtures of the pixels at one position of each line, as :meth:`CachedDecoder.step` does."""
+        """Predict the mixtures of the pixels at one position of each line, as :meth:`CachedDecoder.step` does.
+
+        Parameters
+        ----------
+        position
+            As for :meth:`CachedDecoder.step`.
+        previous
+            As for :meth:`CachedDecoder.step`.
+        projected
+            What :meth:`project` returned for this position.
+
+        Returns
+        -------
+        tuple of Tensor
+            Logits, means and raw scales, each (lines, components, C).
+        """
         self.regression.slot(position).copy_(previous - self.signal)
         self.signal = projected[:, : self.decoder.image_channels]
         mean = self.signal + self.bias
@@ -175,12 +231,40 @@ CACHED_DECODERS = {AutoregressiveDecoder: CachedDecoder, LinearAutoregressiveDec
 
 
 def to_lines(maps: Tensor, axis: int) -> Tensor:
-    """Turn maps (N, C, ...) into (positions, lines, C), a view where it can be; ``axis`` runs along the lines."""
+    """Turn maps (N, C, ...) into (positions, lines, C), a view where it can be; ``axis`` runs along the lines.
+
+    Parameters
+    ----------
+    maps
+        Maps (N, C, ...).
+    axis
+        The axis of the tensor that the lines run along.
+
+    Returns
+    -------
+    Tensor
+        (positions, lines, C).
+    """
     return maps.movedim((axis, 1), (0, -1)).flatten(1, -2)
 
 
 def from_lines(lines: Tensor, axis: int, shape: torch.Size) -> Tensor:
-    """Turn (positions, lines, C) back into maps (N, C, ...) of this shape; the inverse of :func:`to_lines`."""
+    """Turn (positions, lines, C) back into maps (N, C, ...) of this shape; the inverse of :func:`to_lines`.
+
+    Parameters
+    ----------
+    lines
+        (positions, lines, C).
+    axis
+        The axis of the maps that the lines run along.
+    shape
+        The shape of the maps, (N, C, ...).
+
+    Returns
+    -------
+    Tensor
+        (N, C, ...).
+    """
     along = range(len(shape))[axis]
     across = [shape[other] for other in range(len(shape)) if other not in (along, 1)]
     return lines.reshape(shape[along], *across, shape[1]).movedim((0, -1), (along, 1))

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from dvlae.config.settings import PredictionSettings
-from dvlae.inference.posterior import Posterior, antithetic_keys, check_model_input, choose_batch_size, encode
+from dvlae.inference.latent_noise import antithetic_keys
+from dvlae.inference.posterior import Posterior, check_model_input, choose_batch_size, encode
 from dvlae.inference.tiling import padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
@@ -64,7 +65,7 @@ def sample_posterior(
     """Sample the posterior of one image, part by part; the samples are divided over the views.
 
     Each second sample of a view takes the opposite noise of the one before; see
-    :func:`dvlae.inference.posterior.antithetic_keys`.
+    :func:`dvlae.inference.latent_noise.antithetic_keys`.
 
     Parameters
     ----------
@@ -113,6 +114,11 @@ class Moments:
     def update(self, batch: SampleBatch) -> None:
         """Count some more samples in, without a difference of large numbers.
 
+        Parameters
+        ----------
+        batch
+            Samples of one window.
+
         References
         ----------
         Chan, Golub, LeVeque: Algorithms for computing the sample variance: analysis and recommendations, The American
@@ -130,6 +136,16 @@ class Moments:
 
         The mean of samples with opposite noise has next to no error of its own: deviations from it are divided by
         their number, not by one less.
+
+        Parameters
+        ----------
+        samples
+            Number of samples that were counted in.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            (C, ...), float32.
         """
         if samples == 1:
             return None
@@ -239,7 +255,18 @@ def denoise_by_median(
 
 
 def median(samples: np.ndarray) -> np.ndarray:
-    """Return the median of each pixel over samples (S, C, ...) in memory or in a file, a few rows at a time."""
+    """Return the median of each pixel over samples (S, C, ...) in memory or in a file, a few rows at a time.
+
+    Parameters
+    ----------
+    samples
+        (S, C, ...).
+
+    Returns
+    -------
+    numpy.ndarray
+        (C, ...), float32.
+    """
     result = np.empty(samples.shape[1:], np.float32)
     rows = max(1, MAX_MEDIAN_VALUES // math.prod([len(samples), *samples.shape[3:]]))
     for channel in range(samples.shape[1]):
@@ -304,7 +331,20 @@ def denoise_directly(
 
 
 def choose_tile(model: DVLAE, settings: PredictionSettings) -> int:
-    """Return the longest side of a tile, in pixels, a multiple of the model's stride."""
+    """Return the longest side of a tile, in pixels, a multiple of the model's stride.
+
+    Parameters
+    ----------
+    model
+        The model.
+    settings
+        How images are denoised; ``tile`` may be ``auto``.
+
+    Returns
+    -------
+    int
+        In pixels.
+    """
     tile = settings.tile
     if tile == "auto":
         # A stride more, so that an image whose sides are powers of two, shifted, is not cut into slivers.

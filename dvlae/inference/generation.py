@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dvlae.inference.autoregressive_sampling import sample_autoregressively
-from dvlae.inference.latent_noise import noise_key, normal_noise
-from dvlae.inference.posterior import encode_image, latent_sampler, sample_keys
+from dvlae.inference.latent_noise import latent_sampler, noise_key, normal_noise, sample_keys
+from dvlae.inference.posterior import encode_image
 from dvlae.inference.tiling import cut_padding, padded_shape, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.likelihood import scale_floor
@@ -53,6 +53,22 @@ def sample_code_from_prior(model: DVLAE, size: tuple[int, ...], *, number: int, 
     """Sample a signal code from the priors, (1, channels, ...), for an image of this size, padded like any other.
 
     ``number`` and ``seed`` fix it.
+
+    Parameters
+    ----------
+    model
+        The model.
+    size
+        Sides of the image, in pixels.
+    number
+        Number of the sample.
+    seed
+        Seed of the latents.
+
+    Returns
+    -------
+    Tensor
+        (1, channels, ...), of the padded size.
     """
     padded, strides = padded_shape(size, model.stride), model.ladder_vae.strides
     keys = sample_keys(seed, PRIOR_NAME, [number], len(strides))
@@ -61,7 +77,22 @@ def sample_code_from_prior(model: DVLAE, size: tuple[int, ...], *, number: int, 
 
 @torch.inference_mode()
 def decode(model: DVLAE, code: Tensor, size: tuple[int, ...]) -> np.ndarray:
-    """Return the clean image of a signal code, (C, ...) of this size, in the units of the training images."""
+    """Return the clean image of a signal code, (C, ...) of this size, in the units of the training images.
+
+    Parameters
+    ----------
+    model
+        The model.
+    code
+        The signal code, (1, channels, ...), of the padded size.
+    size
+        Sides of the image, in pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        (C, ...).
+    """
     return cut_padding(model.denormalise(model.signal_decoder(code)), size)[0].cpu().numpy()
 
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dvlae.inference.tiling import Window
+from dvlae.models.latents import LatentSampler
+
 _MULTIPLIER, _WEYL, _MASK = 0xD256D193, 0x9E3779B9, 0xFFFFFFFF
 _ROUNDS = 10
 _BLOCK = 2**16  # counters
@@ -78,6 +81,11 @@ def noise_key(seed: int, image: str, sample: int, level: int) -> NoiseKey:
         Number of the sample of that image.
     level
         Number of the level of the ladder.
+
+    Returns
+    -------
+    NoiseKey
+        Of equal arguments always the same.
     """
     text = f"{seed}/{sample}/{level}/{image}".encode()
     return NoiseKey(int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little"))
@@ -128,3 +136,84 @@ def normal_noise(
     if opposite:
         noise[opposite] *= -1
     return noise[:, :channels]
+
+
+def sample_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> list[list[NoiseKey]]:
+    """Return the keys of the samples with these numbers, ``keys[sample][level]``, of the image with this name.
+
+    Parameters
+    ----------
+    seed
+        Seed of the latents.
+    name
+        Of the image.
+    numbers
+        Of the samples.
+    levels
+        Number of levels.
+
+    Returns
+    -------
+    list of list of NoiseKey
+        One list for each sample, finest level first.
+    """
+    return [[noise_key(seed, name, number, level) for level in range(levels)] for number in numbers]
+
+
+def antithetic_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> list[list[NoiseKey]]:
+    """Return keys as :func:`sample_keys` does, where each second sample takes the opposite noise of the one before.
+
+    What is odd in the noise cancels in the mean of such a pair, which is then as good as that of many more samples
+    (antithetic variates).
+
+    Parameters
+    ----------
+    seed
+        Seed of the latents.
+    name
+        Of the image.
+    numbers
+        Of the samples.
+    levels
+        Number of levels.
+
+    Returns
+    -------
+    list of list of NoiseKey
+        One list for each sample, finest level first.
+
+    References
+    ----------
+    Hammersley, Morton: A new Monte Carlo technique: antithetic variates, Mathematical Proceedings of the Cambridge
+    Philosophical Society 52 (1956).
+    """
+    keys: list[list[NoiseKey]] = []
+    for own in sample_keys(seed, name, numbers[::2], levels):
+        keys += [own, [key.opposite for key in own]]
+    return keys[: len(numbers)]
+
+
+def latent_sampler(keys: Sequence[Sequence[NoiseKey]], window: Window, strides: Sequence[int]) -> LatentSampler:
+    """Return a function that samples the latents of a window.
+
+    Parameters
+    ----------
+    keys
+        ``keys[sample][level]``.
+    window
+        Where in the padded image.
+    strides
+        Of each level's grid, in pixels.
+
+    Returns
+    -------
+    LatentSampler
+        What turns a level's number, mean and standard deviation into latents, (len(keys), Z, ...).
+    """
+
+    def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
+        ranges = window.grid(strides[level]).ranges
+        noise = normal_noise([of_sample[level] for of_sample in keys], mean.shape[1], ranges, mean.device)
+        return torch.addcmul(mean, std, noise)
+
+    return sample_latent

@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dvlae.inference.latent_noise import latent_sampler, sample_keys
 from dvlae.inference.posterior import (
     check_whole_input,
     choose_batch_size,
     encode_image,
-    latent_sampler,
     repeat_features,
-    sample_keys,
     split_range,
     take_mean,
 )
@@ -87,7 +86,22 @@ def vary_levels(
 
 
 def sampler_of_level(varied: int, *, fixed: LatentSampler, varying: LatentSampler) -> LatentSampler:
-    """Return a function that takes ``varying`` at one level, ``fixed`` at those above it, the mean at those below."""
+    """Return a function that takes ``varying`` at one level, ``fixed`` at those above it, the mean at those below.
+
+    Parameters
+    ----------
+    varied
+        The level's number.
+    fixed
+        What samples the levels above it.
+    varying
+        What samples the level itself.
+
+    Returns
+    -------
+    LatentSampler
+        What turns a level's number, mean and standard deviation into a latent.
+    """
 
     def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
         if level < varied:

@@ -28,13 +28,12 @@ from torch import Tensor
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest, select_images
+from dvlae.inference.latent_noise import latent_sampler, sample_keys
 from dvlae.inference.posterior import (
     check_whole_input,
     choose_batch_size,
     encode_image,
-    latent_sampler,
     repeat_features,
-    sample_keys,
     split_range,
 )
 from dvlae.inference.tiling import cut_padding, whole_window
@@ -81,7 +80,13 @@ class ImportanceWeights:
     deviations: float = 0.0
 
     def update(self, log_weight: float) -> None:
-        """Take one more log-weight, in nats."""
+        """Take one more log-weight, in nats.
+
+        Parameters
+        ----------
+        log_weight
+            Of one more sample.
+        """
         self.count += 1
         largest = max(self.largest, log_weight)
         rescale, new = math.exp(self.largest - largest), math.exp(log_weight - largest)

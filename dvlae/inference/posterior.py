@@ -10,12 +10,13 @@ that a tile samples what the whole image would have sampled there: the results a
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dvlae.inference.latent_noise import NoiseKey, noise_key, normal_noise
+from dvlae.inference.latent_noise import NoiseKey, latent_sampler
 from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, views, whole_window
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
@@ -99,6 +100,11 @@ def choose_batch_size(
         A number, which is returned as it is, or ``"auto"``: as many as suit the device.
     all_latents
         Whether all latents of an image are computed at once, which takes more memory.
+
+    Returns
+    -------
+    int
+        At least 1.
     """
     if batch_size != "auto":
         return int(batch_size)
@@ -109,16 +115,42 @@ def choose_batch_size(
 
 
 def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
-    """Pixels that the bottom-up features of the levels below ``split`` see to each side, rounded up to their grid."""
+    """Pixels that the bottom-up features of the levels below ``split`` see to each side, rounded up to their grid.
+
+    Parameters
+    ----------
+    ladder_vae
+        The encoder.
+    split
+        How many levels are fine.
+
+    Returns
+    -------
+    int
+        In pixels of the image.
+    """
     strides = [1, *ladder_vae.strides]
     reach = 1  # the stem
-    for below, stride in zip(strides[:split], strides[1 : split + 1], strict=True):
+    for below, stride in pairwise(strides[: split + 1]):
         reach += below + ladder_vae.blocks * ResidualBlock.radius * stride  # the strided convolution, residual blocks
     return padded_shape([reach], strides[split])[0]
 
 
 def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
-    """Pixels of those features, and of the state from above, that the signal sees, rounded up to their grid."""
+    """Pixels of those features, and of the state from above, that the signal sees, rounded up to their grid.
+
+    Parameters
+    ----------
+    ladder_vae
+        The encoder.
+    split
+        How many levels are fine.
+
+    Returns
+    -------
+    int
+        In pixels of the image.
+    """
     strides = ladder_vae.strides[:split]
     of_level = 1 + ladder_vae.blocks * ResidualBlock.radius  # the posterior, residual blocks
     reach = TopDown.radius + of_level * sum(strides)
@@ -126,7 +158,22 @@ def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
 
 
 def choose_split(shape: Sequence[int], tile: int, strides: list[int]) -> int:
-    """Return how many levels are fine: the fewest that leave small maps to the coarse ones, all where one tile does."""
+    """Return how many levels are fine: the fewest that leave small maps to the coarse ones, all where one tile does.
+
+    Parameters
+    ----------
+    shape
+        Sides of the padded image, in pixels.
+    tile
+        The longest side of a tile, in pixels.
+    strides
+        Pixels of the image to one position of each level's grid, finest first.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
     if max(shape) > tile:
         for split, stride in enumerate(strides, start=1):
             if math.prod(shape) / stride ** len(shape) <= MAX_COARSE_TILES * tile ** len(shape):
@@ -187,55 +234,40 @@ def encode_image(model: DVLAE, image: np.ndarray) -> tuple[Tensor, list[Tensor]]
 
 
 def repeat_features(features: list[Tensor], times: int) -> list[Tensor]:
-    """Repeat features of one image for a batch of samples, without copying."""
-    return [feature.expand(times, *feature.shape[1:]) for feature in features]
-
-
-def sample_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> list[list[NoiseKey]]:
-    """Return the keys of the samples with these numbers, ``keys[sample][level]``, of the image with this name."""
-    return [[noise_key(seed, name, number, level) for level in range(levels)] for number in numbers]
-
-
-def antithetic_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> list[list[NoiseKey]]:
-    """Return keys as :func:`sample_keys` does, where each second sample takes the opposite noise of the one before.
-
-    What is odd in the noise cancels in the mean of such a pair, which is then as good as that of many more samples
-    (antithetic variates).
-
-    References
-    ----------
-    Hammersley, Morton: A new Monte Carlo technique: antithetic variates, Mathematical Proceedings of the Cambridge
-    Philosophical Society 52 (1956).
-    """
-    keys: list[list[NoiseKey]] = []
-    for own in sample_keys(seed, name, numbers[::2], levels):
-        keys += [own, [key.opposite for key in own]]
-    return keys[: len(numbers)]
-
-
-def latent_sampler(keys: Sequence[Sequence[NoiseKey]], window: Window, strides: Sequence[int]) -> LatentSampler:
-    """Return a function that samples the latents of a window.
+    """Repeat features of one image for a batch of samples, without copying.
 
     Parameters
     ----------
-    keys
-        ``keys[sample][level]``.
-    window
-        Where in the padded image.
-    strides
-        Of each level's grid, in pixels.
+    features
+        Of each level, (1, C, ...).
+    times
+        Number of samples in the batch.
+
+    Returns
+    -------
+    list of Tensor
+        Of each level, (times, C, ...), in the memory of what was given.
     """
-
-    def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
-        ranges = window.grid(strides[level]).ranges
-        noise = normal_noise([of_sample[level] for of_sample in keys], mean.shape[1], ranges, mean.device)
-        return torch.addcmul(mean, std, noise)
-
-    return sample_latent
+    return [feature.expand(times, *feature.shape[1:]) for feature in features]
 
 
 def take_mean(level: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Return the mean of a latent in the place of a sample."""
+    """Return the mean of a latent in the place of a sample.
+
+    Parameters
+    ----------
+    level
+        Not looked at.
+    mean
+        Of the latent, (N, Z, ...).
+    std
+        Not looked at.
+
+    Returns
+    -------
+    Tensor
+        The mean.
+    """
     return mean
 
 
@@ -272,11 +304,11 @@ class Posterior:
         batch_size
             Samples computed together.
 
-        Yields
-        ------
-        window, first, batch
-            A window, the number of the first sample, and samples (S, C, ...) of the window in the units of the image.
-            Windows do not overlap, and each comes with every sample once, in their order.
+        Returns
+        -------
+        Iterator
+            Of a window, the number of the first sample, and samples (S, C, ...) of the window in the units of the
+            image. Windows do not overlap, and each comes with every sample once, in their order.
         """
 
         def make_sampler(window: Window, numbers: range) -> LatentSampler:
@@ -332,5 +364,18 @@ class Posterior:
 
 
 def split_range(numbers: range, size: int) -> list[range]:
-    """Divide numbers into batches of this size; the last may be smaller."""
+    """Divide numbers into batches of this size; the last may be smaller.
+
+    Parameters
+    ----------
+    numbers
+        The numbers.
+    size
+        Numbers in a batch.
+
+    Returns
+    -------
+    list of range
+        The batches, in order.
+    """
     return [numbers[first : first + size] for first in range(0, len(numbers), size)]

@@ -29,36 +29,121 @@ class Window:
         return tuple(slice(side.start, side.stop) for side in self.ranges)
 
     def grid(self, stride: int) -> "Window":
-        """Return it on the grid of a level with this stride."""
+        """Return it on the grid of a level with this stride.
+
+        Parameters
+        ----------
+        stride
+            Pixels of the image to one position of the grid; the ranges are multiples of it.
+
+        Returns
+        -------
+        Window
+            In positions of the grid.
+        """
         return Window(tuple(range(side.start // stride, side.stop // stride) for side in self.ranges))
 
     def crop(self, maps: Tensor, stride: int = 1) -> Tensor:
-        """Cut it out of maps (N, C, ...) that cover the whole padded image at this stride."""
+        """Cut it out of maps (N, C, ...) that cover the whole padded image at this stride.
+
+        Parameters
+        ----------
+        maps
+            (N, C, ...).
+        stride
+            Pixels of the image to one position of the maps.
+
+        Returns
+        -------
+        Tensor
+            A view (N, C, ...).
+        """
         return maps[(slice(None), slice(None), *self.grid(stride).slices)]
 
     def within(self, outer: "Window") -> "Window":
-        """Return this window in the coordinates of a window around it."""
+        """Return this window in the coordinates of a window around it.
+
+        Parameters
+        ----------
+        outer
+            The window around it.
+
+        Returns
+        -------
+        Window
+            Of the same size.
+        """
         pairs = zip(self.ranges, outer.ranges, strict=True)
         return Window(tuple(range(side.start - around.start, side.stop - around.start) for side, around in pairs))
 
     def widen(self, halo: int, shape: Sequence[int]) -> "Window":
-        """Return it with so many pixels more on each side, but not beyond an image of this shape."""
+        """Return it with so many pixels more on each side, but not beyond an image of this shape.
+
+        Parameters
+        ----------
+        halo
+            In pixels.
+        shape
+            Sides of the image, in pixels.
+
+        Returns
+        -------
+        Window
+            The wider window.
+        """
         pairs = zip(self.ranges, shape, strict=True)
         return Window(tuple(range(max(0, s.start - halo), min(length, s.stop + halo)) for s, length in pairs))
 
 
 def whole_window(shape: Sequence[int]) -> Window:
-    """Return the window that is all of an image of this shape."""
+    """Return the window that is all of an image of this shape.
+
+    Parameters
+    ----------
+    shape
+        Sides of the image, in pixels.
+
+    Returns
+    -------
+    Window
+        From 0 to each side.
+    """
     return Window(tuple(map(range, shape)))
 
 
 def padded_shape(shape: Sequence[int], stride: int) -> tuple[int, ...]:
-    """Return the shape of an image after padding to multiples of ``stride``."""
+    """Return the shape of an image after padding to multiples of ``stride``.
+
+    Parameters
+    ----------
+    shape
+        Sides of the image, in pixels.
+    stride
+        In pixels.
+
+    Returns
+    -------
+    tuple of int
+        Sides in pixels.
+    """
     return tuple(math.ceil(length / stride) * stride for length in shape)
 
 
 def cut_padding(maps: Tensor, sides: Sequence[int]) -> Tensor:
-    """Cut what belongs to an image of these sides out of maps (N, C, ...) of the padded image."""
+    """Cut what belongs to an image of these sides out of maps (N, C, ...) of the padded image.
+
+    Parameters
+    ----------
+    maps
+        (N, C, ...), with the sides of the padded image.
+    sides
+        Sides of the image, in pixels.
+
+    Returns
+    -------
+    Tensor
+        A view (N, C, ...) with these sides.
+    """
     return maps[(slice(None), slice(None), *(slice(side) for side in sides))]
 
 
@@ -71,6 +156,11 @@ def make_tiles(shape: Sequence[int], tile: int) -> list[Window]:
         Of the padded image, in pixels.
     tile
         Longest side of a window, in pixels.
+
+    Returns
+    -------
+    list of Window
+        In the order of memory, each pixel in exactly one.
     """
     sides = [[range(at, min(at + tile, length)) for at in range(0, length, tile)] for length in shape]
     return [Window(ranges) for ranges in itertools.product(*sides)]
@@ -99,13 +189,24 @@ class View:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Sides of the padded image, in pixels."""
+        """The sides of the padded image, in pixels."""
         return padded_shape(
             [side + put for side, put in zip(self.image.shape[1:], self.shift, strict=True)], self.stride
         )
 
     def extract(self, window: Window) -> np.ndarray:
-        """Return what is seen in a window, (C, ...)."""
+        """Return what is seen in a window, (C, ...).
+
+        Parameters
+        ----------
+        window
+            In pixels of this view.
+
+        Returns
+        -------
+        numpy.ndarray
+            A copy.
+        """
         sides = zip(self._in_image(window), self.image.shape[1:], strict=True)
         indices = [self._unpad(np.array(side), length) for side, length in sides]
         index: tuple[Any, ...] = (slice(None), *np.ix_(*indices))
@@ -163,6 +264,11 @@ def views(image: np.ndarray, stride: int, axes: Sequence[int] = (), shifts: int 
         Spatial axes that may be mirrored, counted from the end.
     shifts
         Number of places, at most; a small grid has fewer. They lie on a lattice that spreads them evenly.
+
+    Returns
+    -------
+    list of View
+        The image at each place, mirrored in each way.
     """
     choices = [flipped for n in range(len(axes) + 1) for flipped in itertools.combinations(axes, n)]
     generators = [int(stride * part) // 2 * 2 + 1 for part in _LATTICE[: image.ndim - 1]]

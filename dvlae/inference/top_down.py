@@ -131,7 +131,18 @@ class FoldedLevel:
         self.down_blocks = [FoldedBlock(cast(ResidualBlock, block)) for block in level.down_blocks]
 
     def precompute(self, feature: Tensor) -> Tensor:
-        """Compute what all samples share from the bottom-up feature, (1, C, ...)."""
+        """Compute what all samples share from the bottom-up feature, (1, C, ...).
+
+        Parameters
+        ----------
+        feature
+            Of the bottom-up path at this level.
+
+        Returns
+        -------
+        Tensor
+            (1, C, ...), to be given to :meth:`top_down`.
+        """
         return self.merge_feature(feature)
 
     def top_down(self, state: Tensor | None, precomputed: Tensor, number: int, sample_latent: LatentSampler) -> Tensor:
@@ -146,6 +157,11 @@ class FoldedLevel:
         number, sample_latent
             As for :meth:`Level.top_down`; at the top ``sample_latent`` is given a mean and a standard deviation of one
             sample, (1, Z, ...), and returns N.
+
+        Returns
+        -------
+        Tensor
+            The state for the level below, (N, C, ...).
         """
         if state is None or self.merge_state is None:
             merged = precomputed.clone()  # (1, C, ...), negative, as _mish_of_negative takes it
@@ -185,12 +201,25 @@ class TopDown:
         self.signal_decoder = model.signal_decoder
 
     def precompute(self, features: list[Tensor], start: int = 0) -> list[Tensor]:
-        """Compute what all samples share from the bottom-up features of the levels from ``start`` on."""
+        """Compute what all samples share from the bottom-up features of the levels from ``start`` on.
+
+        Parameters
+        ----------
+        features
+            Of each of these levels, (1, C, ...), finest first.
+        start
+            The finest of them.
+
+        Returns
+        -------
+        list of Tensor
+            One for each feature, to be given to :meth:`run`.
+        """
         return [level.precompute(feature) for level, feature in zip(self.levels[start:], features, strict=False)]
 
     def run(
         self, state: Tensor | None, precomputed: list[Tensor], sample_latent: LatentSampler, start: int = 0
-    ) -> Tensor | None:
+    ) -> Tensor:
         """Run the levels from ``start + len(precomputed) - 1`` down to ``start``.
 
         Parameters
@@ -206,14 +235,32 @@ class TopDown:
 
         Returns
         -------
-        Tensor or None
+        Tensor
             The state for the level below ``start``, (N, C, ...); without levels the state that was given.
+
+        Raises
+        ------
+        ValueError
+            Where there is neither a level nor a state.
         """
         for offset in reversed(range(len(precomputed))):
             number = start + offset
             state = self.levels[number].top_down(state, precomputed[offset], number, sample_latent)
+        if state is None:
+            raise ValueError("found neither a level nor a state")
         return state
 
     def decode(self, state: Tensor) -> Tensor:
-        """Decode the state below level 0, (N, C, ...), into a normalised image."""
+        """Decode the state below level 0, (N, C, ...), into a normalised image.
+
+        Parameters
+        ----------
+        state
+            What :meth:`run` returned for level 0.
+
+        Returns
+        -------
+        Tensor
+            (N, C, ...).
+        """
         return self.signal_decoder(self.last_block(state))

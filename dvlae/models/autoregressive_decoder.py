@@ -80,13 +80,31 @@ class CausalConvolution(nn.Module):
         self.conv = CONVOLUTIONS[dimensions](in_channels, channels, along(kernel, 1), dilation=along(dilation, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C_in, ...) to (N, C, ...)."""
+        """Map (N, C_in, ...) to (N, C, ...).
+
+        Parameters
+        ----------
+        x
+            (N, C_in, ...).
+
+        Returns
+        -------
+        Tensor
+            (N, C, ...).
+        """
         padded = F.pad(x, self.padding)  # (N, C_in, ...), longer by (kernel - 1) * dilation along the lines
         return self.conv(padded.relu_() if self.rectify else padded)
 
 
 class MixtureDecoder(nn.Module):
     """What both kinds of autoregressive decoder do at their end: predict the mixture of Gaussians of each pixel.
+
+    Parameters
+    ----------
+    components
+        Number of Gaussians in the mixture of a pixel.
+    image_channels
+        Channels of the image, C.
 
     Attributes
     ----------
@@ -104,12 +122,34 @@ class MixtureDecoder(nn.Module):
         self.image_channels = image_channels
 
     def mixture_parameters(self, h: Tensor) -> Tensor:
-        """Map hidden features (N, channels, ...) to the parameters of mixtures, (N, 3 components C, ...)."""
+        """Map hidden features (N, channels, ...) to the parameters of mixtures, (N, 3 components C, ...).
+
+        Parameters
+        ----------
+        h
+            (N, channels, ...).
+
+        Returns
+        -------
+        Tensor
+            (N, 3 components C, ...).
+        """
         h = F.relu(self.hidden(F.relu(h)))  # (N, channels, ...)
         return self.parameters_of_mixture(h)
 
     def split(self, mixture: Tensor) -> Mixture:
-        """Split what :meth:`mixture_parameters` returns into three tensors (N, components, C, ...)."""
+        """Split what :meth:`mixture_parameters` returns into three tensors (N, components, C, ...).
+
+        Parameters
+        ----------
+        mixture
+            (N, 3 components C, ...).
+
+        Returns
+        -------
+        Mixture
+            Logits, means and raw scales.
+        """
         # Contiguous, so that each parameter is one piece of memory.
         parts = mixture.contiguous().chunk(3, dim=1)  # (N, components C, ...)
         logits, means, raw_scales = (part.unflatten(1, (self.components, self.image_channels)) for part in parts)
@@ -203,7 +243,12 @@ class LinearAutoregressiveDecoder(MixtureDecoder):
     The paper has no such decoder. :class:`AutoregressiveDecoder` can take fine texture for strong
     noise, whose strength it tells by the code or by the pixels before; here texture has to go through the code.
 
-    Parameters are those of :class:`AutoregressiveDecoder`, and so is what :meth:`forward` takes and returns.
+    What :meth:`forward` takes and returns is what that of :class:`AutoregressiveDecoder` does.
+
+    Parameters
+    ----------
+    image_channels, channels, components, receptive_field, noise_direction, dimensions
+        As for :class:`AutoregressiveDecoder`.
     """
 
     def __init__(
@@ -232,6 +277,11 @@ class LinearAutoregressiveDecoder(MixtureDecoder):
     def decode(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the signal code (N, channels, ...) says alone.
 
+        Parameters
+        ----------
+        code
+            Signal code, (N, channels, ...).
+
         Returns
         -------
         signal
@@ -245,7 +295,20 @@ class LinearAutoregressiveDecoder(MixtureDecoder):
         return signal, mixture
 
     def forward(self, x: Tensor, code: Tensor) -> Mixture:
-        """Predict the mixture of every pixel."""
+        """Predict the mixture of every pixel.
+
+        Parameters
+        ----------
+        x
+            Normalised image, (N, C, ...).
+        code
+            Signal code, (N, channels, ...).
+
+        Returns
+        -------
+        Mixture
+            Logits, means and raw scales, each (N, components, C, ...).
+        """
         signal, mixture = self.decode(code)
         logits, offsets, raw_scales = self.split(mixture)  # (N, components, C, ...)
         mean = signal  # (N, C, ...)

@@ -49,7 +49,18 @@ class ResidualConvolutions(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, ...) to (N, C, ...)."""
+        """Map (N, C, ...) to (N, C, ...).
+
+        Parameters
+        ----------
+        x
+            (N, C, ...).
+
+        Returns
+        -------
+        Tensor
+            Of the same shape.
+        """
         h = x  # (N, C, ...) all along
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             h = convolution(F.relu_(norm(h)))
@@ -101,7 +112,7 @@ class DirectDenoiser(nn.Module):
 
     @property
     def halo(self) -> int:
-        """Pixels that a window sees to each side, in the image and the features; to be rounded up to their grid."""
+        """The pixels that a window sees to each side, in the image and the features; to be rounded up to their grid."""
         # Three convolutions are at full resolution: stem, last and head. Two are at that of each stride.
         return 3 + 2 * sum(self.strides)
 

@@ -76,7 +76,7 @@ class Architecture:
 
     @property
     def mirrored_axes(self) -> list[int]:
-        """Spatial axes, from the end, that can be mirrored without mirroring the direction of the noise."""
+        """The spatial axes, from the end, that can be mirrored without mirroring the direction of the noise."""
         return mirrored_axes(self.dimensions, self.noise_direction)
 
 
@@ -103,12 +103,12 @@ class LossTerms:
 
     @property
     def kl(self) -> Tensor:
-        """KL(q(z | x) || p(z)) of all levels."""
+        """The divergence KL(q(z | x) || p(z)) of all levels."""
         return torch.stack(self.kl_of_levels).sum()
 
     @property
     def elbo(self) -> Tensor:
-        """Evidence lower bound."""
+        """The evidence lower bound."""
         return self.log_likelihood - self.kl
 
     @property
@@ -127,11 +127,13 @@ class LossTerms:
             KL divergence that each level may have at no cost, the mean over the batch, in nats per pixel value of the
             image. A level below it is not drawn to its prior. Kingma et al., "Improved variational inference with
             inverse autoregressive flow" (arXiv 1606.04934, 2016); their groups of latents are the levels here.
+
+        Returns
+        -------
+        Tensor
+            A scalar, in nats per pixel value.
         """
-        if free_bits == 0:
-            kl = self.kl
-        else:
-            kl = torch.stack(self.kl_of_levels).clamp(min=free_bits).sum()
+        kl = self.kl if free_bits == 0 else torch.stack(self.kl_of_levels).clamp(min=free_bits).sum()
         loss = self.mse - self.log_likelihood + kl_weight * kl
         return loss if self.direct is None else loss + self.direct
 
@@ -189,11 +191,33 @@ class DVLAE(nn.Module):
         return self.ladder_vae.strides[-1]
 
     def normalise(self, image: Tensor) -> Tensor:
-        """Bring an image (N, C, ...) from its own units to zero mean and unit variance."""
+        """Bring an image (N, C, ...) from its own units to zero mean and unit variance.
+
+        Parameters
+        ----------
+        image
+            (N, C, ...), in its own units.
+
+        Returns
+        -------
+        Tensor
+            (N, C, ...).
+        """
         return (image - self.mean) / self.std
 
     def denormalise(self, x: Tensor) -> Tensor:
-        """Bring a normalised image (N, C, ...) back to its own units."""
+        """Bring a normalised image (N, C, ...) back to its own units.
+
+        Parameters
+        ----------
+        x
+            (N, C, ...), normalised.
+
+        Returns
+        -------
+        Tensor
+            (N, C, ...), in the units of the training images.
+        """
         return x * self.std + self.mean
 
     def forward(self, image: Tensor) -> LossTerms:
@@ -203,6 +227,11 @@ class DVLAE(nn.Module):
         ----------
         image
             Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
+
+        Returns
+        -------
+        LossTerms
+            Each the mean over the batch.
         """
         x = self.normalise(image)  # (N, C, ...)
         code, kls = self.ladder_vae(x)  # (N, channels, ...); (N, Z, ...) for each level
@@ -247,7 +276,7 @@ class DVLAE(nn.Module):
         both = torch.cat([still, moved.flip(flipped)])  # (2 N, C, ...)
 
         def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
-            """Take the mean in the first window, which gives the guess, and a sample in the second."""
+            # The mean in the first window, which gives the guess, and a sample in the second.
             latent = sample_randomly(level, mean, std)  # (2 N, Z, ...)
             latent[:number] = mean[:number]
             return latent

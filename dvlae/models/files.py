@@ -113,7 +113,7 @@ def load_model(folder: Path) -> DVLAE:
 def _check_sizes(architecture: Architecture, description: dict, weights: Path) -> None:
     """Refuse an architecture that the weights are not of, before it takes memory or time to build."""
     with safe_open(weights, "pt") as file:
-        found = {name: file.get_slice(name).get_shape() for name in file.keys()}
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
     if not 0 < architecture.levels * architecture.blocks <= len(found):
         raise ValueError(f"weights of {len(found)} tensors, too few for the sizes in model.json")
     with torch.device("meta"):

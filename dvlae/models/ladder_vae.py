@@ -91,7 +91,18 @@ class Level(nn.Module):
         self.grow = Pointwise(channels, channels) if downsamples else nn.Identity()
 
     def bottom_up(self, h: Tensor) -> Tensor:
-        """Map the feature of the level below, (N, C, ...), to this level's; where it downsamples, sides are halved."""
+        """Map the feature of the level below, (N, C, ...), to this level's; where it downsamples, sides are halved.
+
+        Parameters
+        ----------
+        h
+            Feature of the level below, (N, C, ...).
+
+        Returns
+        -------
+        Tensor
+            Feature of this level, (N, C, ...).
+        """
         return self.up_blocks(self.shrink(h))
 
     def top_down(
@@ -144,6 +155,22 @@ class Level(nn.Module):
 
         ``shape``, (N, ...), holds the number of images and the sides of this level's grid; all else as in
         :meth:`top_down`.
+
+        Parameters
+        ----------
+        state
+            From the level above, (N, C, ...); None at the top.
+        shape
+            (N, ...): the number of images and the sides of this level's grid.
+        number
+            This level's number, which ``sample_latent`` is given.
+        sample_latent
+            What turns a mean and a standard deviation into a latent.
+
+        Returns
+        -------
+        Tensor
+            The state for the level below, (N, C, ...).
         """
         if state is None:
             count, *sides = shape
@@ -225,7 +252,7 @@ class LadderVAE(nn.Module):
 
     @property
     def strides(self) -> list[int]:
-        """Pixels of the image to one position of each level's grid."""
+        """The number of pixels of the image to one position of each level's grid."""
         strides = []
         stride = 1
         for level in self.levels:
@@ -237,6 +264,20 @@ class LadderVAE(nn.Module):
         """Run the bottom-up path through levels ``start`` to ``stop - 1``; return each level's feature.
 
         ``h`` is the feature below: for level 0 that is ``stem`` of the image, (N, C, ...).
+
+        Parameters
+        ----------
+        h
+            The feature below ``start``, (N, C, ...): for level 0 that is ``stem`` of the image.
+        start
+            The finest level to run.
+        stop
+            The level after the coarsest one to run; None: all levels from ``start`` on.
+
+        Returns
+        -------
+        list of Tensor
+            Of each level, (N, C, ...), finest first.
         """
         features = []
         for level in self.levels[start:stop]:
@@ -286,6 +327,13 @@ class LadderVAE(nn.Module):
     def forward(self, x: Tensor, sample_latent: LatentSampler = sample_randomly) -> tuple[Tensor, list[Tensor]]:
         """Encode a normalised image, (N, C, ...) with each side a multiple of the last stride.
 
+        Parameters
+        ----------
+        x
+            Normalised image.
+        sample_latent
+            What turns a level's number, mean and standard deviation into a latent.
+
         Returns
         -------
         code
@@ -299,7 +347,20 @@ class LadderVAE(nn.Module):
     def to_code(
         self, features: list[Tensor], sample_latent: LatentSampler = sample_randomly
     ) -> tuple[Tensor, list[Tensor]]:
-        """Do what :meth:`forward` does from the bottom-up features of all levels on."""
+        """Do what :meth:`forward` does from the bottom-up features of all levels on.
+
+        Parameters
+        ----------
+        features
+            Of each level, (N, C, ...), finest first.
+        sample_latent
+            What turns a level's number, mean and standard deviation into a latent.
+
+        Returns
+        -------
+        tuple
+            Signal code (N, channels, ...), and KL(q || p) of each level, finest first, in nats.
+        """
         state, kls = self.top_down(None, features, sample_latent)
         return self.last_block(state), kls
 

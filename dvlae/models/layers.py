@@ -146,7 +146,18 @@ class Pointwise(nn.Linear):
     """A 1x1 convolution, computed as one product of matrices: faster than a convolution where channels come last."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_features, ...) to (N, out_features, ...)."""
+        """Map (N, in_features, ...) to (N, out_features, ...).
+
+        Parameters
+        ----------
+        x
+            (N, in_features, ...).
+
+        Returns
+        -------
+        Tensor
+            (N, out_features, ...).
+        """
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
@@ -213,15 +224,24 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     running_mean: Tensor
     running_var: Tensor
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise (N, C, ...)."""
-        if self.training and input.numel() == input.shape[1]:
-            return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
-        return super().forward(input)
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, ...).
 
-    def _check_input_dim(self, input: Tensor) -> None:
+        Parameters
+        ----------
+        x
+            (N, C, ...).
+
+        Returns
+        -------
+        Tensor
+            (N, C, ...); of a block that upsamples, with sides twice as long.
+        """
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
+
+    def _check_input_dim(self, x: Tensor) -> None:
         """Take any number of spatial axes."""
 
 
@@ -260,7 +280,18 @@ class ResidualBlock(nn.Module):
         self.gate = Pointwise(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, ...) to (N, C, ...)."""
+        """Map (N, C, ...) to (N, C, ...).
+
+        Parameters
+        ----------
+        x
+            (N, C, ...).
+
+        Returns
+        -------
+        Tensor
+            (N, C, ...); of a block that upsamples, with sides twice as long.
+        """
         h = mish(self.norm1(x))  # (N, C, ...), with the sides of x
         if self.upsamples:
             x = upsampled(x)

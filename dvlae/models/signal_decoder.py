@@ -46,5 +46,16 @@ class SignalDecoder(nn.Sequential):
         super().__init__(*layers, convolution(channels, image_channels, 3, padding=1))
 
     def forward(self, code: Tensor) -> Tensor:
-        """Map (N, channels, ...) to a normalised image (N, image_channels, ...)."""
+        """Map (N, channels, ...) to a normalised image (N, image_channels, ...).
+
+        Parameters
+        ----------
+        code
+            Signal code, (N, channels, ...).
+
+        Returns
+        -------
+        Tensor
+            Normalised image, (N, image_channels, ...).
+        """
         return super().forward(code)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,18 @@ from matplotlib.lines import Line2D
 
 from dvlae.evaluation.significance import bootstrap_interval
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE, sequential_colours
-from dvlae.runs.folder import Run
+from dvlae.runs.folder import Run, TrainedRun
 
 # In dB: on a shorter axis of PSNR, no difference would look like one.
 MIN_PSNR_SPAN = 0.5
 COLUMN_WIDTH = 3.5  # inches
-POINT_STYLE = {"marker": "o", "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": ""}
+POINT_STYLE: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 5,
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.6,
+    "linestyle": "",
+}
 
 
 # ------------------------------------------------------------------------------------------------ image by image
@@ -39,7 +46,7 @@ def plot_paired_psnr(runs: Sequence[Run]) -> Figure | None:
     psnr = _psnr_by_image(runs)
     if psnr.empty or psnr.shape[1] < 2:
         return None
-    trained = {run.short_label for run in runs if run.receptive_field is not None}
+    trained = {run.short_label for run in runs if isinstance(run, TrainedRun)}
     best, behind = psnr.columns[0], psnr.iloc[:, 1:].sub(psnr.iloc[:, 0], axis=0)
     figure = Figure(figsize=(COLUMN_WIDTH, 1.5 + 0.24 * (psnr.shape[1] + behind.shape[1])))
     values, differences = figure.subplots(2, 1, height_ratios=[psnr.shape[1] + 0.6, behind.shape[1] + 0.6])
@@ -55,7 +62,7 @@ def plot_paired_psnr(runs: Sequence[Run]) -> Figure | None:
         axes.tick_params(axis="y", length=0)
     values.set_xlabel("PSNR (dB)")
     differences.set_xlabel(f"PSNR less that of {best} (dB)")
-    point = {"linestyle": "", "markersize": 4}
+    point: dict[str, Any] = {"linestyle": "", "markersize": 4}
     handles = [
         Line2D([], [], color="0.5", marker="o", label="one image", **point),
         Line2D([], [], color=BLACK, marker="D", label="mean, 95 % interval", **point),
@@ -67,8 +74,8 @@ def plot_paired_psnr(runs: Sequence[Run]) -> Figure | None:
 
 def _psnr_by_image(runs: Sequence[Run]) -> pd.DataFrame:
     """Return one row an image, one column a method, the best first: the mean over seeds, in decibel."""
-    shown = [run for run in runs if run.method != "noisy"]
-    shown = shown if len({run.method for run in shown}) > 1 else runs
+    others = [run for run in runs if run.method != "noisy"]
+    shown = others if len({run.method for run in others}) > 1 else runs
     rows = pd.concat([run.psnr.assign(label=run.short_label) for run in shown])
     table = rows.pivot_table(index="image", columns="label", values="psnr").dropna()
     return table[table.mean().sort_values(ascending=False, kind="stable").index]
@@ -83,25 +90,41 @@ def _plot_mean(axes: Axes, values: pd.Series, place: int) -> None:
 # ------------------------------------------------------------------------------------------------ receptive field
 
 
-def with_several_receptive_fields(runs: Sequence[Run]) -> list[Run]:
-    """Return the trained runs on those datasets that have more than one receptive field."""
+def with_several_receptive_fields(runs: Sequence[Run]) -> list[TrainedRun]:
+    """Return the trained runs on those datasets that have more than one receptive field.
+
+    Parameters
+    ----------
+    runs
+        All of them.
+
+    Returns
+    -------
+    list of TrainedRun
+        In the order of ``runs``.
+    """
+    trained = [run for run in runs if isinstance(run, TrainedRun)]
     fields: dict[str, set[int]] = {}
-    for run in runs:
-        if run.receptive_field is not None:
-            fields.setdefault(run.dataset, set()).add(run.receptive_field)
-    return [run for run in runs if run.receptive_field is not None and len(fields[run.dataset]) > 1]
+    for run in trained:
+        fields.setdefault(run.dataset, set()).add(run.receptive_field)
+    return [run for run in trained if len(fields[run.dataset]) > 1]
 
 
-def plot_receptive_field(runs: Sequence[Run], correlation_lengths: Mapping[str, float]) -> Figure:
+def plot_receptive_field(runs: Sequence[TrainedRun], correlation_lengths: Mapping[str, float]) -> Figure:
     """Plot PSNR against the receptive field of the autoregressive decoder, one plot a dataset.
 
     Parameters
     ----------
     runs
-        Trained ones. Each seed is a point, the line is their mean. Where a dataset has no clean image, the best
+        Each seed is a point, the line is their mean. Where a dataset has no clean image, the best
         validation ELBO stands in the place of the PSNR.
     correlation_lengths
         How far the noise of a dataset is correlated along its direction, in pixels, where that is known: it is marked.
+
+    Returns
+    -------
+    Figure
+        One plot for each dataset.
     """
     figure, plots = _subplots_by_dataset(runs)
     for dataset, axes in plots.items():
@@ -160,18 +183,18 @@ def plot_training_time(runs: Sequence[Run]) -> Figure | None:
     if not plotted:
         return None
     runs = [run for run in runs if run.dataset in plotted]
-    fields = sorted({run.receptive_field for run in runs if run.receptive_field is not None})
+    fields = sorted({run.receptive_field for run in runs if isinstance(run, TrainedRun)})
     colours = sequential_colours(fields)
     figure, plots = _subplots_by_dataset(runs)
     for dataset, axes in plots.items():
         mine = [run for run in runs if run.dataset == dataset]
-        trained = [run for run in mine if run.minutes is not None]
-        for run in trained:
-            colour = colours[run.receptive_field]
-            axes.plot(run.minutes, run.psnr.psnr.mean(), color=colour, **POINT_STYLE)
-        longest = max(run.minutes for run in trained)
+        longest = 0.0
+        for run in mine:
+            if isinstance(run, TrainedRun) and run.minutes is not None:
+                longest = max(longest, run.minutes)
+                axes.plot(run.minutes, run.psnr.psnr.mean(), color=colours[run.receptive_field], **POINT_STYLE)
         axes.set_xlim(0, 1.15 * longest or 1)
-        _plot_baselines(axes, [run for run in mine if run.receptive_field is None])
+        _plot_baselines(axes, [run for run in mine if not isinstance(run, TrainedRun)])
         _widen_psnr_axis(axes)
         axes.set_title(dataset, parse_math=False)
         axes.set_xlabel("training (min)")
@@ -190,8 +213,7 @@ def _plot_baselines(axes: Axes, runs: Sequence[Run]) -> None:
     for run in others or runs:
         psnr = run.psnr.psnr.mean()
         axes.axhline(psnr, color=ORANGE, linestyle="--", linewidth=1.2)
-        place = {"textcoords": "offset points", "xytext": (2, 2), "fontsize": 7}
-        axes.annotate(run.short_label, (0, psnr), **place)
+        axes.annotate(run.short_label, (0, psnr), xytext=(2, 2), textcoords="offset points", fontsize=7)
 
 
 # ------------------------------------------------------------------------------------------------ layout

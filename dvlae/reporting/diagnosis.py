@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, spread_evenly
+from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.diagnosis import (
     MAX_IMAGES,
     NEGLIGIBLE_CORRELATION,
@@ -23,7 +24,7 @@ from dvlae.evaluation.diagnosis import (
     measure_noise,
 )
 from dvlae.evaluation.evaluate import evaluated_images
-from dvlae.evaluation.target import Targets, find_region
+from dvlae.evaluation.target import Targets
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, STYLE, save_figure
 from dvlae.system.files import atomic_file
 from dvlae.system.progress import progress
@@ -96,6 +97,11 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
     ----------
     found, curves
         What :func:`dvlae.evaluation.diagnosis.measure_noise` returns.
+
+    Returns
+    -------
+    Figure
+        One plot for each axis, and one of the variance.
     """
     correlation = found["autocorrelation"]
     figure = Figure(figsize=(max(7.2, 2.4 * (len(correlation) + 1)), 3.2))

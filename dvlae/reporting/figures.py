@@ -24,7 +24,7 @@ from dvlae.reporting.noise_figures import plot_calibration, plot_removed_noise
 from dvlae.reporting.panels import plot_panel
 from dvlae.reporting.style import STYLE, save_figure
 from dvlae.reporting.training_figures import plot_kl_per_level, plot_training_curves
-from dvlae.runs.folder import Run, best_run
+from dvlae.runs.folder import Run, TrainedRun, best_run
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
 
@@ -108,9 +108,9 @@ class _ShownOfDataset:
     targets: Targets
 
     @property
-    def trained(self) -> list[Run]:
+    def trained(self) -> list[TrainedRun]:
         """The runs that trained a model."""
-        return [run for run in self.runs if run.receptive_field is not None]
+        return [run for run in self.runs if isinstance(run, TrainedRun)]
 
     def contents(self) -> report_names.Contents:
         """Tell from the files of the runs what there is to show."""

@@ -36,6 +36,11 @@ def plot_levels(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int]
         Pixels to a position of each level's grid, finest first.
     title
         Above the picture.
+
+    Returns
+    -------
+    Figure
+        One row for each level.
     """
     images = [_plane(sampled.mean(axis=1)) for _, sampled in levels]  # (samples, Y, X) each, or (samples, X)
     deviations = [_plane(np.sqrt(sampled.var(axis=0, ddof=1).mean(axis=0))[None])[0] for _, sampled in levels]

@@ -1,7 +1,6 @@
 """Figures of noise: what was removed, what was generated, and how far errors are predicted."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,14 @@ from matplotlib.ticker import MaxNLocator
 from dvlae.axes import AXES
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, spread_evenly
+from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate_run
 from dvlae.evaluation.evaluate import read_estimate
 from dvlae.evaluation.noise_statistics import Curves, NoiseComparison, average_curves, correlate_neighbours
-from dvlae.evaluation.target import Targets, find_region
+from dvlae.evaluation.target import Targets
 from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
-from dvlae.runs.folder import Run, best_run
+from dvlae.runs.folder import Run, RunFolder, TrainedRun, best_run
 
 # More images change the curves by less than the width of a line.
 MAX_NOISE_IMAGES = 16
@@ -40,10 +40,15 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
         The evaluated images; at most sixteen of them, evenly spread, are averaged.
     targets
         What the estimates are compared with.
+
+    Returns
+    -------
+    Figure
+        One plot for each axis.
     """
-    baselines = [run for run in runs if run.receptive_field is None and run.method != "noisy"]
-    trained = [run for run in runs if run.receptive_field is not None]
-    shown = ([best_run(trained)] if trained else []) + baselines
+    baselines = [run for run in runs if not isinstance(run, TrainedRun) and run.method != "noisy"]
+    trained = [run for run in runs if isinstance(run, TrainedRun)]
+    shown: list[Run] = [best_run(trained), *baselines] if trained else baselines
     chosen = [images[i] for i in spread_evenly(len(images), MAX_NOISE_IMAGES)]
     removed, noise = _average_correlations(shown, chosen, targets)
     styles = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D")]
@@ -78,7 +83,7 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
 
 def _average_correlations(
     runs: Sequence[Run], images: Sequence[Image], targets: Targets
-) -> tuple[dict[Path, Curves], Curves | None]:
+) -> tuple[dict[RunFolder, Curves], Curves | None]:
     """Average autocorrelations over images.
 
     Returns
@@ -88,7 +93,7 @@ def _average_correlations(
     noise
         Of the noise; None without clean images.
     """
-    removed: dict[Path, list[Curves]] = {run.folder: [] for run in runs}
+    removed: dict[RunFolder, list[Curves]] = {run.folder: [] for run in runs}
     noise: list[Curves] = []
     for image in images:
         noisy, region = read_canonical(image.noisy), find_region(image.shape[1:], targets.settings)
@@ -160,6 +165,11 @@ def plot_generated_noise(pictures: Mapping[str, np.ndarray], comparison: NoiseCo
         Of the real and the generated noise.
     real
         What the real noise is, in words.
+
+    Returns
+    -------
+    Figure
+        The pictures above, the curves of their noise below.
     """
     axes_of_noise = list(comparison.real.autocorrelation())
     figure = Figure(figsize=(7.2, 5.0))

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from scipy import ndimage
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
+from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.evaluate import read_estimate
-from dvlae.evaluation.target import Target, Targets, find_region
+from dvlae.evaluation.target import Target, Targets
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE
 from dvlae.runs.folder import Run
 
@@ -61,6 +63,11 @@ def plot_panel(run: Run, images: Sequence[Image], targets: Targets) -> Figure:
         worst. Without clean images it is the one in the middle.
     targets
         What the estimates are compared with: all is shown in the units of the clean image, as it is compared.
+
+    Returns
+    -------
+    Figure
+        One column for each picture.
     """
     image, why = _median_image(run, images)
     pictures = _pictures(run, image, targets)
@@ -95,7 +102,7 @@ def _plot_image_panel(pictures: Sequence[Picture]) -> Figure:
                 0.5, 0.5, picture.caption, ha="center", va="center", fontweight="bold", transform=below.transAxes
             )
         else:
-            place = below.inset_axes([0.08, 0, 0.84, 1])  # narrower than the picture: its labels need room
+            place = below.inset_axes((0.08, 0, 0.84, 1))  # narrower than the picture: its labels need room
             bar = figure.colorbar(plotted, cax=place, orientation="horizontal")
             bar.ax.tick_params(labelsize=7)
             bar.set_label("grey values", fontsize=7)
@@ -200,15 +207,45 @@ def _find_detail(image: np.ndarray) -> tuple[slice, ...]:
 
 
 def grey_limits(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is black and what is white in each channel, from the cleanest picture; colour images share them."""
+    """Return what is black and what is white in each channel, from the cleanest picture; colour images share them.
+
+    Parameters
+    ----------
+    pictures
+        The cleanest is the last.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Black and white, each (C, 1, 1), or (1, 1, 1) for colour images.
+    """
     pixels = pictures[-1].pixels
     axis = None if len(pixels) == 3 else (1, 2)
     black, white = np.percentile(pixels, [0.2, 99.8], axis=axis, keepdims=True)
     return black, np.where(white > black, white, black + 1)
 
 
-def plot_picture(axes: Axes, picture: Picture, limits: tuple[np.ndarray, np.ndarray], like: Picture | None = None):
-    """Plot a picture, in the colour range of the picture ``like``, of which it is a part."""
+def plot_picture(
+    axes: Axes, picture: Picture, limits: tuple[np.ndarray, np.ndarray], like: Picture | None = None
+) -> AxesImage:
+    """Plot a picture, in the colour range of the picture ``like``, of which it is a part.
+
+    Parameters
+    ----------
+    axes
+        Where to plot it.
+    picture
+        The picture.
+    limits
+        Of an image: what is black and what is white, as :func:`grey_limits` returns it.
+    like
+        The whole picture; None: ``picture`` is whole.
+
+    Returns
+    -------
+    AxesImage
+        What a colour bar is made for.
+    """
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

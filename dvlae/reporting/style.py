@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.typing import ColorType
 
 from dvlae.system.files import atomic_file
 
 RESOLUTION_DPI = 300
-STYLE = {
+STYLE: dict[Any, Any] = {  # Any, as matplotlib's stubs name every key
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -23,18 +25,38 @@ BLACK, BLUE, ORANGE, GREEN, PURPLE = "#000000", "#0072B2", "#E69F00", "#009E73",
 
 
 def save_figure(figure: Figure, stem: Path) -> None:
-    """Write a figure as PNG and SVG."""
-    for suffix in ("png", "svg"):
+    """Write a figure as PNG and SVG.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    stem
+        The path without its suffix.
+    """
+    options: dict[str, dict[str, Any]] = {
+        "png": {"dpi": RESOLUTION_DPI},
         # Images are embedded in the SVG at this resolution: what is drawn stays lines and text.
-        options = (
-            {"metadata": {"Date": None}, "dpi": 0.6 * RESOLUTION_DPI} if suffix == "svg" else {"dpi": RESOLUTION_DPI}
-        )
+        "svg": {"metadata": {"Date": None}, "dpi": 0.6 * RESOLUTION_DPI},
+    }
+    for suffix in options:
         with atomic_file(stem.with_name(f"{stem.name}.{suffix}")) as path:
-            figure.savefig(path, format=suffix, **options)
+            figure.savefig(path, format=suffix, **options[suffix])
 
 
-def sequential_colours(fields: Sequence[int]) -> dict[int, object]:
-    """Return a colour for each receptive field: darker where it is larger."""
+def sequential_colours(fields: Sequence[int]) -> dict[int, ColorType]:
+    """Return a colour for each receptive field: darker where it is larger.
+
+    Parameters
+    ----------
+    fields
+        Receptive fields, in rising order.
+
+    Returns
+    -------
+    dict
+        By receptive field.
+    """
     if len(fields) == 1:
         return {fields[0]: BLUE}
     places = np.linspace(0.85, 0.0, len(fields))

@@ -4,7 +4,6 @@ import logging
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pandas as pd
 from dvlae.config.report_names import TABLES, TYPESET_TABLES
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import typesetting
+from dvlae.reporting.published import PUBLISHED
 from dvlae.reporting.typesetting import Table, number, rank, text
 from dvlae.runs.folder import Run
 from dvlae.runs.provenance import check_comparable, describe_run, provenance
@@ -19,36 +19,6 @@ from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Published:
-    """A figure that others have measured, for comparison.
-
-    Attributes
-    ----------
-    psnr
-        In decibel.
-    method, source, conditions
-        What was run, who measured it, and how.
-    """
-
-    psnr: float
-    method: str
-    source: str
-    conditions: str
-
-
-NOTEBOOK_SOURCE = "notebook of Salmon and Krull (COSDD)"
-PUBLISHED = {
-    "convallaria": [
-        Published(32.97, "COSDD", NOTEBOOK_SOURCE, "MMSE of 100 samples, mean of 100 frames, crop of 512 x 512 px"),
-    ],
-    "mito_confocal": [
-        Published(30.25, "COSDD, 5.4 M parameters", NOTEBOOK_SOURCE, "last 8 images, 40 min on an RTX 3090"),
-        Published(28.84, "COSDD, 1.5 M parameters", NOTEBOOK_SOURCE, "last 8 images, 20 min on an RTX 3090"),
-    ],
-}
 
 RUN_KEYS = ["dataset", "method", "receptive_field"]
 SUMMARY_COLUMNS = [
@@ -96,9 +66,9 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     runs = pd.DataFrame(described)
 
     summary = summarise(psnr, runs)
-    per_image = average_seeds(psnr)
+    per_image = _average_seeds(psnr)
     ablation = ablate(summary, per_image)
-    comparisons = compare_methods(summary, per_image)
+    comparisons = _compare_methods(summary, per_image)
     integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
     tables = {
         "psnr": psnr,
@@ -205,7 +175,7 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
-def average_seeds(psnr: pd.DataFrame) -> pd.DataFrame:
+def _average_seeds(psnr: pd.DataFrame) -> pd.DataFrame:
     """Return the PSNR of each image, the mean over seeds: one row a dataset and image, one column a method."""
     measured = psnr[psnr.psnr.notna()]
     table = measured.pivot_table(index=["dataset", "image"], columns="method", values="psnr", sort=False)
@@ -220,7 +190,7 @@ def ablate(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
     summary
         Of :func:`summarise`.
     per_image
-        Of :func:`average_seeds`.
+        The PSNR of each image (decibel): one row a dataset and image, one column a method.
 
     Returns
     -------
@@ -237,16 +207,8 @@ def ablate(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def compare_methods(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
-    """Compare every two methods of each dataset: :func:`dvlae.evaluation.significance.compare`.
-
-    Parameters
-    ----------
-    summary
-        Of :func:`summarise`.
-    per_image
-        Of :func:`average_seeds`.
-    """
+def _compare_methods(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
+    """Compare every two methods of each dataset: :func:`dvlae.evaluation.significance.compare`."""
     tables = [pd.DataFrame(columns=COMPARISON_COLUMNS)]
     for dataset, values in per_image.groupby("dataset", sort=False):
         mine = summary[(summary.dataset == dataset) & summary.source.isna()].set_index("method")
@@ -273,7 +235,7 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         "ended by": lambda r: ", ".join(LIMIT_LABELS.get(name, name) for name in text(r.stopped_by).split()),
     }
     place = list(columns).index(PSNR_HEADING)
-    marks = {}
+    marks: dict[tuple[int, int], str] = {}
     for _, rows in summary[summary.source.isna()].groupby("dataset", sort=False):  # what others measured has no rank
         marks |= {(rows.index[i], place): mark for i, mark in rank(rows.psnr).items()}
     rows = [[column(row) for column in columns.values()] for _, row in summary.iterrows()]
@@ -306,7 +268,7 @@ def _summary_notes(summary: pd.DataFrame) -> list[str]:
 ORACLE_NOTE = "† An oracle: its parameter was chosen with the clean images."
 
 
-def _label(method: str, oracle) -> str:
+def _label(method: str, oracle: bool | None) -> str:
     return method + (" †" if oracle is True else "")
 
 
@@ -316,7 +278,8 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
     shared = fields.duplicated(keep=False)
     headings = [f"{method} ({field} px)" if shared[method] else f"{field} px" for method, field in fields.items()]
     columns = ["dataset", *headings, "spread (dB)", f"{CONFIDENCE_LEVEL:.0%} interval"]
-    rows, marks, notes = [], {}, []
+    rows, notes = [], []
+    marks: dict[tuple[int, int], str] = {}
     for i, (dataset, mine) in enumerate(ablation.groupby("dataset", sort=False)):
         values = mine.set_index("method").psnr.reindex(fields.index)
         first = mine.iloc[0]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
@@ -12,20 +13,25 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from dvlae.reporting.style import sequential_colours
-from dvlae.runs.folder import Run, best_run
+from dvlae.runs.folder import TrainedRun, best_run
 from dvlae.system.errors import UserError
 
 # In nats at a position of a level's grid, all channels together: a level with less is collapsed.
 MIN_POSITION_KL = 0.01
 
 
-def plot_training_curves(runs: Sequence[Run]) -> Figure:
+def plot_training_curves(runs: Sequence[TrainedRun]) -> Figure:
     """Plot the histories of all trainings on one dataset: ELBO, its two parts, and the error of the signal decoder.
 
     Parameters
     ----------
     runs
         With ``model/history.csv`` in their folders. Seeds of one receptive field share a colour.
+
+    Returns
+    -------
+    Figure
+        Four plots over the training steps.
 
     Raises
     ------
@@ -66,7 +72,7 @@ def plot_training_curves(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _read_history(run: Run) -> pd.DataFrame:
+def _read_history(run: TrainedRun) -> pd.DataFrame:
     path = run.folder.history
     try:
         return pd.read_csv(path)
@@ -83,7 +89,7 @@ def _limit_to_later_part(axes: Axes, curves: Sequence[pd.Series]) -> None:
         axes.set_ylim(later.min() - margin, later.max() + margin)
 
 
-def plot_kl_per_level(runs: Sequence[Run]) -> Figure:
+def plot_kl_per_level(runs: Sequence[TrainedRun]) -> Figure:
     """Plot how much information each level of the ladder carries: its KL divergence, during training and at the end.
 
     A level that ends with less than :data:`MIN_POSITION_KL` nats at a position of its grid is marked as collapsed. In
@@ -94,6 +100,11 @@ def plot_kl_per_level(runs: Sequence[Run]) -> Figure:
     runs
         Of one dataset, with ``model/history.csv`` and ``model/model.json`` in their folders. The best is plotted over
         its training, all at their end.
+
+    Returns
+    -------
+    Figure
+        The course of the best run, and the end of all.
 
     Raises
     ------
@@ -110,7 +121,9 @@ def plot_kl_per_level(runs: Sequence[Run]) -> Figure:
     for level, colour in enumerate(colours):
         marker = "o" if len(history) == 1 else None
         curve = _plotted_kl(history[f"val_kl_level{level}"], limits[level])
-        during.plot(history.step, curve, color=colour, linewidth=1.4, marker=marker, label=_name_level(level, limits))
+        during.plot(
+            history.step, curve, color=colour, linewidth=1.4, marker=marker, label=_name_level(level, len(limits))
+        )
     during.set_title(f"during training: receptive field {shown.receptive_field} px, seed {shown.seed}")
     during.set_xlabel("training step")
     during.set_ylabel("KL divergence (nats per pixel value)")
@@ -123,7 +136,7 @@ def plot_kl_per_level(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _plot_final_kl(axes: Axes, runs: Sequence[Run]) -> None:
+def _plot_final_kl(axes: Axes, runs: Sequence[TrainedRun]) -> None:
     """Plot the last divergence of each level of each run, and below which one a level counts as collapsed."""
     fields = sorted({run.receptive_field for run in runs})
     colours = sequential_colours(fields)
@@ -139,7 +152,7 @@ def _plot_final_kl(axes: Axes, runs: Sequence[Run]) -> None:
     axes.set_xlabel("level (0 is the finest)")
     axes.set_xlim(-0.6, len(limits) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    point = {"marker": "o", "markersize": 4.5, "linestyle": ""}
+    point: dict[str, Any] = {"marker": "o", "markersize": 4.5, "linestyle": ""}
     handles = [Line2D([], [], color=colours[field], label=f"receptive field {field} px", **point) for field in fields]
     handles.append(
         Line2D([], [], color="0.5", linestyle=":", label=f"{MIN_POSITION_KL} nats a position of the level's grid")
@@ -148,11 +161,11 @@ def _plot_final_kl(axes: Axes, runs: Sequence[Run]) -> None:
     axes.legend(handles=handles, fontsize=7)
 
 
-def _name_level(level: int, limits: Sequence[float]) -> str:
-    return f"level {level}" + {0: " (finest)", len(limits) - 1: " (coarsest)"}.get(level, "") * (len(limits) > 1)
+def _name_level(level: int, levels: int) -> str:
+    return f"level {level}" + {0: " (finest)", levels - 1: " (coarsest)"}.get(level, "") * (levels > 1)
 
 
-def _read_divergences(run: Run) -> pd.DataFrame:
+def _read_divergences(run: TrainedRun) -> pd.DataFrame:
     """Return a history with one column ``val_kl_level{level}`` a level."""
     history = _read_history(run)
     if "val_kl_level0" not in history:
@@ -161,12 +174,15 @@ def _read_divergences(run: Run) -> pd.DataFrame:
     return history
 
 
-def _plotted_kl(divergence, limit):
+Values = TypeVar("Values", np.ndarray, pd.Series)
+
+
+def _plotted_kl(divergence: Values, limit: float | np.ndarray) -> Values:
     """Return where on a logarithmic axis a divergence stands: one that is nearly zero a hundredth below the limit."""
     return np.maximum(divergence, limit / 100)
 
 
-def _collapse_limits(run: Run) -> np.ndarray:
+def _collapse_limits(run: TrainedRun) -> np.ndarray:
     """Return the divergence below which each level counts as collapsed, in nats per pixel value, finest first."""
     path = run.folder.architecture
     try:
@@ -179,5 +195,18 @@ def _collapse_limits(run: Run) -> np.ndarray:
 
 
 def level_strides(levels: int, levels_per_scale: int) -> np.ndarray:
-    """Return how many pixels of the image, along each axis, one position of each level's grid stands for."""
+    """Return how many pixels of the image, along each axis, one position of each level's grid stands for.
+
+    Parameters
+    ----------
+    levels
+        Number of levels.
+    levels_per_scale
+        Number of levels between two halvings of the grid.
+
+    Returns
+    -------
+    numpy.ndarray
+        In pixels, finest level first.
+    """
     return 2 ** (np.arange(1, levels + 1) // levels_per_scale)

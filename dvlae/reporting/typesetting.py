@@ -4,6 +4,7 @@ import html
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +37,20 @@ class Table:
     notes: Sequence[str] = ()
 
     def marked(self, marks: Mapping[str, Callable[[str], str]], escape: Callable[[str], str]) -> list[list[str]]:
-        """Return the escaped cells, the marked ones as the function of their mark makes them."""
+        """Return the escaped cells, the marked ones as the function of their mark makes them.
+
+        Parameters
+        ----------
+        marks
+            By ``best`` and ``second``, a function that marks an escaped cell.
+        escape
+            A function that escapes a cell.
+
+        Returns
+        -------
+        list of list of str
+            Row by row.
+        """
         plain = {None: lambda cell: cell} | dict(marks)
         return [
             [plain[self.marks.get((i, j))](escape(cell)) for j, cell in enumerate(row)]
@@ -45,7 +59,20 @@ class Table:
 
 
 def rank(values: Sequence[float], decimals: int = 2) -> dict[int, str]:
-    """Mark the best and the second best of some values; those that look equal share a mark, NaN has none."""
+    """Mark the best and the second best of some values; those that look equal share a mark, NaN has none.
+
+    Parameters
+    ----------
+    values
+        Higher is better.
+    decimals
+        Number of decimals that are shown.
+
+    Returns
+    -------
+    dict
+        ``best`` or ``second`` by the place of the value.
+    """
     shown = pd.Series(values, dtype=float).round(decimals)
     places = sorted(shown.dropna().unique(), reverse=True)[:2]
     names = dict(zip(places, ("best", "second"), strict=False))
@@ -53,12 +80,38 @@ def rank(values: Sequence[float], decimals: int = 2) -> dict[int, str]:
 
 
 def number(value: float, decimals: int, sign: bool = False) -> str:
-    """Write a number; nothing where there is none."""
+    """Write a number; nothing where there is none.
+
+    Parameters
+    ----------
+    value
+        The number; NaN for none.
+    decimals
+        Number of decimals.
+    sign
+        Whether a positive number has its sign, too.
+
+    Returns
+    -------
+    str
+        The text of a cell.
+    """
     return "" if pd.isna(value) else f"{value:{'+' if sign else ''}.{decimals}f}"
 
 
-def text(value) -> str:
-    """Write a value; nothing where there is none."""
+def text(value: Any) -> str:
+    """Write a value; nothing where there is none.
+
+    Parameters
+    ----------
+    value
+        What a data frame holds.
+
+    Returns
+    -------
+    str
+        The text of a cell.
+    """
     return "" if value is None or pd.isna(value) else str(value)
 
 
@@ -66,7 +119,18 @@ def text(value) -> str:
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """Lay out tables that read well as text, too; the best in bold, the second best underlined."""
+    """Lay out tables that read well as text, too; the best in bold, the second best underlined.
+
+    Parameters
+    ----------
+    tables
+        Each has its caption above it where there are several.
+
+    Returns
+    -------
+    str
+        Markdown, with HTML for what is underlined.
+    """
     parts = [_markdown_table(table) for table in tables]
     if len(tables) > 1:
         parts = [f"**{_one_line(table.caption)}**\n\n{part}" for table, part in zip(tables, parts, strict=True)]
@@ -74,7 +138,8 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    cells = [list(table.columns)] + table.marked({"best": "**{}**".format, "second": "<ins>{}</ins>".format}, _guard)
+    marks = {"best": "**{}**".format, "second": "<ins>{}</ins>".format}
+    cells = [list(table.columns), *table.marked(marks, _guard)]
     widths = [max(3, *(len(row[j]) for row in cells)) for j in range(len(table.columns))]
     left = [name in table.words for name in table.columns]
     padded = [
@@ -108,6 +173,11 @@ def latex(tables: Sequence[Table], *, long: bool = False) -> str:
         Each gets a caption, its notes in it.
     long
         They may break over pages, with the package longtable.
+
+    Returns
+    -------
+    str
+        LaTeX, without a preamble.
     """
     packages = "booktabs,longtable" if long else "booktabs"
     return f"% needs \\usepackage{{{packages}}}\n" + "\n".join(_latex_table(table, long) for table in tables)
@@ -145,7 +215,7 @@ def _escape(cell: str) -> str:
 
 def _known(character: str) -> str:
     """Return a character that pdfLaTeX knows in every encoding: itself, or without its accents, or a question mark."""
-    if character.isascii() or character <= "ÿ" and character.isalpha() and character not in "ÐÞðþ":
+    if character.isascii() or (character <= "ÿ" and character.isalpha() and character not in "ÐÞðþ"):
         return character
     return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
 
@@ -191,7 +261,20 @@ document.querySelectorAll("th button").forEach(button => button.addEventListener
 
 
 def page(tables: Sequence[Table], title: str) -> str:
-    """Write a page of HTML that needs nothing else: a click on a heading sorts by it, empty cells last."""
+    """Write a page of HTML that needs nothing else: a click on a heading sorts by it, empty cells last.
+
+    Parameters
+    ----------
+    tables
+        In the order of the page.
+    title
+        Of the page.
+
+    Returns
+    -------
+    str
+        A whole HTML document.
+    """
     parts = "\n".join(_html_table(table) for table in tables)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -69,7 +69,24 @@ class RunFolder:
 
     @classmethod
     def of(cls, results: Path, dataset: str, method: str, seed: int) -> "RunFolder":
-        """Return the folder of a run in a folder of results."""
+        """Return the folder of a run in a folder of results.
+
+        Parameters
+        ----------
+        results
+            The folder of results.
+        dataset
+            Name of the dataset.
+        method
+            Name of the method.
+        seed
+            Seed of the run.
+
+        Returns
+        -------
+        RunFolder
+            Whether it exists or not.
+        """
         return cls(results / dataset / method / f"seed{seed}")
 
     @property
@@ -119,7 +136,7 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """Samples of the posterior."""
+        """The samples of the posterior."""
         return self.path / "samples"
 
     @property
@@ -145,6 +162,16 @@ class RunFolder:
 
 def read_psnr(path: Path) -> pd.DataFrame:
     """Read one table of :func:`dvlae.evaluation.evaluate`.
+
+    Parameters
+    ----------
+    path
+        The table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an image.
 
     Raises
     ------
@@ -185,13 +212,27 @@ class Run:
     seed: int
     psnr: pd.DataFrame
 
-    @classmethod
-    def read(cls, psnr_csv: Path) -> "Run":
-        """Read the table of :func:`dvlae.evaluation.evaluate`, and remember where it stood."""
+    @staticmethod
+    def read(psnr_csv: Path) -> "Run":
+        """Read the table of :func:`dvlae.evaluation.evaluate`, and remember where it stood.
+
+        Parameters
+        ----------
+        psnr_csv
+            The table, in the folder of the run.
+
+        Returns
+        -------
+        Run
+            A :class:`TrainedRun` where the table names a receptive field.
+        """
         table = read_psnr(psnr_csv)
         first = table.iloc[0]
         field = None if pd.isna(first.receptive_field) else int(first.receptive_field)
-        return cls(RunFolder(Path(psnr_csv).parent), first.dataset, first.method, field, int(first.seed), table)
+        folder, seed = RunFolder(Path(psnr_csv).parent), int(first.seed)
+        if field is None:
+            return Run(folder, first.dataset, first.method, field, seed, table)
+        return TrainedRun(folder, first.dataset, first.method, field, seed, table)
 
     @cached_property
     def training(self) -> dict[str, Any]:
@@ -226,20 +267,12 @@ class Run:
     @property
     def short_label(self) -> str:
         """The method, in a word or two."""
-        if self.receptive_field is not None:
-            return f"DVLAE {self.receptive_field} px{' linear' if self._is_linear else ''}"
         return {"gaussian": "Gaussian", "bm3d": "BM3D"}.get(self.method, self.method)
 
     @property
     def label(self) -> str:
         """The method, in words."""
-        if self.receptive_field is not None:
-            return f"DVLAE, receptive field {self.receptive_field} px{', linear' if self._is_linear else ''}"
         return {"noisy": "noisy image", "gaussian": "Gaussian filter", "bm3d": "BM3D"}.get(self.method, self.method)
-
-    @property
-    def _is_linear(self) -> bool:
-        return self.receptive_field is not None and self.method == dvlae_method(self.receptive_field, "linear").name
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -268,13 +301,48 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not JSON ({error}); remove the run's folder and run it again") from None
 
 
-def best_run(runs: Sequence[Run]) -> Run:
-    """Choose the run to show: DVLAE before baselines, then the best PSNR, then the larger receptive field."""
+@dataclass(frozen=True)
+class TrainedRun(Run):
+    """A run of a model that was trained, and so has a receptive field; a baseline has none."""
+
+    receptive_field: int
+
+    @property
+    def short_label(self) -> str:
+        """The method, in a word or two."""
+        return f"DVLAE {self.receptive_field} px{' linear' if self._is_linear else ''}"
+
+    @property
+    def label(self) -> str:
+        """The method, in words."""
+        return f"DVLAE, receptive field {self.receptive_field} px{', linear' if self._is_linear else ''}"
+
+    @property
+    def _is_linear(self) -> bool:
+        return self.method == dvlae_method(self.receptive_field, "linear").name
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+def best_run(runs: Sequence[AnyRun]) -> AnyRun:
+    """Choose the run to show: DVLAE before baselines, then the best PSNR, then the larger receptive field.
+
+    Parameters
+    ----------
+    runs
+        At least one.
+
+    Returns
+    -------
+    Run
+        One of them.
+    """
 
     def rank(run: Run) -> tuple:
         psnr = run.psnr.psnr.mean()
         return (
-            run.receptive_field is not None,
+            isinstance(run, TrainedRun),
             run.method != "noisy",
             -math.inf if math.isnan(psnr) else psnr,
             run.receptive_field or 0,

@@ -134,7 +134,7 @@ def _check_alike(one: dict, other: dict, names: Sequence[str]) -> None:
                 )
 
 
-def _flatten(name: str, value) -> Iterator[tuple[str, object]]:
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, part in sorted(value.items()):
             yield from _flatten(f"{name}.{key}", part)
@@ -165,6 +165,11 @@ def provenance(runs: Sequence[dict], results: Path) -> pd.DataFrame:
         Of :func:`describe_run`.
     results
         Folder that the paths of ``record`` are relative to, where they are in it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns :data:`PROVENANCE_COLUMNS`.
     """
     rows = [{name: run[name] for name in PROVENANCE_COLUMNS} for run in runs]
     for row in rows:

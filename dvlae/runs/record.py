@@ -11,12 +11,30 @@ FORMAT = 2
 
 
 def write_run(folder: Path, record: dict) -> None:
-    """Write ``run.json`` into a model's folder."""
+    """Write ``run.json`` into a model's folder.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+    record
+        What is to be known of the training.
+    """
     (folder / RECORD_NAME).write_text(json.dumps({"format": FORMAT, **record}, indent=2) + "\n")
 
 
 def read_run(folder: Path) -> dict:
     """Read the ``run.json`` of a model's folder, of this format or an older one.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+
+    Returns
+    -------
+    dict
+        In the format of today.
 
     Raises
     ------

@@ -224,11 +224,12 @@ def _time_left(runs: Sequence[RunStatus], settings: Settings) -> str:
     done = [run.seconds for run in runs if run.seconds is not None]
     minutes = settings.training.max_minutes
     usual = mean(done) if done else None if minutes is None else 60 * minutes
-    if usual is None and any(run.left is None for run in waiting):
+    left = [usual if run.left is None else run.left for run in waiting]
+    known = [seconds for seconds in left if seconds is not None]
+    if len(known) < len(left):
         return "; how long it will take is known once a training is done"
     at_a_time = max(1, sum(run.state == "running" for run in waiting))
-    seconds = sum(usual if run.left is None else run.left for run in waiting) / at_a_time
-    return f"; about {_duration(seconds)} of training left, {at_a_time} at a time"
+    return f"; about {_duration(sum(known) / at_a_time)} of training left, {at_a_time} at a time"
 
 
 def _duration(seconds: float) -> str:

@@ -53,7 +53,18 @@ class RandomCrops:
         self.flipped_axes = sorted(mirrored_axes(len(crop), noise_direction))
 
     def batch(self, step: int) -> Tensor:
-        """Return the batch of this step, (batch_size, C, *crop), in the patches' own units."""
+        """Return the batch of this step, (batch_size, C, *crop), in the patches' own units.
+
+        Parameters
+        ----------
+        step
+            Number of the step; with the seed it fixes the batch.
+
+        Returns
+        -------
+        Tensor
+            The crops.
+        """
         random = np.random.default_rng([self.seed, step])
         count, _, *sides = self.patches.shape
         crops = []
@@ -66,11 +77,33 @@ class RandomCrops:
         return torch.from_numpy(np.stack(crops)).to(memory_format=memory_format(len(self.crop)))
 
     def batches_into_epoch(self, step: int) -> int:
-        """Return how many batches this process has had in the epoch of a step before it."""
+        """Return how many batches this process has had in the epoch of a step before it.
+
+        Parameters
+        ----------
+        step
+            Number of the step.
+
+        Returns
+        -------
+        int
+            0 at the first step of an epoch.
+        """
         return step % self.steps_per_epoch // self.processes
 
     def ends_epoch(self, step: int) -> bool:
-        """Say whether this is the last step in its epoch of each process."""
+        """Say whether this is the last step in its epoch of each process.
+
+        Parameters
+        ----------
+        step
+            Number of the step.
+
+        Returns
+        -------
+        bool
+            True for the last one.
+        """
         return (step + self.processes) // self.steps_per_epoch > step // self.steps_per_epoch
 
     def __iter__(self) -> Iterator[Tensor]:

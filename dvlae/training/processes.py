@@ -47,7 +47,7 @@ def _start(rank: int, work: Callable[[int], None], port: int, threads: int, mist
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(threads)
     if rank > 0:
-        sys.stdout = sys.stderr = open(os.devnull, "w")
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
     try:
         with log_to_stderr():
             work(rank)
@@ -60,7 +60,13 @@ def _start(rank: int, work: Callable[[int], None], port: int, threads: int, mist
 
 
 def average_over_processes(tensors: list[torch.Tensor]) -> None:
-    """Replace each tensor by its mean over all processes, in place."""
+    """Replace each tensor by its mean over all processes, in place.
+
+    Parameters
+    ----------
+    tensors
+        Of the same shapes in all processes.
+    """
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()
@@ -86,7 +92,13 @@ class Clock:
         self.group = distributed.new_group(backend="gloo") if processes > 1 else None
 
     def read(self) -> float:
-        """Return the seconds until now, the same in all processes."""
+        """Return the seconds until now, the same in all processes.
+
+        Returns
+        -------
+        float
+            In seconds.
+        """
         now = time.monotonic()
         self.seconds += now - self.read_at
         self.read_at = now

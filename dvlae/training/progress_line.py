@@ -26,7 +26,13 @@ class ProgressLine:
         return int(state.seconds) if self.is_timed else state.steps
 
     def update(self, state: TrainingState) -> None:
-        """Move the line on."""
+        """Move the line on.
+
+        Parameters
+        ----------
+        state
+            The training, after a step.
+        """
         if len(state.history) > self.rows:
             self.rows, row = len(state.history), state.history[-1]
             text = f"step {row['step']}, ELBO {row['val_elbo']:.3f}, signal error {row['val_mse']:.3f}"

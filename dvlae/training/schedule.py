@@ -17,7 +17,7 @@ MAX_WARM_UP_FRACTION = 0.1
 class Schedule:
     """The course of a training between its first step and its limits.
 
-    Parameters
+    Attributes
     ----------
     settings
         Limits and learning rate.
@@ -30,7 +30,7 @@ class Schedule:
 
     @property
     def total_seconds(self) -> float | None:
-        """Time that the learning rate follows; None where it follows the steps alone.
+        """The time that the learning rate follows; None where it follows the steps alone.
 
         Time counts only where no number of steps is set, so that what is limited by steps can be repeated exactly.
         """
@@ -39,7 +39,7 @@ class Schedule:
 
     @property
     def total_steps(self) -> int:
-        """Steps at which ``max_steps`` or ``max_epochs`` ends the training."""
+        """The number of steps at which ``max_steps`` or ``max_epochs`` ends the training."""
         steps = self.settings.max_epochs * self.steps_per_epoch
         return min(steps, self.settings.max_steps or steps)
 

@@ -26,7 +26,18 @@ logger = logging.getLogger(__name__)
 
 
 def float_tensors(module: nn.Module) -> list[Tensor]:
-    """Return a module's weights and batch statistics, to be changed in place."""
+    """Return a module's weights and batch statistics, to be changed in place.
+
+    Parameters
+    ----------
+    module
+        The module.
+
+    Returns
+    -------
+    list of Tensor
+        The tensors themselves, not copies.
+    """
     return [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
 
 
@@ -75,7 +86,13 @@ class TrainingState:
         self._good: dict | None = None
 
     def set_learning_rate(self, rate: float) -> None:
-        """Set the learning rate of the next step, halved for each time that the weights were lost."""
+        """Set the learning rate of the next step, halved for each time that the weights were lost.
+
+        Parameters
+        ----------
+        rate
+            The rate of the schedule.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * 0.5**self.rollbacks
 
@@ -116,7 +133,15 @@ class TrainingState:
         self.seconds = seconds
 
     def add_row(self, validation: dict[str, float], steps_per_epoch: int) -> None:
-        """Add one row to the history: means over the steps since the last one, and those of a validation."""
+        """Add one row to the history: means over the steps since the last one, and those of a validation.
+
+        Parameters
+        ----------
+        validation
+            Means over the validation crops, by column.
+        steps_per_epoch
+            Batches in one pass over the training pixels.
+        """
         steps = self.sums.pop("steps", 1)
         self.history.append(
             {
@@ -133,7 +158,18 @@ class TrainingState:
             self.best_elbo, self.best_epoch = validation["elbo"], len(self.history)
 
     def is_check_due(self, processes: int) -> bool:
-        """Say whether it is time for :meth:`check_finite_or_roll_back`: at first, and after some steps."""
+        """Say whether it is time for :meth:`check_finite_or_roll_back`: at first, and after some steps.
+
+        Parameters
+        ----------
+        processes
+            Number of processes that train together.
+
+        Returns
+        -------
+        bool
+            True where the weights are to be looked at.
+        """
         return self._good is None or self.steps % STEPS_BETWEEN_CHECKS < processes
 
     def check_finite_or_roll_back(self) -> None:

@@ -38,7 +38,13 @@ class TensorBoard:
         self.rows = len(state.history)
 
     def update(self, state: TrainingState) -> None:
-        """Write what is new: ``train_elbo`` and ``val_elbo`` become two curves of one group, ``elbo``."""
+        """Write what is new: ``train_elbo`` and ``val_elbo`` become two curves of one group, ``elbo``.
+
+        Parameters
+        ----------
+        state
+            The training, after a step.
+        """
         for row in state.history[self.rows :]:
             for name, value in row.items():
                 part, _, rest = name.partition("_")

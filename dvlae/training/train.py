@@ -237,7 +237,26 @@ def _write(job: TrainingJob, state: TrainingState, schedule: Schedule) -> None:
 def build_model(
     settings: TrainSettings, description: dict, crop: Sequence[int], receptive_field: int, noise_direction: str
 ) -> DVLAE:
-    """Build an untrained model for patches with this ``patches.json`` and crops with these sides, in pixels."""
+    """Build an untrained model for patches with this ``patches.json`` and crops with these sides, in pixels.
+
+    Parameters
+    ----------
+    settings
+        The network's size, and its decoder.
+    description
+        What ``patches.json`` holds: the mean and the standard deviation of each channel, the step of the grey values.
+    crop
+        Sides of a training crop, in pixels.
+    receptive_field
+        Of the autoregressive decoder, in pixels.
+    noise_direction
+        ``x``, ``y``, ``z`` or ``none``.
+
+    Returns
+    -------
+    DVLAE
+        The model, on the CPU.
+    """
     sizes = settings.model
     architecture = Architecture(
         image_channels=len(description["mean"]),

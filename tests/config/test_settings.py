@@ -202,7 +202,7 @@ def test_a_file_that_is_no_yaml_is_named_with_the_line(tmp_path, text, said):
     if said is None:
         assert load_settings(Settings, tmp_path / "c.yaml") == Settings()
         return
-    with pytest.raises(UserError, match="c.yaml") as error:
+    with pytest.raises(UserError, match=r"c.yaml") as error:
         load_settings(Settings, tmp_path / "c.yaml")
     assert said in str(error.value)
 
@@ -232,7 +232,7 @@ def test_a_dataset_cannot_have_the_name_of_another_folder_of_the_results(name):
 
 def test_a_dataset_that_does_not_exist_is_met_with_those_that_do(tmp_path):
     (tmp_path / "here.yaml").touch()
-    with pytest.raises(UserError, match="there is no file .*there.yaml; in .*: here"):
+    with pytest.raises(UserError, match=r"there is no file .*there.yaml; in .*: here"):
         load_dataset("there", tmp_path)
     with pytest.raises(UserError, match="allowed: names of letters"):
         load_dataset("../a b", tmp_path)
@@ -345,5 +345,5 @@ def test_without_the_default_configuration_the_given_one_is_enough(tmp_path):
 
 @pytest.mark.parametrize("folder", ["-results", "a{dataset}", "two\nlines"])
 def test_a_folder_that_options_or_wildcards_would_be_read_from_is_refused(folder):
-    with pytest.raises(UserError, match="results: found .* allowed: no dash in front"):
+    with pytest.raises(UserError, match=r"results: found .* allowed: no dash in front"):
         validate(Settings, {"results": folder}, "config.yaml")

@@ -197,7 +197,7 @@ def test_what_the_mirror_lacks_or_has_in_another_version_is_downloaded(server, g
 
 
 def test_a_mirror_that_is_no_folder_is_a_user_error(server, get, tmp_path):
-    with pytest.raises(UserError, match="data_mirror: found .*nowhere', allowed: a folder that exists"):
+    with pytest.raises(UserError, match=r"data_mirror: found .*nowhere', allowed: a folder that exists"):
         get(["a.tif", SHA256, server.url("/a", RIGHT)], mirror=tmp_path / "nowhere")
 
 
@@ -255,7 +255,7 @@ def test_a_file_put_there_by_hand_is_taken_where_nobody_knows_its_hash(server, u
 
 def test_a_damaged_lock_file_is_named(unknown, get, tmp_path):
     (tmp_path / "registry.lock").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="registry.lock: cannot be read as a table of file,sha256"):
+    with pytest.raises(UserError, match=r"registry.lock: cannot be read as a table of file,sha256"):
         get(unknown)
 
 
@@ -339,7 +339,7 @@ def test_an_archive_with_a_password_is_refused(server, get):
     content = bytearray(zipped(zipfile.ZipInfo("a.tif"), CONTENT))
     content[6] |= 1  # the flags of the member, and of its entry in the directory
     content[content.index(b"PK\1\2") + 8] |= 1
-    with pytest.raises(UserError, match="the archive is damaged .*encrypted"):
+    with pytest.raises(UserError, match=r"the archive is damaged .*encrypted"):
         get(["a.tif", SHA256, server.url("/zip", (200, bytes(content))), "a.tif"], pauses=())
 
 
@@ -407,5 +407,5 @@ def test_a_server_that_stalls_resets_lies_or_excuses_itself_is_overcome(rude, ge
 
 
 def test_a_dataset_without_a_registry_has_nothing_to_download(tmp_path, dataset):
-    with pytest.raises(UserError, match="source.kind: found 'files'"):
+    with pytest.raises(UserError, match=r"source.kind: found 'files'"):
         download(dataset(), tmp_path, None, tmp_path / "files.csv")

@@ -15,7 +15,7 @@ def test_the_manifest_lists_images_with_absolute_paths(images_folder):
 
 
 def test_a_folder_without_a_manifest_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match="manifest.csv: no such file; `dvlae prepare` makes it"):
+    with pytest.raises(UserError, match=r"manifest.csv: no such file; `dvlae prepare` makes it"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="not a manifest"):
@@ -51,7 +51,7 @@ def test_a_choice_that_cannot_be_made_is_refused(images, said):
 
 def test_a_file_without_names_is_refused(tmp_path):
     (tmp_path / "names.txt").write_text("\n \n")
-    with pytest.raises(UserError, match="names.txt: found no image names"):
+    with pytest.raises(UserError, match=r"names.txt: found no image names"):
         select(NAMES, str(tmp_path / "names.txt"))
 
 

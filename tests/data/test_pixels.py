@@ -38,5 +38,5 @@ def test_an_error_of_any_kind_becomes_one_line_that_names_the_file(tmp_path, err
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match="a.tif: no such file"), errors_named(tmp_path / "a.tif"):
+    with pytest.raises(UserError, match=r"a.tif: no such file"), errors_named(tmp_path / "a.tif"):
         pass

@@ -93,7 +93,7 @@ def test_a_damaged_file_is_named(tmp_path, suffix, kept):
     path = tmp_path / f"a.{suffix}"
     imageio.v3.imwrite(path, RANDOM.integers(0, 255, (40, 50)).astype(np.uint8))
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match="cannot be read, is it damaged or incomplete?") as error:
+    with pytest.raises(UserError, match=r"cannot be read, is it damaged or incomplete?") as error:
         read_image(path, "YX")
     assert str(path) in str(error.value)
 
@@ -115,7 +115,7 @@ def test_no_matching_file_and_other_kinds_of_file_are_refused(tmp_path):
     (tmp_path / "a.czi").touch()
     with pytest.raises(UserError, match=r"noisy: no file matches '\*.tif' in /"):
         find_images("*.tif", tmp_path, "noisy")
-    with pytest.raises(UserError, match="a.czi: found a file of kind '.czi', allowed: .tif, .tiff, .png"):
+    with pytest.raises(UserError, match=r"a.czi: found a file of kind '.czi', allowed: .tif, .tiff, .png"):
         find_images("*", tmp_path, "noisy")
 
 

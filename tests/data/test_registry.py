@@ -7,7 +7,7 @@ from dvlae.system.errors import UserError
 @pytest.mark.parametrize("file", ["../a.tif", "/a.tif", "set/../../a.tif", ""])
 def test_a_registry_cannot_write_outside_the_data_folder(tmp_path, file):
     (tmp_path / "r.csv").write_text(f"file,sha256,url\n{file},,http://localhost/a\n")
-    with pytest.raises(UserError, match="r.csv: line 2: file: found .* allowed: a path below the data folder"):
+    with pytest.raises(UserError, match=r"r.csv: line 2: file: found .* allowed: a path below the data folder"):
         read_registry(tmp_path / "r.csv")
 
 
@@ -21,8 +21,8 @@ def test_a_registry_cannot_write_outside_the_data_folder(tmp_path, file):
 )
 def test_a_wrong_registry_is_named(tmp_path, text, said):
     (tmp_path / "r.csv").write_text(text)
-    with pytest.raises(UserError, match="r.csv") as error:
+    with pytest.raises(UserError, match=r"r.csv") as error:
         read_registry(tmp_path / "r.csv")
     assert said in str(error.value)
-    with pytest.raises(UserError, match="none.csv: no such file"):
+    with pytest.raises(UserError, match=r"none.csv: no such file"):
         read_registry(tmp_path / "none.csv")

@@ -180,7 +180,7 @@ def test_a_volume_of_two_channels_is_simulated_with_its_planes_in_place(tmp_path
 @pytest.mark.parametrize("value", [-1, np.nan, np.inf])
 def test_clean_images_that_no_photons_can_make_are_refused(tmp_path, dataset, value):
     tifffile.imwrite(tmp_path / "a.tif", np.full((40, 40), value, np.float32))
-    with pytest.raises(UserError, match="a.tif: found values that are negative or not numbers"):
+    with pytest.raises(UserError, match=r"a.tif: found values that are negative or not numbers"):
         simulate(dataset(simulate={}), tmp_path, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 

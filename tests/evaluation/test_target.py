@@ -8,9 +8,10 @@ from dvlae.config.dataset import CropSettings, EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation import target as module
+from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.metrics import shift_image
 from dvlae.evaluation.register import register
-from dvlae.evaluation.target import TARGET_COLUMNS, Target, Targets, find_region
+from dvlae.evaluation.target import TARGET_COLUMNS, Target, Targets
 from dvlae.system.errors import UserError
 
 ALL_FITS = ("none", "estimate_to_clean", "clean_to_noisy")
@@ -59,7 +60,7 @@ def test_target_takes_the_data_range_from_the_clean_image_as_used(clean):
 
 def test_target_refuses_an_automatic_range_of_a_constant_clean_image():
     flat = np.ones((1, 20, 20), np.float32)
-    with pytest.raises(UserError, match="data_range.*constant"):
+    with pytest.raises(UserError, match=r"data_range.*constant"):
         Target.build(flat, flat, settings(data_range="auto"))
 
 

@@ -96,7 +96,7 @@ def test_an_untrained_direct_denoiser_shows_the_signal_of_the_mean_latents(monke
 
 
 def test_a_model_without_direct_denoiser_says_so():
-    with pytest.raises(UserError, match="trained without; train with model.direct_denoiser"):
+    with pytest.raises(UserError, match=r"trained without; train with model.direct_denoiser"):
         denoise_directly(build(), noisy(16, 16), name="a", settings=PredictionSettings())
 
 

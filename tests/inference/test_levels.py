@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from dvlae.inference import levels
+from dvlae.inference.latent_noise import latent_sampler, sample_keys
 from dvlae.inference.levels import vary_levels
-from dvlae.inference.posterior import latent_sampler, sample_keys
 from dvlae.inference.tiling import whole_window
 from untrained import build, noisy
 

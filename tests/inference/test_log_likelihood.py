@@ -160,7 +160,7 @@ def test_an_image_that_is_too_large_is_refused_before_anything_is_computed(monke
 
 
 def test_other_channels_than_the_models_are_refused():
-    with pytest.raises(UserError, match="2 channels.*trained on 1"):
+    with pytest.raises(UserError, match=r"2 channels.*trained on 1"):
         bound_log_likelihood(build(), noisy(8, 8, channels=2), name="a", samples=1, seed=0)
 
 

@@ -5,7 +5,8 @@ import torch
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference import posterior
 from dvlae.inference.estimates import denoise
-from dvlae.inference.posterior import choose_split, latent_sampler, sample_keys
+from dvlae.inference.latent_noise import latent_sampler, sample_keys
+from dvlae.inference.posterior import choose_split
 from dvlae.inference.tiling import whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.ladder_vae import LadderVAE
@@ -106,12 +107,12 @@ def test_any_size_comes_back_in_its_size(shape, channels):
 
 
 def test_other_channels_than_the_models_are_refused():
-    with pytest.raises(UserError, match="2 channels.*trained on 1"):
+    with pytest.raises(UserError, match=r"2 channels.*trained on 1"):
         run(build(), noisy(16, 16, channels=2), samples=1)
 
 
 def test_other_axes_than_the_models_are_refused():
-    with pytest.raises(UserError, match="1 channels and 3 spatial axes.*trained on 1 and 2"):
+    with pytest.raises(UserError, match=r"1 channels and 3 spatial axes.*trained on 1 and 2"):
         run(build(), noisy(4, 16, 16), samples=1)
 
 

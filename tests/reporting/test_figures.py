@@ -13,7 +13,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.grid import dvlae_method
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.evaluation import target
+from dvlae.evaluation import alignment
 from dvlae.evaluation.baselines import run_baseline
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import register
@@ -135,8 +135,8 @@ def test_equal_runs_give_equal_files(images):
 
 
 def test_all_that_compare_with_clean_images_register_each_image_once_with_a_table(images, tmp_path, monkeypatch):
-    registrations, find_shift = [], target.find_shift
-    monkeypatch.setattr(target, "find_shift", lambda *pair: registrations.append(pair) or find_shift(*pair))
+    registrations, find_shift = [], alignment.find_shift
+    monkeypatch.setattr(alignment, "find_shift", lambda *pair: registrations.append(pair) or find_shift(*pair))
     table, how = tmp_path / "targets.csv", {"settings": SETTINGS, "targets": tmp_path / "targets.csv"}
     register(images, table, settings=SETTINGS)
     run_baseline("gaussian", images, tmp_path / "denoised", **how)
@@ -340,7 +340,7 @@ def test_a_divergence_of_zero_is_drawn_on_the_logarithmic_axis(images):
 
 def test_a_history_without_levels_says_what_to_do(images):
     psnr_csv = make_run(images, "dvlae-rf4", 4, levels=0)
-    with pytest.raises(UserError, match="val_kl_level0.*train the model again"):
+    with pytest.raises(UserError, match=r"val_kl_level0.*train the model again"):
         training_figures.plot_kl_per_level([Run.read(psnr_csv)])
 
 
@@ -359,7 +359,7 @@ def test_white_noise_has_no_length_to_mark(images, tmp_path):
 def test_a_diagnosis_without_the_length_of_the_noise_is_refused(images, tmp_path):
     found = tmp_path / "noise.json"
     found.write_text("{}")
-    with pytest.raises(UserError, match="noise.json.*dvlae diagnose"):
+    with pytest.raises(UserError, match=r"noise.json.*dvlae diagnose"):
         all_figures(images, [make_run(images, "noisy")], noise={"made_up": found})
 
 

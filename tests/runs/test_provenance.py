@@ -105,7 +105,7 @@ def test_methods_with_different_settings_have_rows_of_their_own(tmp_path):
 
 def test_methods_evaluated_in_different_ways_are_not_compared(tmp_path):
     runs = write_run(tmp_path, evaluation=None), write_run(tmp_path, "dvlae-rf4", evaluation=None, noisy=21.0)
-    with pytest.raises(UserError, match="sem_line, one: found 20.00 and 21.00 dB for the noisy image"):
+    with pytest.raises(UserError, match=r"sem_line, one: found 20.00 and 21.00 dB for the noisy image"):
         make(tmp_path, *runs)
 
 

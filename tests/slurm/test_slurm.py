@@ -77,7 +77,7 @@ def test_a_training_that_was_cancelled_from_outside_is_finished_by_the_next_run(
     wait_for(lambda: log.exists() and "train:" in log.read_text())
     (training,) = (job for job in slurm.jobs(project.folder) if is_training(job))
     slurm.ask("scancel", training["JobId"])
-    with pytest.raises(AssertionError, match="(?s)Error in rule train"):
+    with pytest.raises(AssertionError, match=r"(?s)Error in rule train"):
         run.result()
     assert not (project.folder / TRAINED).exists()
     project.snakemake(*PROFILE, *HURRIED, "--", TRAINED, **slurm.environment)

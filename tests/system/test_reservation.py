@@ -94,17 +94,18 @@ def test_two_share_a_gpu_where_that_is_asked_for_but_not_while_another_is_free(m
 
 def test_a_wrong_number_of_jobs_is_refused(monkeypatch):
     monkeypatch.setenv("DVLAE_JOBS_PER_GPU", "two")
-    with pytest.raises(UserError, match="DVLAE_JOBS_PER_GPU .*: found 'two', allowed: a whole number >= 1"):
-        with reserve(["a"]):
-            pass
+    with (
+        pytest.raises(UserError, match=r"DVLAE_JOBS_PER_GPU .*: found 'two', allowed: a whole number >= 1"),
+        reserve(["a"]),
+    ):
+        pass
 
 
 def test_more_gpus_than_there_are_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match="devices: found 2, but PyTorch sees 1 GPU here"):
-        with reserved_devices("cuda", 2):
-            pass
+    with pytest.raises(UserError, match="devices: found 2, but PyTorch sees 1 GPU here"), reserved_devices("cuda", 2):
+        pass
 
 
 def test_a_cpu_is_not_reserved():

@@ -16,7 +16,7 @@ def _one_refuses(rank: int) -> None:
 
 def test_the_mistake_of_one_process_ends_all_with_its_one_line():
     started = time.monotonic()
-    with pytest.raises(UserError, match="^config.yaml: no$"):
+    with pytest.raises(UserError, match=r"^config.yaml: no$"):
         run_processes(_one_refuses, 2)
     assert time.monotonic() - started < 300
 

@@ -262,7 +262,7 @@ def test_truncated_patches_are_one_line(patches, tmp_path):
     folder = patches()
     file = folder / "train.tif"
     file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(UserError, match="train.tif: damaged"):
+    with pytest.raises(UserError, match=r"train.tif: damaged"):
         run(folder, tmp_path / "model")
 
 
@@ -360,7 +360,7 @@ def test_what_is_no_number_any_more_returns_to_the_last_good_state(patches, tmp_
 
 def test_weights_that_are_no_numbers_whatever_the_rate_end_with_one_line(patches, tmp_path, monkeypatch):
     monkeypatch.setattr(dvlae.training.state, "MAX_ROLLBACKS", 0)
-    with pytest.raises(UserError, match="lower training.learning_rate"):
+    with pytest.raises(UserError, match=r"lower training.learning_rate"):
         run(patches(), tmp_path / "model", max_steps=60, learning_rate=1e6)
     assert not (tmp_path / "model").exists()
 
@@ -375,7 +375,7 @@ def test_an_empty_code_is_said_aloud(patches, tmp_path, caplog, monkeypatch):
 
 
 def test_crop_that_does_not_fit_the_model_is_refused(patches, tmp_path):
-    with pytest.raises(UserError, match="patch_size: found 18.*2 levels.*multiple of 4"):
+    with pytest.raises(UserError, match=r"patch_size: found 18.*2 levels.*multiple of 4"):
         run(patches(), tmp_path / "model", patch_size=18)
 
 

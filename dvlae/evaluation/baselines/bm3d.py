@@ -85,6 +85,11 @@ def denoise(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         (C, Y, X) or (C, Z, Y, X).
     sigma
         Standard deviation of the noise of each channel, (C,), in the image's units.
+
+    Returns
+    -------
+    numpy.ndarray
+        The denoised image, of the shape of ``image``.
     """
     import bm3d
 

@@ -50,7 +50,20 @@ def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], n
 
 
 def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Filter each channel of an image (C, ...) with a Gaussian of standard deviation ``sigma``, in pixels."""
+    """Filter each channel of an image (C, ...) with a Gaussian of standard deviation ``sigma``, in pixels.
+
+    Parameters
+    ----------
+    image
+        The noisy image (C, ...).
+    sigma
+        In pixels, the same along all spatial axes.
+
+    Returns
+    -------
+    numpy.ndarray
+        The filtered image, of the same shape.
+    """
     return ndimage.gaussian_filter(image, sigma, axes=range(1, image.ndim))
 
 

@@ -9,5 +9,18 @@ from dvlae.evaluation.target import Targets
 
 
 def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
-    """Return a function that gives each image (C, ...) back as it is, and what was chosen: nothing."""
+    """Return a function that gives each image (C, ...) back as it is, and what was chosen: nothing.
+
+    Parameters
+    ----------
+    images
+        Not looked at.
+    targets
+        Not looked at.
+
+    Returns
+    -------
+    tuple
+        The function, and an empty dictionary.
+    """
     return lambda noisy: noisy, {"oracle": False}
