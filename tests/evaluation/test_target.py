@@ -7,7 +7,7 @@ from scipy import ndimage
 from dvlae.config.dataset import CropSettings, EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.evaluation import target as module
+from dvlae.evaluation import alignment
 from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.metrics import shift_image
 from dvlae.evaluation.register import register
@@ -124,8 +124,8 @@ def pairs(tmp_path):
 @pytest.fixture
 def registrations(monkeypatch):
     """Return a list that grows by one at each registration."""
-    calls, find_shift = [], module.find_shift
-    monkeypatch.setattr(module, "find_shift", lambda *pair: calls.append(1) or find_shift(*pair))
+    calls, find_shift = [], alignment.find_shift
+    monkeypatch.setattr(alignment, "find_shift", lambda *pair: calls.append(1) or find_shift(*pair))
     return calls
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dvlae.config.settings import PredictionSettings
-from dvlae.inference import estimates, posterior
+from dvlae.inference import estimates, latent_noise
 from dvlae.inference.estimates import SampleBatch, denoise, denoise_directly, median, sample_posterior
 from dvlae.inference.latent_noise import NoiseKey
 from dvlae.models.dvlae import DVLAE
@@ -38,7 +38,7 @@ def sample_batches(model: DVLAE, image: np.ndarray, **settings) -> list[SampleBa
 
 def test_samples_are_divided_over_the_mirror_images(monkeypatch):
     # All samples are alike.
-    monkeypatch.setattr(posterior, "noise_key", lambda seed, name, number, level: NoiseKey(level))
+    monkeypatch.setattr(latent_noise, "noise_key", lambda seed, name, number, level: NoiseKey(level))
     model, image = build(), noisy(24, 24)
     straight = sample_batches(model, image, samples=4, flips=False, shifts=1)
     mirrored = sample_batches(model, image, samples=4, shifts=1)
@@ -80,7 +80,7 @@ def test_the_direct_denoiser_gives_the_same_tiled_as_whole(levels, levels_per_sc
 def test_a_direct_estimate_takes_one_pass_and_draws_nothing(monkeypatch):
     model, calls = build(direct_denoiser="mean"), []
     model.direct_denoiser.register_forward_hook(lambda *_: calls.append(1))
-    monkeypatch.setattr(posterior, "normal_noise", lambda *_: pytest.fail("noise was drawn"))
+    monkeypatch.setattr(latent_noise, "normal_noise", lambda *_: pytest.fail("noise was drawn"))
     denoise_directly(model, noisy(30, 30), name="a", settings=PredictionSettings())
     assert len(calls) == 1
 
@@ -89,7 +89,7 @@ def test_an_untrained_direct_denoiser_shows_the_signal_of_the_mean_latents(monke
     model, image = build(direct_denoiser="mean"), noisy(30, 30)
     torch.nn.init.zeros_(model.direct_denoiser.head.weight)
     torch.nn.init.zeros_(model.direct_denoiser.head.bias)
-    monkeypatch.setattr(posterior, "normal_noise", lambda *_: torch.zeros(()))
+    monkeypatch.setattr(latent_noise, "normal_noise", lambda *_: torch.zeros(()))
     sample, _ = run(model, image, samples=1)
     estimate = denoise_directly(model, image, name="a", settings=PredictionSettings())
     np.testing.assert_allclose(estimate, sample, atol=1e-3)
@@ -106,8 +106,8 @@ def test_a_single_sample_has_no_deviation():
 
 def test_each_second_sample_of_a_view_takes_the_opposite_noise(monkeypatch):
     seen = []
-    usual = posterior.normal_noise
-    monkeypatch.setattr(posterior, "normal_noise", lambda keys, *rest: [seen.append(keys), usual(keys, *rest)][1])
+    usual = latent_noise.normal_noise
+    monkeypatch.setattr(latent_noise, "normal_noise", lambda keys, *rest: [seen.append(keys), usual(keys, *rest)][1])
     run(build(levels=1), noisy(16, 16), samples=5, batch_size=8, flips=False, shifts=1)
     first, second, third, fourth, fifth = seen[0]
     assert (second, fourth) == (first.opposite, third.opposite)
