@@ -59,7 +59,7 @@ def check_sides(patch_size: PatchSize) -> PatchSize:
     Returns
     -------
     PatchSize
-        What was given.
+        ``patch_size``, unchanged.
     """
     if isinstance(patch_size, list) and min(patch_size[-2:]) < MIN_CROP_SIDE:
         raise ValueError(f"found {patch_size}, allowed: sides of at least {MIN_CROP_SIDE} along y and x, 1 along z")
@@ -77,7 +77,7 @@ def check_selection(images: Images) -> Images:
     Returns
     -------
     Images
-        What was given.
+        ``images``, unchanged.
     """
     if isinstance(images, str) and not images.strip():
         raise ValueError("found '', allowed: all, a list of image names, a slice such as 0:8, or a file of names")
@@ -139,6 +139,6 @@ def dataset_name(path_or_name: str) -> str:
     Returns
     -------
     str
-        The name.
+        What the folders of the results are named after.
     """
     return Path(path_or_name).stem if path_or_name.endswith((".yaml", ".yml")) else path_or_name

@@ -33,7 +33,7 @@ def read_yaml(path: str | Path) -> Any:
     Parameters
     ----------
     path
-        The file.
+        Where the file is, which error messages begin with.
 
     Returns
     -------

@@ -88,7 +88,7 @@ def estimate_noise(noisy: np.ndarray) -> NoiseSample:
     Parameters
     ----------
     noisy
-        The image.
+        The whole image, (C, ...).
 
     Returns
     -------
@@ -255,7 +255,7 @@ def find_contradiction(correlation: Mapping[str, Lags], direction: str | None, c
     Returns
     -------
     str or None
-        The sentence.
+        The sentence, for a warning.
     """
     if direction is None or configured is None:
         return None

@@ -98,7 +98,7 @@ def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndar
     Parameters
     ----------
     denoised
-        The folder.
+        Holds ``NAME.tif`` for each image.
     image
         The image that was denoised.
     shape

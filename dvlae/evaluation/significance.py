@@ -108,7 +108,7 @@ def wilcoxon(differences: np.ndarray) -> float:
     Returns
     -------
     float
-        The p value.
+        Between 0 and 1.
     """
     return float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
 

@@ -230,7 +230,7 @@ def hash_images(images: Iterable[Image]) -> str:
     Parameters
     ----------
     images
-        The images.
+        Those whose files are hashed: another order gives another hash.
 
     Returns
     -------

@@ -11,7 +11,6 @@ is known from WaveNet (Paine et al., "Fast Wavenet generation algorithm", arXiv 
 """
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,7 +22,6 @@ from dvlae.models.autoregressive_decoder import (
     LinearAutoregressiveDecoder,
     MixtureDecoder,
 )
-from dvlae.models.layers import Pointwise
 from dvlae.models.likelihood import sample_mixture
 
 # Values of the projected signal code that are held at a time: 16 MiB.
@@ -108,10 +106,10 @@ class CachedDecoder:
     def __init__(self, decoder: AutoregressiveDecoder, lines: int):
         self.mixture_shape = (3, decoder.components, decoder.image_channels)
         self.convolutions = [CachedConvolution(layer, lines) for layer in decoder.convolutions]
-        codes = [cast(Pointwise, layer) for layer in decoder.code]
-        self.from_code = torch.cat([layer.weight.flatten(1) for layer in codes]).T.contiguous()
+        self.from_code = torch.cat([layer.weight.flatten(1) for layer in decoder.code]).T.contiguous()
         biases = [
-            layer.bias + _bias(convolution) for layer, convolution in zip(codes, decoder.convolutions, strict=True)
+            layer.bias + _bias(convolution)
+            for layer, convolution in zip(decoder.code, decoder.convolutions, strict=True)
         ]
         self.bias = torch.cat(biases)
         self.width = len(self.bias)

@@ -336,7 +336,7 @@ def choose_tile(model: DVLAE, settings: PredictionSettings) -> int:
     Parameters
     ----------
     model
-        The model.
+        On the device that shall compute, which ``auto`` depends on.
     settings
         How images are denoised; ``tile`` may be ``auto``.
 

@@ -120,7 +120,7 @@ def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
     Parameters
     ----------
     ladder_vae
-        The encoder.
+        The part of the model with all levels.
     split
         How many levels are fine.
 
@@ -142,7 +142,7 @@ def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
     Parameters
     ----------
     ladder_vae
-        The encoder.
+        The part of the model with all levels.
     split
         How many levels are fine.
 
@@ -266,7 +266,7 @@ def take_mean(level: int, mean: Tensor, std: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        The mean.
+        ``mean``, unchanged.
     """
     return mean
 
@@ -369,7 +369,7 @@ def split_range(numbers: range, size: int) -> list[range]:
     Parameters
     ----------
     numbers
-        The numbers.
+        Such as those of samples.
     size
         Numbers in a batch.
 

@@ -235,7 +235,7 @@ def plot_picture(
     axes
         Where to plot it.
     picture
-        The picture.
+        With its pixels, (C, Y, X), and what they are.
     limits
         Of an image: what is black and what is white, as :func:`grey_limits` returns it.
     like

@@ -30,9 +30,9 @@ def save_figure(figure: Figure, stem: Path) -> None:
     Parameters
     ----------
     figure
-        The figure.
+        Complete: what it shows is drawn when it is written.
     stem
-        The path without its suffix.
+        The path without its suffix; files that are there are replaced.
     """
     options: dict[str, dict[str, Any]] = {
         "png": {"dpi": RESOLUTION_DPI},

@@ -63,7 +63,7 @@ class RandomCrops:
         Returns
         -------
         Tensor
-            The crops.
+            (batch_size, C, ...), in the order of memory that suits the network.
         """
         random = np.random.default_rng([self.seed, step])
         count, _, *sides = self.patches.shape

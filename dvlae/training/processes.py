@@ -97,7 +97,7 @@ class Clock:
         Returns
         -------
         float
-            In seconds.
+            Those of the first process.
         """
         now = time.monotonic()
         self.seconds += now - self.read_at

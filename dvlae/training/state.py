@@ -31,7 +31,7 @@ def float_tensors(module: nn.Module) -> list[Tensor]:
     Parameters
     ----------
     module
-        The module.
+        A network, or a part of one.
 
     Returns
     -------
