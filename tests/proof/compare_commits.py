@@ -70,7 +70,7 @@ EXEMPT: tuple[Exemption, ...] = ()
 # files that are never compared.
 UNRELATED = {
     "minutes", "seconds", "training_minutes", "joules_processor", "joules_gpu", "versions", "git_commit", "sha256",
-    "train_sha256", "val_sha256", "images_sha256",
+    "train_sha256", "val_sha256", "images_sha256", "targets_sha256",
 }  # fmt: skip
 
 # Options that have other names in some commits. The first one that the command's --help lists is used.
@@ -765,7 +765,7 @@ def read_table(path: Path) -> Values:
     with path.open(newline="", encoding="utf-8") as file:
         names, *rows = csv.reader(file)
     columns = {name: [row[i] for row in rows] for i, name in enumerate(names) if name not in UNRELATED}
-    return {"columns": np.array(names), **{name: as_array(cells) for name, cells in columns.items()}}
+    return {"columns": np.array(list(columns)), **{name: as_array(cells) for name, cells in columns.items()}}
 
 
 def as_array(cells: list) -> np.ndarray:
