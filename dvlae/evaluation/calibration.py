@@ -9,7 +9,7 @@ from scipy.special import ndtri
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
 from dvlae.evaluation.evaluate import read_estimate
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
 
 # 0.6827 and 0.9545 are those of one and of two standard deviations.

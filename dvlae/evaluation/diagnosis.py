@@ -1,14 +1,13 @@
 """What the noise of a dataset looks like: its direction, its correlation length, how it grows with the signal.
 
-With clean images the noise is known. Without, it is estimated from the noisy images alone: noise along one axis is left
-as it is by a filter across that axis, which takes nearly all of the signal away, and medians do not see the edges that
-stay.
+With clean images the noise is known. Without them it is estimated from the noisy images. A filter perpendicular to an
+axis removes nearly all of the signal and keeps noise that is correlated along that axis. Medians ignore the edges that
+remain.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,25 +16,30 @@ from scipy import ndimage
 from dvlae.axes import AXES
 from dvlae.config.receptive_field import reachable
 from dvlae.evaluation.metrics import autocorrelation
-from dvlae.evaluation.noise_statistics import Curves, KeptPixels, NoiseStatistics, robust_variance, variance_slope
+from dvlae.evaluation.noise_statistics import (
+    VarianceCurve,
+    average_curves,
+    robust_variance,
+    variance_by_signal,
+    variance_slope,
+)
 from dvlae.evaluation.target import Target
 
 MAX_IMAGES = 16
 MEDIAN_SAMPLE_PIXELS = 2**17
-# In pixels along each axis, from the middle of an image.
+# In pixels along each axis, around the middle of an image.
 MAX_SIDES = {"x": 512, "y": 512, "z": 16}
 MAX_LAG = 40  # pixels
 
-# Neighbours along an axis that correlate less are taken for independent.
+# Neighbours along an axis that correlate less are considered independent.
 MIN_CORRELATION = 0.1
-# The correlation length is where the correlation first falls below.
+# The correlation length is the lag before the correlation first falls below this.
 NEGLIGIBLE_CORRELATION = 0.05
-# It has unit energy, and is orthogonal to a mean of five.
+# It has unit energy and is orthogonal to the mean of five.
 FOURTH_DIFFERENCE = np.array([1, -4, 6, -4, 1]) / math.sqrt(70)
 PERPENDICULAR_AXIS = {"x": "y", "y": "x", "z": "y"}
 
 Lags = Sequence[float] | np.ndarray  # correlations from lag 0
-VarianceCurve = tuple[np.ndarray, np.ndarray]  # signal and variance of groups of pixels
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,13 @@ class NoiseSample:
     Attributes
     ----------
     noise
-        By the axis along which it is looked at, each (C, ...), in the units of the noisy image.
+        The noise, (C, ...), in the units of the noisy image, by the axis along which its correlation is measured.
     signal
         (C, ...), in the same units.
     limits
         Smallest and largest value of the noisy image in each channel, (2, C).
     known
-        Whether it is the noise itself, the same array for each axis, and not an estimate.
+        Whether it is the noise itself, which is the same array for each axis, or an estimate.
     """
 
     noise: Mapping[str, np.ndarray]
@@ -61,19 +65,19 @@ class NoiseSample:
 
 
 def known_noise(noisy: np.ndarray, target: Target) -> NoiseSample:
-    """Take the noise of an image that has a clean one.
+    """Return the noise of an image that has a clean one.
 
     Parameters
     ----------
     noisy
-        The whole image, (C, ...).
+        The complete image, (C, ...).
     target
         How the clean image lies on it.
 
     Returns
     -------
     NoiseSample
-        The noise, and the signal under it.
+        The noise, and the signal below it.
     """
     noise = target.noise()
     middle = _middle(noise.shape)
@@ -83,17 +87,18 @@ def known_noise(noisy: np.ndarray, target: Target) -> NoiseSample:
 
 
 def estimate_noise(noisy: np.ndarray) -> NoiseSample:
-    """Estimate the noise of an image (C, ...) without a clean one; of a trace it cannot be told from the signal.
+    """Estimate the noise of an image without a clean one.
 
     Parameters
     ----------
     noisy
-        The whole image, (C, ...).
+        The image, (C, ...).
 
     Returns
     -------
     NoiseSample
-        The estimated noise, and the estimated signal under it.
+        The estimated noise, and the estimated signal below it. For a trace there is no estimate of the noise, because
+        it cannot be separated from the signal.
     """
     limits = _limits(noisy)
     noisy = noisy[_middle(noisy.shape)].astype(np.float64)
@@ -115,41 +120,39 @@ def measure_noise(
     Parameters
     ----------
     samples
-        Of some of its images: all from :func:`known_noise`, or all from :func:`estimate_noise`.
+        Samples of some of its images, all from :func:`known_noise` or all from :func:`estimate_noise`.
     dataset
-        Its name.
+        Name of the dataset.
     configured_direction
-        ``x``, ``y``, ``z``, ``none``, or None where none is configured.
+        ``x``, ``y``, ``z``, ``none``, or None if no direction is configured.
 
     Returns
     -------
     found
-        What :func:`dvlae.reporting.diagnosis.diagnose` writes.
+        The description that :func:`dvlae.reporting.diagnosis.diagnose` writes.
     curves
-        Of each channel, the signal and the variance of the noise in groups of pixels of equal signal; empty where noise
-        and signal cannot be told apart.
+        For each channel, the signal and the variance of the noise in groups of pixels of equal signal. Empty if noise
+        and signal cannot be separated.
     """
-    statistics: dict[str, NoiseStatistics] = {}
-    known, limits = True, []
-    for sample in samples:
-        known = sample.known
-        statistics = statistics or _make_statistics(list(sample.noise), known)
-        for axis in ["x"] if known else sample.noise:
-            statistics[axis].update(sample.noise[axis], sample.signal)
-        limits.append(sample.limits)
-    correlation = {axis: found.autocorrelation()[axis] for axis, found in statistics.items()}
+    samples = list(samples)
+    known = all(sample.known for sample in samples)
+    # The median over images is not sensitive to an outlier.
+    correlation = average_curves([_correlate(sample) for sample in samples], np.median)
     direction = find_direction(correlation)
     length = None if direction is None else correlation_length(correlation.get(direction, [1.0]))
     curves, slopes = [], []
     if direction is not None:
-        along = statistics["x" if direction == "none" else direction]
-        for channel, extremes in enumerate(_extremes(limits)):
-            curves.append(along.variance_by_signal(channel))
-            slopes.append(variance_slope(*curves[-1], extremes))
+        axis = "x" if direction == "none" else direction
+        lowest, highest = np.moveaxis(np.array([sample.limits for sample in samples]), 1, 0)
+        for channel, limits in enumerate(zip(lowest.min(axis=0), highest.max(axis=0), strict=True)):
+            noise = np.concatenate([sample.noise[axis][channel].ravel() for sample in samples])
+            signal = np.concatenate([sample.signal[channel].ravel() for sample in samples])
+            curves.append(variance_by_signal(noise, signal, np.var if known else robust_variance))
+            slopes.append(variance_slope(*curves[-1], limits))
     found = {
         "dataset": dataset,
         "basis": "residuals" if known else "estimate",
-        "images": len(limits),
+        "images": len(samples),
         "direction": direction,
         "configured_direction": configured_direction,
         "correlation_length": length,
@@ -161,34 +164,15 @@ def measure_noise(
     return found, curves
 
 
-def _make_statistics(axes: Sequence[str], known: bool) -> dict[str, NoiseStatistics]:
-    """Return what gathers the noise along each axis: the same for all axes where the noise is known.
-
-    One odd image turns no direction, as the median is taken over images.
-    """
-    if known:
-        correlate = partial(autocorrelation, max_lag=MAX_LAG)
-        return dict.fromkeys(axes, NoiseStatistics(KeptPixels(), correlate=correlate, average=np.median))
-    return {
-        axis: NoiseStatistics(
-            KeptPixels(robust_variance), correlate=partial(_robust_autocorrelation_by_axis, axis), average=np.median
-        )
-        for axis in axes
-    }
-
-
-def _robust_autocorrelation_by_axis(axis: str, noise: np.ndarray) -> Curves:
-    return {axis: robust_autocorrelation(noise, axis)}
-
-
-def _extremes(limits: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the smallest and the largest value in each channel of all noisy images, (C, 2)."""
-    lowest, highest = np.moveaxis(np.array(limits), 1, 0)
-    return np.stack([lowest.min(axis=0), highest.max(axis=0)], axis=1)
+def _correlate(sample: NoiseSample) -> dict[str, np.ndarray]:
+    """Return the autocorrelation of the noise of one image along each axis."""
+    if sample.known:
+        return autocorrelation(sample.noise["x"], MAX_LAG)
+    return {axis: robust_autocorrelation(noise, axis) for axis, noise in sample.noise.items()}
 
 
 def find_direction(correlation: Mapping[str, Lags]) -> str | None:
-    """Return the axis along which neighbours are correlated most; ``none`` where they hardly are, None without axes.
+    """Return the axis along which neighbours are correlated most.
 
     Parameters
     ----------
@@ -198,7 +182,7 @@ def find_direction(correlation: Mapping[str, Lags]) -> str | None:
     Returns
     -------
     str or None
-        An axis or ``none``.
+        An axis, ``none`` if the correlation is negligible along all axes, or None if there are no axes.
     """
     if not correlation:
         return None
@@ -207,7 +191,7 @@ def find_direction(correlation: Mapping[str, Lags]) -> str | None:
 
 
 def correlation_length(lags: Lags) -> int:
-    """Return how many pixels the correlation reaches: those before it first is less than 0.05, from lag 1.
+    """Return the largest lag before the correlation first falls below 0.05.
 
     Parameters
     ----------
@@ -223,9 +207,9 @@ def correlation_length(lags: Lags) -> int:
 
 
 def suggest_receptive_field(length: int) -> int:
-    """Return the smallest receptive field that can be had and is twice the correlation length, in pixels; 0 for 0.
+    """Return the smallest possible receptive field that is at least twice the correlation length.
 
-    A pixel beyond the noise's reach still tells what part of a nearer one is noise.
+    A pixel beyond the correlation length still helps to determine the noise of a nearer one.
 
     Parameters
     ----------
@@ -235,27 +219,27 @@ def suggest_receptive_field(length: int) -> int:
     Returns
     -------
     int
-        In pixels.
+        In pixels; 0 for white noise.
     """
     return next((field for field in reachable() if field >= 2 * length), reachable()[-1])
 
 
 def find_contradiction(correlation: Mapping[str, Lags], direction: str | None, configured: str | None) -> str | None:
-    """Say in one line where the noise contradicts the configured direction, or goes in several; else None.
+    """Compare the direction of the noise with the configured one.
 
     Parameters
     ----------
     correlation
         The correlation along each axis.
     direction
-        The axis along which neighbours are correlated most, as :func:`find_direction` returns it.
+        The axis along which neighbours are correlated most, as returned by :func:`find_direction`.
     configured
-        The direction in the dataset's file; None where there is no such file.
+        The configured direction; None if there is none.
 
     Returns
     -------
     str or None
-        The sentence, for a warning.
+        A warning of one line if the directions differ or the noise is correlated along several axes, else None.
     """
     if direction is None or configured is None:
         return None
@@ -281,7 +265,7 @@ def _limits(noisy: np.ndarray) -> np.ndarray:
 
 
 def _middle(shape: Sequence[int]) -> tuple[slice, ...]:
-    """Return what cuts the middle out of (C, ...)."""
+    """Return the slices of the middle of an image of shape (C, ...)."""
     parts = [slice(None)]
     for axis, side in zip("zyx"[-(len(shape) - 1) :], shape[1:], strict=True):
         start = max(0, (side - MAX_SIDES[axis]) // 2)
@@ -290,10 +274,10 @@ def _middle(shape: Sequence[int]) -> tuple[slice, ...]:
 
 
 def robust_autocorrelation(noise: np.ndarray, axis: str) -> np.ndarray:
-    """Return the autocorrelation of noise along one axis, from medians, which do not see a few edges.
+    """Return the autocorrelation of noise along one axis, estimated from medians, which ignore a few edges.
 
-    Sum and difference of two pixels of correlation r have variances in the ratio (1 + r) / (1 - r), and so have the
-    squares of the medians of their absolute values, even where the variance of the noise changes from place to place.
+    The sum and the difference of two pixels of correlation r have variances in the ratio (1 + r) / (1 - r). The squared
+    medians of their absolute values have the same ratio, even if the variance of the noise differs from place to place.
 
     Parameters
     ----------
@@ -305,7 +289,7 @@ def robust_autocorrelation(noise: np.ndarray, axis: str) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        From lag 0, 1 there; 0 at lags where most pixels are 0.
+        The correlation from lag 0, where it is 1. It is 0 at lags where most pixels are 0.
 
     References
     ----------

@@ -10,8 +10,8 @@ import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
-from dvlae.data.manifest import Image, read_manifest, select_images
-from dvlae.evaluation.target import Targets, hash_images
+from dvlae.data.manifest import Image
+from dvlae.evaluation.register import Targets, evaluated_images, hash_images
 from dvlae.runs.folder import PSNR_COLUMNS, RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, sha256
@@ -72,24 +72,6 @@ def evaluate(
     with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([PSNR_COLUMNS, *rows])
     logger.info("evaluate: %s, %s, seed %d: %s", dataset, method, seed, _describe(rows))
-
-
-def evaluated_images(images: Path, settings: EvaluationSettings) -> list[Image]:
-    """Return the images of a folder with ``manifest.csv`` that ``settings.images`` names.
-
-    Parameters
-    ----------
-    images
-        The folder of ``dvlae prepare``.
-    settings
-        How images are evaluated.
-
-    Returns
-    -------
-    list of Image
-        In the order of the manifest.
-    """
-    return select_images(read_manifest(images), settings.images)
 
 
 def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndarray:

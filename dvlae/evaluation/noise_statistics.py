@@ -1,7 +1,7 @@
 """What noise looks like: how it is correlated along each axis, and how its variance depends on the signal.
 
-Pixels are put into groups of equal size by their signal. The variance of the noise in each group, against the mean
-signal there, is a straight line for shot noise; its slope is the variance per grey value of signal.
+Pixels are put into groups of equal size by their signal. For shot noise, the variance in each group against the mean
+signal there is a straight line. Its slope is the variance per grey value of signal.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,46 +13,31 @@ from dvlae.evaluation.target import Target
 
 MAX_LAG = 15  # pixels
 SIGNAL_GROUPS = 16
-# A straight line through fewer groups says little.
+# A straight line through fewer groups means little.
 MIN_GROUPS_FOR_SLOPE = 3
-# The groups of :class:`BinnedPixels` are put together from these bins.
+# :class:`NoiseStatistics` forms its groups from these bins.
 FINE_BINS = 1200
 # The fine bins reach this many standard deviations of the images from their mean.
 MAX_DEVIATIONS = 6.0
 
-Curves = dict[str, np.ndarray]  # by the axis
-
-
-def correlate_neighbours(noise: np.ndarray) -> Curves:
-    """Return the autocorrelation of noise (C, ...) along each axis, from lag 0 to :data:`MAX_LAG`.
-
-    Parameters
-    ----------
-    noise
-        Of one image, (C, ...).
-
-    Returns
-    -------
-    dict
-        By axis, the autocorrelation at each lag.
-    """
-    return autocorrelation(noise, MAX_LAG)
+Curves = dict[str, np.ndarray]  # by axis
+VarianceCurve = tuple[np.ndarray, np.ndarray]  # signal and variance of groups of pixels
 
 
 def average_curves(curves: Sequence[Mapping[str, np.ndarray]], average: Callable = np.mean) -> Curves:
-    """Average curves along each axis, as far as the shortest reaches.
+    """Average curves along each axis, up to the length of the shortest.
 
     Parameters
     ----------
     curves
-        Of each image, by the axis.
+        The curves of each image, by axis.
     average
-        ``numpy.mean`` or ``numpy.median``, by which one odd image changes little.
+        ``numpy.mean``, or ``numpy.median``, which is less sensitive to an outlier.
 
     Returns
     -------
     dict
-        By axis, the average curve.
+        The average curve, by axis.
     """
     shortest = {axis: min(len(curve[axis]) for curve in curves) for axis in curves[0]}
     return {axis: average([curve[axis][:n] for curve in curves], axis=0) for axis, n in shortest.items()}
@@ -64,15 +49,39 @@ def robust_variance(noise: np.ndarray) -> float:
     Parameters
     ----------
     noise
-        Of any shape.
+        The noise, of any shape.
 
     Returns
     -------
     float
         In squared units of the noise.
     """
-    # The median of the absolute values of normal noise is 0.6745 of its standard deviation.
+    # For normal noise, the median of the absolute values is 0.6745 standard deviations.
     return float((np.median(np.abs(noise)) / 0.6745) ** 2)
+
+
+def variance_by_signal(
+    noise: np.ndarray, signal: np.ndarray, variance: Callable[[np.ndarray], float] = np.var
+) -> VarianceCurve:
+    """Group pixels by their signal, and return the mean signal and the variance of the noise in each group.
+
+    All groups are of equal size. :meth:`NoiseStatistics.variance_by_signal` needs less memory, but its groups are only
+    nearly equal, and it cannot use the median.
+
+    Parameters
+    ----------
+    noise, signal
+        The noise of each pixel and the signal below it, (pixels,).
+    variance
+        The variance of the noise in a group: ``numpy.var`` or :func:`robust_variance`.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Mean signal and variance of each group, in order of increasing signal.
+    """
+    groups = np.array_split(np.argsort(signal, kind="stable"), SIGNAL_GROUPS)
+    return np.array([signal[g].mean() for g in groups]), np.array([variance(noise[g]) for g in groups])
 
 
 def variance_slope(signal: np.ndarray, variance: np.ndarray, limits: Sequence[float] | None = None) -> float:
@@ -81,51 +90,55 @@ def variance_slope(signal: np.ndarray, variance: np.ndarray, limits: Sequence[fl
     Parameters
     ----------
     signal, variance
-        Of groups of pixels.
+        The values of each group of pixels.
     limits
-        Smallest and largest value of the noisy images: groups that reach them within two standard deviations are left
-        out, as saturation makes their variance smaller. None: no noise is cut off.
+        Smallest and largest value of the noisy images. Groups within two standard deviations of them are left out,
+        because saturation reduces their variance. None: no value is saturated.
 
     Returns
     -------
     float
-        In grey values; not a number where fewer than three groups are left, or all are of one grey.
+        In grey values. NaN if fewer than three groups are left, or all have the same signal.
     """
     if limits is not None:
-        # The variance of the last groups shrinks where they are saturated.
+        # Saturation reduces the variance of the last groups, so it would not find itself.
         down, up = 2 * np.sqrt(variance), 2 * np.sqrt(np.maximum.accumulate(variance))
-        whole = (signal - down > limits[0]) & (signal + up < limits[1])
-        signal, variance = signal[whole], variance[whole]
+        unsaturated = (signal - down > limits[0]) & (signal + up < limits[1])
+        signal, variance = signal[unsaturated], variance[unsaturated]
     if len(signal) < MIN_GROUPS_FOR_SLOPE or np.ptp(signal) == 0:
         return float("nan")
     return float(np.polyfit(signal, variance, 1)[0])
 
 
-class BinnedPixels:
-    """Pixels of any number of images, counted in fine bins of their signal: memory does not grow with them.
+class NoiseStatistics:
+    """Statistics of the noise of any number of images, in constant memory.
+
+    Pixels are counted in fine bins of their signal.
 
     Parameters
     ----------
     mean, std
-        Of each channel of the images, (C,), in their units.
+        The mean and standard deviation of each channel of the images, (C,), in their units.
     """
 
     def __init__(self, mean: np.ndarray | Sequence[float], std: np.ndarray | Sequence[float]):
         self.mean, self.std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
         self.channels = len(self.mean)
-        # Of each fine bin of each channel: number of pixels, sums of their signal, noise, and noise squared.
+        # For each fine bin of each channel: number of pixels, sums of their signal, noise, and squared noise.
         self.sums = np.zeros((4, self.channels, FINE_BINS))
+        self._correlations: list[Curves] = []
 
     def update(self, noise: np.ndarray, signal: np.ndarray) -> None:
-        """Count the pixels of one image, each (C, ...).
+        """Add one image.
 
         Parameters
         ----------
         noise
-            Of one image, (C, ...), in the units of the images.
+            The noise of the image, (C, ...), in the units of the images.
         signal
-            The signal under it, of the same shape and in the same units.
+            The signal below the noise, of the same shape and in the same units.
         """
+        self._correlations.append(autocorrelation(noise, MAX_LAG))
         for channel, (n, s) in enumerate(zip(noise.astype(np.float64), signal.astype(np.float64), strict=True)):
             place = (s - self.mean[channel]) / (MAX_DEVIATIONS * self.std[channel])  # -1 to 1
             bins = np.clip((place + 1) / 2 * FINE_BINS, 0, FINE_BINS - 1).astype(int).ravel()
@@ -133,8 +146,18 @@ class BinnedPixels:
                 values = None if weights is None else weights.ravel()
                 self.sums[row, channel] += np.bincount(bins, values, minlength=FINE_BINS)
 
-    def variance_by_signal(self, channel: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean signal and the variance of the noise in each group; empty groups are left out.
+    def autocorrelation(self) -> Curves:
+        """Return the autocorrelation of the noise along each axis, averaged over images.
+
+        Returns
+        -------
+        dict
+            By axis, the autocorrelation at each lag; 1 at lag 0.
+        """
+        return average_curves(self._correlations)
+
+    def variance_by_signal(self, channel: int) -> VarianceCurve:
+        """Return the mean signal and the variance of the noise in each group of pixels; empty groups are left out.
 
         Parameters
         ----------
@@ -144,7 +167,7 @@ class BinnedPixels:
         Returns
         -------
         tuple of numpy.ndarray
-            Mean signal and variance of each group, by rising signal.
+            Mean signal and variance of each group, in order of increasing signal.
         """
         counts = self.sums[0, channel]
         middle = (np.cumsum(counts) - counts / 2) / counts.sum()
@@ -154,146 +177,20 @@ class BinnedPixels:
         return signal / number, squares / number - (noise / number) ** 2
 
 
-class KeptPixels:
-    """All pixels of a few images: groups are of equal size to a pixel, and the variance can be any function of them.
-
-    Parameters
-    ----------
-    variance
-        Of the noise (pixels,) in a group: ``numpy.var`` or :func:`robust_variance`.
-    """
-
-    def __init__(self, variance: Callable[[np.ndarray], float] = np.var):
-        self.variance = variance
-        self._noise: list[np.ndarray] = []
-        self._signal: list[np.ndarray] = []
-
-    def update(self, noise: np.ndarray, signal: np.ndarray) -> None:
-        """Keep the pixels of one image, each (C, ...).
-
-        Parameters
-        ----------
-        noise
-            Of one image, (C, ...), in the units of the images.
-        signal
-            The signal under it, of the same shape and in the same units.
-        """
-        self._noise.append(noise)
-        self._signal.append(signal)
-
-    def variance_by_signal(self, channel: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean signal and the variance of the noise in each group.
-
-        Parameters
-        ----------
-        channel
-            Number of the channel.
-
-        Returns
-        -------
-        tuple of numpy.ndarray
-            Mean signal and variance of each group, by rising signal.
-        """
-        signal = np.concatenate([image[channel].ravel() for image in self._signal])
-        noise = np.concatenate([image[channel].ravel() for image in self._noise])
-        groups = np.array_split(np.argsort(signal, kind="stable"), SIGNAL_GROUPS)
-        return np.array([signal[g].mean() for g in groups]), np.array([self.variance(noise[g]) for g in groups])
-
-
-class NoiseStatistics:
-    """Statistics of the noise of a number of images.
-
-    Parameters
-    ----------
-    pixels
-        What groups the pixels by their signal.
-    correlate
-        Returns the autocorrelation of the noise (C, ...) of one image along each axis, from lag 0.
-    average
-        Of the autocorrelations of the images: ``numpy.mean`` or ``numpy.median``.
-    """
-
-    def __init__(
-        self,
-        pixels: BinnedPixels | KeptPixels,
-        *,
-        correlate: Callable[[np.ndarray], Curves] = correlate_neighbours,
-        average: Callable = np.mean,
-    ):
-        self.pixels, self.correlate, self.average = pixels, correlate, average
-        self._correlations: list[Curves] = []
-
-    def update(self, noise: np.ndarray, signal: np.ndarray) -> None:
-        """Take the noise of one image, and the signal under it, each (C, ...) in the units of the images.
-
-        Parameters
-        ----------
-        noise
-            Of one image, (C, ...), in the units of the images.
-        signal
-            The signal under it, of the same shape and in the same units.
-        """
-        self._correlations.append(self.correlate(noise))
-        self.pixels.update(noise, signal)
-
-    def autocorrelation(self) -> Curves:
-        """Return the average over images of the noise's autocorrelation along each axis, from lag 0, 1 there.
-
-        Returns
-        -------
-        dict
-            By axis, the autocorrelation at each lag.
-        """
-        return average_curves(self._correlations, self.average)
-
-    def variance_by_signal(self, channel: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean signal and the variance of the noise in each group of pixels of equal signal.
-
-        Parameters
-        ----------
-        channel
-            Number of the channel.
-
-        Returns
-        -------
-        tuple of numpy.ndarray
-            Mean signal and variance of each group, by rising signal.
-        """
-        return self.pixels.variance_by_signal(channel)
-
-    def variance_slope(self, channel: int, limits: Sequence[float] | None = None) -> float:
-        """Return the slope of the variance in a channel as :func:`variance_slope` does.
-
-        Parameters
-        ----------
-        channel
-            Number of the channel.
-        limits
-            Smallest and largest value of the noisy images; None: no noise is cut off.
-
-        Returns
-        -------
-        float
-            In the units of the images.
-        """
-        return variance_slope(*self.variance_by_signal(channel), limits)
-
-
 class NoiseComparison:
-    """Real noise beside generated noise on the same content.
+    """Real noise and generated noise on the same content.
 
     Parameters
     ----------
     mean, std
-        Of each channel of the images, (C,), in their units.
+        The mean and standard deviation of each channel of the images, (C,), in their units.
     """
 
     def __init__(self, mean: np.ndarray, std: np.ndarray):
-        self.channels = len(mean)
-        self.real, self.generated = (NoiseStatistics(BinnedPixels(mean, std)) for _ in range(2))
+        self.real, self.generated = NoiseStatistics(mean, std), NoiseStatistics(mean, std)
 
     def update(self, noisy: np.ndarray, generated: np.ndarray, content: np.ndarray, target: Target | None) -> None:
-        """Take one image.
+        """Add one image.
 
         Parameters
         ----------
@@ -302,8 +199,8 @@ class NoiseComparison:
         content
             The clean image that the model found in the real one, from which the other was generated, (C, ...).
         target
-            How the clean image of the real one lies on it: real noise is noisy less clean. None: it is noisy less
-            content.
+            How the clean image lies on the real one: the real noise is the noisy image minus the clean one. If None, it
+            is the noisy image minus the content.
         """
         if target is None:
             region: tuple[slice, ...] = (slice(None),)
@@ -314,14 +211,14 @@ class NoiseComparison:
         self.generated.update((generated - content)[region], content[region])
 
     def quantities(self) -> dict[str, tuple[float, float]]:
-        """Return numbers of the real and of the generated noise by name.
+        """Return the statistics of the real and of the generated noise by name.
 
         The names are ``autocorrelation_{axis}_{lag}`` and ``variance_slope_channel_{channel}``.
 
         Returns
         -------
         dict
-            Pairs of the real and the generated number.
+            Pairs of the real and the generated value.
         """
         quantities = {}
         real, generated = self.real.autocorrelation(), self.generated.autocorrelation()
@@ -329,7 +226,9 @@ class NoiseComparison:
             for lag, pair in enumerate(zip(real[axis], generated[axis], strict=True)):
                 if lag > 0:
                     quantities[f"autocorrelation_{axis}_{lag}"] = pair
-        for channel in range(self.channels):
-            name = f"variance_slope_channel_{channel}"
-            quantities[name] = (self.real.variance_slope(channel), self.generated.variance_slope(channel))
+        for channel in range(self.real.channels):
+            real_slope, generated_slope = (
+                variance_slope(*noise.variance_by_signal(channel)) for noise in (self.real, self.generated)
+            )
+            quantities[f"variance_slope_channel_{channel}"] = (real_slope, generated_slope)
         return quantities

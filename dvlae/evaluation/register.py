@@ -1,49 +1,193 @@
-"""Find how the clean images of a dataset lie on the noisy ones, once for all that compare them."""
+"""The table ``targets.csv`` of a dataset: how each clean image lies on its noisy one.
+
+Registration takes longer than all other steps of a comparison. :func:`register` does it once for each image and writes
+the table; all steps that compare an image with its clean one read it through :class:`Targets`.
+"""
 
 import csv
+import hashlib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
-from dvlae.evaluation.alignment import Alignment
-from dvlae.evaluation.evaluate import evaluated_images
-from dvlae.evaluation.target import TARGET_COLUMNS, hash_images, hash_settings
-from dvlae.system.files import atomic_file
+from dvlae.data.manifest import Image, read_manifest, select_images
+from dvlae.evaluation.target import SHIFT_COLUMNS, Alignment, Target
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_file, sha256
 from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
+# The last two identify the images and the settings that a row belongs to.
+TARGET_COLUMNS = (
+    "image", *SHIFT_COLUMNS, "gain", "offset", "data_range", "region", "images_sha256", "settings_sha256",
+)  # fmt: skip
+
 
 def register(images: Path, output: Path, *, settings: EvaluationSettings) -> None:
-    """Write how each clean image lies on its noisy one, as far as the dataset asks for it.
+    """Write how each clean image lies on its noisy one.
 
     Parameters
     ----------
     images
         Folder of canonical images, with ``manifest.csv``.
     output
-        The table to write, one row for each evaluated image with a clean one: the drift ``dz``, ``dy``, ``dx`` in
-        pixels, as :func:`dvlae.evaluation.metrics.find_shift` returns it, empty where nothing is registered; ``gain``
-        and ``offset`` of the clean image, empty where the clean image is not fitted; the ``data_range`` of PSNR and
-        SSIM; the ``region`` that is evaluated, first and stop along each axis; hashes of the two images and of the
-        settings. Numbers are in full precision, so that a target from the table has the bits of one that is found anew.
+        The table to write, one row per evaluated image with a clean one. ``dz``, ``dy``, ``dx`` are the drift in
+        pixels, as returned by :func:`dvlae.evaluation.metrics.find_shift`; they are empty without registration.
+        ``gain`` and ``offset`` convert the clean image; they are empty if it is not fitted. ``data_range`` is the range
+        of PSNR and SSIM. ``region`` is the evaluated part, start and stop along each axis. Two hashes identify the
+        images and the settings. Numbers have full precision, so a target from the table has the same bits as one
+        without it.
     settings
         How the dataset is evaluated, and on which images.
 
     Raises
     ------
     UserError
-        Where crop and border leave too little of an image, or a clean image is constant there.
+        If crop and border leave too little of an image, or a clean image is constant there.
     """
     pairs = [image for image in evaluated_images(images, settings) if image.clean is not None]
     rows = []
     for image in progress(pairs, description="register", unit="image"):
         alignment = Alignment.find(read_canonical(image.noisy), read_canonical(image.clean), settings)
-        hashes = {"images_sha256": hash_images([image]), "settings_sha256": hash_settings(settings)}
-        rows.append({"image": image.name, **alignment.to_row(), **hashes})
+        rows.append({"image": image.name, **alignment.to_row(), **_identify(image, settings)})
     with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, TARGET_COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     logger.info("register: %s", f"{len(rows)} images" if rows else "no image has a clean one, so there is no drift")
+
+
+class Targets:
+    """The targets of the images of a dataset, from a table or computed on demand.
+
+    Parameters
+    ----------
+    settings
+        How the dataset is evaluated.
+    table
+        The table that :func:`register` wrote for these images with these settings. If None, each clean image is
+        registered on its first use.
+
+    Attributes
+    ----------
+    settings
+        How the dataset is evaluated.
+
+    Raises
+    ------
+    UserError
+        If the table is missing or is not such a table.
+    """
+
+    def __init__(self, settings: EvaluationSettings, table: Path | None = None) -> None:
+        self.settings = settings
+        self._table = table
+        self._rows = {} if table is None else _read_rows(table)
+        self._alignments: dict[str, Alignment] = {}
+
+    def target(self, image: Image, noisy: np.ndarray) -> Target:
+        """Return what estimates of an image are compared with.
+
+        Parameters
+        ----------
+        image
+            An image with a clean one.
+        noisy
+            Its complete noisy image, (C, ...).
+
+        Returns
+        -------
+        Target
+            The same with a table as without one.
+
+        Raises
+        ------
+        UserError
+            If the table has no row for the image, or if the row belongs to other images or settings. Without a table,
+            as :meth:`Alignment.find`.
+        """
+        assert image.clean is not None
+        clean = read_canonical(image.clean)
+        alignment = self._alignments.get(image.name)
+        if alignment is None:
+            alignment = Alignment.find(noisy, clean, self.settings) if self._table is None else self._look_up(image)
+            self._alignments[image.name] = alignment
+        return Target.build(noisy, clean, self.settings, alignment)
+
+    def _look_up(self, image: Image) -> Alignment:
+        row, expected = self._rows.get(image.name), _identify(image, self.settings)
+        if row is None:
+            problem = "found no row"
+        elif row["images_sha256"] != expected["images_sha256"]:
+            problem = "found a row of another noisy or clean image"
+        elif row["settings_sha256"] != expected["settings_sha256"]:
+            problem = "found a row of other evaluation settings"
+        else:
+            return Alignment.from_row(row)
+        raise UserError(
+            f"{self._table}: image {image.name!r}: {problem}; "
+            "run `dvlae register` again with the images and the settings of this command"
+        )
+
+
+def evaluated_images(images: Path, settings: EvaluationSettings) -> list[Image]:
+    """Return the images of a folder with ``manifest.csv`` that ``settings.images`` names.
+
+    Parameters
+    ----------
+    images
+        The output of ``dvlae prepare``.
+    settings
+        How images are evaluated.
+
+    Returns
+    -------
+    list of Image
+        In the order of the manifest.
+    """
+    return select_images(read_manifest(images), settings.images)
+
+
+def hash_images(images: Iterable[Image]) -> str:
+    """Return one hash of the files of all noisy and clean images, in order.
+
+    Parameters
+    ----------
+    images
+        The images.
+
+    Returns
+    -------
+    str
+        SHA-256, in hexadecimal.
+    """
+    files = (path for image in images for path in (image.noisy, image.clean) if path is not None)
+    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+
+
+def _identify(image: Image, settings: EvaluationSettings) -> dict[str, str]:
+    """Return hashes of an image and of how it is evaluated. They do not depend on the choice of images."""
+    how = settings.model_dump_json(exclude={"images"})
+    return {"images_sha256": hash_images([image]), "settings_sha256": hashlib.sha256(how.encode()).hexdigest()}
+
+
+def _read_rows(table: Path) -> dict[str, dict[str, str]]:
+    """Read a table of targets. Return its rows by the name of the image."""
+    try:
+        with open(table, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = {row["image"]: row for row in reader}
+            if tuple(reader.fieldnames or ()) != TARGET_COLUMNS:
+                raise ValueError
+        for row in rows.values():
+            Alignment.from_row(row)
+    except FileNotFoundError:
+        raise UserError(f"{table}: no such file; `dvlae register` makes it") from None
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error):
+        raise UserError(f"{table}: not a table of targets; `dvlae register` makes one") from None
+    return rows

@@ -13,18 +13,17 @@ from matplotlib.ticker import MaxNLocator
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, spread_evenly
-from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.diagnosis import (
     MAX_IMAGES,
     NEGLIGIBLE_CORRELATION,
     NoiseSample,
-    VarianceCurve,
     estimate_noise,
     known_noise,
     measure_noise,
 )
-from dvlae.evaluation.evaluate import evaluated_images
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.noise_statistics import VarianceCurve
+from dvlae.evaluation.register import Targets, evaluated_images
+from dvlae.evaluation.target import find_region
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, STYLE, save_figure
 from dvlae.system.files import atomic_file
 from dvlae.system.progress import progress

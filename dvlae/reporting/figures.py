@@ -12,8 +12,7 @@ from dvlae.config import report_names
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.grid import Method
 from dvlae.data.manifest import Image
-from dvlae.evaluation.evaluate import evaluated_images
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.register import Targets, evaluated_images
 from dvlae.reporting.comparison_figures import (
     plot_paired_psnr,
     plot_receptive_field,

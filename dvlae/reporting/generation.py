@@ -11,7 +11,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation.noise_statistics import NoiseComparison
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.register import Targets
 from dvlae.inference.generation import PRIOR_NAME, decode, sample_code, sample_code_from_prior, sample_noisy
 from dvlae.inference.posterior import check_whole_input
 from dvlae.models.files import load_to

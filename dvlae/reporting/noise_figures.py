@@ -11,11 +11,12 @@ from matplotlib.ticker import MaxNLocator
 from dvlae.axes import AXES
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, spread_evenly
-from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate_run
 from dvlae.evaluation.evaluate import read_estimate
-from dvlae.evaluation.noise_statistics import Curves, NoiseComparison, average_curves, correlate_neighbours
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.metrics import autocorrelation
+from dvlae.evaluation.noise_statistics import MAX_LAG, Curves, NoiseComparison, average_curves
+from dvlae.evaluation.register import Targets
+from dvlae.evaluation.target import find_region
 from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 from dvlae.runs.folder import Run, RunFolder, TrainedRun, best_run
@@ -99,9 +100,9 @@ def _average_correlations(
         noisy, region = read_canonical(image.noisy), find_region(image.shape[1:], targets.settings)
         for run in runs:
             difference = (noisy - read_estimate(run.folder.denoised, image, noisy.shape))[:, *region]
-            removed[run.folder].append(correlate_neighbours(difference))
+            removed[run.folder].append(autocorrelation(difference, MAX_LAG))
         if image.clean is not None:
-            noise.append(correlate_neighbours(targets.target(image, noisy).noise()))
+            noise.append(autocorrelation(targets.target(image, noisy).noise(), MAX_LAG))
     averages = {folder: average_curves(curves) for folder, curves in removed.items()}
     return averages, average_curves(noise) if noise else None
 
@@ -188,7 +189,7 @@ def plot_generated_noise(pictures: Mapping[str, np.ndarray], comparison: NoiseCo
             axes.set_title(f"correlation along {axis}")
             axes.set_xlabel("distance (px)")
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        for channel in range(comparison.channels):
+        for channel in range(comparison.real.channels):
             plots[-1].plot(*statistics.variance_by_signal(channel), **style)
     plots[-1].set_title("variance of the noise")
     plots[-1].set_xlabel("signal (grey values)")

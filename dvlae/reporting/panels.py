@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
-from dvlae.evaluation.alignment import find_region
 from dvlae.evaluation.evaluate import read_estimate
-from dvlae.evaluation.target import Target, Targets
+from dvlae.evaluation.register import Targets
+from dvlae.evaluation.target import Target, find_region
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE
 from dvlae.runs.folder import Run
 

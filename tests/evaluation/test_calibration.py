@@ -5,7 +5,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image
 from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate, calibrate_run
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
 
 RANDOM = np.random.default_rng(0)

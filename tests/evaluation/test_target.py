@@ -7,11 +7,10 @@ from scipy import ndimage
 from dvlae.config.dataset import CropSettings, EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.evaluation import alignment
-from dvlae.evaluation.alignment import find_region
+from dvlae.evaluation import target
 from dvlae.evaluation.metrics import shift_image
-from dvlae.evaluation.register import register
-from dvlae.evaluation.target import TARGET_COLUMNS, Target, Targets
+from dvlae.evaluation.register import TARGET_COLUMNS, Targets, register
+from dvlae.evaluation.target import Target, find_region
 from dvlae.system.errors import UserError
 
 ALL_FITS = ("none", "estimate_to_clean", "clean_to_noisy")
@@ -124,8 +123,8 @@ def pairs(tmp_path):
 @pytest.fixture
 def registrations(monkeypatch):
     """Return a list that grows by one at each registration."""
-    calls, find_shift = [], alignment.find_shift
-    monkeypatch.setattr(alignment, "find_shift", lambda *pair: calls.append(1) or find_shift(*pair))
+    calls, find_shift = [], target.find_shift
+    monkeypatch.setattr(target, "find_shift", lambda *pair: calls.append(1) or find_shift(*pair))
     return calls
 
 

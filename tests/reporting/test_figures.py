@@ -13,11 +13,10 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.grid import dvlae_method
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.evaluation import alignment
+from dvlae.evaluation import target
 from dvlae.evaluation.baselines import run_baseline
 from dvlae.evaluation.evaluate import evaluate
-from dvlae.evaluation.register import register
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.register import Targets, register
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.reporting import figures, noise_figures, panels, training_figures
 from dvlae.reporting.diagnosis import diagnose
@@ -135,8 +134,8 @@ def test_equal_runs_give_equal_files(images):
 
 
 def test_all_that_compare_with_clean_images_register_each_image_once_with_a_table(images, tmp_path, monkeypatch):
-    registrations, find_shift = [], alignment.find_shift
-    monkeypatch.setattr(alignment, "find_shift", lambda *pair: registrations.append(pair) or find_shift(*pair))
+    registrations, find_shift = [], target.find_shift
+    monkeypatch.setattr(target, "find_shift", lambda *pair: registrations.append(pair) or find_shift(*pair))
     table, how = tmp_path / "targets.csv", {"settings": SETTINGS, "targets": tmp_path / "targets.csv"}
     register(images, table, settings=SETTINGS)
     run_baseline("gaussian", images, tmp_path / "denoised", **how)

@@ -15,7 +15,8 @@ from skimage.restoration import estimate_sigma
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, select_images, spread_evenly
 from dvlae.evaluation.metrics import psnr
-from dvlae.evaluation.target import Target, Targets
+from dvlae.evaluation.register import Targets
+from dvlae.evaluation.target import Target
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, select_images
 from dvlae.evaluation.metrics import psnr
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.register import Targets
 from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)

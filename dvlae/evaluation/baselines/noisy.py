@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dvlae.data.manifest import Image
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.register import Targets
 
 
 def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:

@@ -7,7 +7,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest
 from dvlae.evaluation.baselines import bm3d
-from dvlae.evaluation.target import Targets
+from dvlae.evaluation.register import Targets
 from dvlae.system.errors import UserError
 
 
