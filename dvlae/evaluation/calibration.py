@@ -1,4 +1,4 @@
-"""How well the posterior standard deviation predicts the error that is really made."""
+"""How well the posterior standard deviation predicts the error."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from dvlae.evaluation.evaluate import read_estimate
 from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
 
-# 0.6827 and 0.9545 are those of one and of two standard deviations.
+# 0.6827 and 0.9545 correspond to one and two standard deviations.
 NOMINAL_COVERAGE = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6827, 0.8, 0.9, 0.9545, 0.99])
-# Bins of the predicted deviation hold equally many pixel values.
+# Each bin of the predicted deviation has the same number of pixel values.
 DEVIATION_BINS = 12
 
 
@@ -25,13 +25,14 @@ class Calibration:
     Attributes
     ----------
     coverage
-        Part of the true values within the interval around the estimate that should hold the part ``NOMINAL_COVERAGE``,
-        if errors were Gaussian with the predicted standard deviation.
+        The fraction of true values in an interval around the estimate. It should be ``NOMINAL_COVERAGE`` if the errors
+        are Gaussian with the predicted standard deviation.
     predicted, true
-        Root mean square of the predicted standard deviations and of the errors, for bins of rising prediction, in the
-        units of the clean image.
+        Root mean square of the predicted standard deviations and of the errors, for bins of increasing prediction, in
+        the units of the clean image.
     ratio
-        Root mean square of all errors over that of all predicted deviations: 1 is right, more is overconfident.
+        Root mean square of all errors divided by that of all predicted deviations. It is 1 if the prediction is right,
+        and larger if it is too low.
     """
 
     coverage: np.ndarray
@@ -73,16 +74,16 @@ def calibrate_run(folder: RunFolder, images: Sequence[Image], targets: Targets) 
     Parameters
     ----------
     folder
-        Of the run, with ``denoised/`` and ``uncertainty/``.
+        Folder of the run, with ``denoised/`` and ``uncertainty/``.
     images
-        To compare.
+        The images to compare.
     targets
-        What the estimates are compared with: gain and offset of an estimate are fitted where the dataset asks for it.
+        What the estimates are compared with, after a fit of gain and offset if the dataset asks for it.
 
     Returns
     -------
     Calibration or None
-        None where no image has both a clean one and a posterior standard deviation.
+        None if no image has both a clean one and a posterior standard deviation.
     """
     errors, deviations = [], []
     for image in images:

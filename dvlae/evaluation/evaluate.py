@@ -1,4 +1,4 @@
-"""Compare the denoised images of one run to the clean ones, image by image."""
+"""Compare the denoised images of one run with the clean ones, image by image."""
 
 import csv
 import json
@@ -33,29 +33,29 @@ def evaluate(
     settings: EvaluationSettings,
     targets: Path | None = None,
 ) -> None:
-    """Write PSNR (decibel) and SSIM of each evaluated image; empty where it has no clean image.
+    """Write the PSNR, in decibels, and the SSIM of each evaluated image. They are empty without a clean image.
 
     Parameters
     ----------
     images
         Folder of canonical images, with ``manifest.csv``.
     denoised
-        Folder of estimates, one TIFF an image, named as the noisy one, in its units.
+        Folder of estimates, one TIFF file per image, with the name and the units of the noisy one.
     output
-        The table to write. Equal images give equal bytes. ``evaluation.json`` beside it says how: settings, a hash of
-        all images that were compared, a hash of ``targets``, versions.
+        The table to write. Equal images give equal bytes. ``evaluation.json`` in the same folder records the settings,
+        a hash of all images that were compared, a hash of ``targets``, and the versions of the software.
     dataset, method, receptive_field, seed
         Written into every row. ``receptive_field``, in pixels, is None for methods without one.
     settings
         How the dataset is evaluated, and on which images.
     targets
-        What ``dvlae register`` wrote for the same images and settings; None: each clean image is registered here.
+        The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
 
     Raises
     ------
     UserError
-        Where an estimate is missing, has another shape than the noisy image, or is not finite; where ``targets`` are
-        those of other images or settings.
+        If an estimate is missing, is not finite, or differs in shape from the noisy image, or if ``targets`` belongs to
+        other images or settings.
     """
     chosen = evaluated_images(images, settings)
     run = (dataset, method, "" if receptive_field is None else receptive_field, seed)
@@ -84,7 +84,7 @@ def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndar
     image
         The image that was denoised.
     shape
-        The shape that the estimate has to have, (C, ...).
+        The expected shape of the estimate, (C, ...).
 
     Returns
     -------
@@ -94,7 +94,7 @@ def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndar
     Raises
     ------
     UserError
-        Where it is missing, has another shape, or is not finite.
+        If it is missing, has another shape, or is not finite.
     """
     path = denoised / f"{image.name}.tif"
     if not path.exists():

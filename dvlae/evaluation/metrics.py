@@ -1,4 +1,4 @@
-"""How close an estimate is to the clean image, and what the noise looks like."""
+"""Measures of an estimate, of the drift between images, and of noise."""
 
 from functools import reduce
 
@@ -10,28 +10,28 @@ from skimage.registration import phase_cross_correlation
 
 from dvlae.axes import AXES
 
-# Images fade towards their borders before they are registered: half of this share of an axis at each side.
+# Images fade towards their borders before registration, each side by half of this fraction of the axis.
 TAPERED_FRACTION = 0.2
 SHIFT_RESOLUTION = 0.01  # pixels
 MAX_CORRECTIONS = 5
-# In pixels: a Gaussian of sigma 1.5, cut at 3.5 sigma, as in Wang et al. (2004).
+# In pixels. The window is a Gaussian with sigma 1.5, cut at 3.5 sigma, as in Wang et al. (2004).
 SSIM_WINDOW = 11
 
 
 def psnr(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -> float:
-    """Return the peak signal-to-noise ratio in decibel.
+    """Return the peak signal-to-noise ratio in decibels.
 
     Parameters
     ----------
     image_true, image_test
-        Of equal shape; the error is averaged over all values, channels included.
+        Images of equal shape. The error is averaged over all values, including channels.
     data_range
-        The peak: what the decibels refer to, in the units of the images.
+        The peak value, in the units of the images.
 
     Returns
     -------
     float
-        ``inf`` where both images are equal.
+        ``inf`` if both images are equal.
 
     Examples
     --------
@@ -50,19 +50,19 @@ def psnr(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -
 def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -> float:
     """Return the structural similarity with Gaussian weights (sigma 1.5 px), averaged over pixels and channels.
 
-    Volumes are compared plane by plane, traces along their one axis.
+    Volumes are compared plane by plane.
 
     Parameters
     ----------
     image_true, image_test
         (C, X), (C, Y, X) or (C, Z, Y, X), at least 11 pixels along x and y.
     data_range
-        Largest difference of values, in the units of the images.
+        The largest possible difference of values, in the units of the images.
 
     Returns
     -------
     float
-        At most 1, which equal images have.
+        At most 1, for equal images.
 
     References
     ----------
@@ -82,13 +82,13 @@ def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -
 
 
 def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, ...]:
-    """Find the drift between two images of one object, to about a hundredth of a pixel where noise allows.
+    """Find the drift between two images of one object, to about a hundredth of a pixel if the noise allows it.
 
-    It is the place of the maximum of the plain cross-correlation. The phase-normalised kind weighs all frequencies
-    alike, and with noise that is correlated along a row it misses by up to a pixel. The correlation is circular: what
-    drifted in at one side of the image is compared with what drifted out at the other, which pulls the result
-    towards 0, on real images by 0.1 to 0.3 px. So the clean image is then moved, both images fade towards their
-    borders, and what is left of the drift is found anew, until nothing is: there images and windows agree.
+    The drift is the position of the maximum of the plain cross-correlation. With phase normalisation, all frequencies
+    have the same weight, and noise that is correlated along a row leads to errors of up to a pixel. The correlation is
+    circular: content that enters at one side of the image is compared with content that leaves at the other. This
+    biases the result towards 0, on real images by 0.1 to 0.3 px. Therefore the clean image is moved by the result, both
+    images fade towards their borders, and the remaining drift is measured, until it is negligible.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, ...]:
     Returns
     -------
     tuple of float
-        d along each spatial axis, for images (dy, dx), in pixels, with clean(i) = noisy(i - d): the clean image, moved
-        by -d with :func:`shift_image`, lies on ``noisy``.
+        The drift d along each spatial axis, for images (dy, dx), in pixels, with clean(i) = noisy(i - d). If
+        :func:`shift_image` moves the clean image by -d, it lies on ``noisy``.
 
     Examples
     --------
@@ -124,29 +124,29 @@ def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, ...]:
 
 
 def _cross_correlate(noisy: np.ndarray, clean: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Return the place of the maximum of the circular cross-correlation of two images, (1, ...), times a window."""
-    # Less their means: else the images' borders would outweigh what is in them.
+    """Return the position of the maximum of the circular cross-correlation of two images, (1, ...), times a window."""
+    # Without their means, because the borders would otherwise outweigh the content.
     faded = [window * (image[0] - np.average(image[0], weights=window)) for image in (clean, noisy)]
     shift, *_ = phase_cross_correlation(*faded, normalization=None, upsample_factor=round(1 / SHIFT_RESOLUTION))
     return shift
 
 
 def shift_image(image: np.ndarray, shift: tuple[float, ...]) -> np.ndarray:
-    """Move an image by a part of a pixel, by cubic splines; its border pixels are repeated.
+    """Move an image by a fraction of a pixel with cubic splines. Border pixels are repeated.
 
     Parameters
     ----------
     image
         (C, ...) with one to three spatial axes.
     shift
-        d along each of them, in pixels: what was at i comes to i + d.
+        The shift d along each spatial axis, in pixels: the value at i moves to i + d.
 
     Returns
     -------
     numpy.ndarray
-        Of the shape of the image, float32.
+        The moved image, float32.
     """
-    # One by one: with the channels as one more axis it takes ten times as long.
+    # Channel by channel: with the channels as another axis it takes ten times as long.
     return np.stack([ndimage.shift(channel.astype(np.float32), shift, order=3, mode="nearest") for channel in image])
 
 
@@ -156,12 +156,12 @@ def fit_affine(estimate: np.ndarray, target: np.ndarray) -> tuple[float, float]:
     Parameters
     ----------
     estimate, target
-        Of equal shape.
+        Images of equal shape.
 
     Returns
     -------
     tuple of float
-        (a, b); a is 0 where the estimate is constant.
+        (a, b); a is 0 if the estimate is constant.
     """
     estimate, target = estimate.astype(np.float64), target.astype(np.float64)
     centred = estimate - estimate.mean()
@@ -171,23 +171,23 @@ def fit_affine(estimate: np.ndarray, target: np.ndarray) -> tuple[float, float]:
 
 
 def autocorrelation(image: np.ndarray, max_lag: int) -> dict[str, np.ndarray]:
-    """Return the normalised autocorrelation of an image (of noise) along every spatial axis.
+    """Return the normalised autocorrelation of an image of noise along every spatial axis.
 
     Parameters
     ----------
     image
-        (C, ...) with one to three spatial axes. The mean of each channel is taken off.
+        (C, ...) with one to three spatial axes. The mean of each channel is subtracted.
     max_lag
-        Largest lag, in pixels; never more than half an axis, as too few pairs of pixels are further apart.
+        Largest lag, in pixels. It is limited to half an axis, because there are few pairs at larger distances.
 
     Returns
     -------
     dict of numpy.ndarray
-        ``"x"``, ``"y"`` and ``"z"``, as far as the image has them: correlation at lags 0 to ``max_lag``, 1 at lag 0.
+        For each axis ``"x"``, ``"y"``, ``"z"`` of the image, the correlation at lags 0 to ``max_lag``; 1 at lag 0.
 
     Examples
     --------
-    Stripes of one pixel along the rows are alike along x, and opposite along y.
+    Stripes along the rows, one pixel wide, are equal along x and alternate along y.
 
     >>> stripes = np.tile([[1.0], [-1.0]], (4, 8))[np.newaxis]
     >>> {axis: lags.tolist() for axis, lags in autocorrelation(stripes, max_lag=2).items()}

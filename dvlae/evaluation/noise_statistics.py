@@ -101,7 +101,7 @@ def variance_slope(signal: np.ndarray, variance: np.ndarray, limits: Sequence[fl
         In grey values. NaN if fewer than three groups are left, or all have the same signal.
     """
     if limits is not None:
-        # Saturation reduces the variance of the last groups, so it would not find itself.
+        # Saturation reduces the variance of the last groups, so the largest of those before counts.
         down, up = 2 * np.sqrt(variance), 2 * np.sqrt(np.maximum.accumulate(variance))
         unsaturated = (signal - down > limits[0]) & (signal + up < limits[1])
         signal, variance = signal[unsaturated], variance[unsaturated]

@@ -1,4 +1,4 @@
-"""Is one method better than another, or is it noise? Paired over the images that both denoised."""
+"""Statistical tests of whether one method is better than another, paired over the images that both denoised."""
 
 import itertools
 import math
@@ -26,15 +26,15 @@ def bootstrap_interval(samples: Sequence[np.ndarray], statistic: Callable[..., n
     Parameters
     ----------
     samples
-        Arrays (N,), one value an image, in the same order of images. Images are drawn with replacement, the same ones
+        Arrays (N,) with one value per image, in the same order. Images are resampled with replacement, the same ones
         for all arrays.
     statistic
-        Takes the samples and ``axis``.
+        A function of the samples and ``axis``.
 
     Returns
     -------
     tuple
-        Bounds of the interval of :data:`CONFIDENCE_LEVEL`; NaN where there are fewer than two images.
+        Bounds of the interval of :data:`CONFIDENCE_LEVEL`; NaN for fewer than two images.
     """
     if len(samples[0]) < 2:
         return math.nan, math.nan
@@ -52,19 +52,19 @@ def bootstrap_interval(samples: Sequence[np.ndarray], statistic: Callable[..., n
 
 
 def spread(psnr: pd.DataFrame) -> tuple[float, float, float]:
-    """Return how far the best and the worst column lie apart, with its bootstrap interval over images.
+    """Return the difference between the best and the worst method, with its bootstrap interval over images.
 
     Parameters
     ----------
     psnr
-        One row an image, one column a method, in decibel.
+        One row per image, one column per method, in decibels.
 
     Returns
     -------
     tuple
-        Largest less smallest mean over images, and the bounds of its interval, in decibel; NaN for a single column.
-        Best and worst are chosen anew in each resample. As a largest difference it is never negative, and above zero
-        even of equal methods.
+        Largest minus smallest mean over images, and the bounds of its interval, in decibels; NaN for a single method.
+        Each resample has its own best and worst method. The difference is never negative, and it is positive even for
+        equally good methods.
     """
 
     def largest_difference(*columns: np.ndarray, axis: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     Parameters
     ----------
     p_values
-        One for each test.
+        One per test.
 
     Returns
     -------
@@ -98,12 +98,12 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def wilcoxon(differences: np.ndarray) -> float:
-    """Return the two-sided p value of Wilcoxon's signed-rank test; 1 where no image differs.
+    """Return the two-sided p value of Wilcoxon's signed-rank test; 1 if no image differs.
 
     Parameters
     ----------
     differences
-        One for each image.
+        One per image.
 
     Returns
     -------
@@ -114,23 +114,24 @@ def wilcoxon(differences: np.ndarray) -> float:
 
 
 def compare(psnr: pd.DataFrame, seed_errors: Mapping[str, float]) -> pd.DataFrame:
-    """Compare every two methods on the images of one dataset.
+    """Compare each pair of methods on the images of one dataset.
 
     Parameters
     ----------
     psnr
-        One row an image, one column a method: the mean over its seeds, in decibel.
+        One row per image, one column per method: the mean over its seeds, in decibels.
     seed_errors
-        Standard error of each method's mean over images that comes from its seeds, in decibel; NaN where it is trained
-        with one seed only, so that it is not known.
+        Standard error of each method's mean over images due to its seeds, in decibels; NaN if it is unknown, because
+        there is only one seed.
 
     Returns
     -------
     pandas.DataFrame
-        One row a pair, the better one as ``method``, best pairs first: ``effect`` is the mean difference in decibel,
-        with its bootstrap interval; ``p`` is Wilcoxon's, ``p_holm`` corrected for the number of pairs; ``seed_error``
-        is the standard error of the effect that comes from the seeds; ``verdict`` is ``better``, ``same`` (no
-        difference seen), ``seeds`` (a difference, within the scatter of the seeds) or ``few`` (too few images to tell).
+        One row per pair, the better one as ``method``, the best pairs first. ``effect`` is the mean difference in
+        decibels, with its bootstrap interval. ``p`` is that of Wilcoxon's test, ``p_holm`` is corrected for the number
+        of pairs. ``seed_error`` is the standard error of the effect due to the seeds. ``verdict`` is ``better``,
+        ``same`` (no difference seen), ``seeds`` (a difference within the scatter of the seeds) or ``few`` (too few
+        images to decide).
     """
     ranked = psnr.mean().sort_values(ascending=False, kind="stable").index
     pairs = list(itertools.combinations(ranked, 2))
@@ -148,7 +149,8 @@ def compare(psnr: pd.DataFrame, seed_errors: Mapping[str, float]) -> pd.DataFram
 
 
 def _judge(row: Mapping, pairs: int) -> str:
-    if 2.0 ** (1 - row["images"]) * pairs > SIGNIFICANCE_LEVEL:  # not even if every image spoke for the same method
+    # With so few images, not even the same sign for all of them is significant.
+    if 2.0 ** (1 - row["images"]) * pairs > SIGNIFICANCE_LEVEL:
         return "few"
     if row["p_holm"] >= SIGNIFICANCE_LEVEL or row["effect_low"] <= 0:
         return "same"
@@ -169,35 +171,35 @@ def _conclude(row: Mapping) -> str:
 
 
 def decibels(value: float) -> str:
-    """Write a difference in decibel with two decimals, a small one with three.
+    """Format a difference in decibels with two decimals, or three if it is small.
 
     Parameters
     ----------
     value
-        In decibel.
+        In decibels.
 
     Returns
     -------
     str
-        Without the unit.
+        The number without the unit.
     """
     return f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.3f}"
 
 
 def interval(low: float, high: float) -> str:
-    """Write an interval in decibel with as many decimals as tell its bounds apart; nothing where there is none.
+    """Format an interval in decibels, with as many decimals as its bounds need to differ.
 
     Parameters
     ----------
     low
-        The lower bound, in decibel.
+        The lower bound, in decibels; NaN for no interval.
     high
-        The upper bound, in decibel.
+        The upper bound, in decibels.
 
     Returns
     -------
     str
-        Such as ``0.10 to 0.25``.
+        For example ``0.10 to 0.25``; empty for no interval.
     """
     if math.isnan(low):
         return ""

@@ -1,6 +1,7 @@
-"""The pictures that compare methods: image by image, over receptive fields, over the minutes of training."""
+"""Figures that compare methods: image by image, by receptive field, by training time."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dvlae.evaluation.significance import bootstrap_interval
-from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE, sequential_colours
+from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE, legend_below, sequential_colours
 from dvlae.runs.folder import Run, TrainedRun
 
-# In dB: on a shorter axis of PSNR, no difference would look like one.
+# In dB. On a shorter axis, a negligible difference would look large.
 MIN_PSNR_SPAN = 0.5
 COLUMN_WIDTH = 3.5  # inches
 POINT_STYLE: dict[str, Any] = {
@@ -30,18 +31,18 @@ POINT_STYLE: dict[str, Any] = {
 
 
 def plot_paired_psnr(runs: Sequence[Run]) -> Figure | None:
-    """Plot the PSNR of every image by every method, joined image by image, and how far each stays behind the best.
+    """Plot the PSNR of each image for all methods, and the difference of each method from the best.
 
     Parameters
     ----------
     runs
-        Of one dataset. Seeds are averaged. The noisy images are left out where two methods remain: they are so far off
-        that all others would be pressed together.
+        The runs of one dataset. Seeds are averaged. The noisy images are left out if there are two other methods,
+        because they would compress the axis.
 
     Returns
     -------
     Figure or None
-        None without two methods to compare, or without clean images.
+        None if there are fewer than two methods, or no clean images.
     """
     psnr = _psnr_by_image(runs)
     if psnr.empty or psnr.shape[1] < 2:
@@ -58,7 +59,7 @@ def plot_paired_psnr(runs: Sequence[Run]) -> Figure | None:
             axes.scatter(column, np.full(len(column), place), s=9, c=colour, marker=marker, alpha=0.5, linewidths=0)
             _plot_mean(axes, column, place)
         axes.set_yticks(range(table.shape[1]), table.columns)
-        axes.set_ylim(table.shape[1] - 0.4, -0.6)  # the best on top
+        axes.set_ylim(table.shape[1] - 0.4, -0.6)  # the best is on top
         axes.tick_params(axis="y", length=0)
     values.set_xlabel("PSNR (dB)")
     differences.set_xlabel(f"PSNR less that of {best} (dB)")
@@ -67,13 +68,13 @@ def plot_paired_psnr(runs: Sequence[Run]) -> Figure | None:
         Line2D([], [], color="0.5", marker="o", label="one image", **point),
         Line2D([], [], color=BLACK, marker="D", label="mean, 95 % interval", **point),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    legend_below(figure, handles, columns=2)
     figure.suptitle(f"{runs[0].dataset}: {len(psnr)} images, each by every method", fontsize=9, parse_math=False)
     return figure
 
 
 def _psnr_by_image(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return one row an image, one column a method, the best first: the mean over seeds, in decibel."""
+    """Return the PSNR in decibels, averaged over seeds: one row per image, one column per method, the best first."""
     others = [run for run in runs if run.method != "noisy"]
     shown = others if len({run.method for run in others}) > 1 else runs
     rows = pd.concat([run.psnr.assign(label=run.short_label) for run in shown])
@@ -82,7 +83,7 @@ def _psnr_by_image(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _plot_mean(axes: Axes, values: pd.Series, place: int) -> None:
-    """Plot the mean over images, with its bootstrap interval."""
+    """Plot the mean over images and its bootstrap interval."""
     axes.plot(bootstrap_interval([values.to_numpy()], np.mean), [place, place], color=BLACK, linewidth=1.5)
     axes.plot(values.mean(), place, color=BLACK, marker="D", markersize=4)
 
@@ -90,55 +91,37 @@ def _plot_mean(axes: Axes, values: pd.Series, place: int) -> None:
 # ------------------------------------------------------------------------------------------------ receptive field
 
 
-def with_several_receptive_fields(runs: Sequence[Run]) -> list[TrainedRun]:
-    """Return the trained runs on those datasets that have more than one receptive field.
+def plot_receptive_field(runs: Sequence[Run], correlation_lengths: Mapping[str, float]) -> Figure:
+    """Plot PSNR against the receptive field of the autoregressive decoder, one plot per dataset.
 
     Parameters
     ----------
     runs
-        All of them.
-
-    Returns
-    -------
-    list of TrainedRun
-        In the order of ``runs``.
-    """
-    trained = [run for run in runs if isinstance(run, TrainedRun)]
-    fields: dict[str, set[int]] = {}
-    for run in trained:
-        fields.setdefault(run.dataset, set()).add(run.receptive_field)
-    return [run for run in trained if len(fields[run.dataset]) > 1]
-
-
-def plot_receptive_field(runs: Sequence[TrainedRun], correlation_lengths: Mapping[str, float]) -> Figure:
-    """Plot PSNR against the receptive field of the autoregressive decoder, one plot a dataset.
-
-    Parameters
-    ----------
-    runs
-        Each seed is a point, the line is their mean. Where a dataset has no clean image, the best
-        validation ELBO stands in the place of the PSNR.
+        All runs. Only datasets with several receptive fields are plotted. Each seed is a point; the line is the mean
+        over seeds. For a dataset without clean images, the best validation ELBO replaces the PSNR.
     correlation_lengths
-        How far the noise of a dataset is correlated along its direction, in pixels, where that is known: it is marked.
+        The correlation length of the noise of each dataset, in pixels, if known. It is marked in the plot.
 
     Returns
     -------
     Figure
-        One plot for each dataset.
+        One plot per dataset.
     """
-    figure, plots = _subplots_by_dataset(runs)
+    trained = [run for run in runs if isinstance(run, TrainedRun)]
+    fields_of = Counter(dataset for dataset, _ in {(run.dataset, run.receptive_field) for run in trained})
+    shown = [run for run in trained if fields_of[run.dataset] > 1]
+    figure, plots = _subplots_by_dataset(shown)
     for dataset, axes in plots.items():
-        mine = [run for run in runs if run.dataset == dataset]
+        mine = [run for run in shown if run.dataset == dataset]
         measured = any(run.measured for run in mine)
         values = [run.psnr.psnr.mean() if measured else _best_elbo(run) for run in mine]
         table = pd.DataFrame({"field": [run.receptive_field for run in mine], "value": values})
         mean = table.groupby("field").value.mean()
         axes.plot(mean.index, mean, color=BLUE, linewidth=1.4)
         axes.plot(table.field, table.value, "o", color=BLACK, markersize=3.5, alpha=0.7)
-        # Small ones lie close together: a square root keeps them apart, and 0 on the axis.
+        # A square root keeps small values apart, and keeps 0 on the axis.
         axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
         axes.set_xticks(mean.index, [str(field) for field in mean.index])
-        axes.set_title(dataset, parse_math=False)
         axes.set_xlabel("receptive field (px)")
         axes.set_ylabel("PSNR (dB)" if measured else "best validation ELBO\n(nats per value)")
         axes.grid(axis="y", color="0.9")
@@ -152,7 +135,7 @@ def plot_receptive_field(runs: Sequence[TrainedRun], correlation_lengths: Mappin
     ]
     if any(name in plots for name in correlation_lengths):
         handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="correlation length"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3 if len(plots) > 1 else 2, fontsize=8)
+    legend_below(figure, handles, columns=3 if len(plots) > 1 else 2)
     return figure
 
 
@@ -165,26 +148,25 @@ def _best_elbo(run: Run) -> float:
 
 
 def plot_training_time(runs: Sequence[Run]) -> Figure | None:
-    """Plot PSNR against the minutes that a model was trained, one plot a dataset; baselines are lines.
+    """Plot PSNR against the training time, one plot per dataset. Baselines are horizontal lines.
 
     Parameters
     ----------
     runs
-        All of them. A dataset without clean images, or without a trained model, has no plot. The noisy images are left
-        out where there is another baseline.
+        All runs. A dataset without clean images, or without a trained model, has no plot. The noisy images are left out
+        if there is another baseline.
 
     Returns
     -------
     Figure or None
-        None where no dataset has a plot.
+        None if no dataset has a plot.
     """
     runs = [run for run in runs if run.measured]
     plotted = {run.dataset for run in runs if run.minutes is not None}
     if not plotted:
         return None
     runs = [run for run in runs if run.dataset in plotted]
-    fields = sorted({run.receptive_field for run in runs if isinstance(run, TrainedRun)})
-    colours = sequential_colours(fields)
+    colours = sequential_colours(run.receptive_field for run in runs if isinstance(run, TrainedRun))
     figure, plots = _subplots_by_dataset(runs)
     for dataset, axes in plots.items():
         mine = [run for run in runs if run.dataset == dataset]
@@ -196,19 +178,17 @@ def plot_training_time(runs: Sequence[Run]) -> Figure | None:
         axes.set_xlim(0, 1.15 * longest or 1)
         _plot_baselines(axes, [run for run in mine if not isinstance(run, TrainedRun)])
         _widen_psnr_axis(axes)
-        axes.set_title(dataset, parse_math=False)
-        axes.set_xlabel("training (min)")
-        axes.set_ylabel("PSNR (dB)")
+        axes.set(xlabel="training (min)", ylabel="PSNR (dB)")
     handles = [
-        Line2D([], [], color=colours[field], label=f"receptive field {field} px", **POINT_STYLE) for field in fields
+        *(Line2D([], [], color=c, label=f"receptive field {field} px", **POINT_STYLE) for field, c in colours.items()),
+        Line2D([], [], color=ORANGE, linestyle="--", label="without training"),
     ]
-    handles.append(Line2D([], [], color=ORANGE, linestyle="--", label="without training"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3 if len(plots) > 1 else 2, fontsize=8)
+    legend_below(figure, handles, columns=3 if len(plots) > 1 else 2)
     return figure
 
 
 def _plot_baselines(axes: Axes, runs: Sequence[Run]) -> None:
-    """Plot a line for the PSNR of each baseline, with its name on it."""
+    """Plot a labelled line at the PSNR of each baseline."""
     others = [run for run in runs if run.method != "noisy"]
     for run in others or runs:
         psnr = run.psnr.psnr.mean()
@@ -224,14 +204,17 @@ def _subplots_by_dataset(runs: Sequence[Run]) -> tuple[Figure, dict[str, Axes]]:
     columns = min(3, len(datasets))
     lines = math.ceil(len(datasets) / columns)
     figure = Figure(figsize=(COLUMN_WIDTH if columns == 1 else 2.5 * columns, 2.4 * lines + 0.5))
-    plots = figure.subplots(lines, columns, squeeze=False)
-    for axes in plots.flat[len(datasets) :]:
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in grid[len(datasets) :]:
         axes.set_visible(False)
-    return figure, dict(zip(datasets, plots.flat, strict=False))
+    plots = dict(zip(datasets, grid, strict=False))
+    for dataset, axes in plots.items():
+        axes.set_title(dataset, parse_math=False)
+    return figure, plots
 
 
 def _widen_psnr_axis(axes: Axes) -> None:
-    """Let the axis of PSNR show at least :data:`MIN_PSNR_SPAN`."""
+    """Widen the axis of PSNR to at least :data:`MIN_PSNR_SPAN`."""
     low, high = axes.get_ylim()
     missing = max(0.0, MIN_PSNR_SPAN - (high - low))
     axes.set_ylim(low - missing / 2, high + missing / 2)

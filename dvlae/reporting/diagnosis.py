@@ -1,4 +1,4 @@
-"""The noise of a dataset in words, numbers and a figure."""
+"""The description of the noise of a dataset, and its figure."""
 
 import json
 import logging
@@ -44,26 +44,26 @@ def diagnose(
     settings: EvaluationSettings,
     targets: Path | None = None,
 ) -> None:
-    """Write what the noise of a dataset looks like: a JSON file, and a figure as PNG and SVG beside it.
+    """Describe the noise of a dataset in a JSON file, and in a figure as PNG and SVG.
 
     Parameters
     ----------
     images
         Folder of canonical images, with ``manifest.csv``.
     output
-        The JSON file to write: ``basis`` (``residuals``: noisy less clean; ``estimate``), number of ``images``,
-        ``autocorrelation`` along each axis from lag 0, ``variance_slope`` of each channel (grey values of variance for
-        each of signal), ``direction``, ``correlation_length`` and ``receptive_field`` (pixels, suggested),
-        ``configured_direction`` and ``warning`` (one line, or null). Of traces without clean ones, where noise and
-        signal share their one axis, all that is null or empty.
+        The JSON file to write: ``basis`` (``residuals``, noisy minus clean, or ``estimate``), number of ``images``,
+        ``autocorrelation`` along each axis from lag 0, ``variance_slope`` of each channel (variance per grey value of
+        signal), ``direction``, ``correlation_length`` and the suggested ``receptive_field`` in pixels,
+        ``configured_direction`` and ``warning`` (one line, or null). For traces without clean ones, in which noise and
+        signal share their only axis, the results are null or empty.
     dataset
-        Its name, for the figure.
+        Name of the dataset, for the figure.
     noise_direction
-        As configured: a warning is given where the noise contradicts it. None: no warning.
+        The configured direction. There is a warning if the noise contradicts it. If None, there is no warning.
     settings
         How the dataset is evaluated: which images, which region, how the clean images are registered and fitted.
     targets
-        What ``dvlae register`` wrote for the same images and settings; None: each clean image is registered here.
+        The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
     """
     chosen = evaluated_images(images, settings)
     chosen = [chosen[i] for i in spread_evenly(len(chosen), MAX_IMAGES)]
@@ -82,7 +82,7 @@ def diagnose(
 
 
 def _noise_sample(image: Image, targets: Targets, known: bool) -> NoiseSample:
-    """Take the noise in the evaluated region of an image: all of it where it is known, else an estimate."""
+    """Return the noise in the evaluated region of an image: the noise itself if it is known, else an estimate."""
     noisy = read_canonical(image.noisy)
     if known:
         return known_noise(noisy, targets.target(image, noisy))
@@ -95,12 +95,12 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
     Parameters
     ----------
     found, curves
-        What :func:`dvlae.evaluation.diagnosis.measure_noise` returns.
+        The results of :func:`dvlae.evaluation.diagnosis.measure_noise`.
 
     Returns
     -------
     Figure
-        One plot for each axis, and one of the variance.
+        One plot per axis, and one of the variance.
     """
     correlation = found["autocorrelation"]
     figure = Figure(figsize=(max(7.2, 2.4 * (len(correlation) + 1)), 3.2))
@@ -111,23 +111,24 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
     if not correlation:
         return figure
     plots = figure.subplots(1, len(correlation) + 1)
+    points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linewidth": 1.2}
     for axes, (axis, lags) in zip(plots, correlation.items(), strict=False):
         axes.axhspan(-NEGLIGIBLE_CORRELATION, NEGLIGIBLE_CORRELATION, color="0.9", linewidth=0)
         shown = lags[: max(MIN_SHOWN_LAGS, 2 * found["correlation_length"]) + 1]
-        axes.plot(shown, color=BLACK, marker="o", markersize=3.5, linewidth=1.2)
+        axes.plot(shown, color=BLACK, **points)
         if axis == found["direction"]:
             axes.axvline(found["correlation_length"], color=ORANGE, linestyle="--")
             axes.text(found["correlation_length"] + 0.4, 0.9, f"{found['correlation_length']} px", fontsize=8)
         axes.set(title=f"correlation along {axis}", xlabel="distance (px)", ylim=(min(-0.1, *shown) - 0.05, 1.05))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     for signal, variance in curves:
-        plots[-1].plot(signal, variance, color=BLUE, marker="o", markersize=3.5, linewidth=1.2)
+        plots[-1].plot(signal, variance, color=BLUE, **points)
     plots[-1].set(title="variance of the noise", xlabel="signal (grey values)", ylim=(0, None))
     return figure
 
 
 def _describe(found: Mapping[str, Any]) -> str:
-    """Say in one line what was found."""
+    """Return one line that describes the noise."""
     if found["direction"] is None:
         return "of traces without clean ones, noise and signal cannot be told apart"
     basis = f"from {found['images']} image{'s' if found['images'] > 1 else ''} ({BASIS_LABELS[found['basis']]})"

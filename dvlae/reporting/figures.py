@@ -1,4 +1,4 @@
-"""The pictures: panels, training curves, divergence of each level, calibration, noise, comparisons of methods."""
+"""All figures of a report."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +13,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.grid import Method
 from dvlae.data.manifest import Image
 from dvlae.evaluation.register import Targets, evaluated_images
-from dvlae.reporting.comparison_figures import (
-    plot_paired_psnr,
-    plot_receptive_field,
-    plot_training_time,
-    with_several_receptive_fields,
-)
+from dvlae.reporting.comparison_figures import plot_paired_psnr, plot_receptive_field, plot_training_time
 from dvlae.reporting.noise_figures import plot_calibration, plot_removed_noise
 from dvlae.reporting.panels import plot_panel
 from dvlae.reporting.style import STYLE, save_figure
@@ -37,30 +32,30 @@ def make_figures(
     noise: Mapping[str, Path] | None = None,
     targets: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write every figure, each as PNG and SVG.
+    """Write all figures, each as PNG and SVG.
 
-    Which ones there are: :func:`dvlae.config.report_names.figures`.
+    :func:`dvlae.config.report_names.figures` lists them.
 
     Parameters
     ----------
     psnr_csvs
-        One file a run; ``denoised/``, ``uncertainty/`` and ``model/history.csv`` are looked for beside it.
+        One file per run. ``denoised/``, ``uncertainty/`` and ``model/history.csv`` are in the same folder.
     output
-        Folder for the pictures.
+        Folder for the figures.
     images
         Folder of canonical images (with ``manifest.csv``) of each dataset.
     settings
         How each dataset is evaluated.
     noise
-        What ``dvlae diagnose`` found in datasets: JSON files with a ``correlation_length`` in pixels.
+        The output of ``dvlae diagnose`` for each dataset: JSON files with a ``correlation_length`` in pixels.
     targets
-        What ``dvlae register`` wrote for datasets, with the same images and settings; of others each clean image is
-        registered here.
+        The output of ``dvlae register`` for each dataset, with the same images and settings. The clean images of other
+        datasets are registered here.
 
     Raises
     ------
     UserError
-        Where the images of a dataset are not named, or files of a run are missing.
+        If the images of a dataset are not named, or files of a run are missing.
     """
     runs = [Run.read(path) for path in psnr_csvs]
     datasets = list(dict.fromkeys(run.dataset for run in runs))
@@ -70,37 +65,29 @@ def make_figures(
                 f"figures: found runs on {name!r}, but not where its images are; add --images {name}=FOLDER"
             )
     lengths = {name: _correlation_length(path) for name, path in (noise or {}).items()}
-    shown = _Shown(runs, {name: length for name, length in lengths.items() if length is not None})
-    shown_of = {
-        name: _ShownOfDataset(
+    lengths = {name: length for name, length in lengths.items() if length is not None}
+    shown = {
+        name: _Dataset(
             [run for run in runs if run.dataset == name],
             evaluated_images(images[name], settings[name]),
             Targets(settings[name], (targets or {}).get(name)),
         )
         for name in datasets
     }
-    planned = report_names.figures({name: dataset.contents() for name, dataset in shown_of.items()})
+    planned = report_names.figures({name: dataset.contents() for name, dataset in shown.items()})
     with matplotlib.rc_context(STYLE):
         for figure in progress(planned, description="figures", unit="figure"):
             if figure.dataset is None:
-                plot = PLOTS[figure.kind](shown)
+                plot = PLOTS[figure.kind](runs, lengths)
             else:
-                plot = PLOTS_OF_DATASET[figure.kind](shown_of[figure.dataset])
+                plot = PLOTS_OF_DATASET[figure.kind](shown[figure.dataset])
             if plot is not None:
                 save_figure(plot, output / figure.name)
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """What a figure over all datasets shows: all runs, and the correlation length of the noise of each dataset."""
-
-    runs: Sequence[Run]
-    correlation_lengths: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class _ShownOfDataset:
-    """What a figure of one dataset shows: its runs, its images, and what their estimates are compared with."""
+class _Dataset:
+    """The runs and the evaluated images of one dataset, and what the estimates are compared with."""
 
     runs: Sequence[Run]
     images: Sequence[Image]
@@ -112,7 +99,7 @@ class _ShownOfDataset:
         return [run for run in self.runs if isinstance(run, TrainedRun)]
 
     def contents(self) -> report_names.Contents:
-        """Tell from the files of the runs what there is to show."""
+        """Return what there is to show, as found in the files of the runs."""
         return report_names.Contents(
             methods=list(dict.fromkeys(Method(run.method, run.receptive_field) for run in self.runs)),
             measured=any(run.measured for run in self.runs),
@@ -120,13 +107,11 @@ class _ShownOfDataset:
         )
 
 
-PLOTS: dict[str, Callable[[_Shown], Figure | None]] = {
-    "receptive_field": lambda shown: plot_receptive_field(
-        with_several_receptive_fields(shown.runs), shown.correlation_lengths
-    ),
-    "training_time": lambda shown: plot_training_time(shown.runs),
+PLOTS: dict[str, Callable[[Sequence[Run], Mapping[str, float]], Figure | None]] = {
+    "receptive_field": plot_receptive_field,
+    "training_time": lambda runs, lengths: plot_training_time(runs),
 }
-PLOTS_OF_DATASET: dict[str, Callable[[_ShownOfDataset], Figure | None]] = {
+PLOTS_OF_DATASET: dict[str, Callable[[_Dataset], Figure | None]] = {
     "panel": lambda shown: plot_panel(best_run(shown.runs), shown.images, shown.targets),
     "removed_noise": lambda shown: plot_removed_noise(shown.runs, shown.images, shown.targets),
     "training_curves": lambda shown: plot_training_curves(shown.trained),
@@ -137,7 +122,7 @@ PLOTS_OF_DATASET: dict[str, Callable[[_ShownOfDataset], Figure | None]] = {
 
 
 def _correlation_length(path: Path) -> float | None:
-    """Return the correlation length in pixels; None where the noise is not correlated."""
+    """Return the correlation length in pixels; None if the noise is not correlated."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))["correlation_length"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""New noisy images from a trained model, written and compared with real ones."""
+"""Noisy images sampled from a trained model, and their comparison with real ones."""
 
 import csv
 import math
@@ -32,7 +32,7 @@ def generate_noise(
     settings: EvaluationSettings | None = None,
     targets: Path | None = None,
 ) -> None:
-    """Sample new noise on the content of every image of a manifest, and compare it to the real noise.
+    """Sample new noise on the content of every image of a manifest, and compare it with the real noise.
 
     Parameters
     ----------
@@ -41,25 +41,26 @@ def generate_noise(
     images
         Folder with ``manifest.csv``.
     output
-        Folder to make, itself one with ``manifest.csv``: ``noisy/{image}_{number}.tif`` are the new images,
-        ``clean/{image}.tif`` is their content; each in the units of the given images. ``generated_noise.{png,svg}`` and
-        ``noise.csv`` compare the noise of the first realisation to the real one.
+        Folder to make, with ``manifest.csv``. ``noisy/{image}_{number}.tif`` are the new images and
+        ``clean/{image}.tif`` their content, in the units of the input. ``generated_noise.{png,svg}`` and ``noise.csv``
+        compare the noise of the first realisation with the real noise.
     realisations
-        New noisy images of each given one.
+        Number of new noisy images per input image.
     seed
-        Fixes all of them.
+        Determines all samples.
     device
-        As :func:`dvlae.system.devices.choose_device` takes it.
+        See :func:`dvlae.system.devices.choose_device`.
     settings
-        How the clean images fit the noisy ones: real noise is then noisy less clean, where there is a clean image.
-        With None it is noisy less the content that the model found, which is also what generated noise is.
+        How the dataset is evaluated. For images with a clean one, the real noise is the noisy image minus the clean
+        one. If None, or without a clean image, it is the noisy image minus the content that the model found, which is
+        the definition of generated noise, too.
     targets
-        What ``dvlae register`` wrote for the same images and settings; None: each clean image is registered here.
+        The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
 
     Raises
     ------
     UserError
-        Where the model or an image cannot be used, or the device is missing.
+        If the model or an image cannot be used, or the device is missing.
     """
     network = load_to(device, model)
     manifest = read_manifest(images)
@@ -104,18 +105,18 @@ def generate_from_prior(
         Folder to make: ``noisy/prior_{number}.tif`` and ``clean/prior_{number}.tif`` in the units of the training
         images, and ``manifest.csv``.
     size
-        Of the images along each spatial axis, in pixels.
+        Length of the images along each spatial axis, in pixels.
     realisations
-        How many.
+        Number of images.
     seed
-        Fixes them.
+        Determines all samples.
     device
-        As :func:`dvlae.system.devices.choose_device` takes it.
+        See :func:`dvlae.system.devices.choose_device`.
 
     Raises
     ------
     UserError
-        Where the model cannot be used, the size is none for it, or the device is missing.
+        If the model cannot be used, does not allow the size, or the device is missing.
     """
     network = load_to(device, model)
     check_whole_input(network, (network.architecture.image_channels, *size), "size")
@@ -130,7 +131,7 @@ def generate_from_prior(
 
 
 def _write(folder: Path, name: str, clean_name: str, noisy: np.ndarray, clean: np.ndarray) -> Image:
-    """Write a noisy image, and the clean one where it is not there yet; return their row of the manifest."""
+    """Write a noisy image, and its clean image unless it exists. Return their row of the manifest."""
     noisy_file, clean_file = folder / f"noisy/{name}.tif", folder / f"clean/{clean_name}.tif"
     write_image(noisy_file, noisy)
     if not clean_file.exists():
@@ -139,7 +140,7 @@ def _write(folder: Path, name: str, clean_name: str, noisy: np.ndarray, clean: n
 
 
 def _write_comparison(path: Path, comparison: NoiseComparison) -> None:
-    """Write one row a quantity: the autocorrelation at each lag along each axis, the slope of the variance."""
+    """Write one row per quantity: the autocorrelation at each lag along each axis, the slope of the variance."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["quantity", "real", "generated"])
@@ -148,12 +149,9 @@ def _write_comparison(path: Path, comparison: NoiseComparison) -> None:
 
 
 def _plot_comparison(
-    folder: Path,
-    image: Image,
-    comparison: NoiseComparison,
-    settings: EvaluationSettings | None,
+    folder: Path, image: Image, comparison: NoiseComparison, settings: EvaluationSettings | None
 ) -> None:
-    """Draw the noise of all images, and one of the images beside a generated one."""
+    """Plot the noise of all images, and one of the images next to a generated one."""
     pictures = {
         f"Real: {image.name}": read_canonical(image.noisy),
         "Generated": read_canonical(folder / f"noisy/{image.name}_0.tif"),

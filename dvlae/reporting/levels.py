@@ -1,4 +1,4 @@
-"""The level-by-level figure of one image."""
+"""The figure that shows what each level of the ladder contributes to one image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,33 +14,32 @@ from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest, select
 from dvlae.inference.levels import cut_with_context, vary_levels
 from dvlae.models.files import load_to
-from dvlae.reporting.style import BLUE, STYLE, save_figure
+from dvlae.reporting.style import BLUE, STYLE, hide_frame, save_figure
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
 
-# The standard deviation of a level is taken over this many samples.
+# The standard deviation of a level is that of so many samples.
 SAMPLES_PER_LEVEL = 16
-
 MAX_SHOWN_SAMPLES = 4
 
 
 def plot_levels(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int], title: str) -> Figure:
-    """Plot a row for each level: some of its samples, and the standard deviation of all.
+    """Plot some samples of each level, and the standard deviation of all samples.
 
     Parameters
     ----------
     levels
-        What :func:`dvlae.inference.levels.vary_levels` yields. Several channels are shown as their mean, of a volume
-        the middle plane.
+        The output of :func:`dvlae.inference.levels.vary_levels`. Channels are averaged. The middle plane of a volume is
+        shown.
     strides
-        Pixels to a position of each level's grid, finest first.
+        Pixels per position of each level's grid, finest level first.
     title
-        Above the picture.
+        The title of the figure.
 
     Returns
     -------
     Figure
-        One row for each level.
+        One row per level.
     """
     images = [_plane(sampled.mean(axis=1)) for _, sampled in levels]  # (samples, Y, X) each, or (samples, X)
     deviations = [_plane(np.sqrt(sampled.var(axis=0, ddof=1).mean(axis=0))[None])[0] for _, sampled in levels]
@@ -66,15 +65,14 @@ def plot_levels(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int]
 
 
 def _plane(values: np.ndarray) -> np.ndarray:
-    """Return the middle plane of volumes (N, Z, Y, X), images (N, Y, X) and traces (N, X) as they are."""
+    """Return the middle plane of volumes (N, Z, Y, X). Return images (N, Y, X) and traces (N, X) unchanged."""
     return values[:, values.shape[1] // 2] if values.ndim == 4 else values
 
 
 def _plot_plane(axes: Axes, values: np.ndarray, **options: Any) -> AxesImage | None:
-    """Plot an image (Y, X), or a trace (X,) as a line; return what a colour bar can describe, if anything."""
+    """Plot an image (Y, X), or a trace (X,) as a line. Return the input of a colour bar, if there can be one."""
     axes.set_xticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    hide_frame(axes)
     if values.ndim == 1:
         axes.plot(values, color=BLUE, linewidth=0.8)
         axes.tick_params(labelsize=6)
@@ -93,7 +91,7 @@ def make_levels_figure(
     seed: int = 0,
     device: str = "auto",
 ) -> None:
-    """Write the level-by-level picture of one image, as PNG and as SVG beside it.
+    """Write a figure of what each level contributes to one image, as PNG and as SVG.
 
     Parameters
     ----------
@@ -102,21 +100,21 @@ def make_levels_figure(
     images
         Folder with ``manifest.csv``.
     output
-        The PNG to make.
+        The PNG file to write. The SVG file is written to the same folder.
     image
-        The image's name.
+        Name of the image.
     crop
-        Part that is shown: first pixel and the one after the last along each axis, in the order of the file. It is
-        computed with what surrounds it.
+        The part to show, start and stop along each axis, in the order of the file. Its surroundings are taken into
+        account.
     seed
-        Fixes the samples.
+        Determines the samples.
     device
         Where to compute.
 
     Raises
     ------
     UserError
-        Where the model or the image cannot be used, the device is missing, or the crop is not within the image.
+        If the model or the image cannot be used, the device is missing, or the crop is not within the image.
     """
     if output.suffix.lower() != ".png":
         raise UserError(f"output: found {str(output)!r}, allowed: a name that ends in .png; an SVG is made beside it")

@@ -1,4 +1,4 @@
-"""Figures of noise: what was removed, what was generated, and how far errors are predicted."""
+"""Figures of removed noise, of generated noise, and of predicted errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,31 +21,31 @@ from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 from dvlae.runs.folder import Run, RunFolder, TrainedRun, best_run
 
-# More images change the curves by less than the width of a line.
+# More images change the curves by less than a line width.
 MAX_NOISE_IMAGES = 16
 
-# In pixels: the middle of a generated image is shown.
+# In pixels, around the middle of a generated image.
 MAX_SHOWN_SIDE = 128
 
 
 def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Targets) -> Figure:
-    """Plot the autocorrelation of the noise, and of what the methods take away, along every spatial axis.
+    """Plot the autocorrelation of the noise, and of what each method removes, along every spatial axis.
 
-    What a good method takes away is the noise, all of it and nothing else, so that the curves lie on each other.
+    A good method removes all of the noise and nothing else; its curve is then that of the noise.
 
     Parameters
     ----------
     runs
-        Of one dataset; the best DVLAE run and the baselines are plotted.
+        The runs of one dataset. The best DVLAE run and the baselines are plotted.
     images
-        The evaluated images; at most sixteen of them, evenly spread, are averaged.
+        The evaluated images. At most sixteen of them, evenly spaced, are averaged.
     targets
         What the estimates are compared with.
 
     Returns
     -------
     Figure
-        One plot for each axis.
+        One plot per axis.
     """
     baselines = [run for run in runs if not isinstance(run, TrainedRun) and run.method != "noisy"]
     trained = [run for run in runs if isinstance(run, TrainedRun)]
@@ -62,13 +62,8 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
         axes.axhline(0, color="0.8", linewidth=0.8)
         for i, run in enumerate(shown):
             colour, marker = styles[i % len(styles)]
-            axes.plot(
-                removed[run.folder][direction],
-                color=colour,
-                marker=marker,
-                markersize=3.5,
-                label=f"removed by {run.label}",
-            )
+            label = f"removed by {run.label}"
+            axes.plot(removed[run.folder][direction], color=colour, marker=marker, markersize=3.5, label=label)
         if noise is not None:
             style = {"color": BLACK, "linestyle": "--", "marker": "x", "markersize": 4}
             axes.plot(noise[direction], **style, label="noise (noisy − clean)")
@@ -90,9 +85,9 @@ def _average_correlations(
     Returns
     -------
     removed
-        Of what each run removes, by its folder.
+        For what each run removes, by its folder.
     noise
-        Of the noise; None without clean images.
+        For the noise; None without clean images.
     """
     removed: dict[RunFolder, list[Curves]] = {run.folder: [] for run in runs}
     noise: list[Curves] = []
@@ -113,7 +108,7 @@ def plot_calibration(run: Run, images: Sequence[Image], targets: Targets) -> Fig
     Parameters
     ----------
     run
-        A trained one.
+        A run of a trained model.
     images
         The evaluated images of its dataset.
     targets
@@ -122,7 +117,7 @@ def plot_calibration(run: Run, images: Sequence[Image], targets: Targets) -> Fig
     Returns
     -------
     Figure or None
-        None without clean images, and without posterior standard deviations.
+        None without clean images or without posterior standard deviations.
     """
     measured = calibrate_run(run.folder, images, targets)
     if measured is None:
@@ -130,19 +125,16 @@ def plot_calibration(run: Run, images: Sequence[Image], targets: Targets) -> Fig
     figure = Figure(figsize=(7.2, 3.4))
     coverage, errors = figure.subplots(1, 2)
     coverage.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="right")
-    coverage.plot(
-        NOMINAL_COVERAGE, measured.coverage, color=BLUE, marker="o", markersize=4, label="found", clip_on=False
-    )
-    coverage.set(xlim=(0, 1), ylim=(0, 1), xlabel="part that the interval should hold")
-    coverage.set_ylabel("part of the clean values in it")
-    coverage.set_title("Intervals around the estimate")
+    points: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4}
+    coverage.plot(NOMINAL_COVERAGE, measured.coverage, **points, label="found", clip_on=False)
+    coverage.set(xlim=(0, 1), ylim=(0, 1), title="Intervals around the estimate")
+    coverage.set(xlabel="part that the interval should hold", ylabel="part of the clean values in it")
     coverage.legend(fontsize=8, loc="upper left")
     top = 1.08 * max(measured.predicted.max(), measured.true.max())
     errors.plot([0, top], [0, top], color="0.6", linestyle="--", linewidth=1)
-    errors.plot(measured.predicted, measured.true, color=BLUE, marker="o", markersize=4)
-    errors.set(xlim=(0, top), ylim=(0, top), xlabel="posterior standard deviation (grey values)")
-    errors.set_ylabel("root mean square error (grey values)")
-    errors.set_title("Error where that much is predicted")
+    errors.plot(measured.predicted, measured.true, **points)
+    errors.set(xlim=(0, top), ylim=(0, top), title="Error where that much is predicted")
+    errors.set(xlabel="posterior standard deviation (grey values)", ylabel="root mean square error (grey values)")
     for axes in (coverage, errors):
         axes.set_aspect("equal", adjustable="box")
     within = measured.coverage[np.isclose(NOMINAL_COVERAGE, 0.6827)][0]
@@ -155,22 +147,21 @@ def plot_calibration(run: Run, images: Sequence[Image], targets: Targets) -> Fig
 
 
 def plot_generated_noise(pictures: Mapping[str, np.ndarray], comparison: NoiseComparison, real: str) -> Figure:
-    """Show a part of a real image, of a generated one and of what they have in common; compare their noise.
+    """Plot the middle of a real image, of a generated one and of their content, and compare the noise.
 
     Parameters
     ----------
     pictures
-        By their titles, each (C, ...), the last one the cleanest. The middle is shown: of a volume the middle plane, of
-        a trace its line.
+        The images by title, each (C, ...), the cleanest last. Of a volume the middle plane is shown; a trace is a line.
     comparison
-        Of the real and the generated noise.
+        The statistics of the real and the generated noise.
     real
-        What the real noise is, in words.
+        The legend of the real noise.
 
     Returns
     -------
     Figure
-        The pictures above, the curves of their noise below.
+        The images above, the curves of their noise below.
     """
     axes_of_noise = list(comparison.real.autocorrelation())
     figure = Figure(figsize=(7.2, 5.0))
@@ -186,19 +177,17 @@ def plot_generated_noise(pictures: Mapping[str, np.ndarray], comparison: NoiseCo
         correlation = statistics.autocorrelation()
         for axes, axis in zip(plots, axes_of_noise, strict=False):
             axes.plot(correlation[axis], **style)
-            axes.set_title(f"correlation along {axis}")
-            axes.set_xlabel("distance (px)")
+            axes.set(title=f"correlation along {axis}", xlabel="distance (px)")
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         for channel in range(comparison.real.channels):
             plots[-1].plot(*statistics.variance_by_signal(channel), **style)
-    plots[-1].set_title("variance of the noise")
-    plots[-1].set_xlabel("signal (grey values)")
+    plots[-1].set(title="variance of the noise", xlabel="signal (grey values)")
     below.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
 def _plot_middles(plots: Sequence[Axes], pictures: Mapping[str, np.ndarray]) -> None:
-    """Plot the middle of each picture (C, ...), all in the same greys, or as lines in the same frame."""
+    """Plot the middle of each picture (C, ...), with the same grey values, or as lines with the same limits."""
     middles = [Picture(title, _middle(pixels), "image") for title, pixels in pictures.items()]
     for axes, middle in zip(plots, middles, strict=True):
         axes.set_title(middle.title, parse_math=False)
@@ -209,7 +198,7 @@ def _plot_middles(plots: Sequence[Axes], pictures: Mapping[str, np.ndarray]) -> 
 
 
 def _middle(pixels: np.ndarray) -> np.ndarray:
-    """Return the middle of (C, ...): :data:`MAX_SHOWN_SIDE` pixels along x and y, in the middle plane."""
+    """Return the middle of (C, ...): at most :data:`MAX_SHOWN_SIDE` pixels along x and y, of the middle plane."""
     if pixels.ndim == 4:
         pixels = pixels[:, pixels.shape[1] // 2]
     starts = [max(0, (side - MAX_SHOWN_SIDE) // 2) for side in pixels.shape[1:]]

@@ -1,4 +1,4 @@
-"""Panels: the noisy image, what was made of it, and the clean image."""
+"""Panels of the noisy, the denoised and the clean image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,32 +15,32 @@ from dvlae.data.manifest import Image
 from dvlae.evaluation.evaluate import read_estimate
 from dvlae.evaluation.register import Targets
 from dvlae.evaluation.target import Target, find_region
-from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE
+from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE, hide_frame
 from dvlae.runs.folder import Run
 
-# In inches: five pictures beside each other fill the width of a page.
+# In inches. Five pictures side by side fill the width of a page.
 MAX_PICTURE_WIDTH = 1.42
 MIN_ZOOM_SIDE = 64  # pixels
-# In pixels of a trace: more would run together.
+# In pixels of a trace. More would not be distinguishable.
 MAX_ZOOM_LENGTH = 250
-# Channels of a trace are plotted beside each other.
+# Channels of a trace are plotted side by side.
 MAX_SHOWN_CHANNELS = 3
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One column of a panel, or one line in that of a trace.
+    """One column of a panel of images, or one line in a panel of traces.
 
     Attributes
     ----------
     title
-        Above it.
+        The text above it.
     pixels
-        (C, Y, X), or (C, X) of a trace.
+        (C, Y, X), or (C, X) for a trace.
     kind
-        ``"image"``, ``"deviation"`` or ``"residual"``: how it is coloured.
+        ``"image"``, ``"deviation"`` or ``"residual"``, which determines the colours.
     caption
-        Below it; where empty, a colour bar stands there.
+        The text below an image. The other kinds have a colour bar.
     """
 
     title: str
@@ -50,24 +50,24 @@ class Picture:
 
 
 def plot_panel(run: Run, images: Sequence[Image], targets: Targets) -> Figure:
-    """Show one image: noisy, denoised, clean, posterior standard deviation, residual; whole, and a part magnified.
+    """Plot one image: noisy, denoised, clean, posterior standard deviation, and residual, each with a magnified part.
 
-    A volume is shown by its middle plane, a trace by lines over each other.
+    The middle plane of a volume is shown. Traces are lines in one plot.
 
     Parameters
     ----------
     run
-        Whose estimate is shown.
+        The run whose estimate is shown.
     images
-        The evaluated images of its dataset. The one with the median gain in PSNR is shown: neither the best nor the
-        worst. Without clean images it is the one in the middle.
+        The evaluated images of its dataset. The one with the median gain in PSNR is shown, or, without clean images,
+        the middle one.
     targets
-        What the estimates are compared with: all is shown in the units of the clean image, as it is compared.
+        What the estimates are compared with. All is shown in the units in which the clean image is compared.
 
     Returns
     -------
     Figure
-        One column for each picture.
+        One column per picture.
     """
     image, why = _median_image(run, images)
     pictures = _pictures(run, image, targets)
@@ -78,7 +78,7 @@ def plot_panel(run: Run, images: Sequence[Image], targets: Targets) -> Figure:
 
 
 def _plot_image_panel(pictures: Sequence[Picture]) -> Figure:
-    """Plot pictures (C, Y, X) beside each other, each with a part of it below."""
+    """Plot pictures (C, Y, X) side by side, each with a magnified part below."""
     height, width = pictures[0].pixels.shape[1:]
     rows, columns = _find_detail(next(p for p in reversed(pictures) if p.kind == "image").pixels)
 
@@ -94,15 +94,14 @@ def _plot_image_panel(pictures: Sequence[Picture]) -> Figure:
         plotted = plot_picture(zoom, replace(picture, pixels=picture.pixels[:, rows, columns]), limits, like=picture)
         corner, size = (columns.start, rows.start), (columns.stop - columns.start, rows.stop - rows.start)
         whole.add_patch(Rectangle(corner, *size, fill=False, edgecolor=ORANGE, linewidth=1.2))
-        for spine in zoom.spines.values():
-            spine.set(visible=True, edgecolor=ORANGE, linewidth=1.5)
+        _frame(zoom)
         below.set_axis_off()
         if picture.kind == "image":
-            below.text(
-                0.5, 0.5, picture.caption, ha="center", va="center", fontweight="bold", transform=below.transAxes
-            )
+            centre = {"ha": "center", "va": "center", "transform": below.transAxes}
+            below.text(0.5, 0.5, picture.caption, fontweight="bold", **centre)
         else:
-            place = below.inset_axes((0.08, 0, 0.84, 1))  # narrower than the picture: its labels need room
+            # Narrower than the picture, because the labels need room.
+            place = below.inset_axes((0.08, 0, 0.84, 1))
             bar = figure.colorbar(plotted, cax=place, orientation="horizontal")
             bar.ax.tick_params(labelsize=7)
             bar.set_label("grey values", fontsize=7)
@@ -110,8 +109,13 @@ def _plot_image_panel(pictures: Sequence[Picture]) -> Figure:
     return figure
 
 
+def _frame(zoom: Axes) -> None:
+    for spine in zoom.spines.values():
+        spine.set(visible=True, edgecolor=ORANGE, linewidth=1.5)
+
+
 def _plot_trace_panel(pictures: Sequence[Picture]) -> Figure:
-    """Plot pictures (C, X) as lines over each other; below, a part of them, and the residual; a column a channel."""
+    """Plot pictures (C, X) as lines, with a magnified part and the residual below, in one column per channel."""
     signals = [p for p in pictures if p.kind == "image"]
     residual = next(p for p in pictures if p.kind == "residual")
     deviation = next((p for p in pictures if p.kind == "deviation"), None)
@@ -131,22 +135,20 @@ def _plot_trace_panel(pictures: Sequence[Picture]) -> Figure:
                 label = "± posterior standard deviation"
                 axes.fill_between(x, middle - half, middle + half, color=BLUE, alpha=0.25, linewidth=0, label=label)
         whole.axvspan(part.start, part.stop, facecolor="none", edgecolor=ORANGE, linewidth=1.2)
-        for spine in zoom.spines.values():
-            spine.set(visible=True, edgecolor=ORANGE, linewidth=1.5)
+        _frame(zoom)
         rest.axhline(0, color="0.8", linewidth=0.8)
         rest.plot(residual.pixels[channel], color=PURPLE, linewidth=0.6)
         rest.set_xlabel("x (px)")
         if len(residual.pixels) > 1:
             whole.set_title(f"channel {channel}")
-    plots[0, 0].set_ylabel("grey values")
-    plots[1, 0].set_ylabel("grey values")
-    plots[2, 0].set_ylabel(residual.title)
+    for axes, label in zip(plots[:, 0], ("grey values", "grey values", residual.title), strict=True):
+        axes.set_ylabel(label)
     figure.legend(*plots[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
 def _median_image(run: Run, images: Sequence[Image]) -> tuple[Image, str]:
-    """Return the image to show, and in words why it is this one."""
+    """Return the image to show, and the reason for the choice."""
     gain = (run.psnr.psnr - run.psnr.psnr_noisy).set_axis(run.psnr.image).reindex([i.name for i in images])
     if gain.isna().all():
         return images[len(images) // 2], ""
@@ -193,12 +195,12 @@ def _describe_score(target: Target, estimate: np.ndarray) -> str:
 
 
 def _find_detail(image: np.ndarray) -> tuple[slice, ...]:
-    """Return the part with the most structure, a quarter of the sides of an image (C, Y, X), less of a trace (C, X)."""
+    """Return the most structured part of an image (C, Y, X) or trace (C, X), about a quarter of each side long."""
     grey = ndimage.gaussian_filter(image.mean(axis=0, dtype=np.float64), 2)
     part = min(1.0, max(0.25, MIN_ZOOM_SIDE / min(grey.shape)))
     longest = MAX_ZOOM_LENGTH if grey.ndim == 1 else max(grey.shape)
     sides = [min(longest, max(1, round(part * length))) for length in grey.shape]
-    # The least of the slopes: detail in both directions, not one long edge.
+    # The smallest slope over the axes prefers detail in both directions to one long edge.
     slope = np.min([np.abs(np.gradient(grey, axis=axis)) for axis in range(grey.ndim)], axis=0)
     mean = ndimage.uniform_filter(slope, sides)
     inside = mean[tuple(slice(n // 2, n // 2 + length - n + 1) for n, length in zip(sides, grey.shape, strict=True))]
@@ -207,17 +209,17 @@ def _find_detail(image: np.ndarray) -> tuple[slice, ...]:
 
 
 def grey_limits(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is black and what is white in each channel, from the cleanest picture; colour images share them.
+    """Return the values of black and white in each channel, from the cleanest picture.
 
     Parameters
     ----------
     pictures
-        The cleanest is the last.
+        The pictures, the cleanest last.
 
     Returns
     -------
     tuple of numpy.ndarray
-        Black and white, each (C, 1, 1), or (1, 1, 1) for colour images.
+        Black and white, each (C, 1, 1). They are (1, 1, 1) for colour images, whose channels share them.
     """
     pixels = pictures[-1].pixels
     axis = None if len(pixels) == 3 else (1, 2)
@@ -228,7 +230,7 @@ def grey_limits(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
 def plot_picture(
     axes: Axes, picture: Picture, limits: tuple[np.ndarray, np.ndarray], like: Picture | None = None
 ) -> AxesImage:
-    """Plot a picture, in the colour range of the picture ``like``, of which it is a part.
+    """Plot a picture.
 
     Parameters
     ----------
@@ -237,19 +239,17 @@ def plot_picture(
     picture
         With its pixels, (C, Y, X), and what they are.
     limits
-        Of an image: what is black and what is white, as :func:`grey_limits` returns it.
+        The values of black and white in an image, as returned by :func:`grey_limits`.
     like
-        The whole picture; None: ``picture`` is whole.
+        The complete picture, if ``picture`` is a part of it. It determines the range of colours.
 
     Returns
     -------
     AxesImage
-        What a colour bar is made for.
+        The input of a colour bar.
     """
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    hide_frame(axes)
     reference = (like or picture).pixels
     if picture.kind == "deviation":
         value = np.sqrt(np.mean(picture.pixels**2, axis=0))
@@ -263,7 +263,7 @@ def plot_picture(
 
 
 def _colour(pixels: np.ndarray) -> np.ndarray:
-    """Turn channels (C, Y, X) into what can be seen: three are red, green, blue; two green, magenta; else the first."""
+    """Return the colours of (C, Y, X): three channels are red, green, blue; two are green, magenta; else the first."""
     if len(pixels) == 3:
         return np.moveaxis(pixels, 0, -1)
     if len(pixels) == 2:

@@ -1,12 +1,14 @@
-"""What all figures share: the runs that they show, how they look, how they are written."""
+"""The appearance of all figures, and the files that they are written to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.typing import ColorType
 
 from dvlae.system.files import atomic_file
@@ -32,11 +34,11 @@ def save_figure(figure: Figure, stem: Path) -> None:
     figure
         Complete: what it shows is drawn when it is written.
     stem
-        The path without its suffix; files that are there are replaced.
+        The path without a suffix.
     """
     options: dict[str, dict[str, Any]] = {
         "png": {"dpi": RESOLUTION_DPI},
-        # Images are embedded in the SVG at this resolution: what is drawn stays lines and text.
+        # The resolution of embedded images; lines and text stay vectors.
         "svg": {"metadata": {"Date": None}, "dpi": 0.6 * RESOLUTION_DPI},
     }
     for suffix in options:
@@ -44,19 +46,47 @@ def save_figure(figure: Figure, stem: Path) -> None:
             figure.savefig(path, format=suffix, **options[suffix])
 
 
-def sequential_colours(fields: Sequence[int]) -> dict[int, ColorType]:
-    """Return a colour for each receptive field: darker where it is larger.
+def legend_below(figure: Figure, handles: Sequence[Line2D], columns: int) -> None:
+    """Add a legend below all plots of a figure.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    handles
+        Lines with their labels.
+    columns
+        Number of columns; fewer if there are fewer handles.
+    """
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), fontsize=8)
+
+
+def hide_frame(axes: Axes) -> None:
+    """Remove the frame of a plot.
+
+    Parameters
+    ----------
+    axes
+        The plot.
+    """
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def sequential_colours(fields: Iterable[int]) -> dict[int, ColorType]:
+    """Return a colour for each receptive field, darker for larger ones.
 
     Parameters
     ----------
     fields
-        Receptive fields, in rising order.
+        Receptive fields, in any order and number.
 
     Returns
     -------
     dict
-        By receptive field.
+        The colours by receptive field, in rising order.
     """
+    fields = sorted(set(fields))
     if len(fields) == 1:
         return {fields[0]: BLUE}
     places = np.linspace(0.85, 0.0, len(fields))

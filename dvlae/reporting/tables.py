@@ -1,9 +1,9 @@
-"""The tables over all runs: what was measured, whether it is more than noise, and where it comes from."""
+"""The tables of a report: the scores, their statistical significance, and their provenance."""
 
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +11,6 @@ import pandas as pd
 from dvlae.config.report_names import TABLES, TYPESET_TABLES
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import typesetting
-from dvlae.reporting.published import PUBLISHED
 from dvlae.reporting.typesetting import Table, number, rank, text
 from dvlae.runs.folder import Run
 from dvlae.runs.provenance import check_comparable, describe_run, provenance
@@ -33,31 +32,45 @@ TIMING_COLUMNS = [
     *RUN_KEYS, "seed", "minutes", "steps", "epochs", "stopped_by", "attempts", "parameters", "best_val_elbo", "device",
 ]  # fmt: skip
 LIMIT_LABELS = {"max_minutes": "time", "max_steps": "steps", "max_epochs": "epochs", "patience": "patience"}
-# Set in LaTeX as tables that go on over the page.
+# In LaTeX, these tables may continue on the next page.
 LONG_TABLES = frozenset(("per_image", "comparisons"))
 TEXT_COLUMNS = frozenset(("dataset", "method", "image", "against", "ended by", "conclusion"))
 PSNR_HEADING = "PSNR (dB)"
+ORACLE_NOTE = "† An oracle: its parameter was chosen with the clean images."
+VERDICTS = {
+    "better": "better",
+    "same": "no difference seen",
+    "seeds": "within the seeds",
+    "few": "too few images to tell",
+}
+# Results that others published: dataset, method, PSNR in decibels, source and conditions.
+NOTEBOOK = "notebook of Salmon and Krull (COSDD)"
+PUBLISHED = [
+    ("convallaria", "COSDD", 32.97, f"{NOTEBOOK}; MMSE of 100 samples, mean of 100 frames, crop of 512 x 512 px"),
+    ("mito_confocal", "COSDD, 5.4 M parameters", 30.25, f"{NOTEBOOK}; last 8 images, 40 min on an RTX 3090"),
+    ("mito_confocal", "COSDD, 1.5 M parameters", 28.84, f"{NOTEBOOK}; last 8 images, 20 min on an RTX 3090"),
+]
 
 
 def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     """Write all tables.
 
-    ``summary``, ``receptive_field``, ``per_image`` and ``comparisons`` as CSV, Markdown, LaTeX and HTML; ``psnr``, one
-    row an image and run, ``timing`` and ``provenance``, one row a run, as CSV.
+    ``summary``, ``receptive_field``, ``per_image`` and ``comparisons`` are written as CSV, Markdown, LaTeX and HTML.
+    ``psnr``, with one row per image and run, and ``timing`` and ``provenance``, with one row per run, are CSV only.
 
     Parameters
     ----------
     psnr_csvs
-        One file a run, as :func:`dvlae.evaluation.evaluate` makes it. What else is known of the run is read from the
-        files beside it: :func:`dvlae.runs.provenance.describe_run`.
+        One file per run, as written by :func:`dvlae.evaluation.evaluate`. :func:`dvlae.runs.provenance.describe_run`
+        reads the records of the run from the same folder.
     output
         Folder for the tables.
 
     Raises
     ------
     UserError
-        Where a file is missing or is not such a table, or where runs differ in what they must have in common to share a
-        row or to be compared: :func:`dvlae.runs.provenance.check_comparable`.
+        If a file is missing or is not such a table, or if :func:`dvlae.runs.provenance.check_comparable` finds runs
+        that cannot share a row or be compared.
     """
     read = [Run.read(path) for path in psnr_csvs]
     psnr = pd.concat([run.psnr for run in read], ignore_index=True)
@@ -97,12 +110,12 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
 
 
 def format_summary(tables: Path) -> str:
-    """Lay out the summary table as text.
+    """Return the summary table as text.
 
     Parameters
     ----------
     tables
-        Folder that :func:`make_tables` made.
+        The output of :func:`make_tables`.
 
     Returns
     -------
@@ -112,7 +125,7 @@ def format_summary(tables: Path) -> str:
     Raises
     ------
     UserError
-        Where there is none.
+        If there is none.
     """
     path = Path(tables) / "summary.md"
     if not path.exists():
@@ -121,28 +134,30 @@ def format_summary(tables: Path) -> str:
     return re.sub("<ins>(.*?)</ins>", lambda match: match[1].rjust(len(match[0])), text)
 
 
-# ------------------------------------------------------------------------------------------------ what they say
+# ------------------------------------------------------------------------------------------------ contents
 
 
 def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Average over images, then over seeds: one row a dataset and method, and the published figures below them.
+    """Average over images, then over seeds.
 
     Parameters
     ----------
     psnr
         All rows of all runs.
     runs
-        One row a run: ``dataset, method, seed, minutes, stopped_by, oracle, trained_on``.
+        One row per run: ``dataset, method, seed, minutes, stopped_by, oracle, trained_on``.
 
     Returns
     -------
     pandas.DataFrame
-        ``psnr`` (decibel) is the mean over seeds of the mean over images, ``psnr_std`` the (sample) standard deviation
-        over seeds of that mean, missing where there is one seed; ``gain`` is over the noisy images (decibel).
+        One row per dataset and method, with published results below those of their dataset. ``psnr`` is the mean over
+        seeds of the mean over images, in decibels. ``psnr_std`` is the sample standard deviation over seeds of that
+        mean; it is missing for a single seed. ``gain`` is the difference from the noisy images, in decibels.
     """
     rows = []
     for (dataset, method), images in psnr.groupby(["dataset", "method"], sort=False):
-        if images.psnr.notna().any():  # images without a clean one count only where none has one
+        # Images without a clean one count only if no image has one.
+        if images.psnr.notna().any():
             images = images[images.psnr.notna()]
         seeds = images.groupby("seed")[["psnr", "ssim", "psnr_noisy"]].mean()
         mine = runs[(runs.dataset == dataset) & (runs.method == method)]
@@ -163,39 +178,35 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                 "stopped_by": " ".join(sorted(mine.stopped_by.dropna().unique())) or None,
             }
         )
-    for dataset in dict.fromkeys(psnr.dataset):
-        rows += [
-            {"dataset": dataset, "method": p.method, "psnr": p.psnr, "source": f"{p.source}; {p.conditions}"}
-            for p in PUBLISHED.get(dataset, [])
-        ]
-    table = pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
-    integers = dict.fromkeys(("receptive_field", "images", "seeds"), "Int64")
-    table = table.astype(integers)
     order = {dataset: i for i, dataset in enumerate(dict.fromkeys(psnr.dataset))}
+    columns = ("dataset", "method", "psnr", "source")
+    rows += [dict(zip(columns, published, strict=True)) for published in PUBLISHED if published[0] in order]
+    integers = dict.fromkeys(("receptive_field", "images", "seeds"), "Int64")
+    table = pd.DataFrame(rows, columns=SUMMARY_COLUMNS).astype(integers)
     return table.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
 def _average_seeds(psnr: pd.DataFrame) -> pd.DataFrame:
-    """Return the PSNR of each image, the mean over seeds: one row a dataset and image, one column a method."""
+    """Return the PSNR of each image, averaged over seeds: one row per dataset and image, one column per method."""
     measured = psnr[psnr.psnr.notna()]
     table = measured.pivot_table(index=["dataset", "image"], columns="method", values="psnr", sort=False)
     return table.reindex(columns=list(dict.fromkeys(measured.method))).rename_axis(columns=None)
 
 
 def ablate(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
-    """Return the trained rows of a summary, by receptive field; with the spread between the best and the worst.
+    """Return the trained methods of a summary by receptive field, with the spread between the best and the worst.
 
     Parameters
     ----------
     summary
-        Of :func:`summarise`.
+        The result of :func:`summarise`.
     per_image
-        The PSNR of each image (decibel): one row a dataset and image, one column a method.
+        The PSNR of each image in decibels: one row per dataset and image, one column per method.
 
     Returns
     -------
     pandas.DataFrame
-        ``spread`` and the bounds of its bootstrap interval (decibel) are those of the dataset, the same in each row.
+        ``spread`` and the bounds of its bootstrap interval, in decibels, are the same in all rows of a dataset.
     """
     tables = [pd.DataFrame(columns=RECEPTIVE_FIELD_COLUMNS)]
     for dataset, rows in summary[summary.receptive_field.notna()].groupby("dataset", sort=False):
@@ -208,18 +219,18 @@ def ablate(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compare_methods(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
-    """Compare every two methods of each dataset: :func:`dvlae.evaluation.significance.compare`."""
+    """Compare each pair of methods of each dataset, see :func:`dvlae.evaluation.significance.compare`."""
     tables = [pd.DataFrame(columns=COMPARISON_COLUMNS)]
     for dataset, values in per_image.groupby("dataset", sort=False):
         mine = summary[(summary.dataset == dataset) & summary.source.isna()].set_index("method")
         errors = mine.psnr_std / mine.seeds.astype(float) ** 0.5
-        errors[mine.receptive_field.isna()] = 0.0  # nothing in it is random
+        errors[mine.receptive_field.isna()] = 0.0  # baselines are not random
         table = compare(values.dropna(axis="columns", how="all"), errors.to_dict())
         tables.append(table.assign(dataset=dataset)[COMPARISON_COLUMNS])
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-# ------------------------------------------------------------------------------------------------ how they are read
+# ------------------------------------------------------------------------------------------------ layout
 
 
 def _summary_table(summary: pd.DataFrame) -> Table:
@@ -238,10 +249,20 @@ def _summary_table(summary: pd.DataFrame) -> Table:
     marks: dict[tuple[int, int], str] = {}
     for _, rows in summary[summary.source.isna()].groupby("dataset", sort=False):  # what others measured has no rank
         marks |= {(rows.index[i], place): mark for i, mark in rank(rows.psnr).items()}
-    rows = [[column(row) for column in columns.values()] for _, row in summary.iterrows()]
-    return Table(
-        "PSNR of each method, mean over images", list(columns), rows, TEXT_COLUMNS, marks, _summary_notes(summary)
-    )
+    caption = "PSNR of each method, mean over images"
+    return _lay_out(caption, summary, columns, marks, _summary_notes(summary))
+
+
+def _lay_out(
+    caption: str,
+    table: pd.DataFrame,
+    columns: Mapping[str, Callable[[pd.Series], str]],
+    marks: Mapping[tuple[int, int], str],
+    notes: Sequence[str],
+) -> Table:
+    """Apply the function of each column to each row of a data frame."""
+    rows = [[column(row) for column in columns.values()] for _, row in table.iterrows()]
+    return Table(caption, list(columns), rows, TEXT_COLUMNS, marks, notes)
 
 
 def _summary_notes(summary: pd.DataFrame) -> list[str]:
@@ -250,7 +271,7 @@ def _summary_notes(summary: pd.DataFrame) -> list[str]:
         notes.append("± is the standard deviation over seeds of the mean over images.")
     if summary.psnr.isna().any():
         notes.append("Where there is no clean image, there is no PSNR.")
-    if (summary.oracle == True).any():  # noqa: E712 (published rows have no value)
+    if summary.oracle.eq(True).any():  # published rows have no value
         notes.append(ORACLE_NOTE)
     for trained_on, rows in summary.groupby("trained_on", sort=False):
         held_out = trained_on.startswith("held out")
@@ -265,15 +286,12 @@ def _summary_notes(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-ORACLE_NOTE = "† An oracle: its parameter was chosen with the clean images."
-
-
 def _label(method: str, oracle: bool | None) -> str:
     return method + (" †" if oracle is True else "")
 
 
 def _receptive_field_table(ablation: pd.DataFrame) -> Table:
-    """Lay out datasets against receptive fields."""
+    """Lay out one row per dataset, one column per receptive field."""
     fields = ablation.sort_values("receptive_field").drop_duplicates("method").set_index("method").receptive_field
     shared = fields.duplicated(keep=False)
     headings = [f"{method} ({field} px)" if shared[method] else f"{field} px" for method, field in fields.items()]
@@ -301,10 +319,10 @@ def _range(values: pd.Series) -> str:
 
 
 def _per_image_table(summary: pd.DataFrame, per_image: pd.DataFrame) -> Table:
-    """Lay out the images of one dataset against its methods."""
+    """Lay out one row per image of a dataset, one column per method."""
     dataset = per_image.index[0][0]
     per_image = per_image.droplevel("dataset").dropna(axis="columns", how="all")
-    oracles = set(summary[(summary.dataset == dataset) & (summary.oracle == True)].method)  # noqa: E712
+    oracles = set(summary[(summary.dataset == dataset) & summary.oracle.eq(True)].method)
     rows = [[image, *(number(value, 2) for value in values)] for image, *values in per_image.itertuples()]
     marks = {(i, j + 1): mark for i, (_, values) in enumerate(per_image.iterrows()) for j, mark in rank(values).items()}
     columns = ["image", *(_label(method, method in oracles) for method in per_image)]
@@ -313,30 +331,17 @@ def _per_image_table(summary: pd.DataFrame, per_image: pd.DataFrame) -> Table:
 
 
 def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
-    oracles = set(summary[summary.oracle == True].method)  # noqa: E712
-    rows = [
-        [
-            row.dataset,
-            _label(row.method, row.method in oracles),
-            _label(row.other, row.other in oracles),
-            decibels(row.effect),
-            interval(row.effect_low, row.effect_high),
-            f"{row.p_holm:.1g}",
-            text(row.images),
-            VERDICTS[row.verdict],
-        ]
-        for row in comparisons.itertuples()
-    ]
-    columns = [
-        "dataset",
-        "method",
-        "against",
-        "better by (dB)",
-        f"{CONFIDENCE_LEVEL:.0%} interval",
-        "p",
-        "images",
-        "conclusion",
-    ]
+    oracles = set(summary[summary.oracle.eq(True)].method)
+    columns: dict[str, Callable[[pd.Series], str]] = {
+        "dataset": lambda r: r.dataset,
+        "method": lambda r: _label(r.method, r.method in oracles),
+        "against": lambda r: _label(r.other, r.other in oracles),
+        "better by (dB)": lambda r: decibels(r.effect),
+        f"{CONFIDENCE_LEVEL:.0%} interval": lambda r: interval(r.effect_low, r.effect_high),
+        "p": lambda r: f"{r.p_holm:.1g}",
+        "images": lambda r: text(r.images),
+        "conclusion": lambda r: VERDICTS[r.verdict],
+    }
     notes = [
         "The difference is the mean over images, after that over seeds, and its interval a bootstrap over images. p is "
         "Wilcoxon's signed-rank test over images, corrected after Holm for all pairs of a dataset. Both take "
@@ -344,22 +349,8 @@ def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table
     ]
     if comparisons.verdict.eq("seeds").any():
         notes.append("Within the seeds: less than twice the standard error that comes from training with other seeds.")
-    return Table(
-        "Differences between methods, paired over images",
-        columns,
-        rows,
-        TEXT_COLUMNS,
-        {},
-        notes + [ORACLE_NOTE] * bool(oracles),
-    )
-
-
-VERDICTS = {
-    "better": "better",
-    "same": "no difference seen",
-    "seeds": "within the seeds",
-    "few": "too few images to tell",
-}
+    notes += [ORACLE_NOTE] * bool(oracles)
+    return _lay_out("Differences between methods, paired over images", comparisons, columns, {}, notes)
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -376,7 +367,7 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _typeset(tables: Sequence[Table], path: Path, title: str, long: bool = False) -> None:
-    """Write tables as Markdown, LaTeX and HTML."""
+    """Write tables to one file each as Markdown, LaTeX and HTML."""
     for suffix, content in {
         "md": typesetting.markdown(tables),
         "tex": typesetting.latex(tables, long=long),

@@ -1,4 +1,4 @@
-"""Figures of trainings: losses, and the divergence of each level."""
+"""Figures of training: the losses, and the KL divergence of each level."""
 
 import json
 from collections.abc import Sequence
@@ -12,35 +12,34 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from dvlae.reporting.style import sequential_colours
+from dvlae.reporting.style import legend_below, sequential_colours
 from dvlae.runs.folder import TrainedRun, best_run
 from dvlae.system.errors import UserError
 
-# In nats at a position of a level's grid, all channels together: a level with less is collapsed.
+# In nats per position of a level's grid, summed over channels. A level with less is collapsed.
 MIN_POSITION_KL = 0.01
 
 
 def plot_training_curves(runs: Sequence[TrainedRun]) -> Figure:
-    """Plot the histories of all trainings on one dataset: ELBO, its two parts, and the error of the signal decoder.
+    """Plot the history of all models of one dataset: ELBO, its two terms, and the error of the signal decoder.
 
     Parameters
     ----------
     runs
-        With ``model/history.csv`` in their folders. Seeds of one receptive field share a colour.
+        The runs, with ``model/history.csv`` in their folders. Seeds of one receptive field share a colour.
 
     Returns
     -------
     Figure
-        Four plots over the training steps.
+        Four plots against the training step.
 
     Raises
     ------
     UserError
-        Where a history is missing.
+        If a history is missing.
     """
     histories = [(run, _read_history(run)) for run in sorted(runs, key=lambda run: (run.receptive_field, run.seed))]
-    fields = sorted({run.receptive_field for run in runs})
-    colours = sequential_colours(fields)
+    colours = sequential_colours(run.receptive_field for run in runs)
     quantities = {
         "elbo": "ELBO (nats per value): higher is better",
         "log_likelihood": "log-likelihood of the noisy image (nats per value)",
@@ -60,13 +59,11 @@ def plot_training_curves(runs: Sequence[TrainedRun]) -> Figure:
         axes.set_xlabel("training step")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     handles = [
-        Line2D([], [], color=colours[field], linewidth=1.6, label=f"receptive field {field} px") for field in fields
-    ]
-    handles += [
+        *(Line2D([], [], color=c, linewidth=1.6, label=f"receptive field {field} px") for field, c in colours.items()),
         Line2D([], [], color="0.3", linewidth=1.6, label="validation (averaged weights)"),
         Line2D([], [], color="0.3", linewidth=0.8, alpha=0.5, label="training"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+    legend_below(figure, handles, columns=4)
     minutes = max(history.minutes.iloc[-1] for _, history in histories)
     figure.suptitle(f"{runs[0].dataset}: training, at most {minutes:.1f} minutes a run", fontsize=10)
     return figure
@@ -81,7 +78,7 @@ def _read_history(run: TrainedRun) -> pd.DataFrame:
 
 
 def _limit_to_later_part(axes: Axes, curves: Sequence[pd.Series]) -> None:
-    """Let the first epochs run out of the frame, where they would press all others together."""
+    """Fit the limits to all but the first fifth of the epochs, which have a much larger range."""
     later = pd.concat([curve.iloc[len(curve) // 5 :] for curve in curves])
     later = later[np.isfinite(later)]
     if len(later) and later.max() > later.min():
@@ -90,26 +87,26 @@ def _limit_to_later_part(axes: Axes, curves: Sequence[pd.Series]) -> None:
 
 
 def plot_kl_per_level(runs: Sequence[TrainedRun]) -> Figure:
-    """Plot how much information each level of the ladder carries: its KL divergence, during training and at the end.
+    """Plot the KL divergence of each level of the ladder, during and after training.
 
-    A level that ends with less than :data:`MIN_POSITION_KL` nats at a position of its grid is marked as collapsed. In
-    nats per pixel value, which is what is plotted, that is less for a coarser level, as its grid has fewer positions.
+    It measures how much information the level carries. A level that ends with fewer than :data:`MIN_POSITION_KL` nats
+    per position of its grid is marked as collapsed. The plot is in nats per pixel value, in which this limit is lower
+    for a coarser level, because its grid has fewer positions.
 
     Parameters
     ----------
     runs
-        Of one dataset, with ``model/history.csv`` and ``model/model.json`` in their folders. The best is plotted over
-        its training, all at their end.
+        The runs of one dataset, with ``model/history.csv`` and ``model/model.json`` in their folders.
 
     Returns
     -------
     Figure
-        The course of the best run, and the end of all.
+        The best run during training, and all runs at the end.
 
     Raises
     ------
     UserError
-        Where a history is missing, or is of a training that did not record the levels.
+        If a history is missing or does not contain the levels.
     """
     runs = sorted(runs, key=lambda run: (run.receptive_field, run.seed))
     shown = best_run(runs)
@@ -118,28 +115,23 @@ def plot_kl_per_level(runs: Sequence[TrainedRun]) -> Figure:
 
     figure = Figure(figsize=(7.2, 3.7))
     during, end = figure.subplots(1, 2, sharey=True)
+    marker = "o" if len(history) == 1 else None
     for level, colour in enumerate(colours):
-        marker = "o" if len(history) == 1 else None
         curve = _plotted_kl(history[f"val_kl_level{level}"], limits[level])
-        during.plot(
-            history.step, curve, color=colour, linewidth=1.4, marker=marker, label=_name_level(level, len(limits))
-        )
+        label = _name_level(level, len(limits))
+        during.plot(history.step, curve, color=colour, linewidth=1.4, marker=marker, label=label)
     during.set_title(f"during training: receptive field {shown.receptive_field} px, seed {shown.seed}")
-    during.set_xlabel("training step")
-    during.set_ylabel("KL divergence (nats per pixel value)")
+    during.set(xlabel="training step", ylabel="KL divergence (nats per pixel value)", yscale="log")
     during.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    during.set_yscale("log")
-    handles = during.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=min(5, len(limits)), fontsize=8)
+    legend_below(figure, during.lines, columns=5)
     _plot_final_kl(end, runs)
     figure.suptitle(f"{shown.dataset}: information in each level of the ladder (validation)", fontsize=10)
     return figure
 
 
 def _plot_final_kl(axes: Axes, runs: Sequence[TrainedRun]) -> None:
-    """Plot the last divergence of each level of each run, and below which one a level counts as collapsed."""
-    fields = sorted({run.receptive_field for run in runs})
-    colours = sequential_colours(fields)
+    """Plot the last divergence of each level of each run, and the limit below which a level is collapsed."""
+    colours = sequential_colours(run.receptive_field for run in runs)
     for i, run in enumerate(runs):
         limits, last = _collapse_limits(run), _read_divergences(run).iloc[-1]
         values = np.array([last[f"val_kl_level{level}"] for level in range(len(limits))])
@@ -148,16 +140,14 @@ def _plot_final_kl(axes: Axes, runs: Sequence[TrainedRun]) -> None:
             plotted = _plotted_kl(values, limits)[these]
             axes.plot(places[these], plotted, marker, markersize=4.5, color=colours[run.receptive_field])
         axes.hlines(limits, np.arange(len(limits)) - 0.4, np.arange(len(limits)) + 0.4, colors="0.5", linestyles=":")
-    axes.set_title("at its end: every run")
-    axes.set_xlabel("level (0 is the finest)")
-    axes.set_xlim(-0.6, len(limits) - 0.4)
+    axes.set(title="at its end: every run", xlabel="level (0 is the finest)", xlim=(-0.6, len(limits) - 0.4))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    point: dict[str, Any] = {"marker": "o", "markersize": 4.5, "linestyle": ""}
-    handles = [Line2D([], [], color=colours[field], label=f"receptive field {field} px", **point) for field in fields]
-    handles.append(
-        Line2D([], [], color="0.5", linestyle=":", label=f"{MIN_POSITION_KL} nats a position of the level's grid")
-    )
-    handles.append(Line2D([], [], color="0.5", **point | {"marker": "x"}, label="below it: collapsed"))
+    point: dict[str, Any] = {"markersize": 4.5, "linestyle": ""}
+    handles = [
+        *(Line2D([], [], color=c, marker="o", label=f"receptive field {f} px", **point) for f, c in colours.items()),
+        Line2D([], [], color="0.5", linestyle=":", label=f"{MIN_POSITION_KL} nats a position of the level's grid"),
+        Line2D([], [], color="0.5", marker="x", label="below it: collapsed", **point),
+    ]
     axes.legend(handles=handles, fontsize=7)
 
 
@@ -166,7 +156,7 @@ def _name_level(level: int, levels: int) -> str:
 
 
 def _read_divergences(run: TrainedRun) -> pd.DataFrame:
-    """Return a history with one column ``val_kl_level{level}`` a level."""
+    """Return a history with a column ``val_kl_level{level}`` for each level."""
     history = _read_history(run)
     if "val_kl_level0" not in history:
         path = run.folder.history
@@ -178,12 +168,12 @@ Values = TypeVar("Values", np.ndarray, pd.Series)
 
 
 def _plotted_kl(divergence: Values, limit: float | np.ndarray) -> Values:
-    """Return where on a logarithmic axis a divergence stands: one that is nearly zero a hundredth below the limit."""
+    """Return a divergence, at least a hundredth of the limit, so that zero has a place on the logarithmic axis."""
     return np.maximum(divergence, limit / 100)
 
 
 def _collapse_limits(run: TrainedRun) -> np.ndarray:
-    """Return the divergence below which each level counts as collapsed, in nats per pixel value, finest first."""
+    """Return the divergence below which each level is collapsed, in nats per pixel value, finest level first."""
     path = run.folder.architecture
     try:
         sizes = json.loads(path.read_text())["architecture"]
@@ -195,7 +185,7 @@ def _collapse_limits(run: TrainedRun) -> np.ndarray:
 
 
 def level_strides(levels: int, levels_per_scale: int) -> np.ndarray:
-    """Return how many pixels of the image, along each axis, one position of each level's grid stands for.
+    """Return how many pixels of the image, along each axis, one position of each level's grid covers.
 
     Parameters
     ----------

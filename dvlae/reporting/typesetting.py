@@ -1,9 +1,10 @@
-"""Tables for readers: Markdown, LaTeX and HTML."""
+"""Tables as Markdown, LaTeX and HTML."""
 
 import html
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,22 +12,22 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it is read.
+    """A table whose cells are text.
 
     Attributes
     ----------
     caption
-        What it shows.
+        The title.
     columns
-        Their headings.
+        The headings.
     rows
         Cells as text.
     words
-        The headings of columns of words, which begin at the left; numbers end at the right.
+        The headings of the columns of words, which are aligned to the left. Numbers are aligned to the right.
     marks
-        ``"best"`` or ``"second"``, by the numbers of row and column.
+        ``"best"`` or ``"second"``, by row and column.
     notes
-        Sentences below it.
+        The sentences below the table.
     """
 
     caption: str
@@ -37,19 +38,19 @@ class Table:
     notes: Sequence[str] = ()
 
     def marked(self, marks: Mapping[str, Callable[[str], str]], escape: Callable[[str], str]) -> list[list[str]]:
-        """Return the escaped cells, the marked ones as the function of their mark makes them.
+        """Return the cells, escaped and marked.
 
         Parameters
         ----------
         marks
-            By ``best`` and ``second``, a function that marks an escaped cell.
+            The functions that mark an escaped cell as ``best`` and ``second``.
         escape
             A function that escapes a cell.
 
         Returns
         -------
         list of list of str
-            Row by row.
+            The cells of each row.
         """
         plain = {None: lambda cell: cell} | dict(marks)
         return [
@@ -58,38 +59,36 @@ class Table:
         ]
 
 
-def rank(values: Sequence[float], decimals: int = 2) -> dict[int, str]:
-    """Mark the best and the second best of some values; those that look equal share a mark, NaN has none.
+def rank(values: Sequence[float]) -> dict[int, str]:
+    """Mark the best and the second best value. Values that are equal in two decimals share a mark.
 
     Parameters
     ----------
     values
-        Higher is better.
-    decimals
-        Number of decimals that are shown.
+        The values; higher is better. NaN has no mark.
 
     Returns
     -------
     dict
-        ``best`` or ``second`` by the place of the value.
+        ``best`` or ``second`` by the index of the value.
     """
-    shown = pd.Series(values, dtype=float).round(decimals)
+    shown = pd.Series(values, dtype=float).round(2)
     places = sorted(shown.dropna().unique(), reverse=True)[:2]
     names = dict(zip(places, ("best", "second"), strict=False))
     return {i: names[value] for i, value in enumerate(shown) if value in names}
 
 
 def number(value: float, decimals: int, sign: bool = False) -> str:
-    """Write a number; nothing where there is none.
+    """Format a number.
 
     Parameters
     ----------
     value
-        The number; NaN for none.
+        The number; the cell of NaN is empty.
     decimals
         Number of decimals.
     sign
-        Whether a positive number has its sign, too.
+        Whether to show the sign of positive numbers.
 
     Returns
     -------
@@ -100,12 +99,12 @@ def number(value: float, decimals: int, sign: bool = False) -> str:
 
 
 def text(value: Any) -> str:
-    """Write a value; nothing where there is none.
+    """Format a value of a data frame.
 
     Parameters
     ----------
     value
-        What a data frame holds.
+        The value; the cell of a missing one is empty.
 
     Returns
     -------
@@ -119,17 +118,17 @@ def text(value: Any) -> str:
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """Lay out tables that read well as text, too; the best in bold, the second best underlined.
+    """Write tables as Markdown that is also readable as text. The best is bold, the second best underlined.
 
     Parameters
     ----------
     tables
-        Each has its caption above it where there are several.
+        The tables. If there are several, each has its caption above it.
 
     Returns
     -------
     str
-        Markdown, with HTML for what is underlined.
+        Markdown, with HTML tags for underlined text.
     """
     parts = [_markdown_table(table) for table in tables]
     if len(tables) > 1:
@@ -153,7 +152,7 @@ def _markdown_table(table: Table) -> str:
 
 
 def _guard(cell: str) -> str:
-    """Guard what Markdown would take for markup."""
+    """Escape the characters of Markdown."""
     return "".join("\\" + character if character in "|*<`" else character for character in _one_line(cell))
 
 
@@ -165,14 +164,14 @@ def _one_line(cell: str) -> str:
 
 
 def latex(tables: Sequence[Table], *, long: bool = False) -> str:
-    """Write tables of the booktabs package; the best in bold, the second best underlined.
+    """Write tables with the package booktabs. The best is bold, the second best underlined.
 
     Parameters
     ----------
     tables
-        Each gets a caption, its notes in it.
+        The tables. The notes are part of the caption.
     long
-        They may break over pages, with the package longtable.
+        Whether tables may continue on the next page, with the package longtable.
 
     Returns
     -------
@@ -205,7 +204,7 @@ def _latex_table(table: Table, long: bool) -> str:
 
 
 def _escape(cell: str) -> str:
-    """Escape what LaTeX would take as a command, and write what pdfLaTeX does not know in letters that it does."""
+    """Escape the special characters of LaTeX, and replace those that pdfLaTeX does not support."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {character: "\\" + character for character in "&%$#_{}"}
     special |= {"±": r"$\pm$", "†": r"\dag{}", "‡": r"\ddag{}", "−": "$-$", "<": r"\textless{}", ">": r"\textgreater{}"}
@@ -214,7 +213,7 @@ def _escape(cell: str) -> str:
 
 
 def _known(character: str) -> str:
-    """Return a character that pdfLaTeX knows in every encoding: itself, or without its accents, or a question mark."""
+    """Return a character that pdfLaTeX supports: the same, or the one without accents, or a question mark."""
     if character.isascii() or (character <= "ÿ" and character.isalpha() and character not in "ÐÞðþ"):
         return character
     return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
@@ -222,65 +221,29 @@ def _known(character: str) -> str:
 
 # ------------------------------------------------------------------------------------------------ HTML
 
-STYLE_SHEET = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
-.scroll { overflow-x: auto; margin: 1.5rem 0 .5rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; border-bottom: 2px solid #222; }
-caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
-th { border-bottom: 1px solid #222; border-top: 2px solid #222; vertical-align: bottom; padding: 0; }
-th button { all: unset; cursor: pointer; padding: .3rem .5rem; display: block; }
-th button:focus-visible { outline: 2px solid #0072b2; }
-th button::after { content: "\\00a0\\2195"; color: #767676; }
-th[aria-sort=ascending] button::after { content: "\\00a0\\2191"; color: #0072b2; }
-th[aria-sort=descending] button::after { content: "\\00a0\\2193"; color: #0072b2; }
-td { padding: .25rem .5rem; text-align: right; white-space: nowrap; }
-th { text-align: right; }
-td.word, th.word { text-align: left; }
-tbody tr:nth-child(even) { background: #f4f4f4; }
-.best { font-weight: 700; }
-.second { text-decoration: underline; }
-.notes { margin: 0 0 .3rem; font-size: .9rem; }
-"""
-
-SCRIPT = """
-document.querySelectorAll("th button").forEach(button => button.addEventListener("click", () => {
-  const heading = button.parentElement, body = heading.closest("table").tBodies[0];
-  const column = heading.cellIndex, numeric = !heading.classList.contains("word");
-  const previous = heading.getAttribute("aria-sort");
-  const direction = previous ? (previous === "ascending" ? -1 : 1) : (numeric ? -1 : 1);
-  heading.parentElement.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
-  heading.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
-  const value = row => row.cells[column].textContent;
-  const order = (a, b) => numeric ? parseFloat(a) - parseFloat(b) : a.localeCompare(b, undefined, {numeric: true});
-  [...body.rows].sort((a, b) => {
-    const empty = (value(a) === "") - (value(b) === "");
-    return empty || (value(a) === "" ? 0 : direction * order(value(a), value(b)));
-  }).forEach(row => body.append(row));
-}));
-"""
-
 
 def page(tables: Sequence[Table], title: str) -> str:
-    """Write a page of HTML that needs nothing else: a click on a heading sorts by it, empty cells last.
+    """Write tables as a self-contained HTML page. A click on a heading sorts by its column, with empty cells last.
 
     Parameters
     ----------
     tables
-        In the order of the page.
+        The tables.
     title
-        Of the page.
+        The title of the page.
 
     Returns
     -------
     str
-        A whole HTML document.
+        A complete HTML document.
     """
     parts = "\n".join(_html_table(table) for table in tables)
+    style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(title)}</title>\n'
-        f"<style>{STYLE_SHEET}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{parts}\n"
-        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f"<style>\n{style}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{parts}\n"
+        f"<script>\n{script}</script>\n</body>\n</html>\n"
     )
 
 

@@ -1,7 +1,7 @@
-"""What people would pick instead: one module a method, all run alike.
+"""Simple methods to compare with, one module per method.
 
-Each module has ``fit(images, targets)``, which may look at all images and returns a function that denoises one
-(C, ...) in its own units, and a description of what was chosen.
+Each module has ``fit(images, targets)``, which may use all images. It returns a function that denoises one image
+(C, ...) in its units, and a description of the chosen parameters.
 """
 
 import json
@@ -27,8 +27,8 @@ def run_baseline(
 ) -> None:
     """Denoise all images of a dataset with a simple method.
 
-    Writes one TIFF an image, named as the noisy one, and ``baseline.json`` beside the folder: what was chosen, whether
-    that took the clean images (``oracle``), the seconds it took, and the versions.
+    It writes one TIFF file per image, with the name of the noisy one. ``baseline.json``, next to the folder, records
+    the chosen parameters, whether the choice used the clean images (``oracle``), the seconds it took, and the versions.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def run_baseline(
     output
         Folder to make.
     settings
-        How the dataset is evaluated: what a method that has to choose a parameter chooses it by.
+        How the dataset is evaluated. Methods choose their parameters by the same evaluation.
     targets
-        What ``dvlae register`` wrote for the same images and settings; None: each clean image is registered here.
+        The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
 
     Raises
     ------
     UserError
-        Where there is no such method, or ``targets`` are those of other images or settings.
+        If there is no such method, or ``targets`` belongs to other images or settings.
     """
     if method not in BASELINES:
         raise UserError(f"baseline: found {method!r}, allowed: {', '.join(BASELINES)}")

@@ -1,7 +1,7 @@
-"""BM3D, told that the noise is white, at its best: one sigma for the whole dataset, chosen with the clean images.
+"""BM3D for white noise, with the best sigma for the dataset, chosen with the clean images.
 
-The package `bm3d` is its authors' own (Tampere University) and an optional extra, as it is free for non-commercial use
-only. Results that are made public must name them: Mäkinen, Azzari, Foi, Collaborative Filtering of Correlated Noise,
+The package `bm3d` is that of its authors (Tampere University). It is an optional extra, because it is free for
+non-commercial use only. Published results must cite: Mäkinen, Azzari, Foi, Collaborative Filtering of Correlated Noise,
 IEEE Transactions on Image Processing 29 (2020); Dabov, Foi, Katkovnik, Egiazarian, ibid. 16 (2007).
 """
 
@@ -14,7 +14,6 @@ from skimage.restoration import estimate_sigma
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, select_images, spread_evenly
-from dvlae.evaluation.metrics import psnr
 from dvlae.evaluation.register import Targets
 from dvlae.evaluation.target import Target
 from dvlae.system.errors import UserError
@@ -22,36 +21,36 @@ from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
-# One sigma that is tried is this factor from the next.
+# The ratio of a sigma that is tried to the next.
 SIGMA_FACTOR = 2**0.25
-# Sigma is chosen by these; each takes seconds a sigma.
+# Sigma is chosen with at most so many images; each takes seconds per sigma.
 MAX_TUNING_IMAGES = 4
-# In pixels along y and x, from the middle of an image.
+# In pixels along y and x, around the middle of an image.
 MAX_TUNING_SIDE = 256
 
 
 def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
-    """Choose sigma by the mean PSNR over parts of some evaluated images: an oracle, as it takes the clean images.
+    """Choose sigma by the mean PSNR of parts of some evaluated images. It is an oracle: it uses the clean images.
 
     Parameters
     ----------
     images
-        Of the dataset.
+        The images of the dataset.
     targets
-        What an estimate of each is compared with, and which of them are evaluated.
+        What the estimates are compared with, and which images are evaluated.
 
     Returns
     -------
     tuple
         A function that denoises one image (C, Y, X) or (C, Z, Y, X), and a description: ``sigma`` of each channel, in
-        the images' units; ``oracle``; the ``images`` and the ``side`` in pixels of the windows that it was chosen by;
-        the mean ``psnr`` in decibel at each multiple of the noise's standard deviation that was tried. Without clean
-        images sigma is estimated from the finest wavelets of each image, and ``oracle`` false.
+        the units of the images; ``oracle``; the ``images`` and the ``side``, in pixels, of the windows that determined
+        sigma; the mean ``psnr`` in decibels at each multiple of the standard deviation of the noise that was tried.
+        Without clean images, sigma is estimated from the finest wavelets of each image, and ``oracle`` is false.
 
     Raises
     ------
     UserError
-        Where the package is not installed, or the images are traces.
+        If the package is not installed, or the images are traces.
     """
     try:
         import bm3d  # noqa: F401
@@ -65,7 +64,7 @@ def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], n
     evaluated = [image for image in select_images(images, targets.settings.images) if image.clean is not None]
     if not evaluated:
         logger.info("bm3d: no clean image to choose sigma by; sigma is estimated for each image")
-        return lambda noisy: denoise(noisy, _estimate_sigma(noisy)), {"oracle": False}
+        return _denoise_blindly, {"oracle": False}
     chosen = [evaluated[i] for i in spread_evenly(len(evaluated), MAX_TUNING_IMAGES)]
     sigma, found = _best_sigma(chosen, targets)
     return lambda noisy: denoise(noisy, sigma), {
@@ -85,7 +84,7 @@ def denoise(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     image
         (C, Y, X) or (C, Z, Y, X).
     sigma
-        Standard deviation of the noise of each channel, (C,), in the image's units.
+        Standard deviation of the noise of each channel, (C,), in the units of the image.
 
     Returns
     -------
@@ -95,7 +94,7 @@ def denoise(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     import bm3d
 
     profile = bm3d.BM3DProfile()
-    profile.num_threads = 1  # several add in an order of their own, each time another
+    profile.num_threads = 1  # With several threads, the order of sums differs from call to call.
     planes = image.reshape(len(image), -1, *image.shape[-2:])  # (C, Z, Y, X)
     filtered = [
         [bm3d.bm3d(plane, float(s), profile) for plane in channel] for channel, s in zip(planes, sigma, strict=True)
@@ -103,8 +102,13 @@ def denoise(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     return np.array(filtered, np.float32).reshape(image.shape)
 
 
+def _denoise_blindly(image: np.ndarray) -> np.ndarray:
+    """Filter an image (C, ...) with a sigma for each channel, estimated from its finest wavelets."""
+    return denoise(image, np.array([estimate_sigma(channel) for channel in image]))
+
+
 def _best_sigma(images: list[Image], targets: Targets) -> tuple[np.ndarray, dict[float, float]]:
-    """Search from the noise's own standard deviation, (C,); return the best, and the PSNR of each multiple tried."""
+    """Search around the standard deviation of the noise. Return the best sigma, (C,), and the PSNR of each multiple."""
     windows = [_window(image, targets) for image in images]
     std = np.sqrt(np.mean([np.var(t.noise(), axis=tuple(range(1, t.noisy.ndim))) for t in windows], axis=0))
     found: dict[float, float] = {}
@@ -112,7 +116,8 @@ def _best_sigma(images: list[Image], targets: Targets) -> tuple[np.ndarray, dict
     def measure(exponent: int) -> float:
         factor = SIGMA_FACTOR**exponent
         if factor not in found:
-            values = [_psnr(window, factor * std) for window in progress(windows, description=f"sigma x {factor:.2f}")]
+            shown = progress(windows, description=f"sigma x {factor:.2f}")
+            values = [window.psnr(denoise(window.noisy, factor * std)) for window in shown]
             found[factor] = float(np.mean(values))
             logger.info("bm3d: %.2f times the noise's standard deviation  %6.2f dB", factor, found[factor])
         return found[factor]
@@ -125,7 +130,7 @@ def _best_sigma(images: list[Image], targets: Targets) -> tuple[np.ndarray, dict
 
 
 def _window(image: Image, targets: Targets) -> Target:
-    """Return the middle of the region that is evaluated, one plane of a volume."""
+    """Return the middle of the evaluated region; of a volume, its middle plane."""
     target = targets.target(image, read_canonical(image.noisy))
     *depth, height, width = target.clean.shape[1:]
     lengths = [1 for _ in depth] + [min(MAX_TUNING_SIDE, height), min(MAX_TUNING_SIDE, width)]
@@ -133,12 +138,3 @@ def _window(image: Image, targets: Targets) -> Target:
     part = tuple(slice(start, start + length) for start, length in zip(starts, lengths, strict=True))
     whole = (slice(None),) * len(part)
     return replace(target, clean=target.clean[:, *part], noisy=target.noisy[:, *part], region=whole)
-
-
-def _psnr(window: Target, sigma: np.ndarray) -> float:
-    return psnr(window.clean, window.to_target_units(denoise(window.noisy, sigma)), data_range=window.data_range)
-
-
-def _estimate_sigma(image: np.ndarray) -> np.ndarray:
-    """Estimate the noise's standard deviation of each channel of (C, ...) from its finest wavelets, as if white."""
-    return np.array([estimate_sigma(channel) for channel in image])

@@ -1,4 +1,4 @@
-"""A Gaussian filter, at its best: one sigma for the whole dataset, chosen with the clean images."""
+"""A Gaussian filter with the best sigma for the dataset, chosen with the clean images."""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, select_images
-from dvlae.evaluation.metrics import psnr
 from dvlae.evaluation.register import Targets
 from dvlae.system.progress import progress
 
@@ -19,20 +18,20 @@ SIGMA_WITHOUT_CLEAN = 1.0  # pixels
 
 
 def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
-    """Choose sigma by the mean PSNR over the evaluated images: an oracle, as it takes the clean images.
+    """Choose sigma by the mean PSNR over the evaluated images. It is an oracle, because it uses the clean images.
 
     Parameters
     ----------
     images
-        Of the dataset.
+        The images of the dataset.
     targets
-        What an estimate of each is compared with, and which of them are evaluated.
+        What the estimates are compared with, and which images are evaluated.
 
     Returns
     -------
     tuple
         A function that filters one image (C, ...), and a description: ``sigma`` in pixels, ``oracle``, and the mean
-        ``psnr`` in decibel at each sigma. Without clean images sigma is 1.0, and ``oracle`` false.
+        ``psnr`` in decibels at each sigma. Without clean images, sigma is 1.0 and ``oracle`` is false.
     """
     evaluated = [image for image in select_images(images, targets.settings.images) if image.clean is not None]
     if not evaluated:
@@ -70,5 +69,4 @@ def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
 def _psnr_at_each_sigma(image: Image, targets: Targets) -> list[float]:
     noisy = read_canonical(image.noisy)
     target = targets.target(image, noisy)
-    estimates = (target.to_target_units(smooth(noisy, sigma)) for sigma in SIGMAS)
-    return [psnr(target.clean, estimate, data_range=target.data_range) for estimate in estimates]
+    return [target.psnr(smooth(noisy, sigma)) for sigma in SIGMAS]

@@ -1,4 +1,4 @@
-"""No denoising at all: the noisy image stands for the estimate."""
+"""No denoising: the noisy image is the estimate."""
 
 from collections.abc import Callable
 
@@ -9,18 +9,18 @@ from dvlae.evaluation.register import Targets
 
 
 def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
-    """Return a function that gives each image (C, ...) back as it is, and what was chosen: nothing.
+    """Return a function that returns each image unchanged.
 
     Parameters
     ----------
     images
-        Not looked at.
+        Not used.
     targets
-        Not looked at.
+        Not used.
 
     Returns
     -------
     tuple
-        The function, and an empty dictionary.
+        The function, and a description: ``oracle`` is false.
     """
     return lambda noisy: noisy, {"oracle": False}
