@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from dvlae.axes import AXES
+from dvlae.axes import AXES, middle
 from dvlae.config.receptive_field import reachable
 from dvlae.evaluation.metrics import autocorrelation
 from dvlae.evaluation.noise_statistics import (
@@ -80,10 +80,9 @@ def known_noise(noisy: np.ndarray, target: Target) -> NoiseSample:
         The noise, and the signal below it.
     """
     noise = target.noise()
-    middle = _middle(noise.shape)
     axes = list(AXES)[: noisy.ndim - 1]
-    signal = (target.noisy - noise)[middle]
-    return NoiseSample(dict.fromkeys(axes, noise[middle]), signal, _limits(noisy), known=True)
+    signal = _middle(target.noisy - noise)
+    return NoiseSample(dict.fromkeys(axes, _middle(noise)), signal, _limits(noisy), known=True)
 
 
 def estimate_noise(noisy: np.ndarray) -> NoiseSample:
@@ -101,7 +100,7 @@ def estimate_noise(noisy: np.ndarray) -> NoiseSample:
         it cannot be separated from the signal.
     """
     limits = _limits(noisy)
-    noisy = noisy[_middle(noisy.shape)].astype(np.float64)
+    noisy = _middle(noisy).astype(np.float64)
     axes = list(AXES)[: noisy.ndim - 1]
     noise = {
         axis: ndimage.correlate1d(noisy, FOURTH_DIFFERENCE, axis=AXES[PERPENDICULAR_AXIS[axis]])
@@ -264,13 +263,9 @@ def _limits(noisy: np.ndarray) -> np.ndarray:
     return np.array([noisy.min(spatial), noisy.max(spatial)])
 
 
-def _middle(shape: Sequence[int]) -> tuple[slice, ...]:
-    """Return the slices of the middle of an image of shape (C, ...)."""
-    parts = [slice(None)]
-    for axis, side in zip("zyx"[-(len(shape) - 1) :], shape[1:], strict=True):
-        start = max(0, (side - MAX_SIDES[axis]) // 2)
-        parts.append(slice(start, start + MAX_SIDES[axis]))
-    return tuple(parts)
+def _middle(image: np.ndarray) -> np.ndarray:
+    sides = image.shape[1:]
+    return image[:, *middle(sides, [MAX_SIDES[axis] for axis in "zyx"[-len(sides) :]])]
 
 
 def robust_autocorrelation(noise: np.ndarray, axis: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dvlae.axes import AXES
+from dvlae.axes import AXES, middle
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate_run
@@ -189,17 +189,17 @@ def plot_generated_noise(pictures: Mapping[str, np.ndarray], comparison: NoiseCo
 def _plot_middles(plots: Sequence[Axes], pictures: Mapping[str, np.ndarray]) -> None:
     """Plot the middle of each picture (C, ...), with the same grey values, or as lines with the same limits."""
     middles = [Picture(title, _middle(pixels), "image") for title, pixels in pictures.items()]
-    for axes, middle in zip(plots, middles, strict=True):
-        axes.set_title(middle.title, parse_math=False)
-        if middle.pixels.ndim == 2:
-            axes.plot(middle.pixels.T, linewidth=0.8)
+    for axes, picture in zip(plots, middles, strict=True):
+        axes.set_title(picture.title, parse_math=False)
+        if picture.pixels.ndim == 2:
+            axes.plot(picture.pixels.T, linewidth=0.8)
         else:
-            plot_picture(axes, middle, grey_limits(middles))
+            plot_picture(axes, picture, grey_limits(middles))
 
 
 def _middle(pixels: np.ndarray) -> np.ndarray:
     """Return the middle of (C, ...): at most :data:`MAX_SHOWN_SIDE` pixels along x and y, of the middle plane."""
     if pixels.ndim == 4:
         pixels = pixels[:, pixels.shape[1] // 2]
-    starts = [max(0, (side - MAX_SHOWN_SIDE) // 2) for side in pixels.shape[1:]]
-    return pixels[:, *(slice(start, start + MAX_SHOWN_SIDE) for start in starts)]
+    sides = pixels.shape[1:]
+    return pixels[:, *middle(sides, [MAX_SHOWN_SIDE] * len(sides))]

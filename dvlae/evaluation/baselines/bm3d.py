@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from skimage.restoration import estimate_sigma
 
+from dvlae.axes import middle
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, select_images, spread_evenly
 from dvlae.evaluation.register import Targets
@@ -132,9 +133,7 @@ def _best_sigma(images: list[Image], targets: Targets) -> tuple[np.ndarray, dict
 def _window(image: Image, targets: Targets) -> Target:
     """Return the middle of the evaluated region; of a volume, its middle plane."""
     target = targets.target(image, read_canonical(image.noisy))
-    *depth, height, width = target.clean.shape[1:]
-    lengths = [1 for _ in depth] + [min(MAX_TUNING_SIDE, height), min(MAX_TUNING_SIDE, width)]
-    starts = [(side - length) // 2 for side, length in zip(target.clean.shape[1:], lengths, strict=True)]
-    part = tuple(slice(start, start + length) for start, length in zip(starts, lengths, strict=True))
-    whole = (slice(None),) * len(part)
-    return replace(target, clean=target.clean[:, *part], noisy=target.noisy[:, *part], region=whole)
+    sides = target.clean.shape[1:]
+    part = middle(sides, (1, MAX_TUNING_SIDE, MAX_TUNING_SIDE)[-len(sides) :])
+    everything = (slice(None),) * len(part)
+    return replace(target, clean=target.clean[:, *part], noisy=target.noisy[:, *part], region=everything)
