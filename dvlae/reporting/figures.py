@@ -64,8 +64,8 @@ def make_figures(
             raise UserError(
                 f"figures: found runs on {name!r}, but not where its images are; add --images {name}=FOLDER"
             )
-    lengths = {name: _correlation_length(path) for name, path in (noise or {}).items()}
-    lengths = {name: length for name, length in lengths.items() if length is not None}
+    found = {name: _correlation_length(path) for name, path in (noise or {}).items()}
+    lengths = {name: length for name, length in found.items() if length is not None}
     shown = {
         name: _Dataset(
             [run for run in runs if run.dataset == name],

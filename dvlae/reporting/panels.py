@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -97,7 +98,7 @@ def _plot_image_panel(pictures: Sequence[Picture]) -> Figure:
         _frame(zoom)
         below.set_axis_off()
         if picture.kind == "image":
-            centre = {"ha": "center", "va": "center", "transform": below.transAxes}
+            centre: dict[str, Any] = {"ha": "center", "va": "center", "transform": below.transAxes}
             below.text(0.5, 0.5, picture.caption, fontweight="bold", **centre)
         else:
             # Narrower than the picture, because the labels need room.
