@@ -117,7 +117,9 @@ def make_levels_figure(
         If the model or the image cannot be used, the device is missing, or the crop is not within the image.
     """
     if output.suffix.lower() != ".png":
-        raise UserError(f"output: found {str(output)!r}, allowed: a name that ends in .png; an SVG is made beside it")
+        raise UserError(
+            f"output: found {str(output)!r}, allowed: a name that ends in .png; the SVG file has the same name"
+        )
     network = load_to(device, model)
     manifest = {row.name: row for row in read_manifest(images)}
     chosen = manifest[select(list(manifest), [image])[0]]
