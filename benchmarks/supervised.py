@@ -32,7 +32,8 @@ from dvlae.training.schedule import WARM_UP_STEPS
 from dvlae.training.state import EMA_DECAY, float_tensors
 from dvlae.training.train import build_model
 
-HELD_OUT = 7  # every so-manieth image
+# Every seventh image is held out.
+HELD_OUT = 7
 
 
 def decode(model: DVLAE, image: torch.Tensor) -> torch.Tensor:
@@ -86,9 +87,7 @@ def main() -> None:
     followers, leaders = float_tensors(average), float_tensors(model)
     networks = [*model.ladder_vae.parameters(), *model.signal_decoder.parameters()]
     optimizer = OPTIMIZERS[limits.optimizer](networks, lr=limits.learning_rate)
-    crops = RandomCrops(
-        learned, crop=crop, batch_size=limits.batch_size, seed=args.seed, noise_direction=direction, steps_per_epoch=1
-    )
+    crops = RandomCrops(learned, crop=crop, batch_size=limits.batch_size, seed=args.seed, noise_direction=direction)
     bar = progress(total=round(60 * args.minutes), description="train", unit="s")
     started, step, spent = time.monotonic(), 0, 0.0
     while spent < 60 * args.minutes:

@@ -85,7 +85,7 @@ def step_of(model: DVLAE, batch: torch.Tensor, settings: Settings, *, bf16: bool
     def step():
         optimizer.zero_grad()
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=bf16):
-            loss = model(batch).loss
+            loss = model(batch).loss()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()

@@ -11,6 +11,7 @@ is known from WaveNet (Paine et al., "Fast Wavenet generation algorithm", arXiv 
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -87,11 +88,6 @@ class CachedConvolution:
         torch.addmm(h, ring, self.weights[turn], out=h)
 
 
-def _bias(layer: CausalConvolution) -> Tensor:
-    assert layer.conv.bias is not None
-    return layer.conv.bias
-
-
 class CachedDecoder:
     """An autoregressive decoder that goes along its lines, one pixel of each at a time.
 
@@ -106,16 +102,12 @@ class CachedDecoder:
     def __init__(self, decoder: AutoregressiveDecoder, lines: int):
         self.mixture_shape = (3, decoder.components, decoder.image_channels)
         self.convolutions = [CachedConvolution(layer, lines) for layer in decoder.convolutions]
-        self.from_code = torch.cat([layer.weight.flatten(1) for layer in decoder.code]).T.contiguous()
-        biases = [
-            layer.bias + _bias(convolution)
-            for layer, convolution in zip(decoder.code, decoder.convolutions, strict=True)
-        ]
-        self.bias = torch.cat(biases)
+        self.from_code = torch.cat([layer.weight for layer in decoder.code]).T.contiguous()
+        layers = zip(decoder.code, decoder.convolutions, strict=True)
+        self.bias = torch.cat([code.bias + cast(Tensor, convolution.conv.bias) for code, convolution in layers])
         self.width = len(self.bias)
         self.head = [
-            (layer.weight.flatten(1).T.contiguous(), layer.bias)
-            for layer in (decoder.hidden, decoder.parameters_of_mixture)
+            (layer.weight.T.contiguous(), layer.bias) for layer in (decoder.hidden, decoder.parameters_of_mixture)
         ]
 
     def project(self, code: Tensor) -> Tensor:
@@ -181,7 +173,7 @@ class CachedLinearDecoder:
         self.mixture_shape = (3, decoder.components, decoder.image_channels)
         self.width = decoder.image_channels * (1 + 3 * decoder.components)
         self.regression = CachedConvolution(decoder.regression, lines)
-        self.bias = _bias(decoder.regression)
+        self.bias = cast(Tensor, decoder.regression.conv.bias)
         self.signal = decoder.signal.weight.new_zeros(lines, decoder.image_channels)  # at the position before
 
     def project(self, code: Tensor) -> Tensor:

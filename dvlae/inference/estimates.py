@@ -11,6 +11,7 @@ Coifman, Donoho: Translation-invariant de-noising, in: Wavelets and Statistics, 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
 
@@ -164,7 +165,9 @@ def denoise(
     keep: Sequence[np.ndarray] = (),
     on_progress: Callable[[int], object] = lambda pixels: None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Estimate the clean signal of one noisy image by the mean of samples of the posterior.
+    """Estimate the clean signal of one noisy image by the mean or the median of samples of the posterior.
+
+    For the median, all samples are kept in a temporary file until the end.
 
     Parameters
     ----------
@@ -173,12 +176,12 @@ def denoise(
     image
         Noisy image, (C, ...), in the units of the training images; any size.
     name
-        The image's name: with the seed it fixes the latent noise.
+        Name of the image, which determines the latent noise together with the seed.
     seed
-        Fixes the samples.
+        Seed of the latent noise.
     settings
-        Number of samples, and whether they are divided over mirrored views; tile and batch size, which do not change
-        the result.
+        The estimator, the number of samples, and whether they are divided over mirrored views; tile and batch size,
+        which do not change the result.
     keep
         Arrays or memory-mapped files to write samples to, (S, C, ...): each gets the first S.
     on_progress
@@ -186,8 +189,8 @@ def denoise(
 
     Returns
     -------
-    mean
-        MMSE estimate, (C, ...) float32, in the units of the image.
+    estimate
+        The mean, which is the MMSE estimate, or the median of each pixel: (C, ...) float32, in the units of the image.
     std
         Posterior standard deviation of each pixel, likewise; None for a single sample, which has none.
 
@@ -198,60 +201,21 @@ def denoise(
     """
     check_model_input(model, image.shape, name)
     moments = Moments(image.shape)
-    for batch in sample_posterior(model, image, name=name, seed=seed, settings=settings):
-        moments.update(batch)
-        for array in keep:
-            for number, sample in zip(batch.numbers, batch.values, strict=True):
-                if number < len(array):
-                    array[number][:, *batch.slices] = sample
-        on_progress(batch.values[:, 0].numel())
-    return moments.mean, moments.standard_deviation(settings.samples)
-
-
-def denoise_by_median(
-    model: DVLAE,
-    image: np.ndarray,
-    *,
-    name: str,
-    seed: int,
-    settings: PredictionSettings,
-    keep: Sequence[np.ndarray] = (),
-    on_progress: Callable[[int], object] = lambda pixels: None,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Estimate the clean signal of one noisy image by the median of samples of the posterior.
-
-    The samples are kept in a temporary file meanwhile.
-
-    Parameters
-    ----------
-    model, image, name, seed, settings, keep, on_progress
-        As for :func:`denoise`.
-
-    Returns
-    -------
-    median
-        Of each pixel, (C, ...) float32, in the units of the image.
-    std
-        As :func:`denoise` returns it.
-
-    Raises
-    ------
-    UserError
-        Where the image has other channels or axes than the model.
-    """
-    with NamedTemporaryFile() as scratch:
-        samples = np.memmap(scratch, np.float32, "w+", shape=(settings.samples, *image.shape))
-        reserve_space(scratch.name)
-        _, std = denoise(
-            model,
-            image,
-            name=name,
-            seed=seed,
-            settings=settings,
-            keep=[*keep, samples],
-            on_progress=on_progress,
-        )
-        return median(samples), std
+    with ExitStack() as stack:
+        if settings.estimator == "median":
+            scratch = stack.enter_context(NamedTemporaryFile())
+            samples = np.memmap(scratch, np.float32, "w+", shape=(settings.samples, *image.shape))
+            reserve_space(scratch.name)
+            keep = [*keep, samples]
+        for batch in sample_posterior(model, image, name=name, seed=seed, settings=settings):
+            moments.update(batch)
+            for array in keep:
+                for number, sample in zip(batch.numbers, batch.values, strict=True):
+                    if number < len(array):
+                        array[number][:, *batch.slices] = sample
+            on_progress(batch.values[:, 0].numel())
+        estimate = median(samples) if settings.estimator == "median" else moments.mean
+    return estimate, moments.standard_deviation(settings.samples)
 
 
 def median(samples: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ References
    Association 89 (1994).
 """
 
-import csv
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,19 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest, select_images
 from dvlae.inference.latent_noise import latent_sampler, sample_keys
-from dvlae.inference.posterior import (
-    check_whole_input,
-    choose_batch_size,
-    encode_image,
-    repeat_features,
-    split_range,
-)
+from dvlae.inference.posterior import check_whole_input, choose_batch_size, encode_image, repeat_features, split_range
 from dvlae.inference.tiling import cut_padding, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
@@ -48,69 +42,40 @@ from dvlae.system.progress import progress
 logger = logging.getLogger(__name__)
 
 CROP_HINT = "; crop the dataset's images"
-LIKELIHOOD_COLUMNS = (
-    "image", "values", "samples", "bound", "elbo", "elbo_standard_error",
-    "bound_per_value", "elbo_per_value", "bits_per_value", "effective_samples",
-)  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class ImportanceWeights:
-    """What is kept of any number of log-weights.
+    """The importance weights of samples of one image.
 
     Attributes
     ----------
-    count
-        Number of them.
-    largest
-        Log-weight, in nats.
-    total, squares
-        Sum of exp(log-weight - largest), and of its square.
-    elbo
-        Mean of the log-weights, in nats.
-    deviations
-        Sum of their squared deviations from the mean.
+    logarithms
+        Log weights, (K,), in nats.
     """
 
-    count: int = 0
-    largest: float = -math.inf
-    total: float = 0.0
-    squares: float = 0.0
-    elbo: float = 0.0
-    deviations: float = 0.0
-
-    def update(self, log_weight: float) -> None:
-        """Take one more log-weight, in nats.
-
-        Parameters
-        ----------
-        log_weight
-            Of one more sample.
-        """
-        self.count += 1
-        largest = max(self.largest, log_weight)
-        rescale, new = math.exp(self.largest - largest), math.exp(log_weight - largest)
-        self.total = self.total * rescale + new
-        self.squares = self.squares * rescale**2 + new**2
-        self.largest = largest
-        difference = log_weight - self.elbo
-        self.elbo += difference / self.count
-        self.deviations += difference * (log_weight - self.elbo)
+    logarithms: Tensor
 
     @property
     def bound(self) -> float:
         """The importance-weighted bound, in nats."""
-        return self.largest + math.log(self.total / self.count)
+        return float(torch.logsumexp(self.logarithms, 0)) - math.log(len(self.logarithms))
+
+    @property
+    def elbo(self) -> float:
+        """The ELBO, in nats."""
+        return float(self.logarithms.mean())
 
     @property
     def standard_error(self) -> float:
-        """Of the ELBO, in nats; not a number for a single sample."""
-        return math.sqrt(self.deviations / (self.count - 1) / self.count) if self.count > 1 else math.nan
+        """The standard error of the ELBO, in nats; NaN for a single sample."""
+        count = len(self.logarithms)
+        return float(self.logarithms.std()) / math.sqrt(count) if count > 1 else math.nan
 
     @property
     def effective_samples(self) -> float:
-        """The equivalent number of equally weighted samples, 1 to ``count``."""
-        return self.total**2 / self.squares
+        """The equivalent number of equally weighted samples, from 1 to K."""
+        return 1 / float(torch.softmax(self.logarithms, 0).square().sum())
 
 
 def log_weights(
@@ -183,7 +148,7 @@ def bound_log_likelihood(
     batch_size: int | str = "auto",
     on_progress: Callable[[int], object] = lambda samples: None,
 ) -> ImportanceWeights:
-    """Bound the log-likelihood of one image; memory does not grow with the number of samples.
+    """Bound the log-likelihood of one image, whose samples are computed in batches.
 
     Parameters
     ----------
@@ -203,11 +168,11 @@ def bound_log_likelihood(
         Where the image has other channels or axes than the model's, or is too large to be computed at once.
     """
     check_whole_input(model, image.shape, name, CROP_HINT)
-    weights = ImportanceWeights()
+    logarithms = []
     for log_weight in log_weights(model, image, name=name, samples=samples, seed=seed, batch_size=batch_size):
-        weights.update(log_weight)
+        logarithms.append(log_weight)
         on_progress(1)
-    return weights
+    return ImportanceWeights(torch.tensor(logarithms, dtype=torch.float64))
 
 
 def likelihood(
@@ -254,31 +219,28 @@ def likelihood(
     rows = []
     with progress(total=samples * len(manifest), description="likelihood", unit="sample") as bar:
         for image in manifest:
+            noisy = read_canonical(image.noisy)
             weights = bound_log_likelihood(
-                network,
-                read_canonical(image.noisy),
-                name=image.name,
-                samples=samples,
-                seed=seed,
-                on_progress=bar.update,
+                network, noisy, name=image.name, samples=samples, seed=seed, on_progress=bar.update
             )
             rows.append(_row(image.name, math.prod(image.shape), weights))
-    with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([LIKELIHOOD_COLUMNS, *rows])
-    bits = np.mean([float(row[LIKELIHOOD_COLUMNS.index("bits_per_value")]) for row in rows])
+    with atomic_file(output) as path:
+        pd.DataFrame(rows).to_csv(path, index=False)
+    bits = np.mean([float(row["bits_per_value"]) for row in rows])
     logger.info("likelihood: %.4f bits per pixel value over %d images, %d samples each", bits, len(rows), samples)
 
 
-def _row(name: str, values: int, weights: ImportanceWeights) -> list[str | int]:
-    """Return one row of the table, as :data:`LIKELIHOOD_COLUMNS` has it."""
-    nats = (weights.bound, weights.elbo, weights.standard_error)
-    per_value = (weights.bound / values, weights.elbo / values, -weights.bound / values / math.log(2))
-    return [
-        name,
-        values,
-        weights.count,
-        *(f"{number:.3f}" for number in nats),
-        *(f"{number:.6f}" for number in per_value),
-        f"{weights.effective_samples:.3f}",
-    ]
+def _row(name: str, values: int, weights: ImportanceWeights) -> dict[str, str | int]:
+    """Return one row of the table."""
+    return {
+        "image": name,
+        "values": values,
+        "samples": len(weights.logarithms),
+        "bound": f"{weights.bound:.3f}",
+        "elbo": f"{weights.elbo:.3f}",
+        "elbo_standard_error": f"{weights.standard_error:.3f}",
+        "bound_per_value": f"{weights.bound / values:.6f}",
+        "elbo_per_value": f"{weights.elbo / values:.6f}",
+        "bits_per_value": f"{-weights.bound / values / math.log(2):.6f}",
+        "effective_samples": f"{weights.effective_samples:.3f}",
+    }

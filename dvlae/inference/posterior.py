@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dvlae.axes import format_sides
 from dvlae.inference.latent_noise import NoiseKey, latent_sampler
 from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, views, whole_window
 from dvlae.inference.top_down import TopDown
@@ -78,10 +79,9 @@ def check_whole_input(model: DVLAE, shape: Sequence[int], name: str, remedy: str
     check_model_input(model, shape, name)
     allowed = MAX_MAP_VALUES // model.architecture.channels
     if math.prod(shape[1:]) > allowed:
-        size = " x ".join(map(str, shape[1:]))
         raise UserError(
-            f"{name}: found {size} pixels, allowed: {allowed:,} in all for this model, as they are computed at once"
-            f"{remedy}"
+            f"{name}: found {format_sides(shape[1:])} pixels, allowed: {allowed:,} in all for this model, as they are "
+            f"computed at once{remedy}"
         )
 
 
@@ -292,7 +292,6 @@ class Posterior:
         self.strides = self.ladder_vae.strides
         self.split = choose_split(view.shape, tile, self.strides)
         self.tiles = make_tiles(view.shape, tile)
-        self.layout = memory_format(len(view.shape))
 
     def samples(self, keys: Sequence[Sequence[NoiseKey]], batch_size: int) -> Iterator[tuple[Window, int, Tensor]]:
         """Sample denoised images, window by window.
@@ -357,7 +356,7 @@ class Posterior:
         # What the fine levels hand to the coarse ones, put together from the tiles.
         shape = whole_window(self.view.shape).grid(self._stride).ranges
         below = torch.empty(1, self.ladder_vae.stem.out_channels, *map(len, shape), device=self.model.mean.device)
-        below = below.to(memory_format=self.layout)
+        below = below.to(memory_format=memory_format(len(shape)))
         for tile in self.tiles:
             tile.crop(below, self._stride)[:] = encode(self.model, self.view, tile, self.split)[1][-1]
         return self.top_down.precompute(self.ladder_vae.bottom_up(below, self.split), self.split)

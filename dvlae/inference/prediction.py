@@ -13,7 +13,7 @@ from dvlae import revision
 from dvlae.config.settings import PredictSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import read_manifest
-from dvlae.inference.estimates import denoise, denoise_by_median, denoise_directly
+from dvlae.inference.estimates import denoise, denoise_directly
 from dvlae.models.files import load_to
 from dvlae.runs.folder import RunFolder
 from dvlae.system.devices import device_name, tune_malloc
@@ -78,17 +78,14 @@ def predict(
             if (denoised / file).exists():  # the last that was written of it, before an interruption
                 bar.update(passes * math.prod(image.shape[1:]))
                 continue
+            std: np.ndarray | None = None
             if how.estimator == "direct":
-                estimate, std = (
-                    denoise_directly(network, noisy, name=image.name, settings=how, on_progress=bar.update),
-                    None,
-                )
+                estimate = denoise_directly(network, noisy, name=image.name, settings=how, on_progress=bar.update)
             else:
                 keep = []
                 if samples is not None and how.save_samples:
                     keep.append(_sample_file(samples / file, (how.save_samples, *noisy.shape)))
-                by_sampling = denoise_by_median if how.estimator == "median" else denoise
-                estimate, std = by_sampling(
+                estimate, std = denoise(
                     network, noisy, name=image.name, seed=seed, settings=how, keep=keep, on_progress=bar.update
                 )
             if std is not None:

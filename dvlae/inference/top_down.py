@@ -20,6 +20,7 @@ On one thread this took 1.3 to 1.7 times less processor time than the model's ow
 samples of 256 x 256 pixels). docs/benchmarks.md has the gain of the whole prediction.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -36,6 +37,7 @@ from dvlae.models.layers import (
     ResidualBlock,
     fused_upsample_kernel,
     memory_format,
+    pointwise,
     upsampled,
 )
 from dvlae.models.signal_decoder import SignalDecoder
@@ -56,31 +58,19 @@ def _affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
-class _Convolution:
-    """A 3x3 convolution with given weights, of its input or of its upsampled input."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, upsamples: bool):
-        dimensions = weight.ndim - 2
-        if upsamples:
-            self.weight = fused_upsample_kernel(weight)
-            self.convolve = partial(TRANSPOSED_CONVOLUTIONS[dimensions], stride=2, padding=1)
-        else:
-            self.weight = weight.contiguous(memory_format=memory_format(dimensions))
-            self.convolve = partial({1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions], padding=1)
-        self.bias = bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.convolve(x, self.weight, self.bias)
+def _convolution(weight: Tensor, bias: Tensor, upsamples: bool) -> Callable[[Tensor], Tensor]:
+    """Return the 3x3 convolution with these weights, of its input or of its upsampled input."""
+    dimensions = weight.ndim - 2
+    if upsamples:
+        weight = fused_upsample_kernel(weight)
+        return partial(TRANSPOSED_CONVOLUTIONS[dimensions], weight=weight, bias=bias, stride=2, padding=1)
+    weight = weight.contiguous(memory_format=memory_format(dimensions))
+    return partial({1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions], weight=weight, bias=bias, padding=1)
 
 
-class _Product:
-    """A :class:`~dvlae.models.layers.Pointwise` layer with given weights."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None):
-        self.weight, self.bias = weight.contiguous(), bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x.movedim(1, -1), self.weight, self.bias).movedim(-1, 1)
+def _pointwise(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """Return the 1x1 convolution with these weights."""
+    return partial(pointwise, weight=weight.contiguous(), bias=bias)
 
 
 class FoldedBlock:
@@ -98,9 +88,9 @@ class FoldedBlock:
         # Both affine maps with the opposite sign, which _mish_of_negative asks for.
         self.scale, self.shift = -scale.view(1, -1, *ones), -shift.view(1, -1, *ones)
         scale, shift = _affine(block.norm2)
-        self.conv1 = _Convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift, block.upsamples)
+        self.conv1 = _convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift, block.upsamples)
         self.conv2 = block.conv2
-        self.value = _Product(2 * block.value.weight, 2 * block.value.bias)  # tanh(v) = 2 sigmoid(2 v) - 1
+        self.value = _pointwise(2 * block.value.weight, 2 * block.value.bias)  # tanh(v) = 2 sigmoid(2 v) - 1
         self.gate = block.gate
         self.upsamples = block.upsamples
 
@@ -126,24 +116,9 @@ class FoldedLevel:
         self.level = level
         weight, bias = -level.merge.weight, -level.merge.bias  # negative, for _mish_of_negative
         channels = weight.shape[0]
-        self.merge_feature = _Product(weight[:, -channels:], bias)
-        self.merge_state = _Product(weight[:, :-channels], None) if weight.shape[1] > channels else None
+        self.merge_feature = _pointwise(weight[:, -channels:], bias)
+        self.merge_state = _pointwise(weight[:, :-channels], None) if weight.shape[1] > channels else None
         self.down_blocks = [FoldedBlock(cast(ResidualBlock, block)) for block in level.down_blocks]
-
-    def precompute(self, feature: Tensor) -> Tensor:
-        """Compute what all samples share from the bottom-up feature, (1, C, ...).
-
-        Parameters
-        ----------
-        feature
-            Of the bottom-up path at this level.
-
-        Returns
-        -------
-        Tensor
-            (1, C, ...), to be given to :meth:`top_down`.
-        """
-        return self.merge_feature(feature)
 
     def top_down(self, state: Tensor | None, precomputed: Tensor, number: int, sample_latent: LatentSampler) -> Tensor:
         """Sample this level's latent and return the state for the level below, as :meth:`Level.top_down` does.
@@ -153,7 +128,7 @@ class FoldedLevel:
         state
             From the level above, (N, C, ...); None at the top.
         precomputed
-            What :meth:`precompute` returned.
+            ``merge_feature`` of the bottom-up feature at this level, (1, C, ...).
         number, sample_latent
             As for :meth:`Level.top_down`; at the top ``sample_latent`` is given a mean and a standard deviation of one
             sample, (1, Z, ...), and returns N.
@@ -215,7 +190,7 @@ class TopDown:
         list of Tensor
             One for each feature, to be given to :meth:`run`.
         """
-        return [level.precompute(feature) for level, feature in zip(self.levels[start:], features, strict=False)]
+        return [level.merge_feature(feature) for level, feature in zip(self.levels[start:], features, strict=False)]
 
     def run(
         self, state: Tensor | None, precomputed: list[Tensor], sample_latent: LatentSampler, start: int = 0

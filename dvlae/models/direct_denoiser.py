@@ -11,7 +11,7 @@ so that one pass replaces many samples. D = g + U-Net(x, g, h), whose last layer
 Sources: Salmon & Krull, "Direct unsupervised denoising", arXiv 2310.18116 (2023); U-Net, Ronneberger et al., arXiv
 1505.04597 (2015). What differs from theirs: there a U-Net maps x alone to the signal; here it corrects a guess, uses
 the ladder VAE's features instead of a contracting path of its own, and learns from samples of other views of the image
-(:meth:`dvlae.models.dvlae.DVLAE.distillation_loss`).
+(:func:`dvlae.training.objective.distillation_loss`).
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,6 @@ from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise, upsampled
 
 # Features with larger strides, in pixels, are left out, so that what a tile sees is bounded.
 MAX_STRIDE = 8
-# The mean minimises the mean squared error, the median the mean absolute error.
-LOSSES = {"mean": F.mse_loss, "median": F.l1_loss}
 
 
 class ResidualConvolutions(nn.Module):

@@ -25,14 +25,10 @@ from torch.nn import functional as F
 
 from dvlae.axes import mirrored_axes
 from dvlae.models.autoregressive_decoder import DECODERS
-from dvlae.models.direct_denoiser import LOSSES, DirectDenoiser
+from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.ladder_vae import LadderVAE
-from dvlae.models.latents import sample_randomly
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.models.signal_decoder import SignalDecoder
-
-# In strides: from sides this long, two windows that are shifted by up to a stride can be cut.
-MIN_SIDE_STRIDES = 4
 
 
 @dataclass(frozen=True)
@@ -111,12 +107,7 @@ class LossTerms:
         """The evidence lower bound."""
         return self.log_likelihood - self.kl
 
-    @property
-    def loss(self) -> Tensor:
-        """The whole objective."""
-        return self.annealed_loss(1.0)
-
-    def annealed_loss(self, kl_weight: float, free_bits: float = 0.0) -> Tensor:
+    def loss(self, kl_weight: float = 1.0, free_bits: float = 0.0) -> Tensor:
         """Return what training minimises.
 
         Parameters
@@ -245,58 +236,3 @@ class DVLAE(nn.Module):
             kl_of_levels=[kl.sum() / x.numel() for kl in kls],
             mse=F.mse_loss(signal.float(), x.float()),
         )
-
-    def distillation_loss(self, network: DirectDenoiser, image: Tensor) -> Tensor:
-        """Return the loss of a direct denoiser that learns from samples of this model; nothing else has a gradient.
-
-        The samples are of another view of the images, mirrored and at another place of the grid, so that the network
-        learns the mean over views, which prediction takes as well.
-
-        Parameters
-        ----------
-        network
-            What learns.
-        image
-            Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
-
-        Returns
-        -------
-        Tensor
-            Scalar: mean squared or absolute error to the samples, in normalised units.
-        """
-        x = self.normalise(image)  # (N, C, ...)
-        number, sides = len(x), x.shape[2:]
-        # Two windows of each image that differ by less than the stride; where there is no room, they are the same.
-        room = [self.stride if side >= MIN_SIDE_STRIDES * self.stride else 0 for side in sides]
-        shifts = [int(torch.randint(most, ())) if most else 0 for most in room]
-        lengths = [side - most for side, most in zip(sides, room, strict=True)]
-        still = _cut(x, [0] * len(sides), lengths)  # (N, C, ...), each side shorter by its room
-        moved = _cut(x, shifts, lengths)
-        flipped = [axis for axis in self.architecture.mirrored_axes if torch.rand(()) < 0.5]
-        both = torch.cat([still, moved.flip(flipped)])  # (2 N, C, ...)
-
-        def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
-            # The mean in the first window, which gives the guess, and a sample in the second.
-            latent = sample_randomly(level, mean, std)  # (2 N, Z, ...)
-            latent[:number] = mean[:number]
-            return latent
-
-        with torch.no_grad():
-            features = self.ladder_vae.bottom_up(self.ladder_vae.stem(both))  # (2 N, channels, ...) each
-            code, _ = self.ladder_vae.to_code(features, sample_latent)
-            guess, sample = self.signal_decoder(code).chunk(2)  # (N, C, ...)
-        estimate = network(both[:number], guess, [features[level][:number] for level in network.levels])
-        # Compare what both windows show.
-        common = [length - shift for length, shift in zip(lengths, shifts, strict=True)]
-        estimate = _cut(estimate, shifts, common)
-        sample = _cut(sample.flip(flipped), [0] * len(sides), common)
-        statistic = self.architecture.direct_denoiser
-        assert statistic is not None, "a model without a direct denoiser was asked for its loss"
-        return LOSSES[statistic](estimate.float(), sample.float())
-
-
-def _cut(maps: Tensor, starts: list[int], lengths: list[int]) -> Tensor:
-    """Return a view of a box of maps (N, C, ...): where it starts along each spatial axis, and its sides."""
-    for axis, (start, length) in enumerate(zip(starts, lengths, strict=True), 2):
-        maps = maps.narrow(axis, start, length)
-    return maps

@@ -25,13 +25,18 @@ and stem, merge and from_latent are smaller (docs/differences_from_the_paper.md)
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from itertools import accumulate
+from operator import mul
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dvlae.models.latents import Divergence, LatentSampler, analytic_kl, sample_randomly, split_parameters
-from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, Result, checkpointed, mish, upsampled
+from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, mish, upsampled
+
+Result = TypeVar("Result")
 
 
 class Level(nn.Module):
@@ -246,19 +251,16 @@ class LadderVAE(nn.Module):
         self.recompute = False
 
     def _run(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a method of a level, where :attr:`recompute` is set a second time in the backward pass."""
         if self.recompute and self.training:
-            return checkpointed(function, *arguments)
+            # Batch norms see the batch twice, so their running statistics follow it a little faster.
+            return checkpoint(function, *arguments, use_reentrant=False)
         return function(*arguments)
 
     @property
     def strides(self) -> list[int]:
         """The number of pixels of the image to one position of each level's grid."""
-        strides = []
-        stride = 1
-        for level in self.levels:
-            stride *= 2 if level.downsamples else 1
-            strides.append(stride)
-        return strides
+        return list(accumulate((2 if level.downsamples else 1 for level in self.levels), mul))
 
     def bottom_up(self, h: Tensor, start: int = 0, stop: int | None = None) -> list[Tensor]:
         """Run the bottom-up path through levels ``start`` to ``stop - 1``; return each level's feature.

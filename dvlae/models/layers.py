@@ -11,14 +11,12 @@ layers of the same names do, faster or on more shapes.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-Result = TypeVar("Result")
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 # By the number of spatial axes.
@@ -40,26 +38,6 @@ def memory_format(dimensions: int) -> torch.memory_format:
         Channels last for images and volumes; traces have no such layout.
     """
     return {2: torch.channels_last, 3: torch.channels_last_3d}.get(dimensions, torch.contiguous_format)
-
-
-def checkpointed(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function; keep nothing of it for the backward pass, which calls it again.
-
-    Batch norms see the batch twice, so that their running statistics follow it a little faster.
-
-    Parameters
-    ----------
-    function
-        What is called, twice.
-    *arguments
-        What it is given.
-
-    Returns
-    -------
-    Result
-        What the function returns.
-    """
-    return checkpoint(function, *arguments, use_reentrant=False)
 
 
 def to_channels_last(model: nn.Module, dimensions: int) -> nn.Module:
@@ -158,7 +136,27 @@ class Pointwise(nn.Linear):
         Tensor
             (N, out_features, ...).
         """
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return pointwise(x, self.weight, self.bias)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the 1x1 convolution of (N, C_in, ...), as :class:`Pointwise` does.
+
+    Parameters
+    ----------
+    x
+        (N, C_in, ...).
+    weight
+        (C_out, C_in).
+    bias
+        (C_out,); None: no bias.
+
+    Returns
+    -------
+    Tensor
+        (N, C_out, ...).
+    """
+    return F.linear(x.movedim(1, -1), weight, bias).movedim(-1, 1)
 
 
 class _Mish(torch.autograd.Function):

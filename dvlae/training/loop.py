@@ -1,7 +1,6 @@
 """The loop of a training."""
 
 from collections.abc import Sequence
-from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -11,12 +10,11 @@ from torch import Tensor, nn
 from dvlae.models.dvlae import DVLAE
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops
+from dvlae.training.displays import ProgressLine, TensorBoard
 from dvlae.training.objective import Objective
 from dvlae.training.processes import Clock, average_over_processes
-from dvlae.training.progress_line import ProgressLine
 from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
-from dvlae.training.tensorboard import TensorBoard
 
 MAX_GRADIENT_NORM = 5.0
 
@@ -59,10 +57,11 @@ def fit(
     processes = fabric.world_size
     accumulate = schedule.settings.accumulate // processes
     clock = Clock(state.seconds, processes)
-    for batch in chain.from_iterable(repeat(crops)):  # each pass over the crops is the rest of an epoch
+    while state.stopped_by is None:
         step, last_step = state.steps + fabric.global_rank, state.steps + processes - 1
-        epoch_ends = crops.ends_epoch(state.steps)
-        accumulated = epoch_ends or (crops.batches_into_epoch(state.steps) + 1) % accumulate == 0
+        epoch_ends = schedule.ends_epoch(state.steps, processes)
+        weights_change = schedule.changes_weights(state.steps, processes)
+        batch = crops.batch(step)
         # Seeded by the step: a resumed training draws what the uninterrupted one would have drawn.
         torch.manual_seed(int(np.random.SeedSequence([crops.seed, step, 1]).generate_state(1)[0]))
         if state.is_check_due(processes):
@@ -70,10 +69,10 @@ def fit(
 
         # Nothing from here to the validation waits for the device.
         state.set_learning_rate(schedule.learning_rate(last_step, state.seconds))
-        with fabric.no_backward_sync(network, enabled=not accumulated):
+        with fabric.no_backward_sync(network, enabled=not weights_change):
             loss, values = network(fabric.to_device(batch), schedule.kl_weight(step))
             fabric.backward(loss / accumulate)
-        if accumulated:
+        if weights_change:
             clip_gradients(state.model)
             state.optimizer.step()
             state.optimizer.zero_grad()
@@ -83,18 +82,15 @@ def fit(
         state.count(values, processes, clock.read())
 
         state.stopped_by = schedule.reached_limit(state.steps, state.seconds, len(state.history) - state.best_epoch)
-        stops = state.stopped_by is not None
-        if epoch_ends or stops:
-            state.check_finite_or_roll_back()  # validate nothing but good weights
+        if epoch_ends or state.stopped_by:
+            state.check_finite_or_roll_back()  # Only finite weights are validated.
             state.add_row(validate(fabric, state.objective, validation), schedule.steps_per_epoch)
         if checkpoints is not None:
             due = checkpoints.are_due(state.seconds, validated=epoch_ends)
-            if stops or (due and accumulated):  # gradients that wait for more of them are not saved
+            if state.stopped_by or (due and weights_change):  # A state does not hold gradients that wait for others.
                 checkpoints.save(state.state_dict())
         for display in displays:
             display.update(state)
-        if stops:
-            return
 
 
 def clip_gradients(model: DVLAE) -> None:

@@ -27,7 +27,7 @@ Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, arXiv 14
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -113,23 +113,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__([*groups, {"params": others, "is_matrix": False}], {"lr": lr, "step": 0})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Change the weights.
-
-        Parameters
-        ----------
-        closure
-            Computes gradients first, and returns the loss.
-
-        Returns
-        -------
-        float or None
-            What ``closure``, where there is one, returns.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]
+        """Change the weights."""
         matrices = []
         for group in self.param_groups:
             group["step"] += 1
@@ -143,7 +128,6 @@ class Muon(torch.optim.Optimizer):
             size = 0.2 * math.sqrt(max(of_all.shape[1:]))
             changes = [_as_tensor(step, like) for step, like in zip(of_all, updates, strict=True)]
             torch._foreach_add_(parameters, changes, alpha=-rate * size)
-        return loss
 
     def _buffers(self, name: str, parameters: list[Tensor]) -> list[Tensor]:
         """Return a moving average of each parameter, zeros at first; a saved state knows it by this name."""

@@ -1,4 +1,4 @@
-"""What follows from the limits of a training: its learning rate, the weight of the KL divergence, its end."""
+"""What follows from the limits of a training: learning rate, weight of the KL divergence, epochs, and the end."""
 
 import math
 from dataclasses import dataclass
@@ -42,6 +42,39 @@ class Schedule:
         """The number of steps at which ``max_steps`` or ``max_epochs`` ends the training."""
         steps = self.settings.max_epochs * self.steps_per_epoch
         return min(steps, self.settings.max_steps or steps)
+
+    def ends_epoch(self, step: int, processes: int) -> bool:
+        """Return whether an epoch ends with the steps that are computed together.
+
+        Parameters
+        ----------
+        step
+            The first of these steps, from 0.
+        processes
+            Number of these steps, one for each process.
+
+        Returns
+        -------
+        bool
+            True for the last steps of an epoch.
+        """
+        return (step + processes) // self.steps_per_epoch > step // self.steps_per_epoch
+
+    def changes_weights(self, step: int, processes: int) -> bool:
+        """Return whether the weights change after these steps: enough gradients are added, or an epoch ends.
+
+        Parameters
+        ----------
+        step, processes
+            As for :meth:`ends_epoch`.
+
+        Returns
+        -------
+        bool
+            False where gradients wait for those of more steps.
+        """
+        batches = step % self.steps_per_epoch // processes + 1  # of each process, in this epoch
+        return self.ends_epoch(step, processes) or batches % (self.settings.accumulate // processes) == 0
 
     def learning_rate(self, step: int, seconds: float) -> float:
         """Return the learning rate of a step: half a cosine over the budget of steps or of time, after a linear rise.

@@ -51,8 +51,6 @@ class TrainingState:
         Holds the networks and the moving average of their weights, on their device.
     optimizer
         Changes the networks.
-    learning_rate
-        The highest one.
     steps, seconds, attempts
         Batches and time, over so many attempts.
     history
@@ -69,7 +67,6 @@ class TrainingState:
 
     objective: Objective
     optimizer: torch.optim.Optimizer
-    learning_rate: float
     steps: int = 0
     seconds: float = 0.0
     attempts: int = 1
@@ -187,15 +184,15 @@ class TrainingState:
             self._good = copy.deepcopy(self._learned())
             return
         self.rollbacks += 1
-        rate = self.learning_rate * 0.5**self.rollbacks
+        highest = self.optimizer.defaults["lr"]
         if self.rollbacks > MAX_ROLLBACKS or self._good is None:
             raise UserError(
                 f"training: the weights became infinite or NaN {self.rollbacks} times, the last time before step "
-                f"{self.steps}; lower training.learning_rate (now {self.learning_rate})"
+                f"{self.steps}; lower training.learning_rate (now {highest})"
             )
         logger.warning(
             f"train: before step {self.steps} the weights became infinite or NaN; going on from those of at most "
-            f"{STEPS_BETWEEN_CHECKS} steps ago with half the learning rate, at most {rate:.2g}"
+            f"{STEPS_BETWEEN_CHECKS} steps ago with half the learning rate, at most {highest * 0.5**self.rollbacks:.2g}"
         )
         self._learn(copy.deepcopy(self._good))
 

@@ -20,6 +20,7 @@ from dvlae.models.files import load_model
 from dvlae.system.errors import UserError
 from dvlae.training.crops import RandomCrops
 from dvlae.training.objective import Objective
+from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
 from dvlae.training.train import train
 
@@ -71,11 +72,9 @@ def _log(caplog):
     caplog.set_level(logging.INFO, "dvlae")
 
 
-def crops(noise_direction="x", seed=3, step=0):
+def crops(noise_direction="x", seed=3):
     array = np.arange(5 * 20 * 20, dtype=np.float32).reshape(5, 1, 20, 20)
-    return RandomCrops(
-        array, crop=(8, 8), batch_size=4, seed=seed, noise_direction=noise_direction, steps_per_epoch=10, step=step
-    )
+    return RandomCrops(array, crop=(8, 8), batch_size=4, seed=seed, noise_direction=noise_direction)
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
@@ -96,9 +95,9 @@ def test_flips_keep_the_order_of_pixels_along_the_noise(direction, along_x, alon
 
 
 def test_an_epoch_ends_where_it_would_have_ended_without_the_interruption():
-    assert len(list(crops())) == 10
-    assert len(list(crops(step=7))) == 3
-    assert len(list(crops(step=10))) == 10
+    schedule = Schedule(settings().training, steps_per_epoch=10)
+    assert [step for step in range(30) if schedule.ends_epoch(step, 1)] == [9, 19, 29]
+    assert [step for step in range(6, 30, 3) if schedule.ends_epoch(step, 3)] == [9, 18, 27]
 
 
 def test_a_model_folder_holds_all_that_is_promised(patches, tmp_path):
