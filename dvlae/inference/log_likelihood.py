@@ -1,12 +1,15 @@
-"""The importance-weighted bound on the log-likelihood of whole images.
+"""The importance-weighted bound on the log-likelihood of images.
 
-Draw z_1 ... z_K from the posterior q(z | x) of an image x and weigh each one by w_k = p(x | z_k) p(z_k) / q(z_k | x).
-Then log((w_1 + ... + w_K) / K) is on average a lower bound on log p(x), which rises with K and reaches it as K grows;
-with K = 1 it is the ELBO [1]_. The effective number of samples is (w_1 + ... + w_K)^2 / (w_1^2 + ... + w_K^2) [2]_.
+The latents z_1 ... z_K are sampled from the posterior q(z | x) of an image x, and have the weights
+
+    w_k = p(x | z_k) p(z_k) / q(z_k | x)
+
+On average, log((w_1 + ... + w_K) / K) is a lower bound on log p(x), which rises with K and reaches it as K grows; with
+K = 1 it is the ELBO [1]_. The effective number of samples is (w_1 + ... + w_K)^2 / (w_1^2 + ... + w_K^2) [2]_.
 
 An image is padded to a multiple of the model's stride before it is encoded. Only its own pixels count in p(x | z):
-what the decoder would say of the padding comes after them in every line, so leaving it out is exact. The latents of the
-padding do count, so that the number is a bound on log p of the image itself, a little looser than without padding.
+the padding follows them in every line, so leaving it out is exact. The latents of the padding do count: the result is a
+bound on log p of the image itself, and slightly looser than without padding.
 
 References
 ----------
@@ -86,29 +89,29 @@ def log_weights(
     Parameters
     ----------
     model
-        A trained model, in evaluation mode, on the device that shall compute.
+        Trained model in evaluation mode, on the device to compute on.
     image
         (C, ...), in the units of the training images.
     name
-        The image's name: with the seed it fixes the samples.
+        Name of the image, which determines the latent noise together with the seed.
     samples
-        How many.
+        Number of samples.
     seed
-        Fixes the samples.
+        Seed of the latent noise.
     batch_size
-        Samples computed together. It does not change the result, but for rounding.
+        Number of samples computed together. It changes the result by rounding errors only.
 
     Yields
     ------
     float
-        Nats, of the density of the image's own grey values, summed over the whole image.
+        Log weight in nats, for the density of the grey values of the complete image.
     """
     ladder_vae, sides = model.ladder_vae, image.shape[1:]
     x, features = encode_image(model, image)
     padded = whole_window(x.shape[2:])
     own_x = cut_padding(x, sides)
     floor = scale_floor(model.step, model.std)
-    # Densities of x and of its own grey values differ by the scale: dx = d(grey value) / std.
+    # The densities of x and of its grey values differ by the scale: dx = d(grey value) / std.
     change_of_units = math.prod(sides) * float(_to_float64(model.std).log().sum())
     keys = sample_keys(seed, name, range(samples), len(features))
     for numbers in split_range(range(samples), choose_batch_size(model, sides, batch_size, all_latents=True)):
@@ -128,7 +131,7 @@ def log_weights(
 
 
 def _to_float64(values: Tensor) -> Tensor:
-    """Return float64, on a device that has it: weights are differences of sums over millions of values."""
+    """Convert to float64, on a device that supports it: weights are differences of sums over millions of values."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
@@ -155,17 +158,17 @@ def bound_log_likelihood(
     model, image, name, samples, seed, batch_size
         As for :func:`log_weights`.
     on_progress
-        Called with the number of samples that were drawn since the last call.
+        Called with the number of samples that were computed since the last call.
 
     Returns
     -------
     ImportanceWeights
-        With the bound, the ELBO and how far to trust them.
+        Weights that give the bound, the ELBO and their uncertainty.
 
     Raises
     ------
     UserError
-        Where the image has other channels or axes than the model's, or is too large to be computed at once.
+        If the image has other channels or axes than the model's, or is too large to be computed at once.
     """
     check_whole_input(model, image.shape, name, CROP_HINT)
     logarithms = []
@@ -194,21 +197,21 @@ def likelihood(
     images
         Folder with ``manifest.csv``.
     output
-        CSV to make, one row an image. ``bound``, ``elbo`` and its standard error in nats of the whole image, in its own
-        grey values; the same per pixel value; ``bits_per_value`` is minus the bound in bits per pixel value.
+        CSV to make, with one row for each image: ``bound``, ``elbo`` and its standard error in nats for the complete
+        image, and the same per pixel value; ``bits_per_value`` is minus the bound in bits per pixel value.
     selection
-        Which images: see :func:`dvlae.data.manifest.select`.
+        Selection of the images: see :func:`dvlae.data.manifest.select`.
     samples
-        Of the posterior of each image, K.
+        Number of samples of the posterior of each image, K.
     seed
-        Fixes the samples.
+        Seed of the latent noise.
     device
-        Where to compute.
+        Device to compute on.
 
     Raises
     ------
     UserError
-        Where the model or an image cannot be used, the device is missing, or there are no samples.
+        If the model or an image cannot be used, the device is missing, or there are no samples.
     """
     if samples < 1:
         raise UserError(f"samples: found {samples}, allowed: a whole number >= 1")

@@ -35,7 +35,7 @@ class SignalDecoder(nn.Sequential):
     Attributes
     ----------
     radius
-        How far an output pixel sees in the signal code to each side, in pixels.
+        Pixels of the signal code that an output pixel sees to each side.
     """
 
     radius = 4

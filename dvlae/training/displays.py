@@ -1,4 +1,4 @@
-"""What shows a training while it runs: a line in the terminal, and TensorBoard."""
+"""Displays of a running training: a progress line, and TensorBoard."""
 
 import shutil
 from pathlib import Path
@@ -10,14 +10,14 @@ from dvlae.training.state import TrainingState
 
 
 class ProgressLine:
-    """Shows how much of the budget is spent, in steps or in seconds, and the last row of the history.
+    """A line with the spent part of the budget, in steps or in seconds, and the last row of the history.
 
     Parameters
     ----------
     schedule
-        Its limits are the budget.
+        Schedule whose limits are the budget.
     state
-        Where the training begins.
+        State in which the training begins.
     """
 
     def __init__(self, schedule: Schedule, state: TrainingState):
@@ -30,7 +30,7 @@ class ProgressLine:
         return int(state.seconds) if self.is_timed else state.steps
 
     def update(self, state: TrainingState) -> None:
-        """Move the line on.
+        """Update the line.
 
         Parameters
         ----------
@@ -44,7 +44,7 @@ class ProgressLine:
         self.bar.update(min(self._spent(state), self.bar.total) - self.bar.n)
 
     def close(self) -> None:
-        """End the line: what is printed next is not part of it."""
+        """End the line, so that the next output begins on a new one."""
         self.bar.close()
 
 
@@ -54,14 +54,14 @@ class TensorBoard:
     Parameters
     ----------
     folder
-        Where the events go. What an earlier training left there is removed; a resumed one goes on with it.
+        Folder for the events. Those of an earlier training are removed, those of a resumed training are kept.
     state
-        Where the training begins.
+        State in which the training begins.
 
     Raises
     ------
     UserError
-        Where TensorBoard is not installed.
+        If TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, state: TrainingState):
@@ -74,12 +74,12 @@ class TensorBoard:
             ) from None
         if state.steps == 0:
             shutil.rmtree(folder, ignore_errors=True)
-        # Steps after the last checkpoint are trained again: their older events are not shown.
+        # Steps after the last checkpoint are repeated, so their older events are hidden.
         self.writer = SummaryWriter(folder, purge_step=state.steps + 1)
         self.rows = len(state.history)
 
     def update(self, state: TrainingState) -> None:
-        """Write what is new: ``train_elbo`` and ``val_elbo`` become two curves of one group, ``elbo``.
+        """Write the new rows: ``train_elbo`` and ``val_elbo`` become two curves of one group, ``elbo``.
 
         Parameters
         ----------

@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 
 
 class Objective(nn.Module):
-    """The loss of a batch under a model, and of held-out images under the average of its weights.
+    """The loss of a batch with a model, and of held-out images with the average of its weights.
 
     Parameters
     ----------
     model
-        The networks, trained in place. Their average begins as a copy of them.
+        The networks, which are trained in place. Their average is initially a copy of them.
     free_bits
-        KL divergence that each level may have at no cost, in nats per pixel value.
+        KL divergence of each level that costs nothing, in nats per pixel value.
     compiled
-        Translate the model with ``torch.compile``; where that fails, go on without.
+        Whether to compile the model with ``torch.compile``. If that fails, the model runs without.
     """
 
     def __init__(self, model: DVLAE, *, free_bits: float = 0.0, compiled: bool = False):
@@ -52,20 +52,20 @@ class Objective(nn.Module):
         batch
             Noisy images in their own units, (N, C, ...).
         kl_weight
-            Of the KL divergence, 0 to 1.
+            Weight of the KL divergence, 0 to 1.
 
         Returns
         -------
         loss : Tensor
             Scalar.
         values : dict of str to Tensor
-            What the history records, scalars without gradients.
+            Values for the history: scalars without gradients.
         """
         terms = self._with_distillation(self._terms(batch), self.model, batch)
         return terms.loss(kl_weight, self.free_bits), self._values(terms)
 
     def evaluate(self, batch: Tensor) -> dict[str, Tensor]:
-        """Compute what the history records for one batch of held-out images, under the averaged weights.
+        """Compute the values for the history of one batch of held-out images, with the averaged weights.
 
         Parameters
         ----------
@@ -83,9 +83,9 @@ class Objective(nn.Module):
         if self._compiled is not None:
             try:
                 return self._compiled(batch)
-            except Exception as error:  # whatever a missing compiler or an unknown processor raises
+            except Exception as error:  # A missing compiler or an unknown processor can raise an error of any kind.
                 reason = str(error).strip().splitlines()[0]
-                logger.warning(f"train: torch.compile failed, going on without ({reason})")
+                logger.warning(f"train: torch.compile failed, continuing without it ({reason})")
                 self._compiled = None
         return self.model(batch)
 
@@ -97,7 +97,7 @@ class Objective(nn.Module):
         return replace(terms, direct=distillation_loss(self.average, learner.direct_denoiser, part))
 
     def _values(self, terms: LossTerms) -> dict[str, Tensor]:
-        """Return what the history records; free bits are in the loss, which is minimised, and nowhere else."""
+        """Return the values for the history; free bits affect the loss alone, which is minimised."""
         values = {"loss": terms.loss(free_bits=self.free_bits)}
         values |= {name: getattr(terms, name) for name in ("elbo", "kl", "log_likelihood", "mse")}
         if terms.direct is not None:

@@ -130,7 +130,7 @@ def train(
     Raises
     ------
     UserError
-        Where the device or TensorBoard is missing, the patches are unreadable, or the weights do not stay finite.
+        If the device or TensorBoard is missing, the patches are unreadable, or the weights do not stay finite.
     """
     description = _read_description(patches)
     job = TrainingJob(
@@ -165,7 +165,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int) -> None:
         checkpoints = Checkpoints(job.checkpoints, job.fingerprint(), rank)
         if (saved := checkpoints.load()) is not None:
             state.load_state_dict(saved)
-            logger.info(f"train: going on from step {state.steps}, after {state.seconds / 60:.1f} minutes")
+            logger.info(f"train: resuming from step {state.steps}, after {state.seconds / 60:.1f} minutes")
     if state.stopped_by is None:  # A training that was killed after its last step is only written.
         crops = RandomCrops(
             train_patches, crop=crop, batch_size=limits.batch_size, seed=job.seed, noise_direction=job.noise_direction

@@ -191,7 +191,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, 
     killed_at(step, folder, tmp_path / "model", tmp_path / "checkpoints")
     assert not (tmp_path / "model").exists()
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == uninterrupted
-    assert f"going on from step {step}" in caplog.text
+    assert f"resuming from step {step}" in caplog.text
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert record["attempts"] == 2
 
@@ -243,7 +243,7 @@ def test_a_model_that_the_workflow_lost_is_written_again_without_training(patche
     weights = run(folder, tmp_path / "model", tmp_path / "checkpoints")
     shutil.rmtree(tmp_path / "model")
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == weights
-    assert "going on from step 6" in caplog.text
+    assert "resuming from step 6" in caplog.text
 
 
 def test_a_checkpoint_with_one_wrong_byte_is_not_resumed(patches, tmp_path, killed_at, caplog):
@@ -395,7 +395,7 @@ def test_where_compilation_fails_training_goes_on_without_and_says_so(patches, t
     eager = run(folder, tmp_path / "eager")
     monkeypatch.setattr(torch, "compile", lambda function: fail)
     assert run(folder, tmp_path / "compiled", compile=True) == eager
-    assert "torch.compile failed, going on without (no compiler here)" in caplog.text
+    assert "torch.compile failed, continuing without it (no compiler here)" in caplog.text
 
 
 def test_a_folder_without_patches_is_refused(tmp_path):
