@@ -303,7 +303,7 @@ def choose_tile(model: DVLAE, settings: PredictionSettings) -> int:
     Parameters
     ----------
     model
-        On the device that shall compute, which ``auto`` depends on.
+        Model on the device to compute on, on which ``auto`` depends.
     settings
         Settings of the prediction; ``tile`` may be ``auto``.
 

@@ -57,7 +57,7 @@ def sample_code_from_prior(model: DVLAE, size: tuple[int, ...], *, number: int, 
     Parameters
     ----------
     model
-        In evaluation mode, on the device that shall compute.
+        Model in evaluation mode, on the device to compute on.
     size
         Sides of the image, in pixels.
     number
@@ -82,7 +82,7 @@ def decode(model: DVLAE, code: Tensor, size: tuple[int, ...]) -> np.ndarray:
     Parameters
     ----------
     model
-        In evaluation mode, on the device that shall compute.
+        Model in evaluation mode, on the device to compute on.
     code
         The signal code, (1, channels, ...), of the padded size.
     size

@@ -148,14 +148,13 @@ def bound_log_likelihood(
     name: str,
     samples: int,
     seed: int,
-    batch_size: int | str = "auto",
     on_progress: Callable[[int], object] = lambda samples: None,
 ) -> ImportanceWeights:
     """Bound the log-likelihood of one image, whose samples are computed in batches.
 
     Parameters
     ----------
-    model, image, name, samples, seed, batch_size
+    model, image, name, samples, seed
         As for :func:`log_weights`.
     on_progress
         Called with the number of samples that were computed since the last call.
@@ -172,7 +171,7 @@ def bound_log_likelihood(
     """
     check_whole_input(model, image.shape, name, CROP_HINT)
     logarithms = []
-    for log_weight in log_weights(model, image, name=name, samples=samples, seed=seed, batch_size=batch_size):
+    for log_weight in log_weights(model, image, name=name, samples=samples, seed=seed):
         logarithms.append(log_weight)
         on_progress(1)
     return ImportanceWeights(torch.tensor(logarithms, dtype=torch.float64))

@@ -370,7 +370,7 @@ def split_range(numbers: range, size: int) -> list[range]:
     Parameters
     ----------
     numbers
-        Such as those of samples.
+        The numbers, for example those of samples.
     size
         Numbers in a batch.
 

@@ -98,7 +98,7 @@ def predict(
         "seed": seed,
         "revision": revision.PREDICTION,
         "weights_sha256": sha256(model / "weights.safetensors"),
-        "device": device_name(next(network.parameters()).device),
+        "device": device_name(device),
         "seconds": round(time.monotonic() - start, 1),
         **software(),
     }

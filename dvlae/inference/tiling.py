@@ -89,7 +89,7 @@ class Window:
         Returns
         -------
         Window
-            With sides longer by at most ``2 * halo``.
+            Window with sides longer by at most ``2 * halo``.
         """
         pairs = zip(self.ranges, shape, strict=True)
         return Window(tuple(range(max(0, s.start - halo), min(length, s.stop + halo)) for s, length in pairs))

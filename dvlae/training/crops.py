@@ -42,7 +42,7 @@ class RandomCrops:
         Returns
         -------
         Tensor
-            (batch_size, C, ...), in the order of memory that suits the network.
+            (batch_size, C, ...), in the memory layout of the network.
         """
         random = np.random.default_rng([self.seed, step])
         count, _, *sides = self.patches.shape

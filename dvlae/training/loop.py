@@ -25,9 +25,8 @@ def fit(
     schedule: Schedule,
     crops: RandomCrops,
     validation: Sequence[Tensor],
-    *,
-    checkpoints: Checkpoints | None = None,
-    displays: Sequence[ProgressLine | TensorBoard] = (),
+    checkpoints: Checkpoints | None,
+    displays: Sequence[ProgressLine | TensorBoard],
 ) -> None:
     """Train until a limit is reached.
 
@@ -61,7 +60,6 @@ def fit(
         step, last_step = state.steps + fabric.global_rank, state.steps + processes - 1
         epoch_ends = schedule.ends_epoch(state.steps, processes)
         weights_change = schedule.changes_weights(state.steps, processes)
-        batch = crops.batch(step)
         # The seed depends on the step, so that a resumed training samples the same as an uninterrupted one.
         torch.manual_seed(int(np.random.SeedSequence([crops.seed, step, 1]).generate_state(1)[0]))
         if state.is_check_due(processes):
@@ -70,7 +68,7 @@ def fit(
         # From here to the validation, nothing waits for the device.
         state.set_learning_rate(schedule.learning_rate(last_step, state.seconds))
         with fabric.no_backward_sync(network, enabled=not weights_change):
-            loss, values = network(fabric.to_device(batch), schedule.kl_weight(step))
+            loss, values = network(fabric.to_device(crops.batch(step)), schedule.kl_weight(step))
             fabric.backward(loss / accumulate)
         if weights_change:
             clip_gradients(state.model)

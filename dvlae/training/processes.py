@@ -97,7 +97,7 @@ class Clock:
         Returns
         -------
         float
-            Those of the first process.
+            Seconds of rank 0.
         """
         now = time.monotonic()
         self.seconds += now - self.read_at

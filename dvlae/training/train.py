@@ -176,7 +176,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int) -> None:
             displays.append(stack.enter_context(closing(ProgressLine(schedule, state))))
             if job.tensorboard is not None and rank == 0:
                 displays.append(stack.enter_context(closing(TensorBoard(job.tensorboard, state))))
-            fit(fabric, state, schedule, crops, validation, checkpoints=checkpoints, displays=displays)
+            fit(fabric, state, schedule, crops, validation, checkpoints, displays)
     if rank == 0:
         _write(job, state, schedule, devices[0])
 
