@@ -138,7 +138,7 @@ def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
 
 
 def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
-    """Return the pixels of these features and of the state from above that the signal sees, rounded up likewise.
+    """Return the pixels of these features and of the state from above that the signal sees, rounded up to the grid.
 
     Parameters
     ----------
@@ -308,7 +308,7 @@ class Posterior:
         Returns
         -------
         Iterator
-            Of a window, the number of the first sample, and samples (S, C, ...) of the window in the units of the
+            The window, the number of the first sample, and samples (S, C, ...) of the window in the units of the
             image. Windows do not overlap, and each comes with every sample once, in their order.
         """
 

@@ -113,7 +113,8 @@ class LossTerms:
         Parameters
         ----------
         kl_weight
-            Of the KL divergence, 0 to 1; training raises it from 0, as Sonderby et al. do (arXiv 1602.02282, 2016).
+            Weight of the KL divergence, 0 to 1. Training raises it from 0, as in Sonderby et al. (arXiv 1602.02282,
+            2016).
         free_bits
             KL divergence of each level that costs nothing, as a mean over the batch, in nats per pixel value of the
             image. A level with less is not pulled towards its prior. Kingma et al., "Improved variational inference

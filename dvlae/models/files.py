@@ -58,7 +58,7 @@ def load_to(device: str | torch.device, folder: Path) -> DVLAE:
     Raises
     ------
     UserError
-        As :func:`load_model`, and where there is no such device.
+        As for :func:`load_model`, and if the device does not exist.
     """
     chosen = choose_device(device) if isinstance(device, str) else device
     use_fast_arithmetic()

@@ -128,7 +128,7 @@ def distillation_loss(teacher: DVLAE, network: DirectDenoiser, image: Tensor) ->
     """
     x = teacher.normalise(image)  # (N, C, ...)
     number, sides, stride = len(x), x.shape[2:], teacher.stride
-    # Two windows of each image differ by less than the stride; where there is no room, they are the same.
+    # Two windows of each image are shifted by less than a stride; in a small image they are the same.
     room = [stride if side >= MIN_SIDE_STRIDES * stride else 0 for side in sides]
     shifts = [int(torch.randint(most, ())) if most else 0 for most in room]
     lengths = [side - most for side, most in zip(sides, room, strict=True)]
@@ -154,7 +154,7 @@ def distillation_loss(teacher: DVLAE, network: DirectDenoiser, image: Tensor) ->
     estimate = _cut(estimate, shifts, common)
     sample = _cut(sample.flip(flipped), [0] * len(sides), common)
     statistic = teacher.architecture.direct_denoiser
-    assert statistic is not None, "a model without a direct denoiser was asked for its loss"
+    assert statistic is not None, "the model has no direct denoiser"
     return DISTILLATION_LOSSES[statistic](estimate.float(), sample.float())
 
 
