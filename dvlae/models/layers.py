@@ -233,7 +233,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         Returns
         -------
         Tensor
-            (N, C, ...); of a block that upsamples, with sides twice as long.
+            (N, C, ...).
         """
         if self.training and x.numel() == x.shape[1]:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
