@@ -1,7 +1,7 @@
-"""How much faster cached sampling draws an image than running the whole decoder again for every column.
+"""Measure how much faster cached sampling is than running the complete decoder again for every column.
 
-``python benchmarks/generation.py``. The plain way is timed for a few columns, between the runs of the cached one, and
-multiplied by the number of columns: each of its columns costs the same.
+``python benchmarks/generation.py``. The uncached way is timed for a few columns, between the runs of the
+cached one, and multiplied by the number of columns, which all take the same time.
 """
 
 import time
@@ -13,9 +13,11 @@ from dvlae.models.autoregressive_decoder import AutoregressiveDecoder
 from dvlae.models.likelihood import sample_mixture
 from dvlae.system.devices import use_fast_arithmetic
 
-SIDE = 512  # pixels
+# In pixels.
+SIDE = 512
 REPEATS = 5
-SETTINGS = {"SEM": (16, 40), "paper": (128, 40)}  # channels, receptive field
+# Channels and receptive field.
+SETTINGS = {"SEM": (16, 40), "paper": (128, 40)}
 
 
 def seconds(function) -> float:
@@ -27,13 +29,13 @@ def seconds(function) -> float:
 
 @torch.inference_mode()
 def compare(channels: int, receptive_field: int) -> tuple[float, float]:
-    """Return the seconds of a whole image: cached, and column by column; the best of several of each, interleaved."""
+    """Return the seconds for an image: cached, and column by column; the best of several interleaved runs of each."""
     torch.manual_seed(0)
     decoder = AutoregressiveDecoder(1, channels, 3, receptive_field, "x").to(memory_format=torch.channels_last)
     code = torch.randn(1, channels, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
     noise, image, floor = torch.randn(1, 2, SIDE, SIDE), torch.zeros(1, 1, SIDE, SIDE), torch.full((1, 1, 1), 0.01)
 
-    def draw_column(column: int) -> None:
+    def sample_column(column: int) -> None:
         parts = (part[..., column] for part in decoder(image, code))
         normal, choice = noise[..., column].chunk(2, dim=1)
         image[..., column] = sample_mixture(*parts, floor[..., 0], normal, torch.special.ndtr(choice))
@@ -41,12 +43,12 @@ def compare(channels: int, receptive_field: int) -> tuple[float, float]:
     cached, column = [], []
     for repeat in range(REPEATS):
         cached.append(seconds(lambda: sample_autoregressively(decoder, code, noise, floor)))
-        column.append(seconds(lambda repeat=repeat: draw_column(repeat)))
+        column.append(seconds(lambda repeat=repeat: sample_column(repeat)))
     return min(cached), min(column) * SIDE
 
 
 def main() -> None:
-    """Print one line a setting."""
+    """Print one line for each setting."""
     use_fast_arithmetic()
     for name, setting in SETTINGS.items():
         cached, plain = compare(*setting)

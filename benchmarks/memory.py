@@ -3,9 +3,9 @@
     python benchmarks/memory.py                        # all of config/*.yaml
     python benchmarks/memory.py config/paper.yaml
 
-On a GPU the steps are taken, and PyTorch's allocator says the most that it held. Elsewhere nothing is computed: the
-tensors of a step are counted while they would live, in the same precisions; what libraries need beside them is not.
-Averaged weights are included, a direct denoiser's teaching is not.
+On a GPU the steps are computed, and the peak of PyTorch's allocator is read. On other devices nothing is computed: the
+tensors of a step are counted during their lifetime, in the same precision, without the memory that libraries need.
+Averaged weights are included, the distillation of a direct denoiser is not.
 """
 
 import argparse
@@ -22,7 +22,8 @@ from dvlae.config.settings import Settings
 from dvlae.system.devices import choose_device, use_fast_arithmetic
 from dvlae.training.train import build_model
 
-KINDS = {  # precision is bfloat16, activation_checkpointing
+# Whether the precision is bfloat16, and activation_checkpointing.
+KINDS = {
     "float32": (False, False),
     "bfloat16": (True, False),
     "bfloat16, activation_checkpointing": (True, True),

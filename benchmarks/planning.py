@@ -1,4 +1,4 @@
-"""How long Snakemake takes to plan a grid of 5,000 jobs: 8 datasets x 7 receptive fields x 30 seeds.
+"""Measure how long Snakemake takes to plan a grid of 5,000 jobs: 8 datasets x 7 receptive fields x 30 seeds.
 
 Run it in the environment of ``make demo``: ``python benchmarks/planning.py``. It computes nothing but the plan.
 """

@@ -1,10 +1,10 @@
-"""How much faster prediction is than the plain way, and how much memory a huge image takes.
+"""Measure how much faster prediction is than a direct implementation, and how much memory a huge image takes.
 
-``python benchmarks/prediction.py`` compares the MMSE estimate of one image with running the whole network anew for each
-sample, one at a time, contiguous, in PyTorch's own layers and random numbers. Both take turns, each in a process of its
-own; the best processor time of each counts, so that what else the machine does weighs little (set OMP_NUM_THREADS=1:
-threads that wait count, too). ``--huge`` denoises an image of 16384 x 16384 pixels with two samples of a tiny model,
-and prints the largest memory that the process had.
+``python benchmarks/prediction.py`` compares the MMSE estimate of one image with running the network again for each
+sample, one at a time, contiguous, with PyTorch's own layers and random numbers. Both are run alternately, each in a
+process of its own. The best processor time of each counts, so that other processes matter little (set
+OMP_NUM_THREADS=1, as waiting threads count, too). ``--huge`` denoises an image of 16384 x 16384 pixels with two samples
+of a tiny model, and prints the largest memory that the process had.
 """
 
 import argparse
@@ -26,9 +26,11 @@ from dvlae.models.layers import to_channels_last
 from dvlae.system.devices import tune_malloc, use_fast_arithmetic
 from dvlae.system.progress import progress
 
-DEMO = Architecture(1, 16, 8, 3, 1, 3, 40, "x")  # the sizes of config/config.yaml
+# The sizes of config/config.yaml.
+DEMO = Architecture(1, 16, 8, 3, 1, 3, 40, "x")
 TINY = Architecture(1, 4, 2, 3, 1, 3, 40, "x")
-HUGE = 16384  # pixels
+# In pixels.
+HUGE = 16384
 
 
 def build(architecture: Architecture) -> DVLAE:
@@ -104,7 +106,7 @@ def denoise_huge() -> None:
         started = time.monotonic()
         denoise(model, image, name="huge", seed=0, settings=settings, on_progress=bar.update)
         taken = time.monotonic() - started
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB.
     print(f"2 samples of {HUGE} x {HUGE} pixels: {taken / 60:.1f} minutes, at most {memory:.2f} GiB of memory")
 
 
@@ -115,7 +117,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1024, help="of the image, in pixels (default: 1024)")
     parser.add_argument("--samples", type=int, default=100, help="default: 100, as in the paper")
     parser.add_argument("--repeats", type=int, default=1, help="of the comparison (default: 1)")
-    parser.add_argument("--way", choices=["plain", "dvlae"], help=argparse.SUPPRESS)  # a process of the comparison
+    parser.add_argument("--way", choices=["plain", "dvlae"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.huge:
         use_fast_arithmetic()

@@ -1,4 +1,4 @@
-"""What denoising costs in operations and in processor time: the figures that docs/scaling.md counts with.
+"""Measure the operations and the processor time of denoising, as given in docs/scaling.md.
 
 Run it as ``OMP_NUM_THREADS=1 python benchmarks/scaling.py``. Operations are those of convolutions and matrix products
 (a multiplication and an addition count as two); the processor time is that of one core.
@@ -17,14 +17,17 @@ from dvlae.models.dvlae import Architecture
 from dvlae.models.layers import to_channels_last
 from dvlae.system.devices import tune_malloc, use_fast_arithmetic
 
-SEM_GPU = Architecture(1, 64, 32, 6, 1, 3, 40, "x")  # the sizes of config/sem_gpu.yaml
-PAPER = Architecture(1, 128, 64, 14, 2, 3, 40, "x", blocks=2)  # those of config/paper.yaml
-FEW, MORE = 2, 4  # samples: what both have in common is the way up
-VIEWS = 2 * PredictionSettings().shifts  # of an image, each with its own way up: mirrored or not, at several places
+# The sizes of config/sem_gpu.yaml and of config/paper.yaml.
+SEM_GPU = Architecture(1, 64, 32, 6, 1, 3, 40, "x")
+PAPER = Architecture(1, 128, 64, 14, 2, 3, 40, "x", blocks=2)
+# Two numbers of samples, whose predictions share one bottom-up pass.
+FEW, MORE = 2, 4
+# The views of an image, mirrored or not and at several positions. Each has a bottom-up pass of its own.
+VIEWS = 2 * PredictionSettings().shifts
 
 
 def operations(architecture: Architecture, side: int) -> tuple[float, float]:
-    """Return the operations a pixel of the way up, once, and of one sample."""
+    """Return the operations for each pixel: those of one bottom-up pass, and those of one sample."""
     model, image = to_channels_last(build(architecture), 2), noisy(side)
     counted = []
     for samples in (FEW, MORE):

@@ -1,10 +1,10 @@
-"""How close a network of the same size comes when it may learn from the clean images: what the data allow.
+"""Measure the PSNR of a network of the same size that is trained on the clean images: the limit of the data.
 
     python benchmarks/supervised.py config/sem.yaml config/datasets/sem_line.yaml results/sem/sem_line/images
 
-The ladder, with its latents at their means, and the signal decoder learn to show the clean image, registered and
-brought to the exposure of the noisy one. Every seventh image is held out. Estimates are means over mirror images. It
-prints the PSNR on the images that it has learned from, on the held-out ones and on all.
+The ladder VAE, with its latents at their means, and the signal decoder learn to predict the clean image, registered and
+adjusted to the exposure of the noisy one. Every seventh image is held out. Estimates are means over mirror images. The
+PSNR is printed for the training images, for the held-out images and for all.
 """
 
 import argparse
@@ -32,7 +32,8 @@ from dvlae.training.schedule import WARM_UP_STEPS
 from dvlae.training.state import EMA_DECAY, float_tensors
 from dvlae.training.train import build_model
 
-HELD_OUT = 7  # every so-manieth image
+# Every seventh image is held out.
+HELD_OUT = 7
 
 
 def decode(model: DVLAE, image: torch.Tensor) -> torch.Tensor:
@@ -44,7 +45,7 @@ def decode(model: DVLAE, image: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def estimate(model: DVLAE, image: np.ndarray, direction: str) -> np.ndarray:
-    """Denoise a whole image, (C, ...): the mean of what is decoded of it and of its mirror images."""
+    """Denoise a complete image, (C, ...): the mean of the decoded image and of its decoded mirror images."""
     sides = image.shape[1:]
     padding = [(0, 0), *((0, -side % model.stride) for side in sides)]
     padded = torch.from_numpy(np.pad(image, padding, "reflect"))[None].to(model.mean.device)
@@ -86,9 +87,7 @@ def main() -> None:
     followers, leaders = float_tensors(average), float_tensors(model)
     networks = [*model.ladder_vae.parameters(), *model.signal_decoder.parameters()]
     optimizer = OPTIMIZERS[limits.optimizer](networks, lr=limits.learning_rate)
-    crops = RandomCrops(
-        learned, crop=crop, batch_size=limits.batch_size, seed=args.seed, noise_direction=direction, steps_per_epoch=1
-    )
+    crops = RandomCrops(learned, crop=crop, batch_size=limits.batch_size, seed=args.seed, noise_direction=direction)
     bar = progress(total=round(60 * args.minutes), description="train", unit="s")
     started, step, spent = time.monotonic(), 0, 0.0
     while spent < 60 * args.minutes:

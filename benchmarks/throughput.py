@@ -1,13 +1,13 @@
-"""Measure how fast models are trained, against the same models run the plain way and against the machine's own peak.
+"""Measure how fast models are trained, compared with the same models in plain PyTorch and with the machine's peak.
 
     python benchmarks/throughput.py                      # all settings, on a GPU where there is one
     python benchmarks/throughput.py sem --repeats 30
 
 A step is the forward and the backward pass, gradient clipping and the optimiser, on data that are in memory, in
 bfloat16 where the device has instructions for it. The plain way is the same network with contiguous tensors, replicate
-padding, PyTorch's own Mish and 1x1 convolutions, float32, eager. Both are timed in turn in one run, and the fastest
-repeat counts. The peak is that of 3x3 convolutions, forward and backward, in float32 and in the precision of a step,
-at the best of a few numbers of channels; operations are counted by PyTorch's flop counter.
+padding, PyTorch's own Mish and 1x1 convolutions, float32, eager. Both are timed alternately in one run, and the fastest
+repeat counts. The peak is that of 3x3 convolutions, forward and backward, in float32 and in the precision of a step, at
+the best of a few numbers of channels; operations are counted by PyTorch's flop counter.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def fastest(functions: dict[str, Callable[[], None]], repeats: int, device: torc
             function()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if repeat:  # the first warms up
+            if repeat:  # The first repeat warms up.
                 best[name] = min(best[name], time.perf_counter() - start)
     return best
 
@@ -85,7 +85,7 @@ def step_of(model: DVLAE, batch: torch.Tensor, settings: Settings, *, bf16: bool
     def step():
         optimizer.zero_grad()
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=bf16):
-            loss = model(batch).loss
+            loss = model(batch).loss()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
@@ -132,7 +132,7 @@ def measure(name: str, repeats: int, device: torch.device, peak: float, bf16: bo
     settings = SETTINGS[name]()
     side, batch_size = settings.training.patch_size, settings.training.batch_size
     if name == "paper" and device.type == "cpu":
-        batch_size = 1  # four crops would take minutes a step
+        batch_size = 1  # With four crops, a step would take minutes.
     steps = {}
     batch = torch.rand(batch_size, 1, side, side, device=device).mul_(100)
     for kind in ("plain", "dvlae"):

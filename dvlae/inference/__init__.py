@@ -1,1 +1,1 @@
-"""What a trained model is asked: denoised images, samples, likelihood, new images."""
+"""Inference with a trained model: denoised images, samples, likelihood, new images."""

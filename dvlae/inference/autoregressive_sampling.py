@@ -4,13 +4,15 @@ With c the signal code and R the receptive field, for each position j along the 
 
     x_j ~ p(x_j | x_{j-R} ... x_{j-1}, c)
 
-The plain way runs the whole network over the whole image for each j, which costs the square of the length of a line.
-Here each causal convolution keeps the inputs that it will need again, so that a pixel costs one small matrix product a
-layer, and a line costs in proportion to its length: in docs/benchmarks.md some hundreds of times less. Keeping states
-is known from WaveNet (Paine et al., "Fast Wavenet generation algorithm", arXiv 1611.09482, 2016).
+A direct implementation runs the network over the image for each j, at a cost that grows with the square of the length
+of a line. Here each causal convolution keeps the inputs that it needs again. A pixel then takes one small matrix
+product for each layer, and the cost grows linearly with the length of a line: docs/benchmarks.md measures some hundreds
+of times less. WaveNet introduced this caching (Paine et al., "Fast Wavenet generation algorithm", arXiv 1611.09482,
+2016).
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -31,17 +33,17 @@ PixelSampler = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # (position, log
 
 
 class CachedConvolution:
-    """A causal convolution that is given its input one pixel of each line at a time.
+    """A causal convolution that receives its input one pixel of each line at a time.
 
-    The past inputs stand in rings, one for each remainder of the position divided by the dilation, so that the taps
-    of any pixel are the slots of one ring. A ring is never rotated; the weights are, once for each turn.
+    The past inputs are kept in ring buffers, one for each remainder of the position divided by the dilation: the taps
+    of any pixel are the slots of one ring. Instead of the rings, the weights are rotated, once for each turn.
 
     Parameters
     ----------
     layer
         The convolution to follow.
     lines
-        How many lines are run together.
+        Number of lines that are run together.
     """
 
     def __init__(self, layer: CausalConvolution, lines: int):
@@ -50,7 +52,8 @@ class CachedConvolution:
         self.in_channels = weight.shape[1]
         self.dilation = max(layer.conv.dilation)
         slots = torch.arange(taps, device=weight.device)
-        ages = [(turn - slots) % taps for turn in range(taps)]  # of what each slot holds when slot `turn` is new
+        # The age of each slot when slot `turn` is the newest one.
+        ages = [(turn - slots) % taps for turn in range(taps)]
         self.weights = [weight[:, :, taps - 1 - age].permute(2, 1, 0).flatten(0, 1).contiguous() for age in ages]
         self.rings = weight.new_zeros(self.dilation, lines, taps * self.in_channels)
 
@@ -58,7 +61,7 @@ class CachedConvolution:
         return self.rings[position % self.dilation], position // self.dilation % len(self.weights)
 
     def slot(self, position: int) -> Tensor:
-        """Return where the input at this position is to be written, (lines, C_in).
+        """Return the slot for the input at this position, (lines, C_in).
 
         Parameters
         ----------
@@ -68,7 +71,7 @@ class CachedConvolution:
         Returns
         -------
         Tensor
-            A view, to be written to.
+            View to write to.
         """
         ring, turn = self._ring_and_turn(position)
         return ring[:, turn * self.in_channels : (turn + 1) * self.in_channels]
@@ -87,11 +90,6 @@ class CachedConvolution:
         torch.addmm(h, ring, self.weights[turn], out=h)
 
 
-def _bias(layer: CausalConvolution) -> Tensor:
-    assert layer.conv.bias is not None
-    return layer.conv.bias
-
-
 class CachedDecoder:
     """An autoregressive decoder that goes along its lines, one pixel of each at a time.
 
@@ -100,26 +98,22 @@ class CachedDecoder:
     decoder
         The network, with a receptive field above 0.
     lines
-        How many lines are run together.
+        Number of lines that are run together.
     """
 
     def __init__(self, decoder: AutoregressiveDecoder, lines: int):
         self.mixture_shape = (3, decoder.components, decoder.image_channels)
         self.convolutions = [CachedConvolution(layer, lines) for layer in decoder.convolutions]
-        self.from_code = torch.cat([layer.weight.flatten(1) for layer in decoder.code]).T.contiguous()
-        biases = [
-            layer.bias + _bias(convolution)
-            for layer, convolution in zip(decoder.code, decoder.convolutions, strict=True)
-        ]
-        self.bias = torch.cat(biases)
+        self.from_code = torch.cat([layer.weight for layer in decoder.code]).T.contiguous()
+        layers = zip(decoder.code, decoder.convolutions, strict=True)
+        self.bias = torch.cat([code.bias + cast(Tensor, convolution.conv.bias) for code, convolution in layers])
         self.width = len(self.bias)
         self.head = [
-            (layer.weight.flatten(1).T.contiguous(), layer.bias)
-            for layer in (decoder.hidden, decoder.parameters_of_mixture)
+            (layer.weight.T.contiguous(), layer.bias) for layer in (decoder.hidden, decoder.parameters_of_mixture)
         ]
 
     def project(self, code: Tensor) -> Tensor:
-        """Map the signal code (..., C) to what it and the biases add to each layer, (..., layers * C).
+        """Map the signal code (..., C) to its contribution and the biases of each layer, (..., layers * C).
 
         Parameters
         ----------
@@ -129,7 +123,7 @@ class CachedDecoder:
         Returns
         -------
         Tensor
-            (..., layers * C), to be given to :meth:`step` position by position.
+            (..., layers * C), to be passed to :meth:`step` position by position.
         """
         return F.linear(code, self.from_code.T, self.bias)
 
@@ -139,11 +133,11 @@ class CachedDecoder:
         Parameters
         ----------
         position
-            Along the lines; 0 at the first call, one more at each.
+            Position along the lines, which increases by one from 0 with each call.
         previous
-            Normalised pixels at the position before, (lines, C); zeros at the first.
+            Normalised pixels at the previous position, (lines, C); zeros at the first one.
         projected
-            From :meth:`project`, (lines, layers * C).
+            Output of :meth:`project` for this position, (lines, layers * C).
 
         Returns
         -------
@@ -172,7 +166,7 @@ class CachedLinearDecoder:
     decoder
         The network, with a receptive field above 0.
     lines
-        How many lines are run together.
+        Number of lines that are run together.
     """
 
     def __init__(self, decoder: LinearAutoregressiveDecoder, lines: int):
@@ -181,11 +175,12 @@ class CachedLinearDecoder:
         self.mixture_shape = (3, decoder.components, decoder.image_channels)
         self.width = decoder.image_channels * (1 + 3 * decoder.components)
         self.regression = CachedConvolution(decoder.regression, lines)
-        self.bias = _bias(decoder.regression)
-        self.signal = decoder.signal.weight.new_zeros(lines, decoder.image_channels)  # at the position before
+        self.bias = cast(Tensor, decoder.regression.conv.bias)
+        # The signal at the previous position.
+        self.signal = decoder.signal.weight.new_zeros(lines, decoder.image_channels)
 
     def project(self, code: Tensor) -> Tensor:
-        """Map the signal code (positions, lines, C) to all that it says alone, (positions, lines, width).
+        """Map the signal code (positions, lines, C) to the signal and the mixtures, (positions, lines, width).
 
         Parameters
         ----------
@@ -195,7 +190,7 @@ class CachedLinearDecoder:
         Returns
         -------
         Tensor
-            (positions, lines, width), to be given to :meth:`step` position by position.
+            (positions, lines, width), to be passed to :meth:`step` position by position.
         """
         return torch.cat(self.decoder.decode(code.movedim(-1, 1)), dim=1).movedim(1, -1)
 
@@ -209,7 +204,7 @@ class CachedLinearDecoder:
         previous
             As for :meth:`CachedDecoder.step`.
         projected
-            What :meth:`project` returned for this position.
+            Output of :meth:`project` for this position.
 
         Returns
         -------
@@ -270,7 +265,7 @@ def from_lines(lines: Tensor, axis: int, shape: torch.Size) -> Tensor:
 
 @torch.inference_mode()
 def walk_along_lines(decoder: MixtureDecoder, code: Tensor, sample_pixel: PixelSampler) -> None:
-    """Predict the mixture of every pixel of every line in turn; take from the caller what stands there.
+    """Predict the mixture of every pixel of every line in turn; the caller provides the pixel values.
 
     Parameters
     ----------
@@ -314,7 +309,7 @@ def sample_autoregressively(decoder: MixtureDecoder, code: Tensor, noise: Tensor
     Tensor
         Normalised image, (N, C, ...).
     """
-    if decoder.axis is None:  # no pixel depends on another
+    if decoder.axis is None:  # No pixel depends on another one.
         normal, choice = noise.chunk(2, dim=1)
         logits, means, raw_scales = decoder(normal, code)
         return sample_mixture(logits, means, raw_scales, floor, normal, torch.special.ndtr(choice))

@@ -1,8 +1,8 @@
 """Estimates of the clean signal from a trained model: the mean or the median of samples, or the direct denoiser's.
 
-Samples are divided over several views of the image, mirrored and shifted against the model's grid, and brought back
-(cycle spinning): what a network does differently at different places of its grid averages out. Means and deviations are
-gathered while sampling, so that memory does not grow with the number of samples.
+Samples are divided over several views of the image, which are mirrored and shifted against the model's grid, and then
+transformed back (cycle spinning): errors that depend on the position on the grid average out. Means and deviations are
+updated while sampling, so memory does not grow with the number of samples.
 
 References
 ----------
@@ -11,6 +11,7 @@ Coifman, Donoho: Translation-invariant de-noising, in: Wavelets and Statistics, 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
 
@@ -44,11 +45,11 @@ class SampleBatch:
     Attributes
     ----------
     slices
-        Where in the image, one for each spatial axis.
+        Position in the image, one slice for each spatial axis.
     numbers
-        Of the samples.
+        Numbers of the samples.
     seen
-        How many samples of this part came before.
+        Number of samples of this part in earlier batches.
     values
         (S, C, ...) in the units of the image, on the CPU.
     """
@@ -64,7 +65,7 @@ def sample_posterior(
 ) -> Iterator[SampleBatch]:
     """Sample the posterior of one image, part by part; the samples are divided over the views.
 
-    Each second sample of a view takes the opposite noise of the one before; see
+    Every second sample of a view has the opposite noise of the previous one; see
     :func:`dvlae.inference.latent_noise.antithetic_keys`.
 
     Parameters
@@ -82,7 +83,8 @@ def sample_posterior(
     batch_size = choose_batch_size(model, sides, settings.batch_size)
     top_down, levels = TopDown(model), len(model.ladder_vae.levels)
     chosen = views(image, model.stride, model.architecture.mirrored_axes if settings.flips else (), settings.shifts)
-    chosen = chosen[: math.ceil(settings.samples / 2)]  # a pair each, at least
+    # Each view has at least one pair of samples.
+    chosen = chosen[: math.ceil(settings.samples / 2)]
     seen = 0
     for offset, view in enumerate(chosen):
         numbers = range(offset, settings.samples, len(chosen))
@@ -99,7 +101,7 @@ class Moments:
     Parameters
     ----------
     shape
-        Of the image, (C, ...).
+        Shape of the image, (C, ...).
 
     Attributes
     ----------
@@ -109,10 +111,11 @@ class Moments:
 
     def __init__(self, shape: tuple[int, ...]):
         self.mean = np.zeros(shape, np.float32)
-        self._deviations = np.zeros(shape, np.float32)  # sum of squared deviations from the mean
+        # The sum of squared deviations from the mean.
+        self._deviations = np.zeros(shape, np.float32)
 
     def update(self, batch: SampleBatch) -> None:
-        """Count some more samples in, without a difference of large numbers.
+        """Add samples, without a difference of large numbers.
 
         Parameters
         ----------
@@ -132,15 +135,15 @@ class Moments:
         mean += difference * (new / total)
 
     def standard_deviation(self, samples: int) -> np.ndarray | None:
-        """Return the standard deviation, (C, ...), of so many samples; None for one. To be called once, at the end.
+        """Return the standard deviation of all samples, (C, ...); None for a single one. Call it once, at the end.
 
-        The mean of samples with opposite noise has next to no error of its own: deviations from it are divided by
-        their number, not by one less.
+        The mean of samples with opposite noise has almost no error. The squared deviations are therefore divided by
+        the number of samples, not by one less.
 
         Parameters
         ----------
         samples
-            Number of samples that were counted in.
+            Number of samples.
 
         Returns
         -------
@@ -164,21 +167,23 @@ def denoise(
     keep: Sequence[np.ndarray] = (),
     on_progress: Callable[[int], object] = lambda pixels: None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Estimate the clean signal of one noisy image by the mean of samples of the posterior.
+    """Estimate the clean signal of one noisy image by the mean or the median of samples of the posterior.
+
+    For the median, all samples are kept in a temporary file until the end.
 
     Parameters
     ----------
     model
-        A trained model, in evaluation mode, on the device that shall compute.
+        Trained model in evaluation mode, on the device to compute on.
     image
         Noisy image, (C, ...), in the units of the training images; any size.
     name
-        The image's name: with the seed it fixes the latent noise.
+        Name of the image, which determines the latent noise together with the seed.
     seed
-        Fixes the samples.
+        Seed of the latent noise.
     settings
-        Number of samples, and whether they are divided over mirrored views; tile and batch size, which do not change
-        the result.
+        The estimator, the number of samples, and whether they are divided over mirrored views; tile and batch size,
+        which do not change the result.
     keep
         Arrays or memory-mapped files to write samples to, (S, C, ...): each gets the first S.
     on_progress
@@ -186,72 +191,33 @@ def denoise(
 
     Returns
     -------
-    mean
-        MMSE estimate, (C, ...) float32, in the units of the image.
+    estimate
+        The mean, which is the MMSE estimate, or the median of each pixel: (C, ...) float32, in the units of the image.
     std
-        Posterior standard deviation of each pixel, likewise; None for a single sample, which has none.
+        Posterior standard deviation of each pixel, in the same units; None for a single sample.
 
     Raises
     ------
     UserError
-        Where the image has other channels or axes than the model.
+        If the image has other channels or axes than the model.
     """
     check_model_input(model, image.shape, name)
     moments = Moments(image.shape)
-    for batch in sample_posterior(model, image, name=name, seed=seed, settings=settings):
-        moments.update(batch)
-        for array in keep:
-            for number, sample in zip(batch.numbers, batch.values, strict=True):
-                if number < len(array):
-                    array[number][:, *batch.slices] = sample
-        on_progress(batch.values[:, 0].numel())
-    return moments.mean, moments.standard_deviation(settings.samples)
-
-
-def denoise_by_median(
-    model: DVLAE,
-    image: np.ndarray,
-    *,
-    name: str,
-    seed: int,
-    settings: PredictionSettings,
-    keep: Sequence[np.ndarray] = (),
-    on_progress: Callable[[int], object] = lambda pixels: None,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Estimate the clean signal of one noisy image by the median of samples of the posterior.
-
-    The samples are kept in a temporary file meanwhile.
-
-    Parameters
-    ----------
-    model, image, name, seed, settings, keep, on_progress
-        As for :func:`denoise`.
-
-    Returns
-    -------
-    median
-        Of each pixel, (C, ...) float32, in the units of the image.
-    std
-        As :func:`denoise` returns it.
-
-    Raises
-    ------
-    UserError
-        Where the image has other channels or axes than the model.
-    """
-    with NamedTemporaryFile() as scratch:
-        samples = np.memmap(scratch, np.float32, "w+", shape=(settings.samples, *image.shape))
-        reserve_space(scratch.name)
-        _, std = denoise(
-            model,
-            image,
-            name=name,
-            seed=seed,
-            settings=settings,
-            keep=[*keep, samples],
-            on_progress=on_progress,
-        )
-        return median(samples), std
+    with ExitStack() as stack:
+        if settings.estimator == "median":
+            scratch = stack.enter_context(NamedTemporaryFile())
+            samples = np.memmap(scratch, np.float32, "w+", shape=(settings.samples, *image.shape))
+            reserve_space(scratch.name)
+            keep = [*keep, samples]
+        for batch in sample_posterior(model, image, name=name, seed=seed, settings=settings):
+            moments.update(batch)
+            for array in keep:
+                for number, sample in zip(batch.numbers, batch.values, strict=True):
+                    if number < len(array):
+                        array[number][:, *batch.slices] = sample
+            on_progress(batch.values[:, 0].numel())
+        estimate = median(samples) if settings.estimator == "median" else moments.mean
+    return estimate, moments.standard_deviation(settings.samples)
 
 
 def median(samples: np.ndarray) -> np.ndarray:
@@ -287,8 +253,8 @@ def denoise_directly(
 ) -> np.ndarray:
     """Estimate the clean signal of one noisy image without samples, by the direct denoiser, tile by tile.
 
-    First the whole signal where the latents are at their means, then the direct denoiser. Each tile goes up through the
-    ladder VAE anew for that: with less around it, and only through the levels that the direct denoiser looks at.
+    The first pass computes the signal of the complete image with all latents at their means, and the second one runs
+    the direct denoiser. It encodes each tile again, with a smaller halo, and only up to the levels that it uses.
 
     Parameters
     ----------
@@ -298,12 +264,13 @@ def denoise_directly(
     Returns
     -------
     numpy.ndarray
-        The mean or the median of the posterior, as the model was trained, (C, ...) float32, in the units of the image.
+        The mean or the median of the posterior, depending on the training of the model, (C, ...) float32, in the units
+        of the image.
 
     Raises
     ------
     UserError
-        Where the model has no direct denoiser, or the image has other channels or axes than the model.
+        If the model has no direct denoiser, or the image has other channels or axes than the model.
     """
     network = model.direct_denoiser
     if network is None:
@@ -336,9 +303,9 @@ def choose_tile(model: DVLAE, settings: PredictionSettings) -> int:
     Parameters
     ----------
     model
-        On the device that shall compute, which ``auto`` depends on.
+        Model on the device to compute on, on which ``auto`` depends.
     settings
-        How images are denoised; ``tile`` may be ``auto``.
+        Settings of the prediction; ``tile`` may be ``auto``.
 
     Returns
     -------
@@ -347,6 +314,6 @@ def choose_tile(model: DVLAE, settings: PredictionSettings) -> int:
     """
     tile = settings.tile
     if tile == "auto":
-        # A stride more, so that an image whose sides are powers of two, shifted, is not cut into slivers.
+        # One stride more: a shifted image whose sides are powers of two is not cut into narrow tiles.
         tile = AUTO_TILE_SIDES[model.mean.device.type][model.architecture.dimensions] + model.stride
     return padded_shape([tile], model.stride)[0]

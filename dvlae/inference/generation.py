@@ -1,7 +1,7 @@
-"""New noisy images from a trained model: new noise on the content of given images, or all of it from the prior.
+"""Sample noisy images from a trained model: with the content of given images, or with content from the prior.
 
-The clean content is a signal code, drawn from the posterior of a noisy image or from the priors of the ladder. The
-autoregressive decoder samples the noisy image, the signal decoder gives the clean one. The model's density is
+The clean content is a signal code, sampled from the posterior of a noisy image or from the priors of the ladder VAE.
+The autoregressive decoder samples the noisy image, the signal decoder gives the clean one. The model's density is
 continuous, so grey values are neither rounded nor clipped.
 """
 
@@ -16,7 +16,7 @@ from dvlae.inference.tiling import cut_padding, padded_shape, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.likelihood import scale_floor
 
-# Levels of latents count from 0; the noise of the pixels takes the number below.
+# The levels of the latents are numbered from 0. The noise of the pixels has the number below.
 PIXEL_NOISE_LEVEL = -1
 # Images from the prior are named after it.
 PRIOR_NAME = "prior"
@@ -29,11 +29,11 @@ def sample_code(model: DVLAE, image: np.ndarray, *, name: str, seed: int) -> Ten
     Parameters
     ----------
     model
-        In evaluation mode, on the device that shall compute.
+        Model in evaluation mode, on the device to compute on.
     image
         (C, ...) in its own units; any size.
     name, seed
-        Fix the sample: it is the first one of :func:`dvlae.inference.prediction.predict`.
+        Determine the sample, which is the first one of :func:`dvlae.inference.prediction.predict`.
 
     Returns
     -------
@@ -50,14 +50,14 @@ def sample_code(model: DVLAE, image: np.ndarray, *, name: str, seed: int) -> Ten
 
 @torch.inference_mode()
 def sample_code_from_prior(model: DVLAE, size: tuple[int, ...], *, number: int, seed: int) -> Tensor:
-    """Sample a signal code from the priors, (1, channels, ...), for an image of this size, padded like any other.
+    """Sample a signal code from the priors, (1, channels, ...), for an image of this size.
 
-    ``number`` and ``seed`` fix it.
+    ``number`` and ``seed`` determine the code. The size is padded as that of any image.
 
     Parameters
     ----------
     model
-        In evaluation mode, on the device that shall compute.
+        Model in evaluation mode, on the device to compute on.
     size
         Sides of the image, in pixels.
     number
@@ -82,7 +82,7 @@ def decode(model: DVLAE, code: Tensor, size: tuple[int, ...]) -> np.ndarray:
     Parameters
     ----------
     model
-        In evaluation mode, on the device that shall compute.
+        Model in evaluation mode, on the device to compute on.
     code
         The signal code, (1, channels, ...), of the padded size.
     size
@@ -103,13 +103,13 @@ def sample_noisy(model: DVLAE, code: Tensor, size: tuple[int, ...], *, name: str
     Parameters
     ----------
     model
-        In evaluation mode.
+        Model in evaluation mode.
     code
         Signal code, (1, channels, ...).
     size
-        Of the image; the code may be larger.
+        Sides of the image, in pixels; the code may be larger.
     name, number, seed
-        Fix the noise.
+        Determine the noise.
 
     Returns
     -------

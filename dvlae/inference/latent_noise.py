@@ -1,4 +1,4 @@
-"""Latent noise that is a function of where it is, not of how the image was cut, batched or sampled.
+"""Latent noise that depends on the position in the image, and not on tiles, batches or the order of samples.
 
 Philox-2x32 with 10 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, doi
 10.1145/2063384.2063405) turns a counter and a key into random bits, and the Box-Muller transform turns those into
@@ -19,7 +19,8 @@ from dvlae.models.latents import LatentSampler
 
 _MULTIPLIER, _WEYL, _MASK = 0xD256D193, 0x9E3779B9, 0xFFFFFFFF
 _ROUNDS = 10
-_BLOCK = 2**16  # counters
+# Number of counters that are computed together on a CPU.
+_BLOCK = 2**16
 # The spatial axes share these bits of the counter: an image's rows and columns are below 2**24.
 _POSITION_BITS = 48
 
@@ -33,7 +34,7 @@ class NoiseKey:
     value
         Key of :func:`philox`, 32 bits.
     sign
-        What the noise of that key is multiplied by: 1 or -1.
+        Factor of the noise: 1 or -1.
     """
 
     value: int
@@ -74,7 +75,7 @@ def noise_key(seed: int, image: str, sample: int, level: int) -> NoiseKey:
     Parameters
     ----------
     seed
-        Of all noise.
+        Seed of all noise.
     image
         Name of the image.
     sample
@@ -85,7 +86,7 @@ def noise_key(seed: int, image: str, sample: int, level: int) -> NoiseKey:
     Returns
     -------
     NoiseKey
-        Of equal arguments always the same.
+        Key, which depends on the arguments alone.
     """
     text = f"{seed}/{sample}/{level}/{image}".encode()
     return NoiseKey(int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little"))
@@ -99,13 +100,13 @@ def normal_noise(
     Parameters
     ----------
     keys
-        One a sample, from :func:`noise_key`.
+        One key for each sample, from :func:`noise_key`.
     channels
         Channels of the latent.
     window
         One range a spatial axis, in absolute positions on the level's grid.
     device
-        Where to compute.
+        Device to compute on.
 
     Returns
     -------
@@ -118,7 +119,7 @@ def normal_noise(
     key = torch.tensor([key.value for key in keys], device=device).view(-1, *[1] * (axes + 1))
     shape = [len(side) for side in window]
     noise = torch.empty(len(keys), 2 * len(pair), *shape, device=device)
-    # A processor's cache holds a block of the first axis through all the rounds; a GPU takes everything at once.
+    # A block of the first axis stays in the cache of a CPU during all rounds; a GPU computes everything at once.
     per_entry = len(keys) * len(pair) * math.prod(shape[1:])
     block = shape[0] if noise.is_cuda else max(1, _BLOCK // per_entry)
     for start in range(0, shape[0], block):
@@ -146,9 +147,9 @@ def sample_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> li
     seed
         Seed of the latents.
     name
-        Of the image.
+        Name of the image.
     numbers
-        Of the samples.
+        Numbers of the samples.
     levels
         Number of levels.
 
@@ -161,19 +162,19 @@ def sample_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> li
 
 
 def antithetic_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -> list[list[NoiseKey]]:
-    """Return keys as :func:`sample_keys` does, where each second sample takes the opposite noise of the one before.
+    """Return keys as :func:`sample_keys` does, but every second sample has the opposite noise of the previous one.
 
-    What is odd in the noise cancels in the mean of such a pair, which is then as good as that of many more samples
-    (antithetic variates).
+    Odd functions of the noise cancel in the mean of such a pair, which is then as accurate as the mean of many more
+    samples (antithetic variates).
 
     Parameters
     ----------
     seed
         Seed of the latents.
     name
-        Of the image.
+        Name of the image.
     numbers
-        Of the samples.
+        Numbers of the samples.
     levels
         Number of levels.
 
@@ -201,14 +202,14 @@ def latent_sampler(keys: Sequence[Sequence[NoiseKey]], window: Window, strides: 
     keys
         ``keys[sample][level]``.
     window
-        Where in the padded image.
+        Window of the padded image.
     strides
-        Of each level's grid, in pixels.
+        Strides of the grids of the levels, in pixels.
 
     Returns
     -------
     LatentSampler
-        What turns a level's number, mean and standard deviation into latents, (len(keys), Z, ...).
+        Maps a level's number, mean and standard deviation to latents, (len(keys), Z, ...).
     """
 
     def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:

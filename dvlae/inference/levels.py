@@ -1,13 +1,13 @@
-"""The level-by-level picture: what each level of the ladder decides in one image.
+"""The level-by-level picture: what each level of the ladder VAE determines in one image.
 
-All latents above a level are fixed to one sample of the posterior, those of the level itself are sampled again and
-again, and those below take the mean of their posterior given what is above. What then differs between the denoised
-images is what this level leaves open.
+The latents above a level are fixed to one sample of the posterior, those of the level itself are sampled repeatedly,
+and those below are at the mean of their posterior given the latents above. The denoised images then differ in what this
+level determines.
 
 References
 ----------
 Sonderby, Raiko, Maaloe, Sonderby, Winther: Ladder variational autoencoders, NeurIPS 2016, arXiv 1602.02282: the first
-pictures of this kind.
+figures of this kind.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,22 +44,22 @@ def vary_levels(
     samples: int,
     on_progress: Callable[[int], object] = lambda samples: None,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Sample one level after the other again, with those above it fixed and those below it at their mean.
+    """Sample one level after the other, with the levels above it fixed and those below it at their mean.
 
     Parameters
     ----------
     model
-        A trained model, in evaluation mode, on the device that shall compute.
+        Trained model in evaluation mode, on the device to compute on.
     image
         Noisy image, (C, ...), in the units of the training images.
     name
-        The image's name: with the seed it fixes the samples.
+        Name of the image, which determines the latent noise together with the seed.
     seed
-        Fixes the samples.
+        Seed of the latent noise.
     samples
-        Of each level.
+        Number of samples of each level.
     on_progress
-        Called with the number of samples that were drawn since the last call.
+        Called with the number of samples that were computed since the last call.
 
     Yields
     ------
@@ -69,7 +69,7 @@ def vary_levels(
     ladder_vae, sides = model.ladder_vae, image.shape[1:]
     x, features = encode_image(model, image)
     window = whole_window(x.shape[2:])
-    # Sample 0 is the fixed one.
+    # The fixed levels take sample 0.
     keys = sample_keys(seed, name, range(samples + 1), len(features))
     batches = split_range(range(1, samples + 1), choose_batch_size(model, sides, all_latents=True))
     for level in reversed(range(len(features))):
@@ -86,21 +86,21 @@ def vary_levels(
 
 
 def sampler_of_level(varied: int, *, fixed: LatentSampler, varying: LatentSampler) -> LatentSampler:
-    """Return a function that takes ``varying`` at one level, ``fixed`` at those above it, the mean at those below.
+    """Return a sampler that uses ``varying`` at one level, ``fixed`` above it, and the mean below it.
 
     Parameters
     ----------
     varied
         The level's number.
     fixed
-        What samples the levels above it.
+        Sampler of the levels above.
     varying
-        What samples the level itself.
+        Sampler of the level itself.
 
     Returns
     -------
     LatentSampler
-        What turns a level's number, mean and standard deviation into a latent.
+        Maps a level's number, mean and standard deviation to a latent.
     """
 
     def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
@@ -114,30 +114,30 @@ def sampler_of_level(varied: int, *, fixed: LatentSampler, varying: LatentSample
 def cut_with_context(
     model: DVLAE, image: np.ndarray, crop: Sequence[tuple[int, int]] | None, name: str
 ) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """Cut the part of an image that is computed for a crop.
+    """Cut the part of an image that is needed to compute a crop.
 
     Parameters
     ----------
     model
-        That shall compute.
+        Model to compute with.
     image
         (C, ...).
     crop
-        First pixel and the one after the last along each spatial axis. None: the whole image.
+        First pixel and the one after the last along each spatial axis; None: the complete image.
     name
-        Of the image, for messages.
+        Name of the image, for messages.
 
     Returns
     -------
     part
-        The crop with what surrounds it, (C, ...).
+        The crop with its context, (C, ...).
     shown
-        Where in the part the crop is, a slice for each spatial axis.
+        Position of the crop in the part, one slice for each spatial axis.
 
     Raises
     ------
     UserError
-        Where the crop is not within the image, the image has other channels or axes than the model, or the part is too
+        If the crop is not within the image, the image has other channels or axes than the model, or the part is too
         large to be computed at once.
     """
     sides = image.shape[1:]
@@ -157,11 +157,11 @@ def add_context(
     crop
         First pixel and the one after the last along each spatial axis.
     sides
-        Of the image, in pixels.
+        Sides of the image, in pixels.
     stride
-        Of the model's grid, in pixels.
+        Stride of the model's grid, in pixels.
     name
-        Of the image, for the message.
+        Name of the image, for the message.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def add_context(
     Raises
     ------
     UserError
-        Where the crop is not within the image.
+        If the crop is not within the image.
     """
     inside = all(0 <= first < stop <= side for (first, stop), side in zip(crop, sides, strict=False))
     if len(crop) != len(sides) or not inside:

@@ -1,12 +1,15 @@
-"""The importance-weighted bound on the log-likelihood of whole images.
+"""The importance-weighted bound on the log-likelihood of images.
 
-Draw z_1 ... z_K from the posterior q(z | x) of an image x and weigh each one by w_k = p(x | z_k) p(z_k) / q(z_k | x).
-Then log((w_1 + ... + w_K) / K) is on average a lower bound on log p(x), which rises with K and reaches it as K grows;
-with K = 1 it is the ELBO [1]_. The effective number of samples is (w_1 + ... + w_K)^2 / (w_1^2 + ... + w_K^2) [2]_.
+The latents z_1 ... z_K are sampled from the posterior q(z | x) of an image x, and have the weights
+
+    w_k = p(x | z_k) p(z_k) / q(z_k | x)
+
+On average, log((w_1 + ... + w_K) / K) is a lower bound on log p(x), which rises with K and reaches it as K grows; with
+K = 1 it is the ELBO [1]_. The effective number of samples is (w_1 + ... + w_K)^2 / (w_1^2 + ... + w_K^2) [2]_.
 
 An image is padded to a multiple of the model's stride before it is encoded. Only its own pixels count in p(x | z):
-what the decoder would say of the padding comes after them in every line, so leaving it out is exact. The latents of the
-padding do count, so that the number is a bound on log p of the image itself, a little looser than without padding.
+the padding follows them in every line, so leaving it out is exact. The latents of the padding do count: the result is a
+bound on log p of the image itself, and slightly looser than without padding.
 
 References
 ----------
@@ -15,7 +18,6 @@ References
    Association 89 (1994).
 """
 
-import csv
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,19 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import read_manifest, select_images
 from dvlae.inference.latent_noise import latent_sampler, sample_keys
-from dvlae.inference.posterior import (
-    check_whole_input,
-    choose_batch_size,
-    encode_image,
-    repeat_features,
-    split_range,
-)
+from dvlae.inference.posterior import check_whole_input, choose_batch_size, encode_image, repeat_features, split_range
 from dvlae.inference.tiling import cut_padding, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
@@ -48,69 +45,40 @@ from dvlae.system.progress import progress
 logger = logging.getLogger(__name__)
 
 CROP_HINT = "; crop the dataset's images"
-LIKELIHOOD_COLUMNS = (
-    "image", "values", "samples", "bound", "elbo", "elbo_standard_error",
-    "bound_per_value", "elbo_per_value", "bits_per_value", "effective_samples",
-)  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class ImportanceWeights:
-    """What is kept of any number of log-weights.
+    """The importance weights of samples of one image.
 
     Attributes
     ----------
-    count
-        Number of them.
-    largest
-        Log-weight, in nats.
-    total, squares
-        Sum of exp(log-weight - largest), and of its square.
-    elbo
-        Mean of the log-weights, in nats.
-    deviations
-        Sum of their squared deviations from the mean.
+    logarithms
+        Log weights, (K,), in nats.
     """
 
-    count: int = 0
-    largest: float = -math.inf
-    total: float = 0.0
-    squares: float = 0.0
-    elbo: float = 0.0
-    deviations: float = 0.0
-
-    def update(self, log_weight: float) -> None:
-        """Take one more log-weight, in nats.
-
-        Parameters
-        ----------
-        log_weight
-            Of one more sample.
-        """
-        self.count += 1
-        largest = max(self.largest, log_weight)
-        rescale, new = math.exp(self.largest - largest), math.exp(log_weight - largest)
-        self.total = self.total * rescale + new
-        self.squares = self.squares * rescale**2 + new**2
-        self.largest = largest
-        difference = log_weight - self.elbo
-        self.elbo += difference / self.count
-        self.deviations += difference * (log_weight - self.elbo)
+    logarithms: Tensor
 
     @property
     def bound(self) -> float:
         """The importance-weighted bound, in nats."""
-        return self.largest + math.log(self.total / self.count)
+        return float(torch.logsumexp(self.logarithms, 0)) - math.log(len(self.logarithms))
+
+    @property
+    def elbo(self) -> float:
+        """The ELBO, in nats."""
+        return float(self.logarithms.mean())
 
     @property
     def standard_error(self) -> float:
-        """Of the ELBO, in nats; not a number for a single sample."""
-        return math.sqrt(self.deviations / (self.count - 1) / self.count) if self.count > 1 else math.nan
+        """The standard error of the ELBO, in nats; NaN for a single sample."""
+        count = len(self.logarithms)
+        return float(self.logarithms.std()) / math.sqrt(count) if count > 1 else math.nan
 
     @property
     def effective_samples(self) -> float:
-        """The equivalent number of equally weighted samples, 1 to ``count``."""
-        return self.total**2 / self.squares
+        """The equivalent number of equally weighted samples, from 1 to K."""
+        return 1 / float(torch.softmax(self.logarithms, 0).square().sum())
 
 
 def log_weights(
@@ -121,29 +89,29 @@ def log_weights(
     Parameters
     ----------
     model
-        A trained model, in evaluation mode, on the device that shall compute.
+        Trained model in evaluation mode, on the device to compute on.
     image
         (C, ...), in the units of the training images.
     name
-        The image's name: with the seed it fixes the samples.
+        Name of the image, which determines the latent noise together with the seed.
     samples
-        How many.
+        Number of samples.
     seed
-        Fixes the samples.
+        Seed of the latent noise.
     batch_size
-        Samples computed together. It does not change the result, but for rounding.
+        Number of samples computed together. It changes the result by rounding errors only.
 
     Yields
     ------
     float
-        Nats, of the density of the image's own grey values, summed over the whole image.
+        Log weight in nats, for the density of the grey values of the complete image.
     """
     ladder_vae, sides = model.ladder_vae, image.shape[1:]
     x, features = encode_image(model, image)
     padded = whole_window(x.shape[2:])
     own_x = cut_padding(x, sides)
     floor = scale_floor(model.step, model.std)
-    # Densities of x and of its own grey values differ by the scale: dx = d(grey value) / std.
+    # The densities of x and of its grey values differ by the scale: dx = d(grey value) / std.
     change_of_units = math.prod(sides) * float(_to_float64(model.std).log().sum())
     keys = sample_keys(seed, name, range(samples), len(features))
     for numbers in split_range(range(samples), choose_batch_size(model, sides, batch_size, all_latents=True)):
@@ -163,7 +131,7 @@ def log_weights(
 
 
 def _to_float64(values: Tensor) -> Tensor:
-    """Return float64, on a device that has it: weights are differences of sums over millions of values."""
+    """Convert to float64, on a device that supports it: weights are differences of sums over millions of values."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
@@ -180,34 +148,33 @@ def bound_log_likelihood(
     name: str,
     samples: int,
     seed: int,
-    batch_size: int | str = "auto",
     on_progress: Callable[[int], object] = lambda samples: None,
 ) -> ImportanceWeights:
-    """Bound the log-likelihood of one image; memory does not grow with the number of samples.
+    """Bound the log-likelihood of one image, whose samples are computed in batches.
 
     Parameters
     ----------
-    model, image, name, samples, seed, batch_size
+    model, image, name, samples, seed
         As for :func:`log_weights`.
     on_progress
-        Called with the number of samples that were drawn since the last call.
+        Called with the number of samples that were computed since the last call.
 
     Returns
     -------
     ImportanceWeights
-        With the bound, the ELBO and how far to trust them.
+        Weights that give the bound, the ELBO and their uncertainty.
 
     Raises
     ------
     UserError
-        Where the image has other channels or axes than the model's, or is too large to be computed at once.
+        If the image has other channels or axes than the model's, or is too large to be computed at once.
     """
     check_whole_input(model, image.shape, name, CROP_HINT)
-    weights = ImportanceWeights()
-    for log_weight in log_weights(model, image, name=name, samples=samples, seed=seed, batch_size=batch_size):
-        weights.update(log_weight)
+    logarithms = []
+    for log_weight in log_weights(model, image, name=name, samples=samples, seed=seed):
+        logarithms.append(log_weight)
         on_progress(1)
-    return weights
+    return ImportanceWeights(torch.tensor(logarithms, dtype=torch.float64))
 
 
 def likelihood(
@@ -229,21 +196,21 @@ def likelihood(
     images
         Folder with ``manifest.csv``.
     output
-        CSV to make, one row an image. ``bound``, ``elbo`` and its standard error in nats of the whole image, in its own
-        grey values; the same per pixel value; ``bits_per_value`` is minus the bound in bits per pixel value.
+        CSV to make, with one row for each image: ``bound``, ``elbo`` and its standard error in nats for the complete
+        image, and the same per pixel value; ``bits_per_value`` is minus the bound in bits per pixel value.
     selection
-        Which images: see :func:`dvlae.data.manifest.select`.
+        Selection of the images: see :func:`dvlae.data.manifest.select`.
     samples
-        Of the posterior of each image, K.
+        Number of samples of the posterior of each image, K.
     seed
-        Fixes the samples.
+        Seed of the latent noise.
     device
-        Where to compute.
+        Device to compute on.
 
     Raises
     ------
     UserError
-        Where the model or an image cannot be used, the device is missing, or there are no samples.
+        If the model or an image cannot be used, the device is missing, or there are no samples.
     """
     if samples < 1:
         raise UserError(f"samples: found {samples}, allowed: a whole number >= 1")
@@ -254,31 +221,28 @@ def likelihood(
     rows = []
     with progress(total=samples * len(manifest), description="likelihood", unit="sample") as bar:
         for image in manifest:
+            noisy = read_canonical(image.noisy)
             weights = bound_log_likelihood(
-                network,
-                read_canonical(image.noisy),
-                name=image.name,
-                samples=samples,
-                seed=seed,
-                on_progress=bar.update,
+                network, noisy, name=image.name, samples=samples, seed=seed, on_progress=bar.update
             )
             rows.append(_row(image.name, math.prod(image.shape), weights))
-    with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([LIKELIHOOD_COLUMNS, *rows])
-    bits = np.mean([float(row[LIKELIHOOD_COLUMNS.index("bits_per_value")]) for row in rows])
+    with atomic_file(output) as path:
+        pd.DataFrame(rows).to_csv(path, index=False)
+    bits = np.mean([float(row["bits_per_value"]) for row in rows])
     logger.info("likelihood: %.4f bits per pixel value over %d images, %d samples each", bits, len(rows), samples)
 
 
-def _row(name: str, values: int, weights: ImportanceWeights) -> list[str | int]:
-    """Return one row of the table, as :data:`LIKELIHOOD_COLUMNS` has it."""
-    nats = (weights.bound, weights.elbo, weights.standard_error)
-    per_value = (weights.bound / values, weights.elbo / values, -weights.bound / values / math.log(2))
-    return [
-        name,
-        values,
-        weights.count,
-        *(f"{number:.3f}" for number in nats),
-        *(f"{number:.6f}" for number in per_value),
-        f"{weights.effective_samples:.3f}",
-    ]
+def _row(name: str, values: int, weights: ImportanceWeights) -> dict[str, str | int]:
+    """Return one row of the table."""
+    return {
+        "image": name,
+        "values": values,
+        "samples": len(weights.logarithms),
+        "bound": f"{weights.bound:.3f}",
+        "elbo": f"{weights.elbo:.3f}",
+        "elbo_standard_error": f"{weights.standard_error:.3f}",
+        "bound_per_value": f"{weights.bound / values:.6f}",
+        "elbo_per_value": f"{weights.elbo / values:.6f}",
+        "bits_per_value": f"{-weights.bound / values / math.log(2):.6f}",
+        "effective_samples": f"{weights.effective_samples:.3f}",
+    }

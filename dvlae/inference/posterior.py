@@ -1,11 +1,11 @@
 """Encode noisy images, and sample their latents and their denoised images from the posterior q(z | x).
 
-The bottom-up pass runs once for an image, or for a tile of it, and all its samples. Two ways lead down from there.
-:class:`Posterior` samples denoised images of any size: it runs :class:`~dvlae.inference.top_down.TopDown`, the coarse
-levels, whose maps are small, on the whole image, and the fine levels tile by tile, with as much halo as they can see.
-What needs all latents of an image at once (likelihood, levels, generation) hands :func:`encode_image` and
-:func:`latent_sampler` to the ladder VAE itself. In both the latent noise is a function of the absolute position, so
-that a tile samples what the whole image would have sampled there: the results are equal up to rounding.
+The bottom-up pass runs once for an image, or for a tile of it, and serves all samples. There are two top-down passes.
+:class:`Posterior` samples denoised images of any size: it runs :class:`~dvlae.inference.top_down.TopDown`, on the
+complete image for the coarse levels, whose maps are small, and tile by tile for the fine levels, with a halo as large
+as they see. Likelihood, levels and generation need all latents of an image at once: they pass the output of
+:func:`encode_image` and a :func:`latent_sampler` to the ladder VAE. In both cases the latent noise depends on the
+absolute position. A tile is therefore sampled as in the complete image, and the results are equal up to rounding.
 """
 
 import math
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dvlae.axes import format_sides
 from dvlae.inference.latent_noise import NoiseKey, latent_sampler
 from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, views, whole_window
 from dvlae.inference.top_down import TopDown
@@ -25,13 +26,13 @@ from dvlae.models.latents import LatentSampler
 from dvlae.models.layers import ResidualBlock, memory_format
 from dvlae.system.errors import UserError
 
-# The coarse levels may have as many positions as so many tiles have pixels.
+# The coarse levels have at most as many positions as this number of tiles has pixels.
 MAX_COARSE_TILES = 4
 # Values in one feature map, pixels times channels, of all samples of a batch together.
 MAX_BATCH_VALUES = {"cpu": 2**22, "cuda": 2**28, "mps": 2**26}
-# Values in the coarse states of all samples at hand: 1 GiB.
+# Values in the coarse states that are kept: 1 GiB.
 MAX_STATE_VALUES = 2**28
-# Values in one feature map of what is computed with all its latents at once: 6 to 11 GiB in all.
+# Values in one feature map where all latents are computed at once: 6 to 11 GiB in total.
 MAX_MAP_VALUES = 2**27
 
 
@@ -41,16 +42,16 @@ def check_model_input(model: DVLAE, shape: Sequence[int], name: str) -> None:
     Parameters
     ----------
     model
-        A trained model.
+        Trained model.
     shape
-        Of the image, (C, ...).
+        Shape of the image, (C, ...).
     name
-        Of the image, for the message.
+        Name of the image, for the message.
 
     Raises
     ------
     UserError
-        With what was found and what is allowed.
+        The message names what was found and what is allowed.
     """
     a = model.architecture
     if (shape[0], len(shape) - 1) != (a.image_channels, a.dimensions):
@@ -61,27 +62,26 @@ def check_model_input(model: DVLAE, shape: Sequence[int], name: str) -> None:
 
 
 def check_whole_input(model: DVLAE, shape: Sequence[int], name: str, remedy: str = "") -> None:
-    """Refuse what :func:`check_model_input` refuses, and an image too large for all its latents at once.
+    """Refuse an image as :func:`check_model_input` does, and one that is too large for all its latents at once.
 
     Parameters
     ----------
     model, shape, name
         As for :func:`check_model_input`.
     remedy
-        End of the message about too large an image: what to do.
+        What to do about an image that is too large, at the end of the message.
 
     Raises
     ------
     UserError
-        With what was found and what is allowed.
+        The message names what was found and what is allowed.
     """
     check_model_input(model, shape, name)
     allowed = MAX_MAP_VALUES // model.architecture.channels
     if math.prod(shape[1:]) > allowed:
-        size = " x ".join(map(str, shape[1:]))
         raise UserError(
-            f"{name}: found {size} pixels, allowed: {allowed:,} in all for this model, as they are computed at once"
-            f"{remedy}"
+            f"{name}: found {format_sides(shape[1:])} pixels, allowed: {allowed:,} in all for this model, as they are "
+            f"computed at once{remedy}"
         )
 
 
@@ -93,11 +93,11 @@ def choose_batch_size(
     Parameters
     ----------
     model
-        On the device that shall compute.
+        Model on the device to compute on.
     sides
-        Of what is computed of each sample, in pixels.
+        Sides of the part that is computed of each sample, in pixels.
     batch_size
-        A number, which is returned as it is, or ``"auto"``: as many as suit the device.
+        A number, which is returned unchanged, or ``"auto"``, to choose it for the device.
     all_latents
         Whether all latents of an image are computed at once, which takes more memory.
 
@@ -115,14 +115,14 @@ def choose_batch_size(
 
 
 def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
-    """Pixels that the bottom-up features of the levels below ``split`` see to each side, rounded up to their grid.
+    """Return the pixels that the features of the levels below ``split`` see to each side, rounded up to their grid.
 
     Parameters
     ----------
     ladder_vae
         The part of the model with all levels.
     split
-        How many levels are fine.
+        Number of fine levels.
 
     Returns
     -------
@@ -130,21 +130,22 @@ def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
         In pixels of the image.
     """
     strides = [1, *ladder_vae.strides]
-    reach = 1  # the stem
+    reach = 1  # This is the reach of the stem.
     for below, stride in pairwise(strides[: split + 1]):
-        reach += below + ladder_vae.blocks * ResidualBlock.radius * stride  # the strided convolution, residual blocks
+        # The strided convolution comes first, the residual blocks follow.
+        reach += below + ladder_vae.blocks * ResidualBlock.radius * stride
     return padded_shape([reach], strides[split])[0]
 
 
 def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
-    """Pixels of those features, and of the state from above, that the signal sees, rounded up to their grid.
+    """Return the pixels of these features and of the state from above that the signal sees, rounded up to the grid.
 
     Parameters
     ----------
     ladder_vae
         The part of the model with all levels.
     split
-        How many levels are fine.
+        Number of fine levels.
 
     Returns
     -------
@@ -152,13 +153,14 @@ def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
         In pixels of the image.
     """
     strides = ladder_vae.strides[:split]
-    of_level = 1 + ladder_vae.blocks * ResidualBlock.radius  # the posterior, residual blocks
+    # The posterior sees one position to each side, a residual block its radius.
+    of_level = 1 + ladder_vae.blocks * ResidualBlock.radius
     reach = TopDown.radius + of_level * sum(strides)
     return padded_shape([reach], strides[-1])[0]
 
 
 def choose_split(shape: Sequence[int], tile: int, strides: list[int]) -> int:
-    """Return how many levels are fine: the fewest that leave small maps to the coarse ones, all where one tile does.
+    """Return the number of fine levels: as few as leave small maps to the coarse levels, or all if one tile suffices.
 
     Parameters
     ----------
@@ -187,11 +189,11 @@ def encode(model: DVLAE, view: View, window: Window, split: int) -> tuple[Tensor
     Parameters
     ----------
     model
-        In evaluation mode, on the device that shall compute.
+        Model in evaluation mode, on the device to compute on.
     view
         The image in its own units.
     window
-        Where in the view.
+        Window of the view.
     split
         Number of levels.
 
@@ -200,7 +202,7 @@ def encode(model: DVLAE, view: View, window: Window, split: int) -> tuple[Tensor
     x
         The window of the view, normalised, (1, C, ...).
     features
-        Of those levels in the window, finest first, (1, channels, ...).
+        Features of those levels in the window, finest first, (1, channels, ...).
     """
     ladder_vae = model.ladder_vae
     outer = window.widen(bottom_up_halo(ladder_vae, split), view.shape)
@@ -213,12 +215,12 @@ def encode(model: DVLAE, view: View, window: Window, split: int) -> tuple[Tensor
 
 
 def encode_image(model: DVLAE, image: np.ndarray) -> tuple[Tensor, list[Tensor]]:
-    """Run the bottom-up path of a whole image through all levels.
+    """Run the bottom-up path of a complete image through all levels.
 
     Parameters
     ----------
     model
-        In evaluation mode, on the device that shall compute.
+        Model in evaluation mode, on the device to compute on.
     image
         (C, ...) in its own units; any size.
 
@@ -227,7 +229,7 @@ def encode_image(model: DVLAE, image: np.ndarray) -> tuple[Tensor, list[Tensor]]
     x
         The image, normalised and padded to a multiple of the model's stride at the end of each axis, (1, C, ...).
     features
-        Of each level, finest first, (1, channels, ...).
+        Features of each level, finest first, (1, channels, ...).
     """
     (view,) = views(image, model.stride)
     return encode(model, view, whole_window(view.shape), len(model.ladder_vae.levels))
@@ -239,29 +241,29 @@ def repeat_features(features: list[Tensor], times: int) -> list[Tensor]:
     Parameters
     ----------
     features
-        Of each level, (1, C, ...).
+        Features of each level, (1, C, ...).
     times
         Number of samples in the batch.
 
     Returns
     -------
     list of Tensor
-        Of each level, (times, C, ...), in the memory of what was given.
+        Features of each level, (times, C, ...): views of those that were given.
     """
     return [feature.expand(times, *feature.shape[1:]) for feature in features]
 
 
 def take_mean(level: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Return the mean of a latent in the place of a sample.
+    """Return the mean of a latent instead of a sample.
 
     Parameters
     ----------
     level
-        Not looked at.
+        Not used.
     mean
-        Of the latent, (N, Z, ...).
+        Mean of the latent, (N, Z, ...).
     std
-        Not looked at.
+        Not used.
 
     Returns
     -------
@@ -272,14 +274,14 @@ def take_mean(level: int, mean: Tensor, std: Tensor) -> Tensor:
 
 
 class Posterior:
-    """What a model says about the clean signal behind one view of a noisy image.
+    """The posterior of the clean signal, given one view of a noisy image.
 
     Parameters
     ----------
     model
-        In evaluation mode, on the device that shall compute.
+        Model in evaluation mode, on the device to compute on.
     top_down
-        Of that model.
+        The top-down path of that model.
     view
         The noisy image in its own units.
     tile
@@ -292,7 +294,6 @@ class Posterior:
         self.strides = self.ladder_vae.strides
         self.split = choose_split(view.shape, tile, self.strides)
         self.tiles = make_tiles(view.shape, tile)
-        self.layout = memory_format(len(view.shape))
 
     def samples(self, keys: Sequence[Sequence[NoiseKey]], batch_size: int) -> Iterator[tuple[Window, int, Tensor]]:
         """Sample denoised images, window by window.
@@ -307,7 +308,7 @@ class Posterior:
         Returns
         -------
         Iterator
-            Of a window, the number of the first sample, and samples (S, C, ...) of the window in the units of the
+            The window, the number of the first sample, and samples (S, C, ...) of the window in the units of the
             image. Windows do not overlap, and each comes with every sample once, in their order.
         """
 
@@ -326,7 +327,7 @@ class Posterior:
     ) -> Iterator[tuple[Window, int, Tensor]]:
         """Yield what :meth:`samples` does; ``make_sampler(window, numbers)`` samples latents with these numbers."""
         coarse = self._bottom_up_coarse()
-        # As many coarse states as memory allows are kept, so that a tile's features serve for all of those samples.
+        # As many coarse states are kept as memory allows: the features of a tile then serve all of these samples.
         values = self.ladder_vae.stem.out_channels * math.prod(self.view.shape) // self._stride ** len(self.view.shape)
         group = max(1, MAX_STATE_VALUES // values) if coarse else len(numbers)
         everywhere = whole_window(self.view.shape)
@@ -347,17 +348,17 @@ class Posterior:
 
     @property
     def _stride(self) -> int:
-        """Of the coarsest fine level, in pixels."""
+        """The stride of the coarsest fine level, in pixels."""
         return self.strides[self.split - 1]
 
     def _bottom_up_coarse(self) -> list[Tensor]:
-        """Return the precomputed features of the coarse levels, on the whole image."""
+        """Return the precomputed features of the coarse levels for the complete image."""
         if self.split == len(self.strides):
             return []
-        # What the fine levels hand to the coarse ones, put together from the tiles.
+        # The features below the coarse levels are assembled from the tiles.
         shape = whole_window(self.view.shape).grid(self._stride).ranges
         below = torch.empty(1, self.ladder_vae.stem.out_channels, *map(len, shape), device=self.model.mean.device)
-        below = below.to(memory_format=self.layout)
+        below = below.to(memory_format=memory_format(len(shape)))
         for tile in self.tiles:
             tile.crop(below, self._stride)[:] = encode(self.model, self.view, tile, self.split)[1][-1]
         return self.top_down.precompute(self.ladder_vae.bottom_up(below, self.split), self.split)
@@ -369,7 +370,7 @@ def split_range(numbers: range, size: int) -> list[range]:
     Parameters
     ----------
     numbers
-        Such as those of samples.
+        The numbers, for example those of samples.
     size
         Numbers in a batch.
 

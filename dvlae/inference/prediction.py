@@ -13,7 +13,7 @@ from dvlae import revision
 from dvlae.config.settings import PredictSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import read_manifest
-from dvlae.inference.estimates import denoise, denoise_by_median, denoise_directly
+from dvlae.inference.estimates import denoise, denoise_directly
 from dvlae.models.files import load_to
 from dvlae.runs.folder import RunFolder
 from dvlae.system.devices import device_name, tune_malloc
@@ -35,7 +35,7 @@ def predict(
 ) -> None:
     """Denoise every image of a manifest.
 
-    An interrupted prediction that is asked for again goes on after the last image that was finished.
+    An interrupted prediction continues after the last finished image when it is run again.
 
     Parameters
     ----------
@@ -44,20 +44,20 @@ def predict(
     images
         Folder with ``manifest.csv``.
     denoised, uncertainty
-        Folders to make: estimates and posterior standard deviations, one TIFF an image, in the image's units. A single
-        sample has no standard deviation; ``uncertainty`` is then empty. ``prediction.json`` beside ``denoised`` says
-        how: settings, seed, model, seconds, versions.
+        Folders to make: estimates and posterior standard deviations, one TIFF for each image, in the units of the
+        image. A single sample has no standard deviation; ``uncertainty`` is then empty. ``prediction.json`` next to
+        ``denoised`` records settings, seed, model, seconds and versions.
     samples
-        Folder to make: the first ``settings.prediction.save_samples`` samples, one TIFF an image, (S, C, ...).
+        Folder to make: the first ``settings.prediction.save_samples`` samples, one TIFF for each image, (S, C, ...).
     seed
-        Fixes the samples.
+        Seed of the latent noise.
     settings
         Estimator, samples, tile, batch size and device.
 
     Raises
     ------
     UserError
-        Where the model or an image cannot be used, or the device is missing.
+        If the model or an image cannot be used, or the device is missing.
     """
     tune_malloc()
     manifest = read_manifest(images)
@@ -75,20 +75,17 @@ def predict(
         bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))
         for image in manifest:
             noisy, file = read_canonical(image.noisy), f"{image.name}.tif"
-            if (denoised / file).exists():  # the last that was written of it, before an interruption
+            if (denoised / file).exists():  # This file is the last one written of each image.
                 bar.update(passes * math.prod(image.shape[1:]))
                 continue
+            std: np.ndarray | None = None
             if how.estimator == "direct":
-                estimate, std = (
-                    denoise_directly(network, noisy, name=image.name, settings=how, on_progress=bar.update),
-                    None,
-                )
+                estimate = denoise_directly(network, noisy, name=image.name, settings=how, on_progress=bar.update)
             else:
                 keep = []
                 if samples is not None and how.save_samples:
                     keep.append(_sample_file(samples / file, (how.save_samples, *noisy.shape)))
-                by_sampling = denoise_by_median if how.estimator == "median" else denoise
-                estimate, std = by_sampling(
+                estimate, std = denoise(
                     network, noisy, name=image.name, seed=seed, settings=how, keep=keep, on_progress=bar.update
                 )
             if std is not None:
@@ -96,12 +93,12 @@ def predict(
             write_image(denoised / file, estimate)
     identity = settings.identity()["prediction"]
     description = {
-        # How many samples were kept is no part of how the estimate was made.
+        # The estimate does not depend on the number of samples that are saved.
         "settings": {name: value for name, value in identity.items() if name != "save_samples"},
         "seed": seed,
         "revision": revision.PREDICTION,
         "weights_sha256": sha256(model / "weights.safetensors"),
-        "device": device_name(next(network.parameters()).device),
+        "device": device_name(device),
         "seconds": round(time.monotonic() - start, 1),
         **software(),
     }
@@ -110,10 +107,10 @@ def predict(
 
 
 def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings) -> str:
-    """Describe all that the estimates depend on, so that those of an interrupted prediction can be kept."""
+    """Describe all that the estimates depend on, so that an interrupted prediction can be continued."""
     description = {
         "weights": sha256(model / "weights.safetensors"),
-        "images": (images / "manifest.csv").stat().st_mtime_ns,  # it is written when they are
+        "images": (images / "manifest.csv").stat().st_mtime_ns,  # The manifest is written with the images.
         "seed": seed,
         "settings": settings.identity()["prediction"],
         "revision": revision.PREDICTION,
@@ -122,8 +119,8 @@ def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings) -> 
 
 
 def _sample_file(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """Make a TIFF (S, C, ...) that is written in parts."""
-    axes = "QC" + "ZYX"[5 - len(shape) :]  # Q: an axis without a meaning to readers of TIFF
+    """Create a TIFF (S, C, ...) that is written in parts."""
+    axes = "QC" + "ZYX"[5 - len(shape) :]  # Q is an axis without a meaning for readers of TIFF files.
     samples = tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", metadata={"axes": axes})
     reserve_space(path)
     return samples

@@ -1,7 +1,7 @@
-"""Cut an image that is too large into tiles, with as much around each as the network sees; mirror and shift it.
+"""Cut a large image into tiles, with a halo as large as the network sees; mirror and shift it.
 
-Windows are in pixels of the padded image, one range a spatial axis: each side of an image is extended, at its end, to a
-multiple of the model's stride.
+Windows are in pixels of the padded image, with one range for each spatial axis: each side of an image is extended, at
+its end, to a multiple of the model's stride.
 """
 
 import itertools
@@ -25,11 +25,11 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """What cuts it out of the last axes of an array."""
+        """The slices that cut the window out of the last axes of an array."""
         return tuple(slice(side.start, side.stop) for side in self.ranges)
 
     def grid(self, stride: int) -> "Window":
-        """Return it on the grid of a level with this stride.
+        """Return the window on the grid of a level with this stride.
 
         Parameters
         ----------
@@ -39,12 +39,12 @@ class Window:
         Returns
         -------
         Window
-            In positions of the grid.
+            Window in positions of the grid.
         """
         return Window(tuple(range(side.start // stride, side.stop // stride) for side in self.ranges))
 
     def crop(self, maps: Tensor, stride: int = 1) -> Tensor:
-        """Cut it out of maps (N, C, ...) that cover the whole padded image at this stride.
+        """Cut the window out of maps (N, C, ...) that cover the padded image at this stride.
 
         Parameters
         ----------
@@ -71,32 +71,32 @@ class Window:
         Returns
         -------
         Window
-            Of the same size.
+            Window of the same size.
         """
         pairs = zip(self.ranges, outer.ranges, strict=True)
         return Window(tuple(range(side.start - around.start, side.stop - around.start) for side, around in pairs))
 
     def widen(self, halo: int, shape: Sequence[int]) -> "Window":
-        """Return it with so many pixels more on each side, but not beyond an image of this shape.
+        """Return the window with a halo on each side, but not beyond an image of this shape.
 
         Parameters
         ----------
         halo
-            In pixels.
+            Halo, in pixels.
         shape
             Sides of the image, in pixels.
 
         Returns
         -------
         Window
-            With sides longer by at most ``2 * halo``.
+            Window with sides longer by at most ``2 * halo``.
         """
         pairs = zip(self.ranges, shape, strict=True)
         return Window(tuple(range(max(0, s.start - halo), min(length, s.stop + halo)) for s, length in pairs))
 
 
 def whole_window(shape: Sequence[int]) -> Window:
-    """Return the window that is all of an image of this shape.
+    """Return the window that covers an image of this shape.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def whole_window(shape: Sequence[int]) -> Window:
     Returns
     -------
     Window
-        From 0 to each side.
+        Window from 0 to each side.
     """
     return Window(tuple(map(range, shape)))
 
@@ -153,14 +153,14 @@ def make_tiles(shape: Sequence[int], tile: int) -> list[Window]:
     Parameters
     ----------
     shape
-        Of the padded image, in pixels.
+        Sides of the padded image, in pixels.
     tile
         Longest side of a window, in pixels.
 
     Returns
     -------
     list of Window
-        In the order of memory, each pixel in exactly one.
+        Windows in the order of memory; each pixel is in exactly one.
     """
     sides = [[range(at, min(at + tile, length)) for at in range(0, length, tile)] for length in shape]
     return [Window(ranges) for ranges in itertools.product(*sides)]
@@ -168,18 +168,18 @@ def make_tiles(shape: Sequence[int], tile: int) -> list[Window]:
 
 @dataclass(frozen=True)
 class View:
-    """An image as it is, or shifted against the model's grid and mirrored; padded, but never copied as a whole.
+    """An image that may be mirrored and shifted against the model's grid; it is padded without a copy of the image.
 
     Attributes
     ----------
     image
         (C, ...).
     stride
-        What the sides are padded to multiples of, at their end, by mirroring what is there.
+        The sides are padded at their end to multiples of this, by mirroring.
     flipped
         Spatial axes that are mirrored, counted from the end: -1 is X.
     shift
-        Pixels that are put before the image along each spatial axis, likewise.
+        Pixels of padding before the image along each spatial axis.
     """
 
     image: np.ndarray
@@ -195,12 +195,12 @@ class View:
         )
 
     def extract(self, window: Window) -> np.ndarray:
-        """Return what is seen in a window, (C, ...).
+        """Return the pixels in a window, (C, ...).
 
         Parameters
         ----------
         window
-            In pixels of this view.
+            Window in pixels of this view.
 
         Returns
         -------
@@ -213,7 +213,7 @@ class View:
         return self.image[index]
 
     def _in_image(self, window: Window) -> list[range]:
-        """Turn this view's ranges into those of the image, which go on beyond its ends."""
+        """Convert the ranges of this view to those of the image, which may extend beyond its ends."""
         sides = list(window.ranges)
         for axis in self.flipped:
             last = self.shape[axis] - 1
@@ -222,24 +222,24 @@ class View:
 
     @staticmethod
     def _unpad(index: np.ndarray, length: int) -> np.ndarray:
-        """Turn indices beyond the ends of an image into those of the pixels that are mirrored there."""
+        """Convert indices beyond the ends of an image to those of the pixels that are mirrored there."""
         index = index % (2 * length)
         return np.minimum(index, 2 * length - 1 - index)
 
     def to_image(self, window: Window, values: Tensor) -> tuple[tuple[slice, ...], Tensor]:
-        """Bring values of a window of this view back to the image.
+        """Transform values of a window of this view back to the image.
 
         Parameters
         ----------
         window
-            Where they stand in this view.
+            Position of the values in this view.
         values
             (N, C, ...).
 
         Returns
         -------
         slices, values
-            Where they stand in the image, and the values without what was padded.
+            Position of the values in the image, and the values without the padding.
         """
         values = values.flip(self.flipped) if self.flipped else values
         slices, inside = [], []
@@ -252,23 +252,23 @@ class View:
 
 
 def views(image: np.ndarray, stride: int, axes: Sequence[int] = (), shifts: int = 1) -> list[View]:
-    """Return an image at some places of the model's grid, each with all combinations of these axes mirrored.
+    """Return views of an image at several positions of the grid, each with all combinations of mirrored axes.
 
     Parameters
     ----------
     image
         (C, ...).
     stride
-        Of the grid, in pixels.
+        Stride of the grid, in pixels.
     axes
         Spatial axes that may be mirrored, counted from the end.
     shifts
-        Number of places, at most; a small grid has fewer. They lie on a lattice that spreads them evenly.
+        Maximum number of positions; a small grid has fewer. They lie on a lattice, which spreads them evenly.
 
     Returns
     -------
     list of View
-        The image at each place, mirrored in each way.
+        The image at each position, mirrored in each way.
     """
     choices = [flipped for n in range(len(axes) + 1) for flipped in itertools.combinations(axes, n)]
     generators = [int(stride * part) // 2 * 2 + 1 for part in _LATTICE[: image.ndim - 1]]

@@ -1,25 +1,26 @@
-"""The way from the latents to the denoised image, as prediction runs it: the same numbers, faster.
+"""The top-down pass of prediction, from the latents to the denoised image: the same values, computed faster.
 
-In the paper's figure these are the top-down half of the ladder VAE and the signal decoder. What training needs and
-prediction does not is left out: the prior, and the KL divergence. The rest is rewritten by three identities, exact but
-for rounding:
+In the paper's figure these are the top-down half of the ladder VAE and the signal decoder. The prior and the KL
+divergence, which only training needs, are left out. The rest is rewritten by three identities, which are exact up to
+rounding:
 
     norm(W v) = (a W) v + b,             a = weight / sqrt(running_var + eps),  b = bias - a running_mean
     mish(-n) = n - 2 n / (1 + q^2),      q = sigmoid(n)
     tanh(v) sigmoid(g) = (2 sigmoid(2 v) - 1) sigmoid(g)
 
-By the first, a batch norm in evaluation mode becomes part of the convolution before it. By the second, Mish takes one
-sigmoid, works in place and overflows nowhere, but is given the negative of its argument: the weights of what stands
-before a Mish are negated here. By the third, the gate takes sigmoids alone, and the weights of its value are doubled. A
-sigmoid costs a sixth of a tanh, and a ninth of PyTorch's Mish.
+By the first, a batch norm in evaluation mode becomes part of the preceding convolution. By the second, Mish needs one
+sigmoid, works in place and never overflows, but takes the negative of its argument: the weights of the layer before a
+Mish are negated here. By the third, the gate needs sigmoids only, and the weights of its value are doubled. A sigmoid
+takes a sixth of the time of a tanh, and a ninth of that of PyTorch's Mish.
 
-What does not differ between samples is computed once: merge(t, h) = M_t t + (M_h h + m), where the bracket depends on
+Values that all samples share are computed once: merge(t, h) = M_t t + (M_h h + m), where the bracket depends on
 the bottom-up feature h, and not on the top-down state t.
 
 On one thread this took 1.3 to 1.7 times less processor time than the model's own layers (48 and 16 channels, four
-samples of 256 x 256 pixels). docs/benchmarks.md has the gain of the whole prediction.
+samples of 256 x 256 pixels). docs/benchmarks.md has the gain for a complete prediction.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -36,6 +37,7 @@ from dvlae.models.layers import (
     ResidualBlock,
     fused_upsample_kernel,
     memory_format,
+    pointwise,
     upsampled,
 )
 from dvlae.models.signal_decoder import SignalDecoder
@@ -56,31 +58,19 @@ def _affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
-class _Convolution:
-    """A 3x3 convolution with given weights, of its input or of its upsampled input."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, upsamples: bool):
-        dimensions = weight.ndim - 2
-        if upsamples:
-            self.weight = fused_upsample_kernel(weight)
-            self.convolve = partial(TRANSPOSED_CONVOLUTIONS[dimensions], stride=2, padding=1)
-        else:
-            self.weight = weight.contiguous(memory_format=memory_format(dimensions))
-            self.convolve = partial({1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions], padding=1)
-        self.bias = bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.convolve(x, self.weight, self.bias)
+def _convolution(weight: Tensor, bias: Tensor, upsamples: bool) -> Callable[[Tensor], Tensor]:
+    """Return the 3x3 convolution with these weights, of its input or of its upsampled input."""
+    dimensions = weight.ndim - 2
+    if upsamples:
+        weight = fused_upsample_kernel(weight)
+        return partial(TRANSPOSED_CONVOLUTIONS[dimensions], weight=weight, bias=bias, stride=2, padding=1)
+    weight = weight.contiguous(memory_format=memory_format(dimensions))
+    return partial({1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions], weight=weight, bias=bias, padding=1)
 
 
-class _Product:
-    """A :class:`~dvlae.models.layers.Pointwise` layer with given weights."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None):
-        self.weight, self.bias = weight.contiguous(), bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x.movedim(1, -1), self.weight, self.bias).movedim(-1, 1)
+def _pointwise(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """Return the 1x1 convolution with these weights."""
+    return partial(pointwise, weight=weight.contiguous(), bias=bias)
 
 
 class FoldedBlock:
@@ -89,18 +79,19 @@ class FoldedBlock:
     Parameters
     ----------
     block
-        Whose weights are taken.
+        Source of the weights.
     """
 
     def __init__(self, block: ResidualBlock):
         ones = [1] * (block.conv1.weight.ndim - 2)
         scale, shift = _affine(block.norm1)
-        # Both affine maps with the opposite sign, which _mish_of_negative asks for.
+        # Both affine maps have the opposite sign, as _mish_of_negative requires.
         self.scale, self.shift = -scale.view(1, -1, *ones), -shift.view(1, -1, *ones)
         scale, shift = _affine(block.norm2)
-        self.conv1 = _Convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift, block.upsamples)
+        self.conv1 = _convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift, block.upsamples)
         self.conv2 = block.conv2
-        self.value = _Product(2 * block.value.weight, 2 * block.value.bias)  # tanh(v) = 2 sigmoid(2 v) - 1
+        # tanh(v) = 2 sigmoid(2 v) - 1
+        self.value = _pointwise(2 * block.value.weight, 2 * block.value.bias)
         self.gate = block.gate
         self.upsamples = block.upsamples
 
@@ -114,36 +105,22 @@ class FoldedBlock:
 
 
 class FoldedLevel:
-    """The way down through one :class:`~dvlae.models.ladder_vae.Level` in evaluation mode.
+    """The top-down pass through one :class:`~dvlae.models.ladder_vae.Level` in evaluation mode.
 
     Parameters
     ----------
     level
-        Whose weights are taken.
+        Source of the weights.
     """
 
     def __init__(self, level: Level):
         self.level = level
-        weight, bias = -level.merge.weight, -level.merge.bias  # negative, for _mish_of_negative
+        # Both are negative, as _mish_of_negative requires.
+        weight, bias = -level.merge.weight, -level.merge.bias
         channels = weight.shape[0]
-        self.merge_feature = _Product(weight[:, -channels:], bias)
-        self.merge_state = _Product(weight[:, :-channels], None) if weight.shape[1] > channels else None
+        self.merge_feature = _pointwise(weight[:, -channels:], bias)
+        self.merge_state = _pointwise(weight[:, :-channels], None) if weight.shape[1] > channels else None
         self.down_blocks = [FoldedBlock(cast(ResidualBlock, block)) for block in level.down_blocks]
-
-    def precompute(self, feature: Tensor) -> Tensor:
-        """Compute what all samples share from the bottom-up feature, (1, C, ...).
-
-        Parameters
-        ----------
-        feature
-            Of the bottom-up path at this level.
-
-        Returns
-        -------
-        Tensor
-            (1, C, ...), to be given to :meth:`top_down`.
-        """
-        return self.merge_feature(feature)
 
     def top_down(self, state: Tensor | None, precomputed: Tensor, number: int, sample_latent: LatentSampler) -> Tensor:
         """Sample this level's latent and return the state for the level below, as :meth:`Level.top_down` does.
@@ -151,9 +128,9 @@ class FoldedLevel:
         Parameters
         ----------
         state
-            From the level above, (N, C, ...); None at the top.
+            State from the level above, (N, C, ...); None at the top.
         precomputed
-            What :meth:`precompute` returned.
+            ``merge_feature`` of the bottom-up feature at this level, (1, C, ...).
         number, sample_latent
             As for :meth:`Level.top_down`; at the top ``sample_latent`` is given a mean and a standard deviation of one
             sample, (1, Z, ...), and returns N.
@@ -178,19 +155,19 @@ class FoldedLevel:
 
 
 class TopDown:
-    """All that is run for each sample: the latents of the posterior, from the top to the signal, and its decoder.
+    """The computation for each sample: the latents of the posterior, from the top down, and the signal decoder.
 
     Parameters
     ----------
     model
-        In evaluation mode. Later changes of its weights are not seen.
+        Model in evaluation mode. Later changes of its weights have no effect.
 
     Attributes
     ----------
     last_block, signal_decoder
-        What turns the state below level 0 into a normalised image.
+        The modules that map the state below level 0 to a normalised image.
     radius
-        How far these two see to each side, in pixels.
+        Pixels that these two see to each side.
     """
 
     radius = ResidualBlock.radius + SignalDecoder.radius
@@ -201,21 +178,21 @@ class TopDown:
         self.signal_decoder = model.signal_decoder
 
     def precompute(self, features: list[Tensor], start: int = 0) -> list[Tensor]:
-        """Compute what all samples share from the bottom-up features of the levels from ``start`` on.
+        """Compute the values that all samples share from the features of the levels from ``start`` on.
 
         Parameters
         ----------
         features
-            Of each of these levels, (1, C, ...), finest first.
+            Features of each of these levels, (1, C, ...), finest first.
         start
-            The finest of them.
+            The finest of these levels.
 
         Returns
         -------
         list of Tensor
-            One for each feature, to be given to :meth:`run`.
+            One tensor for each feature, to be passed to :meth:`run`.
         """
-        return [level.precompute(feature) for level, feature in zip(self.levels[start:], features, strict=False)]
+        return [level.merge_feature(feature) for level, feature in zip(self.levels[start:], features, strict=False)]
 
     def run(
         self, state: Tensor | None, precomputed: list[Tensor], sample_latent: LatentSampler, start: int = 0
@@ -225,11 +202,11 @@ class TopDown:
         Parameters
         ----------
         state
-            The state from above, (N, C, ...); None where the run begins at the top.
+            The state from above, (N, C, ...); None if the run begins at the top.
         precomputed
-            What :meth:`precompute` returned for these levels, finest first.
+            Output of :meth:`precompute` for these levels, finest first.
         sample_latent
-            What turns a level's number, mean and standard deviation into a latent.
+            Maps a level's number, mean and standard deviation to a latent.
         start
             The finest level to run.
 
@@ -241,7 +218,7 @@ class TopDown:
         Raises
         ------
         ValueError
-            Where there is neither a level nor a state.
+            If there is neither a level nor a state.
         """
         for offset in reversed(range(len(precomputed))):
             number = start + offset
@@ -256,7 +233,7 @@ class TopDown:
         Parameters
         ----------
         state
-            What :meth:`run` returned for level 0.
+            Output of :meth:`run` for level 0.
 
         Returns
         -------

@@ -51,7 +51,7 @@ class CausalConvolution(nn.Module):
     delay
         Pixels by which the input is shifted first: with 1, the current pixel is not seen.
     rectify
-        Whether to apply ReLU first.
+        Whether to apply a ReLU first.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class CausalConvolution(nn.Module):
 
 
 class MixtureDecoder(nn.Module):
-    """What both kinds of autoregressive decoder do at their end: predict the mixture of Gaussians of each pixel.
+    """The last layers of both kinds of autoregressive decoder: they predict the mixture of Gaussians of each pixel.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ class AutoregressiveDecoder(MixtureDecoder):
     The output at pixel j depends on pixels j-1 ... j-R of the same row (direction ``"x"``), column (``"y"``) or line
     across planes (``"z"``), where R is the receptive field, on no other pixel, and on the signal code. Convolutions of
     k taps come in pairs: the first of pair i has dilation d_i, the second has dilation 1. The very first has k - 1
-    taps, which leave out pixel j. That makes the whole strictly causal, with R = (k - 1) sum_i (d_i + 1)
+    taps, which leave out pixel j. The network is therefore strictly causal, with R = (k - 1) sum_i (d_i + 1)
     (:mod:`dvlae.config.receptive_field`).
 
     Parameters
@@ -233,17 +233,17 @@ class AutoregressiveDecoder(MixtureDecoder):
 
 
 class LinearAutoregressiveDecoder(MixtureDecoder):
-    """Explain each pixel by a signal, and by noise that is a linear autoregression.
+    """Model each pixel as a signal plus noise that is a linear autoregression.
 
     A 1x1 convolution of the signal code gives a signal s. The means of pixel j's mixture lie around
 
         s_j + sum_{k = 1 ... R} a_k (x_{j-k} - s_{j-k})
 
     with the same a_k everywhere; their offsets, and the mixture's weights and scales, are functions of s_j alone.
-    The paper has no such decoder. :class:`AutoregressiveDecoder` can take fine texture for strong
-    noise, whose strength it tells by the code or by the pixels before; here texture has to go through the code.
+    The paper has no such decoder. :class:`AutoregressiveDecoder` can mistake fine texture for strong noise, whose
+    strength it infers from the code or from the previous pixels; here texture has to go through the code.
 
-    What :meth:`forward` takes and returns is what that of :class:`AutoregressiveDecoder` does.
+    The methods take and return the same as those of :class:`AutoregressiveDecoder`.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ class LinearAutoregressiveDecoder(MixtureDecoder):
         self.parameters_of_mixture = Pointwise(channels, 3 * components * image_channels)
 
     def decode(self, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the signal code (N, channels, ...) says alone.
+        """Return the signal and the mixtures that depend on the signal code alone.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The direct denoiser: a network beside the paper's figure that predicts the posterior's mean or median at once.
+"""The direct denoiser: an additional network that predicts the mean or the median of the posterior in one pass.
 
 With x the normalised noisy image, s the signal, g the guess that the signal decoder makes of the means of all latents,
 and h the ladder VAE's bottom-up features, it minimises over samples s ~ p(s | x) of the trained model
@@ -11,7 +11,7 @@ so that one pass replaces many samples. D = g + U-Net(x, g, h), whose last layer
 Sources: Salmon & Krull, "Direct unsupervised denoising", arXiv 2310.18116 (2023); U-Net, Ronneberger et al., arXiv
 1505.04597 (2015). What differs from theirs: there a U-Net maps x alone to the signal; here it corrects a guess, uses
 the ladder VAE's features instead of a contracting path of its own, and learns from samples of other views of the image
-(:meth:`dvlae.models.dvlae.DVLAE.distillation_loss`).
+(:func:`dvlae.training.objective.distillation_loss`).
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,10 @@ from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise, upsampled
 
 # Features with larger strides, in pixels, are left out, so that what a tile sees is bounded.
 MAX_STRIDE = 8
-# The mean minimises the mean squared error, the median the mean absolute error.
-LOSSES = {"mean": F.mse_loss, "median": F.l1_loss}
 
 
 class ResidualConvolutions(nn.Module):
-    """(batch norm, ReLU, 3x3 convolution) some times, added to the input. Keeps the shape (N, C, ...).
+    """A sequence of (batch norm, ReLU, 3x3 convolution), added to the input. It keeps the shape (N, C, ...).
 
     Parameters
     ----------
@@ -59,7 +57,7 @@ class ResidualConvolutions(nn.Module):
         Returns
         -------
         Tensor
-            Of the same shape.
+            Tensor of the same shape.
         """
         h = x  # (N, C, ...) all along
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
@@ -70,16 +68,16 @@ class ResidualConvolutions(nn.Module):
 class DirectDenoiser(nn.Module):
     """U-Net that turns a guess of the signal into the mean or the median of its posterior.
 
-    The guess is what the signal decoder gives where each latent is at its own mean. The U-Net's way down is the
-    bottom-up path of the ladder VAE, whose features hold all that the posterior depends on; its own is the way up, from
-    one level of each resolution. Untrained it returns the guess.
+    The guess is the output of the signal decoder with each latent at its mean. The contracting path of the U-Net is the
+    bottom-up path of the ladder VAE, whose features contain all that the posterior depends on. The expanding path takes
+    the features of one level of each resolution. Before training, the output is the guess.
 
     Parameters
     ----------
     image_channels
         Channels of the image.
     channels
-        Feature maps of the ladder VAE, and of the last ones here; those before have twice as many.
+        Channels of the ladder VAE, and of the last layers here; the layers before have twice as many.
     strides
         Pixels of the image to one position of the grid of each level of the ladder VAE.
     dimensions
@@ -90,7 +88,7 @@ class DirectDenoiser(nn.Module):
     levels
         Numbers of the levels whose features are used, finest first.
     strides
-        Those of these levels.
+        Strides of these levels.
     """
 
     def __init__(self, image_channels: int, channels: int, strides: Sequence[int], dimensions: int):
@@ -112,7 +110,7 @@ class DirectDenoiser(nn.Module):
 
     @property
     def halo(self) -> int:
-        """The pixels that a window sees to each side, in the image and the features; to be rounded up to their grid."""
+        """The pixels of the image and of the features that a window sees to each side, before rounding to the grid."""
         # Three convolutions are at full resolution: stem, last and head. Two are at that of each stride.
         return 3 + 2 * sum(self.strides)
 
@@ -136,7 +134,8 @@ class DirectDenoiser(nn.Module):
         for scale in reversed(range(len(features))):
             entered = self.enter[scale](features[scale])  # (N, 2 channels, ...), the sides of the features
             h = self.climb[scale](entered if h is None else h + entered)
-            # The 1x1 convolution commutes with nearest-neighbour upsampling, and costs less before it.
-            h = upsampled(self.grow[scale](h))  # twice the sides; channels once the sides are those of the image
+            # The 1x1 convolution commutes with nearest-neighbour upsampling, and costs less before it. It halves the
+            # number of channels at the finest scale.
+            h = upsampled(self.grow[scale](h))  # twice the sides
         h = self.last(full if h is None else full + h)  # (N, channels, ...)
         return guess + self.head(F.relu_(self.norm(h)))  # (N, image_channels, ...)

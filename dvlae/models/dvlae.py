@@ -1,4 +1,4 @@
-"""The whole model: the networks of the paper's figure, their connections, and the loss.
+"""The complete model: the networks of the paper's figure, their connections, and the loss.
 
     noisy image x --> ladder VAE --> signal code c --> autoregressive decoder --> p(x | c)    (and x, causally)
                                          |
@@ -13,8 +13,8 @@ decoder. The third trains the signal decoder alone, as c is detached there, so t
 training, s of one sample of z is a sample of the denoised image, and the mean over samples is the MMSE estimate.
 
 Source: Salmon & Krull, "Unsupervised denoising for signal-dependent and row-correlated imaging noise", arXiv 2310.07887
-(2023). What differs from the paper: one optimiser instead of two, traces and volumes, and the direct denoiser's views
-of the image; docs/differences_from_the_paper.md has the rest.
+(2023). What differs from the paper: one optimiser instead of two, traces and volumes, and the direct denoiser;
+docs/differences_from_the_paper.md has the rest.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,10 @@ from torch.nn import functional as F
 
 from dvlae.axes import mirrored_axes
 from dvlae.models.autoregressive_decoder import DECODERS
-from dvlae.models.direct_denoiser import LOSSES, DirectDenoiser
+from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.ladder_vae import LadderVAE
-from dvlae.models.latents import sample_randomly
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.models.signal_decoder import SignalDecoder
-
-# In strides: from sides this long, two windows that are shifted by up to a stride can be cut.
-MIN_SIDE_STRIDES = 4
 
 
 @dataclass(frozen=True)
@@ -44,13 +40,13 @@ class Architecture:
     image_channels
         Channels of the image.
     channels, latent_channels
-        Of the feature maps, and of the latent of each level of the ladder VAE.
+        Channels of the feature maps, and of the latent of each level of the ladder VAE.
     levels, levels_per_scale
-        Of the ladder VAE, and how many of them share a resolution.
+        Levels of the ladder VAE, and how many of them share a resolution.
     components
         Gaussians in the mixture of each pixel.
     receptive_field, noise_direction
-        Of the autoregressive decoder, in pixels; ``"x"``, ``"y"``, ``"z"`` or ``"none"``.
+        Those of the autoregressive decoder: in pixels; ``"x"``, ``"y"``, ``"z"`` or ``"none"``.
     dimensions
         Spatial axes: 1 for traces, 2 for images, 3 for volumes.
     blocks
@@ -91,9 +87,9 @@ class LossTerms:
     kl_of_levels
         KL divergence of each level, finest first, in nats.
     mse
-        Of the signal decoder's output to the noisy image, in squared normalised units.
+        Mean squared error of the signal decoder's output to the noisy image, in squared normalised units.
     direct
-        Of the direct denoiser's output to a sample, mean squared or absolute error, in normalised units.
+        Mean squared or absolute error of the direct denoiser's output to a sample, in normalised units.
     """
 
     log_likelihood: Tensor
@@ -111,22 +107,18 @@ class LossTerms:
         """The evidence lower bound."""
         return self.log_likelihood - self.kl
 
-    @property
-    def loss(self) -> Tensor:
-        """The whole objective."""
-        return self.annealed_loss(1.0)
-
-    def annealed_loss(self, kl_weight: float, free_bits: float = 0.0) -> Tensor:
+    def loss(self, kl_weight: float = 1.0, free_bits: float = 0.0) -> Tensor:
         """Return what training minimises.
 
         Parameters
         ----------
         kl_weight
-            Of the KL divergence, 0 to 1; training raises it from 0, as Sonderby et al. do (arXiv 1602.02282, 2016).
+            Weight of the KL divergence, 0 to 1. Training raises it from 0, as in Sonderby et al. (arXiv 1602.02282,
+            2016).
         free_bits
-            KL divergence that each level may have at no cost, the mean over the batch, in nats per pixel value of the
-            image. A level below it is not drawn to its prior. Kingma et al., "Improved variational inference with
-            inverse autoregressive flow" (arXiv 1606.04934, 2016); their groups of latents are the levels here.
+            KL divergence of each level that costs nothing, as a mean over the batch, in nats per pixel value of the
+            image. A level with less is not pulled towards its prior. Kingma et al., "Improved variational inference
+            with inverse autoregressive flow" (arXiv 1606.04934, 2016); their groups of latents are the levels here.
 
         Returns
         -------
@@ -141,15 +133,15 @@ class LossTerms:
 class DVLAE(nn.Module):
     """Denoising variational lossy autoencoder (Salmon & Krull, arXiv 2310.07887).
 
-    Images go in and come out in their own units; the model carries the mean and the standard deviation that it
-    normalises with.
+    The inputs and outputs are in the units of the images; the model contains the mean and the standard deviation for
+    their normalisation.
 
     Parameters
     ----------
     architecture
         Sizes of the networks.
     mean, std
-        Of each channel of the training images, in their units.
+        Mean and standard deviation of each channel of the training images, in their units.
     step
         Smallest spacing of each channel's grey values, in the same units; 0 where they are continuous.
 
@@ -174,20 +166,20 @@ class DVLAE(nn.Module):
             a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
         )
         self.signal_decoder = SignalDecoder(a.channels, a.image_channels, a.dimensions)
-        # Last: the other networks begin with the same random weights with it as without.
+        # It comes last, so that the other networks have the same initial weights with it as without it.
         self.direct_denoiser = (
             DirectDenoiser(a.image_channels, a.channels, self.ladder_vae.strides, a.dimensions)
             if a.direct_denoiser is not None
             else None
         )
-        # For volumes of rank 5, not 4: Module.to() gives every tensor of rank 4 or 5 the layout of the convolutions.
+        # The rank is 5 for volumes, as Module.to() brings tensors of rank 4 or 5 to the layout of the convolutions.
         shape = {1: (-1, 1), 2: (-1, 1, 1), 3: (1, -1, 1, 1, 1)}[a.dimensions]
         for name, values in {"mean": mean, "std": std, "step": step}.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(shape))
 
     @property
     def stride(self) -> int:
-        """What the sides of an image must be a multiple of, in pixels."""
+        """The number of pixels of which the sides of an image must be multiples."""
         return self.ladder_vae.strides[-1]
 
     def normalise(self, image: Tensor) -> Tensor:
@@ -231,72 +223,17 @@ class DVLAE(nn.Module):
         Returns
         -------
         LossTerms
-            Each the mean over the batch.
+            Means over the batch.
         """
         x = self.normalise(image)  # (N, C, ...)
         code, kls = self.ladder_vae(x)  # (N, channels, ...); (N, Z, ...) for each level
         logits, means, raw_scales = self.autoregressive_decoder(x, code)  # (N, K, C, ...)
         floor = scale_floor(self.step, self.std)
         log_likelihood = mixture_log_likelihood(x, logits, means, raw_scales, floor)  # (N, C, ...)
-        # Detached: the signal decoder looks at the code, it does not shape it.
+        # The code is detached: the signal decoder does not change it.
         signal = self.signal_decoder(code.detach())  # (N, C, ...)
         return LossTerms(
             log_likelihood=log_likelihood.mean(),
             kl_of_levels=[kl.sum() / x.numel() for kl in kls],
             mse=F.mse_loss(signal.float(), x.float()),
         )
-
-    def distillation_loss(self, network: DirectDenoiser, image: Tensor) -> Tensor:
-        """Return the loss of a direct denoiser that learns from samples of this model; nothing else has a gradient.
-
-        The samples are of another view of the images, mirrored and at another place of the grid, so that the network
-        learns the mean over views, which prediction takes as well.
-
-        Parameters
-        ----------
-        network
-            What learns.
-        image
-            Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
-
-        Returns
-        -------
-        Tensor
-            Scalar: mean squared or absolute error to the samples, in normalised units.
-        """
-        x = self.normalise(image)  # (N, C, ...)
-        number, sides = len(x), x.shape[2:]
-        # Two windows of each image that differ by less than the stride; where there is no room, they are the same.
-        room = [self.stride if side >= MIN_SIDE_STRIDES * self.stride else 0 for side in sides]
-        shifts = [int(torch.randint(most, ())) if most else 0 for most in room]
-        lengths = [side - most for side, most in zip(sides, room, strict=True)]
-        still = _cut(x, [0] * len(sides), lengths)  # (N, C, ...), each side shorter by its room
-        moved = _cut(x, shifts, lengths)
-        flipped = [axis for axis in self.architecture.mirrored_axes if torch.rand(()) < 0.5]
-        both = torch.cat([still, moved.flip(flipped)])  # (2 N, C, ...)
-
-        def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
-            # The mean in the first window, which gives the guess, and a sample in the second.
-            latent = sample_randomly(level, mean, std)  # (2 N, Z, ...)
-            latent[:number] = mean[:number]
-            return latent
-
-        with torch.no_grad():
-            features = self.ladder_vae.bottom_up(self.ladder_vae.stem(both))  # (2 N, channels, ...) each
-            code, _ = self.ladder_vae.to_code(features, sample_latent)
-            guess, sample = self.signal_decoder(code).chunk(2)  # (N, C, ...)
-        estimate = network(both[:number], guess, [features[level][:number] for level in network.levels])
-        # Compare what both windows show.
-        common = [length - shift for length, shift in zip(lengths, shifts, strict=True)]
-        estimate = _cut(estimate, shifts, common)
-        sample = _cut(sample.flip(flipped), [0] * len(sides), common)
-        statistic = self.architecture.direct_denoiser
-        assert statistic is not None, "a model without a direct denoiser was asked for its loss"
-        return LOSSES[statistic](estimate.float(), sample.float())
-
-
-def _cut(maps: Tensor, starts: list[int], lengths: list[int]) -> Tensor:
-    """Return a view of a box of maps (N, C, ...): where it starts along each spatial axis, and its sides."""
-    for axis, (start, length) in enumerate(zip(starts, lengths, strict=True), 2):
-        maps = maps.narrow(axis, start, length)
-    return maps

@@ -1,4 +1,4 @@
-"""A trained model on disk: weights in safetensors, all else in JSON; nothing is unpickled."""
+"""A trained model on disk: weights in safetensors, all other values in JSON; nothing is unpickled."""
 
 import json
 from dataclasses import asdict
@@ -23,7 +23,7 @@ def save_model(model: DVLAE, folder: Path) -> None:
     Parameters
     ----------
     model
-        Its layout and its device are not kept.
+        The model; its memory layout and its device are not saved.
     folder
         An existing folder.
     """
@@ -48,17 +48,17 @@ def load_to(device: str | torch.device, folder: Path) -> DVLAE:
     device
         A device, or what :func:`dvlae.system.devices.choose_device` takes.
     folder
-        What :func:`save_model` wrote.
+        Folder that :func:`save_model` wrote.
 
     Returns
     -------
     DVLAE
-        In evaluation mode.
+        Model in evaluation mode.
 
     Raises
     ------
     UserError
-        As :func:`load_model`, and where there is no such device.
+        As for :func:`load_model`, and if the device does not exist.
     """
     chosen = choose_device(device) if isinstance(device, str) else device
     use_fast_arithmetic()
@@ -73,17 +73,17 @@ def load_model(folder: Path) -> DVLAE:
     Parameters
     ----------
     folder
-        Where it lies.
+        Folder of the model.
 
     Returns
     -------
     DVLAE
-        In evaluation mode, on the processor.
+        Model in evaluation mode, on the CPU.
 
     Raises
     ------
     UserError
-        Where a file is missing, damaged, or of another format.
+        If a file is missing, damaged, or of another format.
     """
     description_file, weights = folder / "model.json", folder / "weights.safetensors"
     try:
@@ -92,7 +92,7 @@ def load_model(folder: Path) -> DVLAE:
             raise UserError(
                 f"{description_file}: format {description['format']} cannot be read; this version reads {FORMAT}"
             )
-        # The first models of this format have no hash.
+        # The first models of this format were saved without a hash.
         if "weights_sha256" in description and sha256(weights) != description["weights_sha256"]:
             raise UserError(f"{weights}: damaged, its hash differs from the one in model.json; train the model again")
         architecture = Architecture(**description["architecture"])
@@ -104,16 +104,16 @@ def load_model(folder: Path) -> DVLAE:
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: not found; {folder} is not the folder of a trained model") from None
     except Exception as error:
-        # Damaged and malicious files raise all kinds of errors.
+        # Damaged and malicious files can raise errors of any kind.
         text = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{folder}: not a model that can be read ({text}); train the model again") from None
     return model.eval()
 
 
 def _check_sizes(architecture: Architecture, description: dict, weights: Path) -> None:
-    """Refuse an architecture that the weights are not of, before it takes memory or time to build."""
+    """Refuse an architecture that does not match the weights, before building it takes memory or time."""
     with safe_open(weights, "pt") as file:
-        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no dictionary)
     if not 0 < architecture.levels * architecture.blocks <= len(found):
         raise ValueError(f"weights of {len(found)} tensors, too few for the sizes in model.json")
     with torch.device("meta"):

@@ -1,8 +1,8 @@
 """The ladder VAE: encoder and prior, the part of the paper's figure from the noisy image to the signal code.
 
 Symbols: x is the normalised noisy image; z_l is the latent of level l, from 0 (the finest) to L-1 (the top), and z_{>l}
-are the latents above it; h_l are bottom-up features, t_l top-down states; the signal code is all that the decoders see
-of the latents.
+are the latents above it; h_l are bottom-up features, t_l top-down states. The decoders see the latents only through the
+signal code.
 
     bottom-up   h_l = blocks(downsample(h_{l-1})),  h_{-1} = stem(x)
     posterior   q(z | x) = q(z_{L-1} | x) prod_{l < L-1} q(z_l | z_{>l}, x)
@@ -25,36 +25,41 @@ and stem, merge and from_latent are smaller (docs/differences_from_the_paper.md)
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from itertools import accumulate
+from operator import mul
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dvlae.models.latents import Divergence, LatentSampler, analytic_kl, sample_randomly, split_parameters
-from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, Result, checkpointed, mish, upsampled
+from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, mish, upsampled
+
+Result = TypeVar("Result")
 
 
 class Level(nn.Module):
-    """One level of the ladder: its step up, its latent, its step down.
+    """One level of the ladder: its bottom-up step, its latent, and its top-down step.
 
     Parameters
     ----------
     channels, latent_channels
         Channels of the states and of the latent.
     downsamples
-        Whether this level stands at half the resolution of the one below.
+        Whether this level has half the resolution of the one below.
     finest, top
-        Whether nothing stands below, or above. The finest level's state is upsampled by what comes after it. The top's
-        prior is one learned Gaussian a channel, the same at every position, so that it fits images of any size.
+        Whether no level is below, or above. The state of the finest level is upsampled by the block after it. The prior
+        of the top is one learned Gaussian for each channel, the same at every position, and fits images of any size.
     blocks
-        Residual blocks on each of its two ways.
+        Number of residual blocks in each of its two steps.
     dimensions
         Number of spatial axes.
 
     Attributes
     ----------
     prior
-        Gives the parameters of the prior; None at the top.
+        Predicts the parameters of the prior; None at the top.
     top_prior
         The parameters of the top's prior; None below.
     """
@@ -118,22 +123,23 @@ class Level(nn.Module):
         Parameters
         ----------
         state
-            From the level above, (N, C, ...); None at the top.
+            State from the level above, (N, C, ...); None at the top.
         feature
-            Of the bottom-up path at this level, (N, C, ...).
+            Bottom-up feature of this level, (N, C, ...).
         number
-            This level's number, which ``sample_latent`` is given.
+            Number of this level, which is passed to ``sample_latent``.
         sample_latent
-            What turns a mean and a standard deviation into a latent.
+            Maps this level's number, mean and standard deviation to a latent.
         divergence
-            What compares posterior and prior.
+            Divergence of posterior and prior.
 
         Returns
         -------
         state
-            For the level below, (N, C, ...); where this level downsamples, sides are twice as long, but for the finest.
+            State for the level below, (N, C, ...). If this level downsamples and is not the finest, the sides are
+            doubled.
         kl
-            What ``divergence`` gives, by default KL(q || p), (N, Z, ...) in nats.
+            Output of ``divergence``, by default KL(q || p), (N, Z, ...) in nats.
         """
         if state is None:
             prior = self.top_prior  # (1, 2 Z, 1, ...): the same for all images and positions
@@ -153,19 +159,16 @@ class Level(nn.Module):
     ) -> Tensor:
         """Sample this level's latent from its prior and pass the state on.
 
-        ``shape``, (N, ...), holds the number of images and the sides of this level's grid; all else as in
-        :meth:`top_down`.
-
         Parameters
         ----------
         state
-            From the level above, (N, C, ...); None at the top.
+            State from the level above, (N, C, ...); None at the top.
         shape
             (N, ...): the number of images and the sides of this level's grid.
         number
-            This level's number, which ``sample_latent`` is given.
+            Number of this level, which is passed to ``sample_latent``.
         sample_latent
-            What turns a mean and a standard deviation into a latent.
+            Maps this level's number, mean and standard deviation to a latent.
 
         Returns
         -------
@@ -204,16 +207,17 @@ class LadderVAE(nn.Module):
     levels
         Number of latents. Level 0 is the finest.
     levels_per_scale
-        How many levels share a resolution: with 1 each level halves it, with 2 (the paper's) every second.
+        Number of levels that share a resolution: with 1 each level halves it, with 2 (as in the paper) every second
+        one.
     dimensions
         Number of spatial axes: 1 for traces, 2 for images, 3 for volumes.
     blocks
-        Residual blocks on each of a level's two ways.
+        Number of residual blocks in each of the two steps of a level.
 
     Attributes
     ----------
     recompute
-        Whether training computes each level again in the backward pass, which takes less memory and more time.
+        Whether each level is computed a second time in the backward pass, which takes less memory and more time.
     """
 
     def __init__(
@@ -246,24 +250,19 @@ class LadderVAE(nn.Module):
         self.recompute = False
 
     def _run(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a method of a level; with :attr:`recompute`, call it a second time in the backward pass."""
         if self.recompute and self.training:
-            return checkpointed(function, *arguments)
+            # Batch norms see each batch twice, so their running statistics follow it slightly faster.
+            return checkpoint(function, *arguments, use_reentrant=False)
         return function(*arguments)
 
     @property
     def strides(self) -> list[int]:
         """The number of pixels of the image to one position of each level's grid."""
-        strides = []
-        stride = 1
-        for level in self.levels:
-            stride *= 2 if level.downsamples else 1
-            strides.append(stride)
-        return strides
+        return list(accumulate((2 if level.downsamples else 1 for level in self.levels), mul))
 
     def bottom_up(self, h: Tensor, start: int = 0, stop: int | None = None) -> list[Tensor]:
         """Run the bottom-up path through levels ``start`` to ``stop - 1``; return each level's feature.
-
-        ``h`` is the feature below: for level 0 that is ``stem`` of the image, (N, C, ...).
 
         Parameters
         ----------
@@ -277,7 +276,7 @@ class LadderVAE(nn.Module):
         Returns
         -------
         list of Tensor
-            Of each level, (N, C, ...), finest first.
+            Features of each level, (N, C, ...), finest first.
         """
         features = []
         for level in self.levels[start:stop]:
@@ -298,23 +297,23 @@ class LadderVAE(nn.Module):
         Parameters
         ----------
         state
-            The state from above; None where the run begins at the top.
+            The state from above; None if the run begins at the top.
         features
             Bottom-up features of those levels, finest first.
         sample_latent
-            What turns a level's number, mean and standard deviation into a latent.
+            Maps a level's number, mean and standard deviation to a latent.
         start
             The finest level to run.
         divergence
-            What compares a level's posterior and prior.
+            Divergence of a level's posterior and prior.
 
         Returns
         -------
         state
-            For the level below ``start``, (N, C, ...); that of level 0 is for ``last_block``. Without features it is
-            the state that was given.
+            State for the level below ``start``, (N, C, ...); that of level 0 is for ``last_block``. Without features it
+            is the given state.
         kls
-            What ``divergence`` gives for each level, finest first, by default KL(q || p), (N, Z, ...) in nats.
+            Output of ``divergence`` for each level, finest first, by default KL(q || p), (N, Z, ...) in nats.
         """
         kls: list[Tensor] = []
         for offset in reversed(range(len(features))):
@@ -332,7 +331,7 @@ class LadderVAE(nn.Module):
         x
             Normalised image.
         sample_latent
-            What turns a level's number, mean and standard deviation into a latent.
+            Maps a level's number, mean and standard deviation to a latent.
 
         Returns
         -------
@@ -347,14 +346,14 @@ class LadderVAE(nn.Module):
     def to_code(
         self, features: list[Tensor], sample_latent: LatentSampler = sample_randomly
     ) -> tuple[Tensor, list[Tensor]]:
-        """Do what :meth:`forward` does from the bottom-up features of all levels on.
+        """Compute the signal code from the bottom-up features of all levels.
 
         Parameters
         ----------
         features
-            Of each level, (N, C, ...), finest first.
+            Features of each level, (N, C, ...), finest first.
         sample_latent
-            What turns a level's number, mean and standard deviation into a latent.
+            Maps a level's number, mean and standard deviation to a latent.
 
         Returns
         -------
@@ -372,7 +371,7 @@ class LadderVAE(nn.Module):
         shape
             (N, ...): the number of images and their sides, each a multiple of the last stride.
         sample_latent
-            What turns a level's number, mean and standard deviation into a latent.
+            Maps a level's number, mean and standard deviation to a latent.
 
         Returns
         -------

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# A standard deviation lies between e^-5 and e^5: no exponential overflows, whatever the network gives.
+# A standard deviation is between e^-5 and e^5, so that no exponential overflows.
 _MAX_LOG_STD = 5.0
 
 # Maps a level's number, mean and standard deviation to a latent; all but the number are (N, Z, ...).
@@ -34,14 +34,15 @@ def sample_randomly(level: int, mean: Tensor, std: Tensor) -> Tensor:
     level
         Not used: all levels share the generator.
     mean, std
-        Of the latent, (N, Z, ...).
+        Mean and standard deviation of the latent, (N, Z, ...).
 
     Returns
     -------
     Tensor
         The latent, (N, Z, ...).
     """
-    # Channels last, as the mean lies in memory: in another order PyTorch draws number by number, nine times as slowly.
+    # The noise has the memory layout of the mean, channels last. In another layout, PyTorch samples the numbers one by
+    # one, nine times as slowly.
     noise = torch.randn_like(mean.movedim(1, -1)).movedim(-1, 1)  # (N, Z, ...)
     return torch.addcmul(mean, std, noise)
 
@@ -52,7 +53,7 @@ def gaussian_kl(mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Te
     Parameters
     ----------
     mean_q, log_std_q, mean_p, log_std_p
-        Of q and of p, (N, Z, ...).
+        Means and log standard deviations of q and of p, (N, Z, ...).
 
     Returns
     -------
@@ -66,14 +67,14 @@ def gaussian_kl(mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Te
 
 
 def analytic_kl(latent: Tensor, mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:
-    """KL(q || p), whatever the latent that was sampled.
+    """KL(q || p), which does not depend on the sampled latent.
 
     Parameters
     ----------
     latent
         Not used.
     mean_q, log_std_q, mean_p, log_std_p
-        Of q and of p, (N, Z, ...).
+        Means and log standard deviations of q and of p, (N, Z, ...).
 
     Returns
     -------
@@ -91,7 +92,7 @@ def log_density_ratio(latent: Tensor, mean_q: Tensor, log_std_q: Tensor, mean_p:
     latent
         z, (N, Z, ...).
     mean_q, log_std_q, mean_p, log_std_p
-        Of q and of p, (N, Z, ...).
+        Means and log standard deviations of q and of p, (N, Z, ...).
 
     Returns
     -------
@@ -109,13 +110,13 @@ def split_parameters(parameters: Tensor) -> tuple[Tensor, Tensor]:
     Parameters
     ----------
     parameters
-        (N, 2 Z, ...): first the means, then what the log standard deviations are made of.
+        (N, 2 Z, ...): first the means, then the raw log standard deviations.
 
     Returns
     -------
     mean, log_std
         Each (N, Z, ...).
     """
-    # Cut along the last axis of the memory: the gradients are then put together in the layout of convolutions.
+    # The cut is along the last axis in memory, so that the gradients have the memory layout of the convolutions.
     mean, raw = (part.movedim(-1, 1) for part in parameters.movedim(1, -1).chunk(2, dim=-1))  # (N, Z, ...)
     return mean, _MAX_LOG_STD * torch.tanh(raw / _MAX_LOG_STD)

@@ -11,14 +11,12 @@ layers of the same names do, faster or on more shapes.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-Result = TypeVar("Result")
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 # By the number of spatial axes.
@@ -42,31 +40,11 @@ def memory_format(dimensions: int) -> torch.memory_format:
     return {2: torch.channels_last, 3: torch.channels_last_3d}.get(dimensions, torch.contiguous_format)
 
 
-def checkpointed(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function; keep nothing of it for the backward pass, which calls it again.
-
-    Batch norms see the batch twice, so that their running statistics follow it a little faster.
-
-    Parameters
-    ----------
-    function
-        What is called, twice.
-    *arguments
-        What it is given.
-
-    Returns
-    -------
-    Result
-        What the function returns.
-    """
-    return checkpoint(function, *arguments, use_reentrant=False)
-
-
 def to_channels_last(model: nn.Module, dimensions: int) -> nn.Module:
-    """Bring the convolutions of a model into their :func:`memory_format`, in place.
+    """Bring the convolutions of a model to their :func:`memory_format`, in place.
 
-    Module.to() would stop at other tensors that happen to have four or five axes, and leave the weights of a
-    convolution of one channel as they are, which lie in both layouts: its output would then have the slow one.
+    ``Module.to()`` fails on other tensors that have four or five axes. It also leaves the weights of a convolution of
+    one channel unchanged, as they are in both layouts, and the output of that convolution then has the slow layout.
 
     Parameters
     ----------
@@ -105,13 +83,13 @@ def upsampled(x: Tensor) -> Tensor:
 def fused_upsample_kernel(weight: Tensor) -> Tensor:
     """Return the kernel of the transposed convolution that equals a 3x3 one of an upsampled map (stride 2, padding 1).
 
-    Along each axis three neighbours of an upsampled pixel are two different values. The kernel holds the sums of the
-    weights that meet the same value; an image then takes 4/9 of the operations.
+    Along each axis, three neighbours of an upsampled pixel have two different values. The kernel holds the sums of the
+    weights that apply to the same value, and an image takes 4/9 of the operations.
 
     Parameters
     ----------
     weight
-        Of the 3x3 convolution, (C_out, C_in, 3, ...).
+        Weights of the 3x3 convolution, (C_out, C_in, 3, ...).
 
     Returns
     -------
@@ -132,7 +110,7 @@ def fused_upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
     x
         Map, (N, C_in, ...).
     weight
-        Of the 3x3 convolution, (C_out, C_in, 3, ...).
+        Weights of the 3x3 convolution, (C_out, C_in, 3, ...).
 
     Returns
     -------
@@ -143,7 +121,7 @@ def fused_upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class Pointwise(nn.Linear):
-    """A 1x1 convolution, computed as one product of matrices: faster than a convolution where channels come last."""
+    """A 1x1 convolution, computed as one matrix product, which is faster than a convolution if channels are last."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_features, ...) to (N, out_features, ...).
@@ -158,7 +136,27 @@ class Pointwise(nn.Linear):
         Tensor
             (N, out_features, ...).
         """
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return pointwise(x, self.weight, self.bias)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the 1x1 convolution of (N, C_in, ...), as :class:`Pointwise` does.
+
+    Parameters
+    ----------
+    x
+        (N, C_in, ...).
+    weight
+        (C_out, C_in).
+    bias
+        (C_out,); None: no bias.
+
+    Returns
+    -------
+    Tensor
+        (N, C_out, ...).
+    """
+    return F.linear(x.movedim(1, -1), weight, bias).movedim(-1, 1)
 
 
 class _Mish(torch.autograd.Function):
@@ -193,7 +191,7 @@ class _Mish(torch.autograd.Function):
 def mish(x: Tensor) -> Tensor:
     """Return x tanh(log(1 + exp(x))) (Misra, arXiv 1908.08681).
 
-    On a CPU it is over twice as fast as PyTorch's.
+    On a CPU it is more than twice as fast as PyTorch's.
 
     Parameters
     ----------
@@ -203,7 +201,7 @@ def mish(x: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Of the same shape and data type.
+        Tensor of the same shape and data type.
     """
     if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16):
         return _Mish.apply(x)
@@ -213,12 +211,12 @@ def mish(x: Tensor) -> Tensor:
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over any number of spatial axes.
 
-    It falls back on its running statistics where a batch has one value a channel.
+    It uses its running statistics if a batch has one value for each channel, whose variance is not defined.
 
-    That happens at the top of a deep model that trains on one small image: a variance of one value is not defined.
+    That happens at the top of a deep model that is trained on one small image.
     """
 
-    # PyTorch's class may lack them; this one always has them.
+    # In PyTorch's class they can be None; here they are always set.
     weight: nn.Parameter
     bias: nn.Parameter
     running_mean: Tensor
@@ -235,7 +233,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         Returns
         -------
         Tensor
-            (N, C, ...); of a block that upsamples, with sides twice as long.
+            (N, C, ...).
         """
         if self.training and x.numel() == x.shape[1]:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
@@ -246,9 +244,9 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class ResidualBlock(nn.Module):
-    """(batch norm, Mish, 3x3 convolution) twice, then a gate, added to the input. Keeps the shape (N, C, ...).
+    """Twice (batch norm, Mish, 3x3 convolution), then a gate, added to the input. It keeps the shape (N, C, ...).
 
-    Where it upsamples, all that is done to the input after :func:`upsampled`; what commutes with that is done before.
+    A block that upsamples applies this to the upsampled input; operations that commute with upsampling come before it.
 
     Parameters
     ----------
@@ -262,7 +260,7 @@ class ResidualBlock(nn.Module):
     Attributes
     ----------
     radius
-        How far an output pixel sees to each side, in pixels of the output.
+        Pixels that an output pixel sees to each side.
     """
 
     radius = 2
@@ -275,7 +273,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = convolution(channels, channels, 3, padding=1, bias=False)
         self.norm2 = BatchNorm(channels)
         self.conv2 = convolution(channels, channels, 3, padding=1)
-        # Two layers, not one that is then cut in two: gradients of slices are slow.
+        # Two layers are faster than one whose output is cut in two: gradients of slices are slow.
         self.value = Pointwise(channels, channels)
         self.gate = Pointwise(channels, channels)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
-# In units of the normalised image. It holds where the grey values are continuous.
+# In units of the normalised image. It applies to continuous grey values.
 _MIN_SCALE = 1e-3
 
 
@@ -73,7 +73,7 @@ def sample_mixture(
     """
     cumulative = F.softmax(logits, dim=1).cumsum(1)  # (N, K, C, ...)
     passed = cumulative < uniform.unsqueeze(1)
-    # Rounding can leave the last sum a little below 1, and the number above it.
+    # Because of rounding, the last sum can be slightly below 1, and the number above it.
     chosen = passed.sum(1, keepdim=True).clamp(max=logits.shape[1] - 1)  # (N, 1, C, ...)
     mean = means.gather(1, chosen).squeeze(1)  # (N, C, ...)
     raw_scale = raw_scales.gather(1, chosen).squeeze(1)
@@ -99,7 +99,7 @@ def scale_floor(step: Tensor, std: Tensor) -> Tensor:
 
     Examples
     --------
-    Grey values that are whole numbers, in images whose standard deviation is 40, and continuous grey values:
+    Integer grey values in images whose standard deviation is 40, and continuous grey values:
 
     >>> scale_floor(torch.tensor([1.0, 0.0]), torch.tensor([40.0, 40.0]))
     tensor([0.0072, 0.0010])

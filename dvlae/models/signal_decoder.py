@@ -13,13 +13,15 @@ Source: Salmon & Krull, arXiv 2310.07887. What differs from the paper: convoluti
 reflections, and there are one to three spatial axes.
 """
 
-from torch import Tensor, nn
+from torch import nn
 
 from dvlae.models.layers import CONVOLUTIONS
 
 
 class SignalDecoder(nn.Sequential):
-    """Map the signal code to a denoised image: four 3x3 convolutions with ReLU between them.
+    """Four 3x3 convolutions with ReLU between them.
+
+    They map the signal code, (N, channels, ...), to a normalised denoised image, (N, image_channels, ...).
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ class SignalDecoder(nn.Sequential):
     Attributes
     ----------
     radius
-        How far an output pixel sees in the signal code to each side, in pixels.
+        Pixels of the signal code that an output pixel sees to each side.
     """
 
     radius = 4
@@ -44,18 +46,3 @@ class SignalDecoder(nn.Sequential):
         for _ in range(3):
             layers += [convolution(channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
         super().__init__(*layers, convolution(channels, image_channels, 3, padding=1))
-
-    def forward(self, code: Tensor) -> Tensor:
-        """Map (N, channels, ...) to a normalised image (N, image_channels, ...).
-
-        Parameters
-        ----------
-        code
-            Signal code, (N, channels, ...).
-
-        Returns
-        -------
-        Tensor
-            Normalised image, (N, image_channels, ...).
-        """
-        return super().forward(code)

@@ -1,4 +1,4 @@
-"""The unfinished training on disk, from which an interrupted one goes on."""
+"""Checkpoints: the unfinished training on disk, from which an interrupted one is resumed."""
 
 import io
 import json
@@ -18,29 +18,30 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """A folder that holds the last saved state of a training.
+    """A folder with the last saved state of a training.
 
     Parameters
     ----------
     folder
-        Where ``state.pt`` and ``settings.json`` stand.
+        Folder of ``state.pt`` and ``settings.json``.
     fingerprint
-        All that must be equal for an older state to be resumed.
+        All that must be equal in an older state for the training to be resumed.
     rank
-        Of several processes, whose states are equal, the first one writes.
+        Rank of this process. The states of all processes are equal, and rank 0 writes.
     """
 
     def __init__(self, folder: Path, fingerprint: dict, rank: int = 0):
         self.folder, self.fingerprint, self.rank = folder, fingerprint, rank
-        self.saved_at = 0.0  # seconds of training, which all processes count alike
+        # In seconds of training, which are the same in all processes.
+        self.saved_at = 0.0
 
     def load(self) -> dict | None:
-        """Return the state to go on from; None, after saying why, where there is none that fits.
+        """Return the state to resume from; None if there is none, or if it does not match, which is logged.
 
         Returns
         -------
         dict or None
-            What :meth:`save` was given, on the CPU.
+            Argument of :meth:`save`, on the CPU.
         """
         settings_file, state_file = self.folder / "settings.json", self.folder / "state.pt"
         if not (settings_file.exists() and state_file.exists()):
@@ -48,43 +49,44 @@ class Checkpoints:
         try:
             older = json.loads(settings_file.read_text())
             if older == self.fingerprint:
-                with zipfile.ZipFile(state_file) as archive:  # torch.load does not look at the checksums
+                with zipfile.ZipFile(state_file) as archive:  # torch.load does not verify the checksums.
                     if (part := archive.testzip()) is not None:
                         raise ValueError(f"the checksum of {part} is wrong")
                 state = torch.load(state_file, map_location="cpu", weights_only=True)
                 self.saved_at = state["seconds"]
                 return state
             changes = "; ".join(_changes(older, self.fingerprint))
-            logger.info(f"train: {self.folder} is not resumed, as settings changed since: {changes}; starting anew")
-        except Exception as error:  # whatever a damaged file raises: say so, and train from the start
-            logger.warning(f"train: {self.folder} is damaged and not resumed ({error}); starting anew")
-        shutil.rmtree(self.folder, ignore_errors=True)  # else an old half could be taken for one of a new whole
+            logger.info(f"train: {self.folder} is not resumed, because settings have changed: {changes}; starting over")
+        except Exception as error:  # A damaged file can raise an error of any kind.
+            logger.warning(f"train: {self.folder} is damaged and not resumed ({error}); starting over")
+        # Otherwise a file of the old state could be combined with one of the new state.
+        shutil.rmtree(self.folder, ignore_errors=True)
         return None
 
     def are_due(self, seconds: float, *, validated: bool) -> bool:
-        """Say whether the last checkpoint is old enough: two minutes, or half a minute where an epoch ends.
+        """Return whether a checkpoint is due: after two minutes, or after half a minute at the end of an epoch.
 
         Parameters
         ----------
         seconds
-            Of training until now.
+            Training time until now.
         validated
-            The history has a new row, which is worth keeping.
+            Whether the history has a new row.
 
         Returns
         -------
         bool
-            True where :meth:`save` should be called.
+            True if :meth:`save` should be called.
         """
         return seconds - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS / (4 if validated else 1)
 
     def save(self, state: dict) -> None:
-        """Write a state, whole or not at all.
+        """Write a state atomically.
 
         Parameters
         ----------
         state
-            Tensors and plain values; ``seconds`` of training is one of them.
+            Tensors and plain values, among them the ``seconds`` of training.
         """
         self.saved_at = state["seconds"]
         if self.rank > 0:
@@ -92,13 +94,13 @@ class Checkpoints:
         content = io.BytesIO()
         torch.save(state, content)
         with atomic_file(self.folder / "state.pt") as path:
-            path.write_bytes(content.getbuffer())  # its errors say what is wrong, those of torch.save do not
+            path.write_bytes(content.getbuffer())  # Its errors are clearer than those of torch.save.
         with atomic_file(self.folder / "settings.json") as path:
             path.write_text(json.dumps(self.fingerprint, indent=2))
 
 
 def _changes(older: dict, newer: dict, of: str = "") -> Iterator[str]:
-    """Say which values differ, as ``training.learning_rate from 0.01 to 0.001``."""
+    """Yield the values that differ, as ``training.learning_rate from 0.01 to 0.001``."""
     for key in [*newer, *(key for key in older if key not in newer)]:
         old, new = older.get(key), newer.get(key)
         if isinstance(old, dict) and isinstance(new, dict):

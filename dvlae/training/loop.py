@@ -1,7 +1,6 @@
 """The loop of a training."""
 
 from collections.abc import Sequence
-from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -11,12 +10,11 @@ from torch import Tensor, nn
 from dvlae.models.dvlae import DVLAE
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops
+from dvlae.training.displays import ProgressLine, TensorBoard
 from dvlae.training.objective import Objective
 from dvlae.training.processes import Clock, average_over_processes
-from dvlae.training.progress_line import ProgressLine
 from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
-from dvlae.training.tensorboard import TensorBoard
 
 MAX_GRADIENT_NORM = 5.0
 
@@ -27,9 +25,8 @@ def fit(
     schedule: Schedule,
     crops: RandomCrops,
     validation: Sequence[Tensor],
-    *,
-    checkpoints: Checkpoints | None = None,
-    displays: Sequence[ProgressLine | TensorBoard] = (),
+    checkpoints: Checkpoints | None,
+    displays: Sequence[ProgressLine | TensorBoard],
 ) -> None:
     """Train until a limit is reached.
 
@@ -38,72 +35,69 @@ def fit(
     fabric
         The devices, the precision and the connection between processes.
     state
-        What is trained, in place.
+        State of the training, which is changed in place.
     schedule
         Rates and limits.
     crops
-        Batches for training. Several processes compute as many steps at once, each its own.
+        Batches for training. Each process computes a step of its own at the same time.
     validation
         Batches for validation, each (N, C, ...).
     checkpoints
-        Where the unfinished training is saved; None: nowhere.
+        Folder in which the unfinished training is saved; None: it is not saved.
     displays
-        What shows the state to the user after each step.
+        Displays that show the state to the user after each step.
 
     Raises
     ------
     UserError
-        Where the weights do not stay finite.
+        If the weights do not stay finite.
     """
     network = fabric.setup_module(state.objective)
     processes = fabric.world_size
     accumulate = schedule.settings.accumulate // processes
     clock = Clock(state.seconds, processes)
-    for batch in chain.from_iterable(repeat(crops)):  # each pass over the crops is the rest of an epoch
+    while state.stopped_by is None:
         step, last_step = state.steps + fabric.global_rank, state.steps + processes - 1
-        epoch_ends = crops.ends_epoch(state.steps)
-        accumulated = epoch_ends or (crops.batches_into_epoch(state.steps) + 1) % accumulate == 0
-        # Seeded by the step: a resumed training draws what the uninterrupted one would have drawn.
+        epoch_ends = schedule.ends_epoch(state.steps, processes)
+        weights_change = schedule.changes_weights(state.steps, processes)
+        # The seed depends on the step, so that a resumed training samples the same as an uninterrupted one.
         torch.manual_seed(int(np.random.SeedSequence([crops.seed, step, 1]).generate_state(1)[0]))
         if state.is_check_due(processes):
             state.check_finite_or_roll_back()
 
-        # Nothing from here to the validation waits for the device.
+        # From here to the validation, nothing waits for the device.
         state.set_learning_rate(schedule.learning_rate(last_step, state.seconds))
-        with fabric.no_backward_sync(network, enabled=not accumulated):
-            loss, values = network(fabric.to_device(batch), schedule.kl_weight(step))
+        with fabric.no_backward_sync(network, enabled=not weights_change):
+            loss, values = network(fabric.to_device(crops.batch(step)), schedule.kl_weight(step))
             fabric.backward(loss / accumulate)
-        if accumulated:
+        if weights_change:
             clip_gradients(state.model)
             state.optimizer.step()
             state.optimizer.zero_grad()
-        if processes > 1:  # the weights are equal in all, and from here on so is the rest of the state
+        if processes > 1:  # The weights are equal in all processes; this makes the rest of the state equal, too.
             average_over_processes([*filter(torch.is_floating_point, state.model.buffers()), *values.values()])
         state.update_average(processes)
         state.count(values, processes, clock.read())
 
         state.stopped_by = schedule.reached_limit(state.steps, state.seconds, len(state.history) - state.best_epoch)
-        stops = state.stopped_by is not None
-        if epoch_ends or stops:
-            state.check_finite_or_roll_back()  # validate nothing but good weights
+        if epoch_ends or state.stopped_by:
+            state.check_finite_or_roll_back()  # Only finite weights are validated.
             state.add_row(validate(fabric, state.objective, validation), schedule.steps_per_epoch)
         if checkpoints is not None:
             due = checkpoints.are_due(state.seconds, validated=epoch_ends)
-            if stops or (due and accumulated):  # gradients that wait for more of them are not saved
+            if state.stopped_by or (due and weights_change):  # A state does not hold gradients that wait for others.
                 checkpoints.save(state.state_dict())
         for display in displays:
             display.update(state)
-        if stops:
-            return
 
 
 def clip_gradients(model: DVLAE) -> None:
-    """Clip the direct denoiser's gradients apart, so that the rest learns the same with it as without.
+    """Clip the gradients of the direct denoiser separately, so that it does not influence the other networks.
 
     Parameters
     ----------
     model
-        Its gradients are scaled in place, to a norm of at most :data:`MAX_GRADIENT_NORM`.
+        Model whose gradients are scaled in place, to a norm of at most :data:`MAX_GRADIENT_NORM`.
 
     References
     ----------
@@ -125,17 +119,17 @@ def validate(fabric: Fabric, objective: Objective, batches: Sequence[Tensor]) ->
     fabric
         The device and the precision.
     objective
-        Holds the averaged weights.
+        Objective with the averaged weights.
     batches
         Held-out images, each (N, C, ...).
 
     Returns
     -------
     dict of str to float
-        Means over the batches of what the history records.
+        Values for the history: means over the batches.
     """
     rows = []
-    # The same latent noise at every validation: epochs can then be compared.
+    # The latent noise is the same at every validation, so that epochs can be compared.
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []), fabric.autocast():
         for number, batch in enumerate(batches):
             torch.manual_seed(number)

@@ -27,7 +27,7 @@ Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, arXiv 14
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -41,31 +41,31 @@ _EPSILON = 1e-8
 
 
 def orthogonalise(batches: Sequence[Tensor]) -> list[Tensor]:
-    """Bring the singular values of matrices, save very small ones, to about 0.7 to 1.2, by Newton-Schulz iterations.
+    """Bring the singular values of matrices, except very small ones, to about 0.7 to 1.2, by Newton-Schulz iterations.
 
     Parameters
     ----------
     batches
-        Each (N, rows, columns).
+        Batches of matrices, each (N, rows, columns).
 
     Returns
     -------
     list of Tensor
-        Of the same shapes.
+        Tensors of the same shapes.
     """
     wide = [batch.mT if batch.shape[1] > batch.shape[2] else batch for batch in batches]
-    # Each iteration is a polynomial of x x^T times x, and those commute: the long side enters but two products, and
-    # all matrices with one short side are computed together.
+    # Each iteration multiplies x by a polynomial of x x^T, and these polynomials commute. Only two products involve the
+    # long side, and all matrices with the same short side are computed together.
     for side in {x.shape[1] for x in wide}:
-        alike = [i for i, x in enumerate(wide) if x.shape[1] == side]
-        factors = _factors(torch.cat([torch.bmm(wide[i], wide[i].mT) for i in alike]))
-        for i, factor in zip(alike, factors.split([len(wide[i]) for i in alike]), strict=True):
+        same_side = [i for i, x in enumerate(wide) if x.shape[1] == side]
+        factors = _factors(torch.cat([torch.bmm(wide[i], wide[i].mT) for i in same_side]))
+        for i, factor in zip(same_side, factors.split([len(wide[i]) for i in same_side]), strict=True):
             wide[i] = torch.bmm(factor, wide[i])
     return [x.mT if x.shape != batch.shape else x for x, batch in zip(wide, batches, strict=True)]
 
 
 def _factors(squares: Tensor) -> Tensor:
-    """Return what orthogonalises matrices x, from the left, given x x^T, (N, rows, rows)."""
+    """Return the factors that orthogonalise matrices x from the left, given x x^T, (N, rows, rows)."""
     a, b, c = _COEFFICIENTS
 
     def polynomial_of(square: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def _factors(squares: Tensor) -> Tensor:
         polynomial.diagonal(dim1=1, dim2=2).add_(a)
         return polynomial
 
-    # The iteration asks for singular values of at most 1: it begins with x over its norm.
+    # The iteration requires singular values of at most 1, so it begins with x divided by its norm.
     square_norm = squares.diagonal(dim1=1, dim2=2).sum(1).clamp(min=_EPSILON**2)[:, None, None]
     square = squares / square_norm
     factor = polynomial = polynomial_of(square)
@@ -85,16 +85,16 @@ def _factors(squares: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the weights of layers, Adam for all else, at one learning rate.
+    """Muon for the weights of layers, Adam for all other parameters, at one learning rate.
 
     The averaged gradient of a layer's weights, taken as a matrix of outputs by inputs, is replaced by the nearest
-    orthogonal one: all directions are learned alike fast. Its size is scaled to that of Adam's usual steps. The head of
-    this file tells where this comes from, and what differs.
+    orthogonal one, so that all directions are learned equally fast. It is scaled to the size of Adam's usual steps.
+    The head of this file describes the source and the differences.
 
     Parameters
     ----------
     parameters
-        Of a network.
+        Parameters of a network.
     lr
         Learning rate.
     """
@@ -109,27 +109,12 @@ class Muon(torch.optim.Optimizer):
             else:
                 others.append(parameter)
         # Matrices of one shape are computed together.
-        groups = [{"params": alike, "is_matrix": True} for alike in matrices.values()]
+        groups = [{"params": same_shape, "is_matrix": True} for same_shape in matrices.values()]
         super().__init__([*groups, {"params": others, "is_matrix": False}], {"lr": lr, "step": 0})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Change the weights.
-
-        Parameters
-        ----------
-        closure
-            Computes gradients first, and returns the loss.
-
-        Returns
-        -------
-        float or None
-            What ``closure``, where there is one, returns.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]
+        """Change the weights."""
         matrices = []
         for group in self.param_groups:
             group["step"] += 1
@@ -143,10 +128,9 @@ class Muon(torch.optim.Optimizer):
             size = 0.2 * math.sqrt(max(of_all.shape[1:]))
             changes = [_as_tensor(step, like) for step, like in zip(of_all, updates, strict=True)]
             torch._foreach_add_(parameters, changes, alpha=-rate * size)
-        return loss
 
     def _buffers(self, name: str, parameters: list[Tensor]) -> list[Tensor]:
-        """Return a moving average of each parameter, zeros at first; a saved state knows it by this name."""
+        """Return a moving average for each parameter, initially zero, which has this name in a saved state."""
         for parameter in parameters:
             if name not in self.state[parameter]:
                 self.state[parameter][name] = torch.zeros_like(parameter)

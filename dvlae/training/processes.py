@@ -16,19 +16,19 @@ from dvlae.system.progress import log_to_stderr
 
 
 def run_processes(work: Callable[[int], None], count: int) -> None:
-    """Run ``work(rank)`` in ``count`` processes of this machine at once, which Lightning's DDP then connects.
+    """Run ``work(rank)`` in ``count`` processes of this machine, which Lightning's DDP then connects.
 
     Parameters
     ----------
     work
-        Can be pickled. Only what rank 0 logs is shown.
+        Function that can be pickled. Only the log of rank 0 is shown.
     count
-        How many processes; they share this one's threads.
+        Number of processes. They share the threads of this process.
 
     Raises
     ------
     UserError
-        That of the first process that raised one; all are ended then.
+        The first one that a process raises; all processes are ended then.
     """
     mistakes = get_context("spawn").SimpleQueue()
     with socket.socket() as free:
@@ -47,7 +47,7 @@ def _start(rank: int, work: Callable[[int], None], port: int, threads: int, mist
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(threads)
     if rank > 0:
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (it stays open to the end of the process)
     try:
         with log_to_stderr():
             work(rank)
@@ -65,7 +65,7 @@ def average_over_processes(tensors: list[torch.Tensor]) -> None:
     Parameters
     ----------
     tensors
-        Of the same shapes in all processes.
+        Tensors of the same shapes in all processes.
     """
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     distributed.all_reduce(flat)
@@ -75,16 +75,16 @@ def average_over_processes(tensors: list[torch.Tensor]) -> None:
 
 
 class Clock:
-    """Counts the seconds of a training; rank 0 tells its time to all, so that all stop at the same step.
+    """A clock of the training time; rank 0 broadcasts its time, so that all processes stop at the same step.
 
-    Does not wait for a GPU.
+    Reading it does not wait for a GPU.
 
     Parameters
     ----------
     seconds
-        Counted before.
+        Seconds of earlier attempts.
     processes
-        How many there are.
+        Number of processes.
     """
 
     def __init__(self, seconds: float, processes: int):
@@ -97,13 +97,13 @@ class Clock:
         Returns
         -------
         float
-            Those of the first process.
+            Seconds of rank 0.
         """
         now = time.monotonic()
         self.seconds += now - self.read_at
         self.read_at = now
         if self.group is not None:
-            told = torch.tensor(self.seconds, dtype=torch.float64)
-            distributed.broadcast(told, src=0, group=self.group)
-            self.seconds = float(told)
+            seconds = torch.tensor(self.seconds, dtype=torch.float64)
+            distributed.broadcast(seconds, src=0, group=self.group)
+            self.seconds = float(seconds)
         return self.seconds

@@ -1,4 +1,4 @@
-"""What follows from the limits of a training: its learning rate, the weight of the KL divergence, its end."""
+"""What follows from the limits of a training: learning rate, weight of the KL divergence, epochs, and the end."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from dvlae.config.settings import TrainingSettings
 
 # The learning rate rises over this many steps.
 WARM_UP_STEPS = 100
-# At full weight from the start, the code can stay empty: the other decoder needs it least then.
+# With full weight from the start the code can stay empty, as the autoregressive decoder needs it least then.
 KL_WARM_UP_STEPS = 500
 # A warm-up takes at most this part of a training that is limited by steps.
 MAX_WARM_UP_FRACTION = 0.1
@@ -30,9 +30,9 @@ class Schedule:
 
     @property
     def total_seconds(self) -> float | None:
-        """The time that the learning rate follows; None where it follows the steps alone.
+        """The time limit that the learning rate follows; None if it follows the steps alone.
 
-        Time counts only where no number of steps is set, so that what is limited by steps can be repeated exactly.
+        Time counts only if no number of steps is set, so that a training limited by steps is reproducible.
         """
         minutes = self.settings.max_minutes
         return None if minutes is None or self.settings.max_steps is not None else 60 * minutes
@@ -43,15 +43,49 @@ class Schedule:
         steps = self.settings.max_epochs * self.steps_per_epoch
         return min(steps, self.settings.max_steps or steps)
 
+    def ends_epoch(self, step: int, processes: int) -> bool:
+        """Return whether an epoch ends with the steps that are computed together.
+
+        Parameters
+        ----------
+        step
+            The first of these steps, from 0.
+        processes
+            Number of these steps, one for each process.
+
+        Returns
+        -------
+        bool
+            True for the last steps of an epoch.
+        """
+        return (step + processes) // self.steps_per_epoch > step // self.steps_per_epoch
+
+    def changes_weights(self, step: int, processes: int) -> bool:
+        """Return whether the weights change after these steps: enough gradients are added, or an epoch ends.
+
+        Parameters
+        ----------
+        step, processes
+            As for :meth:`ends_epoch`.
+
+        Returns
+        -------
+        bool
+            False where gradients wait for those of more steps.
+        """
+        # The number of batches of each process in this epoch, including these.
+        batches = step % self.steps_per_epoch // processes + 1
+        return self.ends_epoch(step, processes) or batches % (self.settings.accumulate // processes) == 0
+
     def learning_rate(self, step: int, seconds: float) -> float:
         """Return the learning rate of a step: half a cosine over the budget of steps or of time, after a linear rise.
 
         Parameters
         ----------
         step
-            From 0.
+            Number of the step, from 0.
         seconds
-            That the training took before it.
+            Training time before the step.
 
         Returns
         -------
@@ -76,7 +110,7 @@ class Schedule:
         Parameters
         ----------
         step
-            From 0.
+            Number of the step, from 0.
 
         Returns
         -------
@@ -91,11 +125,11 @@ class Schedule:
         return self._warm_up(KL_WARM_UP_STEPS, step)
 
     def _warm_up(self, steps: int, step: int) -> float:
-        """Rise from 0 to 1 over so many steps, or over the first part of a short training."""
+        """Rise from 0 to 1 over this number of steps, or over the first part of a short training."""
         return min(1.0, (step + 1) / min(steps, math.ceil(MAX_WARM_UP_FRACTION * self.total_steps)))
 
     def reached_limit(self, steps: int, seconds: float, epochs_without_gain: int) -> str | None:
-        """Return the name of the setting that ends the training now; None where it goes on.
+        """Return the name of the setting that ends the training now; None if it continues.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What a training changes, and a resumed one takes up: weights, their average, the optimiser, counters, history."""
+"""The state of a training, which is saved and resumed: weights, their average, optimiser, counters, history."""
 
 import copy
 import logging
@@ -12,12 +12,12 @@ from dvlae.system.errors import UserError
 from dvlae.training.objective import Objective
 
 EMA_DECAY = 0.999
-# Each check that all weights are finite waits for the device.
+# The check for finite weights waits for the device, so it is not made at every step.
 STEPS_BETWEEN_CHECKS = 50
 # Each return to an earlier state halves the learning rate.
 MAX_ROLLBACKS = 20
 
-# Their names in a state that is saved: the attributes that hold them.
+# Maps the names in a saved state to attributes.
 _COUNTERS = {
     name: name for name in ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch", "stopped_by")
 } | {"rescues": "rollbacks"}
@@ -48,28 +48,25 @@ class TrainingState:
     Attributes
     ----------
     objective
-        Holds the networks and the moving average of their weights, on their device.
+        The networks and the moving average of their weights, on their device.
     optimizer
-        Changes the networks.
-    learning_rate
-        The highest one.
+        Optimiser of the networks.
     steps, seconds, attempts
-        Batches and time, over so many attempts.
+        Number of batches and training time, over this number of attempts.
     history
-        One row a validation.
+        One row for each validation.
     best_elbo, best_epoch
-        Of the best validation; the first row of the history is epoch 1.
+        ELBO and epoch of the best validation; the first row of the history is epoch 1.
     stopped_by
-        The setting that ended the training; None: it is not finished.
+        Setting that ended the training; None: the training is not finished.
     rollbacks
-        How often it returned to an earlier state.
+        Number of returns to an earlier state.
     sums
-        Of the values of the steps since the last validation, and under ``steps`` how often something was added.
+        Sums of the values of the steps since the last validation; ``steps`` is the number of terms.
     """
 
     objective: Objective
     optimizer: torch.optim.Optimizer
-    learning_rate: float
     steps: int = 0
     seconds: float = 0.0
     attempts: int = 1
@@ -86,7 +83,7 @@ class TrainingState:
         self._good: dict | None = None
 
     def set_learning_rate(self, rate: float) -> None:
-        """Set the learning rate of the next step, halved for each time that the weights were lost.
+        """Set the learning rate of the next step, which is halved for each rollback.
 
         Parameters
         ----------
@@ -97,34 +94,34 @@ class TrainingState:
             group["lr"] = rate * 0.5**self.rollbacks
 
     def update_average(self, steps: int) -> None:
-        """Let the averaged weights and batch statistics follow, before these steps are counted.
+        """Update the averaged weights and batch statistics, before these steps are counted.
 
         Parameters
         ----------
         steps
-            One for each process.
+            Number of steps, one for each process.
 
         References
         ----------
         Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 30, 1992.
         The decay rises as that of TensorFlow's ``ExponentialMovingAverage`` does with ``num_updates``: it is
-        (1 + n) / (10 + n), here with n = step - 1. So the average covers about the last tenth of the steps at first,
-        and never the random weights of the start.
+        (1 + n) / (10 + n), here with n = step - 1. At first the average therefore covers about the last tenth of the
+        steps, and it never contains the random initial weights.
         """
         for step in range(self.steps, self.steps + steps):
             torch._foreach_lerp_(self._averaged, self._current, max(1 - EMA_DECAY, 9 / (9 + step)))
 
     def count(self, values: dict[str, Tensor], steps: int, seconds: float) -> None:
-        """Count steps, and add up what the history records of them.
+        """Count steps, and add up their values for the history.
 
         Parameters
         ----------
         values
-            Their means over the steps.
+            Means over the steps.
         steps
-            One for each process.
+            Number of steps, one for each process.
         seconds
-            That the training has taken until now.
+            Training time until now.
         """
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value
@@ -133,7 +130,7 @@ class TrainingState:
         self.seconds = seconds
 
     def add_row(self, validation: dict[str, float], steps_per_epoch: int) -> None:
-        """Add one row to the history: means over the steps since the last one, and those of a validation.
+        """Add one row to the history: means over the steps since the last row, and those of a validation.
 
         Parameters
         ----------
@@ -158,7 +155,7 @@ class TrainingState:
             self.best_elbo, self.best_epoch = validation["elbo"], len(self.history)
 
     def is_check_due(self, processes: int) -> bool:
-        """Say whether it is time for :meth:`check_finite_or_roll_back`: at first, and after some steps.
+        """Return whether :meth:`check_finite_or_roll_back` is due: at the start, and after some steps.
 
         Parameters
         ----------
@@ -168,34 +165,34 @@ class TrainingState:
         Returns
         -------
         bool
-            True where the weights are to be looked at.
+            True if the weights should be checked.
         """
         return self._good is None or self.steps % STEPS_BETWEEN_CHECKS < processes
 
     def check_finite_or_roll_back(self) -> None:
-        """Remember this state; or, where a weight is not finite, roll back to the last finite one.
+        """Remember this state or, if a weight is not finite, roll back to the last finite state.
 
-        The learning rate is halved at each return. Very deep ladders do need it now and then.
+        Each rollback halves the learning rate. Very deep ladders need one occasionally.
 
         Raises
         ------
         UserError
-            Where that did not help many times.
+            If the weights were lost too often.
         """
         finite = [tensor.isfinite().all() for tensor in self.average.state_dict().values()]
         if torch.stack(finite).all():
             self._good = copy.deepcopy(self._learned())
             return
         self.rollbacks += 1
-        rate = self.learning_rate * 0.5**self.rollbacks
+        highest = self.optimizer.defaults["lr"]
         if self.rollbacks > MAX_ROLLBACKS or self._good is None:
             raise UserError(
                 f"training: the weights became infinite or NaN {self.rollbacks} times, the last time before step "
-                f"{self.steps}; lower training.learning_rate (now {self.learning_rate})"
+                f"{self.steps}; lower training.learning_rate (now {highest})"
             )
         logger.warning(
-            f"train: before step {self.steps} the weights became infinite or NaN; going on from those of at most "
-            f"{STEPS_BETWEEN_CHECKS} steps ago with half the learning rate, at most {rate:.2g}"
+            f"train: before step {self.steps} the weights became infinite or NaN; continuing from those of at most "
+            f"{STEPS_BETWEEN_CHECKS} steps ago with half the learning rate, at most {highest * 0.5**self.rollbacks:.2g}"
         )
         self._learn(copy.deepcopy(self._good))
 
@@ -214,7 +211,7 @@ class TrainingState:
         self.sums = learned["sums"]
 
     def state_dict(self) -> dict:
-        """Return all that a resumed training needs, after a check that it is finite.
+        """Return all that a resumed training needs, after a check that the weights are finite.
 
         Returns
         -------
@@ -225,12 +222,12 @@ class TrainingState:
         return self._learned() | {name: getattr(self, attribute) for name, attribute in _COUNTERS.items()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a :meth:`state_dict`, in one more attempt.
+        """Resume from a :meth:`state_dict`, in one more attempt.
 
         Parameters
         ----------
         state
-            Of this version or an older one, which may hold more.
+            State of this version or of an older one, which may hold more.
         """
         self._learn(state)
         for name, attribute in _COUNTERS.items():

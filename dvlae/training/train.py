@@ -37,20 +37,19 @@ from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops
+from dvlae.training.displays import ProgressLine, TensorBoard
 from dvlae.training.loop import fit
 from dvlae.training.objective import Objective
 from dvlae.training.optimizers import OPTIMIZERS
 from dvlae.training.processes import run_processes
-from dvlae.training.progress_line import ProgressLine
 from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
-from dvlae.training.tensorboard import TensorBoard
 
-# In nats per pixel value: with less information in it, the signal code carries no image.
+# In nats per pixel value. With a smaller KL divergence, the signal code carries no image.
 COLLAPSED_KL = 1e-3
 
 MIN_EPOCH_STEPS = 50
-# With these, spread evenly, validation stays a small part of the time.
+# More patches would make validation a considerable part of the training time.
 MAX_VALIDATION_PATCHES = 32
 
 logger = logging.getLogger(__name__)
@@ -58,14 +57,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What each process of a training is told: the arguments of :func:`train`, which see, and what follows from them.
+    """What each process of a training needs to know: the arguments of :func:`train`, and the patches.
 
     Attributes
     ----------
     description
-        What ``patches.json`` says: ``mean``, ``std`` and ``step`` of each channel, and the hashes of the files.
-    devices
-        One for each process.
+        The content of ``patches.json``: ``mean``, ``std`` and ``step`` of each channel, and the hashes of the files.
     """
 
     patches: Path
@@ -77,7 +74,6 @@ class TrainingJob:
     settings: TrainSettings
     tensorboard: Path | None
     description: dict[str, Any]
-    devices: list[torch.device]
 
     def fingerprint(self) -> dict[str, Any]:
         """Return all that the trained model depends on, as plain values.
@@ -117,14 +113,15 @@ def train(
     model
         Folder to make.
     receptive_field
-        Of the autoregressive decoder, in pixels.
+        Receptive field of the autoregressive decoder, in pixels.
     noise_direction
         ``"x"``, ``"y"``, ``"z"`` or ``"none"``.
     seed
-        Fixes the first weights, the batches and the latent noise.
+        Determines the initial weights, the batches and the latent noise.
     checkpoints
-        Folder of the unfinished training, to resume from. It stays, as a workflow that is killed now has not recorded
-        the model and asks for it again; `dvlae predict` removes it. None: nothing is saved before the end.
+        Folder of the unfinished training, to resume from; None: nothing is saved before the end. The folder is kept,
+        because a workflow that is killed before it has recorded the model asks for the model again; `dvlae predict`
+        removes it.
     settings
         Model, limits and device.
     tensorboard
@@ -133,31 +130,22 @@ def train(
     Raises
     ------
     UserError
-        Where the device or TensorBoard is missing, the patches are unreadable, or the loss is not a number any more.
+        If the device or TensorBoard is missing, the patches are unreadable, or the weights do not stay finite.
     """
     description = _read_description(patches)
+    job = TrainingJob(
+        patches, model, receptive_field, noise_direction, seed, checkpoints, settings, tensorboard, description
+    )
     lock = model.with_name(f".lock-training-{model.name}")
     with exclusive_lock(lock), reserved_devices(settings.device, settings.devices) as devices:
-        job = TrainingJob(
-            patches=patches,
-            model=model,
-            receptive_field=receptive_field,
-            noise_direction=noise_direction,
-            seed=seed,
-            checkpoints=checkpoints,
-            settings=settings,
-            tensorboard=tensorboard,
-            description=description,
-            devices=devices,
-        )
         if len(devices) == 1:
-            _train(job, 0)
+            _train(job, devices, 0)
         else:
-            run_processes(partial(_train, job), len(devices))
+            run_processes(partial(_train, job, devices), len(devices))
 
 
-def _train(job: TrainingJob, rank: int) -> None:
-    """Do the work of :func:`train` on one of these devices; rank 0 writes the results."""
+def _train(job: TrainingJob, devices: list[torch.device], rank: int) -> None:
+    """Train in the process with this rank, which uses one of these devices; rank 0 writes the results."""
     use_fast_arithmetic()
     tune_malloc()
     limits = job.settings.training
@@ -167,44 +155,34 @@ def _train(job: TrainingJob, rank: int) -> None:
     schedule = Schedule(limits, max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop)))))
     torch.manual_seed(job.seed)
     model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
-    fabric = _connect(job.devices, limits)
+    fabric = _connect(devices, limits)
     objective = Objective(model, free_bits=limits.free_bits, compiled=limits.compile)
     fabric.to_device(objective)
     optimizer = OPTIMIZERS[limits.optimizer](model.parameters(), lr=limits.learning_rate)
-    state = TrainingState(objective, optimizer, limits.learning_rate)
+    state = TrainingState(objective, optimizer)
     checkpoints = None
     if job.checkpoints is not None:
         checkpoints = Checkpoints(job.checkpoints, job.fingerprint(), rank)
         if (saved := checkpoints.load()) is not None:
             state.load_state_dict(saved)
-            logger.info(f"train: going on from step {state.steps}, after {state.seconds / 60:.1f} minutes")
-    if state.stopped_by is None:  # else it was killed between its last step and here
+            logger.info(f"train: resuming from step {state.steps}, after {state.seconds / 60:.1f} minutes")
+    if state.stopped_by is None:  # A training that was killed after its last step is only written.
         crops = RandomCrops(
-            train_patches,
-            crop=crop,
-            batch_size=limits.batch_size,
-            seed=job.seed,
-            noise_direction=job.noise_direction,
-            steps_per_epoch=schedule.steps_per_epoch,
-            step=state.steps,
-            rank=rank,
-            processes=len(job.devices),
+            train_patches, crop=crop, batch_size=limits.batch_size, seed=job.seed, noise_direction=job.noise_direction
         )
         validation = _validation_batches(val_patches, model, limits)
         with ExitStack() as stack:
-            displays: list[ProgressLine | TensorBoard] = [ProgressLine(schedule, state)]
+            displays: list[ProgressLine | TensorBoard] = []
+            displays.append(stack.enter_context(closing(ProgressLine(schedule, state))))
             if job.tensorboard is not None and rank == 0:
-                displays.append(TensorBoard(job.tensorboard, state))
-            for display in displays:
-                stack.enter_context(closing(display))
-            fit(fabric, state, schedule, crops, validation, checkpoints=checkpoints, displays=displays)
+                displays.append(stack.enter_context(closing(TensorBoard(job.tensorboard, state))))
+            fit(fabric, state, schedule, crops, validation, checkpoints, displays)
     if rank == 0:
-        _write(job, state, schedule)
+        _write(job, state, schedule, devices[0])
 
 
-def _write(job: TrainingJob, state: TrainingState, schedule: Schedule) -> None:
-    """Write the folder of the model, and say how the training ended."""
-    device = job.devices[0]
+def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: torch.device) -> None:
+    """Write the folder of the model, and log how the training ended."""
     record = {
         **software(),
         **job.fingerprint(),
@@ -237,18 +215,18 @@ def _write(job: TrainingJob, state: TrainingState, schedule: Schedule) -> None:
 def build_model(
     settings: TrainSettings, description: dict, crop: Sequence[int], receptive_field: int, noise_direction: str
 ) -> DVLAE:
-    """Build an untrained model for patches with this ``patches.json`` and crops with these sides, in pixels.
+    """Build an untrained model.
 
     Parameters
     ----------
     settings
-        The network's size, and its decoder.
+        The sizes of the networks, and the kind of decoder.
     description
-        What ``patches.json`` holds: the mean and the standard deviation of each channel, the step of the grey values.
+        The content of ``patches.json``: mean and standard deviation of each channel, and step of its grey values.
     crop
         Sides of a training crop, in pixels.
     receptive_field
-        Of the autoregressive decoder, in pixels.
+        Receptive field of the autoregressive decoder, in pixels.
     noise_direction
         ``x``, ``y``, ``z`` or ``none``.
 
@@ -260,17 +238,10 @@ def build_model(
     sizes = settings.model
     architecture = Architecture(
         image_channels=len(description["mean"]),
-        channels=sizes.channels,
-        latent_channels=sizes.latent_channels,
-        levels=sizes.levels,
-        levels_per_scale=sizes.levels_per_scale,
-        blocks=sizes.blocks,
-        components=sizes.components,
         receptive_field=receptive_field,
         noise_direction=noise_direction,
         dimensions=len(crop),
-        direct_denoiser=sizes.direct_denoiser or None,
-        autoregression=sizes.autoregression,
+        **sizes.model_dump() | {"direct_denoiser": sizes.direct_denoiser or None},
     )
     model = DVLAE(architecture, description["mean"], description["std"], description["step"])
     model.ladder_vae.recompute = settings.training.activation_checkpointing
@@ -294,12 +265,12 @@ def _read_patches(path: Path) -> np.ndarray:
     """Map patches (N, C, ...) into memory."""
     try:
         return tifffile.memmap(path, mode="r")
-    except Exception as error:  # of all kinds: a damaged file leads its reader anywhere
+    except Exception as error:  # A damaged file can raise an error of any kind.
         raise UserError(f"{path}: damaged ({error}); remove the folder, and make it again") from None
 
 
 def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSettings) -> Sequence[Tensor]:
-    """Cut a few patches, spread evenly over the held-out ones, to a size that the model takes as it is."""
+    """Select held-out patches, evenly spread, and cut their sides to multiples of the model's stride."""
     chosen = spread_evenly(len(patches), MAX_VALIDATION_PATCHES)
     lengths = [side // model.stride * model.stride for side in patches.shape[2:]]
     cut = np.array(patches[chosen][:, :, *map(slice, lengths)])
@@ -308,27 +279,27 @@ def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSetti
 
 
 class _Autocast(MixedPrecision):
-    """Mixed precision that leaves the images as they are: in bfloat16, grey values above 256 would be rounded."""
+    """Mixed precision that does not convert the images: bfloat16 rounds grey values above 256."""
 
     def convert_input(self, data: Any) -> Any:
         return data
 
 
 def _connect(devices: list[torch.device], limits: TrainingSettings) -> Fabric:
-    """Return what computes on this process's device, connected to the other processes."""
+    """Return the Fabric of this process's device, connected to the other processes."""
     device = devices[0]
-    # What Fabric and PyTorch say of the connection concerns no user: that there is one, the layout of gradients, and
-    # that the option below has another name in the newest version.
+    # These messages are of no use to a user: that the processes are connected, the layout of gradients, and the new
+    # name of the option below.
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     for text in ("Grad strides", "`broadcast_buffers`"):
         warnings.filterwarnings("ignore", f".*{text}")
-    plugins: list[Any] = [LightningEnvironment()]  # else Fabric would take Slurm's variables for its own
+    plugins: list[Any] = [LightningEnvironment()]  # Otherwise Fabric would connect according to Slurm's variables.
     if _precision(limits, device) == "bf16":
         plugins.append(_Autocast("bf16-mixed", device.type))
     fabric = Fabric(
         accelerator=device.type,
         devices=[each.index for each in devices] if device.type == "cuda" else len(devices),
-        # Batch statistics are averaged by the loop, once a step, not taken over from the first process.
+        # The loop averages batch statistics once a step; DDP would copy those of the first process.
         strategy=DDPStrategy(broadcast_buffers=False) if len(devices) > 1 else "auto",
         plugins=plugins,
     )
@@ -337,7 +308,7 @@ def _connect(devices: list[torch.device], limits: TrainingSettings) -> Fabric:
 
 
 def _precision(settings: TrainingSettings, device: torch.device) -> str:
-    """Return the setting, or what ``auto`` means on this device."""
+    """Return the precision that is used on this device."""
     if settings.precision != "auto":
         return settings.precision
     return "bf16" if has_fast_bfloat16(device) else "32"

@@ -28,7 +28,7 @@ def test_every_setting_learns(channels, direction, receptive_field, autoregressi
     losses = []
     for _ in range(30):
         optimizer.zero_grad()
-        loss = model(image).loss
+        loss = model(image).loss()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -37,14 +37,14 @@ def test_every_setting_learns(channels, direction, receptive_field, autoregressi
 
 def test_annealing_weighs_the_divergence_alone():
     terms = build()(torch.rand(2, 1, 16, 16) * 200)
-    assert torch.allclose(terms.annealed_loss(0.0), terms.mse - terms.log_likelihood)
-    assert torch.allclose(terms.annealed_loss(1.0), terms.loss)
+    assert torch.allclose(terms.loss(0.0), terms.mse - terms.log_likelihood)
+    assert torch.allclose(terms.loss(1.0), terms.loss())
 
 
 def test_a_level_below_the_free_bits_feels_no_divergence_and_one_above_feels_all_of_it():
     below, above = (torch.tensor(value, requires_grad=True) for value in (0.1, 0.7))
     terms = LossTerms(torch.tensor(0.0), [below, above], torch.tensor(0.0))
-    loss = terms.annealed_loss(1.0, free_bits=0.5)
+    loss = terms.loss(free_bits=0.5)
     loss.backward()
     assert float(loss.detach()) == pytest.approx(0.5 + 0.7)
     assert (float(below.grad), float(above.grad)) == (0.0, 1.0)
@@ -53,7 +53,7 @@ def test_a_level_below_the_free_bits_feels_no_divergence_and_one_above_feels_all
 def test_free_bits_are_no_part_of_the_elbo():
     terms = LossTerms(torch.tensor(-1.0), [torch.tensor(0.1), torch.tensor(0.7)], torch.tensor(0.0))
     assert float(terms.elbo) == pytest.approx(-1.8)
-    assert torch.equal(terms.annealed_loss(1.0, free_bits=0.0), terms.loss)
+    assert torch.equal(terms.loss(free_bits=0.0), terms.loss())
 
 
 def test_no_two_layers_share_a_weight():
@@ -72,7 +72,7 @@ def test_a_forward_pass_changes_no_weight():
     model = build()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for _ in range(2):
-        model(torch.rand(2, 1, 16, 16) * 200).loss.backward()
+        model(torch.rand(2, 1, 16, 16) * 200).loss().backward()
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
 
 
@@ -84,7 +84,7 @@ def test_half_saturated_image_trains_without_a_bad_number(autoregression):
     optimizer = torch.optim.Adamax(model.parameters(), 2e-2)
     for _ in range(200):
         optimizer.zero_grad()
-        loss = model(image).loss
+        loss = model(image).loss()
         loss.backward()
         optimizer.step()
         assert torch.isfinite(loss)
@@ -156,7 +156,7 @@ def test_every_convolution_meets_maps_in_its_own_layout_both_ways():
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(watch)
-    model(torch.rand(2, 1, 16, 16) * 200).loss.backward()
+    model(torch.rand(2, 1, 16, 16) * 200).loss().backward()
     for way, maps in met.items():
         assert len(maps) > 15
         wrong = [convolution for convolution, m in maps if not m.is_contiguous(memory_format=torch.channels_last)]

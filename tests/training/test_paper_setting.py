@@ -32,7 +32,7 @@ def test_it_steps(model):
     optimizer = torch.optim.Adamax(model.parameters(), lr=0.002 / WARM_UP_STEPS)
     losses = []
     for _ in range(2):
-        loss = model.train()(image).loss
+        loss = model.train()(image).loss()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

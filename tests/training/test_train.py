@@ -20,6 +20,7 @@ from dvlae.models.files import load_model
 from dvlae.system.errors import UserError
 from dvlae.training.crops import RandomCrops
 from dvlae.training.objective import Objective
+from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
 from dvlae.training.train import train
 
@@ -71,11 +72,9 @@ def _log(caplog):
     caplog.set_level(logging.INFO, "dvlae")
 
 
-def crops(noise_direction="x", seed=3, step=0):
+def crops(noise_direction="x", seed=3):
     array = np.arange(5 * 20 * 20, dtype=np.float32).reshape(5, 1, 20, 20)
-    return RandomCrops(
-        array, crop=(8, 8), batch_size=4, seed=seed, noise_direction=noise_direction, steps_per_epoch=10, step=step
-    )
+    return RandomCrops(array, crop=(8, 8), batch_size=4, seed=seed, noise_direction=noise_direction)
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
@@ -96,9 +95,9 @@ def test_flips_keep_the_order_of_pixels_along_the_noise(direction, along_x, alon
 
 
 def test_an_epoch_ends_where_it_would_have_ended_without_the_interruption():
-    assert len(list(crops())) == 10
-    assert len(list(crops(step=7))) == 3
-    assert len(list(crops(step=10))) == 10
+    schedule = Schedule(settings().training, steps_per_epoch=10)
+    assert [step for step in range(30) if schedule.ends_epoch(step, 1)] == [9, 19, 29]
+    assert [step for step in range(6, 30, 3) if schedule.ends_epoch(step, 3)] == [9, 18, 27]
 
 
 def test_a_model_folder_holds_all_that_is_promised(patches, tmp_path):
@@ -192,7 +191,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, 
     killed_at(step, folder, tmp_path / "model", tmp_path / "checkpoints")
     assert not (tmp_path / "model").exists()
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == uninterrupted
-    assert f"going on from step {step}" in caplog.text
+    assert f"resuming from step {step}" in caplog.text
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert record["attempts"] == 2
 
@@ -244,7 +243,7 @@ def test_a_model_that_the_workflow_lost_is_written_again_without_training(patche
     weights = run(folder, tmp_path / "model", tmp_path / "checkpoints")
     shutil.rmtree(tmp_path / "model")
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == weights
-    assert "going on from step 6" in caplog.text
+    assert "resuming from step 6" in caplog.text
 
 
 def test_a_checkpoint_with_one_wrong_byte_is_not_resumed(patches, tmp_path, killed_at, caplog):
@@ -396,7 +395,7 @@ def test_where_compilation_fails_training_goes_on_without_and_says_so(patches, t
     eager = run(folder, tmp_path / "eager")
     monkeypatch.setattr(torch, "compile", lambda function: fail)
     assert run(folder, tmp_path / "compiled", compile=True) == eager
-    assert "torch.compile failed, going on without (no compiler here)" in caplog.text
+    assert "torch.compile failed, continuing without it (no compiler here)" in caplog.text
 
 
 def test_a_folder_without_patches_is_refused(tmp_path):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from dvlae.system.errors import UserError
-from dvlae.training.tensorboard import TensorBoard
+from dvlae.training.displays import TensorBoard
 
 pytest.importorskip("tensorboard", reason="TensorBoard is an optional extra")
 
