@@ -1,4 +1,4 @@
-"""What takes the disk space, and what of it can be made again."""
+"""The use of disk space by results, and the removal of files that can be made again."""
 
 import os
 import shutil
@@ -15,30 +15,25 @@ from dvlae.runs.status import survey
 from dvlae.system.errors import UserError
 
 _RUN, _DATASET = RunFolder(Path()), DatasetFolder(Path())
-# The folders whose sizes are shown one by one.
-KINDS = {
-    folder.name
-    for folder in (
-        *(_RUN.model, _RUN.denoised, _RUN.uncertainty, _RUN.samples, _RUN.checkpoints, _RUN.tensorboard),
-        *(_DATASET.images, _DATASET.simulated, _DATASET.patches),
-    )
-}
-# An unfinished file that has not changed for this long is nobody's any more.
+_RUN_KINDS = (_RUN.model, _RUN.denoised, _RUN.uncertainty, _RUN.samples, _RUN.checkpoints, _RUN.tensorboard)
+# The sizes of these folders are shown one by one.
+KINDS = {folder.name for folder in (*_RUN_KINDS, _DATASET.images, _DATASET.simulated, _DATASET.patches)}
+# No job writes an unfinished file any more that has not changed for this long.
 MIN_ABANDONED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Removable:
-    """Something that can be made again, or is no longer needed.
+    """A file or folder that can be made again or is no longer needed.
 
     Attributes
     ----------
     path
-        A file or a folder.
-    why
-        What makes it removable.
+        The file or folder.
+    reason
+        Why it can be removed.
     size
-        In bytes.
+        Size in bytes.
     """
 
     path: Path
@@ -47,26 +42,26 @@ class Removable:
 
 
 def clean(settings: Settings, *, remove: bool, patches: bool) -> str:
-    """Find what takes the disk space of a configuration's results, and remove what can be made again.
+    """Describe the disk space that a configuration's results use, and remove what can be made again.
 
     Parameters
     ----------
     settings
         The configuration.
     remove
-        Remove it; else only say what would be removed.
+        Remove the files; otherwise only list them.
     patches
-        Patches, too: of the datasets whose runs are all finished.
+        Also include the patches of datasets whose runs are all finished.
 
     Returns
     -------
     str
-        What takes the space, what was or would be removed and why, in lines for a screen.
+        Lines of text: the sizes of the results, the files that were or would be removed, and why.
 
     Raises
     ------
     UserError
-        Where there are no results, or a dataset's file is missing or wrong.
+        If there are no results, or a dataset's file is missing or wrong.
     """
     results = Path(settings.results)
     if not results.is_dir():
@@ -87,7 +82,7 @@ def clean(settings: Settings, *, remove: bool, patches: bool) -> str:
 
 
 def _describe_sizes(results: Path) -> list[str]:
-    """Return a line for the size of each kind of file, the largest first."""
+    """Return a line with the size of each kind of file, the largest first."""
     sizes: Counter[str] = Counter()
     for path in _files(results):
         sizes[_kind(path.relative_to(results).parts)] += path.lstat().st_size
@@ -96,26 +91,24 @@ def _describe_sizes(results: Path) -> list[str]:
 
 
 def _kind(parts: tuple[str, ...]) -> str:
-    """Say what a file is by the folders it is in: those of DATASET/METHOD/seedN, of a dataset, or of all."""
+    """Return the kind of a file from its path relative to the results, which may start with DATASET/METHOD/seedN."""
     if parts[0] in RESERVED_NAMES:
         return parts[0]
     return next((part for part in parts[1:4] if part in KINDS), "other")
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    """Yield all files below a folder, but follow no links."""
+    """Yield all files below a folder without following links."""
     for place, _, names in os.walk(folder):
         yield from (Path(place, name) for name in names)
 
 
 def _size(path: Path) -> int:
-    if not path.is_dir():
-        return path.lstat().st_size
-    return sum(file.lstat().st_size for file in _files(path))
+    return sum(file.lstat().st_size for file in (_files(path) if path.is_dir() else [path]))
 
 
 def _checkpoints(results: Path) -> Iterable[Removable]:
-    """Find the checkpoints of trainings whose model is not only made, but has been used: it is not asked for again."""
+    """Find the checkpoints of trainings whose model is complete and has denoised its images."""
     for path in sorted(results.glob("*/*/seed*")):
         run = RunFolder(path)
         used = run.architecture.exists() and run.denoised.is_dir()
@@ -124,15 +117,15 @@ def _checkpoints(results: Path) -> Iterable[Removable]:
 
 
 def _abandoned(results: Path) -> Iterable[Removable]:
-    """Find what killed jobs left half-written (see `dvlae.system.files`), but not what one may be writing now."""
+    """Find incomplete files of killed jobs (see `dvlae.system.files`) that no running job can be writing."""
     for path in sorted(results.rglob(".unfinished-*")):
-        newest = max(file.lstat().st_mtime for file in [path, *(_files(path) if path.is_dir() else [])])
+        newest = max(file.lstat().st_mtime for file in [path, *_files(path)])
         if time.time() - newest > MIN_ABANDONED_SECONDS:
             yield Removable(path, "left by a job that was killed", _size(path))
 
 
 def _patches(settings: Settings) -> Iterable[Removable]:
-    """Find the patches of the datasets whose runs are all finished."""
+    """Find the patches of datasets whose runs are all finished."""
     runs, _ = survey(settings)
     for dataset in dict.fromkeys(run.cell.dataset for run in runs):
         folder = DatasetFolder(Path(settings.results) / dataset).patches
@@ -149,6 +142,6 @@ def _remove(path: Path) -> None:
 
 
 def _format_size(size: int) -> str:
-    """Write a size in bytes with three digits or so."""
+    """Write a size in bytes with about three digits."""
     power = min(4, (len(str(size)) - 1) // 3)
     return f"{size / 1000**power:.{min(power, 1)}f} {['B', 'kB', 'MB', 'GB', 'TB'][power]}"

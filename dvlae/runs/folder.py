@@ -1,4 +1,4 @@
-"""Where the files of a run and of its dataset lie, and what they say."""
+"""The paths of the files of a run and of its dataset, and the content of these files."""
 
 import json
 import math
@@ -17,42 +17,43 @@ from dvlae.system.errors import UserError
 PSNR_COLUMNS = ("dataset", "method", "receptive_field", "seed", "image", "psnr", "ssim", "psnr_noisy")
 
 
+class _Below:
+    """A path below the folder that has it as an attribute."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, folder: "DatasetFolder | RunFolder", owner: type) -> Path:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True)
 class DatasetFolder:
-    """The folder ``RESULTS/DATASET``, with a folder for each method in it.
+    """The folder ``RESULTS/DATASET``, which contains a folder for each method.
 
     Attributes
     ----------
     path
         The folder itself.
+    simulated
+        The images to which noise was added.
+    images
+        The canonical images and their manifest.
+    targets
+        The table of what each image is compared with.
+    patches
+        The patches for training.
+    patch_description
+        The sources of the patches, and their hashes.
     """
 
     path: Path
 
-    @property
-    def simulated(self) -> Path:
-        """The images that noise was added to."""
-        return self.path / "simulated"
-
-    @property
-    def images(self) -> Path:
-        """The canonical images, with their manifest."""
-        return self.path / "images"
-
-    @property
-    def targets(self) -> Path:
-        """The table of what each image is compared with."""
-        return self.path / "targets.csv"
-
-    @property
-    def patches(self) -> Path:
-        """The patches that are trained on."""
-        return self.path / "patches"
-
-    @property
-    def patch_description(self) -> Path:
-        """What the patches were cut from, and their hashes."""
-        return self.patches / "patches.json"
+    simulated = _Below("simulated")
+    images = _Below("images")
+    targets = _Below("targets.csv")
+    patches = _Below("patches")
+    patch_description = _Below("patches/patches.json")
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,39 @@ class RunFolder:
     ----------
     path
         The folder itself.
+    checkpoints
+        The unfinished training.
+    tensorboard
+        The history of the training for TensorBoard.
+    model
+        The trained model.
+    architecture, history, training_record
+        The sizes of the model, the history of the training, and its record.
+    denoised, uncertainty, samples
+        The denoised images, the standard deviations of the posterior, and samples of the posterior.
+    prediction_record, baseline_record
+        The record of what made the denoised images.
+    psnr
+        The PSNR of each image.
+    evaluation_record
+        The record of the evaluation.
     """
 
     path: Path
+
+    checkpoints = _Below("checkpoints")
+    tensorboard = _Below("tensorboard")
+    model = _Below("model")
+    architecture = _Below("model/model.json")
+    history = _Below("model/history.csv")
+    training_record = _Below(f"model/{RECORD_NAME}")
+    denoised = _Below("denoised")
+    uncertainty = _Below("uncertainty")
+    samples = _Below("samples")
+    prediction_record = _Below("prediction.json")
+    baseline_record = _Below("baseline.json")
+    psnr = _Below("psnr.csv")
+    evaluation_record = _Below("evaluation.json")
 
     @classmethod
     def of(cls, results: Path, dataset: str, method: str, seed: int) -> "RunFolder":
@@ -85,7 +116,7 @@ class RunFolder:
         Returns
         -------
         RunFolder
-            Whether it exists or not.
+            The folder, which need not exist.
         """
         return cls(results / dataset / method / f"seed{seed}")
 
@@ -94,74 +125,9 @@ class RunFolder:
         """The folder of the dataset."""
         return DatasetFolder(self.path.parents[1])
 
-    @property
-    def checkpoints(self) -> Path:
-        """The unfinished training."""
-        return self.path / "checkpoints"
-
-    @property
-    def tensorboard(self) -> Path:
-        """The history of the training as TensorBoard reads it."""
-        return self.path / "tensorboard"
-
-    @property
-    def model(self) -> Path:
-        """The trained model."""
-        return self.path / "model"
-
-    @property
-    def architecture(self) -> Path:
-        """The sizes of the trained model."""
-        return self.model / "model.json"
-
-    @property
-    def history(self) -> Path:
-        """The history of the training."""
-        return self.model / "history.csv"
-
-    @property
-    def training_record(self) -> Path:
-        """The record of the training."""
-        return self.model / RECORD_NAME
-
-    @property
-    def denoised(self) -> Path:
-        """The denoised images."""
-        return self.path / "denoised"
-
-    @property
-    def uncertainty(self) -> Path:
-        """The standard deviations of the posterior."""
-        return self.path / "uncertainty"
-
-    @property
-    def samples(self) -> Path:
-        """The samples of the posterior."""
-        return self.path / "samples"
-
-    @property
-    def prediction_record(self) -> Path:
-        """The record of the prediction."""
-        return self.path / "prediction.json"
-
-    @property
-    def baseline_record(self) -> Path:
-        """The record of a baseline."""
-        return self.path / "baseline.json"
-
-    @property
-    def psnr(self) -> Path:
-        """The PSNR of each image."""
-        return self.path / "psnr.csv"
-
-    @property
-    def evaluation_record(self) -> Path:
-        """The record of the evaluation."""
-        return self.path / "evaluation.json"
-
 
 def read_psnr(path: Path) -> pd.DataFrame:
-    """Read one table of :func:`dvlae.evaluation.evaluate`.
+    """Read a table of :func:`dvlae.evaluation.evaluate`.
 
     Parameters
     ----------
@@ -171,15 +137,15 @@ def read_psnr(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row an image.
+        One row per image.
 
     Raises
     ------
     UserError
-        Where it is missing or has other columns.
+        If the file is missing or has other columns.
     """
     try:
-        # An image may be called NA; numbers that are missing are empty.
+        # An image may be called NA. Missing numbers are empty.
         texts = {"dataset": str, "method": str, "image": str}
         table = pd.read_csv(path, dtype=texts | {"receptive_field": "Int64"}, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
@@ -198,11 +164,11 @@ class Run:
     Attributes
     ----------
     folder
-        Where the files are.
+        The folder of the files.
     dataset, method, receptive_field, seed
-        Which run; the receptive field is in pixels, and None for a baseline.
+        What was run. The receptive field is in pixels, or None for a baseline.
     psnr
-        One row an image.
+        One row per image.
     """
 
     folder: RunFolder
@@ -214,7 +180,7 @@ class Run:
 
     @staticmethod
     def read(psnr_csv: Path) -> "Run":
-        """Read the table of :func:`dvlae.evaluation.evaluate`, and remember where it stood.
+        """Read the table of :func:`dvlae.evaluation.evaluate` in the folder of a run.
 
         Parameters
         ----------
@@ -224,54 +190,52 @@ class Run:
         Returns
         -------
         Run
-            A :class:`TrainedRun` where the table names a receptive field.
+            The run; a :class:`TrainedRun` if the table contains a receptive field.
         """
         table = read_psnr(psnr_csv)
         first = table.iloc[0]
         field = None if pd.isna(first.receptive_field) else int(first.receptive_field)
-        folder, seed = RunFolder(Path(psnr_csv).parent), int(first.seed)
-        if field is None:
-            return Run(folder, first.dataset, first.method, field, seed, table)
-        return TrainedRun(folder, first.dataset, first.method, field, seed, table)
+        cls: type[Run] = Run if field is None else TrainedRun
+        return cls(RunFolder(Path(psnr_csv).parent), first.dataset, first.method, field, int(first.seed), table)
 
     @cached_property
     def training(self) -> dict[str, Any]:
-        """The record of the training; empty where there is none."""
+        """The record of the training; empty if there is none."""
         return read_run(self.folder.model) if self.folder.training_record.exists() else {}
 
     @cached_property
     def baseline(self) -> dict[str, Any]:
-        """The record of the baseline; empty where there is none."""
+        """The record of the baseline; empty if there is none."""
         return read_json(self.folder.baseline_record)
 
     @cached_property
     def prediction(self) -> dict[str, Any]:
-        """The record of the prediction; empty where there is none."""
+        """The record of the prediction; empty if there is none."""
         return read_json(self.folder.prediction_record)
 
     @cached_property
     def evaluation(self) -> dict[str, Any]:
-        """The record of the evaluation; empty where there is none."""
+        """The record of the evaluation; empty if there is none."""
         return read_json(self.folder.evaluation_record)
 
     @property
     def minutes(self) -> float | None:
-        """Of the training; None where there is none."""
+        """The duration of the training; None for a baseline."""
         return self.training["seconds"] / 60 if self.training else None
 
     @property
     def measured(self) -> bool:
-        """Whether there is a PSNR, hence a clean image."""
+        """Whether there is a PSNR, for which a clean image is needed."""
         return bool(self.psnr.psnr.notna().any())
 
     @property
     def short_label(self) -> str:
-        """The method, in a word or two."""
+        """A short name of the method for figures."""
         return {"gaussian": "Gaussian", "bm3d": "BM3D"}.get(self.method, self.method)
 
     @property
     def label(self) -> str:
-        """The method, in words."""
+        """The name of the method for figures."""
         return {"noisy": "noisy image", "gaussian": "Gaussian filter", "bm3d": "BM3D"}.get(self.method, self.method)
 
 
@@ -286,12 +250,12 @@ def read_json(path: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        Empty where there is no such file.
+        The record; empty if there is no such file.
 
     Raises
     ------
     UserError
-        Where the file is damaged.
+        If the file is damaged.
     """
     if not path.exists():
         return {}
@@ -303,18 +267,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TrainedRun(Run):
-    """A run of a model that was trained, and so has a receptive field; a baseline has none."""
+    """A run of a trained model, which has a receptive field, unlike a baseline."""
 
     receptive_field: int
 
     @property
     def short_label(self) -> str:
-        """The method, in a word or two."""
+        """A short name of the method for figures."""
         return f"DVLAE {self.receptive_field} px{' linear' if self._is_linear else ''}"
 
     @property
     def label(self) -> str:
-        """The method, in words."""
+        """The name of the method for figures."""
         return f"DVLAE, receptive field {self.receptive_field} px{', linear' if self._is_linear else ''}"
 
     @property
@@ -326,17 +290,17 @@ AnyRun = TypeVar("AnyRun", bound=Run)
 
 
 def best_run(runs: Sequence[AnyRun]) -> AnyRun:
-    """Choose the run to show: DVLAE before baselines, then the best PSNR, then the larger receptive field.
+    """Choose the run to show: DVLAE before baselines, then the highest PSNR, then the larger receptive field.
 
     Parameters
     ----------
     runs
-        At least one.
+        The runs, at least one.
 
     Returns
     -------
     Run
-        One of them.
+        The chosen run.
     """
 
     def rank(run: Run) -> tuple:

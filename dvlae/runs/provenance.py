@@ -1,4 +1,4 @@
-"""Where a number comes from: the settings, versions, data and machine of every run."""
+"""The provenance of every result: the settings, versions, data and machine of each run."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,32 +17,31 @@ PROVENANCE_COLUMNS = [
     "precision", "threads", "seconds",
 ]  # fmt: skip
 INTEGER_COLUMNS = ("receptive_field", "threads")
-# All else in baseline.json is a parameter.
+# All other keys of baseline.json are parameters.
 NOT_BASELINE_PARAMETERS = {"method", "oracle", "psnr", "seconds", "versions", "git_commit"}
-# In dB: the noisy image's PSNR differs by less between machines, by rounding.
+# In dB. By rounding, the PSNR of a noisy image differs by less between machines.
 PSNR_TOLERANCE = 0.005
 
 
 def describe_run(run: Run) -> dict[str, Any]:
-    """Return all that is known of one run.
+    """Collect the records of one run.
 
     Parameters
     ----------
     run
-        The run, with the records of its training or baseline, of its prediction and of its evaluation.
+        The run.
 
     Returns
     -------
     dict
-        ``dataset``, ``method``, ``receptive_field`` (pixels), ``seed``; ``psnr``, the mean over images in decibel;
-        what is in the columns :data:`PROVENANCE_COLUMNS`, with settings and versions as nested dicts; ``minutes``,
-        ``steps``, ``epochs``, ``stopped_by``, ``attempts``, ``parameters``, ``best_val_elbo`` of a training;
-        ``oracle``. What is not known is None.
+        The columns :data:`PROVENANCE_COLUMNS`, with ``psnr`` as the mean over images in decibels, and settings and
+        versions as nested dicts; ``minutes``, ``steps``, ``epochs``, ``stopped_by``, ``attempts``, ``parameters`` and
+        ``best_val_elbo`` of a training; ``oracle``. Unknown values are None.
 
     Raises
     ------
     UserError
-        Where a file is damaged.
+        If a file is damaged.
     """
     training, baseline, evaluation = run.training, run.baseline, run.evaluation
     how = training or baseline
@@ -68,7 +67,7 @@ def describe_run(run: Run) -> dict[str, Any]:
 
 
 def _training_settings(training: dict[str, Any]) -> dict[str, Any]:
-    """Return what fixed a training, but for the data and the seed. The device is where it was computed, not what."""
+    """Return what the result of a training depends on, apart from the data and the seed."""
     settings = training.get("settings", {})
     identity = {name: settings[name] for name in settings if name in TrainSettings.IDENTITY}
     return identity | {name: training.get(name) for name in ("receptive_field", "noise_direction", "revision")}
@@ -80,9 +79,10 @@ def _chosen(baseline: dict) -> dict | None:
 
 
 def _trained_on(run: Run, hashes: dict[str, str]) -> str | None:
-    """Say whether a model was trained on the images that it was evaluated on; None where the patches are not known."""
+    """Describe whether a model was evaluated on images of its training; None if the patches are not known."""
     description = read_json(run.folder.dataset.patch_description)
-    if not hashes or description.get("sha256") != hashes:  # others have been cut since
+    # Other patches may have been cut since the training.
+    if not hashes or description.get("sha256") != hashes:
         return None
     evaluated = set(run.psnr.image)
     common = evaluated & {name for name, *_ in description["sources"]["train"]}
@@ -90,20 +90,20 @@ def _trained_on(run: Run, hashes: dict[str, str]) -> str | None:
 
 
 def check_comparable(psnr: pd.DataFrame, runs: Sequence[dict]) -> None:
-    """Refuse to average over seeds, or to compare methods, where something else differs, too.
+    """Refuse runs that must not be averaged over seeds or compared with each other.
 
     Parameters
     ----------
     psnr
         All rows of all runs.
     runs
-        Of :func:`describe_run`.
+        The return values of :func:`describe_run`.
 
     Raises
     ------
     UserError
-        Where two runs are one and the same, where trainings of one method differ in more than the seed, or where
-        methods were evaluated in different ways or on different images.
+        If a run is given twice, if trainings of one method differ in more than the seed, or if methods were evaluated
+        with different settings or on different images.
     """
     first_of_dataset: dict[str, dict] = {}
     first_of_method: dict[tuple, dict] = {}
@@ -113,13 +113,13 @@ def check_comparable(psnr: pd.DataFrame, runs: Sequence[dict]) -> None:
         if (*method, run["seed"]) in seen:
             raise UserError(f"{', '.join(method)}: found seed {run['seed']} twice, allowed: each run once")
         seen.add((*method, run["seed"]))
-        _check_alike(first_of_method.setdefault(method, run), run, ("settings", "prediction", "train_sha256"))
-        _check_alike(first_of_dataset.setdefault(run["dataset"], run), run, ("evaluation", "images_sha256"))
+        _check_equal(first_of_method.setdefault(method, run), run, ("settings", "prediction", "train_sha256"))
+        _check_equal(first_of_dataset.setdefault(run["dataset"], run), run, ("evaluation", "images_sha256"))
     _check_same_images(psnr)
 
 
-def _check_alike(one: dict, other: dict, names: Sequence[str]) -> None:
-    """Compare what is known of both: an older version recorded less."""
+def _check_equal(one: dict, other: dict, names: Sequence[str]) -> None:
+    """Compare the values that both runs have; older versions recorded fewer."""
     for name in names:
         values = dict(_flatten(name, one[name])), dict(_flatten(name, other[name]))
         for key in values[0].keys() & values[1].keys():
@@ -143,7 +143,7 @@ def _flatten(name: str, value: Any) -> Iterator[tuple[str, object]]:
 
 
 def _check_same_images(psnr: pd.DataFrame) -> None:
-    """Compare names, and the noisy images' own PSNR, which shows how an image was evaluated."""
+    """Compare the names of the images, and the PSNR of the noisy images, which depends on the evaluation only."""
     for dataset, rows in psnr.groupby("dataset", sort=False):
         names = rows.groupby(["method", "seed"], sort=False).image.agg(frozenset)
         if names.nunique() > 1:
@@ -157,19 +157,19 @@ def _check_same_images(psnr: pd.DataFrame) -> None:
 
 
 def provenance(runs: Sequence[dict], results: Path) -> pd.DataFrame:
-    """Lay out what :func:`describe_run` found, one row a run.
+    """Make a table of the results of :func:`describe_run`.
 
     Parameters
     ----------
     runs
-        Of :func:`describe_run`.
+        The return values of :func:`describe_run`.
     results
-        Folder that the paths of ``record`` are relative to, where they are in it.
+        Folder to which the paths in ``record`` are made relative if they are in it.
 
     Returns
     -------
     pandas.DataFrame
-        The columns :data:`PROVENANCE_COLUMNS`.
+        The columns :data:`PROVENANCE_COLUMNS`, one row per run.
     """
     rows = [{name: run[name] for name in PROVENANCE_COLUMNS} for run in runs]
     for row in rows:

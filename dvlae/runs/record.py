@@ -1,4 +1,4 @@
-"""The record of a training, ``run.json`` beside its model: what was computed from what, how, where and how long."""
+"""The record of a training, ``run.json`` in the folder of its model: data, settings, software, machine and duration."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ def write_run(folder: Path, record: dict) -> None:
     folder
         The model's folder.
     record
-        What is to be known of the training.
+        The contents, without ``format``.
     """
     (folder / RECORD_NAME).write_text(json.dumps({"format": FORMAT, **record}, indent=2) + "\n")
 
 
 def read_run(folder: Path) -> dict:
-    """Read the ``run.json`` of a model's folder, of this format or an older one.
+    """Read the ``run.json`` of a model's folder, in the current format or an older one.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def read_run(folder: Path) -> dict:
     Returns
     -------
     dict
-        In the format of today.
+        The record, in the current format.
 
     Raises
     ------
     UserError
-        Where it is missing, damaged, or of a newer format.
+        If the file is missing, damaged, or has a newer format.
     """
     path = folder / RECORD_NAME
     try:

@@ -1,7 +1,7 @@
-"""How far a grid is: what is finished, running, failed and waiting, and how long it will still take.
+"""The progress of a grid: what is finished, running, failed or waiting, and how long the rest will take.
 
-All of it is read from the results and from the logs and benchmarks that the workflow leaves beside them: on one machine
-and on a cluster alike, and while it runs.
+It is read from the results and from the logs and benchmarks that the workflow writes next to them, while the workflow
+runs or afterwards, on one machine or on a cluster.
 """
 
 import csv
@@ -21,31 +21,31 @@ from dvlae.runs.folder import RunFolder
 from dvlae.runs.record import read_run
 from dvlae.system.progress import time_left
 
-# A job that is silent for longer is taken for dead; progress is printed every ten seconds.
+# A job that writes nothing for longer is considered dead. A live one prints its progress every ten seconds.
 MAX_SILENCE_SECONDS = 300
 MAX_LISTED_JOBS = 20
-# This much of a log is read, from its end.
+# Only the end of a log is read.
 MAX_TAIL_BYTES = 8192
-# From here on, the exit status of a shell tells of a signal, such as 137 of SIGKILL.
+# A shell reports a signal as a larger exit status, for example SIGKILL as 137.
 MIN_SIGNAL_STATUS = 128
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the workflow that has begun.
+    """A job of the workflow that has started.
 
     Attributes
     ----------
     name
         The path of its log, for example ``train/sem_line/dvlae-rf40/seed0``.
     state
-        ``"finished"``, ``"running"``, ``"failed"`` or ``"stopped"`` (killed, or silent for long).
+        ``"finished"``, ``"running"``, ``"failed"`` or ``"stopped"`` (killed, or silent for a long time).
     words
         The last line of its log.
     log
-        Its log.
+        The path of its log.
     silence
-        Seconds since it last wrote there.
+        Seconds since it last wrote to its log.
     """
 
     name: str
@@ -56,31 +56,31 @@ class Job:
 
     @property
     def rule(self) -> str:
-        """The rule of the workflow."""
+        """The name of its rule."""
         return self.name.partition("/")[0]
 
     @property
     def place(self) -> str:
-        """What it is done for: ``DATASET/METHOD/seedN``, ``DATASET``, or nothing in particular."""
+        """The part of the grid that it works on: ``DATASET/METHOD/seedN``, ``DATASET``, or empty for all."""
         return self.name.partition("/")[2]
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How far a cell of the grid is.
+    """The progress of one cell of the grid.
 
     Attributes
     ----------
     cell
-        Which one.
+        The cell.
     state
         ``"finished"``, ``"running"``, ``"failed"`` or ``"waiting"``.
     psnr
-        Mean over its images, in decibel; None where it is not measured, or there is no clean image.
+        Mean over its images, in decibels; None if it is not measured yet, or there is no clean image.
     seconds
-        Of its training; None where it is not trained.
+        Duration of its training; None if there is no finished training.
     left
-        What the log of its training says is left, in seconds; None where it says nothing.
+        Remaining seconds of its training, from the log; None if the log does not contain them.
     """
 
     cell: Cell
@@ -91,12 +91,12 @@ class RunStatus:
 
     @property
     def trained(self) -> bool:
-        """Whether there is a model, or need be none."""
+        """Whether there is a model, or none is needed."""
         return self.seconds is not None or not self.cell.method.trained
 
 
 def describe_status(settings: Settings) -> str:
-    """Say how far the grid of a configuration is.
+    """Describe the progress of a configuration's grid.
 
     Parameters
     ----------
@@ -106,12 +106,13 @@ def describe_status(settings: Settings) -> str:
     Returns
     -------
     str
-        Counts of runs, one line a dataset, then the jobs that failed, were stopped or are running, for a screen.
+        Lines of text: the number of runs in each state, one line per dataset, and the jobs that failed, were stopped or
+        are running.
 
     Raises
     ------
     UserError
-        Where a dataset's file is missing or wrong, or the record of a training cannot be read.
+        If a dataset's file is missing or wrong, or the record of a training cannot be read.
     """
     runs, jobs = survey(settings)
     counts = Counter(run.state for run in runs)
@@ -127,7 +128,7 @@ def describe_status(settings: Settings) -> str:
 
 
 def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
-    """Look at every run of a configuration's grid, and at every job that has begun for it.
+    """Find the state of every run of a configuration's grid, and of every job that has started for it.
 
     Parameters
     ----------
@@ -137,12 +138,12 @@ def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
     Returns
     -------
     runs, jobs
-        The runs in the order of the grid, the jobs in that of their names.
+        The runs in the order of the grid, and the jobs sorted by name.
 
     Raises
     ------
     UserError
-        Where a dataset's file is missing or wrong, or the record of a training cannot be read.
+        If a dataset's file is missing or wrong, or the record of a training cannot be read.
     """
     datasets = dict(load_dataset(name) for name in settings.datasets)
     results = Path(settings.results)
@@ -156,10 +157,10 @@ def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
 
 
 def _jobs(results: Path) -> Iterable[Job]:
-    """Read the state of each job from the files that stand beside its log.
+    """Read the state of each job from its log, its benchmark and ``LOG.failed``.
 
-    Snakemake writes its benchmark once it has ended well. Where it has ended otherwise, the rule writes ``LOG.failed``:
-    its exit status and the last line of its log. Both are of an earlier attempt where the log is newer.
+    Snakemake writes the benchmark when a job has succeeded. When it has failed, the rule writes its exit status and the
+    last line of its log to ``LOG.failed``. If the log is newer than these files, they belong to an earlier attempt.
     """
     for log in sorted((results / "logs").rglob("*.log")):
         name = log.relative_to(results / "logs").with_suffix("").as_posix()
@@ -175,7 +176,7 @@ def _jobs(results: Path) -> Iterable[Job]:
 
 
 def _modified(path: Path) -> float:
-    """Return when a file was written; minus infinity where there is none."""
+    """Return the time of a file's last change; minus infinity if there is no such file."""
     return path.stat().st_mtime if path.exists() else -math.inf
 
 
@@ -188,16 +189,15 @@ def _last_line(path: Path) -> str:
 def _run_status(results: Path, settings: Settings, cell: Cell, jobs: Sequence[Job]) -> RunStatus:
     folder = RunFolder.of(results, cell.dataset, cell.method.name, cell.seed)
     seconds = _training_seconds(folder, settings)
-    psnr = _psnr(folder.psnr)
     states = {job.state for job in jobs}
-    done = psnr is not None and "stopped" not in states and (seconds is not None or not cell.method.trained)
+    done = folder.psnr.exists() and "stopped" not in states and (seconds is not None or not cell.method.trained)
     state = next((state for state in ("failed", "running") if state in states), "finished" if done else "waiting")
     left = next((time_left(job.words) for job in jobs if job.rule == "train" and job.state != "finished"), None)
-    return RunStatus(cell, state, psnr[0] if psnr else None, seconds, left)
+    return RunStatus(cell, state, _mean_psnr(folder.psnr), seconds, left)
 
 
 def _training_seconds(folder: RunFolder, settings: Settings) -> float | None:
-    """Return how long a training took; None where there is none, or one with other settings, which will run again."""
+    """Return the duration of a training; None if there is none, or one with other settings, which will run again."""
     if not folder.training_record.exists():
         return None
     record = read_run(folder.model)
@@ -206,18 +206,18 @@ def _training_seconds(folder: RunFolder, settings: Settings) -> float | None:
     return record.get("seconds") if found == wanted else None
 
 
-def _psnr(path: Path) -> tuple[float | None] | None:
-    """Return the mean over images, in decibel; a None in its place without clean images; None without a table."""
+def _mean_psnr(path: Path) -> float | None:
+    """Return the mean over images, in decibels; None without a table or without clean images."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             values = [float(row["psnr"]) for row in csv.DictReader(file) if row["psnr"]]
     except FileNotFoundError:
         return None
-    return (mean(values) if values else None,)
+    return mean(values) if values else None
 
 
 def _time_left(runs: Sequence[RunStatus], settings: Settings) -> str:
-    """Say how long the trainings that are not done will take, as many at a time as there are now."""
+    """Estimate the time of the unfinished trainings if as many run at a time as now."""
     waiting = [run for run in runs if not run.trained]
     if not waiting:
         return ""
@@ -240,7 +240,7 @@ def _duration(seconds: float) -> str:
 
 
 def _table(runs: Sequence[RunStatus]) -> str:
-    """Lay out one line a dataset."""
+    """Return one line per dataset."""
     states = ["finished", "running", "failed", "waiting"]
     rows = [["dataset", *states, "best PSNR so far"]]
     for dataset in dict.fromkeys(run.cell.dataset for run in runs):
@@ -254,7 +254,7 @@ def _table(runs: Sequence[RunStatus]) -> str:
 
 
 def _best(runs: Sequence[RunStatus]) -> str:
-    """Name the method with the highest PSNR, mean over the seeds that are done."""
+    """Return the method with the highest PSNR, averaged over the finished seeds."""
     values: dict[str, list[float]] = {}
     for run in runs:
         if run.psnr is not None:
@@ -266,7 +266,7 @@ def _best(runs: Sequence[RunStatus]) -> str:
 
 
 def _describe_jobs(jobs: Sequence[Job], state: str) -> list[str]:
-    """Return lines with each job's last word and, where something went wrong, where to read on."""
+    """Return lines with the last message of each job and, unless it is running, the path of its log."""
     lines = ["", f"{state}:"] if jobs else []
     for job in jobs[:MAX_LISTED_JOBS]:
         lines.append(f"  {job.name}: {job.words or 'nothing said yet'}")
