@@ -1,1 +1,1 @@
-"""Every setting: its name, type, default and meaning, read from files and checked."""
+"""Settings: their names, types, defaults and meanings, and how they are read from files and checked."""

@@ -1,21 +1,11 @@
-"""The settings of a dataset's file: its images, and how they are read, trained on and evaluated."""
+"""The settings of a dataset's file: its images, and how they are read, used for training and evaluated."""
 
 import warnings
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dvlae.config.fields import (
-    IMAGES_DESCRIPTION,
-    Count,
-    Images,
-    Index,
-    Positive,
-    Range,
-    Seed,
-    StrictModel,
-    check_selection,
-)
+from dvlae.config.fields import IMAGES_DESCRIPTION, Count, Images, Index, Positive, Range, Seed, StrictModel
 
 
 class CropSettings(StrictModel):
@@ -88,16 +78,14 @@ class SimulateSettings(StrictModel):
 
 
 class SplitSettings(StrictModel):
-    """Which images are learned from."""
+    """The images for training."""
 
     images: Images = Field("all", description=f"images that are trained on: {IMAGES_DESCRIPTION}")
     block: Count = Field(1, description="neighbouring images that belong together; validation takes whole blocks")
 
-    _selection = field_validator("images")(check_selection)
-
 
 with warnings.catch_warnings():
-    # The class of all classes of settings has a method `register` (ABCMeta), which the field hides to no harm.
+    # The field hides a method of the metaclass, `ABCMeta.register`, which nobody calls.
     warnings.filterwarnings("ignore", message='Field name "register"')
 
     class EvaluationSettings(StrictModel):
@@ -119,11 +107,9 @@ with warnings.catch_warnings():
             description="range of grey values in PSNR and SSIM; `auto`: maximum - minimum of the clean image as used",
         )
 
-        _selection = field_validator("images")(check_selection)
-
 
 class DatasetSettings(StrictModel):
-    """A dataset file: which images, how to read them, how to train on and evaluate them."""
+    """A dataset's file: the images, and how to read, use and evaluate them."""
 
     title: str | None = Field(None, description="one line for the tables and figures")
     source: SourceSettings = Field(description="where the images come from")
@@ -162,7 +148,7 @@ class DatasetSettings(StrictModel):
     @field_validator("axes")
     @classmethod
     def _axes(cls, value: str) -> str:
-        spatial = {axis for axis in value if axis in "ZYX"}
+        spatial = set(value) & set("ZYX")
         known = set(value) <= set("STCZYX") and len(set(value)) == len(value)
         if not known or spatial not in ({"X"}, {"Y", "X"}, {"Z", "Y", "X"}):
             raise ValueError(

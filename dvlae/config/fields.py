@@ -1,15 +1,15 @@
-"""Types and checks that several classes of settings share."""
+"""Types and checks for several classes of settings."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dvlae.system.errors import UserError
 
-# It matches "0:8", ":10", "-8:" and "::2".
+# For example "0:8", ":10", "-8:" and "::2".
 SLICE_PATTERN = re.compile(r"-?\d{0,9}:-?\d{0,9}(:[1-9]\d{0,8})?")
 
 Count = Annotated[int, Field(ge=1)]
@@ -17,71 +17,54 @@ Index = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 Range = Annotated[list[Index], Field(min_length=2, max_length=2)]
-# In pixels along y and x; a volume may be a few planes deep.
-MIN_CROP_SIDE = 8
-PatchSize = Annotated[int, Field(ge=MIN_CROP_SIDE)] | Annotated[list[Count], Field(min_length=1, max_length=3)]
-Images = str | Annotated[list[str], Field(min_length=1)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
+# In pixels along y and x; a volume may be a few planes deep.
+MIN_CROP_SIDE = 8
 IMAGES_DESCRIPTION = (
     "`all`, a list of image names, a slice such as `0:8`, or a text file with one name a line (relative to this file)"
 )
 
 
 class StrictModel(BaseModel):
-    """Settings that refuse unknown keys and values of another type, and cannot be changed afterwards."""
+    """Settings that refuse unknown keys and values of another type, and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def check_devices(devices: int, accumulate: int) -> None:
-    """Refuse a number of devices that does not divide the batches whose gradients are added.
-
-    Parameters
-    ----------
-    devices
-        Number of devices that train together.
-    accumulate
-        Number of batches whose gradients are added.
-    """
-    if accumulate % devices:
-        raise ValueError(f"devices: found {devices}, allowed: divisors of training.accumulate, which is {accumulate}")
-
-
-def check_sides(patch_size: PatchSize) -> PatchSize:
-    """Refuse crops that are too small along y or x.
-
-    Parameters
-    ----------
-    patch_size
-        One side for all axes, or one for each, in pixels.
-
-    Returns
-    -------
-    PatchSize
-        ``patch_size``, unchanged.
-    """
+def _check_sides(patch_size: int | list[int]) -> int | list[int]:
+    """Refuse crops that are too small along y or x."""
     if isinstance(patch_size, list) and min(patch_size[-2:]) < MIN_CROP_SIDE:
         raise ValueError(f"found {patch_size}, allowed: sides of at least {MIN_CROP_SIDE} along y and x, 1 along z")
     return patch_size
 
 
-def check_selection(images: Images) -> Images:
-    """Refuse an empty selection of images.
-
-    Parameters
-    ----------
-    images
-        What a dataset's file says of its images.
-
-    Returns
-    -------
-    Images
-        ``images``, unchanged.
-    """
+def _check_selection(images: str | list[str]) -> str | list[str]:
+    """Refuse an empty selection of images."""
     if isinstance(images, str) and not images.strip():
         raise ValueError("found '', allowed: all, a list of image names, a slice such as 0:8, or a file of names")
     return images
+
+
+PatchSize = Annotated[
+    Annotated[int, Field(ge=MIN_CROP_SIDE)] | Annotated[list[Count], Field(min_length=1, max_length=3)],
+    AfterValidator(_check_sides),
+]
+Images = Annotated[str | Annotated[list[str], Field(min_length=1)], AfterValidator(_check_selection)]
+
+
+def check_devices(devices: int, accumulate: int) -> None:
+    """Refuse a number of devices that does not divide the number of accumulated batches.
+
+    Parameters
+    ----------
+    devices
+        Number of devices of one training.
+    accumulate
+        Number of batches whose gradients are added.
+    """
+    if accumulate % devices:
+        raise ValueError(f"devices: found {devices}, allowed: divisors of training.accumulate, which is {accumulate}")
 
 
 def sides(patch_size: int | list[int], dimensions: int) -> tuple[int, ...]:
@@ -102,7 +85,7 @@ def sides(patch_size: int | list[int], dimensions: int) -> tuple[int, ...]:
     Raises
     ------
     UserError
-        Where the list has another length.
+        If the list has another length.
     """
     if isinstance(patch_size, int):
         return (patch_size,) * dimensions
@@ -113,7 +96,7 @@ def sides(patch_size: int | list[int], dimensions: int) -> tuple[int, ...]:
 
 
 def is_file_of_names(images: str | Sequence[str]) -> TypeGuard[str]:
-    """Tell whether a selection of images is a file, rather than ``all``, a list or a slice.
+    """Return whether a selection of images is a file of names, not ``all``, a list or a slice.
 
     Parameters
     ----------
@@ -123,13 +106,13 @@ def is_file_of_names(images: str | Sequence[str]) -> TypeGuard[str]:
     Returns
     -------
     bool
-        True for the path of a file.
+        True for a file of names, which need not exist.
     """
     return isinstance(images, str) and images != "all" and not SLICE_PATTERN.fullmatch(images)
 
 
 def dataset_name(path_or_name: str) -> str:
-    """Return a dataset's name: of a path, the file's name without its suffix.
+    """Return a dataset's name from its name or the path of its file.
 
     Parameters
     ----------

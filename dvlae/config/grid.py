@@ -17,9 +17,9 @@ class Method:
     Attributes
     ----------
     name
-        As in paths and tables, for example ``"dvlae-rf40"``.
+        The name in paths and tables, for example ``"dvlae-rf40"``.
     receptive_field
-        Of the autoregressive decoder, in pixels; None for a baseline.
+        Receptive field of the autoregressive decoder, in pixels; None for a baseline.
     autoregression
         Kind of the autoregressive decoder; None for a baseline.
     """
@@ -35,7 +35,7 @@ class Method:
 
 
 class Cell(NamedTuple):
-    """A cell of the grid: one method on one dataset with one seed."""
+    """A cell of the grid: a dataset, a method and a seed."""
 
     dataset: str
     method: Method
@@ -48,9 +48,9 @@ def dvlae_method(receptive_field: int, autoregression: Autoregression) -> Method
     Parameters
     ----------
     receptive_field
-        In pixels.
+        Receptive field in pixels.
     autoregression
-        Kind of the decoder. The name tells of every kind but the paper's.
+        Kind of the decoder. The name contains it unless it is the paper's.
 
     Returns
     -------
@@ -62,12 +62,12 @@ def dvlae_method(receptive_field: int, autoregression: Autoregression) -> Method
 
 
 def resolve_methods(settings: Settings, dataset: DatasetSettings) -> list[tuple[Method, int]]:
-    """List what is to be computed for a dataset.
+    """List the methods and seeds for a dataset.
 
     Parameters
     ----------
     settings, dataset
-        The configuration and the dataset. Where the dataset's noise has no direction, the only receptive field is 0.
+        The configuration and the dataset. If the dataset's noise has no direction, the only receptive field is 0.
 
     Returns
     -------

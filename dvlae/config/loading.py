@@ -1,4 +1,4 @@
-"""Settings, read from the files of a configuration and of datasets."""
+"""Reading of configurations and datasets from their files."""
 
 import json
 import re
@@ -13,21 +13,21 @@ from dvlae.config.settings import Settings
 from dvlae.config.yaml_files import count_values, read_yaml
 from dvlae.system.errors import UserError
 
-# A dataset's name becomes a folder and a wildcard.
+# A dataset's name is used as the name of a folder and in patterns of the workflow.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-# These folders stand beside those of the datasets.
+# These folders are next to those of the datasets.
 RESERVED_NAMES = {"tables", "figures", "logs", "benchmarks"}
 
 
 def load_configuration(files: Sequence[str | Path], default: str = "config/config.yaml") -> Settings:
-    """Read the configuration of the workflow: the default, and files that are laid over it, as Snakemake does.
+    """Read the configuration of the workflow: the default, and files that override it, as Snakemake does.
 
     Parameters
     ----------
     files
-        What Snakemake is given as ``--configfile``.
+        The files that Snakemake would be given as ``--configfile``.
     default
-        Read first. It may be missing where there are ``files``.
+        The file that is read first. It may be missing if there are ``files``.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def load_configuration(files: Sequence[str | Path], default: str = "config/confi
     Raises
     ------
     UserError
-        Where a file cannot be read or a setting is wrong.
+        If a file cannot be read or a setting is wrong.
     """
     every = [str(file) for file in files]
     if not every or Path(default).exists():
@@ -46,13 +46,14 @@ def load_configuration(files: Sequence[str | Path], default: str = "config/confi
     for file in every:
         data = read_yaml(file)
         if not isinstance(data, dict):
-            validate(Settings, data, file)  # which says what is wrong with it
+            # This raises the error.
+            validate(Settings, data, file)
         merged = _merged(merged, data)
     return validate(Settings, merged, every)
 
 
 def _merged(lower: dict, upper: dict) -> dict:
-    """Return ``lower`` with the keys of ``upper``: blocks key by key, all else as a whole."""
+    """Return ``lower`` overridden by ``upper``; blocks are merged key by key, and other values replaced."""
     merged = dict(lower)
     for key, value in upper.items():
         below = merged.get(key)
@@ -68,9 +69,9 @@ def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None
     cls
         The settings' class.
     text_or_path
-        A YAML or JSON file, or JSON itself (it starts with ``{``); ``None`` gives the defaults.
+        A YAML or JSON file, or JSON text, which starts with ``{``; None: the defaults.
     key
-        Take only this block of the file.
+        Read only this block.
 
     Returns
     -------
@@ -80,7 +81,7 @@ def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None
     Raises
     ------
     UserError
-        Where the file cannot be read or a setting is wrong.
+        If the file cannot be read or a setting is wrong.
     """
     if text_or_path is None:
         return validate(cls, {}, "settings")
@@ -101,7 +102,7 @@ def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None
 
 
 def _relative_to(dataset: DatasetSettings, folder: Path) -> DatasetSettings:
-    """Make the paths in a dataset's file, which are relative to its folder, usable from the working folder."""
+    """Make the paths in a dataset's file relative to the working folder."""
 
     def selection(images: Images) -> Images:
         return str(folder / images) if is_file_of_names(images) else images
@@ -121,20 +122,20 @@ def load_dataset(path_or_name: str, folder: str | Path = "config/datasets") -> t
     Parameters
     ----------
     path_or_name
-        The name of a file in ``folder``, without ``.yaml``, or a path that ends so.
+        The name of a file in ``folder`` without ``.yaml``, or a path that ends with ``.yaml`` or ``.yml``.
     folder
-        Where the named datasets are.
+        The folder of datasets that are given by name.
 
     Returns
     -------
     name, dataset
-        The dataset's name and its settings. The paths in them, which are relative to the file, are made relative to
-        the working folder.
+        The dataset's name and its settings. Their paths, which are relative to the file, are made relative to the
+        working folder.
 
     Raises
     ------
     UserError
-        Where there is no such file (those that exist are listed) or a setting in it is wrong.
+        If there is no such file (the message lists those that exist) or a setting in it is wrong.
     """
     name = dataset_name(path_or_name)
     if not NAME_PATTERN.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Checks of settings, and what is wrong with them in words."""
+"""Validation of settings, with error messages that name the file, the key, what was found and what is allowed."""
 
 import difflib
 import re
@@ -17,12 +17,12 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def format_value(value: Any) -> str:
-    """Write a value as YAML would, short.
+    """Write a value as in YAML, shortened.
 
     Parameters
     ----------
     value
-        What was found in a file.
+        A value from a file.
 
     Returns
     -------
@@ -38,24 +38,24 @@ def format_value(value: Any) -> str:
 
 
 def describe(schema: dict, definitions: dict) -> str:
-    """Say in words what a JSON schema allows.
+    """Describe in words what a JSON schema allows.
 
     Parameters
     ----------
     schema
         The schema of one value.
     definitions
-        The schemas that ``$ref`` refers to, by name.
+        The schemas to which ``$ref`` refers, by name.
 
     Returns
     -------
     str
         For example ``a whole number >= 1 or null``.
     """
-    if "$ref" in schema:
-        schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
-    if "anyOf" in schema:
-        return " or ".join(describe(option, definitions) for option in schema["anyOf"])
+    alternatives = _alternatives(schema, definitions)
+    if len(alternatives) > 1:
+        return " or ".join(describe(option, definitions) for option in alternatives)
+    schema = alternatives[0]
     if "enum" in schema:
         return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in schema["enum"])
     if "const" in schema:
@@ -82,46 +82,38 @@ def describe(schema: dict, definitions: dict) -> str:
     return " ".join([words[kind], " and ".join(limits)]).strip()
 
 
+def _alternatives(schema: dict, definitions: dict) -> list[dict]:
+    """Return the schemas of which a value has to fulfil one, without references."""
+    if "$ref" in schema:
+        return _alternatives(definitions[schema["$ref"].rsplit("/", 1)[1]], definitions)
+    if "anyOf" in schema:
+        return [found for option in schema["anyOf"] for found in _alternatives(option, definitions)]
+    return [schema]
+
+
 def _schema_at(cls: type[BaseModel], path: Sequence) -> tuple[dict, dict]:
-    """Return the JSON schema of the value at ``path``, and the definitions it refers to."""
-    whole = cls.model_json_schema()
-    definitions = whole.get("$defs", {})
-
-    def step(options: list[dict], part: str | int) -> list[dict]:
-        found = []
-        for option in options:
-            if "$ref" in option:
-                option = definitions[option["$ref"].rsplit("/", 1)[1]]
-            if "anyOf" in option:
-                found += step(option["anyOf"], part)
-            elif isinstance(part, int) and "items" in option:
-                found.append(option["items"])
-            elif part in option.get("properties", {}):
-                found.append(option["properties"][part])
-        return found
-
-    options = [whole]
+    """Return the JSON schema of the value at ``path``, and the definitions that it refers to."""
+    schema = cls.model_json_schema()
+    definitions = schema.get("$defs", {})
     for part in path:
-        options = step(options, part)
-    return (options[0] if len(options) == 1 else {"anyOf": options}), definitions
+        found = _alternatives(schema, definitions)
+        inner = [each["items"] for each in found if isinstance(part, int) and "items" in each]
+        inner += [each["properties"][part] for each in found if part in each.get("properties", {})]
+        schema = inner[0] if len(inner) == 1 else {"anyOf": inner}
+    return schema, definitions
 
 
-def _known_part(location: Sequence, data: Any) -> list:
-    """Return as much of pydantic's location as is a path in the data; the rest names the branch of a union."""
-    path = []
-    for part in location:
+def _follow(location: Sequence, data: Any) -> tuple[tuple, Any]:
+    """Return the part of pydantic's location that is a path in the data, and the value there.
+
+    The rest of a location names the branch of a union.
+    """
+    for known, part in enumerate(location):
         try:
             data = data[part]
         except (KeyError, IndexError, TypeError):
-            break
-        path.append(part)
-    return path
-
-
-def _value_at(path: Sequence, data: Any) -> Any:
-    for part in path:
-        data = data[part]
-    return data
+            return tuple(location[:known]), data
+    return tuple(location), data
 
 
 def _key(path: Sequence) -> str:
@@ -134,34 +126,24 @@ def _key(path: Sequence) -> str:
 
 def _problem(cls: type[BaseModel], data: dict, error: ErrorDetails) -> tuple[tuple, str]:
     """Turn one of pydantic's errors into the path of a key and a sentence about it."""
-    if error["type"] in ("extra_forbidden", "invalid_key"):  # a key that is no text cannot be known either
+    # An invalid key is one that is not text.
+    if error["type"] in ("extra_forbidden", "invalid_key"):
         path = tuple(part for part in error["loc"] if part != "[key]")
-        schema, definitions = _schema_at(cls, path[:-1])
-        keys = list(_block_schema(schema, definitions)["properties"])
+        block = next(option for option in _alternatives(*_schema_at(cls, path[:-1])) if "properties" in option)
+        keys = list(block["properties"])
         near = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
         return path, f"unknown key; {hint}allowed: {', '.join(keys)}"
     if error["type"] == "missing":
         path = tuple(error["loc"])
         return path, f"missing; it needs {describe(*_schema_at(cls, path))}"
-    path = tuple(_known_part(error["loc"], data))
+    path, value = _follow(error["loc"], data)
     if error["type"] == "value_error":
         return path, error["msg"].removeprefix("Value error, ")
-    value = _value_at(path, data)
     hint = ""
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value):
         hint = f" (YAML takes this for text; write {float(value)!r})"
     return path, f"found {format_value(value)}, allowed: {describe(*_schema_at(cls, path))}{hint}"
-
-
-def _block_schema(schema: dict, definitions: dict) -> dict:
-    """Return the schema of a block out of ``block or null``."""
-    for option in schema.get("anyOf", [schema]):
-        if "$ref" in option:
-            option = definitions[option["$ref"].rsplit("/", 1)[1]]
-        if "properties" in option:
-            return option
-    raise AssertionError("unknown keys are found in blocks only")
 
 
 def validate(cls: type[S], data: Any, where: str | Sequence[str]) -> S:
@@ -172,10 +154,10 @@ def validate(cls: type[S], data: Any, where: str | Sequence[str]) -> S:
     cls
         The settings' class, for example :class:`Settings`.
     data
-        What was read from a file.
+        The content of a file.
     where
-        The file, or several files of which later ones were laid over earlier ones: each problem is then put down to
-        the file that holds the key.
+        The file, or several files, each of which overrides the ones before it. A message names the file that contains
+        the key.
 
     Returns
     -------
@@ -185,16 +167,16 @@ def validate(cls: type[S], data: Any, where: str | Sequence[str]) -> S:
     Raises
     ------
     UserError
-        One line a problem: file, key, what was found, what is allowed.
+        If a setting is wrong. There is one line per problem.
     """
     files = [where] if isinstance(where, str) else list(where)
     if not isinstance(data, dict):
-        raise UserError(f"{files[-1]}: found {format_value(data)}, allowed: the keys {', '.join(_properties(cls))}")
+        raise UserError(f"{files[-1]}: found {format_value(data)}, allowed: the keys {', '.join(cls.model_fields)}")
     try:
         return cls.model_validate(data)
     except ValidationError as error:
         errors = error.errors()
-        # One problem a key: a union has several.
+        # A union has several errors for one key; only one is shown.
         problems = dict(_problem(cls, data, item) for item in errors[:MAX_SHOWN_PROBLEMS])
     lines = []
     for path, text in problems.items():
@@ -205,24 +187,20 @@ def validate(cls: type[S], data: Any, where: str | Sequence[str]) -> S:
     raise UserError("\n".join(lines))
 
 
-def _properties(cls: type[BaseModel]) -> dict:
-    return cls.model_json_schema()["properties"]
-
-
 def locate(key_path: Sequence, files: Sequence[str]) -> str:
-    """Find which of several configuration files holds a key.
+    """Find the configuration file that contains a key.
 
     Parameters
     ----------
     key_path
         The path of the key, for example ``("training", "patch_size")``.
     files
-        The files; later ones are laid over earlier ones.
+        The files, each of which overrides the ones before it.
 
     Returns
     -------
     str
-        The last file that has the key, or as much of its path as any has; the last file where none has any of it.
+        The last of the files that contain the longest part of the key's path.
     """
-    found = [len(_known_part(key_path, read_yaml(file))) for file in files]
+    found = [len(_follow(key_path, read_yaml(file))[0]) for file in files]
     return max(zip(found, range(len(files)), files, strict=True))[2]

@@ -1,19 +1,19 @@
-"""From a receptive field in pixels to the autoregressive decoder that has exactly that one.
+"""The autoregressive decoder that has exactly a given receptive field.
 
-The decoder has ``blocks`` pairs of causal convolutions with ``kernel`` taps. The first of pair i has the dilation
-of :func:`dilations`, the second has dilation 1. The very first convolution leaves out the current pixel.
-Together they see exactly ``(kernel - 1) * (sum(dilations) + blocks)`` previous pixels.
+The decoder has ``blocks`` pairs of causal convolutions with ``kernel`` taps. The first convolution of pair i has the
+dilation given by :func:`dilations`, and the second has dilation 1. The very first convolution excludes the current
+pixel. Together they see exactly ``(kernel - 1) * (sum(dilations) + blocks)`` previous pixels.
 """
 
 from dvlae.system.errors import UserError
 
-# In the order of preference, the paper's first.
+# In order of preference; the first is the paper's.
 KERNELS = (5, 3, 7, 9)
 MAX_BLOCKS = 8
 
 
 def dilations(blocks: int) -> list[int]:
-    """Return the dilation of the first convolution of each pair: rising by powers of two, then falling.
+    """Return the dilation of the first convolution of each pair, which doubles from pair to pair and then halves.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def dilations(blocks: int) -> list[int]:
     Returns
     -------
     list of int
-        One for each pair, in pixels.
+        One dilation for each pair, in pixels.
 
     Examples
     --------
@@ -40,12 +40,12 @@ def _reach(kernel: int, blocks: int) -> int:
 
 
 def reachable() -> list[int]:
-    """Return every receptive field that can be had, in pixels, in rising order; 0 is pixel-independent noise.
+    """Return all possible receptive fields, in pixels; 0 is for pixel-independent noise.
 
     Returns
     -------
     list of int
-        What ``receptive_fields`` in a configuration may hold.
+        The allowed values of ``receptive_fields`` in a configuration, in ascending order.
     """
     return sorted({0} | {_reach(k, n) for k in KERNELS for n in range(1, MAX_BLOCKS + 1)})
 
@@ -66,7 +66,7 @@ def kernel_and_blocks(receptive_field: int) -> tuple[int, int]:
     Raises
     ------
     UserError
-        Where no kernel of 3, 5, 7 or 9 taps with 1 to 8 pairs gives it; the nearest ones are listed.
+        If no kernel of 3, 5, 7 or 9 taps with 1 to 8 pairs has it; the message lists the nearest ones.
 
     Examples
     --------

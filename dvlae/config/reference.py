@@ -1,4 +1,4 @@
-"""The page and the JSON schemas that explain every setting, made from the settings' own descriptions."""
+"""The reference page and the JSON schemas of all settings, made from the descriptions of the settings."""
 
 import json
 from typing import Any
@@ -53,7 +53,7 @@ A change of a setting reruns the steps that depend on it, and no others.
 
 
 def reference() -> str:
-    """Return the whole page as Markdown.
+    """Return the page of all settings, in Markdown.
 
     Returns
     -------
@@ -68,12 +68,12 @@ def reference() -> str:
 
 
 def schema(cls: type[BaseModel]) -> str:
-    """Return the JSON schema by which an editor completes and checks the keys of a file.
+    """Return the JSON schema with which an editor completes and checks the keys of a file.
 
     Parameters
     ----------
     cls
-        The settings of the file.
+        The class of the settings in the file.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def schema(cls: type[BaseModel]) -> str:
 
 
 def _section(title: str, key: str, cls: type[BaseModel], level: int = 2) -> str:
-    """Return a heading and a table of the keys of a block, then the blocks in it."""
+    """Return a heading, a table of the keys of a block, and the sections of the blocks in it."""
     definitions = cls.model_json_schema().get("$defs", {})
     properties = cls.model_json_schema()["properties"]
     lines = [f"{'#' * level} {title}", "", "| key | allowed | default | meaning |", "|---|---|---|---|"]
@@ -100,7 +100,7 @@ def _section(title: str, key: str, cls: type[BaseModel], level: int = 2) -> str:
 
 
 def _block(annotation: Any) -> type[BaseModel] | None:
-    """Return the class of a block out of ``Block`` or ``Block | None``."""
+    """Return the class of a block from ``Block`` or ``Block | None``."""
     options = [annotation, *getattr(annotation, "__args__", ())]
     return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
 

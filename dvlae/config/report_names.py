@@ -1,4 +1,4 @@
-"""The names of all tables and figures, for the workflow that asks for them and for the commands that make them."""
+"""The names of all tables and figures, for the workflow and for the commands that make them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,23 +7,23 @@ from dvlae.config.dataset import DatasetSettings
 from dvlae.config.grid import Method, resolve_methods
 from dvlae.config.settings import Settings
 
-# These are written as Markdown, LaTeX and HTML, too.
+# These tables are also written as Markdown, LaTeX and HTML.
 TYPESET_TABLES = ("summary", "receptive_field", "per_image", "comparisons")
 TABLES = (*TYPESET_TABLES, "psnr", "timing", "provenance")
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a dataset has to show.
+    """The contents of a dataset's results, on which its figures depend.
 
     Attributes
     ----------
     methods
-        The methods that are computed for it.
+        The methods that denoise the dataset.
     measured
         Whether there are clean images.
     sampled
-        Whether the trained methods give a standard deviation of the posterior.
+        Whether the trained methods estimate the standard deviation of the posterior.
     """
 
     methods: Sequence[Method]
@@ -43,9 +43,9 @@ class Figure:
     Attributes
     ----------
     kind
-        What it shows, for example ``"panel"``.
+        The kind of the figure, for example ``"panel"``.
     dataset
-        Of which dataset; None: of all of them.
+        The dataset that it shows; None: all datasets.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Figure:
 
 
 def planned_contents(settings: Settings, datasets: Mapping[str, DatasetSettings]) -> dict[str, Contents]:
-    """Tell from a configuration what each dataset will have to show.
+    """Derive the contents of each dataset's results from a configuration.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def planned_contents(settings: Settings, datasets: Mapping[str, DatasetSettings]
     Returns
     -------
     dict
-        By the name of the dataset.
+        The contents for each name of a dataset.
     """
     sampled = settings.prediction.estimator != "direct" and settings.prediction.samples > 1
     return {
@@ -84,17 +84,17 @@ def planned_contents(settings: Settings, datasets: Mapping[str, DatasetSettings]
 
 
 def figures(contents: Mapping[str, Contents]) -> list[Figure]:
-    """List the figures that datasets with these contents give.
+    """List the figures for datasets with these contents.
 
     Parameters
     ----------
     contents
-        Of each dataset by its name.
+        The contents for each name of a dataset.
 
     Returns
     -------
     list of Figure
-        Those of each dataset, then those over all datasets.
+        The figures of each dataset, then those of all datasets.
     """
     found = [Figure(kind, name) for name, content in contents.items() for kind in _kinds(content)]
     if any(len(content.receptive_fields) > 1 for content in contents.values()):
@@ -105,7 +105,7 @@ def figures(contents: Mapping[str, Contents]) -> list[Figure]:
 
 
 def _kinds(content: Contents) -> list[str]:
-    """Return the kinds of the figures that show one dataset with these contents."""
+    """Return the kinds of figures of a single dataset."""
     trained = bool(content.receptive_fields)
     kinds = {
         "panel": True,

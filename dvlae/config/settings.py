@@ -1,8 +1,8 @@
-"""Every setting of the project: its name, type, default and meaning, and the one place where it is checked.
+"""The settings of a configuration and of the steps of the workflow: names, types, defaults, meanings and checks.
 
-Two kinds of file exist: a configuration (:class:`Settings`) and a dataset (:class:`DatasetSettings`). Each step of the
-workflow is handed only the settings that matter to it (:class:`PatchSettings`, :class:`TrainSettings`,
-:class:`PredictSettings`), so that a change reruns that step and what follows, and nothing else.
+There are two kinds of files: a configuration (:class:`Settings`) and a dataset (:class:`DatasetSettings`). Each step of
+the workflow receives only the settings that it depends on (:class:`PatchSettings`, :class:`TrainSettings`,
+:class:`PredictSettings`), so that a change reruns only this step and the steps after it.
 ``python -m dvlae.config`` prints ``config/README.md``.
 """
 
@@ -21,8 +21,6 @@ from dvlae.config.fields import (
     Seed,
     StrictModel,
     check_devices,
-    check_selection,
-    check_sides,
     dataset_name,
 )
 from dvlae.config.messages import format_value
@@ -58,7 +56,7 @@ class ModelSettings(StrictModel):
 
 
 class TrainingSettings(StrictModel):
-    """How long and how the network is trained."""
+    """How the network is trained, and for how long."""
 
     patch_size: PatchSize = Field(
         64,
@@ -106,12 +104,11 @@ class TrainingSettings(StrictModel):
         "image (Kingma et al. 2016): against levels that collapse; `0`: none (the paper)",
     )
 
-    _sides = field_validator("patch_size")(check_sides)
-
     @field_validator("precision", mode="before")
     @classmethod
     def _number(cls, value: Any) -> Any:
-        return "32" if value == 32 else value  # YAML reads a number where nobody writes quotes
+        # Without quotes, YAML reads a number.
+        return "32" if value == 32 else value
 
 
 class PredictionSettings(StrictModel):
@@ -214,13 +211,9 @@ class Settings(StrictModel):
         return values
 
     @model_validator(mode="after")
-    def _direct(self) -> "Settings":
+    def _consistent(self) -> "Settings":
         if self.prediction.estimator == "direct" and not self.model.direct_denoiser:
             raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
-        return self
-
-    @model_validator(mode="after")
-    def _devices(self) -> "Settings":
         check_devices(self.devices, self.training.accumulate)
         return self
 
@@ -231,47 +224,44 @@ class StepSettings(StrictModel):
     Attributes
     ----------
     IDENTITY
-        Those that the step's result depends on, as pydantic takes them in ``include``; None: all of them. The others
-        say where and in what portions it is computed.
+        The settings that the step's result depends on, as for pydantic's ``include``; None: all of them. The others
+        determine where and in what portions it is computed.
     """
 
     IDENTITY: ClassVar[Any] = None
 
     def identity(self) -> dict[str, Any]:
-        """Return what the step's result depends on, as plain values.
+        """Return the settings that the step's result depends on, as plain values.
 
         Returns
         -------
         dict
-            Settings with equal identities give equal results.
+            The settings. Equal ones give equal results.
         """
         return self.model_dump(mode="json", include=self.IDENTITY)
 
     def identity_json(self) -> str:
-        """Return what the step's result depends on, as JSON.
+        """Return the settings that the step's result depends on, as JSON.
 
         Returns
         -------
         str
-            Equal for equal settings, byte by byte: the workflow runs a step again where it changes.
+            The same text for equal settings. The workflow reruns the step when it changes.
         """
         return self.model_dump_json(include=self.IDENTITY)
 
 
 class PatchSettings(StepSettings):
-    """What ``dvlae extract-patches`` depends on."""
+    """The settings of ``dvlae extract-patches``."""
 
     patch_size: PatchSize = Field(64, description="side of the training crop, in pixels, or a list of sides")
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share kept for validation")
     images: Images = Field("all", description="images that are trained on")
     block: Count = Field(1, description="neighbouring images that belong together")
 
-    _sides = field_validator("patch_size")(check_sides)
-    _selection = field_validator("images")(check_selection)
-
     @classmethod
     def of(cls, settings: Settings, dataset: DatasetSettings) -> "PatchSettings":
-        """Take what matters to the patches of a dataset from a configuration and the dataset.
+        """Take the settings of the patches from a configuration and a dataset.
 
         Parameters
         ----------
@@ -281,7 +271,7 @@ class PatchSettings(StepSettings):
         Returns
         -------
         PatchSettings
-            The sizes of the one, the images of the other.
+            The sizes from the configuration, and the images from the dataset.
         """
         return cls(
             patch_size=settings.training.patch_size,
@@ -292,7 +282,7 @@ class PatchSettings(StepSettings):
 
 
 class TrainSettings(StepSettings):
-    """What ``dvlae train`` depends on, and where it computes."""
+    """The settings of ``dvlae train``."""
 
     IDENTITY: ClassVar[set[str]] = {"model", "training"}
 
@@ -308,7 +298,7 @@ class TrainSettings(StepSettings):
 
     @classmethod
     def of(cls, settings: Settings) -> "TrainSettings":
-        """Take what matters to training from a configuration.
+        """Take the settings of training from a configuration.
 
         Parameters
         ----------
@@ -318,13 +308,13 @@ class TrainSettings(StepSettings):
         Returns
         -------
         TrainSettings
-            Its blocks for training, and its devices.
+            The blocks ``model`` and ``training``, and the devices.
         """
         return cls(model=settings.model, training=settings.training, device=settings.device, devices=settings.devices)
 
 
 class PredictSettings(StepSettings):
-    """What ``dvlae predict`` depends on, and where it computes."""
+    """The settings of ``dvlae predict``."""
 
     IDENTITY: ClassVar[dict[str, set[str]]] = {
         "prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}
@@ -335,7 +325,7 @@ class PredictSettings(StepSettings):
 
     @classmethod
     def of(cls, settings: Settings) -> "PredictSettings":
-        """Take what matters to prediction from a configuration.
+        """Take the settings of prediction from a configuration.
 
         Parameters
         ----------
@@ -345,6 +335,6 @@ class PredictSettings(StepSettings):
         Returns
         -------
         PredictSettings
-            Its block for prediction, and its device.
+            The block ``prediction``, and the device.
         """
         return cls(prediction=settings.prediction, device=settings.device)

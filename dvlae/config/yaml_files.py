@@ -1,4 +1,4 @@
-"""YAML files, read with care: no key twice, no more values than settings can hold."""
+"""Reading of YAML files that may be wrong or malicious: no key twice, a limited number of values."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -8,12 +8,12 @@ import yaml
 
 from dvlae.system.errors import UserError
 
-# A file of settings may have this many characters, and as many values.
+# The limit for the characters of a file, and for its values.
 MAX_CHARACTERS = 2**18
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error."""
+    """A loader that refuses a key that is given twice."""
 
     def construct_mapping(self, node, deep=False):
         keys = set()
@@ -38,22 +38,24 @@ def read_yaml(path: str | Path) -> Any:
     Returns
     -------
     Any
-        What the file holds: a dictionary, in a file that is right.
+        The content of the file, which should be a dictionary.
 
     Raises
     ------
     UserError
-        Where the file is missing, cannot be read, or is not YAML.
+        If the file is missing, cannot be read, or is not YAML.
     """
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(MAX_CHARACTERS + 1)
-        _check_size(text)
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"more than {MAX_CHARACTERS} characters")
         data = yaml.load(text, Loader=_Loader)
         count_values(data, {})
     except OSError as error:
         raise UserError(f"{path}: {str(error.strerror).lower()}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2024-13-32, a number of 5000 digits
+    # A ValueError is raised for example by 2024-13-32 or a number of 5000 digits.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark else ""
         problem = str(getattr(error, "problem", None) or error).partition("\n")[0]
@@ -61,27 +63,22 @@ def read_yaml(path: str | Path) -> Any:
     return {} if data is None else data
 
 
-def _check_size(text: str) -> None:
-    if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"more than {MAX_CHARACTERS} characters")
-
-
 def count_values(data: Any, counted: dict[int, int]) -> int:
-    """Count the values in settings as they would be written out; refuse what no settings hold.
+    """Count the values in settings with all references expanded; refuse too many, and text that is not valid.
 
-    A few lines of YAML in which each refers to the line before twice can stand for more values than memory holds.
+    A few lines of YAML, each of which refers twice to the line before, can expand to more values than fit into memory.
 
     Parameters
     ----------
     data
-        What a file holds.
+        The content of a file.
     counted
-        The counts of the lists and dictionaries that were met already, by their ids; changed in place.
+        The counts of the lists and dictionaries so far, by their ids; changed in place.
 
     Returns
     -------
     int
-        The number of values; a list or a dictionary is one more.
+        The number of values; a list or a dictionary itself counts as one.
     """
     if isinstance(data, str):
         if "\0" in data or (not data.isascii() and _is_surrogate(data)):
@@ -90,7 +87,8 @@ def count_values(data: Any, counted: dict[int, int]) -> int:
     if not isinstance(data, dict | list):
         return 1
     if id(data) not in counted:
-        counted[id(data)] = MAX_CHARACTERS + 1  # so much, should it be within itself
+        # This refuses data that contain themselves.
+        counted[id(data)] = MAX_CHARACTERS + 1
         children = [*data, *data.values()] if isinstance(data, dict) else data
         counted[id(data)] = 1 + sum(count_values(child, counted) for child in children)
     if counted[id(data)] > MAX_CHARACTERS:
