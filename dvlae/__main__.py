@@ -1,4 +1,4 @@
-"""Lets ``python -m dvlae`` do what ``dvlae`` does."""
+"""The command line as ``python -m dvlae``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line: parse the arguments, run one command, and turn what goes wrong into a line and an exit code."""
+"""The command line: it parses the arguments, runs a command, and reports errors in one line with an exit code."""
 
 import argparse
 import signal
@@ -9,7 +9,7 @@ from dvlae.cli.commands import COMMANDS
 from dvlae.system.errors import UserError
 from dvlae.system.progress import log_to_stderr
 
-# A shell reports these for commands that Ctrl-C and SIGTERM ended.
+# The exit codes that shells report for commands ended by Ctrl-C and SIGTERM.
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
@@ -20,13 +20,14 @@ def main(argv: list[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        The words after ``dvlae``; by default those of the process.
+        The arguments after ``dvlae``; None: those of the process.
 
     Returns
     -------
     int
-        Exit code: 0 done, 1 a mistake of the user or a full or unwritable disk (one line on standard error),
-        130 interrupted. Wrong arguments end the process with 2; anything else is a bug and shows its traceback.
+        The exit code: 0 for success; 1 for a mistake of the user or a full or unwritable disk, with one line on
+        standard error; 130 for an interruption. Wrong arguments end the process with 2. Any other exception is a bug and shows
+        its traceback.
     """
     values = vars(_parser().parse_args(argv))
     command = values.pop("command")
@@ -50,13 +51,13 @@ def main(argv: list[str] | None = None) -> int:
         raise
     else:
         return 0
-    # Only here, where the error with all that it holds is gone: on a full disk, removed files gave their room back.
+    # The exception and the files that it referred to are gone here, so that a full disk has space for this line.
     print(f"dvlae {command.name}: error: {problem}", file=sys.stderr)
     return 1
 
 
 def _end(signal_number: int, frame: object) -> None:
-    """Leave through the ``finally`` blocks, which remove what is half-written."""
+    """Exit through the ``finally`` blocks, which remove incomplete files."""
     sys.exit(EXIT_TERMINATED)
 
 

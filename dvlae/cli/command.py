@@ -1,11 +1,13 @@
-"""What a command is, and how it runs."""
+"""The parts of a command: its arguments, and the function that it calls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from importlib import import_module
 from operator import getitem
+from pkgutil import resolve_name
 from typing import Any
+
+from dvlae.config.messages import validate
 
 
 @dataclass(frozen=True)
@@ -15,13 +17,13 @@ class Argument:
     Attributes
     ----------
     name
-        What the user writes, for example ``--seed``; of a positional argument the function's parameter.
+        The name on the command line, for example ``--seed``; for a positional argument, the function's parameter.
     options
-        For ``argparse``. A ``dest`` that begins with ``settings.`` names a key of the settings: a value that is given
-        replaces the one in them.
+        Options for ``argparse``. A ``dest`` that begins with ``settings.`` is a key of the settings, which the value
+        overrides.
     convert
-        Makes what the function takes out of what argparse read. It runs after parsing, so that it may import modules
-        and raise a :class:`UserError`, and also where the argument is not given.
+        Converts the value from argparse, or its default, for the function. It runs after parsing, so that it may raise
+        a :class:`UserError`.
     """
 
     name: str
@@ -30,23 +32,23 @@ class Argument:
 
     @property
     def dest(self) -> str:
-        """Where argparse puts the value."""
+        """The name of the value in the result of argparse."""
         return self.options.get("dest", self.name.removeprefix("--").replace("-", "_"))
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: a function of the package, and what it is called with.
+    """A command, and the function of the package that it calls.
 
     Attributes
     ----------
     name
-        What the user writes.
+        The name on the command line.
     help
         One sentence.
     function
-        ``module:name`` of the function that does the work, or a function that calls it, where the arguments are not
-        simply its parameters. Text that it returns is printed.
+        ``module:name`` of a function whose parameters are the arguments, or a function that calls it if they are not.
+        If it returns text, the text is printed.
     """
 
     name: str
@@ -54,14 +56,14 @@ class Command:
     function: str | Callable[..., str | None]
 
     def run(self, arguments: Sequence[Argument], values: dict[str, Any]) -> None:
-        """Call the function; print what it returns.
+        """Call the function, and print what it returns.
 
         Parameters
         ----------
         arguments
-            Those of the command.
+            The arguments of the command.
         values
-            What argparse read, by their ``dest``.
+            The values from argparse, by their ``dest``.
         """
         changes = {key: values.pop(key) for key in list(values) if key.startswith("settings.")}
         for argument in arguments:
@@ -69,32 +71,13 @@ class Command:
                 values[argument.dest] = argument.convert(values[argument.dest])
         if changes:
             values["settings"] = _change_settings(values["settings"], changes)
-        function = import_name(self.function) if isinstance(self.function, str) else self.function
+        function = resolve_name(self.function) if isinstance(self.function, str) else self.function
         if (text := function(**values)) is not None:
             print(text)
 
 
-def import_name(path: str) -> Any:
-    """Import what a command needs, when it needs it.
-
-    Parameters
-    ----------
-    path
-        ``module:name``.
-
-    Returns
-    -------
-    object
-        What has this name in the module.
-    """
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
-
-
 def _change_settings(settings: Any, changes: dict[str, Any]) -> Any:
-    """Return the settings with those values that were given, checked like the settings themselves."""
-    from dvlae.config.messages import validate
-
+    """Return the settings with the values that were given, validated like the settings themselves."""
     data = settings.model_dump()
     for path, value in changes.items():
         if value is not None:

@@ -1,20 +1,23 @@
-"""The commands, each declared once: its arguments, and the function that it calls.
+"""The declarations of the commands: their arguments, and the functions that they call.
 
-What argparse reads under an argument's name becomes the function's parameter of that name. Modules are imported by the
-command that needs them.
+The value of an argument becomes the function's parameter of the same name. The modules that compute are imported by the
+command that runs.
 """
 
 import argparse
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dvlae.cli.command import Argument, Command, import_name
+from dvlae.cli.command import Argument, Command
+from dvlae.config.dataset import DatasetSettings, EvaluationSettings
+from dvlae.config.fields import StrictModel, is_file_of_names
+from dvlae.config.loading import load_configuration, load_dataset, load_settings
+from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
 from dvlae.system.errors import UserError
 
-EVALUATION_SETTINGS = "dvlae.config.dataset:EvaluationSettings"
 DEVICES = ["auto", "cpu", "cuda", "mps"]
 NOISE_DIRECTIONS = ["x", "y", "z", "none"]
 
@@ -44,34 +47,17 @@ def _first_and_stop(text: str) -> tuple[int, int]:
     return int(first), int(stop)
 
 
-def _read_dataset(text: str) -> Any:
-    from dvlae.config.dataset import DatasetSettings
-    from dvlae.config.loading import load_dataset, load_settings
-
+def _read_dataset(text: str) -> DatasetSettings:
     return load_settings(DatasetSettings, text) if text.lstrip().startswith("{") else load_dataset(text)[1]
 
 
-def _read_settings(cls: str, text: str | None, key: str | None = None) -> Any:
-    from dvlae.config.loading import load_settings
-
-    return load_settings(import_name(cls), text, key)
-
-
-def _read_configuration(files: Sequence[Path]) -> Any:
-    from dvlae.config.loading import load_configuration
-
-    return load_configuration(files)
-
-
 def _read_selection(words: list[str]) -> str | list[str]:
-    """Return what `select` takes: all, a slice or a file of names where there is one such word, else names."""
-    from dvlae.config.fields import is_file_of_names
-
+    """Return a selection as for `select`: all, a slice or a file of names if it is one such word, else names."""
     one = len(words) == 1 and (not is_file_of_names(words[0]) or Path(words[0]).is_file())
     return words[0] if one else words
 
 
-# Commands whose arguments are not simply the parameters of a function -------------------------------------------------
+# Functions of commands whose arguments differ from a function's parameters --------------------------------------------
 
 
 def _train(*, model: Path, tensorboard: bool, **values: Any) -> None:
@@ -96,7 +82,7 @@ def _generate(*, kind: str, **values: Any) -> None:
         generate_from_prior(size=tuple(values.pop("size")), **values)
     else:
         settings = values.pop("settings")
-        settings = None if settings is None else _read_settings(EVALUATION_SETTINGS, settings)
+        settings = None if settings is None else load_settings(EvaluationSettings, settings)
 
         from dvlae.reporting.generation import generate_noise
 
@@ -104,7 +90,7 @@ def _generate(*, kind: str, **values: Any) -> None:
 
 
 def _check_generate(kind: str, values: dict[str, Any]) -> None:
-    """Refuse options that are missing, and those of the other kind, which are taken out of the values."""
+    """Refuse missing options and those of the other kind; remove the latter from the values."""
     kinds = {"noise": ("images", ["size"]), "prior": ("size", ["images", "settings", "targets"])}
     needed, others = kinds[kind]
     if values[needed] is None:
@@ -120,7 +106,7 @@ def _check_generate(kind: str, values: dict[str, Any]) -> None:
 
 
 def _figures(*, images: dict[str, Path], settings: str | None, **values: Any) -> None:
-    each = {name: _read_settings(EVALUATION_SETTINGS, settings, name) for name in images}
+    each = {name: load_settings(EvaluationSettings, settings, name) for name in images}
 
     from dvlae.reporting.figures import make_figures
 
@@ -152,13 +138,13 @@ def _output(metavar: str, text: str) -> Argument:
     return _path("--output", metavar, text, required=True)
 
 
-def _settings(cls: str) -> Argument:
+def _settings(cls: type[StrictModel]) -> Argument:
     text = "YAML or JSON file, or JSON (default: the defaults)"
-    return _argument("--settings", "SETTINGS", text, partial(_read_settings, cls))
+    return _argument("--settings", "SETTINGS", text, partial(load_settings, cls))
 
 
 def _setting(key: str, metavar: str | None, text: str, **options: Any) -> Argument:
-    """Declare an option that replaces the value of a key of the settings, where it is given."""
+    """Declare an option that overrides a key of the settings."""
     name = key.rpartition(".")[2].replace("_", "-")
     return _argument(f"--{name}", metavar, text, dest=f"settings.{key}", **options)
 
@@ -169,18 +155,23 @@ DATASET = _argument("dataset", "DATASET", "a dataset's YAML file, or its setting
 DATA = _path("--data", "DIR", "the data folder", required=True)
 IMAGES = _path("images", "IMAGES", "folder made by `dvlae prepare`")
 MODEL = _path("model", "MODEL", "folder made by `dvlae train`")
-PSNR_CSVS = _path("psnr_csvs", "PSNR_CSV", "tables made by `dvlae evaluate`, where it made them", nargs="+")
+PSNR_CSVS = _path("psnr_csvs", "PSNR_CSV", "tables made by `dvlae evaluate`, in their original folders", nargs="+")
 SEED = _argument("--seed", "N", "random seed (default: 0)", type=_seed, default=0)
 DEVICE = _argument("--device", None, "where to compute (default: auto)", choices=DEVICES, default="auto")
 DEVICE_OF_SETTINGS = _setting(
     "device", None, "where to compute, instead of the device in the settings", choices=DEVICES
 )
-EVALUATION = _settings(EVALUATION_SETTINGS)
+EVALUATION = _settings(EvaluationSettings)
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"
 TARGETS = _path("--targets", "CSV", f"table {REGISTERED}")
-LAID_OVER = "configuration, as for snakemake: laid over config/config.yaml"
-CONFIGURATION = _path(
-    "--configfile", "FILE", LAID_OVER, convert=_read_configuration, dest="settings", nargs="+", default=[]
+CONFIGURATION = _argument(
+    "--configfile",
+    "FILE",
+    "configuration, as for snakemake: overrides config/config.yaml",
+    load_configuration,
+    dest="settings",
+    nargs="+",
+    default=[],
 )
 
 COMMANDS = {
@@ -209,7 +200,7 @@ COMMANDS = {
         "extract-patches",
         "Cut training and validation patches from prepared images.",
         "dvlae.data.patches:extract_patches",
-    ): [IMAGES, _path("output", "PATCHES", "folder to make"), _settings("dvlae.config.settings:PatchSettings")],
+    ): [IMAGES, _path("output", "PATCHES", "folder to make"), _settings(PatchSettings)],
     Command(
         "register",
         "Register the clean images to the noisy ones, once for all commands.",
@@ -217,11 +208,11 @@ COMMANDS = {
     ): [IMAGES, _path("output", "TARGETS_CSV", "table to write, one row an image"), EVALUATION],
     Command(
         "diagnose",
-        "Find the noise's direction and length, with or without clean images.",
+        "Measure the noise's direction and length, with or without clean images.",
         "dvlae.reporting.diagnosis:diagnose",
     ): [
         IMAGES,
-        _output("JSON", "file to write; a PNG and an SVG go beside it"),
+        _output("JSON", "file to write; a PNG and an SVG are written next to it"),
         _argument("--dataset", "NAME", "written into both (default: noise)", default="noise"),
         _argument("--noise-direction", None, "warn where the noise contradicts this one", choices=NOISE_DIRECTIONS),
         EVALUATION,
@@ -239,12 +230,12 @@ COMMANDS = {
         _path("--checkpoints", "DIR", "folder for the unfinished training, so that it can be resumed"),
         _flag(
             "--tensorboard",
-            "also write the history for TensorBoard, into the folder `tensorboard` beside the model",
+            "also write the history for TensorBoard, into the folder `tensorboard` next to the model",
             action=argparse.BooleanOptionalAction,
             default=False,
         ),
         SEED,
-        _settings("dvlae.config.settings:TrainSettings"),
+        _settings(TrainSettings),
         DEVICE_OF_SETTINGS,
         _setting("devices", "N", "number of GPUs (default: 1)", type=int),
     ],
@@ -254,9 +245,9 @@ COMMANDS = {
         _path("--denoised", "DIR", "folder to make", required=True),
         _path("--uncertainty", "DIR", "folder to make: posterior standard deviation", required=True),
         _path("--samples", "DIR", "folder to make: posterior samples"),
-        _path("--remove-checkpoints", "DIR", "checkpoints of the training, removed once the prediction is finished"),
+        _path("--remove-checkpoints", "DIR", "checkpoints of the training, to remove after the prediction"),
         SEED,
-        _settings("dvlae.config.settings:PredictSettings"),
+        _settings(PredictSettings),
         DEVICE_OF_SETTINGS,
         _setting("prediction.tile", "PIXELS|auto", "side of a tile", type=_number_or_auto),
         _setting("prediction.batch_size", "N|auto", "number of samples computed at once", type=_number_or_auto),
@@ -290,7 +281,7 @@ COMMANDS = {
         MODEL,
         IMAGES,
         _argument("--image", "NAME", "the image's name in the manifest", required=True),
-        _output("PNG", "picture to make; an SVG goes beside it"),
+        _output("PNG", "picture to make; an SVG is written next to it"),
         _argument(
             "--crop",
             "FIRST:STOP",
@@ -315,7 +306,7 @@ COMMANDS = {
         _argument(
             "--settings",
             "SETTINGS",
-            "for new noise: compare it to noisy minus clean; how the clean images are fitted, as for `dvlae evaluate`",
+            "for new noise: compare it with noisy minus clean, fitted with these settings of `dvlae evaluate`",
         ),
         TARGETS,
         _argument("--size", "PIXELS", "for the prior: the images' sides, [Z [Y]] X", type=int, nargs="+"),
@@ -365,25 +356,27 @@ COMMANDS = {
         _named_paths(
             "--noise",
             "DATASET=JSON",
-            "what `dvlae diagnose` found: the correlation length is marked (default: unmarked)",
+            "results of `dvlae diagnose`, to mark the correlation length (default: unmarked)",
             default=[],
         ),
         _named_paths("--targets", "DATASET=CSV", f"tables {REGISTERED}", default=[]),
     ],
     Command(
         "status",
-        "Show how far a grid is: finished, running, failed, waiting, time left.",
+        "Show the progress of a grid: finished, running, failed and waiting runs, time left.",
         "dvlae.runs.status:describe_status",
     ): [CONFIGURATION],
     Command(
-        "clean", "Show what takes the disk space, and remove what can be made again.", "dvlae.runs.disk_space:clean"
+        "clean",
+        "Show what uses the disk space, and remove what can be made again.",
+        "dvlae.runs.disk_space:clean",
     ): [
         CONFIGURATION,
         _flag("--remove", "remove these files; without this option nothing is changed"),
         _flag(
             "--patches",
-            "also patches whose trainings are all finished; a training that is added later needs them again, and then "
-            "all trainings of the dataset run again",
+            "also the patches of datasets whose trainings are all finished; a training that is added later needs them "
+            "again, and then all trainings of the dataset are repeated",
         ),
     ],
 }

@@ -1,7 +1,5 @@
 """Compare the denoised images of one run with the clean ones, image by image."""
 
-import csv
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from dvlae.data.manifest import Image
 from dvlae.evaluation.register import Targets, evaluated_images, hash_images
 from dvlae.runs.folder import PSNR_COLUMNS, RunFolder
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_file, sha256
+from dvlae.system.files import sha256, write_csv, write_json
 from dvlae.system.progress import progress
 from dvlae.system.software import software
 
@@ -67,10 +65,8 @@ def evaluate(
         "targets_sha256": None if targets is None else sha256(targets),
         **software(),
     }
-    with atomic_file(RunFolder(Path(output).parent).evaluation_record) as path:
-        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([PSNR_COLUMNS, *rows])
+    write_json(RunFolder(Path(output).parent).evaluation_record, record)
+    write_csv(output, PSNR_COLUMNS, rows)
     logger.info("evaluate: %s, %s, seed %d: %s", dataset, method, seed, _describe(rows))
 
 

@@ -17,7 +17,7 @@ from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.evaluation.target import SHIFT_COLUMNS, Alignment, Target
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_file, sha256
+from dvlae.system.files import sha256, write_csv
 from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -54,11 +54,9 @@ def register(images: Path, output: Path, *, settings: EvaluationSettings) -> Non
     rows = []
     for image in progress(pairs, description="register", unit="image"):
         alignment = Alignment.find(read_canonical(image.noisy), read_canonical(image.clean), settings)
-        rows.append({"image": image.name, **alignment.to_row(), **_identify(image, settings)})
-    with atomic_file(output) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, TARGET_COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        row = {"image": image.name, **alignment.to_row(), **_identify(image, settings)}
+        rows.append([row.get(name, "") for name in TARGET_COLUMNS])
+    write_csv(output, TARGET_COLUMNS, rows)
     logger.info("register: %s", f"{len(rows)} images" if rows else "no image has a clean one, so there is no drift")
 
 

@@ -17,7 +17,7 @@ from dvlae.inference.estimates import denoise, denoise_directly
 from dvlae.models.files import load_to
 from dvlae.runs.folder import RunFolder
 from dvlae.system.devices import device_name, tune_malloc
-from dvlae.system.files import atomic_file, atomic_folder, reserve_space, sha256
+from dvlae.system.files import atomic_folder, reserve_space, sha256, write_json
 from dvlae.system.progress import progress
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
@@ -102,8 +102,7 @@ def predict(
         "seconds": round(time.monotonic() - start, 1),
         **software(),
     }
-    with atomic_file(record) as path:
-        path.write_text(json.dumps(description, indent=2) + "\n")
+    write_json(record, description)
 
 
 def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings) -> str:

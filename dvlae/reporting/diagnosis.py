@@ -1,6 +1,5 @@
 """The description of the noise of a dataset, and its figure."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from dvlae.evaluation.noise_statistics import VarianceCurve
 from dvlae.evaluation.register import Targets, evaluated_images
 from dvlae.evaluation.target import find_region
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, STYLE, save_figure
-from dvlae.system.files import atomic_file
+from dvlae.system.files import write_json
 from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -74,8 +73,7 @@ def diagnose(
     found, curves = measure_noise(samples, dataset=dataset, configured_direction=noise_direction)
     with matplotlib.rc_context(STYLE):
         save_figure(plot_diagnosis(found, curves), Path(output).with_suffix(""))
-    with atomic_file(output) as path:
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_json(output, found)
     logger.info("diagnose: %s", _describe(found))
     if found["warning"]:
         logger.warning("diagnose: warning: %s", found["warning"])

@@ -1,6 +1,5 @@
 """Noisy images sampled from a trained model, and their comparison with real ones."""
 
-import csv
 import math
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from dvlae.inference.posterior import check_whole_input
 from dvlae.models.files import load_to
 from dvlae.reporting.noise_figures import plot_generated_noise
 from dvlae.reporting.style import STYLE, save_figure
-from dvlae.system.files import atomic_folder
+from dvlae.system.files import atomic_folder, write_csv
 from dvlae.system.progress import progress
 
 
@@ -141,11 +140,9 @@ def _write(folder: Path, name: str, clean_name: str, noisy: np.ndarray, clean: n
 
 def _write_comparison(path: Path, comparison: NoiseComparison) -> None:
     """Write one row per quantity: the autocorrelation at each lag along each axis, the slope of the variance."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["quantity", "real", "generated"])
-        for name, values in comparison.quantities().items():
-            writer.writerow([name, *(f"{value:.4f}" for value in values)])
+    quantities = comparison.quantities().items()
+    rows = [[name, *(f"{value:.4f}" for value in values)] for name, values in quantities]
+    write_csv(path, ["quantity", "real", "generated"], rows)
 
 
 def _plot_comparison(

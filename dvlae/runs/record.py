@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from dvlae.system.errors import UserError
+from dvlae.system.files import write_json
 
 RECORD_NAME = "run.json"
 # Format 1 is the same without the key `format`.
@@ -20,7 +21,7 @@ def write_run(folder: Path, record: dict) -> None:
     record
         The contents, without ``format``.
     """
-    (folder / RECORD_NAME).write_text(json.dumps({"format": FORMAT, **record}, indent=2) + "\n")
+    write_json(folder / RECORD_NAME, {"format": FORMAT, **record})
 
 
 def read_run(folder: Path) -> dict:

@@ -1,1 +1,1 @@
-"""Files, devices, progress and errors: what every part uses."""
+"""Files, devices, progress and errors, which all other parts use."""

@@ -55,7 +55,7 @@ def device_name(device: torch.device) -> str:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return whether a device has instructions for bfloat16; on a processor without them it is far slower than float32.
+    """Return whether a device has instructions for bfloat16. On a processor without them, it is slower than float32.
 
     Parameters
     ----------

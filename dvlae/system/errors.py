@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake that the user can correct: shown as one line, without a traceback, with exit code 1.
+    """A mistake that the user can correct, which is shown in one line without a traceback.
 
     The text names the file or the key, what was found there, and what is allowed.
     """

@@ -1,26 +1,28 @@
-"""Files and folders that are either complete or absent, locks on them, and their hashes."""
+"""Files and folders that are either complete or absent, locks, and hashes of files."""
 
 import csv
 import errno
 import hashlib
+import json
 import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 logger = logging.getLogger(__name__)
 
-# How the system says that a file system has no locks, as some network file systems are mounted without them.
+# The errors on a file system without locks. Some network file systems are mounted without them.
 NO_LOCKS_ERRORS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Provide a temporary path beside ``path``; rename it to ``path`` if the block succeeds, otherwise remove it.
+    """Provide a temporary path next to ``path``; rename it to ``path`` if the block succeeds, otherwise remove it.
 
     Parameters
     ----------
@@ -30,7 +32,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        Where to write. It has the suffix of ``path``.
+        The path to write to. It has the suffix of ``path``.
     """
     path = Path(path)
     # Two processes may make the same file at once, for example a download that two datasets share.
@@ -46,12 +48,12 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterator[Path]:
-    """Provide a temporary folder beside ``path``; rename it to ``path`` if the block succeeds, otherwise remove it.
+    """Provide a temporary folder next to ``path``; rename it to ``path`` if the block succeeds, otherwise remove it.
 
     Parameters
     ----------
     path
-        The folder to make. An older one is replaced once the new one is complete.
+        The folder to make. An older one is replaced when the new one is complete.
     resumable_for
         Everything that the contents depend on. If the block fails, the temporary folder is kept, and the next block
         with the same value finds the files in it. None: the folder is always empty at first.
@@ -82,7 +84,7 @@ def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterato
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table with a line for its columns.
+    """Write a table as CSV, with the names of the columns in the first line.
 
     Parameters
     ----------
@@ -97,13 +99,27 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
         csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 
 
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON.
+
+    Parameters
+    ----------
+    path
+        The file to make.
+    value
+        Dictionaries, lists, text, numbers and None.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Add the name of the output to an error in writing, which has one only if a file could not be opened."""
+    """Add the path of the output to an error in writing, which otherwise has a path only if opening the file failed."""
     try:
         yield
     except OSError as error:
-        # NumPy reports a full disk like this.
+        # NumPy reports a full disk without an error number.
         if error.errno is None and "written" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         if error.errno is not None and error.filename is None:
@@ -154,7 +170,7 @@ def exclusive_lock(lock: str | Path) -> Iterator[None]:
 
 
 def _acquired(lock: Path) -> AbstractContextManager[object]:
-    # A soft lock is a file that outlives its process if that is killed: better no lock than that one.
+    # A soft lock is a file that remains if its process is killed, which is worse than no lock.
     file_lock = FileLock(lock, fallback_to_soft=False)
     try:
         return file_lock.acquire(blocking=False)

@@ -1,4 +1,4 @@
-"""What a long step shows on standard error: a progress line and messages, for a terminal and for a log file."""
+"""Progress and messages on standard error, for a terminal or a log file."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ TIME_LEFT_PATTERN = re.compile(r"so far, (?:(\d+):)?(\d+):(\d+) left\]")
 
 
 class _Lines:
-    """A text stream that turns the redrawing of a terminal line into lines of a log."""
+    """A text stream that writes each update of a progress bar as a line of a log."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
@@ -28,10 +28,10 @@ class _Lines:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes a message as a plain line to the present standard error; a bar on the terminal is redrawn below it."""
+    """A handler that writes messages as plain lines to standard error, above any progress bar on the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # As with `print`, an error in writing ends the command: a full disk must not go unnoticed.
+        # Unlike in other handlers, an error in writing ends the command, so that a full disk is noticed.
         tqdm.write(self.format(record), file=sys.stderr)
 
 
@@ -39,8 +39,8 @@ class _StderrHandler(logging.Handler):
 def log_to_stderr() -> Iterator[None]:
     """Show the messages of the package on standard error while the block runs.
 
-    The modules of the package log to ``logging.getLogger(__name__)``. Who uses them as a library decides what is shown;
-    the command line, and a process that it starts, show all from ``INFO`` upward with this.
+    The modules of the package log to ``logging.getLogger(__name__)``. The command line and the processes that it starts
+    show messages of level ``INFO`` and above with this function; users of the library choose themselves.
     """
     logger = logging.getLogger("dvlae")
     handler, level = _StderrHandler(), logger.level
@@ -56,7 +56,7 @@ def log_to_stderr() -> Iterator[None]:
 def progress(
     iterable: Iterable | None = None, *, total: float | None = None, description: str, unit: str = "", **options: Any
 ) -> tqdm:
-    """Show how far a long loop is and how long it will still take, on standard error.
+    """Show the progress and the remaining time of a long loop on standard error.
 
     On a terminal a bar is redrawn in place; in a log file a line is added at most every ten seconds.
 
@@ -65,16 +65,16 @@ def progress(
     iterable, total
         As for :class:`tqdm.tqdm`.
     description
-        What is being done, for example ``"predict"``.
+        The name of the step, for example ``"predict"``.
     unit
-        What is counted, for example ``"image"``.
+        The name of an item, for example ``"image"``.
     **options
-        Passed on to :class:`tqdm.tqdm`, for example ``unit_scale=True``.
+        Other options of :class:`tqdm.tqdm`, for example ``unit_scale=True``.
 
     Returns
     -------
     tqdm.tqdm
-        Which yields the items of ``iterable``.
+        An iterator over the items of ``iterable``.
     """
     options = {"desc": description, "unit": unit, "total": total, **options}
     if sys.stderr.isatty():
@@ -86,17 +86,17 @@ def progress(
 
 
 def time_left(line: str) -> int | None:
-    """Find how long a loop will still take in a line of its log.
+    """Read the remaining time of a loop from a line of its log.
 
     Parameters
     ----------
     line
-        Written by :func:`progress`.
+        A line written by :func:`progress`.
 
     Returns
     -------
     int or None
-        In seconds; None where the line does not say it.
+        The remaining seconds; None if the line does not contain them.
     """
     found = TIME_LEFT_PATTERN.search(line)
     if found is None:

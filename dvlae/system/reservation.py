@@ -22,7 +22,7 @@ SECONDS_BETWEEN_TRIES = 1.0
 
 @contextmanager
 def reserved_devices(name: str, count: int = 1) -> Iterator[list[torch.device]]:
-    """Reserve GPUs that no other training or prediction of this user has, and wait for them if necessary.
+    """Reserve GPUs that no other training or prediction of this user has reserved, and wait for them if necessary.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def reserved_devices(name: str, count: int = 1) -> Iterator[list[torch.device]]:
     Yields
     ------
     list of torch.device
-        The devices. They are released when the block ends, or the process, even if it is killed.
+        The devices. They are released when the block ends or the process ends, even if it is killed.
 
     Raises
     ------

@@ -37,8 +37,8 @@ def git_commit() -> str | None:
             result = subprocess.run(
                 ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
             )
-        # Git is not installed.
         except FileNotFoundError:
+            # Git is not installed.
             return None
         answers.append(result.stdout.strip())
     return answers[1] if all(answers) else None

@@ -4,7 +4,6 @@ Each module has ``fit(images, targets)``, which may use all images. It returns a
 (C, ...) in its units, and a description of the chosen parameters.
 """
 
-import json
 import time
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +14,7 @@ from dvlae.data.manifest import read_manifest
 from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_file, atomic_folder
+from dvlae.system.files import atomic_folder, write_json
 from dvlae.system.progress import progress
 from dvlae.system.software import software
 
@@ -58,5 +57,4 @@ def run_baseline(
         for image in progress(manifest, description=method, unit="image"):
             write_image(folder / f"{image.name}.tif", denoise(read_canonical(image.noisy)))
     description = {"method": method, **description, "seconds": round(time.monotonic() - start, 1), **software()}
-    with atomic_file(RunFolder(Path(output).parent).baseline_record) as path:
-        path.write_text(json.dumps(description, indent=2) + "\n")
+    write_json(RunFolder(Path(output).parent).baseline_record, description)
