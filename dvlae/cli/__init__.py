@@ -26,8 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     -------
     int
         The exit code: 0 for success; 1 for a mistake of the user or a full or unwritable disk, with one line on
-        standard error; 130 for an interruption. Wrong arguments end the process with 2. Any other exception is a bug and shows
-        its traceback.
+        standard error; 130 for an interruption. Wrong arguments end the process with 2. Any other exception is a bug
+        and shows its traceback.
     """
     values = vars(_parser().parse_args(argv))
     command = values.pop("command")

@@ -16,28 +16,28 @@ from tqdm import tqdm
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.data.reading import PNG_SUFFIXES, TIFF_SUFFIXES, read_array
-from dvlae.data.registry import Address, lock_of, read_lock, read_registry, record_hash
+from dvlae.data.registry import Address, read_lock, read_registry, record_hash
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, exclusive_lock, write_csv
 from dvlae.system.files import sha256 as file_sha256
 from dvlae.system.progress import progress
 
-# This could be pooch. But pooch tries one address again and again, where we try the alternatives in turn; it knows one
-# hash of a file, where two versions may be right; it cannot check an image before the file has its final name; its
-# files are readable by their owner only; and its Unzip takes members by prefix and ignores a missing one.
+# Pooch does not serve here. It retries a single address instead of trying alternatives in turn. It allows a single hash
+# per file, but two versions of a file may be right. It cannot check an image before the file has its final name. Only
+# the owner can read its files. Its Unzip selects members by prefix and ignores missing ones.
 
 logger = logging.getLogger(__name__)
 
 MIRROR_VARIABLE = "DVLAE_DATA_MIRROR"
-# In seconds, between one round over all addresses and the next.
+# Seconds between the rounds over all addresses.
 RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0)
-# A connection is given up after this time without data.
+# A connection fails after this time without data.
 TIMEOUT_SECONDS = 60.0
 CHUNK_BYTES = 2**18
 
 
 class _Failure(Exception):
-    """An attempt that failed; the text says what was found."""
+    """A failed attempt, with what was found as its text."""
 
 
 def download(
@@ -45,9 +45,9 @@ def download(
 ) -> None:
     """Download the files of a dataset that are missing.
 
-    The mirror comes first; then each address in turn, and after a pause all of them again. A file is accepted only if
-    its hash is right; a hash that the registry lacks is recorded at the first download in a lock file beside it, and
-    enforced from then on. A file that is there already, with the right hash, is not downloaded again, so that an
+    The mirror is tried first, then each address in turn, and after a pause all addresses again. A file is accepted only
+    if its hash is right. A hash that the registry lacks is recorded at the first download in a lock file next to the
+    registry, and enforced from then on. A file that exists and has the right hash is not downloaded again, so that an
     interrupted download continues with the next file.
 
     Parameters
@@ -59,14 +59,15 @@ def download(
     mirror
         A folder with the same files; the environment variable ``DVLAE_DATA_MIRROR`` takes precedence.
     output
-        CSV to make: file, sha256, bytes, and origin, the registry's first address with this hash.
+        CSV to make, with the columns file, sha256, bytes and origin, the registry's first address with this hash.
     pauses
-        Seconds to wait before the second, third ... round.
+        Seconds to wait before each round after the first.
 
     Raises
     ------
     UserError
-        If a file cannot be downloaded from any address: what was found at each, and how to do it by hand.
+        If a file cannot be downloaded from any address. The message describes what was found at each address, and how
+        to download the file by hand.
     """
     if dataset.source.registry is None:
         raise UserError(
@@ -76,13 +77,14 @@ def download(
     registry = read_registry(path)
     data = Path(data)
     rows = []
-    # Datasets that share a registry download one after the other; the later ones find the files there. The lock is
-    # beside the list, as the data folder may be complete and read-only.
+    # Datasets that share a registry download one after the other, and the later ones find the files of the first. The
+    # lock is next to the list, because the data folder may be complete and read-only.
     with (
         exclusive_lock(Path(output).with_name(f".lock-{path.stem}")),
         progress(registry.items(), description="download", unit="file") as bar,
     ):
-        downloads = _Downloads(data, data / f".archives-{path.stem}", lock_of(path), _mirror(mirror), pauses, bar)
+        lock = path.with_suffix(".lock")
+        downloads = _Downloads(data, data / f".archives-{path.stem}", lock, _mirror(mirror), pauses, bar)
         for file, addresses in bar:
             sha256 = downloads.provide(file, addresses)
             origin = next(address.url for address in addresses if address.sha256 in ("", sha256))
@@ -92,7 +94,7 @@ def download(
 
 
 def _mirror(mirror: Path | None) -> Path | None:
-    """Return the mirror that takes precedence, checked."""
+    """Return the mirror that takes precedence, after checking that it exists."""
     named = os.environ.get(MIRROR_VARIABLE) or mirror
     if not named:
         return None
@@ -111,15 +113,15 @@ class _Downloads:
     data
         The data folder.
     archives
-        Folder for archives, which are kept until all their members are unpacked.
+        Folder for archives, which are kept until all members are unpacked.
     lock
         The file of recorded hashes.
     mirror
         A folder with the same files, or None.
     pauses
-        Seconds to wait before the second, third ... round.
+        Seconds to wait before each round after the first.
     bar
-        Progress over the files.
+        The progress bar that counts the files.
     """
 
     data: Path
@@ -140,7 +142,7 @@ class _Downloads:
             found = file_sha256(target)
             if found in known:
                 return found
-            # Somebody put it there, or a download was interrupted before it recorded the hash.
+            # The user put it there, or a download was interrupted before it recorded the hash.
             if not known:
                 _check_readable(target)
                 record_hash(self.lock, file, found)
@@ -172,20 +174,20 @@ class _Downloads:
         for pause in (0.0, *self.pauses):
             time.sleep(pause)
             for address in addresses:
-                # The hash of an archive vouches for its members.
+                # The hash of an archive also verifies its members.
                 allowed = {address.sha256} - {""} or (set() if address.archive_sha256 else known)
                 try:
                     return _accept(target, allowed, partial(self._from_address, address))
                 except _Failure as failure:
                     problems[address.url] = str(failure)
                     logger.warning(f"{address.url}: {failure}")
-                    # An archive whose hash is not known may be the wrong one.
+                    # An archive without a known hash may be a wrong one.
                     if not address.archive_sha256:
                         self._archive_of(address).unlink(missing_ok=True)
         raise _Failure("; ".join(f"{place}: {problem}" for place, problem in problems.items()))
 
     def _archive_of(self, address: Address) -> Path:
-        """Return where an archive is kept; several files may be members of one."""
+        """Return the path of an archive, of which several files may be members."""
         return self.archives / f"{hashlib.sha256(address.url.encode()).hexdigest()[:16]}.zip"
 
     def _from_address(self, address: Address, path: Path) -> None:
@@ -196,20 +198,20 @@ class _Downloads:
         if not archive.is_file():
             _accept(archive, {address.archive_sha256} - {""}, partial(self._get, address.url))
         try:
-            # One member is read and written to our own path: names in the archive cannot lead out of the folder.
+            # One member is copied to our own path, so that names in the archive cannot lead out of the folder.
             with zipfile.ZipFile(archive) as file, file.open(address.member) as member, open(path, "wb") as out:
                 shutil.copyfileobj(member, out)
         except KeyError:
             raise _Failure(f"the archive has no member {address.member!r}") from None
-        # A damaged archive makes its reader raise errors of all kinds.
+        # Reading a damaged archive may raise any exception. An OSError with a number is an error of the disk.
         except Exception as error:
-            if isinstance(error, OSError) and error.errno is not None:  # of the disk
+            if isinstance(error, OSError) and error.errno is not None:
                 raise
             archive.unlink()
             raise _Failure(f"the archive is damaged ({error})") from None
 
     def _get(self, url: str, path: Path) -> None:
-        """Download a file, and show its bytes after the bar that counts files."""
+        """Download a file, and show its progress in bytes after the bar that counts the files."""
         try:
             with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response, open(path, "wb") as out:
                 if not response.ok:
@@ -223,7 +225,7 @@ class _Downloads:
             raise _Failure("no connection, or it broke off") from None
         except requests.Timeout:
             raise _Failure(f"no answer within {TIMEOUT_SECONDS:g} s") from None
-        # A ValueError is a length that is not a number.
+        # A ValueError is raised if the length is not a number.
         except (requests.RequestException, ValueError) as error:
             raise _Failure(f"{type(error).__name__}: {error}".splitlines()[0]) from None
 
@@ -238,7 +240,7 @@ def _places(addresses: Sequence[Address]) -> str:
 def _accept(target: Path, allowed: set[str], write: Callable[[Path], None]) -> str:
     """Call ``write(path)`` and keep the file at ``target`` if its hash is allowed; return the hash.
 
-    If no hash is known, an image has to be readable: a server's error page must not be recorded as right.
+    If no hash is known, an image has to be readable, so that a server's error page is not recorded as right.
     """
     with atomic_file(target) as temporary:
         write(temporary)

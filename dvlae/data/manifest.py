@@ -91,7 +91,7 @@ def read_manifest(images: Path) -> list[Image]:
 
 
 def _file_name(name: str) -> str:
-    """Return a name if it can be part of a file's name; it must not lead out of a folder."""
+    """Return a name if it can be part of a file's name, which must not lead out of its folder."""
     if not name or "/" in name or "\0" in name:
         raise ValueError
     return name

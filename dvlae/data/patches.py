@@ -1,4 +1,4 @@
-"""Training and validation patches, which all trainings on a dataset share."""
+"""Training and validation patches, which all trainings on a dataset use."""
 
 import itertools
 import json
@@ -26,8 +26,8 @@ MAX_GREY_LEVELS = 2**16
 def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None:
     """Cut the noisy images into training and validation patches.
 
-    Along each axis a patch is twice as long as a training crop, if the images are large enough, so that a different
-    crop can be drawn at each step. The patches cover every image completely.
+    Along each axis, a patch is twice as long as a training crop if the images are large enough, so that a different
+    crop can be selected at each step. The patches cover every image completely.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from dvlae.system.errors import UserError
 
 # Bytes of pixels per byte of the file. No compression method of TIFF packs an image more densely.
 MAX_EXPANSION = 1000
-# Constant images may pack more densely, so smaller images are always read.
+# Constant images may be packed more densely, so smaller images are always read.
 ALWAYS_READ_BYTES = 2**28
 # We report a damaged file once, by raising an error.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -36,7 +36,7 @@ def errors_named(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: no such file")
     try:
         yield
-    # A damaged file makes its readers raise errors of all kinds.
+    # Reading a damaged file may raise any exception.
     except Exception as error:
         text = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path}: cannot be read, is it damaged or incomplete? ({text})") from None

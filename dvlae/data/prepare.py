@@ -9,12 +9,12 @@ import numpy as np
 from dvlae.config.dataset import DatasetSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.data.reading import crop_image, find_images, read_image, unique_names
+from dvlae.data.reading import crop_image, find_images, numbered_name, read_image, unique_names
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.progress import progress
 
-# The name of an image, its pixels (C, ...), and the file that it is from.
+# The name of an image, its pixels (C, ...), and its file.
 Frame = tuple[str, np.ndarray, Path]
 
 
@@ -31,7 +31,7 @@ def source_folder(dataset: DatasetSettings, data: Path) -> Path:
     Returns
     -------
     Path
-        The data folder, or that of scikit-image's own images.
+        The data folder, or the folder of the images in scikit-image.
     """
     if dataset.source.kind != "skimage":
         return Path(data)
@@ -82,22 +82,17 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Imag
     noisy_frames = _frames(noisy_files, dataset, progress(noisy_files, description="prepare", unit="file"))
     if dataset.clean == "mean":
         return _with_mean(noisy_frames, folder)
-    if dataset.clean is None:
-        return _without_clean(noisy_frames, folder)
-    clean_files = find_images(dataset.clean, root, "clean")
-    return _in_pairs(noisy_frames, _frames(clean_files, dataset, clean_files), folder)
-
-
-def _without_clean(noisy_frames: Iterator[Frame], folder: Path) -> list[Image]:
+    if dataset.clean is not None:
+        clean_files = find_images(dataset.clean, root, "clean")
+        return _in_pairs(noisy_frames, _frames(clean_files, dataset, clean_files), folder)
     rows: list[Image] = []
-    for name, noisy, path in noisy_frames:
-        _check_channels(rows, noisy, path)
-        rows.append(_write(folder, name, noisy, None))
+    for frame in noisy_frames:
+        _add(rows, folder, frame, None)
     return rows
 
 
 def _in_pairs(noisy_frames: Iterator[Frame], clean_frames: Iterator[Frame], folder: Path) -> list[Image]:
-    """Write each noisy frame and the clean frame in the same place."""
+    """Write each noisy frame and the clean frame with the same index."""
     rows: list[Image] = []
     for noisy_frame, clean_frame in itertools.zip_longest(noisy_frames, clean_frames):
         if noisy_frame is None or clean_frame is None:
@@ -108,10 +103,11 @@ def _in_pairs(noisy_frames: Iterator[Frame], clean_frames: Iterator[Frame], fold
             raise UserError(f"clean: found {clean_count} clean images for {noisy_count} noisy ones, allowed: as many")
         name, noisy, path = noisy_frame
         _, clean, clean_path = clean_frame
-        _check_channels(rows, noisy, path)
+        canonical = folder / "clean" / f"{name}.tif"
+        _add(rows, folder, noisy_frame, canonical)
         if clean.shape != noisy.shape:
             raise UserError(f"{clean_path}: found shape {clean.shape}, allowed: {noisy.shape} like {path}")
-        rows.append(_write(folder, name, noisy, clean))
+        write_image(canonical, clean)
     return rows
 
 
@@ -120,14 +116,14 @@ def _with_mean(noisy_frames: Iterator[Frame], folder: Path) -> list[Image]:
     clean = folder / "clean" / "mean.tif"
     rows: list[Image] = []
     total = np.zeros(())
-    for name, noisy, path in noisy_frames:
+    for frame in noisy_frames:
+        _, noisy, path = frame
         if rows and noisy.shape != rows[0].shape:
             raise UserError(
                 f"{path}: found shape {noisy.shape}, allowed: {rows[0].shape}, as `clean: mean` needs one shape"
             )
         total = total + noisy.astype(np.float64)
-        row = _write(folder, name, noisy, None)
-        rows.append(Image(row.name, row.noisy, clean, row.shape))
+        _add(rows, folder, frame, clean)
     if len(rows) < 2:
         raise UserError("clean: found 'mean' for one noisy image, allowed: mean of two or more, a glob, or null")
     write_image(clean, total / len(rows))
@@ -136,28 +132,24 @@ def _with_mean(noisy_frames: Iterator[Frame], folder: Path) -> list[Image]:
 
 def _from_simulated(simulated: Path, folder: Path) -> list[Image]:
     rows: list[Image] = []
-    # Several noisy frames may share a clean image.
-    cleans: dict[Path, Path] = {}
     for image in progress(read_manifest(simulated), description="prepare", unit="image"):
         noisy = check_grey_values(read_canonical(image.noisy), image.noisy)
-        _check_channels(rows, noisy, image.noisy)
-        if image.clean not in cleans:
-            cleans[image.clean] = folder / "clean" / image.clean.name
-            write_image(cleans[image.clean], check_grey_values(read_canonical(image.clean), image.clean))
-        row = _write(folder, image.name, noisy, None)
-        rows.append(Image(row.name, row.noisy, cleans[image.clean], row.shape))
+        clean = folder / "clean" / image.clean.name
+        _add(rows, folder, (image.name, noisy, image.noisy), clean)
+        # Several noisy frames may share a clean image.
+        if not clean.exists():
+            write_image(clean, check_grey_values(read_canonical(image.clean), image.clean))
     return rows
 
 
 def _frames(files: list[Path], dataset: DatasetSettings, loop: Iterable[Path]) -> Iterator[Frame]:
-    """Read files one by one, in a loop over them that may show progress; crop and check their frames."""
+    """Read the files one by one, and crop and check their frames. ``loop`` yields the files and may show progress."""
     for path, stem in zip(loop, unique_names(files), strict=True):
         frames = read_image(path, dataset.axes, dataset.channel)
-        digits = len(str(len(frames) - 1))
         for number, frame in enumerate(frames):
-            name = stem if len(frames) == 1 else f"{stem}_{number:0{digits}d}"
             what = path if len(frames) == 1 else f"{path}, image {number}"
-            yield name, check_grey_values(crop_image(frame, dataset.crop, path), what), path
+            image = check_grey_values(crop_image(frame, dataset.crop, path), what)
+            yield numbered_name(stem, number, len(frames)), image, path
 
 
 def check_grey_values(image: np.ndarray, what: Path | str) -> np.ndarray:
@@ -190,18 +182,14 @@ def check_grey_values(image: np.ndarray, what: Path | str) -> np.ndarray:
     return image
 
 
-def _check_channels(rows: list[Image], image: np.ndarray, path: Path) -> None:
-    if rows and len(image) != rows[0].shape[0]:
+def _add(rows: list[Image], folder: Path, frame: Frame, clean: Path | None) -> None:
+    """Write a noisy frame, which needs as many channels as the others, and append its row of the manifest."""
+    name, noisy, path = frame
+    if rows and len(noisy) != rows[0].shape[0]:
         raise UserError(
-            f"{path}: found {len(image)} channels, allowed: {rows[0].shape[0]} like the other images "
+            f"{path}: found {len(noisy)} channels, allowed: {rows[0].shape[0]} like the other images "
             "(`channel: grey` makes one of red, green and blue)"
         )
-
-
-def _write(folder: Path, name: str, noisy: np.ndarray, clean: np.ndarray | None) -> Image:
-    noisy_path, clean_path = (folder / kind / f"{name}.tif" for kind in ("noisy", "clean"))
+    noisy_path = folder / "noisy" / f"{name}.tif"
     write_image(noisy_path, noisy)
-    if clean is None:
-        return Image(name, noisy_path, None, noisy.shape)
-    write_image(clean_path, clean)
-    return Image(name, noisy_path, clean_path, noisy.shape)
+    rows.append(Image(name, noisy_path, clean, noisy.shape))

@@ -1,4 +1,4 @@
-"""Reading of users' image files: finding them, splitting them into frames, cropping."""
+"""Finding, reading, splitting and cropping the image files of users."""
 
 import glob
 import logging
@@ -91,7 +91,7 @@ def _glob(pattern: str, folder: Path) -> list[Path]:
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:
-    """Name images after their files, preceded by as many parent folders as make the names unique.
+    """Name images after their files, with as many parent folders as make the names unique.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     Returns
     -------
     list of str
-        A name for each file. No two names differ in upper and lower case only.
+        A name for each file. No two names are equal, even if case is ignored.
 
     Raises
     ------
@@ -115,6 +115,28 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     raise UserError(f"{files[0].parent}: two files differ only in their suffix; each image needs its own name")
 
 
+def numbered_name(name: str, number: int, count: int, separator: str = "_") -> str:
+    """Append the number of a frame to a name, if there are several frames.
+
+    Parameters
+    ----------
+    name
+        The name of a file or an image.
+    number
+        Index of the frame.
+    count
+        Number of frames.
+    separator
+        Text before the number.
+
+    Returns
+    -------
+    str
+        The name; the numbers of all frames have equally many digits.
+    """
+    return name if count == 1 else f"{name}{separator}{number:0{len(str(count - 1))}d}"
+
+
 def read_array(path: Path) -> tuple[np.ndarray, str]:
     """Read a TIFF or PNG file without any conversion.
 
@@ -126,7 +148,7 @@ def read_array(path: Path) -> tuple[np.ndarray, str]:
     Returns
     -------
     array, samples
-        The pixels, and ``"last"`` or ``"first"`` if the file declares that this axis contains its colours, otherwise
+        The pixels, and ``"last"`` or ``"first"`` if the file declares that this axis contains the colours; otherwise
         ``""``.
 
     Raises

@@ -1,4 +1,4 @@
-"""Registries of downloads, and the files beside them that record the hashes that they lack."""
+"""Registries of downloads, and the lock files next to them that record missing hashes."""
 
 import csv
 import logging
@@ -81,22 +81,6 @@ def read_registry(path: str | Path) -> dict[str, list[Address]]:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
-
-
-def lock_of(registry: str | Path) -> Path:
-    """Return the file beside a registry that records the hashes that the registry lacks.
-
-    Parameters
-    ----------
-    registry
-        Path of the registry.
-
-    Returns
-    -------
-    Path
-        The same path with the suffix ``.lock``.
-    """
-    return Path(registry).with_suffix(".lock")
 
 
 def read_lock(path: Path) -> dict[str, str]:

@@ -10,7 +10,15 @@ from dvlae.config.dataset import DatasetSettings, SimulateSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.prepare import source_folder
-from dvlae.data.reading import crop_image, find_images, read_array, split_frames, unique_names, white_level
+from dvlae.data.reading import (
+    crop_image,
+    find_images,
+    numbered_name,
+    read_array,
+    split_frames,
+    unique_names,
+    white_level,
+)
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.progress import progress
@@ -31,7 +39,7 @@ def correlate(noise: np.ndarray, kernel: list[float], axis: int) -> np.ndarray:
     Returns
     -------
     array
-        The filtered noise, shorter by ``len(kernel) - 1`` along ``axis``, since the first entries lack predecessors.
+        The filtered noise, shorter by ``len(kernel) - 1`` along ``axis``, as the first entries have no predecessors.
     """
     weights = np.asarray(kernel, dtype=np.float64)
     weights = weights / np.linalg.norm(weights)
@@ -131,17 +139,17 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
         for path, stem in zip(progress(files, description="simulate", unit="file"), unique_names(files), strict=True):
             cleans = read_white(path, dataset)
             for number, clean in enumerate(cleans):
-                name = stem if len(cleans) == 1 else f"{stem}_{number:0{len(str(len(cleans) - 1))}d}"
+                name = numbered_name(stem, number, len(cleans))
                 clean_path = folder / "clean" / f"{name}.tif"
                 write_image(clean_path, (clean + settings.offset) * scale)
                 for frame in range(settings.frames):
-                    # Seeded by name, so that an image that is added or removed does not change the noise of the others.
+                    # The seed contains the name, so that adding or removing an image does not change the others.
                     rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode()), frame])
                     noisy = simulate_noise(clean, settings, dataset.noise_direction, rng)
-                    suffix = "" if settings.frames == 1 else f"_frame{frame:0{len(str(settings.frames - 1))}d}"
-                    noisy_path = folder / "noisy" / f"{name}{suffix}.tif"
+                    noisy_name = numbered_name(name, frame, settings.frames, "_frame")
+                    noisy_path = folder / "noisy" / f"{noisy_name}.tif"
                     write_image(noisy_path, noisy)
-                    rows.append(Image(f"{name}{suffix}", noisy_path, clean_path, noisy.shape))
+                    rows.append(Image(noisy_name, noisy_path, clean_path, noisy.shape))
         write_manifest(folder, rows)
 
 
