@@ -5,17 +5,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dvlae.config.fields import IMAGES_DESCRIPTION, Count, Images, Index, Positive, Range, Seed, StrictModel
+from dvlae.config.fields import (
+    IMAGES_HELP,
+    Count,
+    Images,
+    Index,
+    NotNegative,
+    Positive,
+    Range,
+    Seed,
+    StrictModel,
+)
 
 
 class CropSettings(StrictModel):
     """A part of every image."""
 
     z: Range | None = Field(None, description="first plane and the plane after the last; `null`: all planes")
-    y: Range | None = Field(None, description="first row and the row after the last, in pixels; `null`: all rows")
-    x: Range | None = Field(
-        None, description="first column and the column after the last, in pixels; `null`: all columns"
-    )
+    y: Range | None = Field(None, description="first row and the row after the last; `null`: all rows")
+    x: Range | None = Field(None, description="first column and the column after the last; `null`: all columns")
 
     @field_validator("z", "y", "x")
     @classmethod
@@ -29,15 +37,14 @@ class SourceSettings(StrictModel):
     """Where the images come from."""
 
     kind: Literal["download", "files", "skimage"] = Field(
-        description="`download`: from the addresses in `registry`; `files`: yours, where they are; "
-        "`skimage`: the images inside the scikit-image wheel"
+        description="`download`: from the addresses in `registry`; `files`: your own files; `skimage`: in scikit-image"
     )
     registry: str | None = Field(
         None,
-        description="only for `download`: CSV beside the dataset's file with the columns "
-        "file,sha256,url,member,archive_sha256; rows with one `file` are alternatives; `member`: a path in an archive; "
-        "an empty `sha256` is recorded at the first download in a `.lock` file beside the registry, and held to from "
-        "then on",
+        description="only for `download`: CSV next to the dataset's file, with the columns "
+        "file,sha256,url,member,archive_sha256; rows with the same `file` are alternatives; `member`: a path in an "
+        "archive; an empty `sha256` is recorded at the first download in a `.lock` file next to the registry, and "
+        "enforced afterwards",
     )
 
     @model_validator(mode="after")
@@ -57,11 +64,9 @@ class SimulateSettings(StrictModel):
     kernel: Annotated[list[float], Field(min_length=1)] = Field(
         [1.0],
         description="filter of the noise along the noise direction, from the current pixel to the ones after it; "
-        "scaled to unit energy, so that it does not change the variance",
+        "scaled to unit energy, which preserves the variance",
     )
-    read_noise: Annotated[float, Field(ge=0)] = Field(
-        0.02, description="standard deviation of the white noise added after the filter, in units of white"
-    )
+    read_noise: NotNegative = Field(0.02, description="standard deviation of the read noise, in units of white")
     offset: float = Field(0.0, description="added to every pixel, in units of white")
     bits: Annotated[int, Field(ge=1, le=16)] | None = Field(
         8, description="saturation and rounding to 0 .. 2^bits - 1; `null`: neither, in units of white"
@@ -80,8 +85,8 @@ class SimulateSettings(StrictModel):
 class SplitSettings(StrictModel):
     """The images for training."""
 
-    images: Images = Field("all", description=f"images that are trained on: {IMAGES_DESCRIPTION}")
-    block: Count = Field(1, description="neighbouring images that belong together; validation takes whole blocks")
+    images: Images = Field("all", description=f"images for training: {IMAGES_HELP}")
+    block: Count = Field(1, description="neighbouring images that belong together; validation takes complete blocks")
 
 
 with warnings.catch_warnings():
@@ -91,11 +96,9 @@ with warnings.catch_warnings():
     class EvaluationSettings(StrictModel):
         """How an estimate is compared with the clean image."""
 
-        images: Images = Field("all", description=f"images that are evaluated: {IMAGES_DESCRIPTION}")
+        images: Images = Field("all", description=f"images that are evaluated: {IMAGES_HELP}")
         crop: CropSettings | None = Field(None, description="region that is evaluated, within the dataset's own crop")
-        register: bool = Field(
-            False, description="shift the clean image onto the noisy one (to a fraction of a pixel) first"
-        )
+        register: bool = Field(False, description="first shift the clean image onto the noisy one, with subpixel steps")
         fit: Literal["none", "estimate_to_clean", "clean_to_noisy"] = Field(
             "none",
             description="gain and offset found by least squares for each image before PSNR: of the estimate, "
@@ -127,18 +130,18 @@ class DatasetSettings(StrictModel):
     )
     axes: str = Field(
         description="axes of each file in order, of S (images), T (time), C (channels), Z, Y and X: for example `YXC`; "
-        "`ZYX` makes volumes; without Y it is traces, `SX` one a row"
+        "`ZYX` for volumes; `X` or `SX` for traces"
     )
     channel: Index | Literal["grey"] | None = Field(
         None,
-        description="keep this one channel; `grey`: the luminance of RGB files, others as they are; `null`: keep all",
+        description="keep only this channel; `grey`: the luminance of RGB files, others as they are; `null`: keep all",
     )
-    crop: CropSettings | None = Field(None, description="part cut from every image before anything else")
+    crop: CropSettings | None = Field(None, description="crop of every image, before all other steps")
     noise_direction: Literal["x", "y", "z", "none"] = Field(
         description="`x`: the noise is correlated along rows (or along a trace); `y`: along columns; `z`: across the "
-        "planes of a volume; `none`: each pixel for itself"
+        "planes of a volume; `none`: not at all"
     )
-    training: SplitSettings = Field(SplitSettings(), description="which images are learned from")
+    training: SplitSettings = Field(SplitSettings(), description="images for training")
     evaluation: EvaluationSettings = Field(
         EvaluationSettings(), description="how an estimate is compared with the clean image"
     )

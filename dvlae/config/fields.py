@@ -16,13 +16,15 @@ Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 Range = Annotated[list[Index], Field(min_length=2, max_length=2)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 # In pixels along y and x; a volume may be a few planes deep.
 MIN_CROP_SIDE = 8
-IMAGES_DESCRIPTION = (
-    "`all`, a list of image names, a slice such as `0:8`, or a text file with one name a line (relative to this file)"
+IMAGES_HELP = (
+    "`all`, a list of image names, a slice such as `0:8`, or a text file with one name per line (relative to this file)"
 )
 
 

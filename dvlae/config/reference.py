@@ -17,17 +17,18 @@ INTRODUCTION = """\
 
 This page is made by `python -m dvlae.config > config/README.md`.
 
-A **configuration** says what to compute: which datasets, receptive fields and seeds, and how large and how long.
-`config/config.yaml` is always read. Lay a file of your own over it, with only the keys that differ:
+A **configuration** defines what to compute: the datasets, receptive fields and seeds, the size of the network, and the
+length of the training. `config/config.yaml` is always read. Override it with a file that contains only the keys that
+differ:
 
 ```
 snakemake --cores all --configfile mine.yaml
 ```
 
-Lists are replaced as a whole. Give each configuration its own `results:`, so that one does not overwrite another.
-Put numbers into a file rather than into `--config`, which makes text of them.
+Lists are replaced completely. Give each configuration its own `results:`, so that it does not overwrite another one.
+Put numbers into a file rather than into `--config`, which converts them to text.
 
-| file | what it is for |
+| file | purpose |
 |---|---|
 | `config.yaml` | the default: offline, on a laptop, in a quarter of an hour |
 | `sem.yaml` | real electron microscopy, ten minutes of training on two cores |
@@ -43,12 +44,12 @@ axes: YX
 noise_direction: x            # correlated along rows; if unsure, look at figures/noise_*.png afterwards
 ```
 
-and name it: `datasets: [mine]`. Four keys are required: `source`, `noisy`, `axes` and `noise_direction`. Without
-`clean` there is no PSNR, but everything else.
+Then add its name to the configuration: `datasets: [mine]`. Four keys are required: `source`, `noisy`, `axes` and
+`noise_direction`. Without `clean`, the results contain everything except the PSNR.
 
-A key that does not exist, a value of another type or out of its range ends the run before it starts, with one line that
-names the file, the key, what was found and what is allowed. Numbers with an exponent need a point: `2.0e-3`.
-A change of a setting reruns the steps that depend on it, and no others.
+An unknown key, or a value of a wrong type or out of range, ends the run before it starts, with one line that names the
+file, the key, what was found and what is allowed. Numbers with an exponent need a point: `2.0e-3`.
+If a setting changes, only the steps that depend on it run again.
 """
 
 
@@ -62,7 +63,7 @@ def reference() -> str:
     """
     blocks = [INTRODUCTION]
     blocks.append(_section("The configuration: `config/config.yaml`", "", Settings))
-    blocks.append(f"Receptive fields that can be had: {', '.join(map(str, reachable()))} pixels.\n")
+    blocks.append(f"Possible receptive fields: {', '.join(map(str, reachable()))} pixels.\n")
     blocks.append(_section("A dataset: `config/datasets/NAME.yaml`", "", DatasetSettings))
     return "\n".join(blocks)
 

@@ -14,8 +14,10 @@ from dvlae.config.dataset import DatasetSettings
 from dvlae.config.fields import (
     Count,
     Device,
+    Fraction,
     Images,
     Index,
+    NotNegative,
     PatchSize,
     Positive,
     Seed,
@@ -39,9 +41,9 @@ class ModelSettings(StrictModel):
     blocks: Count = Field(1, description="residual blocks on the way up and on the way down through a level (paper: 2)")
     autoregression: Literal["nonlinear", "linear"] = Field(
         "nonlinear",
-        description="how the autoregressive decoder models noise, `nonlinear`: by a network that sees the whole signal "
-        "code (the paper's); `linear`: as a linear autoregression whose strength depends on the signal alone, so that "
-        "fine texture cannot pass for noise",
+        description="model of the noise in the autoregressive decoder; `nonlinear`: a network that sees the complete "
+        "signal code (the paper's); `linear`: a linear autoregression whose strength depends on the signal alone, so "
+        "that fine texture cannot be mistaken for noise",
     )
     direct_denoiser: Literal[False, "mean", "median"] = Field(
         False,
@@ -65,30 +67,30 @@ class TrainingSettings(StrictModel):
     )
     batch_size: Count = Field(4, description="crops in a batch (paper: 4)")
     accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
-    max_steps: Count | None = Field(None, description="batches at most; `null`: no such limit")
-    max_epochs: Count = Field(1000, description="passes over the training patches at most")
+    max_steps: Count | None = Field(None, description="maximum number of batches; `null`: no such limit")
+    max_epochs: Count = Field(1000, description="maximum number of passes over the training patches")
     max_minutes: Positive | None = Field(
         8.0,
-        description="training time at most, in minutes, over all attempts of a resumed training; `null`: no such limit",
+        description="maximum time in minutes, over all attempts of a resumed training; `null`: no such limit",
     )
     patience: Count | None = Field(
-        None, description="epochs without a better validation ELBO before training stops; `null`: never stops for that"
+        None, description="epochs without a better validation ELBO before training stops; `null`: no such limit"
     )
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1, description="share of the images (or, of one image, of the patches) kept for validation"
+    validation_fraction: Fraction = Field(
+        0.1, description="share of the images (of a single image, share of the patches) held out for validation"
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
-        description="numbers used in training, in bits; `auto`: bf16 where the GPU or the processor has instructions "
-        "for it, else 32",
+        description="floating-point numbers of training; `auto`: bf16 if the GPU or the processor has instructions for "
+        "it, otherwise 32 bits",
     )
     activation_checkpointing: bool = Field(
-        False, description="compute the ladder's levels twice instead of keeping them: less memory, a third more time"
+        False, description="recompute the ladder's levels instead of storing them: less memory, a third more time"
     )
     compile: bool = Field(
         False,
-        description="translate the model with torch.compile: a minute or more at the start, faster steps; where that "
-        "fails, training goes on without",
+        description="compile the model with torch.compile, which takes a minute or more and makes the steps faster; if "
+        "that fails, training continues without it",
     )
     optimizer: Literal["muon", "adamax"] = Field(
         "muon",
@@ -98,10 +100,10 @@ class TrainingSettings(StrictModel):
     learning_rate: Positive = Field(
         0.01, description="highest learning rate, from which it falls to 0 over the training (paper: 0.002)"
     )
-    free_bits: Annotated[float, Field(ge=0)] = Field(
+    free_bits: NotNegative = Field(
         0.0,
         description="KL divergence that each level of the ladder may have at no cost, in nats per pixel value of the "
-        "image (Kingma et al. 2016): against levels that collapse; `0`: none (the paper)",
+        "image, which prevents levels from collapsing (Kingma et al. 2016); `0`: none (the paper)",
     )
 
     @field_validator("precision", mode="before")
@@ -114,27 +116,27 @@ class TrainingSettings(StrictModel):
 class PredictionSettings(StrictModel):
     """How the denoised image is computed."""
 
-    samples: Count = Field(16, description="samples of the posterior that are drawn (paper: 100)")
+    samples: Count = Field(16, description="number of samples of the posterior (paper: 100)")
     estimator: Literal["mmse", "median", "direct"] = Field(
         "mmse",
-        description="of the samples of each pixel, `mmse`: the mean; `median`: the median (all samples are kept in a "
-        "temporary file meanwhile); `direct`: no samples, one pass of the network that `model.direct_denoiser` names",
+        description="`mmse`: the mean of the samples of each pixel; `median`: their median, for which all samples are "
+        "kept in a temporary file; `direct`: no samples, one pass of the network `model.direct_denoiser`",
     )
     flips: bool = Field(
         True,
-        description="draw the samples in turn from the image and from its mirror images (along x only "
-        "where the noise is not along x, and so on)",
+        description="take the samples in turn from the image and its mirror images, which are not mirrored along the "
+        "noise direction",
     )
     shifts: Count = Field(
         4,
-        description="draw the samples in turn from the image at so many places on the grid of the coarsest level: what "
-        "depends on the place cancels in their mean (cycle spinning)",
+        description="take the samples in turn from the image at this many positions on the grid of the coarsest level; "
+        "what depends on the position cancels in their mean (cycle spinning)",
     )
-    save_samples: Index = Field(0, description="samples of each image to write into the folder `samples/`")
+    save_samples: Index = Field(0, description="number of samples of each image to write into the folder `samples/`")
     tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
-        "auto", description="longest side of a tile, in pixels; `auto`: chosen to bound the memory"
+        "auto", description="longest side of a tile, in pixels; `auto`: chosen to limit the memory"
     )
-    batch_size: Literal["auto"] | Count = Field("auto", description="samples computed at a time")
+    batch_size: Literal["auto"] | Count = Field("auto", description="number of samples computed at once")
 
     @model_validator(mode="after")
     def _enough(self) -> "PredictionSettings":
@@ -157,31 +159,31 @@ class Settings(StrictModel):
         description="previous pixels in the noise direction that the autoregressive decoder sees; each one a method",
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
-        [0], description="seeds of training, each a training of its own"
+        [0], description="seeds of training; each is a separate training"
     )
     baselines: Annotated[list[Literal["noisy", "gaussian", "bm3d"]], Field(min_length=1)] = Field(
         ["noisy", "gaussian"],
-        description="methods to compare with; `bm3d` needs the extra of that name, free for non-commercial use only",
+        description="methods to compare with; `bm3d` needs the extra `bm3d`, which is free for non-commercial use only",
     )
-    results: str = Field("results/demo", min_length=1, description="folder for everything that is computed")
+    results: str = Field("results/demo", min_length=1, description="folder for all results")
     data: str = Field("data", min_length=1, description="folder of the images; downloads are kept there")
     data_mirror: str | None = Field(
         None,
-        description="folder where downloads are looked for first; the environment variable `DVLAE_DATA_MIRROR` wins",
+        description="folder to search before downloading; the environment variable `DVLAE_DATA_MIRROR` overrides it",
     )
-    device: Device = Field("auto", description="where to compute; `auto`: a GPU where there is one")
+    device: Device = Field("auto", description="where to compute; `auto`: a GPU if there is one")
     devices: Count = Field(
         1,
-        description="GPUs of one training, which compute the batches of `training.accumulate` side by side, with the "
-        "result of one GPU; a divisor of that",
+        description="GPUs of one training, a divisor of `training.accumulate`: they share these batches, with the same "
+        "result as one GPU",
     )
     tensorboard: bool = Field(
         False,
-        description="write the history of each training for TensorBoard, too (an optional extra): "
+        description="also write the history of each training for TensorBoard (an optional extra): "
         "`tensorboard --logdir results/demo`",
     )
     model: ModelSettings = Field(ModelSettings(), description="the network's size")
-    training: TrainingSettings = Field(TrainingSettings(), description="how long and how it is trained")
+    training: TrainingSettings = Field(TrainingSettings(), description="how the network is trained, and for how long")
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")
 
     @field_validator("datasets", "receptive_fields", "seeds", "baselines")
@@ -255,7 +257,7 @@ class PatchSettings(StepSettings):
     """The settings of ``dvlae extract-patches``."""
 
     patch_size: PatchSize = Field(64, description="side of the training crop, in pixels, or a list of sides")
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share kept for validation")
+    validation_fraction: Fraction = Field(0.1, description="share kept for validation")
     images: Images = Field("all", description="images that are trained on")
     block: Count = Field(1, description="neighbouring images that belong together")
 
@@ -287,7 +289,7 @@ class TrainSettings(StepSettings):
     IDENTITY: ClassVar[set[str]] = {"model", "training"}
 
     model: ModelSettings = Field(ModelSettings(), description="the network's size")
-    training: TrainingSettings = Field(TrainingSettings(), description="how long and how it is trained")
+    training: TrainingSettings = Field(TrainingSettings(), description="how the network is trained, and for how long")
     device: Device = Field("auto", description="where to compute")
     devices: Count = Field(1, description="number of GPUs")
 

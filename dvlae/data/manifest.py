@@ -169,10 +169,8 @@ def select(names: Sequence[str], images: str | Sequence[str]) -> list[str]:
     wanted = _read_names(images) if isinstance(images, str) else list(images)
     for name in wanted:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=3, cutoff=0) or list(names)[:3]
-            raise UserError(
-                f"images: found {name!r}, allowed: names of the dataset's images, such as {', '.join(near)}"
-            )
+            near = ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0))
+            raise UserError(f"images: found {name!r}, allowed: names of the dataset's images, such as {near}")
     return [name for name in names if name in wanted]
 
 

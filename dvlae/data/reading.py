@@ -178,22 +178,6 @@ def _read_tiff(path: Path) -> tuple[np.ndarray, str]:
         return read_pixels(series), samples
 
 
-def white_level(dtype: np.dtype) -> float:
-    """Return the grey value of white.
-
-    Parameters
-    ----------
-    dtype
-        Type of the pixels in the file.
-
-    Returns
-    -------
-    float
-        The largest value of an integer type; 1.0 for a floating-point type.
-    """
-    return float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
-
-
 def read_image(path: Path, axes: str, channel: int | Literal["grey"] | None = None) -> list[np.ndarray]:
     """Read the frames of an image file.
 

@@ -10,15 +10,7 @@ from dvlae.config.dataset import DatasetSettings, SimulateSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.prepare import source_folder
-from dvlae.data.reading import (
-    crop_image,
-    find_images,
-    numbered_name,
-    read_array,
-    split_frames,
-    unique_names,
-    white_level,
-)
+from dvlae.data.reading import crop_image, find_images, numbered_name, read_array, split_frames, unique_names
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.progress import progress
@@ -174,7 +166,7 @@ def read_white(path: Path, dataset: DatasetSettings) -> list[np.ndarray]:
         If the file is unsuitable, or a value is negative or not a number.
     """
     array, samples = read_array(path)
-    white = white_level(array.dtype)
+    white = float(np.iinfo(array.dtype).max) if np.issubdtype(array.dtype, np.integer) else 1.0
     frames = split_frames(array, samples, path, dataset.axes, dataset.channel)
     frames = [crop_image(frame, dataset.crop, path) / white for frame in frames]
     for frame in frames:

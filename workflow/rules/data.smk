@@ -31,7 +31,7 @@ rule simulate:
     conda:
         "../envs/dvlae.yaml"
     params:
-        dataset=simulate_settings,
+        dataset=image_settings,
         data=config["data"],
         revision=revision.PREPARE,
     shell:
@@ -50,7 +50,7 @@ rule prepare:
     conda:
         "../envs/dvlae.yaml"
     params:
-        dataset=prepare_settings,
+        dataset=image_settings,
         data=config["data"],
         simulated=lambda wildcards, input: option("--simulated", input.get("simulated")),
         revision=revision.PREPARE,

@@ -14,8 +14,8 @@ rule train:
     threads: 4
     resources:
         gpu=GPUS * config["devices"],
-        # Not in params: where a result is computed is no reason to compute it again. Not as {config} in the command:
-        # Snakemake's lint refuses all but a rule's own names there.
+        # These are not params, so that a change of the machine reruns nothing. They are not {config[...]} in the command
+        # either, because Snakemake's lint accepts only a rule's own names there.
         device=config["device"],
         devices=config["devices"],
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
@@ -25,8 +25,8 @@ rule train:
         settings=training_settings,
         receptive_field=lambda wildcards: METHODS[wildcards.method].receptive_field,
         noise_direction=lambda wildcards: DATASETS[wildcards.dataset].noise_direction,
-        # In no output, so that Snakemake leaves it alone: what was trained before an interruption is gone on with.
-        # `predict` removes it, as the model is then recorded as whole.
+        # This folder is not an output, so that Snakemake keeps it and an interrupted training can continue. `predict`
+        # removes it, because Snakemake has then recorded the model as complete.
         checkpoints=lambda wildcards, output: str(Path(output.model).with_name("checkpoints")),
         revision=revision.TRAINING,
     message:
