@@ -164,15 +164,8 @@ DEVICE_OF_SETTINGS = _setting(
 EVALUATION = _settings(EvaluationSettings)
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"
 TARGETS = _path("--targets", "CSV", f"table {REGISTERED}")
-CONFIGURATION = _argument(
-    "--configfile",
-    "FILE",
-    "configuration, as for snakemake: overrides config/config.yaml",
-    load_configuration,
-    dest="settings",
-    nargs="+",
-    default=[],
-)
+OVERRIDES = "configuration, as for snakemake: overrides config/config.yaml"
+CONFIGURATION = _argument("--configfile", "FILE", OVERRIDES, load_configuration, dest="settings", nargs="+", default=[])
 
 COMMANDS = {
     Command(
@@ -292,7 +285,7 @@ COMMANDS = {
         SEED,
         DEVICE,
     ],
-    Command("generate", "Sample new noise on given images, or whole images from the prior.", _generate): [
+    Command("generate", "Sample new noise on given images, or complete images from the prior.", _generate): [
         MODEL,
         _path("output", "OUTPUT", "folder to make"),
         _argument(

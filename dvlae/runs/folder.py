@@ -230,7 +230,7 @@ class Run:
 
     @property
     def short_label(self) -> str:
-        """A short name of the method for figures."""
+        """The short name of the method for figures."""
         return {"gaussian": "Gaussian", "bm3d": "BM3D"}.get(self.method, self.method)
 
     @property
@@ -273,7 +273,7 @@ class TrainedRun(Run):
 
     @property
     def short_label(self) -> str:
-        """A short name of the method for figures."""
+        """The short name of the method for figures."""
         return f"DVLAE {self.receptive_field} px{' linear' if self._is_linear else ''}"
 
     @property

@@ -65,7 +65,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     Returns
     -------
     bool
-        False if PyTorch is too old to say.
+        False if PyTorch is too old to find out.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
