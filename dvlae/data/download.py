@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pooch
 import requests
 from tqdm import tqdm
 
@@ -22,9 +23,9 @@ from dvlae.system.files import atomic_file, exclusive_lock, write_csv
 from dvlae.system.files import sha256 as file_sha256
 from dvlae.system.progress import progress
 
-# Pooch does not serve here. It retries a single address instead of trying alternatives in turn. It allows a single hash
-# per file, but two versions of a file may be right. It cannot check an image before the file has its final name. Only
-# the owner can read its files. Its Unzip selects members by prefix and ignores missing ones.
+# Pooch transfers the files. Its retrieve and Unzip do not serve here. retrieve retries a single address instead of trying
+# alternatives in turn. It allows a single hash per file, but two versions of a file may be right. It cannot check an
+# image before the file has its final name. Unzip selects members by prefix and ignores missing ones.
 
 logger = logging.getLogger(__name__)
 
@@ -212,15 +213,12 @@ class _Downloads:
 
     def _get(self, url: str, path: Path) -> None:
         """Download a file, and show its progress in bytes after the bar that counts the files."""
+        transfer = pooch.HTTPDownloader(_ByteCount(self.bar), chunk_size=CHUNK_BYTES, timeout=TIMEOUT_SECONDS)
         try:
-            with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response, open(path, "wb") as out:
-                if not response.ok:
-                    raise _Failure(f"HTTP status {response.status_code}")
-                total = int(response.headers.get("Content-Length", 0)) / 1e6
-                for chunk in response.iter_content(CHUNK_BYTES):
-                    out.write(chunk)
-                    self.bar.set_postfix_str(f" {out.tell() / 1e6:.1f} of {total:.1f} MB of this file", refresh=False)
-                    self.bar.update(0)
+            transfer(url, str(path), None)
+        except requests.HTTPError as error:
+            assert error.response is not None  # pooch asks the response for its status
+            raise _Failure(f"HTTP status {error.response.status_code}") from None
         except requests.ConnectionError:
             raise _Failure("no connection, or it broke off") from None
         except requests.Timeout:
@@ -228,6 +226,24 @@ class _Downloads:
         # A ValueError is raised if the length is not a number.
         except (requests.RequestException, ValueError) as error:
             raise _Failure(f"{type(error).__name__}: {error}".splitlines()[0]) from None
+
+
+class _ByteCount:
+    """The progress that pooch reports: the bytes of one file are shown after the bar that counts the files."""
+
+    def __init__(self, bar: tqdm):
+        self.bar, self.total, self.count = bar, 0, 0
+
+    def update(self, count: int) -> None:
+        self.count = min(self.count + count, self.total)  # pooch reports complete chunks, the last one, too
+        self.bar.set_postfix_str(f" {self.count / 1e6:.1f} of {self.total / 1e6:.1f} MB of this file", refresh=False)
+        self.bar.update(0)
+
+    def reset(self) -> None:
+        self.count = 0
+
+    def close(self) -> None:
+        """Leave the bar open for the next file."""
 
 
 def _places(addresses: Sequence[Address]) -> str:
