@@ -23,7 +23,7 @@ from dvlae.system.files import atomic_file, exclusive_lock, write_csv
 from dvlae.system.files import sha256 as file_sha256
 from dvlae.system.progress import progress
 
-# Pooch transfers the files. Its retrieve and Unzip do not serve here. retrieve retries a single address instead of trying
+# Pooch transfers the files. Its retrieve and Unzip do not serve here. The former retries one address instead of trying
 # alternatives in turn. It allows a single hash per file, but two versions of a file may be right. It cannot check an
 # image before the file has its final name. Unzip selects members by prefix and ignores missing ones.
 
