@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,7 +124,7 @@ class RunFolder:
     @property
     def dataset(self) -> DatasetFolder:
         """The folder of the dataset."""
-        return DatasetFolder(self.path.parents[1])
+        return DatasetFolder(Path(os.path.normpath(self.path.absolute() / "../..")))
 
 
 def read_psnr(path: Path) -> pd.DataFrame:

@@ -153,7 +153,9 @@ def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
         if job.place in jobs:
             jobs[job.place].append(job)
     runs = [_run_status(results, settings, cell, jobs[name]) for name, cell in names.items()]
-    return runs, sorted((job for own in jobs.values() for job in own), key=lambda job: job.name)
+    finished = {name for name, run in zip(names, runs, strict=True) if run.state == "finished"}
+    shown = [job for own in jobs.values() for job in own if job.state == "finished" or job.place not in finished]
+    return runs, sorted(shown, key=lambda job: job.name)
 
 
 def _jobs(results: Path) -> Iterable[Job]:
@@ -189,7 +191,9 @@ def _last_line(path: Path) -> str:
 def _run_status(results: Path, settings: Settings, cell: Cell, jobs: Sequence[Job]) -> RunStatus:
     folder = RunFolder.of(results, cell.dataset, cell.method.name, cell.seed)
     seconds = _training_seconds(folder, settings)
-    states = {job.state for job in jobs}
+    # A job whose log is older than the measurement was replaced by one that left no log, as after a kill.
+    age = time.time() - _modified(folder.psnr)
+    states = {job.state for job in jobs if job.silence < age}
     done = folder.psnr.exists() and "stopped" not in states and (seconds is not None or not cell.method.trained)
     state = next((state for state in ("failed", "running") if state in states), "finished" if done else "waiting")
     left = next((time_left(job.words) for job in jobs if job.rule == "train" and job.state != "finished"), None)

@@ -234,7 +234,15 @@ def build_model(
     -------
     DVLAE
         The model, on the CPU.
+
+    Raises
+    ------
+    UserError
+        If the crops do not have the axis of the noise, or their sides do not fit the model.
     """
+    directions = [*"zyx"[-len(crop) :], "none"]
+    if noise_direction not in directions:
+        raise UserError(f"noise direction: found {noise_direction}, allowed for these patches: {', '.join(directions)}")
     sizes = settings.model
     architecture = Architecture(
         image_channels=len(description["mean"]),

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -33,6 +35,11 @@ def test_a_run_knows_the_folder_of_its_dataset(tmp_path):
 def test_each_method_has_its_words(tmp_path, method, field, label, short_label):
     run = read(RunFolder.of(tmp_path, "small", method, 0), method, field)
     assert (run.label, run.short_label) == (label, short_label)
+
+
+def test_a_table_anywhere_has_a_dataset_folder(monkeypatch):
+    monkeypatch.chdir("/")
+    assert RunFolder(Path()).dataset == RunFolder(Path("/")).dataset == DatasetFolder(Path("/"))
 
 
 def test_what_was_not_recorded_is_empty(tmp_path):

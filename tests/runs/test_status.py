@@ -70,6 +70,15 @@ def test_a_job_is_finished_when_its_benchmark_is_newer_than_its_log(grid):
     assert [job.state for job in survey(grid.settings)[1]] == ["running"]
 
 
+def test_a_job_that_was_stopped_before_the_run_was_measured_is_past(grid):
+    grid.trained()
+    grid.log("train/small/dvlae-rf4/seed0", PROGRESS, exit_status=137, silent=5)
+    assert grid.states()["dvlae-rf4", 0] == "waiting"
+    grid.measured("dvlae-rf4")
+    assert grid.states()["dvlae-rf4", 0] == "finished"
+    assert "stopped" not in describe_status(grid.settings)
+
+
 def test_what_failed_is_shown_with_its_error_and_its_log(grid):
     grid.log("prepare/small", "reading\ndvlae prepare: error: noisy: no file matches", exit_status=2)
     text = describe_status(grid.settings)

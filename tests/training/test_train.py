@@ -373,6 +373,11 @@ def test_an_empty_code_is_said_aloud(patches, tmp_path, caplog, monkeypatch):
     assert "carries no information" in caplog.text
 
 
+def test_a_noise_direction_that_the_patches_do_not_have_is_refused(patches, tmp_path):
+    with pytest.raises(UserError, match=r"noise direction: found z, allowed for these patches: y, x, none"):
+        run(patches(), tmp_path / "model", noise_direction="z")
+
+
 def test_crop_that_does_not_fit_the_model_is_refused(patches, tmp_path):
     with pytest.raises(UserError, match=r"patch_size: found 18.*2 levels.*multiple of 4"):
         run(patches(), tmp_path / "model", patch_size=18)

@@ -157,6 +157,7 @@ EVERY_MODEL = {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 
         ({"tensorboard": True}, {}),
         ({"prediction": {"samples": 2, "tile": 64, "batch_size": 1}}, {}),
         ({"prediction": {"samples": 3}}, {"predict": 2, "evaluate": 2, "tables": 1, "figures": 1}),
+        ({"prediction": {"samples": 2, "save_samples": 1}}, {"predict": 2, "evaluate": 2, "tables": 1, "figures": 1}),
         ({"model": {"levels": 2, "channels": 6, "latent_channels": 4}}, EVERY_MODEL),
         ({"receptive_fields": [4]}, {"tables": 1, "figures": 1}),
     ],

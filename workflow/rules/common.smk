@@ -207,6 +207,14 @@ def sample_folder(pattern: str) -> dict:
     return {"samples": directory(pattern)} if SETTINGS.prediction.save_samples else {}
 
 
+def saved_samples() -> list:
+    """Return the folders of posterior samples of all trained methods, if samples are saved.
+
+    Snakemake knows nothing of an output that was not asked for before, and would not run `predict` again for it.
+    """
+    return all_runs(rules.predict.output.samples, trained=True) if SETTINGS.prediction.save_samples else []
+
+
 def evaluation_settings(wildcards) -> str:
     """Return the settings for the commands that compare with clean images."""
     return DATASETS[wildcards.dataset].evaluation.model_dump_json()
