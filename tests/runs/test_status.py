@@ -76,7 +76,7 @@ def test_a_job_that_was_stopped_before_the_run_was_measured_is_past(grid):
     assert grid.states()["dvlae-rf4", 0] == "waiting"
     grid.measured("dvlae-rf4")
     assert grid.states()["dvlae-rf4", 0] == "finished"
-    assert "stopped" not in describe_status(grid.settings)
+    assert "\nstopped:" not in describe_status(grid.settings)
 
 
 def test_what_failed_is_shown_with_its_error_and_its_log(grid):
