@@ -22,7 +22,7 @@ demo: $(VENV)/.demo
 	@echo; echo "Tables: results/demo/tables    Pictures: results/demo/figures    Denoised images: results/demo/simulated/dvlae-rf40/seed0/denoised"
 
 check: lint types
-	@$(IN_VENV) python -m pytest -m "not workflow and not slow and not clouds"
+	@$(IN_VENV) python -m pytest -n 2 --dist worksteal -m "not workflow and not slow and not clouds"
 
 test: lint types
 	@$(IN_VENV) python -m pytest
