@@ -13,15 +13,16 @@ TIME_LEFT_PATTERN = re.compile(r"so far, (?:(\d+):)?(\d+):(\d+) left\]")
 
 
 class _Lines:
-    """A text stream that writes each update of a progress bar as a line of a log."""
+    """A text stream that writes each update of a progress bar as a line of a log, but none twice in a row."""
 
     def __init__(self, stream: TextIO):
-        self.stream = stream
+        self.stream, self.last = stream, ""
 
     def write(self, text: str) -> None:
         text = text.strip("\r\n ")
-        if text:
+        if text not in ("", self.last):
             self.stream.write(text + "\n")
+            self.last = text
 
     def flush(self) -> None:
         self.stream.flush()
@@ -79,9 +80,8 @@ def progress(
     options = {"desc": description, "unit": unit, "total": total, **options}
     if sys.stderr.isatty():
         return tqdm(iterable, **options)
-    options["bar_format"] = (
-        "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed} so far, {remaining} left]{postfix}"
-    )
+    count = "{n_fmt}/{total_fmt} {unit}" if unit else "{n_fmt}/{total_fmt}"
+    options["bar_format"] = "{desc}: {percentage:3.0f}% " + count + " [{elapsed} so far, {remaining} left]{postfix}"
     return tqdm(iterable, file=_Lines(sys.stderr), mininterval=10, maxinterval=30, ascii=True, **options)
 
 
