@@ -114,7 +114,7 @@ with warnings.catch_warnings():
 class DatasetSettings(StrictModel):
     """A dataset's file: the images, and how to read, use and evaluate them."""
 
-    title: str | None = Field(None, description="one line for the tables and figures")
+    title: str | None = Field(None, description="one line for whoever reads this file")
     source: SourceSettings = Field(description="where the images come from")
     noisy: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)] = Field(
         description="glob of the noisy files, or a list of them, in natural order, relative to the data folder or "
