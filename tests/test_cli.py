@@ -17,7 +17,7 @@ import tifffile
 import yaml
 
 from dvlae import cli
-from dvlae.data.download import MIRROR_VARIABLE
+from dvlae.config.fields import MIRROR_VARIABLE
 from dvlae.system.errors import UserError
 
 COMMANDS = [command.name for command in cli.COMMANDS]

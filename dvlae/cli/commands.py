@@ -9,17 +9,17 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dvlae.cli.command import Argument, Command
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.fields import StrictModel, is_file_of_names
+from dvlae.config.fields import MIRROR_VARIABLE, Device, NoiseDirection, StrictModel, is_file_of_names
 from dvlae.config.loading import load_configuration, load_dataset, load_settings
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
 from dvlae.system.errors import UserError
 
-DEVICES = ["auto", "cpu", "cuda", "mps"]
-NOISE_DIRECTIONS = ["x", "y", "z", "none"]
+DEVICES = get_args(Device)
+NOISE_DIRECTIONS = get_args(NoiseDirection)
 
 
 # How values are read --------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ COMMANDS = {
     ): [
         DATASET,
         DATA,
-        _path("--mirror", "DIR", "folder to look in first (DVLAE_DATA_MIRROR takes precedence)"),
+        _path("--mirror", "DIR", f"folder to look in first ({MIRROR_VARIABLE} takes precedence)"),
         _output("CSV", "list of the files, to write"),
     ],
     Command("simulate", "Add simulated noise to clean images.", "dvlae.data.simulate:simulate"): [

@@ -10,6 +10,7 @@ from dvlae.config.fields import (
     Count,
     Images,
     Index,
+    NoiseDirection,
     NotNegative,
     Positive,
     Range,
@@ -137,7 +138,7 @@ class DatasetSettings(StrictModel):
         description="keep only this channel; `grey`: the luminance of RGB files, others as they are; `null`: keep all",
     )
     crop: CropSettings | None = Field(None, description="crop of every image, before all other steps")
-    noise_direction: Literal["x", "y", "z", "none"] = Field(
+    noise_direction: NoiseDirection = Field(
         description="`x`: the noise is correlated along rows (or along a trace); `y`: along columns; `z`: across the "
         "planes of a volume; `none`: not at all"
     )

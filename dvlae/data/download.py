@@ -16,6 +16,7 @@ import requests
 from tqdm import tqdm
 
 from dvlae.config.dataset import DatasetSettings
+from dvlae.config.fields import MIRROR_VARIABLE
 from dvlae.data.reading import PNG_SUFFIXES, TIFF_SUFFIXES, read_array
 from dvlae.data.registry import Address, read_lock, read_registry, record_hash
 from dvlae.system.errors import UserError
@@ -29,7 +30,6 @@ from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
-MIRROR_VARIABLE = "DVLAE_DATA_MIRROR"
 # Seconds between the rounds over all addresses.
 RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0)
 # A connection fails after this time without data.

@@ -16,7 +16,8 @@ import pytest
 import tifffile
 
 import dvlae.data.download
-from dvlae.data.download import MIRROR_VARIABLE, download
+from dvlae.config.fields import MIRROR_VARIABLE
+from dvlae.data.download import download
 from dvlae.data.registry import read_lock
 from dvlae.system.errors import UserError
 

@@ -15,7 +15,7 @@ if (found := find_spec("dvlae")) is None or found.origin is None:
 
 from dvlae import revision
 from dvlae.config import report_names
-from dvlae.config.fields import is_file_of_names, sides
+from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names, sides
 from dvlae.config.grid import resolve_grid
 from dvlae.config.loading import load_dataset
 from dvlae.config.messages import validate
@@ -23,7 +23,6 @@ from dvlae.config.settings import PatchSettings, PredictSettings, Settings, Trai
 from dvlae.system.errors import UserError
 
 # The user's own environment variable overrides the configuration.
-MIRROR = "DVLAE_DATA_MIRROR"
 # With this the rules find `dvlae` in the environment of snakemake, even if it was not activated.
 os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent)]))
 # If a step fails, its exit status and the last line of its log are written next to the log, for `dvlae status`. The first
@@ -70,9 +69,9 @@ def option(name: str, value) -> list[str]:
 
 
 config.update(SETTINGS.model_dump(mode="json"))
-if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR):
+if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR_VARIABLE):
     # The mirror is not in the params of a rule, so that a change of it reruns nothing.
-    os.environ[MIRROR] = SETTINGS.data_mirror
+    os.environ[MIRROR_VARIABLE] = SETTINGS.data_mirror
 # The number of GPUs for a job that computes on one device.
 GPUS = 0 if SETTINGS.device == "cpu" else 1
 
