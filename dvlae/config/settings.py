@@ -67,6 +67,7 @@ class TrainingSettings(StrictModel):
     )
     batch_size: Count = Field(4, description="crops in a batch (paper: 4)")
     accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
+    workers: Literal["auto"] | Count = Field("auto", description="processes that share each batch on a processor")
     max_steps: Count | None = Field(None, description="maximum number of batches; `null`: no such limit")
     max_epochs: Count = Field(1000, description="maximum number of passes over the training patches")
     max_minutes: Positive | None = Field(

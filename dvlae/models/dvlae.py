@@ -27,6 +27,7 @@ from dvlae.axes import mirrored_axes
 from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.ladder_vae import LadderVAE
+from dvlae.models.latents import LatentSampler, sample_randomly
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.models.signal_decoder import SignalDecoder
 
@@ -212,13 +213,15 @@ class DVLAE(nn.Module):
         """
         return x * self.std + self.mean
 
-    def forward(self, image: Tensor) -> LossTerms:
+    def forward(self, image: Tensor, sample_latent: LatentSampler = sample_randomly) -> LossTerms:
         """Compute the terms of the loss with one sample of the posterior.
 
         Parameters
         ----------
         image
             Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
+        sample_latent
+            Maps a level's number, mean and standard deviation to a latent.
 
         Returns
         -------
@@ -226,7 +229,7 @@ class DVLAE(nn.Module):
             Means over the batch.
         """
         x = self.normalise(image)  # (N, C, ...)
-        code, kls = self.ladder_vae(x)  # (N, channels, ...); (N, Z, ...) for each level
+        code, kls = self.ladder_vae(x, sample_latent)  # (N, channels, ...); (N, Z, ...) for each level
         logits, means, raw_scales = self.autoregressive_decoder(x, code)  # (N, K, C, ...)
         floor = scale_floor(self.step, self.std)
         log_likelihood = mixture_log_likelihood(x, logits, means, raw_scales, floor)  # (N, C, ...)

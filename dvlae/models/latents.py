@@ -11,7 +11,7 @@ What differs from the paper: its authors' code takes the softplus of the raw num
 a bound.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -45,6 +45,32 @@ def sample_randomly(level: int, mean: Tensor, std: Tensor) -> Tensor:
     # one, nine times as slowly.
     noise = torch.randn_like(mean.movedim(1, -1)).movedim(-1, 1)  # (N, Z, ...)
     return torch.addcmul(mean, std, noise)
+
+
+def sample_part(rows: Sequence[int], total: int) -> LatentSampler:
+    """Return a sampler for part of a batch, which samples what :func:`sample_randomly` does in the complete batch.
+
+    Parameters
+    ----------
+    rows
+        Numbers of the images in the part.
+    total
+        Number of images in the complete batch.
+
+    Returns
+    -------
+    LatentSampler
+        Takes torch's global generator.
+    """
+
+    def sample(level: int, mean: Tensor, std: Tensor) -> Tensor:
+        like = mean.movedim(1, -1)  # (rows, ..., Z)
+        # The noise of all images, in the memory layout of these.
+        shape, strides = (total, *like.shape[1:]), (like[0].numel(), *like.stride()[1:])
+        noise = torch.empty_strided(shape, strides, dtype=mean.dtype, device=mean.device).normal_()
+        return torch.addcmul(mean, std, noise[rows].movedim(-1, 1))
+
+    return sample
 
 
 def gaussian_kl(mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor, log_std_p: Tensor) -> Tensor:

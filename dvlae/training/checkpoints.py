@@ -26,12 +26,12 @@ class Checkpoints:
         Folder of ``state.pt`` and ``settings.json``.
     fingerprint
         All that must be equal in an older state for the training to be resumed.
-    rank
-        Rank of this process. The states of all processes are equal, and rank 0 writes.
+    writes
+        Whether this process writes. The states of all processes are equal.
     """
 
-    def __init__(self, folder: Path, fingerprint: dict, rank: int = 0):
-        self.folder, self.fingerprint, self.rank = folder, fingerprint, rank
+    def __init__(self, folder: Path, fingerprint: dict, *, writes: bool = True):
+        self.folder, self.fingerprint, self.writes = folder, fingerprint, writes
         # In seconds of training, which are the same in all processes.
         self.saved_at = 0.0
 
@@ -89,7 +89,7 @@ class Checkpoints:
             Tensors and plain values, among them the ``seconds`` of training.
         """
         self.saved_at = state["seconds"]
-        if self.rank > 0:
+        if not self.writes:
             return
         content = io.BytesIO()
         torch.save(state, content)

@@ -31,26 +31,29 @@ class RandomCrops:
         self.patches, self.crop, self.batch_size, self.seed = patches, crop, batch_size, seed
         self.flipped_axes = sorted(mirrored_axes(len(crop), noise_direction))
 
-    def batch(self, step: int) -> Tensor:
-        """Return the batch of this step, (batch_size, C, *crop), in the units of the patches.
+    def batch(self, step: int, chosen: range | None = None) -> Tensor:
+        """Return the batch of this step, or a part of it, in the units of the patches.
 
         Parameters
         ----------
         step
             Number of the step, from 0.
+        chosen
+            Numbers of the crops to return; None: all.
 
         Returns
         -------
         Tensor
-            (batch_size, C, ...), in the memory layout of the network.
+            (N, C, ...), in the memory layout of the network.
         """
         random = np.random.default_rng([self.seed, step])
         count, _, *sides = self.patches.shape
         crops = []
-        for _ in range(self.batch_size):
+        for number in range(self.batch_size):
             corner = [int(random.integers(side - length + 1)) for side, length in zip(sides, self.crop, strict=True)]
             window = tuple(slice(at, at + length) for at, length in zip(corner, self.crop, strict=True))
             patch = self.patches[int(random.integers(count))]
             axes = [axis for axis in self.flipped_axes if random.random() < 0.5]
-            crops.append(np.flip(patch[(slice(None), *window)], tuple(axes)))
+            if chosen is None or number in chosen:
+                crops.append(np.flip(patch[(slice(None), *window)], tuple(axes)))
         return torch.from_numpy(np.stack(crops)).to(memory_format=memory_format(len(self.crop)))

@@ -14,13 +14,16 @@ from dvlae.training.displays import ProgressLine, TensorBoard
 from dvlae.training.objective import Objective
 from dvlae.training.processes import Clock, average_over_processes
 from dvlae.training.schedule import Schedule
+from dvlae.training.shared_weights import SharedWeights
 from dvlae.training.state import TrainingState
+from dvlae.training.workers import Workers
 
 MAX_GRADIENT_NORM = 5.0
 
 
 def fit(
     fabric: Fabric,
+    shared: SharedWeights,
     state: TrainingState,
     schedule: Schedule,
     crops: RandomCrops,
@@ -33,7 +36,9 @@ def fit(
     Parameters
     ----------
     fabric
-        The devices, the precision and the connection between processes.
+        The devices, the precision and the connection between their processes.
+    shared
+        The weights, and the workers that share each batch.
     state
         State of the training, which is changed in place.
     schedule
@@ -55,6 +60,7 @@ def fit(
     network = fabric.setup_module(state.objective)
     processes = fabric.world_size
     accumulate = schedule.settings.accumulate // processes
+    chosen = shared.workers.share(crops.batch_size)
     clock = Clock(state.seconds, processes)
     while state.stopped_by is None:
         step, last_step = state.steps + fabric.global_rank, state.steps + processes - 1
@@ -68,24 +74,27 @@ def fit(
         # From here to the validation, nothing waits for the device.
         state.set_learning_rate(schedule.learning_rate(last_step, state.seconds))
         with fabric.no_backward_sync(network, enabled=not weights_change):
-            loss, values = network(fabric.to_device(crops.batch(step)), schedule.kl_weight(step))
-            fabric.backward(loss / accumulate)
+            loss, values = network(fabric.to_device(crops.batch(step, chosen)), schedule.kl_weight(step))
+            fabric.backward(loss / (accumulate / shared.part))
+        values = shared.add_up(values, gradients=weights_change)
         if weights_change:
             clip_gradients(state.model)
+            shared.keep_own_gradients()
             state.optimizer.step()
             state.optimizer.zero_grad()
         if processes > 1:  # The weights are equal in all processes; this makes the rest of the state equal, too.
             average_over_processes([*filter(torch.is_floating_point, state.model.buffers()), *values.values()])
         state.update_average(processes)
-        state.count(values, processes, clock.read())
+        state.count(values, processes, shared.end_step(clock.read()))
 
         state.stopped_by = schedule.reached_limit(state.steps, state.seconds, len(state.history) - state.best_epoch)
         if epoch_ends or state.stopped_by:
             state.check_finite_or_roll_back()  # Only finite weights are validated.
-            state.add_row(validate(fabric, state.objective, validation), schedule.steps_per_epoch)
+            state.add_row(validate(fabric, state.objective, validation, shared.workers), schedule.steps_per_epoch)
         if checkpoints is not None:
             due = checkpoints.are_due(state.seconds, validated=epoch_ends)
             if state.stopped_by or (due and weights_change):  # A state does not hold gradients that wait for others.
+                shared.gather(state.optimizer)
                 checkpoints.save(state.state_dict())
         for display in displays:
             display.update(state)
@@ -111,7 +120,7 @@ def clip_gradients(model: DVLAE) -> None:
 
 
 @torch.inference_mode()
-def validate(fabric: Fabric, objective: Objective, batches: Sequence[Tensor]) -> dict[str, float]:
+def validate(fabric: Fabric, objective: Objective, batches: Sequence[Tensor], workers: Workers) -> dict[str, float]:
     """Evaluate the averaged weights.
 
     Parameters
@@ -122,16 +131,20 @@ def validate(fabric: Fabric, objective: Objective, batches: Sequence[Tensor]) ->
         Objective with the averaged weights.
     batches
         Held-out images, each (N, C, ...).
+    workers
+        Workers that share the batches.
 
     Returns
     -------
     dict of str to float
         Values for the history: means over the batches.
     """
-    rows = []
+    rows: list[dict[str, float]] = []
     # The latent noise is the same at every validation, so that epochs can be compared.
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []), fabric.autocast():
-        for number, batch in enumerate(batches):
+        for number in workers.share(len(batches)):
             torch.manual_seed(number)
-            rows.append(objective.evaluate(fabric.to_device(batch)))
-    return {name: float(np.mean([float(row[name]) for row in rows])) for name in rows[0]}
+            values = objective.evaluate(fabric.to_device(batches[number]))
+            rows.append({name: float(value) for name, value in values.items()})
+    rows = [row for of_worker in workers.exchange(rows) for row in of_worker]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

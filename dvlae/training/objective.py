@@ -3,16 +3,18 @@
 import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.dvlae import DVLAE, LossTerms
-from dvlae.models.latents import sample_randomly
+from dvlae.models.latents import LatentSampler, sample_part, sample_randomly
+from dvlae.training.workers import Workers
 
 # The direct denoiser learns from this part of a batch. With more, a step would take over 1.4 times as long.
 DISTILLED_FRACTION = 0.25
@@ -35,17 +37,30 @@ class Objective(nn.Module):
         KL divergence of each level that costs nothing, in nats per pixel value.
     compiled
         Whether to compile the model with ``torch.compile``. If that fails, the model runs without.
+    workers, batch_size
+        Workers that share each batch, and the crops in a complete one; None: each batch is complete.
     """
 
-    def __init__(self, model: DVLAE, *, free_bits: float = 0.0, compiled: bool = False):
+    def __init__(
+        self,
+        model: DVLAE,
+        *,
+        free_bits: float = 0.0,
+        compiled: bool = False,
+        workers: Workers | None = None,
+        batch_size: int | None = None,
+    ):
         super().__init__()
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.free_bits = free_bits
-        self._compiled: Callable[[Tensor], LossTerms] | None = torch.compile(model.forward) if compiled else None
+        self._compiled: Callable[..., LossTerms] | None = torch.compile(model.forward) if compiled else None
+        self._part: _Part | None = None
+        if workers is not None and workers.count > 1 and batch_size is not None:
+            self._part = _Part(workers, batch_size)
 
     def forward(self, batch: Tensor, kl_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss of one batch.
+        """Compute the loss of one batch, or of this worker's crops. The mean over all crops is the loss of the batch.
 
         Parameters
         ----------
@@ -61,7 +76,9 @@ class Objective(nn.Module):
         values : dict of str to Tensor
             Values for the history: scalars without gradients.
         """
-        terms = self._with_distillation(self._terms(batch), self.model, batch)
+        terms = self._with_distillation(self._terms(batch), self.model, batch, self._part)
+        if self.free_bits and self._part is not None:
+            terms = replace(terms, kl_of_levels=self._part.mean(terms.kl_of_levels))
         return terms.loss(kl_weight, self.free_bits), self._values(terms)
 
     def evaluate(self, batch: Tensor) -> dict[str, Tensor]:
@@ -80,21 +97,29 @@ class Objective(nn.Module):
         return self._values(self._with_distillation(self.average(batch), self.average, batch))
 
     def _terms(self, batch: Tensor) -> LossTerms:
+        inputs = (batch,) if self._part is None else (batch, self._part.sample)
         if self._compiled is not None:
             try:
-                return self._compiled(batch)
+                return self._compiled(*inputs)
             except Exception as error:  # A missing compiler or an unknown processor can raise an error of any kind.
                 reason = str(error).strip().splitlines()[0]
                 logger.warning(f"train: torch.compile failed, continuing without it ({reason})")
                 self._compiled = None
-        return self.model(batch)
+        return self.model(*inputs)
 
-    def _with_distillation(self, terms: LossTerms, learner: DVLAE, batch: Tensor) -> LossTerms:
+    def _with_distillation(
+        self, terms: LossTerms, learner: DVLAE, batch: Tensor, part: "_Part | None" = None
+    ) -> LossTerms:
         """Add the loss of the direct denoiser on part of a batch; its teacher is the averaged model, the one saved."""
         if learner.direct_denoiser is None:
             return terms
-        part = batch[: math.ceil(DISTILLED_FRACTION * len(batch))]
-        return replace(terms, direct=distillation_loss(self.average, learner.direct_denoiser, part))
+        crops, batch_size = (range(len(batch)), len(batch)) if part is None else (part.crops, part.batch_size)
+        count = math.ceil(DISTILLED_FRACTION * batch_size)
+        rows = range(min(crops.start, count), min(crops.stop, count))
+        if not rows:  # Other workers have these crops.
+            return replace(terms, direct=torch.zeros_like(terms.mse))
+        loss = distillation_loss(self.average, learner.direct_denoiser, batch[: len(rows)], rows, count)
+        return replace(terms, direct=loss * (len(rows) / count * batch_size / len(crops)))
 
     def _values(self, terms: LossTerms) -> dict[str, Tensor]:
         """Return the values for the history; free bits affect the loss alone, which is minimised."""
@@ -106,7 +131,28 @@ class Objective(nn.Module):
         return {name: value.detach() for name, value in values.items()}
 
 
-def distillation_loss(teacher: DVLAE, network: DirectDenoiser, image: Tensor) -> Tensor:
+class _Part:
+    """The part of each batch that one of several workers computes."""
+
+    def __init__(self, workers: Workers, batch_size: int):
+        self.workers, self.batch_size = workers, batch_size
+        self.crops = workers.share(batch_size)
+        self.sample = sample_part(self.crops, batch_size)
+
+    def mean(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Return scalars whose values are those of the complete batch, and whose gradients are those of this part."""
+        parts = self.workers.exchange((len(self.crops), [float(value.detach()) for value in values]))
+        means = np.average([of_part for _, of_part in parts], axis=0, weights=[count for count, _ in parts])
+        return [value + (mean - value.detach()) for value, mean in zip(values, means.tolist(), strict=True)]
+
+
+def distillation_loss(
+    teacher: DVLAE,
+    network: DirectDenoiser,
+    image: Tensor,
+    rows: range | None = None,
+    total: int | None = None,
+) -> Tensor:
     """Return the loss of a direct denoiser that learns from samples of a model.
 
     Only the direct denoiser has gradients. The samples come from another view of the images, which is mirrored and
@@ -120,6 +166,8 @@ def distillation_loss(teacher: DVLAE, network: DirectDenoiser, image: Tensor) ->
         The direct denoiser that learns.
     image
         Noisy images in their own units, (N, C, ...); each side a multiple of the model's stride.
+    rows, total
+        Numbers of these images among those that all workers compute together; None: these are all.
 
     Returns
     -------
@@ -137,9 +185,13 @@ def distillation_loss(teacher: DVLAE, network: DirectDenoiser, image: Tensor) ->
     flipped = [axis for axis in teacher.architecture.mirrored_axes if torch.rand(()) < 0.5]
     both = torch.cat([fixed, shifted.flip(flipped)])  # (2 N, C, ...)
 
+    sample_both: LatentSampler = sample_randomly
+    if rows is not None and total is not None and len(rows) < total:
+        sample_both = sample_part([*rows, *(total + row for row in rows)], 2 * total)
+
     def sample_latent(level: int, mean: Tensor, std: Tensor) -> Tensor:
         # The first window takes the mean, for the guess, and the second one a sample.
-        latent = sample_randomly(level, mean, std)  # (2 N, Z, ...)
+        latent = sample_both(level, mean, std)  # (2 N, Z, ...)
         latent[:number] = mean[:number]
         return latent
 

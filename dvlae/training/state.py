@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -25,20 +26,24 @@ _COUNTERS = {
 logger = logging.getLogger(__name__)
 
 
-def float_tensors(module: nn.Module) -> list[Tensor]:
+def float_tensors(module: nn.Module, owned: Collection[str] | None = None) -> list[Tensor]:
     """Return a module's weights and batch statistics, to be changed in place.
 
     Parameters
     ----------
     module
         A network, or a part of one.
+    owned
+        Names of the weights to return; None: all. Batch statistics are always returned.
 
     Returns
     -------
     list of Tensor
         The tensors themselves, not copies.
     """
-    return [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
+    left_out = set() if owned is None else {name for name, _ in module.named_parameters()}.difference(owned)
+    state = module.state_dict()
+    return [tensor for name, tensor in state.items() if tensor.is_floating_point() and name not in left_out]
 
 
 @dataclass
@@ -51,6 +56,8 @@ class TrainingState:
         The networks and the moving average of their weights, on their device.
     optimizer
         Optimiser of the networks.
+    owned
+        Names of the weights that this process changes; None: all.
     steps, seconds, attempts
         Number of batches and training time, over this number of attempts.
     history
@@ -67,6 +74,7 @@ class TrainingState:
 
     objective: Objective
     optimizer: torch.optim.Optimizer
+    owned: Collection[str] | None = None
     steps: int = 0
     seconds: float = 0.0
     attempts: int = 1
@@ -79,7 +87,7 @@ class TrainingState:
 
     def __post_init__(self) -> None:
         self.model, self.average = self.objective.model, self.objective.average
-        self._current, self._averaged = float_tensors(self.model), float_tensors(self.average)
+        self._current, self._averaged = (float_tensors(m, self.owned) for m in (self.model, self.average))
         self._good: dict | None = None
 
     def set_learning_rate(self, rate: float) -> None:
@@ -181,7 +189,7 @@ class TrainingState:
         """
         finite = [tensor.isfinite().all() for tensor in self.average.state_dict().values()]
         if torch.stack(finite).all():
-            self._good = copy.deepcopy(self._learned())
+            self._good = self._learned()
             return
         self.rollbacks += 1
         highest = self.optimizer.defaults["lr"]
@@ -197,11 +205,12 @@ class TrainingState:
         self._learn(copy.deepcopy(self._good))
 
     def _learned(self) -> dict:
+        """Return copies. Tensors of the networks are cloned one by one, as all may lie in one block of memory."""
         return {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "sums": self.sums,
+            "model": {name: tensor.clone() for name, tensor in self.model.state_dict().items()},
+            "average": {name: tensor.clone() for name, tensor in self.average.state_dict().items()},
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "sums": dict(self.sums),
         }
 
     def _learn(self, learned: dict) -> None:

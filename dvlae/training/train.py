@@ -33,6 +33,7 @@ from dvlae.runs.record import write_run
 from dvlae.system.devices import device_name, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, exclusive_lock
+from dvlae.system.machine import choose_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
 from dvlae.training.checkpoints import Checkpoints
@@ -43,7 +44,9 @@ from dvlae.training.objective import Objective
 from dvlae.training.optimizers import OPTIMIZERS
 from dvlae.training.processes import run_processes
 from dvlae.training.schedule import Schedule
+from dvlae.training.shared_weights import SharedWeights
 from dvlae.training.state import TrainingState
+from dvlae.training.workers import Workers, run_workers
 
 # In nats per pixel value. With a smaller KL divergence, the signal code carries no image.
 COLLAPSED_KL = 1e-3
@@ -103,6 +106,7 @@ def train(
     checkpoints: Path | None,
     settings: TrainSettings,
     tensorboard: Path | None = None,
+    cores: int | None = None,
 ) -> None:
     """Train a model and write its folder: ``weights.safetensors``, ``model.json``, ``history.csv``, ``run.json``.
 
@@ -126,6 +130,8 @@ def train(
         Model, limits and device.
     tensorboard
         Folder for TensorBoard's events; None: none are written.
+    cores
+        Cores that the training may use; None: all that this process may use.
 
     Raises
     ------
@@ -138,16 +144,27 @@ def train(
     )
     lock = model.with_name(f".lock-training-{model.name}")
     with exclusive_lock(lock), reserved_devices(settings.device, settings.devices) as devices:
-        if len(devices) == 1:
-            _train(job, devices, 0)
+        if len(devices) > 1:
+            run_processes(partial(_train, job, devices, workers=Workers()), len(devices))
+        elif devices[0].type == "cpu":
+            run_workers(partial(_train, job, devices, 0), _choose_workers(settings.training, cores))
         else:
-            run_processes(partial(_train, job, devices), len(devices))
+            _train(job, devices, 0, Workers())
 
 
-def _train(job: TrainingJob, devices: list[torch.device], rank: int) -> None:
-    """Train in the process with this rank, which uses one of these devices; rank 0 writes the results."""
+def _choose_workers(limits: TrainingSettings, cores: int | None) -> int:
+    if limits.workers != "auto":
+        return limits.workers
+    return choose_workers("train", limits.batch_size, cores=cores, repeatable=limits.max_steps is not None)
+
+
+def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Workers) -> None:
+    """Train in one process: on the device with this rank, as one of these workers. The first one writes the results."""
     use_fast_arithmetic()
     tune_malloc()
+    if devices[0].type == "cpu":
+        torch.set_num_threads(1)
+    is_first = rank + workers.rank == 0
     limits = job.settings.training
     train_patches, val_patches = (_read_patches(job.patches / f"{name}.tif") for name in ("train", "val"))
     crop = sides(limits.patch_size, train_patches.ndim - 2)
@@ -156,13 +173,16 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int) -> None:
     torch.manual_seed(job.seed)
     model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
     fabric = _connect(devices, limits)
-    objective = Objective(model, free_bits=limits.free_bits, compiled=limits.compile)
+    objective = Objective(
+        model, free_bits=limits.free_bits, compiled=limits.compile, workers=workers, batch_size=limits.batch_size
+    )
     fabric.to_device(objective)
+    shared = SharedWeights(workers, objective, limits.batch_size)
     optimizer = OPTIMIZERS[limits.optimizer](model.parameters(), lr=limits.learning_rate)
-    state = TrainingState(objective, optimizer)
+    state = TrainingState(objective, optimizer, shared.owned)
     checkpoints = None
     if job.checkpoints is not None:
-        checkpoints = Checkpoints(job.checkpoints, job.fingerprint(), rank)
+        checkpoints = Checkpoints(job.checkpoints, job.fingerprint(), writes=is_first)
         if (saved := checkpoints.load()) is not None:
             state.load_state_dict(saved)
             logger.info(f"train: resuming from step {state.steps}, after {state.seconds / 60:.1f} minutes")
@@ -173,22 +193,23 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int) -> None:
         validation = _validation_batches(val_patches, model, limits)
         with ExitStack() as stack:
             displays: list[ProgressLine | TensorBoard] = []
-            displays.append(stack.enter_context(closing(ProgressLine(schedule, state))))
-            if job.tensorboard is not None and rank == 0:
+            if is_first:
+                displays.append(stack.enter_context(closing(ProgressLine(schedule, state))))
+            if job.tensorboard is not None and is_first:
                 displays.append(stack.enter_context(closing(TensorBoard(job.tensorboard, state))))
-            fit(fabric, state, schedule, crops, validation, checkpoints, displays)
-    if rank == 0:
-        _write(job, state, schedule, devices[0])
+            fit(fabric, shared, state, schedule, crops, validation, checkpoints, displays)
+    if is_first:
+        _write(job, state, schedule, devices[0], workers.count)
 
 
-def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: torch.device) -> None:
+def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: torch.device, workers: int) -> None:
     """Write the folder of the model, and log how the training ended."""
     record = {
         **software(),
         **job.fingerprint(),
         "device": device_name(device),
         "precision": _precision(schedule.settings, device),
-        "threads": torch.get_num_threads(),
+        "workers": workers,
         "processors": os.cpu_count(),
         "seconds": round(state.seconds, 1),
         "attempts": state.attempts,
