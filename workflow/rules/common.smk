@@ -21,6 +21,7 @@ from dvlae.config.loading import load_dataset
 from dvlae.config.messages import validate
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.system.errors import UserError
+from dvlae.system.gpus import count_gpus
 
 # The user's own environment variable overrides the configuration.
 # With this the rules find `dvlae` in the environment of snakemake, even if it was not activated.
@@ -74,6 +75,10 @@ if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR_VARIABLE):
     os.environ[MIRROR_VARIABLE] = SETTINGS.data_mirror
 # The number of GPUs for a job that computes on one device.
 GPUS = 0 if SETTINGS.device == "cpu" else 1
+# As many jobs at a time as this machine has GPUs. Where it has none, nothing but the cores limits them: to Snakemake, a
+# limit of 0 is no limit. `resource_scopes` keeps this limit from the jobs of a cluster.
+if GPUS and "gpu" not in workflow.global_resources and (found_gpus := count_gpus()):
+    workflow.register_resource("gpu", found_gpus)
 
 
 def one_of(names) -> str:
@@ -222,6 +227,21 @@ def evaluation_settings(wildcards) -> str:
 def figure_settings() -> str:
     """Return the settings for `dvlae figures`: how each dataset is evaluated."""
     return json.dumps({name: dataset.evaluation.model_dump(mode="json") for name, dataset in DATASETS.items()})
+
+
+def training_threads(wildcards) -> int:
+    """Return the threads of a training: its share of the cores, whether the others are still to be run or not.
+
+    A cluster gives each training up to 4 cores of its own.
+    """
+    crops = SETTINGS.training.batch_size
+    cores = workflow.resource_settings.cores
+    if cores is None or workflow.remote_exec:
+        return min(4, crops)
+    side_by_side = sum(method.trained for _, method, _ in GRID)
+    if GPUS and "gpu" in workflow.global_resources:
+        side_by_side = min(side_by_side, workflow.global_resources["gpu"].value or side_by_side)
+    return min(max(1, cores // max(1, side_by_side)), crops)
 
 
 def training_runtime(wildcards, attempt) -> int:

@@ -11,7 +11,7 @@ rule train:
         method=TRAINED_METHODS,
     conda:
         "../envs/dvlae.yaml"
-    threads: 4
+    threads: training_threads
     resources:
         gpu=GPUS * config["devices"],
         # These are not params, so that a change of the machine reruns nothing. They are not {config[...]} in the command

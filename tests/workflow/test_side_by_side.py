@@ -1,0 +1,43 @@
+"""Trainings that run at the same time on one machine."""
+
+import re
+
+import pandas
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+MODELS = [f"results/small/dvlae-rf8/seed{seed}/model" for seed in (0, 1)]
+
+
+@pytest.fixture
+def grid(project):
+    project.configure(device="cpu", seeds=[0, 1])
+    return project
+
+
+def trainings(project):
+    """Return the start and the end of each training, in seconds."""
+    files = list((project.folder / "results/benchmarks/train").rglob("*.tsv"))
+    ends = [file.stat().st_mtime for file in files]
+    return [(end - pandas.read_csv(file, sep="\t").s.item(), end) for end, file in zip(ends, files, strict=True)]
+
+
+def test_two_cores_train_two_seeds_at_the_same_time(grid):
+    grid.snakemake(*MODELS)
+    (first_start, first_end), (second_start, second_end) = trainings(grid)
+    assert max(first_start, second_start) < min(first_end, second_end)
+
+
+def test_one_core_trains_them_one_after_the_other(grid):
+    grid.snakemake(*MODELS, "--cores", "1")
+    (_, first_end), (second_start, _) = sorted(trainings(grid))
+    assert second_start >= first_end - 1
+
+
+@pytest.mark.parametrize("seeds, threads", [([0], 2), ([0, 1], 1)])
+def test_trainings_share_the_cores(project, seeds, threads):
+    project.configure(device="cpu", seeds=seeds)
+    printed = project.snakemake("--dry-run", "results/small/dvlae-rf8/seed0/model", "--verbose")
+    job = printed[printed.index("rule train:") :].split("\n\n")[0]
+    assert int((re.search(r"threads: (\d+)", job) or [0, 1])[1]) == threads
