@@ -28,7 +28,7 @@ def test_as_many_jobs_use_gpus_as_the_machine_has(project, tmp_path, words, limi
     (tmp_path / "sitecustomize.py").write_text("import dvlae.system.gpus\ndvlae.system.gpus.count_gpus = lambda: 2\n")
     path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
     printed = project.snakemake("results/small/simulated", *words, PYTHONPATH=path)
-    assert f"Provided resources: {limit}\n" in printed
+    assert f"Provided resources: {limit}" in printed
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
