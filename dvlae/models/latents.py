@@ -11,7 +11,7 @@ What differs from the paper: its authors' code takes the softplus of the raw num
 a bound.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ def sample_randomly(level: int, mean: Tensor, std: Tensor) -> Tensor:
     return torch.addcmul(mean, std, noise)
 
 
-def sample_part(rows: Sequence[int], total: int) -> LatentSampler:
+def sample_part(rows: slice | list[int], total: int) -> LatentSampler:
     """Return a sampler for part of a batch, which samples what :func:`sample_randomly` does in the complete batch.
 
     Parameters
@@ -64,9 +64,9 @@ def sample_part(rows: Sequence[int], total: int) -> LatentSampler:
     """
 
     def sample(level: int, mean: Tensor, std: Tensor) -> Tensor:
-        like = mean.movedim(1, -1)  # (rows, ..., Z)
-        # The noise of all images, in the memory layout of these.
-        shape, strides = (total, *like.shape[1:]), (like[0].numel(), *like.stride()[1:])
+        # Noise for the complete batch is sampled, with the memory layout that `sample_randomly` gives it.
+        one = torch.empty_like(mean[:1].movedim(1, -1))  # (1, ..., Z)
+        shape, strides = (total, *one.shape[1:]), (one.numel(), *one.stride()[1:])
         noise = torch.empty_strided(shape, strides, dtype=mean.dtype, device=mean.device).normal_()
         return torch.addcmul(mean, std, noise[rows].movedim(-1, 1))
 

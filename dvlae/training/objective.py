@@ -137,7 +137,7 @@ class _Part:
     def __init__(self, workers: Workers, batch_size: int):
         self.workers, self.batch_size = workers, batch_size
         self.crops = workers.share(batch_size)
-        self.sample = sample_part(self.crops, batch_size)
+        self.sample = sample_part(slice(self.crops.start, self.crops.stop), batch_size)
 
     def mean(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Return scalars whose values are those of the complete batch, and whose gradients are those of this part."""
