@@ -63,6 +63,7 @@ def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_di
         seed=seed,
         checkpoints=checkpoints,
         settings=settings(**keys),
+        cores=1,
     )
     return (model / "weights.safetensors").read_bytes()
 
@@ -169,10 +170,10 @@ def killed_at(monkeypatch):
     def start(step, *arguments, **keys):
         original = RandomCrops.batch
 
-        def batch(self, number):
+        def batch(self, number, chosen):
             if number == step:
                 raise Killed
-            return original(self, number)
+            return original(self, number, chosen)
 
         with monkeypatch.context() as patch:
             patch.setattr(dvlae.training.checkpoints, "SECONDS_BETWEEN_CHECKPOINTS", 0)
