@@ -12,8 +12,6 @@ import psutil
 import pytest
 import tifffile
 import torch
-from untrained import initial
-from work import KilledError, add, fail, train_job
 
 from dvlae.config.messages import validate
 from dvlae.config.settings import TrainSettings
@@ -22,6 +20,8 @@ from dvlae.models.layers import BatchNorm, memory_format, to_channels_last
 from dvlae.system.errors import UserError
 from dvlae.training.objective import Objective
 from dvlae.training.workers import Workers, run_workers
+from untrained import initial
+from work import KilledError, add, fail, train_job
 
 
 def settings(model=(), **training) -> TrainSettings:
