@@ -65,7 +65,7 @@ class TrainingSettings(StrictModel):
         description="side of the training crop along every spatial axis, in pixels (paper: 256), or a list with a side "
         "for each, `[z, y, x]`; multiples of the model's stride; no image may be smaller",
     )
-    batch_size: Count = Field(4, description="crops in a batch (paper: 4)")
+    batch_size: Count = Field(8, description="crops in a batch (paper: 4)")
     accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
     workers: Literal["auto"] | Count = Field("auto", description="processes that share each batch on a processor")
     max_steps: Count | None = Field(None, description="maximum number of batches; `null`: no such limit")
