@@ -10,7 +10,9 @@ absolute position. A tile is therefore sampled as in the complete image, and the
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +27,9 @@ from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.latents import LatentSampler
 from dvlae.models.layers import ResidualBlock, memory_format
 from dvlae.system.errors import UserError
+from dvlae.system.workers import ThreadWorkers
+
+Result = TypeVar("Result")
 
 # The coarse levels have at most as many positions as this number of tiles has pixels.
 MAX_COARSE_TILES = 4
@@ -286,16 +291,25 @@ class Posterior:
         The noisy image in its own units.
     tile
         Longest side of a tile, in pixels, a multiple of the model's stride. It does not change what is sampled.
+    threads
+        Threads that share the work. They do not change what is sampled.
     """
 
-    def __init__(self, model: DVLAE, top_down: TopDown, view: View, tile: int):
-        self.model, self.top_down, self.view = model, top_down, view
+    def __init__(self, model: DVLAE, top_down: TopDown, view: View, tile: int, threads: ThreadWorkers):
+        self.model, self.top_down, self.view, self.threads = model, top_down, view, threads
         self.ladder_vae = model.ladder_vae
         self.strides = self.ladder_vae.strides
         self.split = choose_split(view.shape, tile, self.strides)
         self.tiles = make_tiles(view.shape, tile)
+        # The precomputed features of the coarse levels; None: there are no coarse levels.
+        self._coarse: Future[list[Tensor]] | None = None
+        if self.split < len(self.strides):
+            encoded = [threads.submit(self._encode, tile) for tile in self.tiles]
+            self._coarse = threads.submit(self._bottom_up_coarse, encoded)
 
-    def samples(self, keys: Sequence[Sequence[NoiseKey]], batch_size: int) -> Iterator[tuple[Window, int, Tensor]]:
+    def samples(
+        self, keys: Sequence[Sequence[NoiseKey]], batch_size: int, finish: Callable[[Window, int, Tensor], Result]
+    ) -> "Iterator[Future[list[Result]]]":
         """Sample denoised images, window by window.
 
         Parameters
@@ -304,63 +318,89 @@ class Posterior:
             Keys of the latent noise, ``keys[sample][level]``.
         batch_size
             Samples computed together.
+        finish
+            Called with each batch: the window, the number of the first sample, and samples (S, C, ...) of the window in
+            the units of the image. Windows do not overlap, and each comes with every sample once, in their order.
 
         Returns
         -------
         Iterator
-            The window, the number of the first sample, and samples (S, C, ...) of the window in the units of the
-            image. Windows do not overlap, and each comes with every sample once, in their order.
+            For each window, what ``finish`` returns for its batches. The work is submitted as the iterator is read.
         """
 
         def make_sampler(window: Window, numbers: range) -> LatentSampler:
             return latent_sampler([keys[number] for number in numbers], window, self.strides)
 
-        return self._run(range(len(keys)), batch_size, make_sampler)
+        return self._run(range(len(keys)), batch_size, make_sampler, finish)
 
-    def signal_of_means(self) -> Iterator[tuple[Window, Tensor]]:
-        """Yield each window, and the denoised image (1, C, ...) there with all latents at their means."""
-        for window, _, signal in self._run(range(1), 1, lambda window, numbers: take_mean):
-            yield window, signal
+    def signal_of_means(self, finish: Callable[[Window, int, Tensor], Result]) -> "Iterator[Future[list[Result]]]":
+        """Do what :meth:`samples` does, with one sample, whose latents are all at their means."""
+        return self._run(range(1), 1, lambda window, numbers: take_mean, finish)
 
     def _run(
-        self, numbers: range, batch_size: int, make_sampler: Callable[[Window, range], LatentSampler]
-    ) -> Iterator[tuple[Window, int, Tensor]]:
+        self,
+        numbers: range,
+        batch_size: int,
+        make_sampler: Callable[[Window, range], LatentSampler],
+        finish: Callable[[Window, int, Tensor], Result],
+    ) -> "Iterator[Future[list[Result]]]":
         """Yield what :meth:`samples` does; ``make_sampler(window, numbers)`` samples latents with these numbers."""
-        coarse = self._bottom_up_coarse()
         # As many coarse states are kept as memory allows: the features of a tile then serve all of these samples.
         values = self.ladder_vae.stem.out_channels * math.prod(self.view.shape) // self._stride ** len(self.view.shape)
-        group = max(1, MAX_STATE_VALUES // values) if coarse else len(numbers)
+        group = max(1, MAX_STATE_VALUES // values) if self._coarse is not None else len(numbers)
         everywhere = whole_window(self.view.shape)
         for kept in split_range(numbers, group):
             batches = split_range(kept, batch_size)
-            states = [
-                self.top_down.run(None, coarse, make_sampler(everywhere, batch), self.split) if coarse else None
-                for batch in batches
-            ]
+            states = [self.threads.submit(self._run_coarse, make_sampler(everywhere, batch)) for batch in batches]
             for inner in self.tiles:
-                outer = inner.widen(top_down_halo(self.ladder_vae, self.split), self.view.shape)
-                precomputed = self.top_down.precompute(encode(self.model, self.view, outer, self.split)[1])
-                for batch, state in zip(batches, states, strict=True):
-                    above = None if state is None else outer.crop(state, self._stride)
-                    below = self.top_down.run(above, precomputed, make_sampler(outer, batch))
-                    signal = inner.within(outer).crop(self.top_down.decode(below))
-                    yield inner, batch.start, self.model.denormalise(signal)
+                yield self.threads.submit(self._run_tile, inner, batches, states, make_sampler, finish)
+
+    @torch.inference_mode()
+    def _run_coarse(self, sample_latent: LatentSampler) -> Tensor | None:
+        """Sample the coarse levels in the complete image; return their state, None if there are no coarse levels."""
+        if self._coarse is None:
+            return None
+        return self.top_down.run(None, self._coarse.result(), sample_latent, self.split)
+
+    @torch.inference_mode()
+    def _run_tile(
+        self,
+        inner: Window,
+        batches: list[range],
+        states: "list[Future[Tensor | None]]",
+        make_sampler: Callable[[Window, range], LatentSampler],
+        finish: Callable[[Window, int, Tensor], Result],
+    ) -> list[Result]:
+        """Sample the fine levels in one window, given the states of the coarse ones."""
+        outer = inner.widen(top_down_halo(self.ladder_vae, self.split), self.view.shape)
+        precomputed = self.top_down.precompute(encode(self.model, self.view, outer, self.split)[1])
+        results = []
+        for batch, coarse in zip(batches, states, strict=True):
+            state = coarse.result()
+            above = None if state is None else outer.crop(state, self._stride)
+            below = self.top_down.run(above, precomputed, make_sampler(outer, batch))
+            signal = inner.within(outer).crop(self.top_down.decode(below))
+            results.append(finish(inner, batch.start, self.model.denormalise(signal)))
+        return results
 
     @property
     def _stride(self) -> int:
         """The stride of the coarsest fine level, in pixels."""
         return self.strides[self.split - 1]
 
-    def _bottom_up_coarse(self) -> list[Tensor]:
-        """Return the precomputed features of the coarse levels for the complete image."""
-        if self.split == len(self.strides):
-            return []
-        # The features below the coarse levels are assembled from the tiles.
+    @torch.inference_mode()
+    def _encode(self, tile: Window) -> Tensor:
+        """Return the features of the coarsest fine level in a tile."""
+        return encode(self.model, self.view, tile, self.split)[1][-1]
+
+    @torch.inference_mode()
+    def _bottom_up_coarse(self, encoded: "list[Future[Tensor]]") -> list[Tensor]:
+        """Return the precomputed features of the coarse levels for the complete image, given those of the tiles."""
         shape = whole_window(self.view.shape).grid(self._stride).ranges
         below = torch.empty(1, self.ladder_vae.stem.out_channels, *map(len, shape), device=self.model.mean.device)
         below = below.to(memory_format=memory_format(len(shape)))
-        for tile in self.tiles:
-            tile.crop(below, self._stride)[:] = encode(self.model, self.view, tile, self.split)[1][-1]
+        for tile, features in zip(self.tiles, encoded, strict=True):
+            tile.crop(below, self._stride)[:] = features.result()
         return self.top_down.precompute(self.ladder_vae.bottom_up(below, self.split), self.split)
 
 

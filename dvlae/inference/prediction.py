@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from dvlae import revision
 from dvlae.config.settings import PredictSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import read_manifest
-from dvlae.inference.estimates import denoise, denoise_directly
+from dvlae.inference.direct import denoise_images_directly
+from dvlae.inference.estimates import Estimate, denoise_images
+from dvlae.inference.samples import count_parts, worker_memory
 from dvlae.models.files import load_to
 from dvlae.runs.folder import RunFolder
-from dvlae.system.devices import device_name, tune_malloc
+from dvlae.system.devices import device_name, tune_malloc, use_one_thread
 from dvlae.system.files import atomic_folder, reserve_space, sha256, write_json
+from dvlae.system.machine import choose_workers
 from dvlae.system.progress import progress
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
@@ -32,6 +36,7 @@ def predict(
     *,
     seed: int,
     settings: PredictSettings,
+    cores: int | None = None,
 ) -> None:
     """Denoise every image of a manifest.
 
@@ -53,6 +58,8 @@ def predict(
         Seed of the latent noise.
     settings
         Estimator, samples, tile, batch size and device.
+    cores
+        Cores that the prediction may use; None: all that this process may use.
 
     Raises
     ------
@@ -69,28 +76,38 @@ def predict(
         (device,) = stack.enter_context(reserved_devices(settings.device))
         start = time.monotonic()
         network = load_to(device, model)
+        workers = 1
+        if device.type == "cpu":
+            use_one_thread()
+            shapes = [image.shape for image in manifest]
+            parts = sum(count_parts(network, shape, how) for shape in shapes)
+            workers = choose_workers("predict", parts, cores=cores, memory=worker_memory(network, shapes, how))
         inputs = _inputs(model, images, seed, settings)
         denoised, uncertainty = (stack.enter_context(atomic_folder(f, inputs)) for f in (denoised, uncertainty))
         samples = samples and stack.enter_context(atomic_folder(samples, inputs))
+
+        def keep(name: str, shape: tuple[int, ...]) -> list[np.ndarray]:
+            if samples is None or not how.save_samples:
+                return []
+            return [_sample_file(samples / f"{name}.tif", (how.save_samples, *shape))]
+
         bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))
-        for image in manifest:
-            noisy, file = read_canonical(image.noisy), f"{image.name}.tif"
-            if (denoised / file).exists():  # This file is the last one written of each image.
-                bar.update(passes * math.prod(image.shape[1:]))
-                continue
-            std: np.ndarray | None = None
-            if how.estimator == "direct":
-                estimate = denoise_directly(network, noisy, name=image.name, settings=how, on_progress=bar.update)
-            else:
-                keep = []
-                if samples is not None and how.save_samples:
-                    keep.append(_sample_file(samples / file, (how.save_samples, *noisy.shape)))
-                estimate, std = denoise(
-                    network, noisy, name=image.name, seed=seed, settings=how, keep=keep, on_progress=bar.update
-                )
+        # The estimate is the last file written of each image.
+        waiting = [image for image in manifest if not (denoised / f"{image.name}.tif").exists()]
+        bar.update(total - passes * sum(math.prod(image.shape[1:]) for image in waiting))
+        noisy = ((image.name, read_canonical(image.noisy)) for image in waiting)
+        estimates: Iterator[Estimate]
+        if how.estimator == "direct":
+            direct = denoise_images_directly(network, noisy, settings=how, workers=workers, on_progress=bar.update)
+            estimates = ((estimate, None) for estimate in direct)
+        else:
+            estimates = denoise_images(
+                network, noisy, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update
+            )
+        for image, (estimate, std) in zip(waiting, estimates, strict=True):
             if std is not None:
-                write_image(uncertainty / file, std)
-            write_image(denoised / file, estimate)
+                write_image(uncertainty / f"{image.name}.tif", std)
+            write_image(denoised / f"{image.name}.tif", estimate)
     identity = settings.identity()["prediction"]
     description = {
         # The estimate does not depend on the number of samples that are saved.

@@ -84,6 +84,15 @@ def use_fast_arithmetic() -> None:
     torch.backends.cudnn.benchmark = True
 
 
+def use_one_thread() -> None:
+    """Let PyTorch compute in the calling thread alone, whatever the environment says.
+
+    Several threads of one operation wait for each other by spinning, so that another busy process slows them down many
+    times.
+    """
+    torch.set_num_threads(1)
+
+
 def tune_malloc() -> None:
     """Let glibc keep up to 1 GiB of the memory that this process frees; do nothing with another C library.
 

@@ -1,39 +1,107 @@
-"""Work that is divided among threads of this process."""
+"""Work that is divided among threads of this process, with results in order.
+
+Threads suffice where the work is done by libraries that let other threads run meanwhile, as NumPy, SciPy and PyTorch do
+in long computations. Nothing has to be copied from one process to another then.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import ExitStack
+from typing import Any, Self, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+class ThreadWorkers:
+    """Threads that compute what is submitted, in this order. As a context manager, it ends them.
+
+    A computation may wait for one that was submitted earlier.
+
+    Parameters
+    ----------
+    count
+        Number of threads; 1: all is computed at once, in the thread that submits it.
+    prepare
+        Called in each new thread before it computes.
+    """
+
+    def __init__(self, count: int = 1, prepare: Callable[[], object] | None = None):
+        self.count = count
+        self._pool = ThreadPoolExecutor(count, initializer=prepare) if count > 1 else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
+        """Compute a function of these arguments.
+
+        Parameters
+        ----------
+        function, arguments
+            What to compute.
+
+        Returns
+        -------
+        Future
+            It holds the result, or the exception, as soon as there is one.
+        """
+        if self._pool is not None:
+            return self._pool.submit(function, *arguments)
+        future: Future[Result] = Future()
+        future.set_result(function(*arguments))
+        return future
+
+    def in_order(self, submitted: Iterable["Future[Result]"]) -> Iterator[Result]:
+        """Yield results in the order in which they were submitted.
+
+        Parameters
+        ----------
+        submitted
+            An iterator that submits as it is read. It is read ahead by one more than the threads, so that they always
+            have work, and no more results wait.
+
+        Yields
+        ------
+        Result
+            The results.
+        """
+        waiting: deque[Future[Result]] = deque()
+        for future in submitted:
+            waiting.append(future)
+            if len(waiting) > (self.count + 1 if self.count > 1 else 0):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def map_in_order(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    prepare: Callable[[], object] | None = None,
+) -> Iterator[Result]:
     """Call a function for each item in ``workers`` threads, and yield the results in the order of the items.
 
     Parameters
     ----------
     function
-        Called in any order and thread, each of which computes with a single thread.
+        Called in any order and thread.
     items
-        Read as they are needed: at most one more than ``workers`` results wait at a time.
-    workers
-        Number of threads; 1: the function is called in this thread.
+        Read as they are needed.
+    workers, prepare
+        As for :class:`ThreadWorkers`.
 
     Yields
     ------
     Result
         The results, in order.
     """
-    if workers == 1:
-        yield from map(function, items)
-        return
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    with ExitStack() as stack:
+        threads = stack.enter_context(ThreadWorkers(workers, prepare))
+        yield from threads.in_order(threads.submit(function, item) for item in items)

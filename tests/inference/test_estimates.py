@@ -4,10 +4,13 @@ import torch
 
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference import estimates, latent_noise
-from dvlae.inference.estimates import SampleBatch, denoise, denoise_directly, median, sample_posterior
+from dvlae.inference.direct import denoise_directly
+from dvlae.inference.estimates import denoise, median
 from dvlae.inference.latent_noise import NoiseKey
+from dvlae.inference.samples import SampleBatch, sample_posteriors
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.errors import UserError
+from dvlae.system.workers import ThreadWorkers
 from untrained import build, noisy
 
 SHAPES = {1: (1500,), 2: (150, 170), 3: (8, 36, 42)}  # of test images, by the number of spatial axes
@@ -33,7 +36,8 @@ def test_the_median_is_taken_pixel_by_pixel(monkeypatch):
 
 def sample_batches(model: DVLAE, image: np.ndarray, **settings) -> list[SampleBatch]:
     with torch.inference_mode():
-        return list(sample_posterior(model, image, name="a", seed=0, settings=PredictionSettings(**settings)))
+        how = PredictionSettings(**settings)
+        return list(sample_posteriors(model, [("a", image)], seed=0, settings=how, threads=ThreadWorkers()))
 
 
 def test_samples_are_divided_over_the_mirror_images(monkeypatch):

@@ -1,14 +1,19 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
 import torch
 
+import dvlae.inference.posterior
 import dvlae.inference.prediction
 from dvlae.config.messages import validate
-from dvlae.config.settings import PredictSettings
-from dvlae.data.canonical import read_canonical
+from dvlae.config.settings import PredictionSettings, PredictSettings
+from dvlae.data.canonical import read_canonical, write_image
+from dvlae.inference.estimates import denoise
 from dvlae.inference.prediction import predict
 from dvlae.models.files import save_model
+from dvlae.system.devices import use_one_thread
 from dvlae.system.errors import UserError
 from untrained import build, noisy
 
@@ -50,36 +55,81 @@ def test_predict_writes_the_median_and_leaves_no_scratch_file(tmp_path, images_f
     np.testing.assert_array_equal(read_canonical(denoised / "a b.tif"), np.median(written, axis=0))
 
 
+@pytest.mark.parametrize("cores", [(1, 1), (3, 2)])
 @pytest.mark.parametrize(("samples", "denoised_again"), [(2, ["c"]), (3, ["a b", "c"])])
 def test_an_interrupted_prediction_goes_on_after_the_last_image_unless_settings_changed(
-    tmp_path, images_folder, monkeypatch, samples, denoised_again
+    tmp_path, images_folder, monkeypatch, samples, denoised_again, cores
 ):
+    monkeypatch.setattr(dvlae.inference.prediction, "choose_workers", lambda *_, cores, memory: cores)
     save_model(build(), tmp_path)
-    images, names, usual = (
-        images_folder(**{"a b": noisy(20, 30), "c": noisy(16, 16)}),
-        [],
-        dvlae.inference.prediction.denoise,
-    )
+    images, names = images_folder(**{"a b": noisy(20, 30), "c": noisy(16, 16)}), []
 
-    def start(samples, folder, fails_at=None):
-        def denoise(*arguments, name, **keys):
-            names.append(name)
-            if name == fails_at:
+    def start(samples, folder, cores, fails_at=None):
+        def write(path, array):
+            if path.stem == fails_at:
                 raise KeyboardInterrupt
-            return usual(*arguments, name=name, **keys)
+            write_image(path, array)
+            if path.parent.name == ".unfinished-d":
+                names.append(path.stem)
 
-        monkeypatch.setattr(dvlae.inference.prediction, "denoise", denoise)
+        monkeypatch.setattr(dvlae.inference.prediction, "write_image", write)
         settings = validate(PredictSettings, {"prediction": {"samples": samples}, "device": "cpu"}, "test")
-        predict(tmp_path, images, folder / "d", folder / "u", seed=0, settings=settings)
+        predict(tmp_path, images, folder / "d", folder / "u", seed=0, settings=settings, cores=cores)
         return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")}
 
     with pytest.raises(KeyboardInterrupt):
-        start(2, tmp_path / "run", fails_at="c")
+        start(2, tmp_path / "run", cores[0], fails_at="c")
     assert not (tmp_path / "run/d").exists()
     names.clear()
-    resumed = start(samples, tmp_path / "run")
+    resumed = start(samples, tmp_path / "run", cores[1])
     assert names == denoised_again
-    assert resumed == start(samples, tmp_path / "undisturbed")
+    assert resumed == start(samples, tmp_path / "undisturbed", 1)
+
+
+@pytest.mark.parametrize("how", [
+    {"samples": 5, "save_samples": 3}, {"samples": 5, "estimator": "median"}, {"estimator": "direct"},
+    {"samples": 20, "tile": 16}, {"estimator": "direct", "tile": 16},
+    {"samples": 4, "tile": 16, "flips": False, "shifts": 1, "batch_size": 1},
+])  # fmt: skip
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path, images_folder, monkeypatch, how):
+    monkeypatch.setattr(dvlae.inference.prediction, "choose_workers", lambda *_, cores, memory: cores)
+    monkeypatch.setattr(dvlae.inference.posterior, "MAX_COARSE_TILES", 0.3)  # The coarse levels run first.
+    save_model(build(direct_denoiser="mean"), tmp_path)
+    images = images_folder(**{f"{side}": noisy(side, 70 - side) for side in (20, 50, 33, 16, 65)})
+    settings = validate(PredictSettings, {"prediction": how, "device": "cpu"}, "test")
+    found = []
+    for cores in (1, 2, 3):
+        folder = tmp_path / str(cores)
+        samples = folder / "s" if "save_samples" in how else None
+        predict(tmp_path, images, folder / "d", folder / "u", samples, seed=0, settings=settings, cores=cores)
+        found.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")})
+    assert len(found[0]) >= 5
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_any_number_of_workers_gives_the_same_traces_and_volumes(monkeypatch, dimensions):
+    monkeypatch.setattr(dvlae.inference.posterior, "MAX_COARSE_TILES", 0.2)
+    model, image = build(dimensions=dimensions), noisy(*[40] * dimensions)
+    settings = PredictionSettings(samples=6, tile=16)
+    one, three = (denoise(model, image, name="a", seed=0, settings=settings, workers=n) for n in (1, 3))
+    for first, second in zip(one, three, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="unavailable: a system that lists threads")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_starts_no_threads_of_its_own(workers):
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)  # as an environment may ask for
+        use_one_thread()
+        before = {task.name for task in Path("/proc/self/task").iterdir()}
+        denoise(build(), noisy(300, 300), name="a", seed=0, settings=PredictionSettings(samples=4), workers=workers)
+        # Those of OpenMP would stay.
+        assert {task.name for task in Path("/proc/self/task").iterdir()} <= before
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="unavailable: a machine without a GPU")

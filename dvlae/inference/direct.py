@@ -1,0 +1,162 @@
+"""Estimates of the clean signal by the direct denoiser, without samples.
+
+The first pass computes the signal of the complete image with all latents at their means, and the second one runs the
+direct denoiser, tile by tile. It encodes each tile again, with a smaller halo, and only up to the levels that it uses.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dvlae.config.settings import PredictionSettings
+from dvlae.inference.posterior import Posterior, check_model_input, encode
+from dvlae.inference.samples import choose_tile
+from dvlae.inference.tiling import Window, padded_shape, views
+from dvlae.inference.top_down import TopDown
+from dvlae.models.dvlae import DVLAE
+from dvlae.system.devices import use_one_thread
+from dvlae.system.errors import UserError
+from dvlae.system.workers import ThreadWorkers
+
+
+@torch.inference_mode()
+def denoise_images_directly(
+    model: DVLAE,
+    images: Iterable[tuple[str, np.ndarray]],
+    *,
+    settings: PredictionSettings,
+    workers: int = 1,
+    on_progress: Callable[[int], object] = lambda pixels: None,
+) -> Iterator[np.ndarray]:
+    """Estimate the clean signals of noisy images, one after the other, as :func:`denoise_directly` does.
+
+    Parameters
+    ----------
+    model, settings, workers, on_progress
+        As for :func:`dvlae.inference.estimates.denoise`.
+    images
+        Name and pixels of each image. They are read a little ahead.
+
+    Yields
+    ------
+    numpy.ndarray
+        As :func:`denoise_directly` returns it.
+
+    Raises
+    ------
+    UserError
+        If the model has no direct denoiser, or an image has other channels or axes than the model.
+    """
+    if model.direct_denoiser is None:
+        raise UserError(
+            "prediction.estimator: found 'direct', but the model was trained without; train with model.direct_denoiser"
+        )
+    top_down = TopDown(model)
+
+    def submitted() -> "Iterator[Future[list[_Tile]]]":
+        """Submit the first pass of an image before the second one of the image before it, so that no thread waits."""
+        current = None
+        for name, image in images:
+            following = _DirectImage(model, top_down, name, image, choose_tile(model, settings), threads)
+            yield from following.first_pass()
+            if current is not None:
+                yield from current.second_pass()
+            current = following
+        if current is not None:
+            yield from current.second_pass()
+
+    with ThreadWorkers(workers, use_one_thread) as threads:
+        for tiles in threads.in_order(submitted()):
+            for tile in tiles:
+                on_progress(tile.pixels)
+                if tile.finished is not None:
+                    yield tile.finished
+
+
+def denoise_directly(
+    model: DVLAE,
+    image: np.ndarray,
+    *,
+    name: str,
+    settings: PredictionSettings,
+    workers: int = 1,
+    on_progress: Callable[[int], object] = lambda pixels: None,
+) -> np.ndarray:
+    """Estimate the clean signal of one noisy image, without samples.
+
+    Parameters
+    ----------
+    model, image, name, settings, workers, on_progress
+        As for :func:`dvlae.inference.estimates.denoise`.
+
+    Returns
+    -------
+    numpy.ndarray
+        The mean or the median of the posterior, depending on the training of the model, (C, ...) float32, in the units
+        of the image.
+
+    Raises
+    ------
+    UserError
+        If the model has no direct denoiser, or the image has other channels or axes than the model.
+    """
+    (estimate,) = denoise_images_directly(
+        model, [(name, image)], settings=settings, workers=workers, on_progress=on_progress
+    )
+    return estimate
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A tile that went through one of the two passes; ``finished`` is the complete estimate after the last one."""
+
+    pixels: int
+    finished: np.ndarray | None = None
+
+
+class _DirectImage:
+    """One image, and its two passes."""
+
+    def __init__(
+        self, model: DVLAE, top_down: TopDown, name: str, image: np.ndarray, tile: int, threads: ThreadWorkers
+    ):
+        check_model_input(model, image.shape, name)
+        (self.view,) = views(image, model.stride)
+        self.model, self.threads = model, threads
+        self.posterior = Posterior(model, top_down, self.view, tile, threads)
+        self.guess = torch.empty(1, len(image), *self.view.shape, device=model.mean.device)
+        self.estimate = np.empty(image.shape, np.float32)
+        self.guessed: list[Future[list[_Tile]]] = []
+
+    def first_pass(self) -> "Iterator[Future[list[_Tile]]]":
+        for future in self.posterior.signal_of_means(self._keep_guess):
+            self.guessed.append(future)
+            yield future
+
+    def _keep_guess(self, window: Window, first: int, signal: Tensor) -> _Tile:
+        window.crop(self.guess)[:] = self.model.normalise(signal)
+        return _Tile(signal[0, 0].numel())
+
+    def second_pass(self) -> "Iterator[Future[list[_Tile]]]":
+        for window in self.posterior.tiles:
+            yield self.threads.submit(self._run_tile, window)
+
+    @torch.inference_mode()
+    def _run_tile(self, inner: Window) -> list[_Tile]:
+        for future in self.guessed:  # The tile sees parts of its neighbours.
+            future.result()
+        network, model = self.model.direct_denoiser, self.model
+        assert network is not None
+        used = max(network.levels, default=-1) + 1
+        halo = padded_shape([network.halo], max(network.strides, default=1))[0]
+        outer = inner.widen(halo, self.view.shape)
+        x, features = encode(model, self.view, outer, used)
+        signal = model.denormalise(network(x, outer.crop(self.guess), [features[level] for level in network.levels]))
+        slices, values = self.view.to_image(inner, inner.within(outer).crop(signal).cpu())
+        self.estimate[:, *slices] = values[0]
+        is_last = inner == self.posterior.tiles[-1]
+        return [_Tile(values[0, 0].numel(), self.estimate if is_last else None)]

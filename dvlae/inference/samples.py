@@ -1,0 +1,228 @@
+"""Samples of the posterior of images, view by view and tile by tile.
+
+Samples are divided over several views of the image, which are mirrored and shifted against the model's grid, and then
+transformed back (cycle spinning): errors that depend on the position on the grid average out.
+
+References
+----------
+Coifman, Donoho: Translation-invariant de-noising, in: Wavelets and Statistics, Lecture Notes in Statistics 103 (1995).
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from dvlae.config.settings import PredictionSettings
+from dvlae.inference.latent_noise import NoiseKey, antithetic_keys
+from dvlae.inference.posterior import Posterior, check_model_input, choose_batch_size
+from dvlae.inference.tiling import Window, padded_shape, views
+from dvlae.inference.top_down import TopDown
+from dvlae.models.dvlae import DVLAE
+from dvlae.system.workers import ThreadWorkers
+
+# Longest side of a tile by the number of spatial axes, in pixels.
+AUTO_TILE_SIDES = {
+    "cpu": {1: 2**18, 2: 512, 3: 96},
+    "cuda": {1: 2**20, 2: 1024, 3: 128},
+    "mps": {1: 2**18, 2: 1024, 3: 96},
+}
+# A worker needs at most this many float32 feature maps of a batch of samples of a tile at a time, halo included.
+MAPS_OF_WORKER = 16
+
+
+@dataclass(frozen=True)
+class SampleBatch:
+    """Samples of one part of an image.
+
+    Attributes
+    ----------
+    image
+        Number of the image.
+    slices
+        Position in the image, one slice for each spatial axis.
+    numbers
+        Numbers of the samples.
+    seen
+        Number of samples of this part in earlier batches.
+    values
+        (S, C, ...) in the units of the image, on the CPU.
+    """
+
+    image: int
+    slices: tuple[slice, ...]
+    numbers: range
+    seen: int
+    values: Tensor
+
+
+def sample_posteriors(
+    model: DVLAE,
+    images: Iterable[tuple[str, np.ndarray]],
+    *,
+    seed: int,
+    settings: PredictionSettings,
+    threads: ThreadWorkers,
+) -> Iterator[SampleBatch]:
+    """Sample the posteriors of images, part by part; the samples are divided over the views.
+
+    Every second sample of a view has the opposite noise of the previous one; see
+    :func:`dvlae.inference.latent_noise.antithetic_keys`.
+
+    Parameters
+    ----------
+    model, seed, settings, threads
+        As for :func:`dvlae.inference.estimates.denoise_images`.
+    images
+        Name and pixels of each image. They are read a little ahead.
+
+    Yields
+    ------
+    SampleBatch
+        One image after the other. All parts of an image together hold each sample of each pixel once.
+    """
+    top_down = TopDown(model)
+
+    def sampled_views() -> Iterator[_SampledView]:
+        for number, (name, image) in enumerate(images):
+            yield from _sampled_views(model, top_down, number, name, image, seed, settings, threads)
+
+    for batches in threads.in_order(_one_ahead(sampled_views())):
+        yield from batches
+
+
+@dataclass(frozen=True)
+class _SampledView:
+    """A view of an image, and the samples that are taken from it."""
+
+    posterior: Posterior
+    image: int
+    numbers: range
+    seen: int
+    keys: Sequence[Sequence[NoiseKey]]
+    batch_size: int
+
+    def submit(self) -> "Iterator[Future[list[SampleBatch]]]":
+        return self.posterior.samples(self.keys, self.batch_size, self._to_image)
+
+    def _to_image(self, window: Window, first: int, samples: Tensor) -> SampleBatch:
+        """Transform samples back to the image."""
+        slices, values = self.posterior.view.to_image(window, samples.cpu())
+        return SampleBatch(self.image, slices, self.numbers[first : first + len(values)], self.seen + first, values)
+
+
+def _sampled_views(
+    model: DVLAE,
+    top_down: TopDown,
+    number: int,
+    name: str,
+    image: np.ndarray,
+    seed: int,
+    settings: PredictionSettings,
+    threads: ThreadWorkers,
+) -> Iterator[_SampledView]:
+    """Yield the views of one image."""
+    check_model_input(model, image.shape, name)
+    tile = choose_tile(model, settings)
+    batch_size = choose_batch_size(model, _tile_sides(model, image.shape, tile), settings.batch_size)
+    flipped_axes = model.architecture.mirrored_axes if settings.flips else ()
+    # Each view has at least one pair of samples.
+    chosen = views(image, model.stride, flipped_axes, settings.shifts)[: math.ceil(settings.samples / 2)]
+    seen = 0
+    for offset, view in enumerate(chosen):
+        numbers = range(offset, settings.samples, len(chosen))
+        keys = antithetic_keys(seed, name, numbers, len(model.ladder_vae.levels))
+        posterior = Posterior(model, top_down, view, tile, threads)
+        yield _SampledView(posterior, number, numbers, seen, keys, batch_size)
+        seen += len(numbers)
+
+
+def _tile_sides(model: DVLAE, shape: Sequence[int], tile: int) -> list[int]:
+    """Return the sides of the largest tile of an image of shape (C, ...)."""
+    return [min(side, tile) for side in padded_shape(shape[1:], model.stride)]
+
+
+def _one_ahead(sampled: Iterable[_SampledView]) -> "Iterator[Future[list[SampleBatch]]]":
+    """Submit the samples of each view after the coarse levels of the next one, so that no thread waits for those."""
+    current = None
+    for following in sampled:
+        if current is not None:
+            yield from current.submit()
+        current = following
+    if current is not None:
+        yield from current.submit()
+
+
+def choose_tile(model: DVLAE, settings: PredictionSettings) -> int:
+    """Return the longest side of a tile, in pixels, a multiple of the model's stride.
+
+    Parameters
+    ----------
+    model
+        Model on the device to compute on, on which ``auto`` depends.
+    settings
+        Settings of the prediction; ``tile`` may be ``auto``.
+
+    Returns
+    -------
+    int
+        In pixels.
+    """
+    tile = settings.tile
+    if tile == "auto":
+        # One stride more: a shifted image whose sides are powers of two is not cut into narrow tiles.
+        tile = AUTO_TILE_SIDES[model.mean.device.type][model.architecture.dimensions] + model.stride
+    return padded_shape([tile], model.stride)[0]
+
+
+def count_parts(model: DVLAE, shape: Sequence[int], settings: PredictionSettings) -> int:
+    """Return into how many parts, views and tiles, the work on an image is divided.
+
+    Parameters
+    ----------
+    model
+        Model on the device to compute on.
+    shape
+        Shape of the image, (C, ...).
+    settings
+        Settings of the prediction.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    tile = choose_tile(model, settings)
+    tiles = math.prod(math.ceil(side / tile) for side in shape[1:])
+    if settings.estimator == "direct":
+        return tiles
+    flips = 2 ** len(model.architecture.mirrored_axes) if settings.flips else 1
+    return tiles * min(flips * min(settings.shifts, model.stride), math.ceil(settings.samples / 2))
+
+
+def worker_memory(model: DVLAE, shapes: Iterable[Sequence[int]], settings: PredictionSettings) -> int:
+    """Return how much memory one worker takes at most, besides that of the images.
+
+    Parameters
+    ----------
+    model
+        Model on the device to compute on.
+    shapes
+        Shapes of the images, (C, ...).
+    settings
+        Settings of the prediction.
+
+    Returns
+    -------
+    int
+        In bytes.
+    """
+    tile, values = choose_tile(model, settings), 0
+    for shape in shapes:
+        sides = _tile_sides(model, shape, tile)
+        of_batch = choose_batch_size(model, sides, settings.batch_size) if settings.estimator != "direct" else 1
+        values = max(values, of_batch * math.prod(sides))
+    return MAPS_OF_WORKER * model.architecture.channels * values * 4
