@@ -69,10 +69,12 @@ class SlowSteps:
         Schedule of the training.
     state
         State in which the training begins.
+    workers
+        Number of workers of the training.
     """
 
-    def __init__(self, schedule: Schedule, state: TrainingState):
-        self.schedule, self.seconds = schedule, state.seconds
+    def __init__(self, schedule: Schedule, state: TrainingState, workers: int):
+        self.schedule, self.seconds, self.workers = schedule, state.seconds, workers
         self.steps: list[float] = []
         self.shortest = float("inf")
         self.slow_seconds = 0.0
@@ -102,7 +104,7 @@ class SlowSteps:
     def _message(self, usual: float) -> str:
         limits = self.schedule.settings
         helps = "end that program"
-        if limits.workers == "auto" and limits.max_steps is None:
+        if self.workers > 1 and limits.workers == "auto" and limits.max_steps is None:
             helps += ", or interrupt this training and repeat its command: it then goes on with as many workers as "
             helps += "there are free cores"
         return (

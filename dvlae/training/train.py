@@ -197,7 +197,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
             if is_first:
                 displays.append(stack.enter_context(closing(ProgressLine(schedule, state))))
             if is_first and devices[0].type == "cpu":
-                displays.append(SlowSteps(schedule, state))
+                displays.append(SlowSteps(schedule, state, workers.count))
             if job.tensorboard is not None and is_first:
                 displays.append(stack.enter_context(closing(TensorBoard(job.tensorboard, state))))
             fit(fabric, shared, state, schedule, crops, validation, checkpoints, displays)

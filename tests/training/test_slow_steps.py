@@ -14,10 +14,10 @@ def warned(caplog):
     """Return a function that shows a training whose steps take these seconds, and returns what was logged."""
     caplog.set_level(logging.INFO, "dvlae")
 
-    def show(*parts, seconds: float = 0.0, **limits) -> list[str]:
+    def show(*parts, seconds: float = 0.0, count: int = 2, **limits) -> list[str]:
         caplog.clear()
         training = SimpleNamespace(seconds=seconds)
-        display = SlowSteps(Schedule(TrainingSettings(**limits), 50), training)
+        display = SlowSteps(Schedule(TrainingSettings(**limits), 50), training, count)
         for step in itertools.chain(*parts):
             training.seconds += step
             display.update(training)
@@ -42,6 +42,7 @@ def test_steps_that_take_four_times_as_long_for_half_a_minute_are_said_once(warn
 @pytest.mark.parametrize(
     ("limits", "restart", "fewer"),
     [
+        ({"count": 1}, False, True),
         ({"max_steps": 5}, False, True),
         ({"max_steps": 5, "max_minutes": None}, False, False),
         ({"workers": 2}, False, True),
