@@ -117,7 +117,8 @@ def _idle_cores(seconds: float) -> float:
     times, used, start = _core_times(), [_used_seconds(group) for group in quotas], time.monotonic()
     time.sleep(seconds)
     later, used_later, elapsed = _core_times(), [_used_seconds(group) for group in quotas], time.monotonic() - start
-    differences = [(later[core][0] - idle, later[core][1] - total) for core, (idle, total) in times.items()]
+    cores = times.keys() & later.keys()  # A virtual machine may lose a core.
+    differences = [(later[core][0] - times[core][0], later[core][1] - times[core][1]) for core in cores]
     if any(total > 0 for _, total in differences):
         idle_cores = sum(idle / total for idle, total in differences if total > 0)
     else:  # Not on Linux, or in a sandbox.

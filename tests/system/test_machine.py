@@ -23,10 +23,9 @@ def system(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "SECONDS_OF_MEASUREMENT", 0.001)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
 
-    def write(**files):
-        """Write files, in whose names a dot is written as two underscores, and a slash as three."""
+    def write(files: dict[str, str]):
         for name, content in files.items():
-            path = tmp_path / name.replace("___", "/").replace("__", ".")
+            path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
 
@@ -93,21 +92,23 @@ def test_without_limits_all_cores_of_the_affinity_can_be_used(system):
     ],
 )
 def test_the_quota_of_a_control_group_and_of_those_around_it_limits_the_cores(system, group, around, cores):
-    system(proc___self___cgroup="0::/kube/pod\n", cgroup___kube___pod___cpu__max=group, cgroup___kube___cpu__max=around)
+    system({"proc/self/cgroup": "0::/kube/pod\n", "cgroup/kube/pod/cpu.max": group, "cgroup/kube/cpu.max": around})
     assert usable_cores() == cores
 
 
 def test_a_control_group_that_is_the_outermost_one_for_its_container_limits_the_cores(system):
-    system(proc___self___cgroup="0::/docker/c0ffee\n", cgroup___cpu__max="300000 100000\n")
+    system({"proc/self/cgroup": "0::/docker/c0ffee\n", "cgroup/cpu.max": "300000 100000\n"})
     assert usable_cores() == 3
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("-1", 4), ("150000", 1), ("300000", 3)])
 def test_the_quota_of_a_control_group_of_version_1_limits_the_cores(system, quota, cores):
     system(
-        proc___self___cgroup="5:memory:/\n4:cpu,cpuacct:/slurm/job\n0::/\n",
-        cgroup___cpu___slurm___job___cpu__cfs_quota_us=f"{quota}\n",
-        cgroup___cpu___slurm___job___cpu__cfs_period_us="100000\n",
+        {
+            "proc/self/cgroup": "5:memory:/\n4:cpu,cpuacct:/slurm/job\n0::/\n",
+            "cgroup/cpu/slurm/job/cpu.cfs_quota_us": f"{quota}\n",
+            "cgroup/cpu/slurm/job/cpu.cfs_period_us": "100000\n",
+        }
     )
     assert usable_cores() == cores
 
@@ -147,22 +148,22 @@ def test_a_measurement_ends_when_as_many_cores_as_are_wanted_are_free(system, ti
 def test_what_others_in_the_control_group_use_of_its_quota_is_not_free(system, monkeypatch):
     used = iter(range(1000))
     monkeypatch.setattr(machine, "_used_seconds", lambda group: next(used))  # Far more than the quota.
-    system(proc___self___cgroup="0::/\n", cgroup___cpu__max="200000 100000")
+    system({"proc/self/cgroup": "0::/\n", "cgroup/cpu.max": "200000 100000"})
     assert free_cores() == 0
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("cgroup___cpu__stat", "usage_usec 2500000\nuser_usec 1\n"), ("cgroup___cpuacct__usage", "2500000000\n")],
+    [("cgroup/cpu.stat", "usage_usec 2500000\nuser_usec 1\n"), ("cgroup/cpuacct.usage", "2500000000\n")],
 )
 def test_both_versions_of_control_groups_say_what_was_used(system, tmp_path, name, content):
-    system(**{name: content})
+    system({name: content})
     assert machine._used_seconds(tmp_path / "cgroup") == 2.5
 
 
 def test_the_times_are_those_of_the_cores_that_may_be_used(system, monkeypatch):
     monkeypatch.setattr(machine, "_affinity", lambda: {1})
-    system(proc___stat="cpu  9 9 9 9\ncpu0 9 9 9 9 9 9 9 9 9 9\ncpu1 1 2 3 400 50 6 7 8 1 2\nintr 0\n")
+    system({"proc/stat": "cpu  9 9 9 9\ncpu0 9 9 9 9 9 9 9 9 9 9\ncpu1 1 2 3 400 50 6 7 8 1 2\nintr 0\n"})
     assert machine._core_times() == {1: (450, 477)}
 
 
@@ -194,30 +195,34 @@ MEMINFO = f"MemTotal: {16 * 2**20} kB\nMemFree: 1 kB\nMemAvailable: {8 * 2**20} 
 
 
 def test_the_memory_is_what_the_system_has_available(system):
-    system(proc___meminfo=MEMINFO)
+    system({"proc/meminfo": MEMINFO})
     assert free_memory() == 8 * GIB
 
 
 def test_a_control_group_leaves_what_it_may_use_and_the_pages_of_files(system):
     system(
-        proc___meminfo=MEMINFO,
-        proc___self___cgroup="0::/job/step\n",
-        cgroup___job___memory__max=f"{4 * GIB}\n",
-        cgroup___job___memory__current=f"{3 * GIB}\n",
-        cgroup___job___memory__stat=f"anon 1\nactive_file {GIB}\ninactive_file {GIB // 2}\n",
-        cgroup___job___step___memory__max="max\n",
-        cgroup___job___step___memory__current="1\n",
+        {
+            "proc/meminfo": MEMINFO,
+            "proc/self/cgroup": "0::/job/step\n",
+            "cgroup/job/memory.max": f"{4 * GIB}\n",
+            "cgroup/job/memory.current": f"{3 * GIB}\n",
+            "cgroup/job/memory.stat": f"anon 1\nactive_file {GIB}\ninactive_file {GIB // 2}\n",
+            "cgroup/job/step/memory.max": "max\n",
+            "cgroup/job/step/memory.current": "1\n",
+        }
     )
     assert free_memory() == 2.5 * GIB
 
 
 def test_a_control_group_of_version_1_leaves_what_those_inside_it_do_not_use(system):
     system(
-        proc___meminfo=MEMINFO,
-        proc___self___cgroup="4:memory:/job\n",
-        cgroup___memory___job___memory__limit_in_bytes=f"{4 * GIB}\n",
-        cgroup___memory___job___memory__usage_in_bytes=f"{3 * GIB}\n",
-        cgroup___memory___job___memory__stat=f"active_file 7\ntotal_active_file {GIB}\ntotal_inactive_file 0\n",
+        {
+            "proc/meminfo": MEMINFO,
+            "proc/self/cgroup": "4:memory:/job\n",
+            "cgroup/memory/job/memory.limit_in_bytes": f"{4 * GIB}\n",
+            "cgroup/memory/job/memory.usage_in_bytes": f"{3 * GIB}\n",
+            "cgroup/memory/job/memory.stat": f"active_file 7\ntotal_active_file {GIB}\ntotal_inactive_file 0\n",
+        }
     )
     assert free_memory() == 2 * GIB
 
