@@ -205,7 +205,7 @@ COMMANDS = {
         "register",
         "Register the clean images to the noisy ones, once for all commands.",
         "dvlae.evaluation.register:register",
-    ): [IMAGES, _path("output", "TARGETS_CSV", "table to write, one row an image"), EVALUATION],
+    ): [IMAGES, _path("output", "TARGETS_CSV", "table to write, one row an image"), EVALUATION, CORES],
     Command(
         "diagnose",
         "Measure the noise's direction and length, with or without clean images.",
@@ -253,6 +253,7 @@ COMMANDS = {
         DEVICE_OF_SETTINGS,
         _setting("prediction.tile", "PIXELS|auto", "side of a tile", type=_number_or_auto),
         _setting("prediction.batch_size", "N|auto", "number of samples computed at once", type=_number_or_auto),
+        CORES,
     ],
     Command(
         "likelihood",
@@ -330,6 +331,7 @@ COMMANDS = {
         _path("--denoised", "DIR", "folder to make", required=True, dest="output"),
         EVALUATION,
         TARGETS,
+        CORES,
     ],
     Command("evaluate", "Measure PSNR and SSIM of denoised images.", "dvlae.evaluation.evaluate:evaluate"): [
         IMAGES,
@@ -341,6 +343,7 @@ COMMANDS = {
         SEED,
         EVALUATION,
         TARGETS,
+        CORES,
     ],
     Command("tables", "Gather the measurements of many runs into tables.", "dvlae.reporting.tables:make_tables"): [
         PSNR_CSVS,
