@@ -134,6 +134,53 @@ def test_train_hands_on_what_it_was_given(step):
     assert call["tensorboard"] == Path("tensorboard")
 
 
+def test_train_takes_its_workers_and_cores_from_the_command_line(step):
+    call = step("dvlae.training.train", "train")
+    words = "train patches model --receptive-field 40 --noise-direction y"
+    assert cli.main([*words.split(), "--workers", "3", "--cores", "2"]) == 0
+    assert (call["settings"].training.workers, call["cores"]) == (3, 2)
+    assert cli.main(words.split()) == 0
+    assert (call["settings"].training.workers, call["cores"]) == ("auto", None)
+
+
+def test_more_workers_than_crops_are_one_line(capsys):
+    words = "train patches model --receptive-field 40 --noise-direction y"
+    assert cli.main([*words.split(), "--workers", "5", "--settings", '{"training": {"batch_size": 4}}']) == 1
+    assert capsys.readouterr().err == (
+        "dvlae train: error: command line: training: workers: found 5, allowed: at most batch_size, 4\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train patches model --receptive-field 40 --noise-direction y",
+        "predict model images --denoised d --uncertainty u",
+        "register images targets.csv",
+        "baseline gaussian images --denoised d",
+        "evaluate images denoised psnr.csv --dataset sem --method gaussian",
+    ],
+)
+def test_no_cores_at_all_are_one_line(words, capsys):
+    assert cli.main([*words.split(), "--cores", "0"]) == 1
+    assert capsys.readouterr().err == f"dvlae {words.split()[0]}: error: --cores: found 0, allowed: 1 or more\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "words"),
+    [
+        ("dvlae.inference.prediction", "predict", "predict model images --denoised d --uncertainty u"),
+        ("dvlae.evaluation.register", "register", "register images targets.csv"),
+        ("dvlae.evaluation.baselines", "run_baseline", "baseline gaussian images --denoised d"),
+        ("dvlae.evaluation.evaluate", "evaluate", "evaluate images denoised psnr.csv --dataset sem --method gaussian"),
+    ],
+)
+def test_each_step_hears_of_the_cores_that_it_may_use(step, module, function, words):
+    call = step(module, function)
+    assert cli.main([*words.split(), "--cores", "3"]) == 0
+    assert call["cores"] == 3
+
+
 def test_predict_takes_tile_batch_and_device_from_the_command_line(step):
     call = step("dvlae.inference.prediction", "predict")
     words = "predict model images --denoised d --uncertainty u --samples s --tile 128 --batch-size 2 --device cpu"

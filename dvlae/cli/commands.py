@@ -47,6 +47,12 @@ def _first_and_stop(text: str) -> tuple[int, int]:
     return int(first), int(stop)
 
 
+def _check_cores(cores: int | None) -> int | None:
+    if cores is not None and cores < 1:
+        raise UserError(f"--cores: found {cores}, allowed: 1 or more")
+    return cores
+
+
 def _read_dataset(text: str) -> DatasetSettings:
     return load_settings(DatasetSettings, text) if text.lstrip().startswith("{") else load_dataset(text)[1]
 
@@ -161,6 +167,7 @@ DEVICE = _argument("--device", None, "where to compute (default: auto)", choices
 DEVICE_OF_SETTINGS = _setting(
     "device", None, "where to compute, instead of the device in the settings", choices=DEVICES
 )
+CORES = _argument("--cores", "N", "cores to use (default: all that are free)", _check_cores, type=int)
 EVALUATION = _settings(EvaluationSettings)
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"
 TARGETS = _path("--targets", "CSV", f"table {REGISTERED}")
@@ -198,7 +205,7 @@ COMMANDS = {
         "register",
         "Register the clean images to the noisy ones, once for all commands.",
         "dvlae.evaluation.register:register",
-    ): [IMAGES, _path("output", "TARGETS_CSV", "table to write, one row an image"), EVALUATION],
+    ): [IMAGES, _path("output", "TARGETS_CSV", "table to write, one row an image"), EVALUATION, CORES],
     Command(
         "diagnose",
         "Measure the noise's direction and length, with or without clean images.",
@@ -231,6 +238,8 @@ COMMANDS = {
         _settings(TrainSettings),
         DEVICE_OF_SETTINGS,
         _setting("devices", "N", "number of GPUs (default: 1)", type=int),
+        _setting("training.workers", "N|auto", "processes that share each batch on a processor", type=_number_or_auto),
+        CORES,
     ],
     Command("predict", "Denoise images with a trained model.", _predict): [
         MODEL,
@@ -244,6 +253,7 @@ COMMANDS = {
         DEVICE_OF_SETTINGS,
         _setting("prediction.tile", "PIXELS|auto", "side of a tile", type=_number_or_auto),
         _setting("prediction.batch_size", "N|auto", "number of samples computed at once", type=_number_or_auto),
+        CORES,
     ],
     Command(
         "likelihood",
@@ -321,6 +331,7 @@ COMMANDS = {
         _path("--denoised", "DIR", "folder to make", required=True, dest="output"),
         EVALUATION,
         TARGETS,
+        CORES,
     ],
     Command("evaluate", "Measure PSNR and SSIM of denoised images.", "dvlae.evaluation.evaluate:evaluate"): [
         IMAGES,
@@ -332,6 +343,7 @@ COMMANDS = {
         SEED,
         EVALUATION,
         TARGETS,
+        CORES,
     ],
     Command("tables", "Gather the measurements of many runs into tables.", "dvlae.reporting.tables:make_tables"): [
         PSNR_CSVS,

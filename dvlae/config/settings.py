@@ -67,7 +67,12 @@ class TrainingSettings(StrictModel):
     )
     batch_size: Count = Field(8, description="crops in a batch (paper: 4)")
     accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
-    workers: Literal["auto"] | Count = Field("auto", description="processes that share each batch on a processor")
+    workers: Literal["auto"] | Count = Field(
+        "auto",
+        description="processes that share each batch on a processor, at most `batch_size`; `auto`: as many as there "
+        "are free cores; with `max_steps`, as many as there are cores for the training, however busy they are, so that "
+        "it repeats bit for bit",
+    )
     max_steps: Count | None = Field(None, description="maximum number of batches; `null`: no such limit")
     max_epochs: Count = Field(1000, description="maximum number of passes over the training patches")
     max_minutes: Positive | None = Field(
@@ -112,6 +117,12 @@ class TrainingSettings(StrictModel):
     def _number(cls, value: Any) -> Any:
         # Without quotes, YAML reads a number.
         return "32" if value == 32 else value
+
+    @model_validator(mode="after")
+    def _workers_have_crops(self) -> "TrainingSettings":
+        if self.workers != "auto" and self.workers > self.batch_size:
+            raise ValueError(f"workers: found {self.workers}, allowed: at most batch_size, {self.batch_size}")
+        return self
 
 
 class PredictionSettings(StrictModel):
@@ -287,7 +298,7 @@ class PatchSettings(StepSettings):
 class TrainSettings(StepSettings):
     """The settings of ``dvlae train``."""
 
-    IDENTITY: ClassVar[set[str]] = {"model", "training"}
+    IDENTITY: ClassVar[dict[str, Any]] = {"model": True, "training": set(TrainingSettings.model_fields) - {"workers"}}
 
     model: ModelSettings = Field(ModelSettings(), description="the network's size")
     training: TrainingSettings = Field(TrainingSettings(), description="how the network is trained, and for how long")

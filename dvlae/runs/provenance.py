@@ -14,9 +14,9 @@ from dvlae.system.errors import UserError
 PROVENANCE_COLUMNS = [
     "dataset", "method", "receptive_field", "seed", "psnr", "record", "settings", "prediction", "evaluation",
     "trained_on", "train_sha256", "val_sha256", "images_sha256", "targets_sha256", "versions", "git_commit", "device",
-    "precision", "threads", "seconds",
+    "precision", "workers", "seconds",
 ]  # fmt: skip
-INTEGER_COLUMNS = ("receptive_field", "threads")
+INTEGER_COLUMNS = ("receptive_field", "workers")
 # All other keys of baseline.json are parameters.
 NOT_BASELINE_PARAMETERS = {"method", "oracle", "psnr", "seconds", "versions", "git_commit"}
 # In dB. By rounding, the PSNR of a noisy image differs by less between machines.
@@ -49,7 +49,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     return {
         **run.psnr.iloc[0][["dataset", "method", "receptive_field", "seed"]],
         **{name: training.get(name) for name in ("steps", "epochs", "stopped_by", "attempts", "parameters")},
-        **{name: how.get(name) for name in ("versions", "git_commit", "device", "precision", "threads", "seconds")},
+        **{name: how.get(name) for name in ("versions", "git_commit", "device", "precision", "workers", "seconds")},
         "best_val_elbo": training.get("best_val_elbo"),
         "minutes": run.minutes,
         "oracle": baseline.get("oracle", False),

@@ -1,12 +1,24 @@
-"""Displays of a running training: a progress line, and TensorBoard."""
+"""Displays of a running training: a progress line, a warning where steps become slow, and TensorBoard."""
 
+import logging
 import shutil
 from pathlib import Path
+from statistics import median
 
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
 from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
+
+# The median of so many steps, over so many seconds, is that of ordinary steps: a validation, a checkpoint or a pause of
+# the machine makes a single one longer.
+MIN_COMPARED_STEPS = 5
+SECONDS_OF_COMPARED_STEPS = 10
+SLOW_FACTOR = 3
+# Steps that are slow for a shorter time are not worth a message.
+SECONDS_OF_SLOW_STEPS = 30
+
+logger = logging.getLogger(__name__)
 
 
 class ProgressLine:
@@ -46,6 +58,61 @@ class ProgressLine:
     def close(self) -> None:
         """End the line, so that the next output begins on a new one."""
         self.bar.close()
+
+
+class SlowSteps:
+    """Warns once when steps take several times the shortest time that they took before, for half a minute.
+
+    Parameters
+    ----------
+    schedule
+        Schedule of the training.
+    state
+        State in which the training begins.
+    workers
+        Number of workers of the training.
+    """
+
+    def __init__(self, schedule: Schedule, state: TrainingState, workers: int):
+        self.schedule, self.seconds, self.workers = schedule, state.seconds, workers
+        self.steps: list[float] = []
+        self.shortest = float("inf")
+        self.slow_seconds = 0.0
+        self.has_warned = False
+
+    def update(self, state: TrainingState) -> None:
+        """Compare the time of the last steps with the shortest, and warn if it is due.
+
+        Parameters
+        ----------
+        state
+            The training, after a step.
+        """
+        self.steps.append(state.seconds - self.seconds)
+        self.seconds = state.seconds
+        if len(self.steps) < MIN_COMPARED_STEPS or sum(self.steps) < SECONDS_OF_COMPARED_STEPS:
+            return
+        usual, count = median(self.steps), len(self.steps)
+        self.steps = []
+        self.shortest = min(self.shortest, usual)
+        # A pause is not counted with its length, but as one of the steps.
+        self.slow_seconds = self.slow_seconds + usual * count if usual >= SLOW_FACTOR * self.shortest else 0.0
+        if self.slow_seconds >= SECONDS_OF_SLOW_STEPS and not self.has_warned:
+            self.has_warned = True
+            logger.warning(self._message(usual))
+
+    def _message(self, usual: float) -> str:
+        limits = self.schedule.settings
+        helps = "end that program"
+        if self.workers > 1 and limits.workers == "auto" and limits.max_steps is None:
+            helps += ", or interrupt this training and repeat its command: it then goes on with as many workers as "
+            helps += "there are free cores"
+        return (
+            f"train: WARNING: a step takes {usual / self.shortest:.1f} times as long as before, "
+            f"{1000 * usual:.0f} instead of {1000 * self.shortest:.0f} ms, probably because another program uses the "
+            f"cores; {helps}"
+            + (". training.max_minutes now leaves time for fewer steps" if limits.max_minutes is not None else "")
+        )
 
 
 class TensorBoard:
@@ -98,3 +165,6 @@ class TensorBoard:
     def close(self) -> None:
         """Close the file of events."""
         self.writer.close()
+
+
+Display = ProgressLine | SlowSteps | TensorBoard

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dvlae.models.dvlae import DVLAE
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops
-from dvlae.training.displays import ProgressLine, TensorBoard
+from dvlae.training.displays import Display
 from dvlae.training.objective import Objective
 from dvlae.training.processes import Clock, average_over_processes
 from dvlae.training.schedule import Schedule
@@ -29,7 +29,7 @@ def fit(
     crops: RandomCrops,
     validation: Sequence[Tensor],
     checkpoints: Checkpoints | None,
-    displays: Sequence[ProgressLine | TensorBoard],
+    displays: Sequence[Display],
 ) -> None:
     """Train until a limit is reached.
 

@@ -33,12 +33,12 @@ from dvlae.runs.record import write_run
 from dvlae.system.devices import device_name, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, exclusive_lock
-from dvlae.system.machine import choose_workers
+from dvlae.system.machine import choose_workers, log_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops
-from dvlae.training.displays import ProgressLine, TensorBoard
+from dvlae.training.displays import Display, ProgressLine, SlowSteps, TensorBoard
 from dvlae.training.loop import fit
 from dvlae.training.objective import Objective
 from dvlae.training.optimizers import OPTIMIZERS
@@ -87,7 +87,7 @@ class TrainingJob:
             Only a training with the same fingerprint is resumed.
         """
         return {
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json", exclude={"training": {"workers"}}),
             "receptive_field": self.receptive_field,
             "noise_direction": self.noise_direction,
             "seed": self.seed,
@@ -154,6 +154,7 @@ def train(
 
 def _choose_workers(limits: TrainingSettings, cores: int | None) -> int:
     if limits.workers != "auto":
+        log_workers("train", limits.workers, "training.workers says so")
         return limits.workers
     return choose_workers("train", limits.batch_size, cores=cores, repeatable=limits.max_steps is not None)
 
@@ -192,9 +193,11 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
         )
         validation = _validation_batches(val_patches, model, limits)
         with ExitStack() as stack:
-            displays: list[ProgressLine | TensorBoard] = []
+            displays: list[Display] = []
             if is_first:
                 displays.append(stack.enter_context(closing(ProgressLine(schedule, state))))
+            if is_first and devices[0].type == "cpu":
+                displays.append(SlowSteps(schedule, state, workers.count))
             if job.tensorboard is not None and is_first:
                 displays.append(stack.enter_context(closing(TensorBoard(job.tensorboard, state))))
             fit(fabric, shared, state, schedule, crops, validation, checkpoints, displays)

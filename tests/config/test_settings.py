@@ -57,6 +57,11 @@ def refusal(cls, data) -> str:
         ({"training": {"max_minutes": float("nan")}}, "file.yaml: training.max_minutes: found nan"),
         ({"training": {"learning_rate": "2e-3"}}, "(YAML takes this for text; write 0.002)"),
         ({"training": {"precision": 16}}, "file.yaml: training.precision: found 16, allowed: auto, 32, bf16"),
+        (
+            {"training": {"workers": 5, "batch_size": 4}},
+            "file.yaml: training: workers: found 5, allowed: at most batch_size, 4",
+        ),
+        ({"training": {"workers": 0}}, "file.yaml: training.workers: found 0, allowed: auto or a whole number >= 1"),
         ({"model": None}, "file.yaml: model: found null, allowed: a block with the keys levels, "),
         ({"devices": 2}, "file.yaml: devices: found 2, allowed: divisors of training.accumulate, which is 1"),
         (
@@ -288,10 +293,17 @@ def test_baselines_are_not_trained():
 def test_a_step_depends_on_what_it_computes_and_not_on_where():
     settings = Settings(device="cpu", model={"levels": 2}, prediction={"samples": 4, "tile": 64})
     assert TrainSettings.of(settings).device == "cpu"
-    assert TrainSettings.of(settings).identity() == settings.model_dump(mode="json", include={"model", "training"})
+    whole = settings.model_dump(mode="json", include={"model", "training"})
+    assert whole["training"].pop("workers") == "auto"
+    assert TrainSettings.of(settings).identity() == whole
     assert PredictSettings.of(settings).identity_json() == (
         '{"prediction":{"samples":4,"estimator":"mmse","flips":true,"shifts":4,"save_samples":0}}'
     )
+
+
+def test_a_training_does_not_depend_on_the_number_of_its_workers():
+    texts = {TrainSettings.of(Settings(training={"workers": each})).identity_json() for each in ("auto", 1, 4)}
+    assert len(texts) == 1
 
 
 def test_patches_depend_on_the_sizes_of_training_and_on_the_images_of_the_dataset():

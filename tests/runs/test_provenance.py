@@ -15,7 +15,7 @@ TRAINING = {
     "revision": 2,
     "patches": {"train": "abc", "val": "def"},
     "device": "cpu",
-    "threads": 2,
+    "workers": 2,
     "seconds": 600.0,
     "git_commit": "c0ffee",
 }
@@ -60,7 +60,7 @@ def test_each_run_has_its_settings_versions_hashes_commit_device_and_seconds(tmp
     assert json.loads(found.versions) == {"torch": "2.5"}
     assert (found.train_sha256, found.val_sha256) == ("abc", "def")
     assert (found.images_sha256, found.targets_sha256) == ("fed", "bee")
-    assert (found.git_commit, found.device, found.threads, found.seconds) == ("c0ffee", "cpu", 2, 600.0)
+    assert (found.git_commit, found.device, found.workers, found.seconds) == ("c0ffee", "cpu", 2, 600.0)
 
 
 def test_a_run_without_any_record_has_a_row_all_the_same(tmp_path):
@@ -86,7 +86,7 @@ def test_seeds_with_different_settings_never_share_a_row(tmp_path, changes, word
 
 
 def test_seeds_may_have_been_trained_on_different_devices_and_with_different_versions(tmp_path):
-    run = altered(TRAINING, device="cuda", devices=2) | {"device": "H200", "versions": {"torch": "2.6"}, "threads": 9}
+    run = altered(TRAINING, device="cuda", devices=2) | {"device": "H200", "versions": {"torch": "2.6"}, "workers": 9}
     assert len(make(tmp_path, write_run(tmp_path), write_run(tmp_path, seed=1, run=run))) == 2
 
 

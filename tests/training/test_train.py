@@ -274,6 +274,17 @@ def test_other_settings_are_not_resumed_and_the_log_says_why(patches, tmp_path, 
     assert weights == run(folder, tmp_path / "anew", learning_rate=0.001)
 
 
+def test_a_training_is_resumed_with_another_number_of_workers(patches, tmp_path, killed_at, caplog):
+    folder = patches()
+    killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints", workers=1)
+    run(folder, tmp_path / "model", tmp_path / "checkpoints", workers=2)
+    assert "train: 2 workers; training.workers says so" in caplog.text
+    assert "resuming from step 3" in caplog.text
+    record = json.loads((tmp_path / "model/run.json").read_text())
+    assert record["workers"] == 2
+    assert "workers" not in record["settings"]["training"]
+
+
 def test_a_damaged_checkpoint_is_not_resumed(patches, tmp_path, killed_at, caplog):
     folder = patches()
     killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints")

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from browser import look
-from project import BIN, SMALL, Project, jobs
+from project import BIN, SMALL, TINY, Project, jobs
 
 pytestmark = pytest.mark.workflow
 
@@ -155,6 +155,7 @@ EVERY_MODEL = {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 
         ({"device": "auto"}, {}),
         ({"data_mirror": "/somewhere"}, {}),
         ({"tensorboard": True}, {}),
+        ({"training": TINY["training"] | {"workers": 2}}, {}),
         ({"prediction": {"samples": 2, "tile": 64, "batch_size": 1}}, {}),
         ({"prediction": {"samples": 3}}, {"predict": 2, "evaluate": 2, "tables": 1, "figures": 1}),
         ({"prediction": {"samples": 2, "save_samples": 1}}, {"predict": 2, "evaluate": 2, "tables": 1, "figures": 1}),

@@ -18,6 +18,7 @@ rule train:
         # either, because Snakemake's lint accepts only a rule's own names there.
         device=config["device"],
         devices=config["devices"],
+        workers=config["training"]["workers"],
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=training_runtime,
         tensorboard="tensorboard" if config["tensorboard"] else "no-tensorboard",
@@ -35,7 +36,7 @@ rule train:
         "dvlae train {input.patches:q} {output.model:q} --receptive-field {params.receptive_field}"
         " --noise-direction {params.noise_direction} --seed {wildcards.seed} --checkpoints {params.checkpoints:q}"
         " --settings {params.settings:q} --device {resources.device} --devices {resources.devices}"
-        " --{resources.tensorboard} 2>&1 | tee -i {log:q} || failed {log:q}"
+        " --workers {resources.workers} --{resources.tensorboard} 2>&1 | tee -i {log:q} || failed {log:q}"
 
 
 rule predict:
