@@ -440,6 +440,7 @@ def test_the_rest_learns_the_same_with_a_direct_denoiser_as_without(tmp_path, pa
             seed=0,
             checkpoints=None,
             settings=how,
+            cores=1,
         )
     without, beside = (load_model(tmp_path / name) for name in ("without", "with"))
     assert without.direct_denoiser is None
