@@ -7,13 +7,14 @@ from typing import TypeVar
 from dvlae.data.manifest import Image
 from dvlae.system.machine import choose_workers
 from dvlae.system.progress import progress
-from dvlae.system.workers import map_in_order
+from dvlae.system.workers import ThreadWorkers
 
 # What registration, the greediest step, needs at most, as NumPy counts it. The second number is for volumes, whose
 # cross-correlation is computed at 150 x 150 x 150 positions.
 BYTES_PER_VALUE = 140
 BYTES_FOR_POSITIONS = 2**27
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -40,17 +41,17 @@ def choose_image_workers(step: str, images: Sequence[Image], cores: int | None) 
 
 
 def map_images(
-    function: Callable[[Image], Result], images: Sequence[Image], workers: int, *, description: str
+    function: Callable[[Item], Result], images: Sequence[Item], workers: int, *, description: str
 ) -> list[Result]:
     """Call a function for each image, and show the progress.
 
     Parameters
     ----------
     function
-        Called for several images at once, if there are several workers. It reads the image, so that no more images
-        than workers are in memory.
+        Called for several images at once, if there are several workers. If it reads the image, no more images than
+        workers are in memory.
     images
-        The images.
+        The images, or what stands for each of them.
     workers
         Number of threads.
     description
@@ -61,5 +62,6 @@ def map_images(
     list
         The results, in the order of the images. They do not depend on the number of workers.
     """
-    results = map_in_order(function, images, workers)
-    return list(progress(results, total=len(images), description=description, unit="image"))
+    with ThreadWorkers(workers) as threads:
+        results = threads.in_order(threads.submit(function, image) for image in images)
+        return list(progress(results, total=len(images), description=description, unit="image"))

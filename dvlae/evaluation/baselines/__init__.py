@@ -1,7 +1,7 @@
 """Simple methods to compare with, one module per method.
 
-Each module has ``fit(images, targets, workers)``, which may use all images, in so many threads. It returns a function that denoises one image
-(C, ...) in its units, and a description of the chosen parameters.
+Each module has ``fit(images, targets, workers)``, which may use all images and so many threads. It returns a function
+that denoises one image (C, ...) in its units and that threads may share, and a description of the chosen parameters.
 """
 
 import time

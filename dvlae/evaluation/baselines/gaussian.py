@@ -17,9 +17,7 @@ SIGMAS = np.arange(0.5, 3.01, 0.25)  # pixels
 SIGMA_WITHOUT_CLEAN = 1.0  # pixels
 
 
-def fit(
-    images: list[Image], targets: Targets, workers: int = 1
-) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+def fit(images: list[Image], targets: Targets, workers: int = 1) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
     """Choose sigma by the mean PSNR over the evaluated images. It is an oracle, because it uses the clean images.
 
     Parameters
