@@ -157,6 +157,7 @@ def test_more_workers_than_crops_are_one_line(capsys):
         "train patches model --receptive-field 40 --noise-direction y",
         "predict model images --denoised d --uncertainty u",
         "register images targets.csv",
+        "diagnose images --output noise.json",
         "baseline gaussian images --denoised d",
         "evaluate images denoised psnr.csv --dataset sem --method gaussian",
     ],
@@ -171,6 +172,7 @@ def test_no_cores_at_all_are_one_line(words, capsys):
     [
         ("dvlae.inference.prediction", "predict", "predict model images --denoised d --uncertainty u"),
         ("dvlae.evaluation.register", "register", "register images targets.csv"),
+        ("dvlae.reporting.diagnosis", "diagnose", "diagnose images --output noise.json"),
         ("dvlae.evaluation.baselines", "run_baseline", "baseline gaussian images --denoised d"),
         ("dvlae.evaluation.evaluate", "evaluate", "evaluate images denoised psnr.csv --dataset sem --method gaussian"),
     ],

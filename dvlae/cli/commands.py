@@ -217,6 +217,7 @@ COMMANDS = {
         _argument("--noise-direction", None, "warn where the noise contradicts this one", choices=NOISE_DIRECTIONS),
         EVALUATION,
         TARGETS,
+        CORES,
     ],
     Command("train", "Train a model on the patches of one dataset.", _train): [
         _path("patches", "PATCHES", "folder made by `dvlae extract-patches`"),

@@ -9,11 +9,11 @@ import numpy as np
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
+from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.register import Targets, evaluated_images, hash_images
 from dvlae.runs.folder import PSNR_COLUMNS, RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import sha256, write_csv, write_json
-from dvlae.system.progress import progress
 from dvlae.system.software import software
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ def evaluate(
     seed: int,
     settings: EvaluationSettings,
     targets: Path | None = None,
+    cores: int | None = None,
 ) -> None:
     """Write the PSNR, in decibels, and the SSIM of each evaluated image. They are empty without a clean image.
 
@@ -48,6 +49,8 @@ def evaluate(
         How the dataset is evaluated, and on which images.
     targets
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
+    cores
+        Cores that the step may use; None: all that this process may use.
 
     Raises
     ------
@@ -58,7 +61,9 @@ def evaluate(
     chosen = evaluated_images(images, settings)
     run = (dataset, method, "" if receptive_field is None else receptive_field, seed)
     aligned = Targets(settings, targets)
-    rows = [(*run, image.name, *_score(image, denoised, aligned)) for image in progress(chosen, description="evaluate")]
+    workers = choose_image_workers("evaluate", chosen, cores)
+    scores = map_images(lambda image: _score(image, denoised, aligned), chosen, workers, description="evaluate")
+    rows = [(*run, image.name, *score) for image, score in zip(chosen, scores, strict=True)]
     record = {
         "settings": settings.model_dump(mode="json"),
         "images_sha256": hash_images(chosen),

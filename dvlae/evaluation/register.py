@@ -15,10 +15,10 @@ import numpy as np
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, read_manifest, select_images
+from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.target import SHIFT_COLUMNS, Alignment, Target
 from dvlae.system.errors import UserError
 from dvlae.system.files import sha256, write_csv
-from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ TARGET_COLUMNS = (
 )  # fmt: skip
 
 
-def register(images: Path, output: Path, *, settings: EvaluationSettings) -> None:
+def register(images: Path, output: Path, *, settings: EvaluationSettings, cores: int | None = None) -> None:
     """Write how each clean image lies on its noisy one.
 
     Parameters
@@ -44,6 +44,8 @@ def register(images: Path, output: Path, *, settings: EvaluationSettings) -> Non
         without it.
     settings
         How the dataset is evaluated, and on which images.
+    cores
+        Cores that the step may use; None: all that this process may use.
 
     Raises
     ------
@@ -51,17 +53,22 @@ def register(images: Path, output: Path, *, settings: EvaluationSettings) -> Non
         If crop and border leave too little of an image, or a clean image is constant there.
     """
     pairs = [image for image in evaluated_images(images, settings) if image.clean is not None]
-    rows = []
-    for image in progress(pairs, description="register", unit="image"):
-        alignment = Alignment.find(read_canonical(image.noisy), read_canonical(image.clean), settings)
-        row = {"image": image.name, **alignment.to_row(), **_identify(image, settings)}
-        rows.append([row.get(name, "") for name in TARGET_COLUMNS])
+    workers = choose_image_workers("register", pairs, cores)
+    rows = map_images(lambda image: _register(image, settings), pairs, workers, description="register")
     write_csv(output, TARGET_COLUMNS, rows)
     logger.info("register: %s", f"{len(rows)} images" if rows else "no image has a clean one, so there is no drift")
 
 
+def _register(image: Image, settings: EvaluationSettings) -> list[str]:
+    """Return the row of an image that has a clean one."""
+    assert image.clean is not None
+    alignment = Alignment.find(read_canonical(image.noisy), read_canonical(image.clean), settings)
+    row = {"image": image.name, **alignment.to_row(), **_identify(image, settings)}
+    return [row.get(name, "") for name in TARGET_COLUMNS]
+
+
 class Targets:
-    """The targets of the images of a dataset, from a table or computed on demand.
+    """The targets of the images of a dataset, from a table or computed on demand. Threads may share them.
 
     Parameters
     ----------

@@ -20,12 +20,12 @@ from dvlae.evaluation.diagnosis import (
     known_noise,
     measure_noise,
 )
+from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.noise_statistics import VarianceCurve
 from dvlae.evaluation.register import Targets, evaluated_images
 from dvlae.evaluation.target import find_region
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, STYLE, save_figure
 from dvlae.system.files import write_json
-from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def diagnose(
     noise_direction: str | None,
     settings: EvaluationSettings,
     targets: Path | None = None,
+    cores: int | None = None,
 ) -> None:
     """Describe the noise of a dataset in a JSON file, and in a figure as PNG and SVG.
 
@@ -63,13 +64,15 @@ def diagnose(
         How the dataset is evaluated: which images, which region, how the clean images are registered and fitted.
     targets
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
+    cores
+        Cores that the step may use; None: all that this process may use.
     """
     chosen = evaluated_images(images, settings)
     chosen = [chosen[i] for i in spread_evenly(len(chosen), MAX_IMAGES)]
     known = all(image.clean is not None for image in chosen)
-    shown = progress(chosen, description="diagnose", unit="image")
     aligned = Targets(settings, targets)
-    samples = (_noise_sample(image, aligned, known) for image in shown)
+    workers = choose_image_workers("diagnose", chosen, cores)
+    samples = map_images(lambda image: _noise_sample(image, aligned, known), chosen, workers, description="diagnose")
     found, curves = measure_noise(samples, dataset=dataset, configured_direction=noise_direction)
     with matplotlib.rc_context(STYLE):
         save_figure(plot_diagnosis(found, curves), Path(output).with_suffix(""))

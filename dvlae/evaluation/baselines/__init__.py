@@ -1,7 +1,7 @@
 """Simple methods to compare with, one module per method.
 
-Each module has ``fit(images, targets)``, which may use all images. It returns a function that denoises one image
-(C, ...) in its units, and a description of the chosen parameters.
+Each module has ``fit(images, targets, workers)``, which may use all images and so many threads. It returns a function
+that denoises one image (C, ...) in its units and that threads may share, and a description of the chosen parameters.
 """
 
 import time
@@ -10,19 +10,25 @@ from pathlib import Path
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
-from dvlae.data.manifest import read_manifest
+from dvlae.data.manifest import Image, read_manifest
+from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, write_json
-from dvlae.system.progress import progress
 from dvlae.system.software import software
 
 BASELINES = ("noisy", "gaussian", "bm3d")
 
 
 def run_baseline(
-    method: str, images: Path, output: Path, *, settings: EvaluationSettings, targets: Path | None = None
+    method: str,
+    images: Path,
+    output: Path,
+    *,
+    settings: EvaluationSettings,
+    targets: Path | None = None,
+    cores: int | None = None,
 ) -> None:
     """Denoise all images of a dataset with a simple method.
 
@@ -41,6 +47,8 @@ def run_baseline(
         How the dataset is evaluated. Methods choose their parameters by the same evaluation.
     targets
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
+    cores
+        Cores that the step may use; None: all that this process may use.
 
     Raises
     ------
@@ -52,9 +60,13 @@ def run_baseline(
     start = time.monotonic()
     manifest = read_manifest(images)
     aligned = Targets(settings, targets)
-    denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, aligned)
+    workers = choose_image_workers(method, manifest, cores)
+    denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, aligned, workers)
     with atomic_folder(output) as folder:
-        for image in progress(manifest, description=method, unit="image"):
+
+        def write(image: Image) -> None:
             write_image(folder / f"{image.name}.tif", denoise(read_canonical(image.noisy)))
+
+        map_images(write, manifest, workers, description=method)
     description = {"method": method, **description, "seconds": round(time.monotonic() - start, 1), **software()}
     write_json(RunFolder(Path(output).parent).baseline_record, description)

@@ -15,10 +15,10 @@ from skimage.restoration import estimate_sigma
 from dvlae.axes import middle
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, select_images, spread_evenly
+from dvlae.evaluation.each_image import map_images
 from dvlae.evaluation.register import Targets
 from dvlae.evaluation.target import Target
 from dvlae.system.errors import UserError
-from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ MAX_TUNING_IMAGES = 4
 MAX_TUNING_SIDE = 256
 
 
-def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+def fit(images: list[Image], targets: Targets, workers: int = 1) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
     """Choose sigma by the mean PSNR of parts of some evaluated images. It is an oracle: it uses the clean images.
 
     Parameters
@@ -39,6 +39,8 @@ def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], n
         The images of the dataset.
     targets
         What the estimates are compared with, and which images are evaluated.
+    workers
+        Number of threads.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], n
         logger.info("bm3d: no clean image to choose sigma by; sigma is estimated for each image")
         return _denoise_blindly, {"oracle": False}
     chosen = [evaluated[i] for i in spread_evenly(len(evaluated), MAX_TUNING_IMAGES)]
-    sigma, found = _best_sigma(chosen, targets)
+    sigma, found = _best_sigma(chosen, targets, workers)
     return lambda noisy: denoise(noisy, sigma), {
         "oracle": True,
         "sigma": [float(s) for s in sigma],
@@ -108,17 +110,22 @@ def _denoise_blindly(image: np.ndarray) -> np.ndarray:
     return denoise(image, np.array([estimate_sigma(channel) for channel in image]))
 
 
-def _best_sigma(images: list[Image], targets: Targets) -> tuple[np.ndarray, dict[float, float]]:
+def _best_sigma(images: list[Image], targets: Targets, workers: int) -> tuple[np.ndarray, dict[float, float]]:
     """Search around the standard deviation of the noise. Return the best sigma, (C,), and the PSNR of each multiple."""
-    windows = [_window(image, targets) for image in images]
+    windows = map_images(lambda image: _window(image, targets), images, workers, description="choose parts")
     std = np.sqrt(np.mean([np.var(t.noise(), axis=tuple(range(1, t.noisy.ndim))) for t in windows], axis=0))
     found: dict[float, float] = {}
 
     def measure(exponent: int) -> float:
         factor = SIGMA_FACTOR**exponent
         if factor not in found:
-            shown = progress(windows, description=f"sigma x {factor:.2f}")
-            values = [window.psnr(denoise(window.noisy, factor * std)) for window in shown]
+            sigma = factor * std
+            values = map_images(
+                lambda window: window.psnr(denoise(window.noisy, sigma)),
+                windows,
+                workers,
+                description=f"sigma x {factor:.2f}",
+            )
             found[factor] = float(np.mean(values))
             logger.info("bm3d: %.2f times the noise's standard deviation  %6.2f dB", factor, found[factor])
         return found[factor]

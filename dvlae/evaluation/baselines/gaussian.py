@@ -8,8 +8,8 @@ from scipy import ndimage
 
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, select_images
+from dvlae.evaluation.each_image import map_images
 from dvlae.evaluation.register import Targets
-from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ SIGMAS = np.arange(0.5, 3.01, 0.25)  # pixels
 SIGMA_WITHOUT_CLEAN = 1.0  # pixels
 
 
-def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+def fit(images: list[Image], targets: Targets, workers: int = 1) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
     """Choose sigma by the mean PSNR over the evaluated images. It is an oracle, because it uses the clean images.
 
     Parameters
@@ -26,6 +26,8 @@ def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], n
         The images of the dataset.
     targets
         What the estimates are compared with, and which images are evaluated.
+    workers
+        Number of threads.
 
     Returns
     -------
@@ -37,9 +39,10 @@ def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], n
     if not evaluated:
         logger.info("gaussian: no clean image to choose sigma by; sigma is %s px", SIGMA_WITHOUT_CLEAN)
         return lambda noisy: smooth(noisy, SIGMA_WITHOUT_CLEAN), {"oracle": False, "sigma": SIGMA_WITHOUT_CLEAN}
-    table = np.mean(
-        [_psnr_at_each_sigma(image, targets) for image in progress(evaluated, description="choose sigma")], 0
+    found_psnr = map_images(
+        lambda image: _psnr_at_each_sigma(image, targets), evaluated, workers, description="choose sigma"
     )
+    table = np.mean(found_psnr, axis=0)
     sigma = float(SIGMAS[np.argmax(table)])
     for candidate, value in zip(SIGMAS, table, strict=True):
         best = "  <- best" if candidate == sigma else ""

@@ -8,7 +8,7 @@ from dvlae.data.manifest import Image
 from dvlae.evaluation.register import Targets
 
 
-def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+def fit(images: list[Image], targets: Targets, workers: int = 1) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
     """Return a function that returns each image unchanged.
 
     Parameters
@@ -16,6 +16,8 @@ def fit(images: list[Image], targets: Targets) -> tuple[Callable[[np.ndarray], n
     images
         Not used.
     targets
+        Not used.
+    workers
         Not used.
 
     Returns

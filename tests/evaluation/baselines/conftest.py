@@ -1,6 +1,4 @@
 import json
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,13 +48,3 @@ def denoise():
 def description():
     """Return a function that reads what a baseline says of itself."""
     return lambda images: json.loads((images.parent / "run" / "baseline.json").read_text())
-
-
-@pytest.fixture
-def weak_bm3d(monkeypatch):
-    """Replace the optional package: what it filters, it filters with a Gaussian of ``sigma`` pixels."""
-    package = SimpleNamespace(
-        BM3DProfile=SimpleNamespace, bm3d=lambda image, sigma, profile: ndimage.gaussian_filter(image, sigma)
-    )
-    monkeypatch.setitem(sys.modules, "bm3d", package)
-    return package

@@ -1,0 +1,67 @@
+"""Work on each image of a dataset, divided among threads."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from dvlae.data.manifest import Image
+from dvlae.system.machine import choose_workers
+from dvlae.system.progress import progress
+from dvlae.system.workers import ThreadWorkers
+
+# What registration, the greediest step, needs at most, as NumPy counts it. The second number is for volumes, whose
+# cross-correlation is computed at 150 x 150 x 150 positions.
+BYTES_PER_VALUE = 140
+BYTES_FOR_POSITIONS = 2**27
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def choose_image_workers(step: str, images: Sequence[Image], cores: int | None) -> int:
+    """Choose how many threads work on images, one image each, and log the number.
+
+    Parameters
+    ----------
+    step
+        Name of the step, for the message.
+    images
+        The images.
+    cores
+        Cores that the step may use; None: all that this process may use.
+
+    Returns
+    -------
+    int
+        At least 1, and so few that the largest image fits into memory once for each.
+    """
+    largest = max((math.prod(image.shape) for image in images), default=0)
+    memory = BYTES_PER_VALUE * largest + BYTES_FOR_POSITIONS
+    return choose_workers(step, len(images), cores=cores, memory=memory)
+
+
+def map_images(
+    function: Callable[[Item], Result], images: Sequence[Item], workers: int, *, description: str
+) -> list[Result]:
+    """Call a function for each image, and show the progress.
+
+    Parameters
+    ----------
+    function
+        Called for several images at once, if there are several workers. If it reads the image, no more images than
+        workers are in memory.
+    images
+        The images, or what stands for each of them.
+    workers
+        Number of threads.
+    description
+        The name of the step, for the progress.
+
+    Returns
+    -------
+    list
+        The results, in the order of the images. They do not depend on the number of workers.
+    """
+    with ThreadWorkers(workers) as threads:
+        results = threads.in_order(threads.submit(function, image) for image in images)
+        return list(progress(results, total=len(images), description=description, unit="image"))
