@@ -62,6 +62,7 @@ for dataset in DATASETS.values():
     checked(sides, SETTINGS.training.patch_size, dataset.dimensions)
 GRID = resolve_grid(SETTINGS, DATASETS)
 METHODS = {cell.method.name: cell.method for cell in GRID}
+TRAININGS = sum(cell.method.trained for cell in GRID)
 
 
 def option(name: str, value) -> list[str]:
@@ -229,19 +230,49 @@ def figure_settings() -> str:
     return json.dumps({name: dataset.evaluation.model_dump(mode="json") for name, dataset in DATASETS.items()})
 
 
-def training_threads(wildcards) -> int:
-    """Return the threads of a training: its share of the cores, whether the others are still to be run or not.
+def share_of_cores(jobs: int, most: int, on_cluster: int) -> int:
+    """Return the threads of one of some jobs, which share the cores of this machine or have those of a cluster's node.
 
-    A cluster gives each training up to 4 cores of its own.
+    All jobs of the grid count, whether they are still to be run or not, so that the number does not depend on that.
     """
-    crops = SETTINGS.training.batch_size
     cores = workflow.resource_settings.cores
     if cores is None or workflow.remote_exec:
-        return min(4, crops)
-    side_by_side = sum(method.trained for _, method, _ in GRID)
+        return min(on_cluster, most)
+    return min(max(1, cores // max(1, jobs)), most)
+
+
+def at_once(jobs: int) -> int:
+    """Return how many of some jobs that compute on a device run at once: as many as there are GPUs, if there are any."""
     if GPUS and "gpu" in workflow.global_resources:
-        side_by_side = min(side_by_side, workflow.global_resources["gpu"].value or side_by_side)
-    return min(max(1, cores // max(1, side_by_side)), crops)
+        return min(jobs, workflow.global_resources["gpu"].value or jobs)
+    return jobs
+
+
+def training_threads(wildcards) -> int:
+    """Return the threads of a training: the fixed number of workers, or its share of the cores, at most the crops."""
+    if SETTINGS.training.workers != "auto":
+        return SETTINGS.training.workers
+    return share_of_cores(at_once(TRAININGS), SETTINGS.training.batch_size, on_cluster=4)
+
+
+def prediction_threads(wildcards) -> int:
+    """Return the threads of a prediction: its share of the cores."""
+    return share_of_cores(at_once(TRAININGS), sys.maxsize, on_cluster=4)
+
+
+def registration_threads(wildcards) -> int:
+    """Return the threads of the registration of a dataset: its share of the cores."""
+    return share_of_cores(len(DATASETS), sys.maxsize, on_cluster=1)
+
+
+def baseline_threads(wildcards) -> int:
+    """Return the threads of a baseline: its share of the cores."""
+    return share_of_cores(len(GRID) - TRAININGS, sys.maxsize, on_cluster=1)
+
+
+def evaluation_threads(wildcards) -> int:
+    """Return the threads of an evaluation: its share of the cores."""
+    return share_of_cores(len(GRID), sys.maxsize, on_cluster=1)
 
 
 def training_runtime(wildcards, attempt) -> int:
