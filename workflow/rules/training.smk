@@ -19,7 +19,7 @@ rule train:
         device=config["device"],
         devices=config["devices"],
         workers=config["training"]["workers"],
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=training_memory_mb,
         runtime=training_runtime,
         tensorboard="tensorboard" if config["tensorboard"] else "no-tensorboard",
     params:
@@ -62,7 +62,7 @@ rule predict:
         device=config["device"],
         tile=config["prediction"]["tile"],
         batch_size=config["prediction"]["batch_size"],
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=prediction_memory_mb,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=prediction_settings,
