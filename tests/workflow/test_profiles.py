@@ -38,6 +38,9 @@ def test_a_run_on_a_cluster_can_be_planned(project, name):
     project.configure(device="auto", devices=2, training=TINY["training"] | {"accumulate": 2})
     printed = project.snakemake("--workflow-profile", name, "--dry-run", "--printshellcmds")
     assert "--device auto --devices 2" in printed
+    # The limits of this machine, if it has GPUs or little memory, do not cut down what is asked of the cluster.
+    assert re.search(r"gpu=2, .*mem_mb=8000", printed)
+    assert "--cores 1 --workers auto" in printed
 
 
 @pytest.mark.clouds

@@ -18,10 +18,12 @@ from dvlae.config import report_names
 from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names, sides
 from dvlae.config.grid import resolve_grid
 from dvlae.config.loading import load_dataset
+from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.system.errors import UserError
 from dvlae.system.gpus import count_gpus
+from dvlae.system.machine import free_memory
 
 # The user's own environment variable overrides the configuration.
 # With this the rules find `dvlae` in the environment of snakemake, even if it was not activated.
@@ -62,6 +64,7 @@ for dataset in DATASETS.values():
     checked(sides, SETTINGS.training.patch_size, dataset.dimensions)
 GRID = resolve_grid(SETTINGS, DATASETS)
 METHODS = {cell.method.name: cell.method for cell in GRID}
+TRAININGS = sum(cell.method.trained for cell in GRID)
 
 
 def option(name: str, value) -> list[str]:
@@ -75,10 +78,16 @@ if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR_VARIABLE):
     os.environ[MIRROR_VARIABLE] = SETTINGS.data_mirror
 # The number of GPUs for a job that computes on one device.
 GPUS = 0 if SETTINGS.device == "cpu" else 1
-# As many jobs at a time as this machine has GPUs. Where it has none, nothing but the cores limits them: to Snakemake, a
-# limit of 0 is no limit. `resource_scopes` keeps this limit from the jobs of a cluster.
-if GPUS and "gpu" not in workflow.global_resources and (found_gpus := count_gpus()):
-    workflow.register_resource("gpu", found_gpus)
+# Whether this process runs all jobs on its own machine: only schedulers of clusters are given a number of jobs.
+ONE_MACHINE = workflow.resource_settings.nodes is None and not workflow.remote_exec
+# As many jobs at a time as this machine has GPUs, and as fit into its free memory. Where it has no GPU, only the cores and
+# the memory limit them: to Snakemake, a limit of 0 is no limit. A job that asks for more than a limit is given the limit.
+# On a cluster that would cut down its jobs to this machine.
+FOUND_GPUS = count_gpus() if ONE_MACHINE and GPUS else 0
+if FOUND_GPUS and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", FOUND_GPUS)
+if ONE_MACHINE and not any(name in workflow.global_resources for name in ["mem", "mem_mb", "mem_mib"]):
+    workflow.register_resource("mem_mb", max(1, free_memory() // 10**6))
 
 
 def one_of(names) -> str:
@@ -229,19 +238,68 @@ def figure_settings() -> str:
     return json.dumps({name: dataset.evaluation.model_dump(mode="json") for name, dataset in DATASETS.items()})
 
 
-def training_threads(wildcards) -> int:
-    """Return the threads of a training: its share of the cores, whether the others are still to be run or not.
+def share_of_cores(jobs: int, most: int, on_cluster: int) -> int:
+    """Return the threads of one of some jobs, which share the cores of this machine or have those of a cluster's node.
 
-    A cluster gives each training up to 4 cores of its own.
+    All jobs of the grid count, whether they are still to be run or not, so that the number does not depend on that.
     """
-    crops = SETTINGS.training.batch_size
-    cores = workflow.resource_settings.cores
-    if cores is None or workflow.remote_exec:
-        return min(4, crops)
-    side_by_side = sum(method.trained for _, method, _ in GRID)
+    if not ONE_MACHINE:
+        return min(on_cluster, most)
+    cores = workflow.resource_settings.cores or 1
+    return min(max(1, cores // max(1, jobs)), most)
+
+
+def at_once(jobs: int) -> int:
+    """Return how many of some jobs that compute on a device run at once: as many as there are GPUs, if there are any."""
     if GPUS and "gpu" in workflow.global_resources:
-        side_by_side = min(side_by_side, workflow.global_resources["gpu"].value or side_by_side)
-    return min(max(1, cores // max(1, side_by_side)), crops)
+        return min(jobs, workflow.global_resources["gpu"].value or jobs)
+    return jobs
+
+
+def training_threads(wildcards) -> int:
+    """Return the threads of a training: the fixed number of workers, or its share of the cores, at most the crops."""
+    if SETTINGS.training.workers != "auto":
+        return SETTINGS.training.workers
+    return share_of_cores(at_once(TRAININGS), SETTINGS.training.batch_size, on_cluster=4)
+
+
+def prediction_threads(wildcards) -> int:
+    """Return the threads of a prediction: its share of the cores."""
+    return share_of_cores(at_once(TRAININGS), sys.maxsize, on_cluster=4)
+
+
+def registration_threads(wildcards) -> int:
+    """Return the threads of the registration of a dataset: its share of the cores."""
+    return share_of_cores(len(DATASETS), sys.maxsize, on_cluster=1)
+
+
+def baseline_threads(wildcards) -> int:
+    """Return the threads of a baseline: its share of the cores."""
+    return share_of_cores(len(GRID) - TRAININGS, sys.maxsize, on_cluster=1)
+
+
+def evaluation_threads(wildcards) -> int:
+    """Return the threads of an evaluation: its share of the cores."""
+    return share_of_cores(len(GRID), sys.maxsize, on_cluster=1)
+
+
+# What a job with a GPU asks for, and on a cluster a prediction, in MB.
+MEMORY_OF_JOB = 8000
+# A prediction on one machine takes fewer workers where they would not fit.
+MEMORY_OF_PREDICTION = 2000
+
+
+def training_memory_mb(wildcards, attempt, threads) -> int:
+    """Return the memory to request for a training, in MB. The next attempt requests more."""
+    if GPUS and (FOUND_GPUS or not ONE_MACHINE):
+        return attempt * MEMORY_OF_JOB
+    dimensions = DATASETS[wildcards.dataset].dimensions
+    return attempt * (training_memory(SETTINGS.model, SETTINGS.training, dimensions, threads) // 10**6 + 1)
+
+
+def prediction_memory_mb(wildcards, attempt) -> int:
+    """Return the memory to request for a prediction, in MB. The next attempt requests more."""
+    return attempt * (MEMORY_OF_PREDICTION if ONE_MACHINE and not FOUND_GPUS else MEMORY_OF_JOB)
 
 
 def training_runtime(wildcards, attempt) -> int:

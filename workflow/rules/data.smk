@@ -89,11 +89,12 @@ rule register:
         "<benchmarks>/register/{dataset}.tsv"
     conda:
         "../envs/dvlae.yaml"
+    threads: registration_threads
     params:
         settings=evaluation_settings,
         revision=revision.EVALUATION,
     shell:
-        "dvlae register {input.images:q} {output.targets:q} --settings {params.settings:q} > {log:q} 2>&1 || failed {log:q}"
+        "dvlae register {input.images:q} {output.targets:q} --settings {params.settings:q} --cores {threads} > {log:q} 2>&1 || failed {log:q}"
 
 
 rule diagnose:

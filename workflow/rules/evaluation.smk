@@ -14,12 +14,13 @@ rule baseline:
         method=BASELINES,
     conda:
         "../envs/dvlae.yaml"
+    threads: baseline_threads
     params:
         settings=evaluation_settings,
         revision=revision.EVALUATION,
     shell:
         "dvlae baseline {wildcards.method:q} {input.images:q} --denoised {output.denoised:q}"
-        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1 || failed {log:q}"
+        " --settings {params.settings:q} --targets {input.targets:q} --cores {threads} > {log:q} 2>&1 || failed {log:q}"
 
 
 rule evaluate:
@@ -37,6 +38,7 @@ rule evaluate:
         "<benchmarks>/evaluate/{dataset}/{method}/seed{seed}.tsv"
     conda:
         "../envs/dvlae.yaml"
+    threads: evaluation_threads
     params:
         settings=evaluation_settings,
         receptive_field=lambda wildcards: option("--receptive-field", METHODS[wildcards.method].receptive_field),
@@ -44,4 +46,4 @@ rule evaluate:
     shell:
         "dvlae evaluate {input.images:q} {input.denoised:q} {output.psnr:q} --dataset {wildcards.dataset:q}"
         " --method {wildcards.method:q} {params.receptive_field} --seed {wildcards.seed}"
-        " --settings {params.settings:q} --targets {input.targets:q} > {log:q} 2>&1 || failed {log:q}"
+        " --settings {params.settings:q} --targets {input.targets:q} --cores {threads} > {log:q} 2>&1 || failed {log:q}"

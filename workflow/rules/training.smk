@@ -19,7 +19,7 @@ rule train:
         device=config["device"],
         devices=config["devices"],
         workers=config["training"]["workers"],
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=training_memory_mb,
         runtime=training_runtime,
         tensorboard="tensorboard" if config["tensorboard"] else "no-tensorboard",
     params:
@@ -36,7 +36,7 @@ rule train:
         "dvlae train {input.patches:q} {output.model:q} --receptive-field {params.receptive_field}"
         " --noise-direction {params.noise_direction} --seed {wildcards.seed} --checkpoints {params.checkpoints:q}"
         " --settings {params.settings:q} --device {resources.device} --devices {resources.devices}"
-        " --workers {resources.workers} --{resources.tensorboard} 2>&1 | tee -i {log:q} || failed {log:q}"
+        " --cores {threads} --workers {resources.workers} --{resources.tensorboard} 2>&1 | tee -i {log:q} || failed {log:q}"
 
 
 rule predict:
@@ -56,13 +56,13 @@ rule predict:
         method=TRAINED_METHODS,
     conda:
         "../envs/dvlae.yaml"
-    threads: 4
+    threads: prediction_threads
     resources:
         gpu=GPUS,
         device=config["device"],
         tile=config["prediction"]["tile"],
         batch_size=config["prediction"]["batch_size"],
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=prediction_memory_mb,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=prediction_settings,
@@ -73,6 +73,6 @@ rule predict:
     shell:
         "dvlae predict {input.model:q} {input.images:q} --denoised {output.denoised:q}"
         " --uncertainty {output.uncertainty:q} {params.samples:q} --seed {wildcards.seed} --settings {params.settings:q}"
-        " --device {resources.device} --tile {resources.tile} --batch-size {resources.batch_size}"
+        " --device {resources.device} --cores {threads} --tile {resources.tile} --batch-size {resources.batch_size}"
         " --remove-checkpoints {input.model:q}/../checkpoints"
         " 2>&1 | tee -i {log:q} || failed {log:q}"
