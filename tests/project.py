@@ -18,7 +18,7 @@ TINY = {
     "results": "results",
     "device": "cpu",
     "model": {"levels": 2, "channels": 8, "latent_channels": 4},
-    "training": {"patch_size": 32, "batch_size": 2, "max_steps": 5, "max_minutes": None},
+    "training": {"patch_size": 32, "batch_size": 2, "max_steps": 5, "max_minutes": None, "workers": 1},
     "prediction": {"samples": 2},
 }
 SMALL = {
