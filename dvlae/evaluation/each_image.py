@@ -9,7 +9,7 @@ from dvlae.system.machine import choose_workers
 from dvlae.system.progress import progress
 from dvlae.system.workers import ThreadWorkers
 
-# What registration, the greediest step, needs at most, as NumPy counts it. The second number is for volumes, whose
+# What registration needs at most, measured; other steps need less, except BM3D. The second number is for volumes, whose
 # cross-correlation is computed at 150 x 150 x 150 positions.
 BYTES_PER_VALUE = 140
 BYTES_FOR_POSITIONS = 2**27
@@ -18,7 +18,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def choose_image_workers(step: str, images: Sequence[Image], cores: int | None) -> int:
+def choose_image_workers(
+    step: str, images: Sequence[Image], cores: int | None, bytes_per_value: int = BYTES_PER_VALUE
+) -> int:
     """Choose how many threads work on images, one image each, and log the number.
 
     Parameters
@@ -29,6 +31,8 @@ def choose_image_workers(step: str, images: Sequence[Image], cores: int | None) 
         The images.
     cores
         Cores that the step may use; None: all that this process may use.
+    bytes_per_value
+        Memory that a thread needs for each value of its image.
 
     Returns
     -------
@@ -36,7 +40,7 @@ def choose_image_workers(step: str, images: Sequence[Image], cores: int | None) 
         At least 1, and so few that the largest image fits into memory once for each.
     """
     largest = max((math.prod(image.shape) for image in images), default=0)
-    memory = BYTES_PER_VALUE * largest + BYTES_FOR_POSITIONS
+    memory = bytes_per_value * largest + BYTES_FOR_POSITIONS
     return choose_workers(step, len(images), cores=cores, memory=memory)
 
 
