@@ -994,6 +994,8 @@ def main() -> int:
     default = Path(tempfile.gettempdir()) / f"dvlae-proof-{os.getuid()}"
     parser.add_argument("--work", type=Path, default=default, help=f"folder for all results (default: {default})")
     arguments = parser.parse_args()
+    # Batch statistics depend on the number of workers. There is one on one core.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     before, after = (Checkout(name, getattr(arguments, name).resolve(), work) for name in ("before", "after"))
