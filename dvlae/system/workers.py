@@ -7,10 +7,8 @@ in long computations. Nothing has to be copied from one process to another then.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any, Self, TypeVar
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -78,30 +76,3 @@ class ThreadWorkers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def map_in_order(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    workers: int,
-    prepare: Callable[[], object] | None = None,
-) -> Iterator[Result]:
-    """Call a function for each item in ``workers`` threads, and yield the results in the order of the items.
-
-    Parameters
-    ----------
-    function
-        Called in any order and thread.
-    items
-        Read as they are needed.
-    workers, prepare
-        As for :class:`ThreadWorkers`.
-
-    Yields
-    ------
-    Result
-        The results, in order.
-    """
-    with ExitStack() as stack:
-        threads = stack.enter_context(ThreadWorkers(workers, prepare))
-        yield from threads.in_order(threads.submit(function, item) for item in items)
