@@ -38,9 +38,26 @@ def test_a_run_on_a_cluster_can_be_planned(project, name):
     project.configure(device="auto", devices=2, training=TINY["training"] | {"accumulate": 2})
     printed = project.snakemake("--workflow-profile", name, "--dry-run", "--printshellcmds")
     assert "--device auto --devices 2" in printed
-    # The limits of this machine, if it has GPUs or little memory, do not cut down what is asked of the cluster.
-    assert re.search(r"gpu=2, .*mem_mb=8000", printed)
-    assert "--cores 1 --workers auto" in printed
+
+
+def test_limits_of_this_machine_do_not_cut_down_what_is_asked_of_a_cluster(project, tmp_path):
+    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    project.configure(device="auto", devices=2, training=TINY["training"] | {"accumulate": 2})
+    model = "results/small/dvlae-rf4/seed0/model"
+    project.snakemake("results/small/patches")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import dvlae.system.gpus, dvlae.system.machine\n"
+        "dvlae.system.gpus.count_gpus = lambda: 1\n"
+        "dvlae.system.machine.free_memory = lambda: 10**9\n"
+    )
+    # This scheduler notes what the job asks for, and says that it failed.
+    scheduler = tmp_path / "submit.sh"
+    scheduler.write_text(f"echo $1 $2 $3 > {tmp_path}/asked\necho 1\n")
+    words = ["--cluster-generic-submit-cmd", f"sh {scheduler} {{threads}} {{resources.gpu}} {{resources.mem_mb}}"]
+    words += ["--cluster-generic-status-cmd", "echo failed; :", "--retries", "0"]
+    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    project.snakemake(model, "--workflow-profile", "cluster-generic", *words, fails=True, PYTHONPATH=path)
+    assert (tmp_path / "asked").read_text().split() == ["2", "2", "8000"]
 
 
 @pytest.mark.clouds
