@@ -4,8 +4,9 @@
     python benchmarks/cores.py training --settings sem --busy 0 1 --rounds 3
 
 Each figure is from a process of its own: steps a second of `dvlae train`, validation included and start not, or
-megapixels a second of 16 samples. "threads" is one process with as many of PyTorch's threads as there are cores, as
-before there were workers. All ways are measured in turn, and the median over the rounds counts.
+megapixels a second of 16 samples, of images of 500 x 500 pixels. "threads" is one worker with as many of PyTorch's
+threads as there are cores, as before there were workers. All ways are measured in turn, and the median over the rounds
+counts.
 """
 
 import argparse
@@ -16,7 +17,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from itertools import count, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +27,11 @@ import tifffile
 import torch
 from throughput import SETTINGS, STATISTICS
 
-from dvlae.config.settings import TrainSettings
+from dvlae.config.settings import PredictionSettings, TrainSettings
+from dvlae.inference.estimates import denoise_images
+from dvlae.system.devices import tune_malloc
 from dvlae.system.machine import usable_cores
-from dvlae.training.train import train
+from dvlae.training.train import build_model, train
 
 BUSY = "x = 0\nwhile True: x += 1"
 
@@ -46,9 +51,7 @@ def busy_processes(count: int) -> Iterator[None]:
 def steps_per_second(name: str, workers: int, seconds: float) -> float:
     """Train on noise for a while."""
     settings = SETTINGS[name]()
-    limits = settings.training.model_copy(
-        update={"max_minutes": seconds / 60, "max_steps": None, "workers": workers, "batch_size": 4}
-    )
+    limits = settings.training.model_copy(update={"max_minutes": seconds / 60, "max_steps": None, "workers": workers})
     with tempfile.TemporaryDirectory() as folder:
         patches, model = Path(folder, "patches"), Path(folder, "model")
         patches.mkdir()
@@ -70,6 +73,22 @@ def steps_per_second(name: str, workers: int, seconds: float) -> float:
     return run["steps"] / run["seconds"]
 
 
+def megapixels_per_second(name: str, workers: int, seconds: float) -> float:
+    """Denoise noise for a while, until an image is finished."""
+    settings = SETTINGS[name]()
+    tune_malloc()
+    model = build_model(settings, STATISTICS, (64, 64), max(settings.receptive_fields), "x").eval()
+    image = np.random.default_rng(0).poisson(60, (1, 500, 500)).astype(np.float32)
+    start = time.monotonic()
+    images = (
+        (str(number), image)
+        for number in takewhile(lambda number: number < 2 or time.monotonic() < start + seconds, count())
+    )
+    how = PredictionSettings(samples=16)
+    finished = sum(1 for _ in denoise_images(model, images, seed=0, settings=how, workers=workers))
+    return finished * image.size / 1e6 / (time.monotonic() - start)
+
+
 def measure(what: str, name: str, way: str, seconds: float) -> float:
     """Measure one figure in this process."""
     logging.disable(logging.WARNING)
@@ -77,7 +96,12 @@ def measure(what: str, name: str, way: str, seconds: float) -> float:
     if way == "threads":
         torch.set_num_threads(usable_cores())
         torch.set_num_threads = lambda number: None
-    return steps_per_second(name, workers, seconds)
+    else:
+        torch.set_num_threads(1)
+    return MEASURES[what](name, workers, seconds)
+
+
+MEASURES = {"training": steps_per_second, "denoising": megapixels_per_second}
 
 
 def main() -> None:
@@ -85,7 +109,7 @@ def main() -> None:
     cores = usable_cores()
     ways = ["threads", *(str(2**i) for i in range(cores.bit_length()) if 2**i <= cores)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["training", []], help="default: all")
+    parser.add_argument("what", nargs="*", choices=[*MEASURES, []], help="default: all")
     parser.add_argument("--settings", nargs="+", default=["demo", "sem"], choices=list(SETTINGS))
     parser.add_argument("--busy", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="other busy processes")
     parser.add_argument("--ways", nargs="+", default=ways, help="numbers of workers, or threads")
@@ -96,7 +120,7 @@ def main() -> None:
     if arguments.one:
         print(measure(arguments.what[0], arguments.settings[0], arguments.ways[0], arguments.seconds))
         return
-    for what in arguments.what or ["training"]:
+    for what in arguments.what or MEASURES:
         print(f"\n{what}\n\n| setting | others | " + " | ".join(arguments.ways) + " |")
         print("|---|---|" + "---:|" * len(arguments.ways))
         for name in arguments.settings:
@@ -107,7 +131,7 @@ def main() -> None:
                         for way, values in found.items():
                             command = [sys.executable, __file__, what, "--one", "--settings", name, "--ways", way]
                             command += ["--seconds", str(arguments.seconds)]
-                            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                            done = subprocess.run(command, check=True, capture_output=True, text=True)
                             values.append(float(done.stdout))
                 row = " | ".join(f"{statistics.median(values):.3g}" for values in found.values())
                 print(f"| {name} | {busy} | {row} |", flush=True)
