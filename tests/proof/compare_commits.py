@@ -66,11 +66,11 @@ class Exemption:
 
 EXEMPT: tuple[Exemption, ...] = ()
 
-# Time, energy, the commit, and hashes of files, of which the values are compared: columns of CSV files and keys of JSON
+# Time, energy, processes, the commit, and hashes of files, of which the values are compared: columns of CSV files and keys of JSON
 # files that are never compared.
 UNRELATED = {
-    "minutes", "seconds", "training_minutes", "joules_processor", "joules_gpu", "versions", "git_commit", "sha256",
-    "train_sha256", "val_sha256", "images_sha256", "targets_sha256",
+    "minutes", "seconds", "training_minutes", "joules_processor", "joules_gpu", "threads", "workers", "versions",
+    "git_commit", "sha256", "train_sha256", "val_sha256", "images_sha256", "targets_sha256",
 }  # fmt: skip
 
 # Options that have other names in some commits. The first one that the command's --help lists is used.
