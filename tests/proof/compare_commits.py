@@ -66,8 +66,8 @@ class Exemption:
 
 EXEMPT: tuple[Exemption, ...] = ()
 
-# Time, energy, processes, the commit, and hashes of files, of which the values are compared: columns of CSV files and keys of JSON
-# files that are never compared.
+# Time, energy, workers, the commit, and hashes of files, of which the values are compared: columns of CSV files and
+# keys of JSON files that are never compared.
 UNRELATED = {
     "minutes", "seconds", "training_minutes", "joules_processor", "joules_gpu", "threads", "workers", "versions",
     "git_commit", "sha256", "train_sha256", "val_sha256", "images_sha256", "targets_sha256",
