@@ -9,8 +9,8 @@ from dvlae.system.machine import choose_workers
 from dvlae.system.progress import progress
 from dvlae.system.workers import ThreadWorkers
 
-# What registration needs at most, measured; other steps need less, except BM3D. The second number is for volumes, whose
-# cross-correlation is computed at 150 x 150 x 150 positions.
+# What registration needs at most, measured; other steps need less, except BM3D, which also needs memory for the plane
+# that it filters. The second number is for volumes, whose cross-correlation is computed at 150 x 150 x 150 positions.
 BYTES_PER_VALUE = 140
 BYTES_FOR_POSITIONS = 2**27
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 def choose_image_workers(
-    step: str, images: Sequence[Image], cores: int | None, bytes_per_value: int = BYTES_PER_VALUE
+    step: str, images: Sequence[Image], cores: int | None, *, bytes_per_plane_value: int = 0
 ) -> int:
     """Choose how many threads work on images, one image each, and log the number.
 
@@ -31,17 +31,22 @@ def choose_image_workers(
         The images.
     cores
         Cores that the step may use; None: all that this process may use.
-    bytes_per_value
-        Memory that a thread needs for each value of its image.
+    bytes_per_plane_value
+        Memory that a thread needs for each value of one plane, in addition to what registration of the image needs.
 
     Returns
     -------
     int
         At least 1, and so few that the largest image fits into memory once for each.
     """
-    largest = max((math.prod(image.shape) for image in images), default=0)
-    memory = bytes_per_value * largest + BYTES_FOR_POSITIONS
-    return choose_workers(step, len(images), cores=cores, memory=memory)
+    largest = max(
+        (
+            BYTES_PER_VALUE * math.prod(image.shape) + bytes_per_plane_value * math.prod(image.shape[1:][-2:])
+            for image in images
+        ),
+        default=0,
+    )
+    return choose_workers(step, len(images), cores=cores, memory=largest + BYTES_FOR_POSITIONS)
 
 
 def map_images(

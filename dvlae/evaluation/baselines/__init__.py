@@ -11,7 +11,7 @@ from pathlib import Path
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import Image, read_manifest
-from dvlae.evaluation.each_image import BYTES_PER_VALUE, choose_image_workers, map_images
+from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
@@ -19,8 +19,8 @@ from dvlae.system.files import atomic_folder, write_json
 from dvlae.system.software import software
 
 BASELINES = ("noisy", "gaussian", "bm3d")
-# Memory that BM3D needs for each value of a plane, measured.
-BM3D_BYTES_PER_VALUE = 600
+# Memory that BM3D needs for each value of the plane that it filters, measured.
+BM3D_BYTES_PER_PLANE_VALUE = 600
 
 
 def run_baseline(
@@ -62,8 +62,8 @@ def run_baseline(
     start = time.monotonic()
     manifest = read_manifest(images)
     aligned = Targets(settings, targets)
-    bytes_per_value = BM3D_BYTES_PER_VALUE if method == "bm3d" else BYTES_PER_VALUE
-    workers = choose_image_workers(method, manifest, cores, bytes_per_value)
+    plane = BM3D_BYTES_PER_PLANE_VALUE if method == "bm3d" else 0
+    workers = choose_image_workers(method, manifest, cores, bytes_per_plane_value=plane)
     denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, aligned, workers)
     with atomic_folder(output) as folder:
 
