@@ -42,7 +42,7 @@ def test_a_run_on_a_cluster_can_be_planned(project, name):
 
 def test_limits_of_this_machine_do_not_cut_down_what_is_asked_of_a_cluster(project, tmp_path):
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
-    project.configure(device="auto", devices=2, training=TINY["training"] | {"accumulate": 2})
+    project.configure(device="auto", devices=2, training=TINY["training"] | {"accumulate": 2, "workers": "auto"})
     model = "results/small/dvlae-rf4/seed0/model"
     project.snakemake("results/small/patches")
     (tmp_path / "sitecustomize.py").write_text(
