@@ -152,6 +152,22 @@ def test_more_workers_than_crops_are_one_line(capsys):
 
 
 @pytest.mark.parametrize(
+    ("words", "key", "least"),
+    [
+        ("train patches model --receptive-field 40 --noise-direction y --workers", "training.workers", 1),
+        ("predict model images --denoised d --uncertainty u --tile", "prediction.tile", 16),
+    ],
+)
+@pytest.mark.parametrize(("text", "found"), [("many", "'many'"), ("1.5", "'1.5'"), ("-1", "-1")])
+def test_a_word_instead_of_a_number_is_one_line(words, key, least, text, found, capsys):
+    assert cli.main([*words.split(), text]) == 1
+    assert capsys.readouterr().err == (
+        f"dvlae {words.split()[0]}: error: command line: {key}: found {found}, "
+        f"allowed: auto or a whole number >= {least}\n"
+    )
+
+
+@pytest.mark.parametrize(
     "words",
     [
         "train patches model --receptive-field 40 --noise-direction y",

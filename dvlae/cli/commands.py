@@ -38,8 +38,9 @@ def _named_path(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _number_or_auto(text: str) -> int | str:
-    return text if text == "auto" else int(text)
+def _number_or_word(text: str) -> int | str:
+    # The settings say which words are allowed.
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def _first_and_stop(text: str) -> tuple[int, int]:
@@ -239,7 +240,7 @@ COMMANDS = {
         _settings(TrainSettings),
         DEVICE_OF_SETTINGS,
         _setting("devices", "N", "number of GPUs (default: 1)", type=int),
-        _setting("training.workers", "N|auto", "processes that share each batch on a processor", type=_number_or_auto),
+        _setting("training.workers", "N|auto", "processes that share each batch on a processor", type=_number_or_word),
         CORES,
     ],
     Command("predict", "Denoise images with a trained model.", _predict): [
@@ -252,8 +253,8 @@ COMMANDS = {
         SEED,
         _settings(PredictSettings),
         DEVICE_OF_SETTINGS,
-        _setting("prediction.tile", "PIXELS|auto", "side of a tile", type=_number_or_auto),
-        _setting("prediction.batch_size", "N|auto", "number of samples computed at once", type=_number_or_auto),
+        _setting("prediction.tile", "PIXELS|auto", "side of a tile", type=_number_or_word),
+        _setting("prediction.batch_size", "N|auto", "number of samples computed at once", type=_number_or_word),
         CORES,
     ],
     Command(

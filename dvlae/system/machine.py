@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 # another program that computes is seen every time.
 SECONDS_OF_MEASUREMENT = 0.25
 MEASUREMENTS = 6
-# A core counts as free if it is idle for this part of the time.
+# The idle time of all cores is added up, as the system moves a program from one core to another. The rest above a whole
+# number counts as one more core if it is at least this part of a core.
 IDLE_PART = 0.7
 
 PROC = Path("/proc")
@@ -101,7 +102,7 @@ def free_cores(wanted: int | None = None) -> int:
     Returns
     -------
     int
-        From 0 to :func:`usable_cores`. A core that is idle for 70 % of the time counts as free.
+        From 0 to :func:`usable_cores`. The idle time of all cores is added up: 1.7 idle cores count as 2, 1.6 as 1.
     """
     usable, free = usable_cores(), 0
     for _ in range(MEASUREMENTS):

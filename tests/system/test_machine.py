@@ -128,9 +128,16 @@ def test_python_limits_the_cores_where_the_user_told_it(system, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("idle", "free"), [([100, 100, 100, 100], 4), ([100, 70, 100, 100], 4), ([100, 60, 100, 100], 3), ([0, 0, 0, 0], 0)]
+    ("idle", "free"),
+    [
+        ([100, 100, 100, 100], 4),
+        ([100, 70, 100, 100], 4),
+        ([100, 60, 100, 100], 3),
+        ([75, 75, 75, 75], 3),  # One program, which the system moves from core to core.
+        ([0, 0, 0, 0], 0),
+    ],
 )
-def test_a_core_that_is_idle_for_70_percent_counts_as_free(system, ticks, idle, free):
+def test_the_idle_time_of_all_cores_is_added_up_and_70_percent_of_one_count_as_a_core(system, ticks, idle, free):
     ticks(*[[(100 - each, each) for each in idle]] * machine.MEASUREMENTS)
     assert free_cores() == free
 
