@@ -334,7 +334,18 @@ class Posterior:
         return self._run(range(len(keys)), batch_size, make_sampler, finish)
 
     def signal_of_means(self, finish: Callable[[Window, int, Tensor], Result]) -> "Iterator[Future[list[Result]]]":
-        """Do what :meth:`samples` does, with one sample, whose latents are all at their means."""
+        """Do what :meth:`samples` does, with one sample, whose latents are all at their means.
+
+        Parameters
+        ----------
+        finish
+            As for :meth:`samples`.
+
+        Returns
+        -------
+        Iterator
+            As that of :meth:`samples`.
+        """
         return self._run(range(1), 1, lambda window, numbers: take_mean, finish)
 
     def _run(

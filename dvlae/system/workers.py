@@ -41,8 +41,10 @@ class ThreadWorkers:
 
         Parameters
         ----------
-        function, arguments
+        function
             What to compute.
+        *arguments
+            Its arguments.
 
         Returns
         -------
