@@ -48,9 +48,14 @@ def _first_and_stop(text: str) -> tuple[int, int]:
     return int(first), int(stop)
 
 
+def _check_counts(option: str, *numbers: int) -> None:
+    if any(number < 1 for number in numbers):
+        raise UserError(f"{option}: found {min(numbers)}, allowed: 1 or more")
+
+
 def _check_cores(cores: int | None) -> int | None:
-    if cores is not None and cores < 1:
-        raise UserError(f"--cores: found {cores}, allowed: 1 or more")
+    if cores is not None:
+        _check_counts("--cores", cores)
     return cores
 
 
@@ -107,9 +112,8 @@ def _check_generate(kind: str, values: dict[str, Any]) -> None:
             raise UserError(f"--{name}: found {found}, but --kind {kind} has no use for it")
     if values.get("targets") is not None and values["settings"] is None:
         raise UserError(f"--targets: found {values['targets']}, but without --settings there is no use for it")
-    for name, numbers in (("realisations", [values["realisations"]]), ("size", values.get("size", []))):
-        if any(number < 1 for number in numbers):
-            raise UserError(f"--{name}: found {min(numbers)}, allowed: 1 or more")
+    _check_counts("--realisations", values["realisations"])
+    _check_counts("--size", *values.get("size", []))
 
 
 def _figures(*, images: dict[str, Path], settings: str | None, **values: Any) -> None:

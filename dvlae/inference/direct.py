@@ -20,7 +20,7 @@ from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.devices import use_one_thread
 from dvlae.system.errors import UserError
-from dvlae.system.workers import ThreadWorkers
+from dvlae.system.workers import ThreadWorkers, one_ahead
 
 
 @torch.inference_mode()
@@ -57,20 +57,11 @@ def denoise_images_directly(
         )
     top_down = TopDown(model)
 
-    def submitted() -> "Iterator[Future[list[_Tile]]]":
-        """Submit the first pass of an image before the second one of the image before it, so that no thread waits."""
-        current = None
-        for name, image in images:
-            following = _DirectImage(model, top_down, name, image, choose_tile(model, settings), threads)
-            yield from following.first_pass()
-            if current is not None:
-                yield from current.second_pass()
-            current = following
-        if current is not None:
-            yield from current.second_pass()
-
     with ThreadWorkers(workers, use_one_thread) as threads:
-        for tiles in threads.in_order(submitted()):
+        work = (
+            _DirectImage(model, top_down, name, image, choose_tile(model, settings), threads) for name, image in images
+        )
+        for tiles in threads.in_order(one_ahead(work)):
             for tile in tiles:
                 on_progress(tile.pixels)
                 if tile.finished is not None:

@@ -6,6 +6,8 @@ Means and deviations are updated while sampling, so memory does not grow with th
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import groupby
+from operator import attrgetter
 from tempfile import NamedTemporaryFile
 
 import numpy as np
@@ -154,17 +156,13 @@ def denoise_images(
             yield name, image
 
     with ThreadWorkers(workers, use_one_thread) as threads:
-        number, reduction = -1, None
-        for batch in sample_posteriors(model, noted(), seed=seed, settings=settings, threads=threads):
-            if batch.image != number:
-                if reduction is not None:
-                    yield reduction.estimate()
-                number, (name, shape) = batch.image, shapes[batch.image]
-                reduction = _Reduction(shape, settings, keep(name, shape))
-            assert reduction is not None
-            reduction.update(batch)
-            on_progress(batch.values[:, 0].numel())
-        if reduction is not None:
+        sampled = sample_posteriors(model, noted(), seed=seed, settings=settings, threads=threads)
+        for number, batches in groupby(sampled, attrgetter("image")):
+            name, shape = shapes[number]
+            reduction = _Reduction(shape, settings, keep(name, shape))
+            for batch in batches:
+                reduction.update(batch)
+                on_progress(batch.values[:, 0].numel())
             yield reduction.estimate()
 
 

@@ -22,10 +22,9 @@ from dvlae.inference.posterior import (
     choose_batch_size,
     encode_image,
     repeat_features,
-    split_range,
     take_mean,
 )
-from dvlae.inference.tiling import cut_padding, whole_window
+from dvlae.inference.tiling import cut_padding, split_range, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.latents import LatentSampler
 from dvlae.system.errors import UserError

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from dvlae.axes import format_sides
 from dvlae.inference.latent_noise import NoiseKey, latent_sampler
-from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, views, whole_window
-from dvlae.inference.top_down import TopDown
+from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, split_range, views, whole_window
+from dvlae.inference.top_down import TopDown, top_down_halo
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.latents import LatentSampler
@@ -140,28 +140,6 @@ def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
         # The strided convolution comes first, the residual blocks follow.
         reach += below + ladder_vae.blocks * ResidualBlock.radius * stride
     return padded_shape([reach], strides[split])[0]
-
-
-def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
-    """Return the pixels of these features and of the state from above that the signal sees, rounded up to the grid.
-
-    Parameters
-    ----------
-    ladder_vae
-        The part of the model with all levels.
-    split
-        Number of fine levels.
-
-    Returns
-    -------
-    int
-        In pixels of the image.
-    """
-    strides = ladder_vae.strides[:split]
-    # The posterior sees one position to each side, a residual block its radius.
-    of_level = 1 + ladder_vae.blocks * ResidualBlock.radius
-    reach = TopDown.radius + of_level * sum(strides)
-    return padded_shape([reach], strides[-1])[0]
 
 
 def choose_split(shape: Sequence[int], tile: int, strides: list[int]) -> int:
@@ -413,21 +391,3 @@ class Posterior:
         for tile, features in zip(self.tiles, encoded, strict=True):
             tile.crop(below, self._stride)[:] = features.result()
         return self.top_down.precompute(self.ladder_vae.bottom_up(below, self.split), self.split)
-
-
-def split_range(numbers: range, size: int) -> list[range]:
-    """Divide numbers into batches of this size; the last may be smaller.
-
-    Parameters
-    ----------
-    numbers
-        The numbers, for example those of samples.
-    size
-        Numbers in a batch.
-
-    Returns
-    -------
-    list of range
-        The batches, in order.
-    """
-    return [numbers[first : first + size] for first in range(0, len(numbers), size)]

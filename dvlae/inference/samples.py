@@ -22,7 +22,7 @@ from dvlae.inference.posterior import Posterior, check_model_input, choose_batch
 from dvlae.inference.tiling import Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
-from dvlae.system.workers import ThreadWorkers
+from dvlae.system.workers import ThreadWorkers, one_ahead
 
 # Longest side of a tile by the number of spatial axes, in pixels.
 AUTO_TILE_SIDES = {
@@ -93,7 +93,7 @@ def sample_posteriors(
         for number, (name, image) in enumerate(images):
             yield from _sampled_views(model, top_down, number, name, image, seed, settings, threads)
 
-    for batches in threads.in_order(_one_ahead(sampled_views())):
+    for batches in threads.in_order(one_ahead(sampled_views())):
         yield from batches
 
 
@@ -108,7 +108,11 @@ class _SampledView:
     keys: Sequence[Sequence[NoiseKey]]
     batch_size: int
 
-    def submit(self) -> "Iterator[Future[list[SampleBatch]]]":
+    def first_pass(self) -> "Iterable[Future[list[SampleBatch]]]":
+        """Submit nothing: the posterior has submitted the coarse levels when it was made."""
+        return ()
+
+    def second_pass(self) -> "Iterable[Future[list[SampleBatch]]]":
         return self.posterior.samples(self.keys, self.batch_size, self._to_image)
 
     def _to_image(self, window: Window, first: int, samples: Tensor) -> SampleBatch:
@@ -146,17 +150,6 @@ def _sampled_views(
 def _tile_sides(model: DVLAE, shape: Sequence[int], tile: int) -> list[int]:
     """Return the sides of the largest tile of an image of shape (C, ...)."""
     return [min(side, tile) for side in padded_shape(shape[1:], model.stride)]
-
-
-def _one_ahead(sampled: Iterable[_SampledView]) -> "Iterator[Future[list[SampleBatch]]]":
-    """Submit the samples of each view after the coarse levels of the next one, so that no thread waits for those."""
-    current = None
-    for following in sampled:
-        if current is not None:
-            yield from current.submit()
-        current = following
-    if current is not None:
-        yield from current.submit()
 
 
 def choose_tile(model: DVLAE, settings: PredictionSettings) -> int:

@@ -274,3 +274,21 @@ def views(image: np.ndarray, stride: int, axes: Sequence[int] = (), shifts: int 
     generators = [int(stride * part) // 2 * 2 + 1 for part in _LATTICE[: image.ndim - 1]]
     places = [tuple(i * generator % stride for generator in generators) for i in range(min(shifts, stride))]
     return [View(image, stride, flipped, place) for place in places for flipped in choices]
+
+
+def split_range(numbers: range, size: int) -> list[range]:
+    """Divide numbers into batches of this size; the last may be smaller.
+
+    Parameters
+    ----------
+    numbers
+        The numbers, for example those of samples.
+    size
+        Numbers in a batch.
+
+    Returns
+    -------
+    list of range
+        The batches, in order.
+    """
+    return [numbers[first : first + size] for first in range(0, len(numbers), size)]

@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dvlae.inference.tiling import padded_shape
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.ladder_vae import Level
+from dvlae.models.ladder_vae import LadderVAE, Level
 from dvlae.models.latents import LatentSampler, split_parameters
 from dvlae.models.layers import (
     TRANSPOSED_CONVOLUTIONS,
@@ -241,3 +242,25 @@ class TopDown:
             (N, C, ...).
         """
         return self.signal_decoder(self.last_block(state))
+
+
+def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
+    """Return the pixels of these features and of the state from above that the signal sees, rounded up to the grid.
+
+    Parameters
+    ----------
+    ladder_vae
+        The part of the model with all levels.
+    split
+        Number of fine levels.
+
+    Returns
+    -------
+    int
+        In pixels of the image.
+    """
+    strides = ladder_vae.strides[:split]
+    # The posterior sees one position to each side, a residual block its radius.
+    of_level = 1 + ladder_vae.blocks * ResidualBlock.radius
+    reach = TopDown.radius + of_level * sum(strides)
+    return padded_shape([reach], strides[-1])[0]

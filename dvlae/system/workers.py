@@ -7,7 +7,7 @@ in long computations. Nothing has to be copied from one process to another then.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 Result = TypeVar("Result")
 
@@ -78,3 +78,34 @@ class ThreadWorkers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+class TwoPasses(Protocol[Result]):
+    """Work in two passes, of which the second one waits for the first. Each pass submits as it is read."""
+
+    def first_pass(self) -> "Iterable[Future[Result]]": ...  # noqa: D102
+
+    def second_pass(self) -> "Iterable[Future[Result]]": ...  # noqa: D102
+
+
+def one_ahead(work: Iterable[TwoPasses[Result]]) -> "Iterator[Future[Result]]":
+    """Submit the first pass of each piece of work before the second one of the last piece, so that no thread waits.
+
+    Parameters
+    ----------
+    work
+        Pieces of work, which are made as they are needed.
+
+    Yields
+    ------
+    Future
+        What is submitted, in this order.
+    """
+    current = None
+    for following in work:
+        yield from following.first_pass()
+        if current is not None:
+            yield from current.second_pass()
+        current = following
+    if current is not None:
+        yield from current.second_pass()

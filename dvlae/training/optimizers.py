@@ -103,7 +103,7 @@ class Muon(torch.optim.Optimizer):
         matrices: dict[tuple, list[nn.Parameter]] = {}
         others = []
         for parameter in parameters:
-            shape = _matrix_shape(parameter)
+            shape = matrix_shape(parameter)
             if min(shape) > 1:
                 matrices.setdefault(shape, []).append(parameter)
             else:
@@ -155,8 +155,19 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_addcdiv_(parameters, averages, divisors, -group["lr"] / bias)
 
 
-def _matrix_shape(parameter: nn.Parameter) -> tuple[int, int]:
-    """Return the shape of a layer's weights as outputs by inputs; vectors have one output."""
+def matrix_shape(parameter: nn.Parameter) -> tuple[int, int]:
+    """Return the shape of a layer's weights as outputs by inputs; vectors have one output.
+
+    Parameters
+    ----------
+    parameter
+        Weights of a layer, of any number of axes.
+
+    Returns
+    -------
+    tuple of int
+        Outputs and inputs.
+    """
     if parameter.ndim < 2:
         return 1, parameter.numel()
     return parameter.shape[0], parameter[0].numel()

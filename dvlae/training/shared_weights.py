@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dvlae.training.objective import Objective
+from dvlae.training.optimizers import matrix_shape
 from dvlae.training.workers import Workers
 
 # Most values of a step for the history.
@@ -102,6 +103,8 @@ class SharedWeights:
 
     def keep_own_gradients(self) -> None:
         """Remove the gradients of the other workers' weights, so that the optimiser leaves these weights alone."""
+        if self.workers.count == 1:
+            return
         for parameter, is_own in zip(self._parameters, self._is_own, strict=True):
             if not is_own:
                 parameter.grad = None
@@ -166,10 +169,9 @@ def _move(parameters: list[nn.Parameter], memory: Tensor, *, copy: bool) -> None
         parameter.data = view
 
 
-def _cost(parameter: Tensor) -> int:
+def _cost(parameter: nn.Parameter) -> int:
     """Return what a step of the optimiser costs: a matrix of weights takes products of matrices."""
-    sides = (parameter.shape[0], parameter[0].numel()) if parameter.ndim > 1 else (1, parameter.numel())
-    return parameter.numel() * min(sides)
+    return parameter.numel() * min(matrix_shape(parameter))
 
 
 def _divide(costs: list[int], count: int) -> list[int]:

@@ -228,7 +228,8 @@ class TrainingState:
             Tensors and plain values.
         """
         self.check_finite_or_roll_back()
-        return self._learned() | {name: getattr(self, attribute) for name, attribute in _COUNTERS.items()}
+        assert self._good is not None  # It is the present state now.
+        return self._good | {name: getattr(self, attribute) for name, attribute in _COUNTERS.items()}
 
     def load_state_dict(self, state: dict) -> None:
         """Resume from a :meth:`state_dict`, in one more attempt.

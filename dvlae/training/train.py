@@ -30,7 +30,7 @@ from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import save_model
 from dvlae.models.layers import to_channels_last
 from dvlae.runs.record import write_run
-from dvlae.system.devices import device_name, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
+from dvlae.system.devices import device_name, has_fast_bfloat16, tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, exclusive_lock
 from dvlae.system.machine import choose_workers, log_workers
@@ -87,7 +87,7 @@ class TrainingJob:
             Only a training with the same fingerprint is resumed.
         """
         return {
-            "settings": self.settings.model_dump(mode="json", exclude={"training": {"workers"}}),
+            "settings": self.settings.identity() | self.settings.model_dump(mode="json", include={"device", "devices"}),
             "receptive_field": self.receptive_field,
             "noise_direction": self.noise_direction,
             "seed": self.seed,
@@ -164,7 +164,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     use_fast_arithmetic()
     tune_malloc()
     if devices[0].type == "cpu":
-        torch.set_num_threads(1)
+        use_one_thread()
     is_first = rank + workers.rank == 0
     limits = job.settings.training
     train_patches, val_patches = (_read_patches(job.patches / f"{name}.tif") for name in ("train", "val"))

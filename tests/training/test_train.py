@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tifffile
 import torch
 
 import dvlae.training.checkpoints
@@ -31,27 +30,6 @@ def settings(model: dict | None = None, device: str = "cpu", devices: int = 1, *
     usual = {"patch_size": 16, "batch_size": 2, "max_steps": 6}
     values = {"model": SMALL | (model or {}), "training": usual | training, "device": device, "devices": devices}
     return validate(TrainSettings, values, "test")
-
-
-@pytest.fixture
-def patches(tmp_path):
-    """Return a function that makes a folder of patches (N, C, 32, 32) with Poisson noise."""
-
-    def make(channels: int = 1, transform=lambda array: array):
-        folder = tmp_path / "patches"
-        folder.mkdir()
-        random = np.random.default_rng(0)
-        arrays = {
-            name: transform(random.poisson(80, (n, channels, 32, 32)).astype("f4"))
-            for name, n in (("train", 6), ("val", 2))
-        }
-        for name, array in arrays.items():
-            tifffile.imwrite(folder / f"{name}.tif", array, photometric="minisblack")
-        statistics = {"mean": [80.0] * channels, "std": [9.0] * channels, "step": [1.0] * channels}
-        (folder / "patches.json").write_text(json.dumps(statistics | {"sha256": {"train": "a", "val": "b"}}))
-        return folder
-
-    return make
 
 
 def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_direction="x", **keys):

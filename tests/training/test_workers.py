@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import tifffile
 import torch
 
 from dvlae.config.messages import validate
@@ -31,16 +30,8 @@ def settings(model=(), **training) -> TrainSettings:
 
 
 @pytest.fixture
-def patches(tmp_path):
-    folder = tmp_path / "patches"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for name, count in (("train", 6), ("val", 5)):
-        array = random.poisson(80, (count, 1, 32, 32)).astype(np.float32)
-        tifffile.imwrite(folder / f"{name}.tif", array, photometric="minisblack")
-    description = {"mean": [80.0], "std": [9.0], "step": [1.0], "sha256": {"train": "a", "val": "b"}}
-    (folder / "patches.json").write_text(json.dumps(description))
-    return folder
+def folder(patches):
+    return patches(validation=5)
 
 
 def children_of(process: int) -> list[int]:
@@ -96,8 +87,8 @@ def test_a_bug_in_a_worker_shows_its_traceback(capfd):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_worker_outlives_a_killed_training(patches, tmp_path, number):
-    command = [sys.executable, "-m", "dvlae", "train", str(patches), str(tmp_path / "model"), "--noise-direction", "x"]
+def test_no_worker_outlives_a_killed_training(folder, tmp_path, number):
+    command = [sys.executable, "-m", "dvlae", "train", str(folder), str(tmp_path / "model"), "--noise-direction", "x"]
     command += ["--receptive-field", "8", "--settings", settings(max_steps=100000, workers=2).model_dump_json()]
     log = tmp_path / "log"
     with (
@@ -177,10 +168,10 @@ def test_the_loss_of_all_parts_is_that_of_the_batch(count, direct, free_bits):
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adamax", "accumulate": 2}])
-def test_the_same_number_of_workers_gives_the_same_bytes_and_others_nearly_so(patches, tmp_path, changes):
+def test_the_same_number_of_workers_gives_the_same_bytes_and_others_nearly_so(folder, tmp_path, changes):
     histories = {}
     for name, count in (("one", 1), ("two", 2), ("two_again", 2), ("three", 3)):
-        train_job(patches, tmp_path / name, settings(**changes), None, count)
+        train_job(folder, tmp_path / name, settings(**changes), None, count)
         histories[name] = pd.read_csv(tmp_path / name / "history.csv").drop(columns="minutes")
         assert json.loads((tmp_path / name / "run.json").read_text())["workers"] == count
     two, again = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("two", "two_again"))
@@ -191,23 +182,23 @@ def test_the_same_number_of_workers_gives_the_same_bytes_and_others_nearly_so(pa
 
 
 @pytest.mark.parametrize("changes", [{"model": {"direct_denoiser": "mean"}}, {"optimizer": "adamax", "accumulate": 2}])
-def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, changes):
-    train_job(patches, tmp_path / "whole", settings(**changes), None, 2)
+def test_resumed_equals_uninterrupted_bit_for_bit(folder, tmp_path, changes):
+    train_job(folder, tmp_path / "whole", settings(**changes), None, 2)
     with pytest.raises(KilledError):
-        train_job(patches, tmp_path / "model", settings(**changes), tmp_path / "checkpoints", 2, stop=4)
-    train_job(patches, tmp_path / "model", settings(**changes), tmp_path / "checkpoints", 2)
+        train_job(folder, tmp_path / "model", settings(**changes), tmp_path / "checkpoints", 2, stop=4)
+    train_job(folder, tmp_path / "model", settings(**changes), tmp_path / "checkpoints", 2)
     resumed, whole = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("model", "whole"))
     assert resumed == whole
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 1)])
-def test_a_training_is_resumed_with_another_number_of_workers(patches, tmp_path, before, after):
+def test_a_training_is_resumed_with_another_number_of_workers(folder, tmp_path, before, after):
     with pytest.raises(KilledError):
-        train_job(patches, tmp_path / "model", settings(), tmp_path / "checkpoints", before, stop=3)
+        train_job(folder, tmp_path / "model", settings(), tmp_path / "checkpoints", before, stop=3)
     state = torch.load(tmp_path / "checkpoints" / "state.pt", weights_only=True)
     assert len(state["optimizer"]["state"]) == len(list(initial().parameters()))
     # Not one large block of memory for each tensor.
     assert (tmp_path / "checkpoints" / "state.pt").stat().st_size < 40 * sum(p.numel() for p in initial().parameters())
-    train_job(patches, tmp_path / "model", settings(), tmp_path / "checkpoints", after)
+    train_job(folder, tmp_path / "model", settings(), tmp_path / "checkpoints", after)
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert (record["steps"], record["attempts"], record["workers"]) == (6, 2, after)
