@@ -204,7 +204,7 @@ TIFFS = [
     packed(),
     packed(compression="zlib", tile=(16, 16)),
     packed(imagej=True),
-    packed(ome=True),
+    packed(ome=True, metadata={"UUID": "00000000-0000-0000-0000-000000000001"}),  # a random one otherwise
     packed(bigtiff=True, byteorder=">"),
 ]
 PNGS = [imageio.v3.imwrite("<bytes>", array, extension=".png") for array in (PIXELS[0], PIXELS.transpose(1, 2, 0))]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from dvlae.data.pixels import errors_named, read_pixels
+from dvlae.data.pixels import errors_named, open_tiff, read_pixels
 from dvlae.system.files import atomic_file
 
 # The axes of a canonical image, by the number of axes.
@@ -58,7 +58,7 @@ def read_canonical(path: Path) -> np.ndarray:
     UserError
         If the file is missing or cannot be read.
     """
-    with errors_named(Path(path)), tifffile.TiffFile(path) as file:
+    with errors_named(Path(path)), open_tiff(path) as file:
         array = read_pixels(file.series[0])
         metadata = file.imagej_metadata or {}
         rows = array.shape[-2:]

@@ -1,6 +1,8 @@
 """Reading the pixels of TIFF files that may be damaged or malicious."""
 
 import logging
+import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,49 @@ def errors_named(path: Path) -> Iterator[None]:
     except Exception as error:
         text = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path}: cannot be read, is it damaged or incomplete? ({text})") from None
+
+
+@contextmanager
+def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF file, unless its list of pages has no end.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Yields
+    ------
+    file
+        The open file.
+
+    Raises
+    ------
+    ValueError
+        If the list of pages breaks off or runs in a circle, or pages overlap.
+    """
+    with tifffile.TiffFile(path) as file:
+        _check_page_list(file)
+        yield file
+
+
+def _check_page_list(file: tifffile.TiffFile) -> None:
+    # tifffile follows a list that runs in a circle for hours.
+    tiff, handle = file.tiff, file.filehandle
+    offset, seen, total = file.pages.first.offset, set[int](), 0
+    while offset:
+        handle.seek(offset)
+        try:
+            (tags,) = struct.unpack(tiff.tagnoformat, handle.read(tiff.tagnosize))
+            handle.seek(tags * tiff.tagsize, os.SEEK_CUR)
+            (following,) = struct.unpack(tiff.offsetformat, handle.read(tiff.offsetsize))
+        except struct.error:
+            raise ValueError(f"it breaks off after {len(seen)} pages") from None
+        total += tiff.tagnosize + tags * tiff.tagsize + tiff.offsetsize
+        if offset in seen or total > handle.size:
+            raise ValueError("its list of pages runs in a circle, or its pages overlap")
+        seen.add(offset)
+        offset = following
 
 
 def read_pixels(series: tifffile.TiffPageSeries) -> np.ndarray:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tifffile
 
 from dvlae.axes import AXES, format_sides
 from dvlae.config.dataset import CropSettings
-from dvlae.data.pixels import errors_named, read_pixels
+from dvlae.data.pixels import errors_named, open_tiff, read_pixels
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -170,7 +169,7 @@ def read_array(path: Path) -> tuple[np.ndarray, str]:
 
 
 def _read_tiff(path: Path) -> tuple[np.ndarray, str]:
-    with tifffile.TiffFile(path) as file:
+    with open_tiff(path) as file:
         series = file.series[0]
         if len(file.series) > 1:
             logger.warning(f"{path}: takes the first of {len(file.series)} series of images, {series.shape}")

@@ -1,8 +1,10 @@
+import struct
+
 import numpy as np
 import pytest
 import tifffile
 
-from dvlae.data.pixels import errors_named, read_pixels
+from dvlae.data.pixels import errors_named, open_tiff, read_pixels
 from dvlae.system.errors import UserError
 
 
@@ -23,6 +25,41 @@ def test_a_large_constant_image_is_read_although_it_packs_densely(tmp_path, monk
         monkeypatch.setattr("dvlae.data.pixels.MAX_EXPANSION", 100)
         with pytest.raises(ValueError, match="it claims to contain 6000000 bytes of pixels in a file of"):
             read_pixels(file.series[0])
+
+
+def pages_that_lead_back(path, count, target, bigtiff=False):
+    """Write pages of which the last one is followed by an earlier one."""
+    with tifffile.TiffWriter(path, bigtiff=bigtiff) as writer:
+        for _ in range(count):
+            writer.write(np.zeros((4, 5), np.uint8), metadata=None, contiguous=False)
+    with tifffile.TiffFile(path) as file:
+        first, last = file.pages[target].offset, file.pages[-1]
+        place = last.offset + file.tiff.tagnosize + len(last.tags) * file.tiff.tagsize
+        format_ = file.tiff.offsetformat
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(struct.pack(format_, first))
+
+
+@pytest.mark.parametrize("count", [1, 3, 300])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_a_list_of_pages_that_runs_in_a_circle_is_refused(tmp_path, count, bigtiff):
+    pages_that_lead_back(tmp_path / "a.tif", count, count // 2, bigtiff)
+    with pytest.raises(ValueError, match="runs in a circle"), open_tiff(tmp_path / "a.tif"):
+        pass
+
+
+@pytest.mark.parametrize("kept", [0, 1, 9])
+def test_a_list_of_pages_that_breaks_off_is_refused(tmp_path, kept):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for _ in range(2):
+            writer.write(np.zeros((4, 5), np.uint8), metadata=None, contiguous=False)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        end = file.pages[1].offset
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: end + kept])
+    with pytest.raises(ValueError, match="it breaks off after 1 pages"), open_tiff(tmp_path / "a.tif"):
+        pass
 
 
 @pytest.mark.parametrize(
