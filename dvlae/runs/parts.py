@@ -130,7 +130,8 @@ def hash_hashes(hashes: Iterable[str]) -> str:
 def _join_folders(folders: Sequence[Path], output: Path) -> None:
     with atomic_folder(output) as joined:
         for folder in folders:
-            for file in sorted(folder.iterdir()):
+            # Snakemake notes in a hidden file when it made a folder.
+            for file in sorted(folder.glob("[!.]*")):
                 if (joined / file.name).exists():
                     raise UserError(f"{file}: found in two parts, allowed: parts of one dataset, each once")
                 _link(file, joined / file.name)
