@@ -162,7 +162,7 @@ def _join_records(paths: Sequence[Path]) -> dict[str, Any]:
     records = [read_json(path) for path in paths]
     joined = dict(records[0])
     for name in joined:
-        values = [record.get(name) for record in records]
+        values: list[Any] = [record.get(name) for record in records]
         if name == "seconds":
             joined[name] = round(sum(values), 1)
         elif name == "device":
