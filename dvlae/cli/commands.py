@@ -59,11 +59,9 @@ def _read_dataset(text: str) -> DatasetSettings:
 
 
 def _read_part(text: str | None) -> Any:
-    if text is None:
-        return None
     from dvlae.runs.parts import Part
 
-    return Part.parse(text)
+    return None if text is None else Part.parse(text)
 
 
 def _read_selection(words: list[str]) -> str | list[str]:
@@ -361,14 +359,7 @@ COMMANDS = {
     ],
     Command("gather", "Join what several jobs made of the parts of one dataset.", "dvlae.runs.parts:gather"): [
         _path("parts", "PART", "folders of all parts, in order", nargs="+"),
-        _path(
-            "--output",
-            "PATH",
-            "files and folders to make, with the names that they have in the parts",
-            dest="outputs",
-            nargs="+",
-            required=True,
-        ),
+        _path("--output", "PATH", "what to make, named as in the parts", dest="outputs", nargs="+", required=True),
     ],
     Command("tables", "Gather the measurements of many runs into tables.", "dvlae.reporting.tables:make_tables"): [
         PSNR_CSVS,
@@ -384,10 +375,7 @@ COMMANDS = {
             "how each dataset is evaluated: YAML or JSON file, or JSON (default: the defaults)",
         ),
         _named_paths(
-            "--noise",
-            "DATASET=JSON",
-            "results of `dvlae diagnose`, to mark the correlation length (default: unmarked)",
-            default=[],
+            "--noise", "DATASET=JSON", "made by `dvlae diagnose`, to mark the length (default: none)", default=[]
         ),
         _named_paths("--targets", "DATASET=CSV", f"tables {REGISTERED}", default=[]),
     ],
