@@ -17,6 +17,7 @@ from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.target import SHIFT_COLUMNS, Alignment, Target
+from dvlae.runs.parts import hash_hashes
 from dvlae.system.errors import UserError
 from dvlae.system.files import sha256, write_csv
 
@@ -158,6 +159,22 @@ def evaluated_images(images: Path, settings: EvaluationSettings) -> list[Image]:
     return select_images(read_manifest(images), settings.images)
 
 
+def hash_files(images: Iterable[Image]) -> list[str]:
+    """Return the hashes of the files of all noisy and clean images, in order.
+
+    Parameters
+    ----------
+    images
+        The images.
+
+    Returns
+    -------
+    list of str
+        SHA-256 of each file, in hexadecimal.
+    """
+    return [sha256(path) for image in images for path in (image.noisy, image.clean) if path is not None]
+
+
 def hash_images(images: Iterable[Image]) -> str:
     """Return one hash of the files of all noisy and clean images, in order.
 
@@ -171,8 +188,7 @@ def hash_images(images: Iterable[Image]) -> str:
     str
         SHA-256, in hexadecimal.
     """
-    files = (path for image in images for path in (image.noisy, image.clean) if path is not None)
-    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+    return hash_hashes(hash_files(images))
 
 
 def _identify(image: Image, settings: EvaluationSettings) -> dict[str, str]:

@@ -19,6 +19,7 @@ from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.samples import count_parts, worker_memory
 from dvlae.models.files import load_to
 from dvlae.runs.folder import RunFolder
+from dvlae.runs.parts import Part
 from dvlae.system.devices import device_name, tune_malloc, use_one_thread
 from dvlae.system.files import atomic_folder, reserve_space, sha256, write_json
 from dvlae.system.machine import choose_workers
@@ -36,9 +37,10 @@ def predict(
     *,
     seed: int,
     settings: PredictSettings,
+    part: Part | None = None,
     cores: int | None = None,
 ) -> None:
-    """Denoise every image of a manifest.
+    """Denoise every image of a manifest, or those of one part.
 
     An interrupted prediction continues after the last finished image when it is run again.
 
@@ -58,6 +60,8 @@ def predict(
         Seed of the latent noise.
     settings
         Estimator, samples, tile, batch size and device.
+    part
+        Denoise only the images of this part. :func:`dvlae.runs.parts.gather` joins all parts.
     cores
         Cores that the prediction may use; None: all that this process may use.
 
@@ -68,6 +72,8 @@ def predict(
     """
     tune_malloc()
     manifest = read_manifest(images)
+    if part is not None:
+        manifest = part.share(manifest)
     how = settings.prediction
     record = RunFolder(Path(denoised).parent).prediction_record
     passes = 2 if how.estimator == "direct" else how.samples
@@ -82,7 +88,7 @@ def predict(
             shapes = [image.shape for image in manifest]
             parts = sum(count_parts(network, shape, how) for shape in shapes)
             workers = choose_workers("predict", parts, cores=cores, memory=worker_memory(network, shapes, how))
-        inputs = _inputs(model, images, seed, settings)
+        inputs = _inputs(model, images, seed, settings, part)
         denoised, uncertainty = (stack.enter_context(atomic_folder(f, inputs)) for f in (denoised, uncertainty))
         samples = samples and stack.enter_context(atomic_folder(samples, inputs))
 
@@ -122,7 +128,7 @@ def predict(
     write_json(record, description)
 
 
-def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings) -> str:
+def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings, part: Part | None) -> str:
     """Describe all that the estimates depend on, so that an interrupted prediction can be continued."""
     description = {
         "weights": sha256(model / "weights.safetensors"),
@@ -131,6 +137,8 @@ def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings) -> 
         "settings": settings.identity()["prediction"],
         "revision": revision.PREDICTION,
     }
+    if part is not None:
+        description["part"] = [part.number, part.count]
     return json.dumps(description)
 
 
