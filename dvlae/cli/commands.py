@@ -92,6 +92,13 @@ def _predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
         shutil.rmtree(remove_checkpoints, ignore_errors=True)
 
 
+def _gather(**values: Any) -> None:
+    from dvlae.data.outputs.folder import join_folders
+    from dvlae.runs.parts import gather
+
+    gather(join_folders=join_folders, **values)
+
+
 def _generate(*, kind: str, **values: Any) -> None:
     _check_generate(kind, values)
     if kind == "prior":
@@ -361,7 +368,7 @@ COMMANDS = {
         PART,
         CORES,
     ],
-    Command("gather", "Join what several jobs made of the parts of one dataset.", "dvlae.runs.parts:gather"): [
+    Command("gather", "Join what several jobs made of the parts of one dataset.", _gather): [
         _path("parts", "PART", "folders of all parts, in order", nargs="+"),
         _path("--output", "PATH", "what to make, named as in the parts", dest="outputs", nargs="+", required=True),
     ],

@@ -125,6 +125,19 @@ class TrainingSettings(StrictModel):
         return self
 
 
+class OutputSettings(StrictModel):
+    """How the results are written."""
+
+    dtype: Literal["float32", "same"] = Field(
+        "float32",
+        description="`float32`: all digits (64 bits for grey values so large that 32 bits would lose their noise); "
+        "`same`: the type of the noisy file, rounded and clipped to its range; standard deviations are always float32",
+    )
+    compression: Literal["none", "zlib", "zstd"] = Field(
+        "none", description="compression without loss; ImageJ stacks, which have none, become OME-TIFF files"
+    )
+
+
 class PredictionSettings(StrictModel):
     """How the denoised image is computed."""
 
@@ -145,6 +158,7 @@ class PredictionSettings(StrictModel):
         "what depends on the position cancels in their mean (cycle spinning)",
     )
     save_samples: Index = Field(0, description="number of samples of each image to write into the folder `samples/`")
+    output: OutputSettings = Field(OutputSettings(), description="how the results are written")
     tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
         "auto", description="longest side of a tile, in pixels; `auto`: chosen to limit the memory"
     )
@@ -336,7 +350,7 @@ class PredictSettings(StepSettings):
     """The settings of ``dvlae predict``."""
 
     IDENTITY: ClassVar[dict[str, set[str]]] = {
-        "prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}
+        "prediction": {"samples", "estimator", "flips", "shifts", "save_samples", "output"}
     }
 
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")

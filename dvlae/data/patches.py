@@ -11,7 +11,7 @@ import tifffile
 from dvlae.axes import AXES, format_sides
 from dvlae.config.fields import sides
 from dvlae.config.settings import PatchSettings
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, reserve_space, sha256
@@ -248,7 +248,7 @@ def write_patches(
     for number, (image, corner) in enumerate(progress(places, description=f"patches {path.stem}", unit="patch")):
         # The places in one image are consecutive, so each image is read once.
         if image != current:
-            current, pixels = image, read_canonical(image.noisy)
+            current, pixels = image, read_noisy(image)
         window = (slice(first, first + side) for first, side in zip(corner, size, strict=True))
         patches[number] = pixels[:, *window]
         if statistics is not None:

@@ -12,8 +12,9 @@ import tifffile
 
 from dvlae import revision
 from dvlae.config.settings import PredictSettings
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import read_manifest
+from dvlae.data.outputs.folder import OutputFolder
 from dvlae.inference.direct import denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.samples import count_parts, worker_memory
@@ -42,7 +43,7 @@ def predict(
 ) -> None:
     """Denoise every image of a manifest, or those of one part.
 
-    An interrupted prediction continues after the last finished image when it is run again.
+    An interrupted prediction continues after the last finished frame when it is run again.
 
     Parameters
     ----------
@@ -51,8 +52,8 @@ def predict(
     images
         Folder with ``manifest.csv``.
     denoised, uncertainty
-        Folders to make: estimates and posterior standard deviations, one TIFF for each image, in the units of the
-        image. A single sample has no standard deviation; ``uncertainty`` is then empty. ``prediction.json`` next to
+        Folders to make: estimates and posterior standard deviations, one TIFF for each source, in its units and with
+        its axes. A single sample has no standard deviation; ``uncertainty`` is then empty. ``prediction.json`` next to
         ``denoised`` records settings, seed, model, seconds and versions.
     samples
         Folder to make: the first ``settings.prediction.save_samples`` samples, one TIFF for each image, (S, C, ...).
@@ -89,7 +90,9 @@ def predict(
             parts = sum(count_parts(network, shape, how) for shape in shapes)
             workers = choose_workers("predict", parts, cores=cores, memory=worker_memory(network, shapes, how))
         inputs = _inputs(model, images, seed, settings, part)
-        denoised, uncertainty = (stack.enter_context(atomic_folder(f, inputs)) for f in (denoised, uncertainty))
+        folders = [stack.enter_context(atomic_folder(folder, inputs)) for folder in (denoised, uncertainty)]
+        results = OutputFolder(folders[0], manifest, how.output)
+        deviations = OutputFolder(folders[1], manifest, how.output, deviation=True)
         samples = samples and stack.enter_context(atomic_folder(samples, inputs))
 
         def keep(name: str, shape: tuple[int, ...]) -> list[np.ndarray]:
@@ -98,10 +101,10 @@ def predict(
             return [_sample_file(samples / f"{name}.tif", (how.save_samples, *shape))]
 
         bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))
-        # The estimate is the last file written of each image.
-        waiting = [image for image in manifest if not (denoised / f"{image.name}.tif").exists()]
+        # The estimate is what is written last of each image.
+        waiting = [image for image in manifest if not results.has(image)]
         bar.update(total - passes * sum(math.prod(image.shape[1:]) for image in waiting))
-        noisy = ((image.name, read_canonical(image.noisy)) for image in waiting)
+        noisy = ((image.name, read_noisy(image)) for image in waiting)
         estimates: Iterator[Estimate]
         if how.estimator == "direct":
             direct = denoise_images_directly(network, noisy, settings=how, workers=workers, on_progress=bar.update)
@@ -112,8 +115,9 @@ def predict(
             )
         for image, (estimate, std) in zip(waiting, estimates, strict=True):
             if std is not None:
-                write_image(uncertainty / f"{image.name}.tif", std)
-            write_image(denoised / f"{image.name}.tif", estimate)
+                deviations.write(image, std)
+            results.write(image, estimate)
+        results.report.log("predict")
     identity = settings.identity()["prediction"]
     description = {
         # The estimate does not depend on the number of samples that are saved.

@@ -6,17 +6,15 @@ into the folder of the run; :func:`gather` joins these.
 
 import csv
 import hashlib
-import os
 import re
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dvlae.runs.folder import read_json
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, write_csv, write_json
+from dvlae.system.files import write_csv, write_json
 
 # These values of a record may differ between the parts: a program may be updated between two jobs.
 VERSIONS = ("versions", "git_commit")
@@ -80,7 +78,9 @@ class Part:
         return list(items[start:stop])
 
 
-def gather(parts: Sequence[Path], outputs: Sequence[Path]) -> None:
+def gather(
+    parts: Sequence[Path], outputs: Sequence[Path], join_folders: Callable[[Sequence[Path], Path], None]
+) -> None:
     """Join what several jobs made of the parts of one dataset. The parts are left as they are.
 
     Parameters
@@ -88,10 +88,11 @@ def gather(parts: Sequence[Path], outputs: Sequence[Path]) -> None:
     parts
         The folders of all parts, in order.
     outputs
-        What to make. Each has the name that it has in the parts. A folder gets the files of all parts, as hard links
-        where the file system allows it, otherwise as copies. A table (``.csv``) gets the rows of all parts. A record
-        (``.json``) gets the sum of ``seconds``, all devices, one hash of the images, and the values that are the same
-        in all parts; versions are those of the first part.
+        What to make. Each has the name that it has in the parts. A table (``.csv``) gets the rows of all parts. A
+        record (``.json``) gets the sum of ``seconds``, all devices, one hash of the images, and the values that are the
+        same in all parts; versions are those of the first part. Everything else is a folder.
+    join_folders
+        Makes a folder out of those of all parts, such as :func:`dvlae.data.outputs.folder.join_folders`.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def gather(parts: Sequence[Path], outputs: Sequence[Path]) -> None:
         elif output.suffix == ".json":
             write_json(output, _join_records(made))
         else:
-            _join_folders(made, output)
+            join_folders(made, output)
 
 
 def hash_hashes(hashes: Iterable[str]) -> str:
@@ -125,24 +126,6 @@ def hash_hashes(hashes: Iterable[str]) -> str:
         SHA-256, in hexadecimal.
     """
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _join_folders(folders: Sequence[Path], output: Path) -> None:
-    with atomic_folder(output) as joined:
-        for folder in folders:
-            # Snakemake notes in a hidden file when it made a folder.
-            for file in sorted(folder.glob("[!.]*")):
-                if (joined / file.name).exists():
-                    raise UserError(f"{file}: found in two parts, allowed: parts of one dataset, each once")
-                _link(file, joined / file.name)
-
-
-def _link(file: Path, new: Path) -> None:
-    try:
-        os.link(file, new)
-    except OSError:
-        # Some file systems have no hard links, and there are none from one file system to another.
-        shutil.copyfile(file, new)
 
 
 def _join_tables(tables: Sequence[Path], output: Path) -> None:
