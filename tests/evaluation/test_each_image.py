@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.canonical import read_noisy, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation import each_image
 from dvlae.evaluation.baselines import BASELINES, run_baseline
@@ -108,7 +108,7 @@ def test_an_unreadable_image_leaves_no_output(images, tmp_path, use_workers):
 
 def test_threads_share_the_targets_of_an_image(images):
     image = read_manifest(images)[0]
-    noisy, targets = read_canonical(image.noisy), Targets(SETTINGS)
+    noisy, targets = read_noisy(image), Targets(SETTINGS)
     found = map_images(lambda image: targets.target(image, noisy), [image] * 6, 3, description="targets")
     expected = Targets(SETTINGS).target(image, noisy)
     for target in found:
