@@ -93,10 +93,12 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Imag
         rows += _write_stack(stack, folder / "noisy", offset, rows, total)
     if total is not None:
         return total.write(folder / "clean" / "mean.tif", rows, offset or 0)
+    if not clean_files:
+        return rows
     cleans: list[Image] = []
     for stack in open_stacks(clean_files, dataset):
         cleans += _write_stack(stack, folder / "clean", offset or 0, [])
-    return _in_pairs(rows, cleans) if clean_files else rows
+    return _in_pairs(rows, cleans)
 
 
 def describe(stack: Stack) -> SourceInfo:

@@ -68,7 +68,7 @@ def test_a_comparison_has_the_same_bytes_for_any_number_of_workers(images, tmp_p
             dataset="made up", method=method, receptive_field=None, seed=0, settings=SETTINGS,
         )  # fmt: skip
         names = sorted(path.relative_to(run) for path in run.rglob("*.*") if path.suffix in (".csv", ".tif"))
-        assert len(names) == len(SHAPES) + 2
+        assert len(names) == (0 if method == "noisy" else len(SHAPES)) + 2
         results.append([(name, (run / name).read_bytes()) for name in names])
     assert results[0] == results[1] == results[2]
 
@@ -102,7 +102,7 @@ def test_an_unreadable_image_leaves_no_output(images, tmp_path, use_workers):
     use_workers(3)
     read_manifest(images)[2].noisy.write_bytes(b"")
     with pytest.raises(UserError, match=r"a 2\.tif"):
-        run_baseline("noisy", images, tmp_path / "run" / "denoised", settings=SETTINGS)
+        run_baseline("gaussian", images, tmp_path / "run" / "denoised", settings=SETTINGS)
     assert not list((tmp_path / "run").glob("*denoised*"))
 
 
