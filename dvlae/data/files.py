@@ -70,12 +70,12 @@ def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[P
             raise UserError(f"{key}: {_why_nothing(pattern, folder)}")
         found.update(matches)
     files: dict[Path, Path] = {}
-    for path in sorted(found, key=natural_key):
+    for path in sorted(found, key=lambda path: (path.is_symlink(), natural_key(path))):
         _check_file(path, key)
         first = files.setdefault(path.resolve(), path)
         if first != path:
             logger.warning(f"{path}: is the same file as {first}, which is read once")
-    return list(files.values())
+    return sorted(files.values(), key=natural_key)
 
 
 def _check_file(path: Path, key: str) -> None:
