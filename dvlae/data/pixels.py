@@ -35,7 +35,7 @@ def errors_named(path: Path) -> Iterator[None]:
     UserError
         If the file is missing, or the block raises any error; one of this class is left as it is.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such file")
     try:
         yield

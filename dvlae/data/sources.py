@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dvlae.data.formats.foreign import foreign_kind, refusal
+from dvlae.data.pixels import errors_named
+
 # The first bytes of the files of a format, and the module in `formats` that reads it.
 SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -20,7 +23,10 @@ SIGNATURES = {
     b"ZISRAWFILE": "czi",
     b"\x70\0\0\0": "lif",
     b"\xda\xce\xbe\n": "nd2",
+    b"PK\3\4": "zarr",
 }
+START_BYTES = 16
+ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 SUFFIXES = {
     ".tif": "tiff",
     ".tiff": "tiff",
@@ -33,6 +39,7 @@ SUFFIXES = {
     ".png": "png",
     ".npy": "npy",
     ".zarr": "zarr",
+    ".zip": "zarr",
     ".czi": "czi",
     ".lif": "lif",
     ".nd2": "nd2",
@@ -146,10 +153,16 @@ def open_sources(path: Path) -> Iterator[list[Source]]:
 
 
 def _format(path: Path) -> str:
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(max(map(len, SIGNATURES)))
-        for signature, name in SIGNATURES.items():
-            if start.startswith(signature):
-                return name
-    return SUFFIXES[path.suffix.lower()]
+    if path.is_dir() and any((path / name).exists() for name in ZARR_METADATA):
+        return "zarr"
+    suffix = path.suffix.lower()
+    with errors_named(path), path.open("rb") as file:
+        start = file.read(START_BYTES)
+    for signature, name in SIGNATURES.items():
+        if start.startswith(signature):
+            return name
+    # A file of JPEG 2000 is what the first ND2 files were.
+    kind = "" if suffix == ".nd2" else foreign_kind(start)
+    if kind or suffix not in SUFFIXES:
+        raise refusal(path, kind or suffix, SUFFIXES)
+    return SUFFIXES[suffix]
