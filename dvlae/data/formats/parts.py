@@ -116,6 +116,31 @@ def read_planes(
     return array[rest]
 
 
+def as_series(found: list[PartSource]) -> list[Source]:
+    """Take away the name of the only series of a file.
+
+    Parameters
+    ----------
+    found
+        All series.
+
+    Returns
+    -------
+    list of Source
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if not found:
+        raise ValueError("it contains no image")
+    if len(found) == 1:
+        found[0].series = ""
+    return list(found)
+
+
 def optional_module(name: str, path: Path) -> ModuleType:
     """Import a library of the extra ``formats``.
 

@@ -2,10 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
-from microscope_files import adam7, chunk, png, unfiltered
 
 from dvlae.data.sources import open_sources
 from dvlae.system.errors import UserError
+from microscope_files import adam7, chunk, png, unfiltered
 
 RANDOM = np.random.default_rng([0])
 CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}

@@ -107,12 +107,12 @@ def test_a_folder_of_another_name_is_known_by_its_content(tmp_path):
         assert source.kind == "zarr"
 
 
-@pytest.mark.parametrize("options", [{}, {"shards": (4, 6)}], ids=str)
-def test_missing_chunks_are_said(tmp_path, options):
+@pytest.mark.parametrize(("options", "said"), [({}, "4 of 8"), ({"shards": (4, 6)}, "1 of 2")])
+def test_missing_chunks_are_said(tmp_path, options, said):
     stored = zarr.create_array(tmp_path / "a.zarr", shape=(8, 6), chunks=(2, 3), dtype="u2", fill_value=7, **options)
     stored[:4] = array(4, 6) + 8
     with open_sources(tmp_path / "a.zarr") as (source,):
-        assert source.notes == ("4 of 8 chunks are missing, and are read as 7",)
+        assert source.notes == (f"{said} files of pixels are missing, and are read as 7",)
         assert (source.read()[4:] == 7).all()
 
 
