@@ -20,12 +20,12 @@ from dvlae.config.loading import load_settings
 from dvlae.config.settings import Settings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import read_manifest
-from dvlae.data.reading import read_image
 from dvlae.data.sources import open_sources
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import load_model, save_model
 from dvlae.system.errors import UserError
 from dvlae.system.files import sha256
+from frames import read_frames
 from microscope_files import lif, nd2, png, unfiltered
 
 SECONDS = 30  # for one file, on a busy machine
@@ -217,7 +217,7 @@ PNGS = [imageio.v3.imwrite("<bytes>", array, extension=".png") for array in (PIX
 def test_any_damaged_tiff_is_read_or_refused(folder, content):
     (folder / "a.tif").write_bytes(content)
     with one_line_at_most():
-        read_image(folder / "a.tif", "CYX")
+        read_frames(folder / "a.tif", axes="CYX")
 
 
 @settings(fuzz, max_examples=400)
@@ -225,7 +225,7 @@ def test_any_damaged_tiff_is_read_or_refused(folder, content):
 def test_any_damaged_png_is_read_or_refused(folder, content):
     (folder / "a.png").write_bytes(content)
     with one_line_at_most():
-        read_image(folder / "a.png", "YX")
+        read_frames(folder / "a.png", axes="YX")
 
 
 @pytest.fixture(scope="module")
@@ -248,13 +248,13 @@ def test_a_small_file_that_claims_to_hold_more_than_the_memory_is_refused(folder
     sides = (2000).to_bytes(4, "little")
     (folder / "bomb.tif").write_bytes(content.replace(sides, (10**5).to_bytes(4, "little")))
     with pytest.raises(UserError, match="it claims to contain 10000000000 bytes of pixels in a file of 400"):
-        read_image(folder / "bomb.tif", "YX")
+        read_frames(folder / "bomb.tif", axes="YX")
 
 
 def test_a_png_that_is_of_another_kind_is_refused(folder):
     (folder / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(touch) run\n")
     with pytest.raises(UserError, match="it is not a PNG"):
-        read_image(folder / "program.png", "YX")
+        read_frames(folder / "program.png", axes="YX")
 
 
 # ---------------------------------------------------------------------------------------------- files of microscopes

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from dvlae.data.pixels import ALWAYS_READ_BYTES, MAX_EXPANSION, errors_named
+from dvlae.data.pixels import ALWAYS_READ_BYTES, check_size, errors_named
 from dvlae.data.sources import Calibration, Source
 from dvlae.system.errors import UserError
 
@@ -51,10 +51,9 @@ class PartSource(Source):
         if any(self.axes.count(axis) > 1 for axis in "TCZYX"):
             raise ValueError(f"it has two axes of one kind, {self.axes}")
         claimed = math.prod(self.shape) * self.dtype.itemsize
+        # A store may consist of a million files.
         if claimed > ALWAYS_READ_BYTES:
-            packed = sum(file.stat().st_size for file in self.files)
-            if claimed > MAX_EXPANSION * packed:
-                raise ValueError(f"it claims to contain {claimed} bytes of pixels in a file of {packed}")
+            check_size(claimed, sum(file.stat().st_size for file in self.files))
 
     def read(self, index: tuple[int, ...] = ()) -> np.ndarray:
         """Read a part of the pixels.
