@@ -120,9 +120,8 @@ def nd2(frames: np.ndarray, loops: Sequence[dict[str, Any]], channels: Sequence[
     """
     count, height, width, components = frames.shape
     bits = 8 * frames.itemsize
-    planes = {
-        f"a{i}": {"sDescription": name, "uiCompCount": components // len(channels)} for i, name in enumerate(channels)
-    }
+    plane = {"uiCompCount": components // len(channels), "pFluorescentProbe": {"m_sName": "dye"}}
+    planes = {f"a{number}": {"sDescription": name} | plane for number, name in enumerate(channels)}
     attributes = {
         "uiWidth": width,
         "uiWidthBytes": width * components * frames.itemsize,

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from dvlae.data.formats.parts import PartSource, optional_module, read_planes
+from dvlae.data.formats.parts import PartSource, as_series, optional_module, read_planes
 from dvlae.data.pixels import errors_named
 from dvlae.data.sources import Calibration, Source
 
@@ -43,13 +43,9 @@ def sources(path: Path) -> Iterator[list[Source]]:
         with errors_named(path):
             file = stack.enter_context(czi.open_czi(str(path)))
             calibration = _calibration(ElementTree.fromstring(file.raw_metadata))
-            scenes = _tiles(file)
-            if not scenes:
-                raise ValueError("it contains no image")
-            found = [_source(path, file, scene, tiles, calibration) for scene, tiles in sorted(scenes.items())]
-            if len(found) == 1:
-                found[0].series = ""
-        yield list[Source](found)
+            scenes = sorted(_tiles(file).items())
+            found = as_series([_source(path, file, scene, tiles, calibration) for scene, tiles in scenes])
+        yield found
 
 
 def _tiles(file: Any) -> dict[int, list[tuple[dict[str, int], Any]]]:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from dvlae.data.pixels import ALWAYS_READ_BYTES, MAX_EXPANSION, errors_named
+from dvlae.data.pixels import ALWAYS_READ_BYTES, check_size, errors_named
 from dvlae.data.sources import Calibration, Source
 from dvlae.system.errors import UserError
 
@@ -51,10 +51,9 @@ class PartSource(Source):
         if any(self.axes.count(axis) > 1 for axis in "TCZYX"):
             raise ValueError(f"it has two axes of one kind, {self.axes}")
         claimed = math.prod(self.shape) * self.dtype.itemsize
+        # A store may consist of a million files.
         if claimed > ALWAYS_READ_BYTES:
-            packed = sum(file.stat().st_size for file in self.files)
-            if claimed > MAX_EXPANSION * packed:
-                raise ValueError(f"it claims to contain {claimed} bytes of pixels in a file of {packed}")
+            check_size(claimed, sum(file.stat().st_size for file in self.files))
 
     def read(self, index: tuple[int, ...] = ()) -> np.ndarray:
         """Read a part of the pixels.
@@ -114,6 +113,31 @@ def read_planes(
     for place in np.ndindex(*free):
         array[place] = read_plane(fixed + place)
     return array[rest]
+
+
+def as_series(found: list[PartSource]) -> list[Source]:
+    """Take away the name of the only series of a file.
+
+    Parameters
+    ----------
+    found
+        All series.
+
+    Returns
+    -------
+    list of Source
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if not found:
+        raise ValueError("it contains no image")
+    if len(found) == 1:
+        found[0].series = ""
+    return list(found)
 
 
 def optional_module(name: str, path: Path) -> ModuleType:

@@ -1,30 +1,19 @@
-"""Reading of Zarr stores of the versions 2 and 3, and of OME-Zarr in them."""
+"""Reading of Zarr stores of the versions 2 and 3."""
 
 import math
 import warnings
+import zipfile
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dvlae.data.formats.parts import PartSource, optional_module
+from dvlae.data.formats.ome_zarr import StoredImage, stored_images
+from dvlae.data.formats.parts import PartSource, as_series, optional_module
 from dvlae.data.pixels import errors_named
-from dvlae.data.sources import Calibration, Source
-
-MICROMETRES = {
-    "angstrom": 1e-4,
-    "nanometer": 1e-3,
-    "micrometer": 1.0,
-    "millimeter": 1e3,
-    "centimeter": 1e4,
-    "meter": 1e6,
-}
-SECONDS = {"nanosecond": 1e-9, "microsecond": 1e-6, "millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0}
-LETTERS = {"t": "T", "c": "C", "z": "Z", "y": "Y", "x": "X", "time": "T", "channel": "C", "unknown": "?"}
-# The axes of OME-Zarr before version 0.3, which does not name them.
-OLD_AXES = "tczyx"
+from dvlae.data.sources import Source
 
 
 @contextmanager
@@ -49,76 +38,28 @@ def sources(path: Path) -> Iterator[list[Source]]:
     zarr = optional_module("zarr", path)
     with ExitStack() as stack:
         # Zarr warns of folders that are none of its own, such as that of the OME-XML.
-        stack.enter_context(warnings.catch_warnings(action="ignore", category=UserWarning))
-        with errors_named(path):
-            files = tuple(sorted(file for file in path.rglob("*") if file.is_file())) if path.is_dir() else (path,)
+        with errors_named(path), warnings.catch_warnings(action="ignore", category=UserWarning):
+            names = sorted(_names(path))
             store = zarr.storage.ZipStore(path) if path.is_file() else zarr.storage.LocalStore(path, read_only=True)
             stack.callback(store.close)
-            found = [_source(path, files, *image) for image in _images(zarr.open(store, mode="r"), "")]
-            if not found:
-                raise ValueError("it contains no array")
-            if len(found) == 1:
-                found[0].series = ""
-        yield list[Source](found)
+            images = stored_images(zarr.open(store, mode="r"))
+            found = as_series([_source(path, names, image) for image in images])
+        yield found
 
 
-def _images(node: Any, name: str) -> Iterator[tuple[str, Any, list[dict[str, Any]], Calibration]]:
-    """Yield name, array, axes and calibration of each image in a node."""
-    attributes = node.attrs.asdict()
-    if hasattr(node, "shape"):
-        names = getattr(node.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS") or ()
-        axes = [{"name": axis} if str(axis).lower() in LETTERS else {"type": "unknown"} for axis in names]
-        yield name, node, axes, Calibration()
-        return
-    attributes = attributes.get("ome", attributes)
-    scales = attributes.get("multiscales", [])
-    for number, scale in enumerate(scales):
-        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scale.get("axes", OLD_AXES)]
-        largest = scale["datasets"][0]
-        array = node[largest["path"]]
-        channels = tuple(str(channel.get("label", "")) for channel in attributes.get("omero", {}).get("channels", ()))
-        factors = _factors(scale, array.ndim) * _factors(largest, array.ndim)
-        label = name if len(scales) == 1 else f"{name}/{scale.get('name', number)}".strip("/")
-        yield label, array, axes, _calibration(axes, factors, channels)
-    if not scales:
-        for key, child in sorted(node.members(), key=lambda member: (len(member[0]), member[0])):
-            yield from _images(child, f"{name}/{key}".strip("/"))
+def _names(path: Path) -> list[str]:
+    """Return the names of all files in a store."""
+    if path.is_dir():
+        return [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
 
 
-def _factors(block: dict[str, Any], axes: int) -> np.ndarray:
-    product = np.ones(axes)
-    for transformation in block.get("coordinateTransformations", ()):
-        product = product * np.asarray(transformation.get("scale", 1.0), float)
-    return product
-
-
-def _calibration(axes: list[dict[str, Any]], factors: np.ndarray, channels: tuple[str, ...]) -> Calibration:
-    steps = {_letter(axis): (float(step), axis.get("unit")) for axis, step in zip(axes, factors, strict=True)}
-    steps = {axis: (step, unit) for axis, (step, unit) in steps.items() if step > 0 and math.isfinite(step)}
-    space = {axis.lower(): step for axis, step in steps.items() if axis in "ZYX"}
-    known = bool(space) and all(unit in MICROMETRES for _, unit in space.values())
-    time, unit = steps.get("T", (0.0, None))
-    return Calibration(
-        sizes={axis: step * (MICROMETRES[unit] if known else 1.0) for axis, (step, unit) in space.items()},
-        unit="um" if known else "",
-        time_step=time * SECONDS[unit] if unit in SECONDS else None,
-        channels=channels,
-    )
-
-
-def _letter(axis: dict[str, Any]) -> str:
-    name = str(axis.get("name", "")).lower()
-    return LETTERS.get(name) or LETTERS.get(str(axis.get("type", "")).lower(), "S")
-
-
-def _source(
-    path: Path, files: tuple[Path, ...], name: str, array: Any, axes: list[dict[str, Any]], calibration: Calibration
-) -> PartSource:
+def _source(path: Path, names: list[str], image: StoredImage) -> PartSource:
+    array, letters = image.array, image.axes
     if any(getattr(codec, "codec_id", "") == "pickle" for codec in (*array.filters, *array.compressors)):
         raise ValueError("its pixels are packed by pickle, which could run a program")
-    missing = array.nchunks - array.nchunks_initialized
-    letters = "".join(map(_letter, axes))
-    # Axes of length 1 are a habit of writers, not a dimension of the image.
+    # Axes of length 1 are a habit of writers, not dimensions of the image.
     kept = [axis for axis, side in enumerate(array.shape) if side > 1 or not letters or letters[axis] in "YX"]
 
     def part(index: tuple[int, ...]) -> np.ndarray:
@@ -127,13 +68,25 @@ def _source(
 
     return PartSource(
         path=path,
-        files=files,
-        series=name,
+        files=tuple(path / name for name in names) if path.is_dir() else (path,),
+        series=image.name,
         kind="zarr",
         axes="".join(letters[axis] for axis in kept) if letters else "",
         shape=tuple(array.shape[axis] for axis in kept),
         dtype=array.dtype,
-        calibration=calibration,
-        notes=(f"{missing} of {array.nchunks} chunks are missing, and are read as {array.fill_value}",) * bool(missing),
+        calibration=image.calibration,
+        notes=_missing_chunks(names, image),
         part=part,
     )
+
+
+def _missing_chunks(names: list[str], image: StoredImage) -> tuple[str, ...]:
+    """Say how many files of pixels are missing; writers leave out those of which all pixels are equal."""
+    first = f"{image.array.path}/".lstrip("/")
+    below = names[bisect_left(names, first) : bisect_left(names, first[:-1] + "0") if first else None]  # 0 follows /
+    stored = sum(not name.rpartition("/")[2].startswith((".", "zarr.json")) and name[-1] != "/" for name in below)
+    sides = image.array.shards or image.array.chunks
+    count = math.prod(-(-side // step) for side, step in zip(image.array.shape, sides, strict=True))
+    if stored >= count:
+        return ()
+    return (f"{count - stored} of {count} files of pixels are missing, and are read as {image.array.fill_value}",)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from microscope_files import write_czi
 
 from dvlae.data.sources import open_sources
 from dvlae.system.errors import UserError
+from microscope_files import write_czi
 
 pytest.importorskip("pylibCZIrw", reason="unavailable: pylibCZIrw")
 RANDOM = np.random.default_rng([0])

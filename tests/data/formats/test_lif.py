@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from microscope_files import lif
 
 from dvlae.data.sources import open_sources
 from dvlae.system.errors import UserError
+from microscope_files import lif
 
 pytest.importorskip("liffile", reason="unavailable: liffile")
 RANDOM = np.random.default_rng([0])

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from microscope_files import nd2
 
 from dvlae.data.sources import open_sources
 from dvlae.system.errors import UserError
+from microscope_files import nd2
 
 pytest.importorskip("nd2", reason="unavailable: nd2")
 RANDOM = np.random.default_rng([0])

@@ -2,10 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
-from microscope_files import adam7, chunk, png, unfiltered
 
 from dvlae.data.sources import open_sources
 from dvlae.system.errors import UserError
+from microscope_files import adam7, chunk, png, unfiltered
 
 RANDOM = np.random.default_rng([0])
 CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
@@ -21,7 +21,7 @@ def read(path, content):
         return source.axes, pixels
 
 
-@pytest.mark.parametrize(("colour", "depth", "interlaced"), itertools.product(CHANNELS, [8, 16], [0, 1]))
+@pytest.mark.parametrize(("colour", "depth", "interlaced"), list(itertools.product(CHANNELS, [8, 16], [0, 1])))
 def test_pixels_keep_their_depth_and_all_channels(tmp_path, colour, depth, interlaced):
     shape = (13, 9, CHANNELS[colour])[: 2 if colour == 0 else 3]
     pixels = RANDOM.integers(0, 2**depth, shape).astype(f"u{depth // 8}")

@@ -38,17 +38,12 @@ def test_a_missing_file_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "module", "package"),
-    [
-        ("a.czi", "pylibCZIrw.czi", "pylibCZIrw.czi"),
-        ("a.lif", "liffile", "liffile"),
-        ("a.nd2", "nd2", "nd2"),
-        ("a.zip", "zarr", "zarr"),
-    ],
+    ("name", "module"),
+    [("a.czi", "pylibCZIrw.czi"), ("a.lif", "liffile"), ("a.nd2", "nd2"), ("a.zip", "zarr")],
 )
-def test_without_the_extra_it_is_named(tmp_path, monkeypatch, name, module, package):
+def test_without_the_extra_it_is_named(tmp_path, monkeypatch, name, module):
     monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / name).write_bytes(b"?")
-    with pytest.raises(UserError, match=r"a\.\w+: found no package .*pip install 'dvlae\[formats\]'"):
-        with open_sources(tmp_path / name):
-            pass
+    said = r"a\.\w+: found no package .*pip install 'dvlae\[formats\]'"
+    with pytest.raises(UserError, match=said), open_sources(tmp_path / name):
+        pass
