@@ -34,7 +34,8 @@ MAX_CLASSIC_BYTES = 2**32 - 2**20
 CACHED_FILES = 64
 # The axes of a frame; along all others, frames are numbered.
 FRAME_AXES = "CZYX"
-COMPRESSION: dict[str, Any] = {"compression": "zlib", "compressionargs": {"level": 6}}
+# Of what TIFF has, it is as small as any and four times as fast.
+COMPRESSION: dict[str, Any] = {"compression": "zstd", "compressionargs": {"level": 1}}
 
 
 @dataclass(frozen=True)
