@@ -85,6 +85,16 @@ class TrainingSettings(StrictModel):
     validation_fraction: Fraction = Field(
         0.1, description="share of the images (of a single image, share of the patches) held out for validation"
     )
+    max_patch_pixels: Annotated[int, Field(ge=2**16)] = Field(
+        2**27,
+        description="maximum number of pixels of all patches, 4 bytes each: of larger datasets, patches are kept that are "
+        "spread evenly",
+    )
+    rescale: bool = Field(
+        False,
+        description="bring images whose gain and offset are others to the scale of the typical image, such as 8-bit "
+        "images among 16-bit ones; `prediction.rescale` does the same for images to denoise",
+    )
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
         description="floating-point numbers of training; `auto`: bf16 if the GPU or the processor has instructions for "
@@ -143,6 +153,16 @@ class PredictionSettings(StrictModel):
         4,
         description="take the samples in turn from the image at this many positions on the grid of the coarsest level; "
         "what depends on the position cancels in their mean (cycle spinning)",
+    )
+    hot_pixels: Literal["fill", "keep"] = Field(
+        "fill",
+        description="single pixels far outside the noise, which the model does not see; `fill`: they get what the model "
+        "makes of their surroundings; `keep`: they keep their noisy values",
+    )
+    rescale: bool = Field(
+        False,
+        description="bring images whose gain and offset are others than those of the training to its scale, and their "
+        "estimates back",
     )
     save_samples: Index = Field(0, description="number of samples of each image to write into the folder `samples/`")
     tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
@@ -272,6 +292,10 @@ class PatchSettings(StepSettings):
     validation_fraction: Fraction = Field(0.1, description="share kept for validation")
     images: Images = Field("all", description="images that are trained on")
     block: Count = Field(1, description="neighbouring images that belong together")
+    max_patch_pixels: Annotated[int, Field(ge=2**16)] = Field(
+        2**27, description="maximum number of pixels of all patches"
+    )
+    rescale: bool = Field(False, description="bring images of another gain and offset to the scale of the others")
 
     @classmethod
     def of(cls, settings: Settings, dataset: DatasetSettings) -> "PatchSettings":
@@ -292,13 +316,18 @@ class PatchSettings(StepSettings):
             validation_fraction=settings.training.validation_fraction,
             images=dataset.training.images,
             block=dataset.training.block,
+            max_patch_pixels=settings.training.max_patch_pixels,
+            rescale=settings.training.rescale,
         )
 
 
 class TrainSettings(StepSettings):
     """The settings of ``dvlae train``."""
 
-    IDENTITY: ClassVar[dict[str, Any]] = {"model": True, "training": set(TrainingSettings.model_fields) - {"workers"}}
+    IDENTITY: ClassVar[dict[str, Any]] = {
+        "model": True,
+        "training": set(TrainingSettings.model_fields) - {"workers", "max_patch_pixels", "rescale"},
+    }
 
     model: ModelSettings = Field(ModelSettings(), description="the network's size")
     training: TrainingSettings = Field(TrainingSettings(), description="how the network is trained, and for how long")
@@ -331,7 +360,7 @@ class PredictSettings(StepSettings):
     """The settings of ``dvlae predict``."""
 
     IDENTITY: ClassVar[dict[str, set[str]]] = {
-        "prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}
+        "prediction": {"samples", "estimator", "flips", "shifts", "hot_pixels", "rescale", "save_samples"}
     }
 
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")

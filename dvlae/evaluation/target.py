@@ -7,6 +7,7 @@ import numpy as np
 
 from dvlae.axes import format_sides
 from dvlae.config.dataset import EvaluationSettings
+from dvlae.data.defects import fill, find_defects
 from dvlae.evaluation.metrics import SSIM_WINDOW, find_shift, fit_affine, psnr, shift_image, ssim
 from dvlae.system.errors import UserError
 
@@ -56,6 +57,10 @@ class Alignment:
             If crop and border leave fewer than 11 pixels along x or y, or the clean image is constant there.
         """
         region = find_region(noisy.shape[1:], settings)
+        clean = fill(clean, find_defects(clean))
+        if settings.register or settings.fit == "clean_to_noisy":
+            # A few hot pixels would decide on both.
+            noisy = fill(noisy, find_defects(noisy))
         shift = find_shift(noisy, clean) if settings.register else None
         clean = _move_and_cut(clean, shift, region)
         gain_and_offset = fit_affine(clean, noisy[:, *region]) if settings.fit == "clean_to_noisy" else None
@@ -72,6 +77,8 @@ class Alignment:
     def apply(self, clean: np.ndarray) -> np.ndarray:
         """Move a complete clean image (C, ...) onto its noisy one, cut it to the region, and convert its units.
 
+        Hot and dead pixels of the clean image are filled in first, so that they do not count as errors.
+
         Parameters
         ----------
         clean
@@ -82,6 +89,7 @@ class Alignment:
         numpy.ndarray
             (C, ...), with the shape of the region, in the units of the noisy image.
         """
+        clean = fill(clean, find_defects(clean))
         return _convert_units(_move_and_cut(clean, self.shift, self.region), self.gain_and_offset)
 
     def to_row(self) -> dict[str, str]:
@@ -294,15 +302,16 @@ class Target:
         return psnr(self.clean, self.to_target_units(estimate), data_range=self.data_range)
 
     def noise(self) -> np.ndarray:
-        """Return the noise in the region: the noisy image minus the clean one.
+        """Return the noise in the region: the noisy image, without hot and dead pixels, minus the clean one.
 
         Returns
         -------
         numpy.ndarray
             The noise, (C, ...), in the units of the noisy image.
         """
+        noisy = fill(self.noisy, find_defects(self.noisy))
         if self.fit_estimate:
             # The exposures differ, so the clean image is first converted into the units of the noisy one.
-            a, b = fit_affine(self.clean, self.noisy)
-            return self.noisy - (a * self.clean + b)
-        return self.noisy - self.clean
+            a, b = fit_affine(self.clean, noisy)
+            return noisy - (a * self.clean + b)
+        return noisy - self.clean

@@ -13,11 +13,13 @@ import tifffile
 from dvlae import revision
 from dvlae.config.settings import PredictSettings
 from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.defects.denoising import FramesToDenoise
+from dvlae.data.defects.scale import SeenScale
 from dvlae.data.manifest import read_manifest
 from dvlae.inference.direct import denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.samples import count_parts, worker_memory
-from dvlae.models.files import load_to
+from dvlae.models.files import load_to, read_seen_scale
 from dvlae.runs.folder import RunFolder
 from dvlae.system.devices import device_name, tune_malloc, use_one_thread
 from dvlae.system.files import atomic_folder, reserve_space, sha256, write_json
@@ -95,7 +97,13 @@ def predict(
         # The estimate is the last file written of each image.
         waiting = [image for image in manifest if not (denoised / f"{image.name}.tif").exists()]
         bar.update(total - passes * sum(math.prod(image.shape[1:]) for image in waiting))
-        noisy = ((image.name, read_canonical(image.noisy)) for image in waiting)
+        seen = read_seen_scale(model)
+        frames = FramesToDenoise(
+            None if seen is None else SeenScale.from_json(seen),
+            keep_hot=how.hot_pixels == "keep",
+            rescale=how.rescale,
+        )
+        noisy = ((image.name, frames.take(image.name, read_canonical(image.noisy))) for image in waiting)
         estimates: Iterator[Estimate]
         if how.estimator == "direct":
             direct = denoise_images_directly(network, noisy, settings=how, workers=workers, on_progress=bar.update)
@@ -104,10 +112,12 @@ def predict(
             estimates = denoise_images(
                 network, noisy, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update
             )
-        for image, (estimate, std) in zip(waiting, estimates, strict=True):
+        for image, found in zip(waiting, estimates, strict=True):
+            estimate, std = frames.give_back(image.name, *found)
             if std is not None:
                 write_image(uncertainty / f"{image.name}.tif", std)
             write_image(denoised / f"{image.name}.tif", estimate)
+    frames.log()
     identity = settings.identity()["prediction"]
     description = {
         # The estimate does not depend on the number of samples that are saved.
@@ -116,6 +126,7 @@ def predict(
         "revision": revision.PREDICTION,
         "weights_sha256": sha256(model / "weights.safetensors"),
         "device": device_name(device),
+        **frames.summary(),
         "seconds": round(time.monotonic() - start, 1),
         **software(),
     }

@@ -213,7 +213,9 @@ class DVLAE(nn.Module):
         """
         return x * self.std + self.mean
 
-    def forward(self, image: Tensor, sample_latent: LatentSampler = sample_randomly) -> LossTerms:
+    def forward(
+        self, image: Tensor, sample_latent: LatentSampler = sample_randomly, counts: Tensor | None = None
+    ) -> LossTerms:
         """Compute the terms of the loss with one sample of the posterior.
 
         Parameters
@@ -222,6 +224,9 @@ class DVLAE(nn.Module):
             Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
         sample_latent
             Maps a level's number, mean and standard deviation to a latent.
+        counts
+            1 where a value counts and 0 where it was filled in, (N, C, ...); None: everywhere. The likelihood and the
+            squared error of a value that does not count are 0.
 
         Returns
         -------
@@ -235,8 +240,9 @@ class DVLAE(nn.Module):
         log_likelihood = mixture_log_likelihood(x, logits, means, raw_scales, floor)  # (N, C, ...)
         # The code is detached: the signal decoder does not change it.
         signal = self.signal_decoder(code.detach())  # (N, C, ...)
+        signal, x = signal.float(), x.float()
         return LossTerms(
-            log_likelihood=log_likelihood.mean(),
+            log_likelihood=(log_likelihood if counts is None else log_likelihood * counts).mean(),
             kl_of_levels=[kl.sum() / x.numel() for kl in kls],
-            mse=F.mse_loss(signal.float(), x.float()),
+            mse=F.mse_loss(signal, x) if counts is None else ((signal - x).square() * counts).mean(),
         )

@@ -1,0 +1,139 @@
+"""Frames on their way through a model, and their estimates on the way back."""
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from dvlae.data.defects.frames import ExaminedFrame, list_names
+from dvlae.data.defects.scale import Conversion, SeenScale
+
+logger = logging.getLogger(__name__)
+
+
+class FramesToDenoise:
+    """Gives frames to a model without their defects and on its scale, and takes their estimates back.
+
+    Parameters
+    ----------
+    seen
+        The scales that the model has seen; None: unknown.
+    keep_hot
+        Whether hot and dead pixels keep their noisy values in the estimates.
+    rescale
+        Whether frames of another gain and offset are brought to the scale that the model has seen.
+    """
+
+    def __init__(self, seen: SeenScale | None, *, keep_hot: bool, rescale: bool):
+        self.seen, self.keep_hot, self.rescale = seen, keep_hot, rescale
+        self._frames: dict[str, ExaminedFrame] = {}
+        self._conversions: dict[str, Conversion] = {}
+        self._hot: dict[str, int] = {}
+        self._unchanged: list[str] = []
+        # The unseen frames that gain and offset explain, and those that they do not.
+        self._explained: list[str] = []
+        self._other: list[str] = []
+
+    def take(self, name: str, noisy: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Return a frame as the model takes it.
+
+        Parameters
+        ----------
+        name
+            Name of the image.
+        noisy, mask
+            The frame, (C, ...), and where it counts, with its spatial axes; None: everywhere.
+
+        Returns
+        -------
+        (C, ...) array
+            The frame without hot, dead and masked pixels, on the scale that the model has seen.
+        """
+        frame = ExaminedFrame.examine(noisy, mask)
+        self._frames[name] = frame
+        if not frame.usable:
+            self._unchanged.append(name)
+            # What the model makes of it is not asked for.
+            return np.nan_to_num(frame.filled, posinf=0.0, neginf=0.0)
+        if count := int(np.count_nonzero(frame.defects.single)):
+            self._hot[name] = count
+        if self.seen is None or self.seen.includes(frame.scale):
+            return frame.filled
+        conversion = self.seen.conversion(frame.scale)
+        if conversion is None:
+            self._other.append(name)
+        elif self.rescale:
+            self._conversions[name] = conversion
+            return conversion.apply(frame.filled)
+        else:
+            self._explained.append(name)
+        return frame.filled
+
+    def give_back(
+        self, name: str, estimate: np.ndarray, std: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return what the model made of a frame, in the units of the frame.
+
+        Parameters
+        ----------
+        name
+            Name of the image.
+        estimate, std
+            Estimate and standard deviation, (C, ...), which may be changed in place.
+
+        Returns
+        -------
+        estimate, std
+            Masked pixels, and blank and overexposed frames, are as they were recorded, with a standard deviation of 0.
+        """
+        frame, conversion = self._frames.pop(name), self._conversions.get(name)
+        if conversion is not None:
+            estimate = conversion.undo(estimate)
+            std = None if std is None else conversion.scale_deviation(std)
+        unchanged = None if frame.mask is None else ~frame.mask
+        if not frame.usable:
+            unchanged = np.ones(estimate.shape[1:], bool)
+        if unchanged is not None:
+            np.copyto(estimate, frame.noisy, where=unchanged)
+            if std is not None:
+                np.copyto(std, 0, where=unchanged)
+        if self.keep_hot:
+            np.copyto(estimate, frame.noisy, where=frame.defects.single)
+        return estimate, std
+
+    def summary(self) -> dict[str, Any]:
+        """Return what was found, as plain values.
+
+        Returns
+        -------
+        dict
+            Numbers of hot and dead pixel values, and names of images, by kind.
+        """
+        return {
+            "hot_pixels": self._hot,
+            "unchanged": self._unchanged,
+            "unseen": {"gain_and_offset": self._explained, "other": self._other},
+            "rescaled": {name: {"gain": c.gain, "offset": c.offset} for name, c in self._conversions.items()},
+        }
+
+    def log(self) -> None:
+        """Say in one line for each kind what was found."""
+        if self._hot:
+            what = "keep their noisy values" if self.keep_hot else "were filled in from their surroundings"
+            logger.warning(
+                f"predict: {sum(self._hot.values())} hot or dead pixel values in {len(self._hot)} images {what}"
+            )
+        if self._unchanged:
+            logger.warning(
+                f"predict: blank, masked or overexposed, and left as they are: {list_names(self._unchanged)}"
+            )
+        if self._explained:
+            logger.warning(
+                f"predict: WARNING: other gain or offset than in the training: {list_names(self._explained)}; the "
+                "estimates are unreliable; set `prediction.rescale: true`"
+            )
+        if self._other:
+            logger.warning(
+                f"predict: WARNING: other grey values or other noise than in the training: {list_names(self._other)}; "
+                "the estimates are unreliable; train on such images"
+            )
