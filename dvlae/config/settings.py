@@ -87,7 +87,7 @@ class TrainingSettings(StrictModel):
     )
     max_patch_pixels: Annotated[int, Field(ge=2**16)] = Field(
         2**27,
-        description="maximum number of pixels of all patches, 4 bytes each: of larger datasets, patches are kept that are "
+        description="maximum number of pixels of all patches, 4 bytes each; larger datasets keep patches that are "
         "spread evenly",
     )
     rescale: bool = Field(
@@ -156,8 +156,8 @@ class PredictionSettings(StrictModel):
     )
     hot_pixels: Literal["fill", "keep"] = Field(
         "fill",
-        description="single pixels far outside the noise, which the model does not see; `fill`: they get what the model "
-        "makes of their surroundings; `keep`: they keep their noisy values",
+        description="single hot or dead pixels, which the model does not see; `fill`: they get what it makes of their "
+        "surroundings; `keep`: they keep their noisy values",
     )
     rescale: bool = Field(
         False,

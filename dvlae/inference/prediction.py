@@ -88,10 +88,13 @@ def predict(
         denoised, uncertainty = (stack.enter_context(atomic_folder(f, inputs)) for f in (denoised, uncertainty))
         samples = samples and stack.enter_context(atomic_folder(samples, inputs))
 
+        kept: dict[str, np.ndarray] = {}
+
         def keep(name: str, shape: tuple[int, ...]) -> list[np.ndarray]:
             if samples is None or not how.save_samples:
                 return []
-            return [_sample_file(samples / f"{name}.tif", (how.save_samples, *shape))]
+            kept[name] = _sample_file(samples / f"{name}.tif", (how.save_samples, *shape))
+            return [kept[name]]
 
         bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))
         # The estimate is the last file written of each image.
@@ -114,6 +117,8 @@ def predict(
             )
         for image, found in zip(waiting, estimates, strict=True):
             estimate, std = frames.give_back(image.name, *found)
+            if image.name in kept:
+                frames.convert_samples(image.name, kept.pop(image.name))
             if std is not None:
                 write_image(uncertainty / f"{image.name}.tif", std)
             write_image(denoised / f"{image.name}.tif", estimate)

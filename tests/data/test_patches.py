@@ -190,7 +190,7 @@ def test_hot_pixels_are_filled_in_left_out_and_counted(tmp_path, images_folder, 
     clean = {str(i): cells(i) for i in range(4)}
     hot = {name: with_hot(image, 1000, 3000) for name, image in clean.items()}
     description, train, _ = extract(images_folder(**hot), tmp_path)
-    train_mask, val_mask = read_masks(tmp_path)
+    train_mask, _ = read_masks(tmp_path)
     assert train_mask.dtype == np.uint8 and train_mask.shape == train.shape
     assert set(description["sha256"]) == {"train", "train_mask", "val", "val_mask"}
     assert description["found"]["hot"] == dict.fromkeys(clean, 2)
@@ -249,7 +249,7 @@ def test_images_that_are_all_blank_are_refused(tmp_path, images_folder):
 
 def test_a_channel_that_is_constant_everywhere_is_refused(tmp_path, images_folder):
     image = np.stack([random(40, 40), np.zeros((40, 40))])
-    with pytest.raises(UserError, match="channel 1 is constant in all images, .* `channel`"):
+    with pytest.raises(UserError, match=r"channel 1 is constant in all images, .* `channel`"):
         extract(images_folder(a=image), tmp_path)
 
 

@@ -101,6 +101,20 @@ class FramesToDenoise:
             np.copyto(estimate, frame.noisy, where=frame.defects.single)
         return estimate, std
 
+    def convert_samples(self, name: str, samples: np.ndarray) -> None:
+        """Bring samples of the posterior back to the units of their frame, one at a time.
+
+        Parameters
+        ----------
+        name
+            Name of the image.
+        samples
+            (S, C, ...), in memory or in a file, changed in place.
+        """
+        if (conversion := self._conversions.get(name)) is not None:
+            for sample in samples:
+                sample[...] = conversion.undo(sample)
+
     def summary(self) -> dict[str, Any]:
         """Return what was found, as plain values.
 

@@ -70,6 +70,23 @@ class Defects:
     blank: bool
     overexposed: bool
 
+    @classmethod
+    def none(cls, shape: tuple[int, ...]) -> "Defects":
+        """Return the defects of a frame without any.
+
+        Parameters
+        ----------
+        shape
+            Shape of the frame, (C, ...).
+
+        Returns
+        -------
+        Defects
+            Nothing found.
+        """
+        nothing = np.zeros(shape, bool)
+        return cls(nothing, nothing, nothing, blank=False, overexposed=False)
+
     @cached_property
     def single(self) -> np.ndarray:
         """The hot and the dead pixels, (C, ...)."""

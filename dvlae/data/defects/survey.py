@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dvlae.data.canonical import read_canonical
+from dvlae.data.defects.finding import Defects
 from dvlae.data.defects.frames import ExaminedFrame, list_names
 from dvlae.data.defects.scale import (
     MIXED_FACTOR,
@@ -159,7 +160,11 @@ class Survey:
         ExaminedFrame
             The image, on the scale of the others.
         """
-        frame = _read(image)
+        if self.found[image.name].clean:  # There is no need to look again.
+            noisy = read_canonical(image.noisy)
+            frame = ExaminedFrame(noisy, None, Defects.none(noisy.shape))
+        else:
+            frame = _read(image)
         conversion = self.conversions.get(image.name)
         return frame if conversion is None else replace(frame, noisy=conversion.apply(frame.noisy))
 
@@ -205,8 +210,8 @@ class Survey:
             images = sum(not each.clean for each in self.found.values())
             logger.log(
                 logging.WARNING if counts["hot"] or counts["dead"] else logging.INFO,
-                f"patches: found {found} pixel values in {images} of {len(self.found)} images; hot, dead and masked ones "
-                "are left out of the training, saturated ones of the normalisation",
+                f"patches: found {found} pixel values in {images} of {len(self.found)} images; hot, dead and masked "
+                "ones are left out of the training, saturated ones of the normalisation",
             )
         left_out = {name: each.problem for name, each in self.found.items() if each.problem}
         blank = [name for name, problem in left_out.items() if problem != "scale"]
