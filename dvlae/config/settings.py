@@ -135,6 +135,19 @@ class TrainingSettings(StrictModel):
         return self
 
 
+class OutputSettings(StrictModel):
+    """How the results are written."""
+
+    dtype: Literal["float32", "same"] = Field(
+        "float32",
+        description="`float32`: all digits (64 bits for grey values so large that 32 bits would lose their noise); "
+        "`same`: the type of the noisy file, rounded and clipped to its range; standard deviations are always float32",
+    )
+    compression: Literal["none", "zlib", "zstd"] = Field(
+        "none", description="compression without loss; ImageJ stacks, which have none, become OME-TIFF files"
+    )
+
+
 class PredictionSettings(StrictModel):
     """How the denoised image is computed."""
 
@@ -165,10 +178,16 @@ class PredictionSettings(StrictModel):
         "estimates back",
     )
     save_samples: Index = Field(0, description="number of samples of each image to write into the folder `samples/`")
+    output: OutputSettings = Field(OutputSettings(), description="how the results are written")
     tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
         "auto", description="longest side of a tile, in pixels; `auto`: chosen to limit the memory"
     )
     batch_size: Literal["auto"] | Count = Field("auto", description="number of samples computed at once")
+    jobs: Count = Field(
+        1,
+        description="number of jobs that share the images of a dataset, for denoising, baselines and evaluation; it "
+        "does not change the results",
+    )
 
     @model_validator(mode="after")
     def _enough(self) -> "PredictionSettings":
@@ -360,7 +379,7 @@ class PredictSettings(StepSettings):
     """The settings of ``dvlae predict``."""
 
     IDENTITY: ClassVar[dict[str, set[str]]] = {
-        "prediction": {"samples", "estimator", "flips", "shifts", "hot_pixels", "rescale", "save_samples"}
+        "prediction": {"samples", "estimator", "flips", "shifts", "hot_pixels", "rescale", "save_samples", "output"}
     }
 
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")

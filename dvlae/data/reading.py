@@ -192,9 +192,9 @@ def read_image(path: Path, axes: str, channel: int | Literal["grey"] | None = No
 
     Returns
     -------
-    list of (C, ...) float32 arrays
+    list of (C, ...) arrays
         One frame for each combination of S and T, with the spatial axes of ``axes`` in the order Z, Y, X, and the grey
-        values of the file.
+        values and the type of the file; float32 for a luminance.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def split_frames(
 
     Returns
     -------
-    list of (C, ...) float32 arrays
+    list of (C, ...) arrays
         As from :func:`read_image`.
 
     Raises
@@ -252,7 +252,7 @@ def split_frames(
 
 
 def _keep_channel(frame: np.ndarray, path: Path, channel: int | Literal["grey"] | None) -> np.ndarray:
-    """Return one channel, the luminance, or all channels of a frame (C, ...) as float32."""
+    """Return one channel, the luminance, or all channels of a frame (C, ...)."""
     channels = len(frame)
     if channel == "grey" and channels in (3, 4):
         grey = np.tensordot(LUMINANCE_WEIGHTS, frame[:3].astype(np.float64), axes=1)
@@ -265,7 +265,7 @@ def _keep_channel(frame: np.ndarray, path: Path, channel: int | Literal["grey"] 
                 f"{path}: channel: found {channel}, allowed: 0 to {channels - 1}, as the file has {channels}"
             )
         frame = frame[channel : channel + 1]
-    return frame.astype(np.float32)
+    return frame
 
 
 def crop_image(image: np.ndarray, crop: CropSettings | None, path: Path) -> np.ndarray:

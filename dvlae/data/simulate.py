@@ -1,18 +1,19 @@
 """Simulation of noise with known properties on clean images."""
 
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from dvlae.axes import AXES
 from dvlae.config.dataset import DatasetSettings, SimulateSettings
-from dvlae.data.canonical import write_image
+from dvlae.data.canonical import SourceInfo, write_frames
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.prepare import source_folder
 from dvlae.data.reading import crop_image, find_images, numbered_name, read_array, split_frames, unique_names
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder
+from dvlae.system.files import atomic_folder, sha256
 from dvlae.system.progress import progress
 
 
@@ -125,24 +126,48 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
             "simulate: found null in the dataset's settings, allowed: a block; there is nothing to simulate"
         )
     files = find_images(dataset.noisy, source_folder(dataset, data), "noisy")
-    scale = 1.0 if settings.bits is None else 2**settings.bits - 1
     with atomic_folder(output) as folder:
-        rows = []
+        rows: list[Image] = []
         for path, stem in zip(progress(files, description="simulate", unit="file"), unique_names(files), strict=True):
-            cleans = read_white(path, dataset)
-            for number, clean in enumerate(cleans):
-                name = numbered_name(stem, number, len(cleans))
-                clean_path = folder / "clean" / f"{name}.tif"
-                write_image(clean_path, (clean + settings.offset) * scale)
-                for frame in range(settings.frames):
-                    # The seed contains the name, so that adding or removing an image does not change the others.
-                    rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode()), frame])
-                    noisy = simulate_noise(clean, settings, dataset.noise_direction, rng)
-                    noisy_name = numbered_name(name, frame, settings.frames, "_frame")
-                    noisy_path = folder / "noisy" / f"{noisy_name}.tif"
-                    write_image(noisy_path, noisy)
-                    rows.append(Image(noisy_name, noisy_path, clean_path, noisy.shape))
+            rows += _simulate_file(path, stem, dataset, settings, folder)
         write_manifest(folder, rows)
+
+
+def _simulate_file(
+    path: Path, stem: str, dataset: DatasetSettings, settings: SimulateSettings, folder: Path
+) -> list[Image]:
+    """Write the clean frames of a file, and the noisy frames of each. Return the rows of the manifest."""
+    scale = 1.0 if settings.bits is None else 2**settings.bits - 1
+    dtype = np.dtype(np.float32 if settings.bits is None else np.min_scalar_type(scale))
+    cleans = read_white(path, dataset)
+    names = [numbered_name(stem, number, len(cleans)) for number in range(len(cleans))]
+    clean_path, noisy_path = (folder / kind / f"{stem}.tif" for kind in ("clean", "noisy"))
+    shape, count = cleans[0].shape, len(cleans) * settings.frames
+    scaled = ((clean + settings.offset) * scale for clean in cleans)
+    write_frames(clean_path, SourceInfo.of_frames(shape, len(cleans)), scaled, np.dtype(np.float32))
+
+    def noisy() -> Iterator[np.ndarray]:
+        for name, clean in zip(names, cleans, strict=True):
+            for frame in range(settings.frames):
+                # The seed contains the name, so that adding or removing an image does not change the others.
+                rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode()), frame])
+                yield simulate_noise(clean, settings, dataset.noise_direction, rng)
+
+    write_frames(noisy_path, SourceInfo.of_frames(shape, count, dtype.name), noisy(), dtype)
+    return [
+        Image(
+            numbered_name(name, frame, settings.frames, "_frame"),
+            noisy_path,
+            clean_path,
+            shape,
+            frame=number * settings.frames + frame,
+            clean_frame=number,
+            source=str(path),
+            source_sha256=sha256(path),
+        )
+        for number, name in enumerate(names)
+        for frame in range(settings.frames)
+    ]
 
 
 def read_white(path: Path, dataset: DatasetSettings) -> list[np.ndarray]:
@@ -168,7 +193,7 @@ def read_white(path: Path, dataset: DatasetSettings) -> list[np.ndarray]:
     array, samples = read_array(path)
     white = float(np.iinfo(array.dtype).max) if np.issubdtype(array.dtype, np.integer) else 1.0
     frames = split_frames(array, samples, path, dataset.axes, dataset.channel)
-    frames = [crop_image(frame, dataset.crop, path) / white for frame in frames]
+    frames = [crop_image(frame, dataset.crop, path).astype(np.float32) / white for frame in frames]
     for frame in frames:
         if not (np.isfinite(frame).all() and frame.min() >= 0):
             raise UserError(

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import read_manifest, select
 from dvlae.inference.levels import cut_with_context, vary_levels
 from dvlae.models.files import load_to
@@ -123,7 +123,7 @@ def make_levels_figure(
     network = load_to(device, model)
     manifest = {row.name: row for row in read_manifest(images)}
     chosen = manifest[select(list(manifest), [image])[0]]
-    part, shown = cut_with_context(network, read_canonical(chosen.noisy), crop, image)
+    part, shown = cut_with_context(network, read_noisy(chosen), crop, image)
     total = SAMPLES_PER_LEVEL * len(network.ladder_vae.levels)
     with progress(total=total, description="levels", unit="sample") as bar:
         varied = vary_levels(network, part, name=image, seed=seed, samples=SAMPLES_PER_LEVEL, on_progress=bar.update)

@@ -16,6 +16,7 @@ from dvlae.data.defects.scale import SeenScale
 from dvlae.inference.estimates import denoise
 from dvlae.inference.prediction import predict
 from dvlae.models.files import save_model
+from dvlae.runs.parts import Part, gather
 from dvlae.system.devices import use_one_thread
 from dvlae.system.errors import UserError
 from untrained import build, noisy
@@ -110,6 +111,53 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, images_folder, mon
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("how", [{"samples": 5, "save_samples": 3}, {"estimator": "direct"}])
+def test_any_number_of_parts_gives_the_same_bytes(tmp_path, images_folder, how, count):
+    save_model(build(direct_denoiser="mean"), tmp_path)
+    images = images_folder(**{f"{side}": noisy(side, 70 - side) for side in (20, 50, 33)})
+    settings = validate(PredictSettings, {"prediction": how, "device": "cpu"}, "test")
+    names = ["denoised", "uncertainty", *(["samples"] if "save_samples" in how else [])]
+
+    def start(folder, part=None):
+        folders = [folder / name for name in names]
+        predict(tmp_path, images, *folders, seed=0, settings=settings, part=part)
+
+    start(tmp_path / "whole")
+    parts = [tmp_path / f"{number}-of-{count}" for number in range(1, count + 1)]
+    for folder in parts:
+        start(folder, Part.parse(folder.name))
+    gather(parts, [tmp_path / "joined" / name for name in [*names, "prediction.json"]])
+    whole, joined = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")}
+        for folder in (tmp_path / "whole", tmp_path / "joined")
+    )
+    assert whole == joined and len(whole) >= 3
+    records = [json.loads((tmp_path / name / "prediction.json").read_text()) for name in ("whole", "joined")]
+    assert records[0] | {"seconds": 0} == records[1] | {"seconds": 0}
+
+
+def test_what_is_left_of_another_part_is_not_continued(tmp_path, images_folder, monkeypatch):
+    save_model(build(), tmp_path)
+    images = images_folder(**{name: noisy(16, 16) for name in "abcd"})
+    settings = validate(PredictSettings, {"prediction": {"samples": 1}, "device": "cpu"}, "test")
+
+    def start(part):
+        predict(tmp_path, images, tmp_path / "d", tmp_path / "u", seed=0, settings=settings, part=Part.parse(part))
+
+    def write(path, array):
+        if path.stem == "b":
+            raise KeyboardInterrupt
+        write_image(path, array)
+
+    monkeypatch.setattr(dvlae.inference.prediction, "write_image", write)
+    with pytest.raises(KeyboardInterrupt):
+        start("1/2")
+    assert [path.name for path in (tmp_path / ".unfinished-d").glob("*.tif")] == ["a.tif"]
+    start("2/2")
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["c.tif", "d.tif"]
+
+
 @pytest.mark.parametrize("dimensions", [1, 3])
 def test_any_number_of_workers_gives_the_same_traces_and_volumes(monkeypatch, dimensions):
     monkeypatch.setattr(dvlae.inference.posterior, "MAX_COARSE_TILES", 0.2)
@@ -174,7 +222,7 @@ def test_a_hot_pixel_changes_nothing_around_it_and_is_filled_in(tmp_path, images
     (tmp_path / "second").mkdir()
     expected, *_ = predict_frames(tmp_path / "second", images_folder, {"a": filled}, seen)
     np.testing.assert_array_equal(estimates["a"], expected["a"])
-    assert record["hot_pixels"] == {"a": 1}
+    assert record["found"]["hot_pixels"] == {"a": 1}
     assert "1 hot or dead pixel values in 1 images were filled in" in caplog.text
 
 
@@ -188,20 +236,20 @@ def test_a_blank_frame_stays_as_it_is(tmp_path, images_folder, seen, caplog):
     frames = {"a": noisy(64, 64), "b": np.full((1, 64, 64), 7, np.float32)}
     estimates, deviations, record = predict_frames(tmp_path, images_folder, frames, seen)
     assert (estimates["b"] == 7).all() and (deviations["b"] == 0).all()
-    assert record["unchanged"] == ["b"]
+    assert record["found"]["unchanged"] == {"b": "blank"}
     assert "left as they are: b" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("change", "kind"),
-    [(lambda image: 256 * image, "gain_and_offset"), (lambda image: image + 500, "gain_and_offset"), (None, "other")],
+    [(lambda image: 256 * image, "gain and offset"), (lambda image: image + 500, "gain and offset"), (None, "other")],
 )
 def test_images_of_another_scale_are_named(tmp_path, images_folder, seen, caplog, change, kind):
     other = noisy(64, 64)
     other = 16 * other.mean() + 4 * (other - other.mean()) if change is None else change(other)
     *_, record = predict_frames(tmp_path, images_folder, {"a": noisy(64, 64), "b c": other}, seen)
-    assert record["unseen"] == {"gain_and_offset": [], "other": []} | {kind: ["b c"]}
-    assert "than in the training: b c; the estimates are unreliable" in caplog.text
+    assert record["found"]["unseen"] == {"b c": kind}
+    assert "than in the training, so estimates are unreliable: b c; " in caplog.text
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(256, 0), (1, 500)])
@@ -209,7 +257,7 @@ def test_images_of_another_gain_or_offset_can_be_rescaled(tmp_path, images_folde
     frames = {"a": noisy(64, 64), "b": gain * noisy(64, 64) + offset}
     options = {"rescale": True, "save_samples": 2}
     estimates, deviations, record = predict_frames(tmp_path, images_folder, frames, seen, **options)
-    assert set(record["rescaled"]) == {"b"} and record["unseen"] == {"gain_and_offset": [], "other": []}
+    assert set(record["found"]["rescaled"]) == {"b"} and not record["found"]["unseen"]
     # The latent noise depends on the name, so the estimates differ a little.
     back = (estimates["b"] - offset) / gain
     assert np.abs(back - estimates["a"]).mean() < 0.2 * noisy(64, 64).std()
@@ -220,5 +268,5 @@ def test_images_of_another_gain_or_offset_can_be_rescaled(tmp_path, images_folde
 
 def test_a_model_that_does_not_say_what_it_has_seen_warns_of_nothing(tmp_path, images_folder, caplog):
     *_, record = predict_frames(tmp_path, images_folder, {"a": 1000 * noisy(64, 64)})
-    assert record["unseen"] == {"gain_and_offset": [], "other": []}
+    assert not record["found"]["unseen"]
     assert "WARNING" not in caplog.text

@@ -29,10 +29,8 @@ class FramesToDenoise:
         self._frames: dict[str, ExaminedFrame] = {}
         self._conversions: dict[str, Conversion] = {}
         self._hot: dict[str, int] = {}
-        self._unchanged: list[str] = []
-        # The unseen frames that gain and offset explain, and those that they do not.
-        self._explained: list[str] = []
-        self._other: list[str] = []
+        self._unchanged: dict[str, str] = {}
+        self._unseen: dict[str, str] = {}
 
     def take(self, name: str, noisy: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Return a frame as the model takes it.
@@ -52,7 +50,7 @@ class FramesToDenoise:
         frame = ExaminedFrame.examine(noisy, mask)
         self._frames[name] = frame
         if not frame.usable:
-            self._unchanged.append(name)
+            self._unchanged[name] = frame.problem
             # What the model makes of it is not asked for.
             return np.nan_to_num(frame.filled, posinf=0.0, neginf=0.0)
         if count := int(np.count_nonzero(frame.defects.single)):
@@ -60,13 +58,10 @@ class FramesToDenoise:
         if self.seen is None or self.seen.includes(frame.scale):
             return frame.filled
         conversion = self.seen.conversion(frame.scale)
-        if conversion is None:
-            self._other.append(name)
-        elif self.rescale:
+        if conversion is not None and self.rescale:
             self._conversions[name] = conversion
             return conversion.apply(frame.filled)
-        else:
-            self._explained.append(name)
+        self._unseen[name] = "other" if conversion is None else "gain and offset"
         return frame.filled
 
     def give_back(
@@ -121,13 +116,14 @@ class FramesToDenoise:
         Returns
         -------
         dict
-            Numbers of hot and dead pixel values, and names of images, by kind.
+            By kind and by name of the image: the number of hot and dead pixel values; why the image was left as it is;
+            what is unseen in it, ``gain and offset`` or ``other``; and how it was rescaled.
         """
         return {
             "hot_pixels": self._hot,
             "unchanged": self._unchanged,
-            "unseen": {"gain_and_offset": self._explained, "other": self._other},
-            "rescaled": {name: {"gain": c.gain, "offset": c.offset} for name, c in self._conversions.items()},
+            "unseen": self._unseen,
+            "rescaled": {name: found.to_json() for name, found in self._conversions.items()},
         }
 
     def log(self) -> None:
@@ -139,15 +135,14 @@ class FramesToDenoise:
             )
         if self._unchanged:
             logger.warning(
-                f"predict: blank, masked or overexposed, and left as they are: {list_names(self._unchanged)}"
+                f"predict: blank, masked or overexposed, and left as they are: {list_names(list(self._unchanged))}"
             )
-        if self._explained:
-            logger.warning(
-                f"predict: WARNING: other gain or offset than in the training: {list_names(self._explained)}; the "
-                "estimates are unreliable; set `prediction.rescale: true`"
-            )
-        if self._other:
-            logger.warning(
-                f"predict: WARNING: other grey values or other noise than in the training: {list_names(self._other)}; "
-                "the estimates are unreliable; train on such images"
-            )
+        for kind, what, help_ in (
+            ("gain and offset", "other gain or offset", "set `prediction.rescale: true`"),
+            ("other", "other grey values or other noise", "train on such images"),
+        ):
+            if names := [name for name, found in self._unseen.items() if found == kind]:
+                logger.warning(
+                    f"predict: WARNING: {what} than in the training, so estimates are unreliable: {list_names(names)}; "
+                    f"{help_}"
+                )

@@ -97,11 +97,6 @@ class Defects:
         """Whether any pixel is hot, dead or saturated."""
         return bool(self.single.any() or self.saturated.any())
 
-    @property
-    def unusable(self) -> bool:
-        """Whether nothing can be learned from the frame."""
-        return self.blank or self.overexposed
-
 
 def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
     """Find the defects of a frame, channel by channel.

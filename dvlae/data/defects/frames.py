@@ -48,9 +48,16 @@ class ExaminedFrame:
         return cls(noisy, mask, find_defects(noisy, mask))
 
     @property
+    def problem(self) -> str:
+        """Why no model can use the frame: ``masked``, ``blank`` or ``overexposed``; empty if one can."""
+        if self.mask is not None and not self.mask.any():
+            return "masked"
+        return "blank" if self.defects.blank else "overexposed" if self.defects.overexposed else ""
+
+    @property
     def usable(self) -> bool:
-        """Whether a model can learn from the frame."""
-        return not self.defects.unusable and (self.mask is None or bool(self.mask.any()))
+        """Whether a model can use the frame."""
+        return not self.problem
 
     @cached_property
     def filled(self) -> np.ndarray:

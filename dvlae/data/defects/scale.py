@@ -300,6 +300,16 @@ class Conversion:
     gain: tuple[float, ...]
     offset: tuple[float, ...]
 
+    def to_json(self) -> dict[str, list[float]]:
+        """Return the gain and the offset as plain values.
+
+        Returns
+        -------
+        dict
+            For JSON.
+        """
+        return {"gain": list(self.gain), "offset": list(self.offset)}
+
     def _columns(self, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
         shape = (-1,) + (1,) * (dimensions - 1)
         return np.float32(self.gain).reshape(shape), np.float32(self.offset).reshape(shape)

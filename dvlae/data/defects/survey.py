@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.defects.finding import Defects
 from dvlae.data.defects.frames import ExaminedFrame, list_names
 from dvlae.data.defects.scale import (
@@ -69,10 +69,7 @@ class Examination:
         defects, mask = frame.defects, frame.mask
         masked = 0 if mask is None else frame.noisy.size - len(frame.noisy) * np.count_nonzero(mask)
         found = (defects.hot, defects.dead, defects.saturated)
-        problem = "blank" if defects.blank else "overexposed" if defects.overexposed else ""
-        if not frame.usable:
-            problem = problem or "masked"
-        return cls(image, *map(np.count_nonzero, found), masked, problem, None if problem else frame.scale)
+        return cls(image, *map(np.count_nonzero, found), masked, frame.problem, frame.scale if frame.usable else None)
 
     @property
     def clean(self) -> bool:
@@ -81,7 +78,7 @@ class Examination:
 
 
 def _read(image: Image) -> ExaminedFrame:
-    return ExaminedFrame.examine(read_canonical(image.noisy))
+    return ExaminedFrame.examine(read_noisy(image), read_mask(image))
 
 
 class Survey:
@@ -161,7 +158,7 @@ class Survey:
             The image, on the scale of the others.
         """
         if self.found[image.name].clean:  # There is no need to look again.
-            noisy = read_canonical(image.noisy)
+            noisy = read_noisy(image)
             frame = ExaminedFrame(noisy, None, Defects.none(noisy.shape))
         else:
             frame = _read(image)
@@ -197,9 +194,7 @@ class Survey:
             for kind in KINDS
         }
         summary["left_out"] = {each.image.name: each.problem for each in self.found.values() if each.problem}
-        summary["rescaled"] = {
-            name: {"gain": found.gain, "offset": found.offset} for name, found in self.conversions.items()
-        }
+        summary["rescaled"] = {name: found.to_json() for name, found in self.conversions.items()}
         return summary
 
     def log(self) -> None:

@@ -52,7 +52,7 @@ def test_hot_pixels_are_found_and_nothing_else(count, value):
     places = random.choice(image.size, count, replace=False)
     found = find_defects(with_pixels(image, places, value)[None])
     assert np.flatnonzero(found.hot).tolist() == sorted(places)
-    assert not found.dead.any() and not found.saturated.any() and not found.unusable
+    assert not found.dead.any() and not found.saturated.any() and not found.blank and not found.overexposed
 
 
 def test_each_hot_pixel_has_its_own_value():
@@ -251,7 +251,8 @@ def test_a_blank_frame_is_blank_with_a_hot_pixel_too():
 
 def test_a_frame_with_one_dark_channel_is_not_blank():
     image = np.stack([np.zeros(SIDES), cells(rng(26))]).astype(np.float32)
-    assert not find_defects(image).unusable
+    found = find_defects(image)
+    assert not found.blank and not found.overexposed
 
 
 def test_a_frame_with_nearly_all_pixels_at_the_maximum_is_overexposed():
