@@ -24,7 +24,7 @@ NoiseDirection = Literal["x", "y", "z", "none"]
 # The environment variable that names a mirror of the downloads.
 MIRROR_VARIABLE = "DVLAE_DATA_MIRROR"
 
-# In pixels. One number is for all axes; in a list, the side along a thin axis may be smaller.
+# In pixels, where one number is for all axes; in a list, the side along a thin axis may be smaller.
 MIN_CROP_SIDE = 8
 IMAGES_HELP = (
     "`all`, a list of image names, a slice such as `0:8`, or a text file with one name per line (relative to this file)"
@@ -37,13 +37,6 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def _check_sides(patch_size: str | int | list[int]) -> str | int | list[int]:
-    """Refuse crops that are thin along all axes."""
-    if isinstance(patch_size, list) and max(patch_size) < MIN_CROP_SIDE:
-        raise ValueError(f"found {patch_size}, allowed: at least {MIN_CROP_SIDE} pixels along one of the axes")
-    return patch_size
-
-
 def _check_selection(images: str | list[str]) -> str | list[str]:
     """Refuse an empty selection of images."""
     if isinstance(images, str) and not images.strip():
@@ -51,12 +44,11 @@ def _check_selection(images: str | list[str]) -> str | list[str]:
     return images
 
 
-PatchSize = Annotated[
+PatchSize = (
     Literal["auto"]
     | Annotated[int, Field(ge=MIN_CROP_SIDE)]
-    | Annotated[list[Count], Field(min_length=1, max_length=3)],
-    AfterValidator(_check_sides),
-]
+    | Annotated[list[Count], Field(min_length=1, max_length=3)]
+)
 Images = Annotated[str | Annotated[list[str], Field(min_length=1)], AfterValidator(_check_selection)]
 
 

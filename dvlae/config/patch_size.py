@@ -123,6 +123,29 @@ def check_patch_size(patch_size: PatchSize, stride: int) -> None:
             )
 
 
+def fitting_crop(longest: Sequence[int], stride: int) -> tuple[int, ...]:
+    """Return the sides of the largest crop within these sides that fits a model.
+
+    Parameters
+    ----------
+    longest
+        Largest side along each axis, in pixels.
+    stride
+        Output of :func:`model_stride`.
+
+    Returns
+    -------
+    tuple of int
+        Multiples of the stride, and complete sides that are shorter.
+
+    Examples
+    --------
+    >>> fitting_crop([5, 30, 40], 8)
+    (5, 24, 40)
+    """
+    return tuple(side if side < stride else side // stride * stride for side in longest)
+
+
 def training_crop(patch_size: PatchSize, smallest: Sequence[int], stride: int) -> tuple[int, ...]:
     """Return the sides of a training crop.
 
@@ -138,7 +161,7 @@ def training_crop(patch_size: PatchSize, smallest: Sequence[int], stride: int) -
     Returns
     -------
     tuple of int
-        One side for each axis. Those of ``auto`` are multiples of the stride, or along shorter axes the complete side.
+        One side for each axis.
 
     Raises
     ------
@@ -147,8 +170,7 @@ def training_crop(patch_size: PatchSize, smallest: Sequence[int], stride: int) -
     """
     if patch_size != "auto":
         return sides(patch_size, len(smallest))
-    longest = max(AUTO_SIDE, stride)
-    return tuple(side if side < stride else min(side, longest) // stride * stride for side in smallest)
+    return fitting_crop([min(side, max(AUTO_SIDE, stride)) for side in smallest], stride)
 
 
 def largest_crop(patch_size: PatchSize, dimensions: int, stride: int) -> tuple[int, ...]:

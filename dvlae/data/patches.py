@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from dvlae.axes import AXES, format_sides
-from dvlae.config.patch_size import largest_crop, training_crop
+from dvlae.config.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.config.settings import PatchSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image, read_manifest, select_images
@@ -75,8 +75,7 @@ def _choose_sides(images: Sequence[Image], settings: PatchSettings) -> tuple[tup
     names = "zyx"[-(len(images[0].shape) - 1) :]
     smallest = {name: min(images, key=lambda image: image.shape[AXES[name]]) for name in names}
     most = tuple(image.shape[AXES[name]] for name, image in smallest.items())
-    fitting = training_crop("auto", most, settings.stride)
-    crop = training_crop(settings.patch_size, most, settings.stride)
+    crop, fitting = training_crop(settings.patch_size, most, settings.stride), fitting_crop(most, settings.stride)
     for name, image in smallest.items():
         axis = AXES[name]
         if crop[axis] > most[axis]:

@@ -1,6 +1,7 @@
 """Compare the denoised images of one run with the clean ones, image by image."""
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def evaluate(
     targets: Path | None = None,
     cores: int | None = None,
 ) -> None:
-    """Write the PSNR, in decibels, and the SSIM of each evaluated image. They are empty without a clean image.
+    """Write the PSNR, in decibels, and the SSIM of each evaluated image.
+
+    They are empty without a clean image, and the SSIM also where there are fewer than 11 pixels along x or y.
 
     Parameters
     ----------
@@ -115,7 +118,7 @@ def _score(image: Image, denoised: Path, targets: Targets) -> tuple[str, str, st
         return "", "", ""
     target = targets.target(image, noisy)
     psnr, ssim = target.score(estimate)
-    return f"{psnr:.4f}", f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
+    return f"{psnr:.4f}", "" if math.isnan(ssim) else f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
 
 
 def _describe(rows: list[tuple]) -> str:

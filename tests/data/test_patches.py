@@ -85,10 +85,11 @@ def test_a_patch_is_twice_the_crop_along_each_axis_where_the_smallest_image_allo
     [
         (
             (15, 90),
-            "patch_size: found 16 along y, .* 'b' has 15 x 90 pixels, allowed: at most 15 along y, .* \\[y, x\\]",
+            "patch_size: found 16 along y, .* 'b' has 15 x 90 pixels, allowed: at most 8 along y, such as \\[8, 88\\] for "
+            "\\[y, x\\], or auto",
         ),
-        ((90,), "found 128 along x, .* 90 pixels, allowed: at most 90 along x"),
-        ((3, 40, 90), "found 16 along z, .* 3 x 40 x 90 pixels, allowed: at most 3 along z"),
+        ((90,), "found 128 along x, .* 90 pixels, allowed: at most 88 along x, such as \\[88\\] for \\[x\\], or auto"),
+        ((3, 40, 90), "found 16 along z, .* 3 x 40 x 90 pixels, allowed: at most 3 along z, such as \\[3, 40, 88\\]"),
     ],
 )
 def test_an_image_smaller_than_a_crop_is_refused(tmp_path, images_folder, shape, said):
