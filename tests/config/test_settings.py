@@ -74,7 +74,7 @@ def refusal(cls, data) -> str:
         ),
         (
             {"training": {"patch_size": 4}},
-            "training.patch_size: found 4, allowed: auto or a whole number >= 8 or a list of 1 to 3: a whole number >= 1",
+            "training.patch_size: found 4, allowed: auto or a whole number >= 8 or a list of 1 to 3: a whole number",
         ),
         ({"training": {"patch_size": []}}, "file.yaml: training.patch_size: found [], allowed: auto or a whole number"),
         ({"training": {"patch_size": [8, 8, 8, 8]}}, "file.yaml: training.patch_size: found [8, 8, 8, 8], allowed:"),

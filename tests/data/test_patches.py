@@ -85,8 +85,8 @@ def test_a_patch_is_twice_the_crop_along_each_axis_where_the_smallest_image_allo
     [
         (
             (15, 90),
-            "patch_size: found 16 along y, .* 'b' has 15 x 90 pixels, allowed: at most 8 along y, such as \\[8, 88\\] for "
-            "\\[y, x\\], or auto",
+            "patch_size: found 16 along y, .* 'b' has 15 x 90 pixels, allowed: at most 8 along y, such as "
+            "\\[8, 88\\] for \\[y, x\\], or auto",
         ),
         ((90,), "found 128 along x, .* 90 pixels, allowed: at most 88 along x, such as \\[88\\] for \\[x\\], or auto"),
         ((3, 40, 90), "found 16 along z, .* 3 x 40 x 90 pixels, allowed: at most 3 along z, such as \\[3, 40, 88\\]"),
