@@ -171,3 +171,29 @@ def test_equal_settings_give_equal_bytes(tmp_path, images_folder):
     extract_patches(images, tmp_path / "two", PatchSettings(patch_size=16))
     for name in ("train.tif", "val.tif", "patches.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "crop", "said"),
+    [
+        ([(100, 100), (30, 90)], [24, 64], "24 pixels along y, as the image '1' has 30 x 90 pixels"),
+        ([(4, 200), (600, 5)], [4, 5], "4 pixels along y, as the image '0' has 4 x 200 pixels"),
+        ([(5, 64, 80), (7, 64, 90)], [5, 64, 64], "5 pixels along z, as the image '0' has 5 x 64 x 80 pixels"),
+        ([(64, 64)], [64, 64], None),
+        ([(20,)], [16], "16 pixels along x"),
+    ],
+)
+def test_the_automatic_crop_fits_the_images_and_is_said_where_it_is_smaller(
+    tmp_path, images_folder, caplog, shapes, crop, said
+):
+    caplog.set_level("INFO", "dvlae")
+    images = images_folder(**{str(i): random(1, *shape) for i, shape in enumerate(shapes)})
+    description, *_ = extract(images, tmp_path, patch_size="auto")
+    assert description["crop_size"] == crop
+    assert ("training crops have" in caplog.text) == (said is not None)
+    assert said is None or said in caplog.text
+
+
+def test_a_crop_is_as_large_as_the_stride_of_the_model_where_images_are(tmp_path, images_folder):
+    images = images_folder(a=random(1, 130, 90))
+    assert extract(images, tmp_path, patch_size="auto", stride=128)[0]["crop_size"] == [128, 90]
