@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from dvlae.axes import AXES, format_sides
-from dvlae.config.fields import sides
+from dvlae.config.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.config.settings import PatchSettings
 from dvlae.data.defects import list_names
 from dvlae.data.defects.survey import Survey
@@ -19,6 +19,8 @@ from dvlae.data.manifest import Image, read_manifest, select_images, spread_even
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, reserve_space, sha256
 from dvlae.system.progress import progress
+
+logger = logging.getLogger(__name__)
 
 # An image, and the first index of a patch along each of its spatial axes.
 Place = tuple[Image, tuple[int, ...]]
@@ -63,8 +65,7 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
             f"{images}: found no image to learn from: {list_names([image.name for image in chosen])} "
             "are blank, masked or overexposed"
         )
-    crop = sides(settings.patch_size, len(chosen[0].shape) - 1)
-    size = _stored_size(usable, crop)
+    crop, size = _choose_sides(usable, settings)
     train, val, validation = split(usable, size, settings)
     train, val = _limit(train, val, math.prod(size), settings.max_patch_pixels)
     with atomic_folder(output) as folder:
@@ -111,20 +112,26 @@ def _limit(train: list[Place], val: list[Place], pixels: int, most: int) -> tupl
     return kept[0], kept[1]
 
 
-def _stored_size(images: Sequence[Image], crop: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the sides of a patch for training crops with the sides ``crop``."""
-    names = "zyx"[-len(crop) :]
-    for name in names:
+def _choose_sides(images: Sequence[Image], settings: PatchSettings) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the sides of a training crop, and those of a patch."""
+    names = "zyx"[-(len(images[0].shape) - 1) :]
+    smallest = {name: min(images, key=lambda image: image.shape[AXES[name]]) for name in names}
+    most = tuple(image.shape[AXES[name]] for name, image in smallest.items())
+    crop, fitting = training_crop(settings.patch_size, most, settings.stride), fitting_crop(most, settings.stride)
+    for name, image in smallest.items():
         axis = AXES[name]
-        smallest = min(images, key=lambda image: image.shape[axis])
-        if smallest.shape[axis] < crop[axis]:
+        if crop[axis] > most[axis]:
             raise UserError(
-                f"training.patch_size: found {crop[axis]} along {name}, but the image {smallest.name!r} has "
-                f"{format_sides(smallest.shape[1:])} pixels, allowed: at most {smallest.shape[axis]} along {name}, "
-                f"in one number or a list [{', '.join(names)}]"
+                f"training.patch_size: found {crop[axis]} along {name}, but the image {image.name!r} has "
+                f"{format_sides(image.shape[1:])} pixels, allowed: at most {fitting[axis]} along {name}, such as "
+                f"[{', '.join(map(str, fitting))}] for [{', '.join(names)}], or auto"
             )
-    smallest_sides = np.min([image.shape[1:] for image in images], axis=0)
-    return tuple(min(2 * side, int(most)) for side, most in zip(crop, smallest_sides, strict=True))
+        if settings.patch_size == "auto" and crop[axis] < largest_crop("auto", len(crop), settings.stride)[axis]:
+            logger.info(
+                f"extract-patches: training crops have {crop[axis]} pixels along {name}, as the image {image.name!r} "
+                f"has {format_sides(image.shape[1:])} pixels"
+            )
+    return crop, tuple(min(2 * side, longest) for side, longest in zip(crop, most, strict=True))
 
 
 def split(

@@ -1,6 +1,7 @@
 """Compare the denoised images of one run with the clean ones, image by image."""
 
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,9 @@ def evaluate(
     part: Part | None = None,
     cores: int | None = None,
 ) -> None:
-    """Write the PSNR, in decibels, and the SSIM of each evaluated image. They are empty without a clean image.
+    """Write the PSNR, in decibels, and the SSIM of each evaluated image.
+
+    They are empty without a clean image, and the SSIM also where there are fewer than 11 pixels along x or y.
 
     Parameters
     ----------
@@ -119,7 +122,7 @@ def _score(image: Image, denoised: Path, targets: Targets) -> tuple[tuple[str, s
         return ("", "", ""), hash_pixels([noisy])
     target = targets.target(image, noisy)
     psnr, ssim = target.score(estimate)
-    score = f"{psnr:.4f}", f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
+    score = f"{psnr:.4f}", "" if math.isnan(ssim) else f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
     return score, hash_pixels([noisy, read_clean(image)])
 
 

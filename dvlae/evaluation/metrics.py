@@ -55,19 +55,21 @@ def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -
     Parameters
     ----------
     image_true, image_test
-        (C, X), (C, Y, X) or (C, Z, Y, X), at least 11 pixels along x and y.
+        (C, X), (C, Y, X) or (C, Z, Y, X).
     data_range
         The largest possible difference of values, in the units of the images.
 
     Returns
     -------
     float
-        At most 1, for equal images.
+        At most 1, for equal images; NaN if there are fewer than 11 pixels along x or y, as the weights need.
 
     References
     ----------
     Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE Transactions on Image Processing 13 (2004).
     """
+    if min(image_true.shape[1:][-2:]) < SSIM_WINDOW:
+        return float("nan")
     planes = [np.asarray(image, np.float64).reshape(-1, *image.shape[1:][-2:]) for image in (image_true, image_test)]
     return float(
         structural_similarity(

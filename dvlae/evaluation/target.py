@@ -8,7 +8,7 @@ import numpy as np
 from dvlae.axes import format_sides
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.defects import fill, find_defects
-from dvlae.evaluation.metrics import SSIM_WINDOW, find_shift, fit_affine, psnr, shift_image, ssim
+from dvlae.evaluation.metrics import find_shift, fit_affine, psnr, shift_image, ssim
 from dvlae.system.errors import UserError
 
 SHIFT_COLUMNS = ("dz", "dy", "dx")
@@ -54,7 +54,7 @@ class Alignment:
         Raises
         ------
         UserError
-            If crop and border leave fewer than 11 pixels along x or y, or the clean image is constant there.
+            If crop and border leave no pixel, or the clean image is constant there.
         """
         region = find_region(noisy.shape[1:], settings)
         clean = fill(clean, find_defects(clean))
@@ -165,20 +165,19 @@ def find_region(shape: Sequence[int], settings: EvaluationSettings) -> tuple[sli
     Raises
     ------
     UserError
-        If fewer than 11 pixels are left along x or y, or no plane.
+        If no pixel is left.
     """
-    region, enough = [], True
+    region = []
     for name, length in zip("zyx"[-len(shape) :], shape, strict=True):
         interval = getattr(settings.crop, name, None) if settings.crop is not None else None
         first, last, _ = slice(*(interval or (0, length))).indices(length)
-        border, least = (0, 1) if name == "z" else (settings.border, SSIM_WINDOW)
+        border = 0 if name == "z" else settings.border
         region.append(slice(first + border, last - border))
-        enough &= region[-1].stop - region[-1].start >= least
-    if not enough:
-        left = format_sides([max(0, s.stop - s.start) for s in region])
+    if any(part.stop <= part.start for part in region):
+        left = format_sides([max(0, part.stop - part.start) for part in region])
         raise UserError(
-            f"evaluation: crop and border leave {left} of {format_sides(shape)} pixels, "
-            f"but {SSIM_WINDOW} are needed along {' and '.join('xy'[: len(shape)])}"
+            f"evaluation: crop and border leave {left} of {format_sides(shape)} pixels, allowed: at least one along "
+            "each axis"
         )
     return tuple(region)
 
@@ -272,7 +271,7 @@ class Target:
         return fit_affine(estimate[:, *self.region], self.clean) if self.fit_estimate else (1.0, 0.0)
 
     def score(self, estimate: np.ndarray) -> tuple[float, float]:
-        """Return the PSNR, in decibels, and the SSIM of an estimate.
+        """Return the PSNR, in decibels, and the SSIM of an estimate, which is NaN where the region is small.
 
         Parameters
         ----------

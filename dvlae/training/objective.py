@@ -171,7 +171,7 @@ def distillation_loss(
     network
         The direct denoiser that learns.
     image
-        Noisy images in their own units, (N, C, ...); each side a multiple of the model's stride.
+        Noisy images in their own units, (N, C, ...).
     rows, total
         Numbers of these images among those that all workers compute together; None: these are all.
 
@@ -180,10 +180,11 @@ def distillation_loss(
     Tensor
         Scalar: mean squared or absolute error to the samples, in normalised units.
     """
-    x = teacher.normalise(image)  # (N, C, ...)
-    number, sides, stride = len(x), x.shape[2:], teacher.stride
+    x = teacher.pad(teacher.normalise(image))  # (N, C, ...)
+    number, sides = len(x), x.shape[2:]
     # Two windows of each image are shifted by less than a stride; in a small image they are the same.
-    room = [stride if side >= MIN_SIDE_STRIDES * stride else 0 for side in sides]
+    strides = zip(sides, teacher.stride, strict=True)
+    room = [stride if side >= MIN_SIDE_STRIDES * stride else 0 for side, stride in strides]
     shifts = [int(torch.randint(most, ())) if most else 0 for most in room]
     lengths = [side - most for side, most in zip(sides, room, strict=True)]
     fixed = _cut(x, [0] * len(sides), lengths)  # (N, C, ...), each side shorter by its room

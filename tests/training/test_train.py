@@ -406,9 +406,14 @@ def test_a_noise_direction_that_the_patches_do_not_have_is_refused(patches, tmp_
         run(patches(), tmp_path / "model", noise_direction="z")
 
 
-def test_crop_that_does_not_fit_the_model_is_refused(patches, tmp_path):
-    with pytest.raises(UserError, match=r"patch_size: found 18.*2 levels.*multiple of 4"):
-        run(patches(), tmp_path / "model", patch_size=18)
+def test_a_crop_larger_than_the_patches_is_refused(patches, tmp_path):
+    with pytest.raises(UserError, match=r"patch_size: found 64, but the patches have 32 x 32 pixels"):
+        run(patches(), tmp_path / "model", patch_size=64)
+
+
+def test_a_crop_shorter_than_the_stride_makes_the_model_halve_that_axis_less_often(patches, tmp_path):
+    run(patches(), tmp_path / "model", patch_size=[3, 16], model={"levels": 3})
+    assert load_model(tmp_path / "model").stride == (1, 8)
 
 
 def test_activation_checkpointing_learns_the_same(patches, tmp_path):
