@@ -1,45 +1,25 @@
 """Conversion of a dataset's files to canonical ones."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.data.canonical import SourceInfo, read_clean, read_noisy, write_frames
+from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.data.reading import crop_image, find_images, numbered_name, read_image, unique_names
+from dvlae.data.reading import Stack, open_stacks
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, link_or_copy, sha256
+from dvlae.system.files import atomic_folder, hash_files, link_or_copy
 from dvlae.system.progress import progress
 
 # The largest magnitude up to which all whole numbers are float32 numbers.
 MAX_EXACT = 2**24
 # Rounding of grey values that is negligible, as a part of the differences of neighbours.
 MAX_ROUNDING = 1e-3
-
-
-@dataclass(frozen=True)
-class Stack:
-    """The frames of one source, as the dataset's settings select them.
-
-    Attributes
-    ----------
-    name
-        The name of the canonical file. Frames are numbered after it.
-    path
-        The user's file.
-    info
-        What is known of the source.
-    read
-        Returns the frame of this number, (C, ...), in the source's own type unless a luminance is computed.
-    """
-
-    name: str
-    path: Path
-    info: SourceInfo
-    read: Callable[[int], np.ndarray]
 
 
 def source_folder(dataset: DatasetSettings, data: Path) -> Path:
@@ -107,25 +87,47 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Imag
     total = _Mean() if dataset.clean == "mean" else None
     rows: list[Image] = []
     offset: float | None = None
-    for stack in _stacks(progress(files, description="prepare", unit="file"), files, dataset):
+    for stack in open_stacks(files, dataset, progress(files, description="prepare", unit="file")):
         if offset is None:
-            offset = choose_offset(stack.read(0))
+            offset = choose_offset(stack.frame(0))
         rows += _write_stack(stack, folder / "noisy", offset, rows, total)
     if total is not None:
         return total.write(folder / "clean" / "mean.tif", rows, offset or 0)
     cleans: list[Image] = []
-    for stack in _stacks(clean_files, clean_files, dataset):
+    for stack in open_stacks(clean_files, dataset):
         cleans += _write_stack(stack, folder / "clean", offset or 0, [])
     return _in_pairs(rows, cleans) if clean_files else rows
 
 
-def _stacks(loop: Iterable[Path], files: Sequence[Path], dataset: DatasetSettings) -> Iterator[Stack]:
-    """Open the sources one by one. ``loop`` yields the files and may show progress."""
-    for path, name in zip(loop, unique_names(files), strict=True):
-        frames = [crop_image(frame, dataset.crop, path) for frame in read_image(path, dataset.axes, dataset.channel)]
-        axes = "S" * (len(frames) > 1) + "C" + "ZYX"[4 - frames[0].ndim :]
-        shape = (len(frames),) * (len(frames) > 1) + frames[0].shape
-        yield Stack(name, path, SourceInfo(axes, shape, "tiff", frames[0].dtype.name), frames.__getitem__)
+def describe(stack: Stack) -> SourceInfo:
+    """Return what results have to know of a source.
+
+    Parameters
+    ----------
+    stack
+        The source, as the dataset's settings read it.
+
+    Returns
+    -------
+    SourceInfo
+        Its axes and its calibration, after the choice of a channel.
+    """
+    source, calibration = stack.source, stack.source.calibration
+    sizes = [(axis, size) for axis, size in zip(stack.axes, stack.shape, strict=True) if (axis, size) != ("C", 1)]
+    axes, shape = "".join(axis for axis, _ in sizes), tuple(size for _, size in sizes)
+    planes = math.prod(size for axis, size in sizes if axis not in "YX")
+    kept = calibration.channels if stack.channel is None else ()
+    if isinstance(stack.channel, int):
+        kept = calibration.channels[stack.channel : stack.channel + 1]
+    labels = calibration.labels if len(calibration.labels) == planes else ()
+    return SourceInfo(
+        axes,
+        shape,
+        source.kind,
+        source.dtype.name,
+        replace(calibration, channels=kept, labels=labels),
+        series=source.series,
+    )
 
 
 def choose_offset(frame: np.ndarray) -> float:
@@ -155,35 +157,25 @@ def _write_stack(
     stack: Stack, folder: Path, offset: float, earlier: Sequence[Image], total: "_Mean | None" = None
 ) -> list[Image]:
     """Write the frames of a source, which need as many channels as earlier ones. Return their rows of the manifest."""
-    info = replace(stack.info, offset=offset)
-    shape, path = info.frame_shape, folder / f"{stack.name}.tif"
+    info = replace(describe(stack), offset=offset)
+    source, shape, path = stack.source.path, info.frame_shape, folder / f"{stack.name}.tif"
     if earlier and shape[0] != earlier[0].shape[0]:
         raise UserError(
-            f"{stack.path}: found {shape[0]} channels, allowed: {earlier[0].shape[0]} like the other images "
+            f"{source}: found {shape[0]} channels, allowed: {earlier[0].shape[0]} like the other images "
             "(`channel: grey` makes one of red, green and blue)"
         )
 
     def frames() -> Iterator[np.ndarray]:
-        for number in range(info.frames):
-            frame = stack.read(number)
-            check_grey_values(frame, stack.path if info.frames == 1 else f"{stack.path}, image {number}")
+        for number, frame in enumerate(stack):
+            check_grey_values(frame, source if info.frames == 1 else f"{source}, image {number}")
             if total is not None:
-                total.add(frame, stack.path)
+                total.add(frame, source)
             yield frame
 
-    write_frames(path, info, frames(), stack.read(0).dtype)
-    source, source_sha256 = str(stack.path), sha256(stack.path)
+    write_frames(path, info, frames(), stack.dtype)
+    row = Image("", path, None, shape, source=str(source), source_sha256=hash_files(stack.source.files))
     return [
-        Image(
-            numbered_name(stack.name, number, info.frames),
-            path,
-            None,
-            shape,
-            frame=number,
-            source=source,
-            source_sha256=source_sha256,
-        )
-        for number in range(info.frames)
+        replace(row, name=numbered_name(stack.name, number, info.frames), frame=number) for number in range(info.frames)
     ]
 
 

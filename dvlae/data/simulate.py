@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import numpy as np
 from dvlae.axes import AXES
 from dvlae.config.dataset import DatasetSettings, SimulateSettings
 from dvlae.data.canonical import SourceInfo, write_frames
+from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.prepare import source_folder
-from dvlae.data.reading import crop_image, find_images, numbered_name, read_array, split_frames, unique_names
+from dvlae.data.reading import Stack, open_stacks
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, sha256
+from dvlae.system.files import atomic_folder, hash_files
 from dvlae.system.progress import progress
 
 
@@ -128,75 +130,71 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
     files = find_images(dataset.noisy, source_folder(dataset, data), "noisy")
     with atomic_folder(output) as folder:
         rows: list[Image] = []
-        for path, stem in zip(progress(files, description="simulate", unit="file"), unique_names(files), strict=True):
-            rows += _simulate_file(path, stem, dataset, settings, folder)
+        for stack in open_stacks(files, dataset, progress(files, description="simulate", unit="file")):
+            rows += _simulate_stack(stack, dataset.noise_direction, settings, folder)
         write_manifest(folder, rows)
 
 
-def _simulate_file(
-    path: Path, stem: str, dataset: DatasetSettings, settings: SimulateSettings, folder: Path
-) -> list[Image]:
-    """Write the clean frames of a file, and the noisy frames of each. Return the rows of the manifest."""
+def _simulate_stack(stack: Stack, noise_direction: str, settings: SimulateSettings, folder: Path) -> list[Image]:
+    """Write the clean frames of a source, and the noisy frames of each. Return the rows of the manifest."""
     scale = 1.0 if settings.bits is None else 2**settings.bits - 1
     dtype = np.dtype(np.float32 if settings.bits is None else np.min_scalar_type(scale))
-    cleans = read_white(path, dataset)
-    names = [numbered_name(stem, number, len(cleans)) for number in range(len(cleans))]
-    clean_path, noisy_path = (folder / kind / f"{stem}.tif" for kind in ("clean", "noisy"))
-    shape, count = cleans[0].shape, len(cleans) * settings.frames
-    scaled = ((clean + settings.offset) * scale for clean in cleans)
-    write_frames(clean_path, SourceInfo.of_frames(shape, len(cleans)), scaled, np.dtype(np.float32))
+    shape, names = stack.frame_shape, [numbered_name(stack.name, number, len(stack)) for number in range(len(stack))]
+    clean_path, noisy_path = (folder / kind / f"{stack.name}.tif" for kind in ("clean", "noisy"))
+    cleans = ((read_white(stack, number) + settings.offset) * scale for number in range(len(stack)))
+    write_frames(clean_path, SourceInfo.of_frames(shape, len(stack)), cleans, np.dtype(np.float32))
 
     def noisy() -> Iterator[np.ndarray]:
-        for name, clean in zip(names, cleans, strict=True):
+        for number, name in enumerate(names):
+            clean = read_white(stack, number)
             for frame in range(settings.frames):
                 # The seed contains the name, so that adding or removing an image does not change the others.
                 rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode()), frame])
-                yield simulate_noise(clean, settings, dataset.noise_direction, rng)
+                yield simulate_noise(clean, settings, noise_direction, rng)
 
-    write_frames(noisy_path, SourceInfo.of_frames(shape, count, dtype.name), noisy(), dtype)
+    info = SourceInfo.of_frames(shape, len(stack) * settings.frames, dtype.name)
+    write_frames(noisy_path, info, noisy(), dtype)
+    row = Image(
+        "", noisy_path, clean_path, shape, source=str(stack.source.path), source_sha256=hash_files(stack.source.files)
+    )
     return [
-        Image(
-            numbered_name(name, frame, settings.frames, "_frame"),
-            noisy_path,
-            clean_path,
-            shape,
+        replace(
+            row,
+            name=numbered_name(name, frame, settings.frames, "_frame"),
             frame=number * settings.frames + frame,
             clean_frame=number,
-            source=str(path),
-            source_sha256=sha256(path),
         )
         for number, name in enumerate(names)
         for frame in range(settings.frames)
     ]
 
 
-def read_white(path: Path, dataset: DatasetSettings) -> list[np.ndarray]:
-    """Read the clean frames of a file, cropped, in units of the white level.
+def read_white(stack: Stack, number: int) -> np.ndarray:
+    """Read a clean frame, in units of the white level.
 
     Parameters
     ----------
-    path
-        The file.
-    dataset
-        The dataset's settings.
+    stack
+        The frames of a file.
+    number
+        The number of the frame.
 
     Returns
     -------
-    list of (C, ...) arrays
-        The frames.
+    (C, ...) float32 array
+        The frame.
 
     Raises
     ------
     UserError
-        If the file is unsuitable, or a value is negative or not a number.
+        If a value is negative or not a number.
     """
-    array, samples = read_array(path)
-    white = float(np.iinfo(array.dtype).max) if np.issubdtype(array.dtype, np.integer) else 1.0
-    frames = split_frames(array, samples, path, dataset.axes, dataset.channel)
-    frames = [crop_image(frame, dataset.crop, path).astype(np.float32) / white for frame in frames]
-    for frame in frames:
-        if not (np.isfinite(frame).all() and frame.min() >= 0):
-            raise UserError(
-                f"{path}: found values that are negative or not numbers, allowed: 0 or more, white is {white:g}"
-            )
-    return frames
+    dtype = stack.source.dtype
+    white = float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
+    frame = stack.frame(number).astype(np.float32) / white
+    if not (np.isfinite(frame).all() and frame.min() >= 0):
+        raise UserError(
+            f"{stack.source.path}: found values that are negative or not numbers, allowed: 0 or more, "
+            f"white is {white:g}"
+        )
+    return frame

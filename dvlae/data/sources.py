@@ -81,14 +81,18 @@ class Source(ABC):
     kind
         ``imagej``, ``ome``, ``tiff``, ``png``, ``npy``, ``zarr``, ``czi``, ``lif`` or ``nd2``.
     axes
-        The axes as stored, letters of STCZYX, where S stands for axes of any other kind; may contain S more than once.
-        Empty if the file does not say.
+        The axes as stored, letters of STCZYX, where S stands for axes of any other kind and ``?`` for one that the file
+        says nothing about; these two may be there more than once. Empty if the file says nothing at all.
     shape
         One number for each axis.
     dtype
         Type of the pixels.
     calibration
         What the file says beside its pixels.
+    preview
+        Whether it is a smaller copy, a label or an overview of something else in the file.
+    notes
+        What the user has to know of how the file was read, one sentence each.
     """
 
     path: Path
@@ -99,6 +103,8 @@ class Source(ABC):
     shape: tuple[int, ...]
     dtype: np.dtype
     calibration: Calibration
+    preview: bool = False
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def read(self, index: tuple[int, ...] = ()) -> np.ndarray:

@@ -217,3 +217,21 @@ def sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(files: Iterable[Path]) -> str:
+    """Return one SHA-256 for files that belong together.
+
+    Parameters
+    ----------
+    files
+        Files, and folders, of which all files are meant.
+
+    Returns
+    -------
+    str
+        The hash of a single file, or that of the hashes of several.
+    """
+    every = [found for file in files for found in ([file] if file.is_file() else sorted(file.rglob("*")))]
+    hashes = [sha256(file) for file in every if file.is_file()]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -191,7 +191,10 @@ class Layout:
             samples = {"photometric": "rgb" if colours else "minisblack", "planarconfig": "contig"}
             letters[-1] = "S"
             return cls("".join(letters), shape, len(shape) - 3, shape[-3:], True, samples)
-        if "Y" not in info.axes and len(letters) > 1 and letters[-1] == "X":
+        if info.axes == "X":
+            # One row, as a TIFF has no images without rows.
+            return cls("YX", (1, *shape), 0, (1, *shape), True, samples)
+        if "Y" not in info.axes and letters[-1] == "X":
             # A page contains one trace below the other.
             letters[-2] = "Y"
         axes = "".join(letters)
@@ -281,6 +284,6 @@ def _write_mapped(path: Path, view: np.ndarray, convert: Converter, layout: Layo
         path, shape=view.shape, dtype=convert.dtype, photometric="minisblack", metadata=metadata, **options
     )
     reserve_space(path)
-    for index in np.ndindex(view.shape[: min(1, view.ndim - 1)]):
+    for index in range(len(view)):
         out[index] = convert(view[index])
     out.flush()
