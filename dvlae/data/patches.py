@@ -13,7 +13,7 @@ import tifffile
 from dvlae.axes import AXES, format_sides
 from dvlae.config.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.config.settings import PatchSettings
-from dvlae.data.defects import list_names
+from dvlae.data.defects.frames import list_names
 from dvlae.data.defects.survey import Survey
 from dvlae.data.manifest import Image, read_manifest, select_images, spread_evenly
 from dvlae.system.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_clean, read_noisy
+from dvlae.data.canonical import read_clean, read_mask, read_noisy
 from dvlae.data.manifest import Image
 from dvlae.data.outputs.reading import read_output
 from dvlae.evaluation.each_image import choose_image_workers, map_images
@@ -109,7 +109,8 @@ def read_estimate(denoised: Path, image: Image) -> np.ndarray:
     path, estimate = denoised / image.noisy.name, read_output(denoised, image)
     if estimate is None:
         raise UserError(f"{path}: not found, so {image.name!r} cannot be evaluated; denoise all images of the dataset")
-    if not np.isfinite(estimate).all():
+    mask = read_mask(image)
+    if not np.isfinite(estimate if mask is None else estimate[:, mask]).all():
         raise UserError(f"{path}: holds NaN or infinite values; the method failed on {image.name!r}")
     return estimate
 

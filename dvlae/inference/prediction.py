@@ -12,7 +12,7 @@ import tifffile
 
 from dvlae import revision
 from dvlae.config.settings import PredictSettings
-from dvlae.data.canonical import read_mask, read_noisy
+from dvlae.data.canonical import read_frame, read_mask
 from dvlae.data.defects.denoising import FramesToDenoise
 from dvlae.data.defects.scale import SeenScale
 from dvlae.data.manifest import read_manifest
@@ -115,7 +115,10 @@ def predict(
             keep_hot=how.hot_pixels == "keep",
             rescale=how.rescale,
         )
-        noisy = ((image.name, frames.take(image.name, read_noisy(image), read_mask(image))) for image in waiting)
+        noisy = (
+            (image.name, frames.take(image.name, read_frame(image.noisy, image.frame), read_mask(image)))
+            for image in waiting
+        )
         estimates: Iterator[Estimate]
         if how.estimator == "direct":
             direct = denoise_images_directly(network, noisy, settings=how, workers=workers, on_progress=bar.update)

@@ -6,8 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
+from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.defects.finding import Defects, fill, find_defects
 from dvlae.data.defects.scale import FrameScale, measure_scale
+from dvlae.data.manifest import Image
 
 # Names of images in one message.
 MAX_NAMES = 5
@@ -82,6 +84,27 @@ class ExaminedFrame:
     def scale(self) -> FrameScale:
         """The scale of the frame."""
         return measure_scale(self.filled, self.measured)
+
+
+def read_filled(image: Image) -> np.ndarray:
+    """Read a noisy frame without its hot, dead and masked pixels, which have values from their surroundings.
+
+    Parameters
+    ----------
+    image
+        A row of a manifest.
+
+    Returns
+    -------
+    (C, ...) float32 array
+        The frame.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or cannot be read.
+    """
+    return ExaminedFrame.examine(read_noisy(image), read_mask(image)).filled
 
 
 def list_names(names: Sequence[str]) -> str:

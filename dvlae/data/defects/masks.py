@@ -1,6 +1,13 @@
 """The part of a frame that shows something: without pixels that are not numbers, and without a constant border."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
+
+from dvlae.axes import format_sides
+from dvlae.data.sources import open_sources
+from dvlae.system.errors import UserError
 
 # Values along the border of a frame that may be those of a constant border: the most frequent ones.
 MAX_VALUES = 3
@@ -73,3 +80,111 @@ def _is_thick(region: np.ndarray) -> bool:
     side = MIN_THICKNESS[region.ndim]
     square = np.ones([1] * (region.ndim - 2) + [side] * min(region.ndim, 2), bool)
     return bool(ndimage.binary_erosion(region, square).any())
+
+
+@dataclass(frozen=True)
+class PackedMask:
+    """A mask in an eighth of its memory.
+
+    Attributes
+    ----------
+    sides
+        Its spatial axes.
+    bits
+        Eight pixels in each byte.
+    """
+
+    sides: tuple[int, ...]
+    bits: bytes
+
+    @classmethod
+    def pack(cls, mask: np.ndarray) -> "PackedMask":
+        """Pack a mask.
+
+        Parameters
+        ----------
+        mask
+            True where a pixel counts.
+
+        Returns
+        -------
+        PackedMask
+            The same.
+        """
+        return cls(mask.shape, np.packbits(mask).tobytes())
+
+    def unpack(self) -> np.ndarray:
+        """Return the mask.
+
+        Returns
+        -------
+        bool array
+            True where a pixel counts.
+        """
+        bits = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=int(np.prod(self.sides)))
+        return bits.reshape(self.sides).astype(bool)
+
+    def __and__(self, other: "PackedMask") -> "PackedMask":
+        pairs = np.frombuffer(self.bits, np.uint8) & np.frombuffer(other.bits, np.uint8)
+        return PackedMask(self.sides, pairs.tobytes())
+
+
+class MaskSource:
+    """Where the masks of a dataset come from, as the key ``mask`` says.
+
+    Parameters
+    ----------
+    setting
+        ``auto``, ``none``, or the path of an image file.
+    folder
+        The folder for a relative path.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or cannot be read.
+    """
+
+    def __init__(self, setting: str, folder: Path):
+        self.setting, self._mask = setting, None
+        if setting not in ("auto", "none"):
+            self._path = folder / Path(setting).expanduser()
+            if not self._path.exists():
+                raise UserError(f"mask: found {setting!r}, which is no file in {folder}, allowed: auto, none, a file")
+            with open_sources(self._path) as sources:
+                self._mask = np.asarray(sources[0].read()).squeeze() != 0
+
+    def find(self, frame: np.ndarray, window: tuple[slice, ...], sides: tuple[int, ...]) -> np.ndarray | None:
+        """Find the pixels of a frame that count.
+
+        Parameters
+        ----------
+        frame
+            (C, ...), after the crop.
+        window
+            The crop, one slice for each spatial axis.
+        sides
+            Spatial axes of the complete frame.
+
+        Returns
+        -------
+        bool array or None
+            True where a pixel counts, with the spatial axes of ``frame``; None: everywhere.
+
+        Raises
+        ------
+        UserError
+            If the file has other sides than the frame.
+        """
+        if self.setting == "none":
+            return None
+        if self._mask is None:
+            return find_mask(frame)
+        # All planes of a volume may share a mask.
+        if self._mask.shape not in (sides, sides[-2:]):
+            raise UserError(
+                f"mask: {self._path}: found {format_sides(self._mask.shape)} pixels, allowed: {format_sides(sides)}, "
+                "as the images have"
+            )
+        mask = np.broadcast_to(self._mask, sides)[window]
+        return None if mask.all() else mask
