@@ -129,6 +129,8 @@ def find_mixed(scales: Sequence[FrameScale]) -> list[bool]:
     list of bool
         True for such frames.
     """
+    if not scales:
+        return []
     noise = np.array([scale.noise for scale in scales])  # (frames, C)
     typical = noise[typical_frame(scales)]
     # A channel without noise is constant.

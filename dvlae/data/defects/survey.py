@@ -67,9 +67,15 @@ class Examination:
         """
         frame = _read(image)
         defects, mask = frame.defects, frame.mask
-        masked = 0 if mask is None else frame.noisy.size - len(frame.noisy) * np.count_nonzero(mask)
+        masked = 0 if mask is None else len(frame.noisy) * int(np.count_nonzero(~mask))
         found = (defects.hot, defects.dead, defects.saturated)
-        return cls(image, *map(np.count_nonzero, found), masked, frame.problem, frame.scale if frame.usable else None)
+        return cls(
+            image,
+            *(int(np.count_nonzero(pixels)) for pixels in found),
+            masked,
+            frame.problem,
+            frame.scale if frame.usable else None,
+        )
 
     @property
     def clean(self) -> bool:
