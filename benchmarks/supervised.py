@@ -20,7 +20,7 @@ from dvlae.axes import mirrored_axes
 from dvlae.config.loading import load_dataset, load_settings
 from dvlae.config.patch_size import training_crop
 from dvlae.config.settings import Settings
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_clean, read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.evaluation.target import Target
 from dvlae.models.dvlae import DVLAE
@@ -68,7 +68,7 @@ def main() -> None:
     use_fast_arithmetic()
     settings, (_, dataset) = load_settings(Settings, args.config), load_dataset(args.dataset)
     direction, limits, device = dataset.noise_direction, settings.training, choose_device(settings.device)
-    pairs = [(read_canonical(image.noisy), read_canonical(image.clean)) for image in read_manifest(args.images)]
+    pairs = [(read_noisy(image), read_clean(image)) for image in read_manifest(args.images)]
     taught = dataset.evaluation.model_copy(update={"fit": "clean_to_noisy", "border": 0, "crop": None})
     both = [np.concatenate([pair[0], Target.build(*pair, taught).clean]).astype(np.float32) for pair in pairs]
     learned = np.stack([images for i, images in enumerate(both) if i % HELD_OUT])

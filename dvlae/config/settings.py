@@ -93,6 +93,16 @@ class TrainingSettings(StrictModel):
     validation_fraction: Fraction = Field(
         0.1, description="share of the images (of a single image, share of the patches) held out for validation"
     )
+    max_patch_pixels: Annotated[int, Field(ge=2**16)] = Field(
+        2**27,
+        description="maximum number of pixels of all patches, 4 bytes each; larger datasets keep patches that are "
+        "spread evenly",
+    )
+    rescale: bool = Field(
+        False,
+        description="bring images whose gain and offset are others to the scale of the typical image, such as 8-bit "
+        "images among 16-bit ones; `prediction.rescale` does the same for images to denoise",
+    )
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
         description="floating-point numbers of training; `auto`: bf16 if the GPU or the processor has instructions for "
@@ -133,6 +143,19 @@ class TrainingSettings(StrictModel):
         return self
 
 
+class OutputSettings(StrictModel):
+    """How the results are written."""
+
+    dtype: Literal["float32", "same"] = Field(
+        "float32",
+        description="`float32`: all digits (64 bits for grey values so large that 32 bits would lose their noise); "
+        "`same`: the type of the noisy file, rounded and clipped to its range; standard deviations are always float32",
+    )
+    compression: Literal["none", "zlib", "zstd"] = Field(
+        "none", description="compression without loss; ImageJ stacks, which have none, become OME-TIFF files"
+    )
+
+
 class PredictionSettings(StrictModel):
     """How the denoised image is computed."""
 
@@ -152,11 +175,27 @@ class PredictionSettings(StrictModel):
         description="take the samples in turn from the image at this many positions on the grid of the coarsest level; "
         "what depends on the position cancels in their mean (cycle spinning)",
     )
+    hot_pixels: Literal["fill", "keep"] = Field(
+        "fill",
+        description="single hot or dead pixels, which the model does not see; `fill`: they get what it makes of their "
+        "surroundings; `keep`: they keep their noisy values",
+    )
+    rescale: bool = Field(
+        False,
+        description="bring images whose gain and offset are others than those of the training to its scale, and their "
+        "estimates back",
+    )
     save_samples: Index = Field(0, description="number of samples of each image to write into the folder `samples/`")
+    output: OutputSettings = Field(OutputSettings(), description="how the results are written")
     tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
         "auto", description="longest side of a tile, in pixels; `auto`: chosen to limit the memory"
     )
     batch_size: Literal["auto"] | Count = Field("auto", description="number of samples computed at once")
+    jobs: Count = Field(
+        1,
+        description="number of jobs that share the images of a dataset, for denoising, baselines and evaluation; it "
+        "does not change the results",
+    )
 
     @model_validator(mode="after")
     def _enough(self) -> "PredictionSettings":
@@ -282,6 +321,10 @@ class PatchSettings(StepSettings):
     validation_fraction: Fraction = Field(0.1, description="share kept for validation")
     images: Images = Field("all", description="images that are trained on")
     block: Count = Field(1, description="neighbouring images that belong together")
+    max_patch_pixels: Annotated[int, Field(ge=2**16)] = Field(
+        2**27, description="maximum number of pixels of all patches"
+    )
+    rescale: bool = Field(False, description="bring images of another gain and offset to the scale of the others")
 
     @classmethod
     def of(cls, settings: Settings, dataset: DatasetSettings) -> "PatchSettings":
@@ -303,13 +346,18 @@ class PatchSettings(StepSettings):
             validation_fraction=settings.training.validation_fraction,
             images=dataset.training.images,
             block=dataset.training.block,
+            max_patch_pixels=settings.training.max_patch_pixels,
+            rescale=settings.training.rescale,
         )
 
 
 class TrainSettings(StepSettings):
     """The settings of ``dvlae train``."""
 
-    IDENTITY: ClassVar[dict[str, Any]] = {"model": True, "training": set(TrainingSettings.model_fields) - {"workers"}}
+    IDENTITY: ClassVar[dict[str, Any]] = {
+        "model": True,
+        "training": set(TrainingSettings.model_fields) - {"workers", "max_patch_pixels", "rescale"},
+    }
 
     model: ModelSettings = Field(ModelSettings(), description="the network's size")
     training: TrainingSettings = Field(TrainingSettings(), description="how the network is trained, and for how long")
@@ -343,7 +391,7 @@ class PredictSettings(StepSettings):
     """The settings of ``dvlae predict``."""
 
     IDENTITY: ClassVar[dict[str, set[str]]] = {
-        "prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}
+        "prediction": {"samples", "estimator", "flips", "shifts", "hot_pixels", "rescale", "save_samples", "output"}
     }
 
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")

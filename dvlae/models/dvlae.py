@@ -259,7 +259,9 @@ class DVLAE(nn.Module):
                 maps = torch.cat([maps, end.flip(axis)], axis)
         return maps
 
-    def forward(self, image: Tensor, sample_latent: LatentSampler = sample_randomly) -> LossTerms:
+    def forward(
+        self, image: Tensor, sample_latent: LatentSampler = sample_randomly, counts: Tensor | None = None
+    ) -> LossTerms:
         """Compute the terms of the loss with one sample of the posterior.
 
         An image is padded to multiples of :attr:`stride`, but only its own pixels count in the log-likelihood and in
@@ -271,6 +273,9 @@ class DVLAE(nn.Module):
             Noisy images in their own units, (N, C, ...).
         sample_latent
             Maps a level's number, mean and standard deviation to a latent.
+        counts
+            1 where a value counts and 0 where it was filled in, (N, C, ...); None: everywhere. The likelihood and the
+            squared error of a value that does not count are 0.
 
         Returns
         -------
@@ -282,11 +287,14 @@ class DVLAE(nn.Module):
         code, kls = self.ladder_vae(x, sample_latent)  # (N, channels, ...); (N, Z, ...) for each level
         logits, means, raw_scales = self.autoregressive_decoder(x, code)  # (N, K, C, ...)
         floor = scale_floor(self.step, self.std)
-        log_likelihood = mixture_log_likelihood(x, logits, means, raw_scales, floor)  # (N, C, ...)
+        likelihood_of_padded = mixture_log_likelihood(x, logits, means, raw_scales, floor)  # (N, C, ...)
         # The code is detached: the signal decoder does not change it.
         signal = self.signal_decoder(code.detach())  # (N, C, ...)
+        log_likelihood, signal, x = (
+            cut_padding(maps, sides).float() for maps in (likelihood_of_padded, signal, x)
+        )  # (N, C, ...), without padding
         return LossTerms(
-            log_likelihood=cut_padding(log_likelihood, sides).mean(),
+            log_likelihood=(log_likelihood if counts is None else log_likelihood * counts).mean(),
             kl_of_levels=[kl.sum() / image.numel() for kl in kls],
-            mse=F.mse_loss(*(cut_padding(maps, sides).float() for maps in (signal, x))),
+            mse=F.mse_loss(signal, x) if counts is None else ((signal - x).square() * counts).mean(),
         )

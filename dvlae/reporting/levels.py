@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from dvlae.axes import format_sides
-from dvlae.data.canonical import read_canonical
+from dvlae.data.defects.frames import read_filled
 from dvlae.data.manifest import read_manifest, select
 from dvlae.inference.levels import cut_with_context, vary_levels
 from dvlae.models.files import load_to
@@ -125,7 +125,7 @@ def make_levels_figure(
     network = load_to(device, model)
     manifest = {row.name: row for row in read_manifest(images)}
     chosen = manifest[select(list(manifest), [image])[0]]
-    part, shown = cut_with_context(network, read_canonical(chosen.noisy), crop, image)
+    part, shown = cut_with_context(network, read_filled(chosen), crop, image)
     total = SAMPLES_PER_LEVEL * len(network.ladder_vae.levels)
     with progress(total=total, description="levels", unit="sample") as bar:
         varied = vary_levels(network, part, name=image, seed=seed, samples=SAMPLES_PER_LEVEL, on_progress=bar.update)

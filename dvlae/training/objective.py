@@ -59,7 +59,9 @@ class Objective(nn.Module):
         if workers is not None and workers.count > 1 and batch_size is not None:
             self._part = _Part(workers, batch_size)
 
-    def forward(self, batch: Tensor, kl_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, batch: Tensor, kl_weight: float, counts: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of one batch, or of this worker's crops. The mean over all crops is the loss of the batch.
 
         Parameters
@@ -68,6 +70,8 @@ class Objective(nn.Module):
             Noisy images in their own units, (N, C, ...).
         kl_weight
             Weight of the KL divergence, 0 to 1.
+        counts
+            1 where a value counts, else 0, (N, C, ...); None: everywhere.
 
         Returns
         -------
@@ -76,28 +80,30 @@ class Objective(nn.Module):
         values : dict of str to Tensor
             Values for the history: scalars without gradients.
         """
-        terms = self._with_distillation(self._terms(batch), self.model, batch, self._part)
+        terms = self._with_distillation(self._terms(batch, counts), self.model, batch, self._part)
         if self.free_bits and self._part is not None:
             terms = replace(terms, kl_of_levels=self._part.mean(terms.kl_of_levels))
         return terms.loss(kl_weight, self.free_bits), self._values(terms)
 
-    def evaluate(self, batch: Tensor) -> dict[str, Tensor]:
+    def evaluate(self, batch: Tensor, counts: Tensor | None = None) -> dict[str, Tensor]:
         """Compute the values for the history of one batch of held-out images, with the averaged weights.
 
         Parameters
         ----------
         batch
             Noisy images in their own units, (N, C, ...).
+        counts
+            1 where a value counts, else 0, (N, C, ...); None: everywhere.
 
         Returns
         -------
         dict of str to Tensor
             Scalars.
         """
-        return self._values(self._with_distillation(self.average(batch), self.average, batch))
+        return self._values(self._with_distillation(self.average(batch, counts=counts), self.average, batch))
 
-    def _terms(self, batch: Tensor) -> LossTerms:
-        inputs = (batch,) if self._part is None else (batch, self._part.sample)
+    def _terms(self, batch: Tensor, counts: Tensor | None) -> LossTerms:
+        inputs = (batch, sample_randomly if self._part is None else self._part.sample, counts)
         if self._compiled is not None:
             try:
                 return self._compiled(*inputs)

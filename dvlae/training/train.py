@@ -40,7 +40,7 @@ from dvlae.system.software import software
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops
 from dvlae.training.displays import Display, ProgressLine, SlowSteps, TensorBoard
-from dvlae.training.loop import fit
+from dvlae.training.loop import ValidationBatch, fit
 from dvlae.training.objective import Objective
 from dvlae.training.optimizers import OPTIMIZERS
 from dvlae.training.processes import run_processes
@@ -169,6 +169,10 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     is_first = rank + workers.rank == 0
     limits = job.settings.training
     train_patches, val_patches = (_read_patches(job.patches / f"{name}.tif") for name in ("train", "val"))
+    train_counts, val_counts = (
+        _read_patches(job.patches / f"{name}.tif") if name in job.description["sha256"] else None
+        for name in ("train_mask", "val_mask")
+    )
     crop = _choose_crop(job.settings, train_patches.shape[2:])
     pixels = math.prod(train_patches[:, 0].shape)
     schedule = Schedule(limits, max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop)))))
@@ -190,9 +194,14 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
             logger.info(f"train: resuming from step {state.steps}, after {state.seconds / 60:.1f} minutes")
     if state.stopped_by is None:  # A training that was killed after its last step is only written.
         crops = RandomCrops(
-            train_patches, crop=crop, batch_size=limits.batch_size, seed=job.seed, noise_direction=job.noise_direction
+            train_patches,
+            crop=crop,
+            batch_size=limits.batch_size,
+            seed=job.seed,
+            noise_direction=job.noise_direction,
+            counts=train_counts,
         )
-        validation = _validation_batches(val_patches, model, crop, limits.batch_size)
+        validation = _validation_batches(val_patches, val_counts, model, crop, limits.batch_size)
         with ExitStack() as stack:
             displays: list[Display] = []
             if is_first:
@@ -225,7 +234,7 @@ def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: t
         "parameters": sum(p.numel() for p in state.model.parameters()),
     }
     with atomic_folder(job.model) as folder:
-        save_model(state.average, folder)
+        save_model(state.average, folder, seen=job.description.get("seen"))
         pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False)
         write_run(folder, record)
     if (kl := state.history[-1]["val_kl"]) < COLLAPSED_KL:
@@ -310,14 +319,21 @@ def _choose_crop(settings: TrainSettings, stored: Sequence[int]) -> tuple[int, .
     return crop
 
 
-def _validation_batches(patches: np.ndarray, model: DVLAE, crop: Sequence[int], batch_size: int) -> Sequence[Tensor]:
+def _validation_batches(
+    patches: np.ndarray, counts: np.ndarray | None, model: DVLAE, crop: Sequence[int], batch_size: int
+) -> list[ValidationBatch]:
     """Select held-out patches, evenly spread, and cut sides longer than a crop to multiples of the model's stride."""
     chosen = spread_evenly(len(patches), MAX_VALIDATION_PATCHES)
     sides = zip(patches.shape[2:], model.stride, crop, strict=True)
     lengths = [max(side // stride * stride, least) for side, stride, least in sides]
-    cut = np.array(patches[chosen][:, :, *map(slice, lengths)])
     pixels = batch_size * math.prod(crop)
-    return torch.from_numpy(cut).split(max(1, pixels // math.prod(lengths)))
+
+    def split(values: np.ndarray) -> Sequence[Tensor]:
+        cut = np.array(values[chosen][:, :, *map(slice, lengths)])
+        return torch.from_numpy(cut).split(max(1, pixels // math.prod(lengths)))
+
+    batches = split(patches)
+    return list(zip(batches, [None] * len(batches) if counts is None else split(counts), strict=True))
 
 
 class _Autocast(MixedPrecision):

@@ -35,6 +35,24 @@ def test_every_setting_learns(channels, direction, receptive_field, autoregressi
     assert losses[-1] < losses[0] - 0.2
 
 
+def terms_of(image, counts):
+    torch.manual_seed(5)
+    return build().eval()(image, counts=counts)
+
+
+def test_values_that_do_not_count_have_no_part_in_the_likelihood_and_the_squared_error():
+    image = torch.poisson(torch.full((2, 1, 16, 16), 100.0))
+    half = (torch.rand(image.shape) < 0.5).to(torch.uint8)
+    all_of_it, one, other = (terms_of(image, counts) for counts in (None, half, 1 - half))
+    nothing, ones = (terms_of(image, torch.full_like(half, value)) for value in (0, 1))
+    for name in ("log_likelihood", "mse"):
+        value = getattr(all_of_it, name)
+        assert getattr(nothing, name) == 0
+        assert torch.allclose(getattr(ones, name), value)
+        assert torch.allclose(getattr(one, name) + getattr(other, name), value, rtol=1e-4)
+    assert torch.equal(nothing.kl, all_of_it.kl)
+
+
 def mean_of_latent(level, mean, std):
     return mean
 
