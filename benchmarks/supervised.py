@@ -18,6 +18,7 @@ from torch import nn
 
 from dvlae.axes import mirrored_axes
 from dvlae.config.loading import load_dataset, load_settings
+from dvlae.config.patch_size import training_crop
 from dvlae.config.settings import Settings
 from dvlae.data.canonical import read_clean, read_noisy
 from dvlae.data.manifest import read_manifest
@@ -47,7 +48,7 @@ def decode(model: DVLAE, image: torch.Tensor) -> torch.Tensor:
 def estimate(model: DVLAE, image: np.ndarray, direction: str) -> np.ndarray:
     """Denoise a complete image, (C, ...): the mean of the decoded image and of its decoded mirror images."""
     sides = image.shape[1:]
-    padding = [(0, 0), *((0, -side % model.stride) for side in sides)]
+    padding = [(0, 0), *((0, -side % stride) for side, stride in zip(sides, model.stride, strict=True))]
     padded = torch.from_numpy(np.pad(image, padding, "reflect"))[None].to(model.mean.device)
     views = [[], *([axis] for axis in mirrored_axes(len(sides), direction))]
     mean = torch.stack([decode(model, padded.flip(axes)).flip(axes) for axes in views]).mean(0)[0]
@@ -74,7 +75,7 @@ def main() -> None:
     channels = learned.shape[1] // 2
 
     torch.manual_seed(args.seed)
-    crop = (limits.patch_size,) * (learned.ndim - 2)
+    crop = training_crop(limits.patch_size, learned.shape[2:], settings.model.stride)
     axes = (0, *range(2, learned.ndim))
     statistics = {name: getattr(learned[:, :channels], name)(axis=axes).tolist() for name in ("mean", "std")}
     model, average = (

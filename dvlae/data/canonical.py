@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from dvlae.data.defects.finding import Defects, fill
 from dvlae.data.manifest import Image
 from dvlae.data.pixels import check_size, errors_named, find_pages
 from dvlae.data.sources import Calibration
@@ -394,14 +395,21 @@ def read_noisy(image: Image) -> np.ndarray:
     Returns
     -------
     (C, X), (C, Y, X) or (C, Z, Y, X) float32 array
-        The frame, with an axis for the channels even if there is only one.
+        The frame, with an axis for the channels even if there is only one. Values that are not numbers, which do not
+        count, are those of the nearest pixels; :func:`read_frame` returns them as they are.
 
     Raises
     ------
     UserError
         If the file is missing or cannot be read.
     """
-    return read_frame(image.noisy, image.frame)
+    return _with_numbers(read_frame(image.noisy, image.frame), image)
+
+
+def _with_numbers(frame: np.ndarray, image: Image) -> np.ndarray:
+    if image.mask is None or (numbers := np.isfinite(frame).all(axis=0)).all():
+        return frame
+    return fill(frame, Defects.none(frame.shape), numbers)
 
 
 def read_clean(image: Image) -> np.ndarray:
@@ -415,7 +423,7 @@ def read_clean(image: Image) -> np.ndarray:
     Returns
     -------
     (C, X), (C, Y, X) or (C, Z, Y, X) float32 array
-        The frame, in the units and of the shape of the noisy one.
+        The frame, in the units and of the shape of the noisy one, and like it without values that are not numbers.
 
     Raises
     ------
@@ -423,7 +431,7 @@ def read_clean(image: Image) -> np.ndarray:
         If the file is missing or cannot be read.
     """
     assert image.clean is not None
-    return read_frame(image.clean, image.clean_frame)
+    return _with_numbers(read_frame(image.clean, image.clean_frame), image)
 
 
 def read_mask(image: Image) -> np.ndarray | None:

@@ -9,6 +9,9 @@ import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.data.canonical import SourceInfo, read_clean, read_noisy, write_frames
+from dvlae.data.defects.checks import FrameChecks, write_masks
+from dvlae.data.defects.frames import ExaminedFrame
+from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.reading import Stack, open_stacks
@@ -86,19 +89,43 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Imag
     clean_files = [] if dataset.clean in (None, "mean") else find_images(dataset.clean, root, "clean")
     total = _Mean() if dataset.clean == "mean" else None
     rows: list[Image] = []
+    masks: list[PackedMask | None] = []
+    checks = FrameChecks(MaskSource(dataset.mask, root))
     offset: float | None = None
     for stack in open_stacks(files, dataset, progress(files, description="prepare", unit="file")):
         if offset is None:
             offset = choose_offset(stack.frame(0))
-        rows += _write_stack(stack, folder / "noisy", offset, rows, total)
+        found = _write_stack(stack, folder / "noisy", offset, checks, rows, total)
+        rows += found[0]
+        masks += found[1]
+    checks.finish("noisy")
     if total is not None:
-        return total.write(folder / "clean" / "mean.tif", rows, offset or 0)
-    if not clean_files:
-        return rows
-    cleans: list[Image] = []
-    for stack in open_stacks(clean_files, dataset):
-        cleans += _write_stack(stack, folder / "clean", offset or 0, [])
-    return _in_pairs(rows, cleans)
+        rows = total.write(folder / "clean" / "mean.tif", rows, offset or 0)
+    elif clean_files:
+        cleans: list[Image] = []
+        clean_masks: list[PackedMask | None] = []
+        checks = FrameChecks(None)
+        for stack in open_stacks(clean_files, dataset):
+            found = _write_stack(stack, folder / "clean", offset or 0, checks, [])
+            cleans += found[0]
+            clean_masks += found[1]
+        checks.finish("clean")
+        rows = _in_pairs(rows, cleans)
+        masks = [a & b if a and b else a or b for a, b in zip(masks, clean_masks, strict=True)]
+    return _add_masks(folder, rows, masks)
+
+
+def _add_masks(folder: Path, rows: Sequence[Image], masks: Sequence[PackedMask | None]) -> list[Image]:
+    """Write the masks of the frames of each source that has any, and name them in the rows of the manifest."""
+    of_files: dict[Path, list[PackedMask | None]] = {}
+    for row, mask in zip(rows, masks, strict=True):
+        of_files.setdefault(row.noisy, []).append(mask)
+    written = {path: folder / "mask" / path.name for path, found in of_files.items() if any(found)}
+    for path, mask_path in written.items():
+        write_masks(mask_path, of_files[path])
+    return [
+        row if mask is None else replace(row, mask=written[row.noisy]) for row, mask in zip(rows, masks, strict=True)
+    ]
 
 
 def describe(stack: Stack) -> SourceInfo:
@@ -156,9 +183,17 @@ def choose_offset(frame: np.ndarray) -> float:
 
 
 def _write_stack(
-    stack: Stack, folder: Path, offset: float, earlier: Sequence[Image], total: "_Mean | None" = None
-) -> list[Image]:
-    """Write the frames of a source, which need as many channels as earlier ones. Return their rows of the manifest."""
+    stack: Stack,
+    folder: Path,
+    offset: float,
+    checks: FrameChecks,
+    earlier: Sequence[Image],
+    total: "_Mean | None" = None,
+) -> tuple[list[Image], list[PackedMask | None]]:
+    """Write the frames of a source, which need as many channels as earlier ones.
+
+    Return their rows of the manifest, and their masks.
+    """
     info = replace(describe(stack), offset=offset)
     source, shape, path = stack.source.path, info.frame_shape, folder / f"{stack.name}.tif"
     if earlier and shape[0] != earlier[0].shape[0]:
@@ -167,18 +202,21 @@ def _write_stack(
             "(`channel: grey` makes one of red, green and blue)"
         )
 
+    masks: list[PackedMask | None] = []
+
     def frames() -> Iterator[np.ndarray]:
         for number, frame in enumerate(stack):
-            check_grey_values(frame, source if info.frames == 1 else f"{source}, image {number}")
+            masks.append(checks.check(frame, stack, number))
             if total is not None:
-                total.add(frame, source)
+                total.add(frame, masks[-1], source)
             yield frame
 
     write_frames(path, info, frames(), stack.dtype)
     row = Image("", path, None, shape, source=str(source), source_sha256=hash_files(stack.source.files))
-    return [
+    rows = [
         replace(row, name=numbered_name(stack.name, number, info.frames), frame=number) for number in range(info.frames)
     ]
+    return rows, masks
 
 
 def _in_pairs(rows: Sequence[Image], cleans: Sequence[Image]) -> list[Image]:
@@ -194,26 +232,35 @@ def _in_pairs(rows: Sequence[Image], cleans: Sequence[Image]) -> list[Image]:
 
 
 class _Mean:
-    """The mean of all noisy frames, which is the clean image of each."""
+    """The mean of all noisy frames that show something, without their hot pixels: the clean image of each."""
 
     def __init__(self) -> None:
-        self.total = np.zeros(())
-        self.count = 0
+        self.total: np.ndarray | None = None
+        self.count: int | np.ndarray = 0
+        self.frames = 0
 
-    def add(self, frame: np.ndarray, path: Path) -> None:
-        if self.count and frame.shape != self.total.shape:
+    def add(self, frame: np.ndarray, mask: PackedMask | None, path: Path) -> None:
+        if self.total is None:
+            self.total = np.zeros(frame.shape)
+        if frame.shape != self.total.shape:
             raise UserError(
                 f"{path}: found shape {frame.shape}, allowed: {self.total.shape}, as `clean: mean` needs one shape"
             )
-        self.total = self.total + frame.astype(np.float64)
-        self.count += 1
+        counts = None if mask is None else mask.unpack()
+        examined = ExaminedFrame.examine(frame.astype(np.float64), counts)
+        if examined.usable:
+            self.total += examined.filled if counts is None else np.where(counts, examined.filled, 0)
+            self.count = self.count + (1 if counts is None else counts)
+            self.frames += 1
 
     def write(self, path: Path, rows: Sequence[Image], offset: float) -> list[Image]:
-        if self.count < 2:
+        if self.total is None or self.frames < 2:
             raise UserError("clean: found 'mean' for one noisy image, allowed: mean of two or more, a glob, or null")
         info = replace(SourceInfo.of_frames(self.total.shape), offset=offset)
         dtype = np.dtype(np.float64 if offset else np.float32)
-        write_frames(path, info, [self.total / self.count], dtype)
+        with np.errstate(invalid="ignore"):
+            # A pixel that counts in no frame has no mean.
+            write_frames(path, info, [self.total / self.count], dtype)
         return [replace(row, clean=path) for row in rows]
 
 

@@ -80,6 +80,17 @@ class Stack:
         self._whole: np.ndarray | None = None
 
     @property
+    def window(self) -> tuple[slice, ...]:
+        """The part of the complete frames that is read, one slice for each spatial axis."""
+        return self._window
+
+    @property
+    def complete_sides(self) -> tuple[int, ...]:
+        """The spatial axes of the complete frames."""
+        sizes = dict(zip(self._layout.axes, self._layout.shape, strict=True))
+        return tuple(sizes[axis] for axis in self._layout.spatial)
+
+    @property
     def frame_shape(self) -> tuple[int, ...]:
         """The shape of a frame, (C, ...)."""
         sizes = dict(zip(self.axes, self.shape, strict=True))

@@ -1,12 +1,13 @@
 """Compare the denoised images of one run with the clean ones, image by image."""
 
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_clean, read_noisy
+from dvlae.data.canonical import read_clean, read_mask, read_noisy
 from dvlae.data.manifest import Image
 from dvlae.data.outputs.reading import read_output
 from dvlae.evaluation.each_image import choose_image_workers, map_images
@@ -34,7 +35,9 @@ def evaluate(
     part: Part | None = None,
     cores: int | None = None,
 ) -> None:
-    """Write the PSNR, in decibels, and the SSIM of each evaluated image. They are empty without a clean image.
+    """Write the PSNR, in decibels, and the SSIM of each evaluated image.
+
+    They are empty without a clean image, and the SSIM also where there are fewer than 11 pixels along x or y.
 
     Parameters
     ----------
@@ -106,7 +109,8 @@ def read_estimate(denoised: Path, image: Image) -> np.ndarray:
     path, estimate = denoised / image.noisy.name, read_output(denoised, image)
     if estimate is None:
         raise UserError(f"{path}: not found, so {image.name!r} cannot be evaluated; denoise all images of the dataset")
-    if not np.isfinite(estimate).all():
+    mask = read_mask(image)
+    if not np.isfinite(estimate if mask is None else estimate[:, mask]).all():
         raise UserError(f"{path}: holds NaN or infinite values; the method failed on {image.name!r}")
     return estimate
 
@@ -119,7 +123,7 @@ def _score(image: Image, denoised: Path, targets: Targets) -> tuple[tuple[str, s
         return ("", "", ""), hash_pixels([noisy])
     target = targets.target(image, noisy)
     psnr, ssim = target.score(estimate)
-    score = f"{psnr:.4f}", f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
+    score = f"{psnr:.4f}", "" if math.isnan(ssim) else f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
     return score, hash_pixels([noisy, read_clean(image)])
 
 

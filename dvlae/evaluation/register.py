@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_clean, read_noisy
+from dvlae.data.canonical import read_clean, read_mask, read_noisy
 from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.target import SHIFT_COLUMNS, Alignment, Target
@@ -64,7 +64,7 @@ def _register(image: Image, settings: EvaluationSettings) -> list[str]:
     """Return the row of an image that has a clean one."""
     assert image.clean is not None
     pair = read_noisy(image), read_clean(image)
-    alignment = Alignment.find(*pair, settings)
+    alignment = Alignment.find(*pair, settings, read_mask(image))
     row = {"image": image.name, **alignment.to_row(), **_identify(pair, settings)}
     return [row.get(name, "") for name in TARGET_COLUMNS]
 
@@ -119,13 +119,16 @@ class Targets:
             as :meth:`Alignment.find`.
         """
         assert image.clean is not None
-        clean = read_clean(image)
+        clean, mask = read_clean(image), read_mask(image)
         alignment = self._alignments.get(image.name)
         if alignment is None:
             pair = noisy, clean
-            alignment = Alignment.find(*pair, self.settings) if self._table is None else self._look_up(image, pair)
+            if self._table is None:
+                alignment = Alignment.find(*pair, self.settings, mask)
+            else:
+                alignment = self._look_up(image, pair)
             self._alignments[image.name] = alignment
-        return Target.build(noisy, clean, self.settings, alignment)
+        return Target.build(noisy, clean, self.settings, alignment, mask)
 
     def _look_up(self, image: Image, pair: Sequence[np.ndarray]) -> Alignment:
         row, expected = self._rows.get(image.name), _identify(pair, self.settings)

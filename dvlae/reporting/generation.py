@@ -8,6 +8,7 @@ import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_frame, read_noisy, write_image
+from dvlae.data.defects.frames import read_filled
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation.noise_statistics import NoiseComparison
 from dvlae.evaluation.register import Targets
@@ -74,7 +75,7 @@ def generate_noise(
     ):
         made = []
         for image in manifest:
-            noisy, size = read_noisy(image), image.shape[1:]
+            noisy, size = read_filled(image), image.shape[1:]
             code = sample_code(network, noisy, name=image.name, seed=seed)
             content = decode(network, code, size)
             for number in range(realisations):

@@ -1,5 +1,6 @@
 """Panels of the noisy, the denoised and the clean image."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -193,7 +194,7 @@ def _pictures(run: Run, image: Image, targets: Targets) -> list[Picture]:
 
 def _describe_score(target: Target, estimate: np.ndarray) -> str:
     psnr, ssim = target.score(estimate)
-    return f"{psnr:.2f} dB, SSIM {ssim:.2f}"
+    return f"{psnr:.2f} dB" if math.isnan(ssim) else f"{psnr:.2f} dB, SSIM {ssim:.2f}"
 
 
 def _find_detail(image: np.ndarray) -> tuple[slice, ...]:

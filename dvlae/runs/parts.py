@@ -89,8 +89,9 @@ def gather(
         The folders of all parts, in order.
     outputs
         What to make. Each has the name that it has in the parts. A table (``.csv``) gets the rows of all parts. A
-        record (``.json``) gets the sum of ``seconds``, all devices, one hash of the images, and the values that are the
-        same in all parts; versions are those of the first part. Everything else is a folder.
+        record (``.json``) gets the sum of ``seconds``, all devices, one hash of the images, what was found in all of
+        them, and the values that are the same in all parts; versions are those of the first part. Everything else is
+        a folder.
     join_folders
         Makes a folder out of those of all parts, such as :func:`dvlae.data.outputs.folder.join_folders`.
 
@@ -152,6 +153,8 @@ def _join_records(paths: Sequence[Path]) -> dict[str, Any]:
             joined[name] = ", ".join(dict.fromkeys(values))
         elif name == "images_sha256":
             joined[name] = hash_hashes(value for hashes in values for value in hashes)
+        elif name == "found":
+            joined[name] = {kind: {k: v for value in values for k, v in value[kind].items()} for kind in values[0]}
         elif name not in VERSIONS:
             for path, value in zip(paths, values, strict=True):
                 if value != values[0]:
