@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.data.canonical import SourceInfo, read_clean, read_noisy, write_frames
+from dvlae.data.canonical import read_clean, read_noisy, write_frames
 from dvlae.data.defects.checks import FrameChecks, write_masks
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.reading import Stack, open_stacks
+from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, hash_files, link_or_copy
 from dvlae.system.progress import progress
