@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from dvlae.config.settings import PatchSettings
-from dvlae.data.canonical import read_frame
+from dvlae.data.canonical import read_frame, read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.data.patches import extract_patches, quantisation_step
 from dvlae.system.errors import UserError
