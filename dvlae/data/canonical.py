@@ -11,6 +11,7 @@ count, and ``manifest.csv`` with one row for each frame.
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,21 @@ def write_image(path: Path, image: np.ndarray) -> None:
     """
     image = np.asarray(image, np.float32)
     write_frames(path, SourceInfo.of_frames(image.shape), [image], image.dtype)
+
+
+def set_offset(path: Path, offset: float) -> None:
+    """Write into a canonical file what is to be subtracted from its grey values.
+
+    Parameters
+    ----------
+    path
+        The file, which nobody has read yet.
+    offset
+        In grey values.
+    """
+    tifffile.tiffcomment(path, replace(read_info(path), offset=offset).to_json())
+    _read_info.cache_clear()
+    _read_offsets.cache_clear()
 
 
 def read_info(path: Path) -> SourceInfo:
