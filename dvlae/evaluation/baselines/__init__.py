@@ -14,9 +14,9 @@ from dvlae.data.manifest import Image, read_manifest
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
-from dvlae.runs.parts import Part
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, write_json
+from dvlae.system.parts import WHOLE, Part
 from dvlae.system.software import software
 
 BASELINES = ("noisy", "gaussian", "bm3d")
@@ -31,7 +31,7 @@ def run_baseline(
     *,
     settings: EvaluationSettings,
     targets: Path | None = None,
-    part: Part | None = None,
+    part: Part = WHOLE,
     cores: int | None = None,
 ) -> None:
     """Denoise all images of a dataset with a simple method.
@@ -52,8 +52,8 @@ def run_baseline(
     targets
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
     part
-        Denoise only the images of this part. The parameters are chosen with the same images in every part, so that they
-        are the same. :func:`dvlae.runs.parts.gather` joins all parts.
+        Denoise only the images of this part; all parts are joined by :func:`dvlae.runs.gather.gather`. The parameters
+        are chosen with all images, so they are the same for every part.
     cores
         Cores that the step may use; None: all that this process may use.
 
@@ -70,12 +70,12 @@ def run_baseline(
     plane = BM3D_BYTES_PER_PLANE_VALUE if method == "bm3d" else 0
     workers = choose_image_workers(method, manifest, cores, bytes_per_plane_value=plane)
     denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, aligned, workers)
-    chosen = manifest if part is None else part.share(manifest)
     with atomic_folder(output) as folder:
 
         def write(image: Image) -> None:
             write_image(folder / f"{image.name}.tif", denoise(read_canonical(image.noisy)))
 
-        map_images(write, chosen, workers, description=method)
-    description = {"method": method, **description, "seconds": round(time.monotonic() - start, 1), **software()}
+        map_images(write, part.share(manifest), workers, description=method)
+    seconds = round(time.monotonic() - start, 1)
+    description = {"method": method, **description, "seconds": seconds, **part.record(), **software()}
     write_json(RunFolder(Path(output).parent).baseline_record, description)
