@@ -177,7 +177,10 @@ def hash_files(images: Iterable[Image]) -> list[str]:
 def _identify(image: Image, settings: EvaluationSettings) -> dict[str, str]:
     """Return hashes of an image and of how it is evaluated. They do not depend on the choice of images."""
     how = settings.model_dump_json(exclude={"images"})
-    return {"images_sha256": combine_hashes(hash_files([image])), "settings_sha256": hashlib.sha256(how.encode()).hexdigest()}
+    return {
+        "images_sha256": combine_hashes(hash_files([image])),
+        "settings_sha256": hashlib.sha256(how.encode()).hexdigest(),
+    }
 
 
 def _read_rows(table: Path) -> dict[str, dict[str, str]]:

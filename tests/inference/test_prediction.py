@@ -14,9 +14,10 @@ from dvlae.data.canonical import read_canonical, write_image
 from dvlae.inference.estimates import denoise
 from dvlae.inference.prediction import predict
 from dvlae.models.files import save_model
-from dvlae.runs.parts import Part, gather
+from dvlae.runs.gather import gather
 from dvlae.system.devices import use_one_thread
 from dvlae.system.errors import UserError
+from dvlae.system.parts import WHOLE, Part
 from untrained import build, noisy
 
 
@@ -117,7 +118,7 @@ def test_any_number_of_parts_gives_the_same_bytes(tmp_path, images_folder, how, 
     settings = validate(PredictSettings, {"prediction": how, "device": "cpu"}, "test")
     names = ["denoised", "uncertainty", *(["samples"] if "save_samples" in how else [])]
 
-    def start(folder, part=None):
+    def start(folder, part=WHOLE):
         folders = [folder / name for name in names]
         predict(tmp_path, images, *folders, seed=0, settings=settings, part=part)
 

@@ -2,7 +2,9 @@
 
 import shutil
 
+import numpy as np
 import pytest
+import tifffile
 
 from project import REPOSITORY, Project, jobs
 
@@ -13,10 +15,10 @@ RUNS = [f"small/{method}/seed0" for method in ("dvlae-rf4", "noisy", "gaussian")
 RECORDS = ["prediction.json", "baseline.json", "evaluation.json"]
 
 
-def share(project: Project, count: int | None) -> None:
+def share(project: Project, count: int | None, **changes) -> None:
     """Let so many jobs share each dataset; None: leave the key out."""
     settings = {"samples": 2, "save_samples": 1} | ({} if count is None else {"jobs": count})
-    project.configure(prediction=settings)
+    project.configure(prediction=settings, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,35 @@ def test_jobs_on_one_machine_share_its_cores(trained):
     predictions = [line for line in printed.splitlines() if "dvlae predict" in line]
     assert len(predictions) == 2
     assert all("--cores 4" in line for line in predictions)
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_each_gpu_computes_one_part_at_a_time(trained, gpus):
+    share(trained, 2, device="auto")
+    (trained.folder / "sitecustomize.py").write_text(
+        f"import dvlae.system.gpus\ndvlae.system.gpus.count_gpus = lambda: {gpus}\n"
+    )
+    enough = ["--set-threads", "predict=1", "--resources", "mem_mb=100000"]
+    trained.snakemake(f"results/{RUNS[0]}/denoised", *enough, PYTHONPATH=f"{trained.folder}:{REPOSITORY}")
+    (_, first_end), (second_start, _) = trained.spans("predict")
+    assert (second_start < first_end - 1) == (gpus == 2)
+
+
+def test_the_frames_of_a_stack_are_divided(project):
+    (project.folder / "data").mkdir()
+    frames = np.random.default_rng(0).normal(100, 5, (3, 64, 64))
+    tifffile.imwrite(project.folder / "data/stack.tif", frames.astype(np.float32))
+    project.add_dataset("stack", {
+        "source": {"kind": "files"}, "noisy": "stack.tif", "axes": "TYX", "noise_direction": "x",
+    })  # fmt: skip
+    share(project, 2, datasets=["stack"])
+    run = "stack/noisy/seed0"
+    project.snakemake(f"results/{run}/denoised", "--notemp")
+    assert project.files(f"{run}/parts/*/denoised/*") == [
+        f"{run}/parts/1-of-2/denoised/stack_0.tif",
+        f"{run}/parts/2-of-2/denoised/stack_1.tif",
+        f"{run}/parts/2-of-2/denoised/stack_2.tif",
+    ]
 
 
 def test_a_job_that_failed_is_repeated_alone_and_continues_after_its_last_image(whole, trained):

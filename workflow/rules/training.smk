@@ -74,6 +74,7 @@ rule predict:
     shell:
         "dvlae predict {input.model:q} {input.images:q} --denoised {output.denoised:q}"
         " --uncertainty {output.uncertainty:q} {params.samples:q} {params.part} --seed {wildcards.seed}"
-        " --settings {params.settings:q} --device {resources.device} --cores {threads} --tile {resources.tile} --batch-size {resources.batch_size}"
+        " --settings {params.settings:q} --device {resources.device} --cores {threads}"
+        " --tile {resources.tile} --batch-size {resources.batch_size}"
         " --remove-checkpoints {input.model:q}/../checkpoints"
         " 2>&1 | tee -i {log:q} || failed {log:q}"
