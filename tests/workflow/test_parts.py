@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from project import REPOSITORY, Project, jobs
+from project import REPOSITORY, TINY, Project, jobs
 
 pytestmark = pytest.mark.workflow
 
@@ -154,6 +154,32 @@ def test_a_changed_setting_repeats_the_parts(whole, trained):
     assert trained.planned(TABLE) == {
         "predict": 2, "gather_predictions": 1, "evaluate": 2, "gather_evaluations": 1, "tables": 1,
     }  # fmt: skip
+
+
+def test_a_model_that_was_trained_again_is_used(trained):
+    share(trained, 2)
+    trained.snakemake(TABLE)
+    share(trained, 2, training=TINY["training"] | {"max_steps": 6})
+    trained.snakemake(f"results/{RUNS[0]}/model")
+    assert trained.planned(TABLE) == {
+        "predict": 2, "gather_predictions": 1, "evaluate": 2, "gather_evaluations": 1, "tables": 1,
+    }  # fmt: skip
+
+
+def test_a_cluster_gets_each_part_as_a_job_of_its_own(whole, trained, tmp_path_factory):
+    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    folder = tmp_path_factory.mktemp("scheduler")
+    # This scheduler notes which jobs a script contains, and runs it at once.
+    (folder / "submit.sh").write_text(
+        f"sed -n \"s/.*--target-jobs '\\([^']*\\)'.*/\\1/p\" $1 >> {folder}/sent\nsh $1 >> {folder}/printed 2>&1\necho 1\n"
+    )
+    words = ["--cluster-generic-submit-cmd", f"sh {folder}/submit.sh", "--cluster-generic-status-cmd", "echo success; :"]
+    words += ["--seconds-between-status-checks", "1", "--retries", "0"]
+    share(trained, 2)
+    trained.snakemake(f"results/{RUNS[0]}/psnr.csv", "--workflow-profile", "cluster-generic", *words)
+    sent = (folder / "sent").read_text()
+    assert sorted(sent.splitlines()) == []
+    assert trained.read(f"{RUNS[0]}/psnr.csv") == whole.read(f"{RUNS[0]}/psnr.csv")
 
 
 @pytest.mark.parametrize("changes", [(None, 2), (2, 3), (3, 1)])
