@@ -81,8 +81,8 @@ if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR_VARIABLE):
     os.environ[MIRROR_VARIABLE] = SETTINGS.data_mirror
 # Whether jobs exchange files through a storage, and not through a common file system.
 STORAGE = workflow.storage_settings.default_storage_provider is not None
-# The jobs that share the images of a dataset. If there are several, each makes in a folder below that of the run what a
-# single one makes in the folder of the run itself, and a rule `gather_...` joins the parts.
+# The number of jobs that share the images of a dataset. If there are several, each writes into a folder of its own in the
+# folder of the run, and a rule `gather_...` joins the results.
 JOBS = SETTINGS.prediction.jobs
 # The number of GPUs for a job that computes on one device.
 GPUS = 0 if SETTINGS.device == "cpu" else 1
@@ -162,12 +162,12 @@ def all_runs(pattern, trained: bool | None = None) -> list:
 
 
 def in_part(path: str) -> str:
-    """Return the path of a file of a run or, if several jobs share the images, of the same file of a part of it."""
+    """Return the path of a file of a run or, if several jobs share the images, of the same file of one part."""
     return path if JOBS == 1 else path.replace("seed{seed}", "seed{seed}/parts/{scatteritem}")
 
 
 def part_output(path: str, *flags):
-    """Return an output of a job that may make only a part. It is removed then when the parts are joined."""
+    """Return an output of a step that several jobs may share. Their parts are removed when they are joined."""
     output = in_part(path)
     for flag in flags if JOBS == 1 else [*flags, temp]:
         output = flag(output)
@@ -180,12 +180,15 @@ def part_inputs(path: str) -> list[str]:
 
 
 def part_option(wildcards, output) -> list[str]:
-    """Return the option that limits a job to a part. As a function of the output, it is no reason to run a job again."""
+    """Return the option that limits a job to its part.
+
+    Because it depends on `output`, Snakemake does not compare it with that of earlier results.
+    """
     return option("--part", wildcards.get("scatteritem"))
 
 
 def part_folders(wildcards, input) -> list[str]:
-    """Return the folders of the parts to join, in order."""
+    """Return the folders of all parts, in order."""
     return [str(Path(record).parent) for record in input.records]
 
 
