@@ -457,7 +457,8 @@ def test_scenes_in_files_of_their_own_are_read_from_these(tmp_path):
     content = "".join(
         f'<Image ID="Image:{number}" Name="scene {number}"><Pixels ID="Pixels:{number}" DimensionOrder="XYZCT" '
         f'Type="uint16" SizeX="24" SizeY="20" SizeZ="1" SizeC="1" SizeT="3"><Channel ID="Channel:{number}:0" '
-        f'SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="3"><UUID FileName="{number}.ome.tif">{urn}</UUID></TiffData>'
+        f'SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="3">'
+        f'<UUID FileName="{number}.ome.tif">{urn}</UUID></TiffData>'
         "</Pixels></Image>"
         for number, urn in enumerate(ids)
     )
