@@ -222,13 +222,12 @@ def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[
             mine = [source for source in sources if path in source.files] or sources
             new = [source for source in mine if _identity(source) not in read]
             chosen = select_series(new, dataset.series, path) if new else []
-            for source in chosen:
+            for source, label in zip(chosen, _labels(chosen), strict=True):
                 read.add(_identity(source))
                 for note in source.notes:
                     logger.warning(f"{path}: {note}")
                 layout = lay_out(source, dataset)
-                stack_name = f"{name}_{_safe(source.series)}" if len(chosen) > 1 else name
-                stack = Stack(stack_name, source, layout, dataset.channel, dataset.crop)
+                stack = Stack(name + label, source, layout, dataset.channel, dataset.crop)
                 _check_fit(stack, first, dataset)
                 first = first or stack
                 yield stack
@@ -257,9 +256,14 @@ def _identity(source: Source) -> tuple[tuple[Path, ...], str]:
     return tuple(file.resolve() for file in source.files), source.series
 
 
-def _safe(name: str) -> str:
-    """Return the name of a series as a part of the name of a file."""
-    return re.sub(r"[^\w.+-]+", "_", name)
+def _labels(sources: Sequence[Source]) -> list[str]:
+    """Return what is added to the name of a file for each of several series."""
+    if len(sources) == 1:
+        return [""]
+    labels = [re.sub(r"[^\w.+-]+", "_", source.series) for source in sources]
+    if len({label.casefold() for label in labels}) < len(labels):
+        labels = [str(number) for number in range(len(labels))]
+    return [f"_{label}" for label in labels]
 
 
 def _check_fit(stack: Stack, first: Stack | None, dataset: DatasetSettings) -> None:

@@ -247,13 +247,11 @@ def _make_source(
     if orientation != UPRIGHT:
         notes += (f"is turned or mirrored where it is shown (orientation {orientation}), and is read as it is stored",)
     conversion = find_conversion(page, series.kind, series.transform is not None)
-    links = {file.resolve(): file for file in (path, *ome.files)}
-    real = {Path(part.parent.filehandle.path) for part in series._pages if part is not None}
-    files = tuple(sorted(links.get(each, each) for each in real))
+    files = _files_of(series, path, ome)
     shape = (*outer, *inner, *conversion.added)
     check_size(math.prod(shape) * conversion.dtype.itemsize, sum(each.stat().st_size for each in files))
     return TiffSource(
-        path=path if path in files else files[0],
+        path=files[0],
         files=files,
         series=name,
         kind=series.kind if series.kind in ("imagej", "ome") else "tiff",
@@ -269,6 +267,14 @@ def _make_source(
         outer=outer,
         conversion=conversion,
     )
+
+
+def _files_of(series: tifffile.TiffPageSeries, path: Path, ome: OmeSet) -> tuple[Path, ...]:
+    """Return the files of a series in the order of the metadata, under the names that they have for the user."""
+    real = {Path(part.parent.filehandle.path) for part in series._pages if part is not None}
+    named = dict.fromkeys(file for file in (*ome.files, path) if file.resolve() in real)
+    others = real - {file.resolve() for file in named}
+    return (*named, *sorted(others))
 
 
 def _place_in_file(place: Place) -> Any:
