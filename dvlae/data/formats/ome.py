@@ -116,7 +116,7 @@ def _members(first: Path, root: ElementTree.Element) -> tuple[Path, ...]:
         shown = ", ".join(list(missing)[:MOST_NAMED]) + (", ..." if len(missing) > MOST_NAMED else "")
         raise UserError(
             f"{first}: belongs to a set of {len(missing) + len(others)} OME-TIFF files, of which {len(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing in {first.parent.absolute()}: {shown}; every file has to be "
+            f"{'is' if len(missing) == 1 else 'are'} missing in {first.parent.absolute()}: {shown}; each has to be "
             "there, under the name that it had at first"
         )
     return tuple(others) or (first,)
