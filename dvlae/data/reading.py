@@ -19,6 +19,8 @@ from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+# The longest list of series in a message.
+MOST_LISTED = 10
 # Weights of red, green and blue (ITU-R BT.709).
 LUMINANCE_WEIGHTS = np.array([0.2125, 0.7154, 0.0721])
 
@@ -314,15 +316,18 @@ def select_series(sources: Sequence[Source], wanted: int | str, path: Path) -> l
         if len(sources) > 1:
             logger.warning(f"{path}: leaves out previews: {_list_series([s for s in sources if s.preview])}")
         return images
-    found = [source for number, source in enumerate(sources) if wanted in (number, source.series)]
+    found = [source for number, source in enumerate(sources) if wanted in (number, str(number), source.series)]
     if not found:
         raise UserError(f"{path}: series: found {wanted!r}, allowed: auto, all, or one of {_list_series(sources)}")
     return found[:1]
 
 
 def _list_series(sources: Sequence[Source]) -> str:
-    return ", ".join(
+    listed = [
         f"{number} ({source.series + ', ' if source.series not in ('', str(number)) else ''}"
         f"{source.axes or '?'} {format_sides(source.shape)} {source.dtype}{', a preview' if source.preview else ''})"
         for number, source in enumerate(sources)
-    )
+    ]
+    if len(listed) > MOST_LISTED:
+        listed[MOST_LISTED - 1 : -1] = ["..."]
+    return ", ".join(listed)

@@ -61,18 +61,18 @@ def find_conversion(page: tifffile.TiffPage, kind: str, scaled: bool) -> Convers
     Conversion
         What has to be done.
     """
-    dtype = page.dtype
+    dtype, notes = page.dtype, tuple[str, ...]()
     assert dtype is not None
     if scaled:
         return Conversion(lambda pixels: pixels, np.dtype(np.float32))
     if dtype.kind == "b":
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
-        return Conversion(lambda pixels: (pixels != inverted).astype(np.uint8), np.dtype(np.uint8))
+        notes = ("0 is white in it: reads 1 - value",) if inverted else ()
+        return Conversion(lambda pixels: (pixels != inverted).astype(np.uint8), np.dtype(np.uint8), notes=notes)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         return _inversion(dtype, page.bitspersample)
     if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
         return _colours(dtype, page.colormap, kind)
-    notes: tuple[str, ...] = ()
     decoded = page.compression in TIFF.IMAGE_COMPRESSIONS and page.photometric == PHOTOMETRIC.YCBCR
     if page.photometric in OTHER_COLOURS and not decoded:
         notes = (f"its channels are {OTHER_COLOURS[PHOTOMETRIC(page.photometric)]}, and are read as they are stored",)
