@@ -14,7 +14,7 @@ import tifffile
 
 from dvlae.data.formats.ome import OmeSet, find_set
 from dvlae.data.formats.tiff_metadata import read_calibration, stated_axes
-from dvlae.data.formats.tiff_pixels import Conversion, find_conversion, read_page
+from dvlae.data.formats.tiff_pixels import Conversion, find_conversion, has_several_colour_maps, read_page
 from dvlae.data.pixels import check_size, errors_named, open_tiff
 from dvlae.data.sources import Calibration, Source
 
@@ -27,7 +27,6 @@ PREVIEW_NAMES = re.compile("thumb|label|macro|overview|preview|map", re.IGNORECA
 PREVIEW_SIDE = 0.5
 # The axes along which a recording can have been stopped early.
 FRAME_AXES = "ST"
-
 ORIENTATION, UPRIGHT = 274, 1
 
 # A series, and the number of one of its pages.
@@ -225,7 +224,7 @@ def _make_source(
 ) -> TiffSource:
     series, page = group[0], group[0].keyframe
     if page.dtype is None:
-        raise ValueError(f"pixels of {page.bitspersample} bits of type {page.sampleformat} are not supported")
+        raise NotImplementedError(f"pixels of {page.bitspersample} bits of type {page.sampleformat} are not supported")
     axes, shape = stated_axes(series), series.shape
     counted = next((k for k in range(len(shape) + 1) if math.prod(shape[k:]) == page.size), None)
     if counted is None:
@@ -247,6 +246,8 @@ def _make_source(
     if orientation != UPRIGHT:
         notes += (f"is turned or mirrored where it is shown (orientation {orientation}), and is read as it is stored",)
     conversion = find_conversion(page, series.kind, series.transform is not None)
+    if conversion.added and any(has_several_colour_maps(part) for part in group):
+        raise NotImplementedError("its pages have different colour maps; save it in red, green and blue")
     files = _files_of(series, path, ome)
     shape = (*outer, *inner, *conversion.added)
     check_size(math.prod(shape) * conversion.dtype.itemsize, sum(each.stat().st_size for each in files))

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 from tifffile import COMPRESSION, PHOTOMETRIC, TIFF
 
+COLOUR_MAP = 320
 OTHER_COLOURS = {
     PHOTOMETRIC.SEPARATED: "inks (CMYK)",
     PHOTOMETRIC.YCBCR: "Y, Cb and Cr",
@@ -73,8 +74,9 @@ def find_conversion(page: tifffile.TiffPage, kind: str, scaled: bool) -> Convers
         return _inversion(dtype, page.bitspersample)
     if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
         return _colours(dtype, page.colormap, kind)
-    decoded = page.compression in TIFF.IMAGE_COMPRESSIONS and page.photometric == PHOTOMETRIC.YCBCR
-    if page.photometric in OTHER_COLOURS and not decoded:
+    # The decoders of images convert to red, green and blue, but for the one that the name says it of.
+    decoded = page.compression in TIFF.IMAGE_COMPRESSIONS and page.compression != COMPRESSION.APERIO_JP2000_YCBC
+    if page.photometric in OTHER_COLOURS and not (decoded and page.photometric == PHOTOMETRIC.YCBCR):
         notes = (f"its channels are {OTHER_COLOURS[PHOTOMETRIC(page.photometric)]}, and are read as they are stored",)
     if page.photometric == PHOTOMETRIC.RGB and page.planarconfig == 2 and kind in ("shaped", "generic"):
         notes = (
@@ -104,6 +106,23 @@ def _colours(dtype: np.dtype, colours: np.ndarray, kind: str) -> Conversion:
     table = (colours // step).T.astype(np.uint16 if step == 1 else np.uint8)
     note = "its numbers stand for the colours of its colour map: reads red, green and blue"
     return Conversion(lambda pixels: table[pixels], table.dtype, (3,), (note,))
+
+
+def has_several_colour_maps(series: tifffile.TiffPageSeries) -> bool:
+    """Return whether the pages of a series have different colour maps.
+
+    Parameters
+    ----------
+    series
+        The series.
+
+    Returns
+    -------
+    bool
+        True if a number stands for different colours.
+    """
+    pages = [page.aspage() for page in series if page is not None]
+    return len({np.asarray(page.tags.valueof(COLOUR_MAP)).tobytes() for page in pages}) > 1
 
 
 def read_page(series: tifffile.TiffPageSeries, number: int) -> np.ndarray:

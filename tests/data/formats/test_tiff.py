@@ -288,8 +288,15 @@ def test_a_colour_map_of_many_colours_is_applied(tmp_path):
     assert source.notes == ("its numbers stand for the colours of its colour map: reads red, green and blue",)
 
 
-@pytest.mark.parametrize("imagej", [False, True])
-def test_a_colour_map_that_shows_grey_values_is_left_out_with_a_word(tmp_path, imagej):
+def test_pages_with_different_colour_maps_are_refused(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for _ in range(2):
+            colours = RANDOM.integers(0, 256, (3, 256)).astype(np.uint16) * 257
+            file.write(random(20, 24, dtype=np.uint8), photometric="palette", colormap=colours, metadata=None)
+    assert "its pages have different colour maps" in refusal(tmp_path / "a.tif", axes="TYXC")
+
+
+def test_a_colour_map_that_shows_grey_values_is_left_out_with_a_word(tmp_path):
     ramp = np.arange(256, dtype=np.uint16) * 257
     colours = np.stack([ramp, 0 * ramp, 0 * ramp])
     array = random(20, 24, dtype=np.uint8)
