@@ -208,6 +208,8 @@ TIFFS = [
     packed(imagej=True),
     packed(ome=True, metadata={"UUID": "00000000-0000-0000-0000-000000000001"}),  # a random one otherwise
     packed(bigtiff=True, byteorder=">"),
+    packed(compression="jpeg"),
+    packed(metadata=None, compression="lzw", predictor=True),
 ]
 PNGS = [imageio.v3.imwrite("<bytes>", array, extension=".png") for array in (PIXELS[0], PIXELS.transpose(1, 2, 0))]
 

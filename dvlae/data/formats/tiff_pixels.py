@@ -1,6 +1,7 @@
 """The pixels of the pages of TIFF files, in the sense that the file gives them."""
 
 import math
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,15 @@ import numpy as np
 import tifffile
 from tifffile import COMPRESSION, PHOTOMETRIC, TIFF
 
+from dvlae.data.pixels import check_size
+
 COLOUR_MAP = 320
+# As much of a strip as contains the size of the image in it.
+HEAD_BYTES = 2**16
+JPEG = (COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.ALT_JPEG, COMPRESSION.JPEG_LOSSY)
+# The markers of JPEG after which the size of the image stands; the others among them begin tables.
+JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_2000_SIZE = b"\xff\x4f\xff\x51"
 OTHER_COLOURS = {
     PHOTOMETRIC.SEPARATED: "inks (CMYK)",
     PHOTOMETRIC.YCBCR: "Y, Cb and Cr",
@@ -161,6 +170,7 @@ def read_page(series: tifffile.TiffPageSeries, number: int) -> np.ndarray:
         try:
             _check_strips(page)
             with _opened(page.parent.filehandle):
+                _check_claims(page)
                 pixels = page.asarray()
         except ImportError as error:
             raise NotImplementedError(f"imagecodecs is installed without a part that reads it: {error}") from None
@@ -200,3 +210,35 @@ def _check_strips(page: Any) -> None:
     missing = count - sum(there[:count])
     if missing:
         raise ValueError(f"{missing} of its {count} strips or tiles are missing")
+
+
+def _check_claims(page: Any) -> None:
+    """Refuse a page with a small strip that claims so many pixels of its own that they would fill the memory."""
+    keyframe = page.keyframe
+    if keyframe.compression not in TIFF.IMAGE_COMPRESSIONS:
+        return
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
+        page.parent.filehandle.seek(offset)
+        head = page.parent.filehandle.read(min(size, HEAD_BYTES))
+        sides = _jpeg_sides(head) if keyframe.compression in JPEG else _other_sides(head)
+        # A JPEG may leave its height to its end.
+        check_size(max(1, math.prod(sides)) * keyframe.samplesperpixel * keyframe.dtype.itemsize, size)
+
+
+def _jpeg_sides(head: bytes) -> tuple[int, ...]:
+    place = 2
+    while place + 9 <= len(head):
+        marker, length = struct.unpack_from(">xBH", head, place)
+        if marker in JPEG_FRAMES:
+            return struct.unpack_from(">HH", head, place + 5)
+        place += 2 + length
+    return ()
+
+
+def _other_sides(head: bytes) -> tuple[int, ...]:
+    place = head.find(JPEG_2000_SIZE)
+    if head[12:16] == b"IHDR" and len(head) >= 24:
+        return struct.unpack_from(">II", head, 16)
+    if place >= 0 and len(head) >= place + 16:
+        return struct.unpack_from(">II", head, place + 8)
+    return ()

@@ -200,6 +200,24 @@ def test_a_missing_strip_is_named_and_not_read_as_zeros(tmp_path):
     assert "(page 0: 1 of its 4 strips or tiles are missing)" in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("compression", "before", "sides"),
+    [
+        ("jpeg", b"\xff\xc0\0\x11\x08", b"\xff\xff\xff\xff"),
+        ("jpeg2000", b"\xff\x4f\xff\x51\0\x2f\0\0", b"\0\xff\xff\xff" * 2),
+        ("png", b"IHDR", b"\0\xff\xff\xff" * 2),
+    ],
+)
+def test_a_strip_that_claims_to_hold_more_than_the_memory_is_refused(tmp_path, compression, before, sides):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, random(40, 50, 3, dtype=np.uint8), compression=compression, photometric="rgb")
+    content = path.read_bytes()
+    assert content.count(before) == 1
+    place = content.index(before) + len(before)
+    path.write_bytes(content[:place] + sides + content[place + len(sides) :])
+    assert "it claims to contain" in refusal(path)
+
+
 # ---------------------------------------------------------------------------------------------- axes
 
 
