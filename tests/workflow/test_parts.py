@@ -95,14 +95,14 @@ def test_each_gpu_computes_one_part_at_a_time(trained, gpus):
     )
     enough = ["--set-threads", "predict=1", "--resources", "mem_mb=100000"]
     trained.snakemake(f"results/{RUNS[0]}/denoised", *enough, PYTHONPATH=f"{trained.folder}:{REPOSITORY}")
-    (_, first_end), (second_start, _) = trained.spans("predict")
+    _, (_, first_end), (second_start, _) = trained.spans("predict")  # The first job denoised the whole dataset.
     assert (second_start < first_end - 1) == (gpus == 2)
 
 
 def test_the_frames_of_a_stack_are_divided(project):
     (project.folder / "data").mkdir()
     frames = np.random.default_rng(0).normal(100, 5, (3, 64, 64))
-    tifffile.imwrite(project.folder / "data/stack.tif", frames.astype(np.float32))
+    tifffile.imwrite(project.folder / "data/stack.tif", frames.astype(np.float32), photometric="minisblack")
     project.add_dataset("stack", {
         "source": {"kind": "files"}, "noisy": "stack.tif", "axes": "TYX", "noise_direction": "x",
     })  # fmt: skip
@@ -170,15 +170,16 @@ def test_a_cluster_gets_each_part_as_a_job_of_its_own(whole, trained, tmp_path_f
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
     folder = tmp_path_factory.mktemp("scheduler")
     # This scheduler notes which jobs a script contains, and runs it at once.
-    (folder / "submit.sh").write_text(
-        f"sed -n \"s/.*--target-jobs '\\([^']*\\)'.*/\\1/p\" $1 >> {folder}/sent\nsh $1 >> {folder}/printed 2>&1\necho 1\n"
-    )
-    words = ["--cluster-generic-submit-cmd", f"sh {folder}/submit.sh", "--cluster-generic-status-cmd", "echo success; :"]
+    scheduler, note = folder / "submit.sh", r"""sed -n "s/.*--target-jobs '\([^']*\)'.*/\1/p" $1"""
+    scheduler.write_text(f"{note} >> {folder}/sent\nsh $1 >> {folder}/printed 2>&1\necho 1\n")
+    words = ["--cluster-generic-submit-cmd", f"sh {scheduler}", "--cluster-generic-status-cmd", "echo success; :"]
     words += ["--seconds-between-status-checks", "1", "--retries", "0"]
     share(trained, 2)
     trained.snakemake(f"results/{RUNS[0]}/psnr.csv", "--workflow-profile", "cluster-generic", *words)
-    sent = (folder / "sent").read_text()
-    assert sorted(sent.splitlines()) == []
+    run = "dataset=small,method=dvlae-rf4,seed=0"
+    assert sorted((folder / "sent").read_text().splitlines()) == [
+        f"{rule}:{run},scatteritem={part}-of-2" for rule in ("evaluate", "predict") for part in (1, 2)
+    ]
     assert trained.read(f"{RUNS[0]}/psnr.csv") == whole.read(f"{RUNS[0]}/psnr.csv")
 
 

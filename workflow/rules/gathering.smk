@@ -19,7 +19,6 @@ if JOBS > 1:
             "<benchmarks>/gather_predictions/{dataset}/{method}/seed{seed}.tsv"
         wildcard_constraints:
             method=TRAINED_METHODS,
-        localrule: not STORAGE
         conda:
             "../envs/dvlae.yaml"
         params:
@@ -59,6 +58,14 @@ if JOBS > 1:
             "<benchmarks>/gather_evaluations/{dataset}/{method}/seed{seed}.tsv"
         wildcard_constraints:
             method=one_of(METHODS),
+
+    # A rule that is made by `use rule` does not inherit `localrule:`.
+    if not STORAGE:
+
+        localrules:
+            gather_predictions,
+            gather_baselines,
+            gather_evaluations,
 
 
 # What the tables and figures are made of.
