@@ -30,10 +30,11 @@ from dvlae.system.machine import free_memory
 # The user's own environment variable overrides the configuration.
 # With this the rules find `dvlae` in the environment of snakemake, even if it was not activated.
 os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent)]))
-# If a step fails, its exit status and the last line of its log are written next to the log, for `dvlae status`. The first
-# command is Snakemake's own prefix, which this one replaces.
+# If a step fails, its exit status and the last line of its log are written next to the log, for `dvlae status`. Warnings
+# are shown on the screen as well as in the log. The first command is Snakemake's own prefix, which this one replaces.
 shell.prefix(
     "set -euo pipefail; "
+    "exec 3>&2; export DVLAE_SCREEN=3; "
     'failed() {{ local status=$?; echo "$status $(tail -n 1 "$1")" > "$1.failed"; exit $status; }}; '
 )
 
