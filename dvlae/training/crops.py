@@ -42,7 +42,9 @@ class RandomCrops:
         self.patches, self.crop, self.batch_size, self.seed = patches, crop, batch_size, seed
         self._counts = counts
         # What does not count at the end of a patch, such as its padding, is cut as seldom as possible.
-        self._own_sides = np.full((len(patches), len(crop)), patches.shape[2:]) if counts is None else _own_sides(counts)
+        self._own_sides = (
+            np.full((len(patches), len(crop)), patches.shape[2:]) if counts is None else _own_sides(counts)
+        )
         self.flipped_axes = sorted(mirrored_axes(len(crop), noise_direction))
 
     def batch(self, step: int, chosen: range | None = None) -> Tensor:

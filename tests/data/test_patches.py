@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from dvlae.config.settings import PatchSettings
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_frame, read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.data.patches import extract_patches, quantisation_step
 from dvlae.system.errors import UserError
@@ -51,7 +51,7 @@ def test_patches_are_what_their_sources_say_and_can_be_memory_mapped(
     for name, patches in (("train", train), ("val", val)):
         assert patches.shape == (len(description["sources"][name]), channels, *stored)
         for patch, (image, *corner) in zip(patches, description["sources"][name], strict=True):
-            whole = read_canonical(images / "noisy" / f"{image}.tif")
+            whole = read_frame(images / "noisy" / f"{image}.tif")
             assert np.array_equal(patch, whole[:, *window(corner, stored)])
         file = (tmp_path / "patches" / f"{name}.tif").read_bytes()
         assert description["sha256"][name] == hashlib.sha256(file).hexdigest()
