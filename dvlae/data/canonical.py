@@ -22,7 +22,7 @@ import tifffile
 
 from dvlae.data.defects.finding import Defects, fill
 from dvlae.data.manifest import Image
-from dvlae.data.pixels import errors_named, find_pages
+from dvlae.data.pixels import check_size, errors_named, find_pages
 from dvlae.data.sources import Calibration
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
@@ -86,8 +86,10 @@ class SourceInfo:
         SourceInfo
             A source with these frames, numbered along T if there are several.
         """
-        times = (count,) * (count > 1)
-        return cls("T" * len(times) + "C" + "ZYX"[4 - len(shape) :], (*times, *shape), "tiff", dtype)
+        sizes = [("T", count), ("C", shape[0])]
+        counted = [(axis, size) for axis, size in sizes if size > 1]
+        axes = "".join(axis for axis, _ in counted) + "ZYX"[4 - len(shape) :]
+        return cls(axes, (*(size for _, size in counted), *shape[1:]), "tiff", dtype)
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
@@ -324,7 +326,9 @@ def read_pages(path: Path, numbers: Iterable[int]) -> np.ndarray:
         pages = []
         for number in numbers:
             file.filehandle.seek(int(offsets[number]))
-            pages.append(tifffile.TiffPage(file, int(number)).asarray(maxworkers=1))
+            page = tifffile.TiffPage(file, int(number))
+            check_size(page.nbytes, file.filehandle.size)
+            pages.append(page.asarray(maxworkers=1))
         return np.stack(pages)
 
 

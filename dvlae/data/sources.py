@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dvlae.data.pixels import errors_named
+from dvlae.system.errors import UserError
+
 # The first bytes of the files of a format, and the module in `formats` that reads it.
 SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -20,7 +23,27 @@ SIGNATURES = {
     b"ZISRAWFILE": "czi",
     b"\x70\0\0\0": "lif",
     b"\xda\xce\xbe\n": "nd2",
+    b"PK\3\4": "zarr",
 }
+# The first bytes of files of other kinds.
+FOREIGN = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xffO\xffQ": "JPEG 2000",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "WebP or AVI",
+    b"\x89HDF\r\n\x1a\n": "HDF5",
+    b"\xd0\xcf\x11\xe0": "OLE",
+    b"SIMPLE  =": "FITS",
+    b"%PDF": "PDF",
+    b"%!PS": "PostScript",
+    b"\x1f\x8b": "gzip",
+    b"<": "XML or HTML",
+}
+LOSSY = ("JPEG", "JPEG 2000", "WebP or AVI", ".jpg", ".jpeg", ".jp2", ".webp", ".avif", ".heic", ".avi", ".mov", ".mp4")
+START_BYTES = 16
+ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 SUFFIXES = {
     ".tif": "tiff",
     ".tiff": "tiff",
@@ -33,6 +56,7 @@ SUFFIXES = {
     ".png": "png",
     ".npy": "npy",
     ".zarr": "zarr",
+    ".zip": "zarr",
     ".czi": "czi",
     ".lif": "lif",
     ".nd2": "nd2",
@@ -146,10 +170,42 @@ def open_sources(path: Path) -> Iterator[list[Source]]:
 
 
 def _format(path: Path) -> str:
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(max(map(len, SIGNATURES)))
-        for signature, name in SIGNATURES.items():
-            if start.startswith(signature):
-                return name
-    return SUFFIXES[path.suffix.lower()]
+    if path.is_dir() and any((path / name).exists() for name in ZARR_METADATA):
+        return "zarr"
+    suffix = path.suffix.lower()
+    with errors_named(path), path.open("rb") as file:
+        start = file.read(START_BYTES)
+    name = _signed(start, SIGNATURES)
+    # The first ND2 files are files of JPEG 2000.
+    foreign = None if name or suffix == ".nd2" else _signed(start, FOREIGN)
+    if foreign or not (name or suffix in SUFFIXES):
+        raise refusal(path, foreign or suffix)
+    return name or SUFFIXES[suffix]
+
+
+def _signed(start: bytes, signatures: Mapping[bytes, str]) -> str | None:
+    return next((name for signature, name in signatures.items() if start.startswith(signature)), None)
+
+
+def refusal(path: Path, kind: str) -> UserError:
+    """Say that a file is of a kind that is not read, and what helps.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        Its kind, or its suffix.
+
+    Returns
+    -------
+    UserError
+        One line.
+    """
+    if kind in LOSSY or kind.lower() in LOSSY:
+        why = "whose compression has removed part of the noise"
+        helps = "take the file that the microscope wrote; if there is none, save this one as TIFF or PNG"
+    else:
+        why = f"allowed: {', '.join(SUFFIXES)}"
+        helps = "unpack it" if kind == "gzip" else "save it as OME-TIFF, for example with Fiji or bfconvert"
+    return UserError(f"{path}: found a file of kind {kind!r}, {why}; {helps}")

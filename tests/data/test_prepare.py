@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_clean, read_frame, read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.data.prepare import prepare
 from dvlae.data.simulate import simulate
@@ -41,8 +41,8 @@ def test_pairs_are_made_in_natural_order_cropped_and_with_one_channel(tmp_path, 
     assert [image.name for image in images] == ["off 2", "off 10"]
     for image, number in zip(images, (2, 10), strict=True):
         assert image.shape == (1, 18, 35)
-        assert np.array_equal(read_canonical(image.noisy)[0], noisy[number][2:20, 5:40, 1])
-        assert np.array_equal(read_canonical(image.clean)[0], clean[number][2:20, 5:40, 1])
+        assert np.array_equal(read_noisy(image)[0], noisy[number][2:20, 5:40, 1])
+        assert np.array_equal(read_clean(image)[0], clean[number][2:20, 5:40, 1])
 
 
 def test_without_clean_images_there_are_none(tmp_path, dataset):
@@ -62,7 +62,7 @@ def test_traces_and_volumes_are_read_back_with_their_own_axes(tmp_path, dataset,
     (image,) = read_manifest(tmp_path / "images")
     assert image.shape == expected
     for path, array in ((image.noisy, noisy), (image.clean, clean)):
-        assert np.array_equal(read_canonical(path), array.swapaxes(0, 1) if axes == "ZCYX" else array.reshape(expected))
+        assert np.array_equal(read_frame(path), array.swapaxes(0, 1) if axes == "ZCYX" else array.reshape(expected))
 
 
 def test_images_may_differ_in_size(tmp_path, dataset):
@@ -78,7 +78,7 @@ def test_the_mean_of_all_frames_is_the_clean_image_of_each(tmp_path, dataset):
     images = read_manifest(tmp_path / "images")
     assert [image.name for image in images][:2] == ["stack_00", "stack_01"]
     assert {image.clean for image in images} == {tmp_path / "images" / "clean" / "mean.tif"}
-    assert np.allclose(read_canonical(images[0].clean)[0], stack.mean(axis=0))
+    assert np.allclose(read_clean(images[0])[0], stack.mean(axis=0))
 
 
 def test_simulated_images_are_taken_from_their_folder(tmp_path, dataset):

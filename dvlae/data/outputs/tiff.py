@@ -1,6 +1,7 @@
 """Writing the frames of a source as one TIFF with the source's axes, calibration and names."""
 
 import math
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,8 @@ class Layout:
             As tifffile takes them.
         """
         calibration = info.calibration
-        metadata: dict[str, Any] = {"axes": self.axes}
+        # A random one, as tifffile chooses, would make the file another one each time.
+        metadata: dict[str, Any] = {"axes": self.axes, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, info.to_json()))}
         unit = ome_unit(calibration.unit)
         if unit:
             for axis, size in calibration.sizes.items():
