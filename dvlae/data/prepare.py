@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.data.canonical import SourceInfo, read_clean, read_noisy, write_frames
+from dvlae.data.canonical import read_clean, read_noisy, set_offset, write_frames
 from dvlae.data.defects.checks import FrameChecks, write_masks
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.reading import Stack, open_stacks
+from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, hash_files, link_or_copy
 from dvlae.system.progress import progress
@@ -23,6 +24,8 @@ from dvlae.system.progress import progress
 MAX_EXACT = 2**24
 # Rounding of grey values that is negligible, as a part of the differences of neighbours.
 MAX_ROUNDING = 1e-3
+# The squares of float32 values in this range are float32 values, with some room for sums.
+MIN_LARGEST, MAX_LARGEST = 1e-15, 1e15
 
 
 def source_folder(dataset: DatasetSettings, data: Path) -> Path:
@@ -91,27 +94,28 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Imag
     rows: list[Image] = []
     masks: list[PackedMask | None] = []
     checks = FrameChecks(MaskSource(dataset.mask, root))
-    offset: float | None = None
+    offsets = OffsetChoice()
     for stack in open_stacks(files, dataset, progress(files, description="prepare", unit="file")):
-        if offset is None:
-            offset = choose_offset(stack.frame(0))
-        found = _write_stack(stack, folder / "noisy", offset, checks, rows, total)
+        found = _write_stack(stack, folder / "noisy", offsets, checks, rows, total)
         rows += found[0]
         masks += found[1]
     checks.finish("noisy")
     if total is not None:
-        rows = total.write(folder / "clean" / "mean.tif", rows, offset or 0)
+        rows = total.write(folder / "clean" / "mean.tif", rows, offsets.offset)
     elif clean_files:
         cleans: list[Image] = []
         clean_masks: list[PackedMask | None] = []
         checks = FrameChecks(None)
         for stack in open_stacks(clean_files, dataset):
-            found = _write_stack(stack, folder / "clean", offset or 0, checks, [])
+            found = _write_stack(stack, folder / "clean", OffsetChoice(), checks, [])
             cleans += found[0]
             clean_masks += found[1]
         checks.finish("clean")
         rows = _in_pairs(rows, cleans)
         masks = [a & b if a and b else a or b for a, b in zip(masks, clean_masks, strict=True)]
+    if offsets.offset:
+        for path in {path for row in rows for path in (row.noisy, row.clean) if path is not None}:
+            set_offset(path, offsets.offset)
     return _add_masks(folder, rows, masks)
 
 
@@ -159,33 +163,66 @@ def describe(stack: Stack) -> SourceInfo:
     )
 
 
-def choose_offset(frame: np.ndarray) -> float:
-    """Choose what to subtract from grey values so that float32 keeps their small differences.
+class OffsetChoice:
+    """Chooses what to subtract from grey values so that float32 keeps their small differences.
 
-    Parameters
-    ----------
-    frame
-        (C, ...), in the type of its file.
-
-    Returns
-    -------
-    float
-        The median of the frame, a whole number for integers, if float32 numbers near it are too far apart; otherwise 0.
+    It is the median of the frames whose values are so large that float32 numbers near them are too far apart, if these
+    are most of the frames; a whole number for integers. Otherwise it is 0.
     """
-    if frame.dtype.itemsize < 4 or frame.dtype == np.float32:
-        return 0
-    middle = np.median(frame)
-    if frame.dtype.kind == "f":
-        noise = np.median(np.abs(np.diff(frame)))
-        exact = np.spacing(np.float32(abs(middle))) <= MAX_ROUNDING * noise
-        return 0 if exact or not np.isfinite(middle) else float(middle)
-    return 0 if abs(middle) <= MAX_EXACT else int(middle)
+
+    def __init__(self) -> None:
+        self.middles: list[int | float] = []
+        self.frames = 0
+
+    def add(self, frame: np.ndarray, path: Path) -> None:
+        """Take a frame into account.
+
+        Parameters
+        ----------
+        frame
+            (C, ...), in the type of its file.
+        path
+            The file.
+
+        Raises
+        ------
+        UserError
+            If float32 cannot have such values.
+        """
+        if frame.dtype.itemsize < 4 or frame.dtype == np.float32:
+            self.frames += 1
+            return
+        values = frame[np.isfinite(frame)]
+        if not values.size or values.min() == values.max():
+            return
+        self.frames += 1
+        middle = np.median(values)
+        if frame.dtype.kind != "f":
+            if abs(middle) > MAX_EXACT:
+                self.middles.append(int(middle))
+            return
+        largest = float(np.abs(values).max())
+        if not MIN_LARGEST <= largest <= MAX_LARGEST:
+            raise UserError(
+                f"{path}: found values up to {largest:g} in magnitude, allowed: up to {MAX_LARGEST:g}, the largest at "
+                f"least {MIN_LARGEST:g}; convert them to another unit"
+            )
+        noise = np.nanmedian(np.abs(np.diff(frame)))
+        if not np.spacing(np.float32(abs(middle))) <= MAX_ROUNDING * noise:
+            self.middles.append(float(middle))
+
+    @property
+    def offset(self) -> int | float:
+        """The choice, after all frames."""
+        if 2 * len(self.middles) <= self.frames:
+            return 0
+        return sorted(self.middles)[len(self.middles) // 2]
 
 
 def _write_stack(
     stack: Stack,
     folder: Path,
-    offset: float,
+    offsets: OffsetChoice,
     checks: FrameChecks,
     earlier: Sequence[Image],
     total: "_Mean | None" = None,
@@ -194,7 +231,7 @@ def _write_stack(
 
     Return their rows of the manifest, and their masks.
     """
-    info = replace(describe(stack), offset=offset)
+    info = describe(stack)
     source, shape, path = stack.source.path, info.frame_shape, folder / f"{stack.name}.tif"
     if earlier and shape[0] != earlier[0].shape[0]:
         raise UserError(
@@ -206,6 +243,7 @@ def _write_stack(
 
     def frames() -> Iterator[np.ndarray]:
         for number, frame in enumerate(stack):
+            offsets.add(frame, source)
             masks.append(checks.check(frame, stack, number))
             if total is not None:
                 total.add(frame, masks[-1], source)
@@ -256,7 +294,7 @@ class _Mean:
     def write(self, path: Path, rows: Sequence[Image], offset: float) -> list[Image]:
         if self.total is None or self.frames < 2:
             raise UserError("clean: found 'mean' for one noisy image, allowed: mean of two or more, a glob, or null")
-        info = replace(SourceInfo.of_frames(self.total.shape), offset=offset)
+        info = SourceInfo.of_frames(self.total.shape)
         dtype = np.dtype(np.float64 if offset else np.float32)
         with np.errstate(invalid="ignore"):
             # A pixel that counts in no frame has no mean.

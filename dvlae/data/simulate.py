@@ -9,11 +9,12 @@ import numpy as np
 
 from dvlae.axes import AXES
 from dvlae.config.dataset import DatasetSettings, SimulateSettings
-from dvlae.data.canonical import SourceInfo, write_frames
+from dvlae.data.canonical import write_frames
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.prepare import source_folder
 from dvlae.data.reading import Stack, open_stacks
+from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, hash_files
 from dvlae.system.progress import progress

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from dvlae.data.canonical import SourceInfo, read_frame, read_info, read_mask, to_float32, write_frames, write_image
+from dvlae.data.canonical import read_frame, read_info, read_mask, to_float32, write_frames, write_image
 from dvlae.data.manifest import Image
-from dvlae.data.sources import Calibration
+from dvlae.data.sources import Calibration, SourceInfo
 from dvlae.system.errors import UserError
 
 RANDOM = np.random.default_rng([0])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from dvlae.data.canonical import read_clean, read_frame, read_noisy
+from dvlae.data.canonical import read_clean, read_frame, read_info, read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.data.prepare import prepare
 from dvlae.data.simulate import simulate
@@ -165,3 +165,61 @@ def test_a_failure_leaves_the_older_images(tmp_path, dataset):
     with pytest.raises(UserError):
         prepare(dataset(), tmp_path, None, tmp_path / "images")
     assert len(read_manifest(tmp_path / "images")) == 1
+
+
+@pytest.mark.parametrize(("dtype", "offset"), [
+    ("uint32", 4_000_000_000), ("int64", -(10**15)), ("float64", 1e9 + 0.25), ("float64", 1e-3),
+])  # fmt: skip
+@pytest.mark.parametrize("clean", [None, "mean", "clean/*"])
+def test_grey_values_so_large_that_32_bits_would_lose_their_noise_keep_it(tmp_path, dataset, dtype, offset, clean):
+    noise = RANDOM.normal(0, 1e-10 if offset == 1e-3 else 10, (5, 30, 40))
+    noise = noise.round().astype(int) if dtype != "float64" else noise
+    stack = (np.full(noise.shape, offset, dtype) + noise.astype(dtype)).astype(dtype)
+    stack[0] = 0  # One blank frame decides nothing.
+    save(tmp_path / "noisy/a.tif", stack)
+    save(tmp_path / "clean/a.tif", stack)
+    settings = dataset(axes="TYX", noisy="noisy/*", clean=clean)
+    prepare(settings, tmp_path, None, tmp_path / "images")
+    images = read_manifest(tmp_path / "images")
+    shift = (read_noisy(images[1])[0] - noise[1]).ravel()
+    assert np.ptp(shift) <= 1e-3 * np.ptp(noise[1])
+    if clean == "mean":
+        mean = read_clean(images[1])[0] - noise[1:].mean(axis=0) - shift.mean()
+        assert np.abs(mean).max() <= 1e-3 * np.ptp(noise[1])
+    elif clean:
+        assert np.array_equal(read_clean(images[1]), read_noisy(images[1]))
+
+
+@pytest.mark.parametrize(("value", "found"), [(1e40, "1e+40"), (1e-40, "1e-40")])
+def test_values_that_32_bits_cannot_have_are_refused(tmp_path, dataset, value, found):
+    save(tmp_path / "a.tif", value * np.linspace(0, 1, 1200).reshape(30, 40))
+    assert f"a.tif: found values up to {found} in magnitude, allowed: up to 1e+15" in refusal(dataset(), tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "uint32"])
+def test_canonical_files_have_the_type_of_the_source_and_no_needless_offset(tmp_path, dataset, dtype):
+    stack = save(tmp_path / "a.tif", random(3, 30, 40).astype(dtype))
+    prepare(dataset(axes="TYX"), tmp_path, None, tmp_path / "images")
+    images = read_manifest(tmp_path / "images")
+    assert [(image.name, image.frame, image.noisy.name) for image in images] == [
+        ("a_0", 0, "a.tif"), ("a_1", 1, "a.tif"), ("a_2", 2, "a.tif"),
+    ]  # fmt: skip
+    assert (read_info(images[0].noisy).dtype, read_info(images[0].noisy).offset) == (dtype, 0)
+    for image, frame in zip(images, stack, strict=True):
+        assert np.array_equal(read_noisy(image)[0], frame)
+
+
+def test_a_movie_keeps_its_calibration_and_the_name_of_the_channel_that_is_kept(tmp_path, dataset):
+    movie = random(6, 2, 30, 40)
+    metadata = {"axes": "TCYX", "PhysicalSizeX": 0.13, "PhysicalSizeXUnit": "µm", "Channel": {"Name": ["a", "b"]}}
+    tifffile.imwrite(tmp_path / "movie.ome.tif", movie, metadata=metadata, photometric="minisblack")
+    prepare(dataset(axes="TCYX", noisy="movie.ome.tif", channel=1), tmp_path, None, tmp_path / "images")
+    info = read_info(read_manifest(tmp_path / "images")[0].noisy)
+    assert (info.kind, info.axes, info.shape) == ("ome", "TYX", (6, 30, 40))
+    assert (info.calibration.unit, info.calibration.sizes["x"], info.calibration.channels) == ("um", 0.13, ("b",))
+
+
+def test_images_that_an_older_version_prepared_are_refused(tmp_path):
+    (tmp_path / "manifest.csv").write_text("image,noisy,clean,shape\na,noisy/a.tif,,1x30x40\n")
+    with pytest.raises(UserError, match="made by an older version of dvlae; run `dvlae prepare` again"):
+        read_manifest(tmp_path)

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.config.settings import OutputSettings
-from dvlae.data.canonical import SourceInfo, read_info
+from dvlae.data.canonical import read_info
 from dvlae.data.manifest import Image
 from dvlae.data.outputs.reading import NOISY_MARK
 from dvlae.data.outputs.tiff import Converter, write_source
+from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, link_or_copy
 

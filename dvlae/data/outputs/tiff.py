@@ -10,8 +10,9 @@ import numpy as np
 import tifffile
 
 from dvlae.config.settings import OutputSettings
-from dvlae.data.canonical import MAX_CLASSIC_BYTES, SourceInfo
+from dvlae.data.canonical import MAX_CLASSIC_BYTES
 from dvlae.data.outputs.ome import edit_xml, ome_unit
+from dvlae.data.sources import SourceInfo
 from dvlae.system.files import atomic_file, reserve_space
 
 # The types of ImageJ: 8 and 16 bits with and without sign, and float32.

@@ -8,10 +8,11 @@ import tifffile
 
 import dvlae.data.outputs.folder
 from dvlae.config.settings import OutputSettings
-from dvlae.data.canonical import SourceInfo, write_frames
+from dvlae.data.canonical import write_frames
 from dvlae.data.manifest import Image
 from dvlae.data.outputs.folder import OutputFolder, join_folders
 from dvlae.data.outputs.reading import read_output
+from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 
 RANDOM = np.random.default_rng([0])

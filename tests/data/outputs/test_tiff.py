@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 import dvlae.data.outputs.tiff
 from dvlae.config.settings import OutputSettings
-from dvlae.data.canonical import SourceInfo
 from dvlae.data.outputs.tiff import Converter, write_source
-from dvlae.data.sources import Calibration
+from dvlae.data.sources import Calibration, SourceInfo
 
 RANDOM = np.random.default_rng([0])
 CALIBRATION = Calibration({"z": 0.5, "y": 0.2, "x": 0.1}, "um", 2.5, ("red", "grün"))
