@@ -41,10 +41,31 @@ def read_all(path):
 # ---------------------------------------------------------------------------------------------- codecs
 
 # All that tifffile can write.
-CODECS = (
-    "NONE LZW PACKBITS ADOBE_DEFLATE DEFLATE PIXTIFF LZMA ZSTD ZSTD_DEPRECATED LERC JPEG JPEG_LOSSY JPEG2000 "
-    "JPEG_2000_LOSSY APERIO_JP2000_RGB APERIO_JP2000_YCBC JPEGXR JPEGXR_NDPI JPEGXL JPEGXL_DNG WEBP WEBP_DEPRECATED PNG"
-).split()
+CODECS = [
+    "NONE",
+    "LZW",
+    "PACKBITS",
+    "ADOBE_DEFLATE",
+    "DEFLATE",
+    "PIXTIFF",
+    "LZMA",
+    "ZSTD",
+    "ZSTD_DEPRECATED",
+    "LERC",
+    "JPEG",
+    "JPEG_LOSSY",
+    "JPEG2000",
+    "JPEG_2000_LOSSY",
+    "APERIO_JP2000_RGB",
+    "APERIO_JP2000_YCBC",
+    "JPEGXR",
+    "JPEGXR_NDPI",
+    "JPEGXL",
+    "JPEGXL_DNG",
+    "WEBP",
+    "WEBP_DEPRECATED",
+    "PNG",
+]
 OPTIONS = {
     "codec": CODECS,
     "predictor": [None, True],
