@@ -5,8 +5,8 @@ what changed.
 A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/profiles``).
 """
 
-PREPARE = 1
-PATCHES = 2
+PREPARE = 2
+PATCHES = 3
 TRAINING = 5
-PREDICTION = 3
-EVALUATION = 2
+PREDICTION = 4
+EVALUATION = 3
