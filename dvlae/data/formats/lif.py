@@ -106,10 +106,10 @@ def _calibration(axes: list[dict[str, str]], channels: list[dict[str, str]]) -> 
     steps = {}
     for axis in axes:
         # The length reaches from the first pixel to the last.
-        length, side = abs(float(axis["Length"])), int(axis["NumberOfElements"])
+        length, side = abs(float(axis.get("Length", 0))), int(axis["NumberOfElements"])
         if side > 1 and 0 < length < math.inf:
-            steps[LETTERS.get(axis["DimID"]), axis["Unit"]] = length / (side - 1)
-    names = tuple(channel["NameOfMeasuredQuantity"] or channel["LUTName"] for channel in channels)
+            steps[LETTERS.get(axis["DimID"]), axis.get("Unit")] = length / (side - 1)
+    names = tuple(channel.get("NameOfMeasuredQuantity") or channel.get("LUTName", "") for channel in channels)
     return Calibration(
         sizes={axis.lower(): 1e6 * steps[axis, "m"] for axis in "ZYX" if (axis, "m") in steps},
         unit="um",

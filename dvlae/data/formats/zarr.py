@@ -57,8 +57,6 @@ def _names(path: Path) -> list[str]:
 
 def _source(path: Path, names: list[str], image: StoredImage) -> PartSource:
     array, letters = image.array, image.axes
-    if any(getattr(codec, "codec_id", "") == "pickle" for codec in (*array.filters, *array.compressors)):
-        raise ValueError("its pixels are packed by pickle, which could run a program")
     # Axes of length 1 are a habit of writers, not dimensions of the image.
     kept = [axis for axis, side in enumerate(array.shape) if side > 1 or not letters or letters[axis] in "YX"]
 
