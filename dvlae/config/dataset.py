@@ -148,9 +148,7 @@ class DatasetSettings(StrictModel):
         "C (channels), Z, Y and X: for example `YXC`; `ZYX` for volumes; `X` or `SX` for traces; `auto`: what the file "
         "says",
     )
-    axes_override: bool = Field(
-        False, description="use `axes` even where a file says otherwise"
-    )
+    axes_override: bool = Field(False, description="use `axes` even where a file says otherwise")
     pages: PagesSettings = Field(
         PagesSettings(), description="how many axes the pages of a file count, where the file does not say so"
     )

@@ -41,6 +41,8 @@ def errors_named(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except NotImplementedError as error:
+        raise UserError(f"{path}: {error}") from None
     # Reading a damaged file may raise any exception.
     except Exception as error:
         text = str(error).partition("\n")[0] or type(error).__name__
