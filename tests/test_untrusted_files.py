@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import shutil
 import signal
 from contextlib import contextmanager
 from pathlib import Path
@@ -311,6 +312,16 @@ def store(folder, request):
     multiscales = [{"axes": [{"name": axis} for axis in "tyx"], "datasets": [{"path": "0"}]}]
     group.attrs.update({"ome": {"multiscales": multiscales}} if request.param == 3 else {"multiscales": multiscales})
     return Path(group.store.root)
+
+
+@settings(fuzz, max_examples=200)
+@given(data=st.data())
+def test_any_damaged_archive_of_a_zarr_store_is_read_or_refused(folder, store, data):
+    whole = Path(shutil.make_archive(str(folder / f"{store.name}.whole"), "zip", store))
+    (folder / "a.zip").write_bytes(data.draw(damaged([whole.read_bytes()])))
+    with one_line_at_most(), open_sources(folder / "a.zip") as sources:
+        for source in sources:
+            source.read()
 
 
 @settings(fuzz, max_examples=200)
