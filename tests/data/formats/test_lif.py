@@ -30,6 +30,7 @@ def test_an_image_has_its_axes_channels_and_calibration(tmp_path, stored, dtype)
         assert source.calibration.unit == "um"
         assert source.calibration.time_step == pytest.approx(1.5)
         assert source.calibration.channels == ("Red", "Green")
+        assert not source.notes
         for index in [(), (2,), (2, 1), (2, 1, 1), (2, 1, 1, 4)]:
             assert np.array_equal(source.read(index), expected[index])
     with liffile.LifFile(tmp_path / "a.lif") as file:
@@ -44,6 +45,14 @@ def test_each_image_of_a_file_is_a_series(tmp_path):
         assert [(source.series, source.axes) for source in sources] == [("scan 1", "YX"), ("scan 2", "SYX")]
         for source, (_, _, pixels) in zip(sources, images.values(), strict=True):
             assert np.array_equal(source.read(), pixels)
+
+
+def test_an_image_without_pixels_is_left_out_and_said(tmp_path):
+    images = {"empty": ("YX", PIXEL, array(0, 6)), "full": ("YX", PIXEL, array(5, 6))}
+    (tmp_path / "a.lif").write_bytes(lif(images))
+    with open_sources(tmp_path / "a.lif") as (source,):
+        assert np.array_equal(source.read(), images["full"][2])
+        assert source.notes == ("leaves out 'empty', which contains lifetimes or nothing",)
 
 
 def test_blue_green_and_red_in_each_pixel_are_red_green_and_blue(tmp_path):
