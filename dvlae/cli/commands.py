@@ -17,6 +17,7 @@ from dvlae.config.fields import MIRROR_VARIABLE, Device, NoiseDirection, StrictM
 from dvlae.config.loading import load_configuration, load_dataset, load_settings
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
 from dvlae.system.errors import UserError
+from dvlae.system.parts import Part
 
 DEVICES = get_args(Device)
 NOISE_DIRECTIONS = get_args(NoiseDirection)
@@ -174,6 +175,7 @@ DEVICE_OF_SETTINGS = _setting(
 )
 CORES = _argument("--cores", "N", "cores to use (default: all that are free)", _check_cores, type=int)
 EVALUATION = _settings(EvaluationSettings)
+PART = _argument("--part", "K/N", "images of part K of N (default: all); see `dvlae gather`", Part.parse, default="1/1")
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"
 TARGETS = _path("--targets", "CSV", f"table {REGISTERED}")
 OVERRIDES = "configuration, as for snakemake: overrides config/config.yaml"
@@ -259,6 +261,7 @@ COMMANDS = {
         DEVICE_OF_SETTINGS,
         _setting("prediction.tile", "PIXELS|auto", "side of a tile", type=_number_or_word),
         _setting("prediction.batch_size", "N|auto", "number of samples computed at once", type=_number_or_word),
+        PART,
         CORES,
     ],
     Command(
@@ -337,6 +340,7 @@ COMMANDS = {
         _path("--denoised", "DIR", "folder to make", required=True, dest="output"),
         EVALUATION,
         TARGETS,
+        PART,
         CORES,
     ],
     Command("evaluate", "Measure PSNR and SSIM of denoised images.", "dvlae.evaluation.evaluate:evaluate"): [
@@ -349,7 +353,12 @@ COMMANDS = {
         SEED,
         EVALUATION,
         TARGETS,
+        PART,
         CORES,
+    ],
+    Command("gather", "Join the results of several jobs that share a dataset.", "dvlae.runs.gather:gather"): [
+        _path("parts", "PART", "folders of all parts, in order", nargs="+"),
+        _path("--output", "PATH", "paths to make, named as in the parts", dest="outputs", nargs="+", required=True),
     ],
     Command("tables", "Gather the measurements of many runs into tables.", "dvlae.reporting.tables:make_tables"): [
         PSNR_CSVS,
@@ -365,10 +374,7 @@ COMMANDS = {
             "how each dataset is evaluated: YAML or JSON file, or JSON (default: the defaults)",
         ),
         _named_paths(
-            "--noise",
-            "DATASET=JSON",
-            "results of `dvlae diagnose`, to mark the correlation length (default: unmarked)",
-            default=[],
+            "--noise", "DATASET=JSON", "correlation lengths, made by `dvlae diagnose` (default: unmarked)", default=[]
         ),
         _named_paths("--targets", "DATASET=CSV", f"tables {REGISTERED}", default=[]),
     ],

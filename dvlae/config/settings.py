@@ -149,6 +149,11 @@ class PredictionSettings(StrictModel):
         "auto", description="longest side of a tile, in pixels; `auto`: chosen to limit the memory"
     )
     batch_size: Literal["auto"] | Count = Field("auto", description="number of samples computed at once")
+    jobs: Count = Field(
+        1,
+        description="number of jobs that share the images of a dataset, for denoising, baselines and evaluation; the "
+        "results are the same for every number",
+    )
 
     @model_validator(mode="after")
     def _enough(self) -> "PredictionSettings":

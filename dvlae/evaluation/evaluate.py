@@ -10,10 +10,11 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_canonical
 from dvlae.data.manifest import Image
 from dvlae.evaluation.each_image import choose_image_workers, map_images
-from dvlae.evaluation.register import Targets, evaluated_images, hash_images
+from dvlae.evaluation.register import Targets, evaluated_images, hash_files
 from dvlae.runs.folder import PSNR_COLUMNS, RunFolder
 from dvlae.system.errors import UserError
-from dvlae.system.files import sha256, write_csv, write_json
+from dvlae.system.files import combine_hashes, sha256, write_csv, write_json
+from dvlae.system.parts import WHOLE, Part
 from dvlae.system.software import software
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def evaluate(
     seed: int,
     settings: EvaluationSettings,
     targets: Path | None = None,
+    part: Part = WHOLE,
     cores: int | None = None,
 ) -> None:
     """Write the PSNR, in decibels, and the SSIM of each evaluated image. They are empty without a clean image.
@@ -49,6 +51,9 @@ def evaluate(
         How the dataset is evaluated, and on which images.
     targets
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
+    part
+        Evaluate only the images of this part. The record then contains the hash of each file; all parts are joined by
+        :func:`dvlae.runs.gather.gather`.
     cores
         Cores that the step may use; None: all that this process may use.
 
@@ -58,16 +63,18 @@ def evaluate(
         If an estimate is missing, is not finite, or differs in shape from the noisy image, or if ``targets`` belongs to
         other images or settings.
     """
-    chosen = evaluated_images(images, settings)
+    chosen = part.share(evaluated_images(images, settings))
     run = (dataset, method, "" if receptive_field is None else receptive_field, seed)
     aligned = Targets(settings, targets)
     workers = choose_image_workers("evaluate", chosen, cores)
     scores = map_images(lambda image: _score(image, denoised, aligned), chosen, workers, description="evaluate")
     rows = [(*run, image.name, *score) for image, score in zip(chosen, scores, strict=True)]
+    hashes = hash_files(chosen)
     record = {
         "settings": settings.model_dump(mode="json"),
-        "images_sha256": hash_images(chosen),
+        "images_sha256": combine_hashes(hashes) if part == WHOLE else hashes,
         "targets_sha256": None if targets is None else sha256(targets),
+        **part.record(),
         **software(),
     }
     write_json(RunFolder(Path(output).parent).evaluation_record, record)

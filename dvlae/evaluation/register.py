@@ -18,7 +18,7 @@ from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.target import SHIFT_COLUMNS, Alignment, Target
 from dvlae.system.errors import UserError
-from dvlae.system.files import sha256, write_csv
+from dvlae.system.files import combine_hashes, sha256, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -158,8 +158,8 @@ def evaluated_images(images: Path, settings: EvaluationSettings) -> list[Image]:
     return select_images(read_manifest(images), settings.images)
 
 
-def hash_images(images: Iterable[Image]) -> str:
-    """Return one hash of the files of all noisy and clean images, in order.
+def hash_files(images: Iterable[Image]) -> list[str]:
+    """Return the hashes of the files of all noisy and clean images, in order.
 
     Parameters
     ----------
@@ -168,17 +168,19 @@ def hash_images(images: Iterable[Image]) -> str:
 
     Returns
     -------
-    str
-        SHA-256, in hexadecimal.
+    list of str
+        SHA-256 of each file, in hexadecimal.
     """
-    files = (path for image in images for path in (image.noisy, image.clean) if path is not None)
-    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+    return [sha256(path) for image in images for path in (image.noisy, image.clean) if path is not None]
 
 
 def _identify(image: Image, settings: EvaluationSettings) -> dict[str, str]:
     """Return hashes of an image and of how it is evaluated. They do not depend on the choice of images."""
     how = settings.model_dump_json(exclude={"images"})
-    return {"images_sha256": hash_images([image]), "settings_sha256": hashlib.sha256(how.encode()).hexdigest()}
+    return {
+        "images_sha256": combine_hashes(hash_files([image])),
+        "settings_sha256": hashlib.sha256(how.encode()).hexdigest(),
+    }
 
 
 def _read_rows(table: Path) -> dict[str, dict[str, str]]:

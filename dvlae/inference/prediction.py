@@ -22,6 +22,7 @@ from dvlae.runs.folder import RunFolder
 from dvlae.system.devices import device_name, tune_malloc, use_one_thread
 from dvlae.system.files import atomic_folder, reserve_space, sha256, write_json
 from dvlae.system.machine import choose_workers
+from dvlae.system.parts import WHOLE, Part
 from dvlae.system.progress import progress
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
@@ -36,6 +37,7 @@ def predict(
     *,
     seed: int,
     settings: PredictSettings,
+    part: Part = WHOLE,
     cores: int | None = None,
 ) -> None:
     """Denoise every image of a manifest.
@@ -58,6 +60,8 @@ def predict(
         Seed of the latent noise.
     settings
         Estimator, samples, tile, batch size and device.
+    part
+        Denoise only the images of this part; all parts are joined by :func:`dvlae.runs.gather.gather`.
     cores
         Cores that the prediction may use; None: all that this process may use.
 
@@ -67,7 +71,7 @@ def predict(
         If the model or an image cannot be used, or the device is missing.
     """
     tune_malloc()
-    manifest = read_manifest(images)
+    manifest = part.share(read_manifest(images))
     how = settings.prediction
     record = RunFolder(Path(denoised).parent).prediction_record
     passes = 2 if how.estimator == "direct" else how.samples
@@ -82,7 +86,7 @@ def predict(
             shapes = [image.shape for image in manifest]
             parts = sum(count_parts(network, shape, how) for shape in shapes)
             workers = choose_workers("predict", parts, cores=cores, memory=worker_memory(network, shapes, how))
-        inputs = _inputs(model, images, seed, settings)
+        inputs = _inputs(model, images, seed, settings, part)
         denoised, uncertainty = (stack.enter_context(atomic_folder(f, inputs)) for f in (denoised, uncertainty))
         samples = samples and stack.enter_context(atomic_folder(samples, inputs))
 
@@ -117,12 +121,13 @@ def predict(
         "weights_sha256": sha256(model / "weights.safetensors"),
         "device": device_name(device),
         "seconds": round(time.monotonic() - start, 1),
+        **part.record(),
         **software(),
     }
     write_json(record, description)
 
 
-def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings) -> str:
+def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings, part: Part) -> str:
     """Describe all that the estimates depend on, so that an interrupted prediction can be continued."""
     description = {
         "weights": sha256(model / "weights.safetensors"),
@@ -130,6 +135,7 @@ def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings) -> 
         "seed": seed,
         "settings": settings.identity()["prediction"],
         "revision": revision.PREDICTION,
+        **part.record(),
     }
     return json.dumps(description)
 

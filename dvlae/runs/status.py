@@ -24,6 +24,8 @@ from dvlae.system.progress import time_left
 # A job that writes nothing for longer is considered dead. A live one prints its progress every ten seconds.
 MAX_SILENCE_SECONDS = 300
 MAX_LISTED_JOBS = 20
+# The rules that are `prediction.jobs` jobs each.
+DIVIDED_RULES = ("predict", "baseline", "evaluate")
 # Only the end of a log is read.
 MAX_TAIL_BYTES = 8192
 # A shell reports a signal as a larger exit status, for example SIGKILL as 137.
@@ -62,7 +64,12 @@ class Job:
     @property
     def place(self) -> str:
         """The part of the grid that it works on: ``DATASET/METHOD/seedN``, ``DATASET``, or empty for all."""
-        return self.name.partition("/")[2]
+        return self.name.partition("/")[2].partition("/parts/")[0]
+
+    @property
+    def parts(self) -> int:
+        """The number of parts of the dataset, of which it works on one; 1: it works on the whole."""
+        return int(self.name.partition("/")[2].partition("/parts/")[2].partition("-of-")[2] or 1)
 
 
 @dataclass(frozen=True)
@@ -150,12 +157,19 @@ def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
     names = {f"{cell.dataset}/{cell.method.name}/seed{cell.seed}": cell for cell in resolve_grid(settings, datasets)}
     jobs: dict[str, list[Job]] = {name: [] for name in [*names, *datasets, ""]}
     for job in _jobs(results):
-        if job.place in jobs:
+        if job.place in jobs and not _is_past(job, settings.prediction.jobs):
             jobs[job.place].append(job)
     runs = [_run_status(results, settings, cell, jobs[name]) for name, cell in names.items()]
     finished = {name for name, run in zip(names, runs, strict=True) if run.state == "finished"}
     shown = [job for own in jobs.values() for job in own if job.state == "finished" or job.place not in finished]
     return runs, sorted(shown, key=lambda job: job.name)
+
+
+def _is_past(job: Job, parts: int) -> bool:
+    """Return whether a job is not repeated, because the dataset is now divided into another number of parts."""
+    if job.rule in DIVIDED_RULES:
+        return job.parts != parts
+    return job.rule.startswith("gather_") and parts == 1
 
 
 def _jobs(results: Path) -> Iterable[Job]:

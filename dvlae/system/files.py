@@ -199,3 +199,19 @@ def sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def combine_hashes(hashes: Iterable[str]) -> str:
+    """Return one SHA-256 for several files, in hexadecimal.
+
+    Parameters
+    ----------
+    hashes
+        The SHA-256 of each file, in order.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits, in lower case.
+    """
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()

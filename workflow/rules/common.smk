@@ -29,10 +29,11 @@ from dvlae.system.machine import free_memory
 # The user's own environment variable overrides the configuration.
 # With this the rules find `dvlae` in the environment of snakemake, even if it was not activated.
 os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent)]))
-# If a step fails, its exit status and the last line of its log are written next to the log, for `dvlae status`. The first
-# command is Snakemake's own prefix, which this one replaces.
+# If a step fails, its exit status and the last line of its log are written next to the log, for `dvlae status`. Warnings
+# are shown on the screen as well as in the log. The first command is Snakemake's own prefix, which this one replaces.
 shell.prefix(
     "set -euo pipefail; "
+    "exec 3>&2; export DVLAE_SCREEN=3; "
     'failed() {{ local status=$?; echo "$status $(tail -n 1 "$1")" > "$1.failed"; exit $status; }}; '
 )
 
@@ -78,6 +79,11 @@ config.update(SETTINGS.model_dump(mode="json"))
 if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR_VARIABLE):
     # The mirror is not in the params of a rule, so that a change of it reruns nothing.
     os.environ[MIRROR_VARIABLE] = SETTINGS.data_mirror
+# Whether jobs exchange files through a storage, and not through a common file system.
+STORAGE = workflow.storage_settings.default_storage_provider is not None
+# The number of jobs that share the images of a dataset. If there are several, each writes into a folder of its own in the
+# folder of the run, and a rule `gather_...` joins the results.
+JOBS = SETTINGS.prediction.jobs
 # The number of GPUs for a job that computes on one device.
 GPUS = 0 if SETTINGS.device == "cpu" else 1
 # Whether this process runs all jobs on its own machine: only schedulers of clusters are given a number of jobs.
@@ -155,6 +161,37 @@ def all_runs(pattern, trained: bool | None = None) -> list:
     ]
 
 
+def in_part(path: str) -> str:
+    """Return the path of a file of a run or, if several jobs share the images, of the same file of one part."""
+    return path if JOBS == 1 else path.replace("seed{seed}", "seed{seed}/parts/{scatteritem}")
+
+
+def part_output(path: str, *flags):
+    """Return an output of a step that several jobs may share. Their parts are removed when they are joined."""
+    output = in_part(path)
+    for flag in flags if JOBS == 1 else [*flags, temp]:
+        output = flag(output)
+    return output
+
+
+def part_inputs(path: str) -> list[str]:
+    """Return the same file of all parts, in order."""
+    return gather.images(in_part(path), allow_missing=True)
+
+
+def part_option(wildcards, output) -> list[str]:
+    """Return the option that limits a job to its part.
+
+    Because it depends on `output`, Snakemake does not compare it with that of earlier results.
+    """
+    return option("--part", wildcards.get("scatteritem"))
+
+
+def part_folders(wildcards, input) -> list[str]:
+    """Return the folders of all parts, in order."""
+    return [str(Path(record).parent) for record in input.records]
+
+
 def all_datasets(patterns) -> list:
     """Fill in every dataset."""
     return [pattern.apply_wildcards({"dataset": name}) for pattern in patterns for name in DATASETS]
@@ -217,9 +254,9 @@ def prediction_settings(wildcards) -> str:
     return PredictSettings.of(SETTINGS).identity_json()
 
 
-def sample_folder(pattern: str) -> dict:
-    """Return the folder of posterior samples as an output of `predict`, if samples are saved."""
-    return {"samples": directory(pattern)} if SETTINGS.prediction.save_samples else {}
+def sample_folder(folder) -> dict:
+    """Return the folder of posterior samples as an output or an input, if samples are saved."""
+    return {"samples": folder} if SETTINGS.prediction.save_samples else {}
 
 
 def saved_samples() -> list:
@@ -227,7 +264,7 @@ def saved_samples() -> list:
 
     Snakemake knows nothing of an output that was not asked for before, and would not run `predict` again for it.
     """
-    return all_runs(rules.predict.output.samples, trained=True) if SETTINGS.prediction.save_samples else []
+    return all_runs(PREDICTED.samples, trained=True) if SETTINGS.prediction.save_samples else []
 
 
 def evaluation_settings(wildcards) -> str:
@@ -267,7 +304,7 @@ def training_threads(wildcards) -> int:
 
 def prediction_threads(wildcards) -> int:
     """Return the threads of a prediction: its share of the cores."""
-    return share_of_cores(at_once(TRAININGS), sys.maxsize, on_cluster=4)
+    return share_of_cores(at_once(JOBS * TRAININGS), sys.maxsize, on_cluster=4)
 
 
 def registration_threads(wildcards) -> int:
@@ -277,12 +314,12 @@ def registration_threads(wildcards) -> int:
 
 def baseline_threads(wildcards) -> int:
     """Return the threads of a baseline: its share of the cores."""
-    return share_of_cores(len(GRID) - TRAININGS, sys.maxsize, on_cluster=1)
+    return share_of_cores(JOBS * (len(GRID) - TRAININGS), sys.maxsize, on_cluster=1)
 
 
 def evaluation_threads(wildcards) -> int:
     """Return the threads of an evaluation: its share of the cores."""
-    return share_of_cores(len(GRID), sys.maxsize, on_cluster=1)
+    return share_of_cores(JOBS * len(GRID), sys.maxsize, on_cluster=1)
 
 
 # What a job with a GPU asks for, and on a cluster a prediction, in MB.

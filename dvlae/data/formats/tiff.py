@@ -28,6 +28,8 @@ PREVIEW_SIDE = 0.5
 # The axes along which a recording can have been stopped early.
 FRAME_AXES = "ST"
 
+ORIENTATION, UPRIGHT = 274, 1
+
 # A series, and the number of one of its pages.
 Place = tuple[tifffile.TiffPageSeries, int]
 
@@ -184,7 +186,8 @@ def _check_kind(file: tifffile.TiffFile, every: Sequence[tifffile.TiffPageSeries
 
 def _unused_pages(file: tifffile.TiffFile, every: Sequence[tifffile.TiffPageSeries], ome: OmeSet) -> tuple[str, ...]:
     """Return a sentence if the file has pages that belong to no series."""
-    unused = len(file.pages) - sum(len(level) for series in every for level in series.levels)
+    levels = [level for series in every for level in series.levels]
+    unused = len(file.pages) - sum(min(len(level), math.prod(level.shape) // level.keyframe.size) for level in levels)
     if unused <= 0 or len(ome.files) > 1:
         return ()
     return (f"leaves out {unused} of the {len(file.pages)} pages, which its metadata does not mention",)
@@ -236,10 +239,13 @@ def _make_source(
         places.sort(key=_place_in_file)
         axes, outer = "?" + axes[counted:], (len(places),)
     notes: tuple[str, ...] = ()
-    if None in series._pages:
+    if any(part is None for part in series._pages):
         complete, notes = _complete(series, axes, outer)
         outer = (complete, *outer[1:])
         places = places[: math.prod(outer)]
+    orientation = page.tags.valueof(ORIENTATION, UPRIGHT)
+    if orientation != UPRIGHT:
+        notes += (f"is turned or mirrored where it is shown (orientation {orientation}), and is read as it is stored",)
     conversion = find_conversion(page, series.kind, series.transform is not None)
     links = {file.resolve(): file for file in (path, *ome.files)}
     real = {Path(part.parent.filehandle.path) for part in series._pages if part is not None}

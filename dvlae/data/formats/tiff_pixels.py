@@ -129,12 +129,12 @@ def read_page(series: tifffile.TiffPageSeries, number: int) -> np.ndarray:
         If its compression is not known.
     """
     keyframe = series.keyframe
-    assert series.parent is not None
-    if series.dataoffset is not None:
+    file = keyframe.parent
+    if series.dataoffset is not None and not series.is_multifile:
         # The file may have a single page that describes all of them.
-        handle = series.parent.filehandle
         offset = series.dataoffset + number * keyframe.size * series.dtype.itemsize
-        pixels = handle.read_array(series.parent.byteorder + series.dtype.char, keyframe.size, offset)
+        with _opened(file.filehandle):
+            pixels = file.filehandle.read_array(file.byteorder + series.dtype.char, keyframe.size, offset)
     else:
         page = series[number]
         assert page is not None

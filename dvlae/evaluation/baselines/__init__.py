@@ -16,6 +16,7 @@ from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, write_json
+from dvlae.system.parts import WHOLE, Part
 from dvlae.system.software import software
 
 BASELINES = ("noisy", "gaussian", "bm3d")
@@ -30,6 +31,7 @@ def run_baseline(
     *,
     settings: EvaluationSettings,
     targets: Path | None = None,
+    part: Part = WHOLE,
     cores: int | None = None,
 ) -> None:
     """Denoise all images of a dataset with a simple method.
@@ -49,6 +51,9 @@ def run_baseline(
         How the dataset is evaluated. Methods choose their parameters by the same evaluation.
     targets
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
+    part
+        Denoise only the images of this part; all parts are joined by :func:`dvlae.runs.gather.gather`. The parameters
+        are chosen with all images, so they are the same for every part.
     cores
         Cores that the step may use; None: all that this process may use.
 
@@ -70,6 +75,7 @@ def run_baseline(
         def write(image: Image) -> None:
             write_image(folder / f"{image.name}.tif", denoise(read_canonical(image.noisy)))
 
-        map_images(write, manifest, workers, description=method)
-    description = {"method": method, **description, "seconds": round(time.monotonic() - start, 1), **software()}
+        map_images(write, part.share(manifest), workers, description=method)
+    seconds = round(time.monotonic() - start, 1)
+    description = {"method": method, **description, "seconds": seconds, **part.record(), **software()}
     write_json(RunFolder(Path(output).parent).baseline_record, description)

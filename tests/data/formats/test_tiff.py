@@ -451,6 +451,27 @@ def test_a_set_of_files_is_read_once(ome_set, companion):
         assert (source.calibration.sizes, source.calibration.unit) == ({"x": 0.1}, "um")
 
 
+def test_scenes_in_files_of_their_own_are_read_from_these(tmp_path):
+    ids = [uuid.uuid4().urn for _ in range(2)]
+    scenes = [random(3, 20, 24) for _ in ids]
+    content = "".join(
+        f'<Image ID="Image:{number}" Name="scene {number}"><Pixels ID="Pixels:{number}" DimensionOrder="XYZCT" '
+        f'Type="uint16" SizeX="24" SizeY="20" SizeZ="1" SizeC="1" SizeT="3"><Channel ID="Channel:{number}:0" '
+        f'SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="3">'
+        f'<UUID FileName="{number}.ome.tif">{urn}</UUID></TiffData>'
+        "</Pixels></Image>"
+        for number, urn in enumerate(ids)
+    )
+    paths = [tmp_path / f"{number}.ome.tif" for number in range(2)]
+    for path, urn, scene, order in zip(paths, ids, scenes, "<>", strict=True):
+        xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{urn}">{content}</OME>'
+        tifffile.imwrite(path, scene, description=xml, metadata=None, byteorder=order, photometric="minisblack")
+    for some in (paths, paths[:1], paths[1:]):
+        expected = [scenes[paths.index(path)] for path in some]
+        assert np.array_equal(np.concatenate(read_frames(*some)), np.concatenate(expected))
+        assert np.array_equal(np.concatenate(read_frames(*some, series="all")), np.concatenate(expected))
+
+
 def test_a_set_that_is_linked_to_is_read(ome_set, tmp_path):
     paths, images = ome_set()
     links = []
