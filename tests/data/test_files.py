@@ -91,6 +91,7 @@ def test_no_match_says_what_is_there_instead(folder):
 def test_other_kinds_of_files_are_refused(folder):
     message = refusal("*", folder("notes.txt"))
     assert "notes.txt: found a file of kind '.txt', allowed: .tif" in message
+    assert "save this one as TIFF or PNG; a pattern such as '*.tif'" in refusal("*", folder("a.jpg"))
 
 
 def test_links_are_followed_and_each_file_is_found_once(folder, caplog):
