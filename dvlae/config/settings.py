@@ -193,8 +193,8 @@ class PredictionSettings(StrictModel):
     batch_size: Literal["auto"] | Count = Field("auto", description="number of samples computed at once")
     jobs: Count = Field(
         1,
-        description="number of jobs that share the images of a dataset, for denoising, baselines and evaluation; it "
-        "does not change the results",
+        description="number of jobs that share the images of a dataset, for denoising, baselines and evaluation; the "
+        "results are the same for every number",
     )
 
     @model_validator(mode="after")
