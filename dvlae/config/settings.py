@@ -54,7 +54,7 @@ class ModelSettings(StrictModel):
 
     @property
     def stride(self) -> int:
-        """Pixels of the image to one position of the coarsest level's grid."""
+        """The pixels of the image to one position of the coarsest level's grid."""
         return model_stride(self.levels, self.levels_per_scale)
 
     @field_validator("direct_denoiser", mode="before")
@@ -71,7 +71,7 @@ class TrainingSettings(StrictModel):
         description="side of the training crop along every spatial axis, in pixels (paper: 256), or a list with a side "
         "for each, `[z, y, x]`; a side that is larger than the model's stride, which is doubled by every "
         "`levels_per_scale` levels, has to be a multiple of it; no image may be smaller; `auto`: 64, and less along an "
-        "axis where images are smaller",
+        "axis where most images are smaller; the images that are smaller still are padded",
     )
     batch_size: Count = Field(8, description="crops in a batch (paper: 4)")
     accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
