@@ -21,6 +21,7 @@ from dvlae.config.fields import (
     PatchSize,
     Positive,
     Seed,
+    StepSettings,
     StrictModel,
     check_devices,
     dataset_name,
@@ -278,39 +279,6 @@ class Settings(StrictModel):
         check_devices(self.devices, self.training.accumulate)
         check_patch_size(self.training.patch_size, self.model.stride)
         return self
-
-
-class StepSettings(StrictModel):
-    """The settings of one step of the workflow.
-
-    Attributes
-    ----------
-    IDENTITY
-        The settings that the step's result depends on, as for pydantic's ``include``; None: all of them. The others
-        determine where and in what portions it is computed.
-    """
-
-    IDENTITY: ClassVar[Any] = None
-
-    def identity(self) -> dict[str, Any]:
-        """Return the settings that the step's result depends on, as plain values.
-
-        Returns
-        -------
-        dict
-            The settings. Equal ones give equal results.
-        """
-        return self.model_dump(mode="json", include=self.IDENTITY)
-
-    def identity_json(self) -> str:
-        """Return the settings that the step's result depends on, as JSON.
-
-        Returns
-        -------
-        str
-            The same text for equal settings. The workflow reruns the step when it changes.
-        """
-        return self.model_dump_json(include=self.IDENTITY)
 
 
 class PatchSettings(StepSettings):
