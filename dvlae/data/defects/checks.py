@@ -90,13 +90,14 @@ class FrameChecks:
             return
         if self._constant.all():
             raise UserError(
-                f"{key}: {self._example}: found {self._value:g} everywhere, allowed: at least one image that is not constant"
+                f"{key}: {self._example}: found {self._value:g} everywhere, allowed: at least one image that is not "
+                "constant"
             )
         if self._constant.any():
             constant, others = ([n for n, c in enumerate(self._constant) if c == wanted] for wanted in (True, False))
             raise UserError(
-                f"{key}: channel {constant[0]} is constant in all images, such as {self._example}; `channel: {others[0]}` "
-                "keeps another one"
+                f"{key}: channel {constant[0]} is constant in all images, such as {self._example}; "
+                f"`channel: {others[0]}` keeps another one"
             )
         if self._blank:
             logger.warning(
