@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from functools import cache
-from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from dvlae.config.loading import load_dataset
 from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
+from dvlae.data.reading import find_images
 from dvlae.system.errors import UserError
 from dvlae.system.gpus import count_gpus
 from dvlae.system.machine import free_memory
@@ -116,12 +116,35 @@ def recorded_files(wildcards) -> dict:
     if dataset.source.kind == "download":
         return {"files": rules.download.output.files}
     if dataset.source.kind == "files":
-        noisy = [dataset.noisy] if isinstance(dataset.noisy, str) else dataset.noisy
-        patterns = [str(Path(SETTINGS.data) / pattern) for pattern in [*noisy, dataset.clean] if pattern]
-        files = sorted(file for pattern in patterns for file in glob(pattern))
-        # Snakemake would read a brace as a wildcard.
-        return {"files": [local(file) for file in files if "{" not in file]}
+        return {"files": [local(file) for file in own_files(wildcards.dataset) if "{" not in file]}
     return {}
+
+
+@cache
+def own_files(name: str) -> list[str]:
+    """Return the user's own files that `dvlae prepare` reads; none if it will refuse the settings that name them."""
+    dataset = DATASETS[name]
+    patterns = {"noisy": dataset.noisy, "clean": None if dataset.clean == "mean" else dataset.clean}
+    try:
+        found = [
+            find_images(pattern, Path(SETTINGS.data), key) for key, pattern in patterns.items() if pattern is not None
+        ]
+    except UserError:
+        # The images may lie on a disk that is not there now; only the step that reads them needs them.
+        return []
+    paths = (path for files in found for path in files)
+    # The files of a folder, such as a Zarr store, change without it.
+    return [str(file) for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+
+
+def unwatched_files(wildcards) -> list[str]:
+    """Return the user's own files that cannot be inputs, with their times of change.
+
+    Snakemake would read a brace in a name as a wildcard.
+    """
+    if DATASETS[wildcards.dataset].source.kind != "files":
+        return []
+    return [f"{file} {os.stat(file).st_mtime_ns}" for file in own_files(wildcards.dataset) if "{" in file]
 
 
 def files_to_prepare(wildcards) -> dict:
