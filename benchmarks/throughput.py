@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import dvlae.models.ladder_vae
 import dvlae.models.layers
 from dvlae.config.loading import load_settings
+from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import Settings
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import Pointwise, upsampled
@@ -130,7 +131,8 @@ def plain_step_of(model: DVLAE, batch: torch.Tensor, settings: Settings) -> Call
 def measure(name: str, repeats: int, device: torch.device, peak: float, bf16: bool) -> str:
     """Measure one setting and return a row of the table."""
     settings = SETTINGS[name]()
-    side, batch_size = settings.training.patch_size, settings.training.batch_size
+    side, _ = largest_crop(settings.training.patch_size, 2, settings.model.stride)
+    batch_size = settings.training.batch_size
     if name == "paper" and device.type == "cpu":
         batch_size = 1  # With four crops, a step would take minutes.
     steps = {}

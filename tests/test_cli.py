@@ -458,6 +458,11 @@ def chain(tmp_path_factory):
         measured += ["--dataset", "small"]
         for folder, method in ((NOISY, ["noisy"]), (RUN, ["dvlae-rf4", "--receptive-field", "4"])):
             chain.run("evaluate", images, f"{folder}/denoised", f"{folder}/psnr.csv", "--method", *method, *measured)
+        parts = ["parts/1-of-2", "parts/2-of-2"]
+        for number, part in enumerate(parts, start=1):
+            words = ["--denoised", f"{part}/denoised", "--settings", EVALUATION, "--part", f"{number}/2"]
+            chain.run("baseline", "noisy", images, *words)
+        chain.run("gather", *parts, "--output", "joined/denoised", "joined/baseline.json")
         chain.run("tables", f"{RUN}/psnr.csv", f"{NOISY}/psnr.csv", "--output", "results/tables")
         chain.run(
             "figures", f"{RUN}/psnr.csv", f"{NOISY}/psnr.csv", "--output", "results/figures",
@@ -471,6 +476,12 @@ def chain(tmp_path_factory):
 
 def test_every_command_is_run_for_real(chain):
     assert set(chain.printed) == set(COMMANDS)
+
+
+def test_gather_joins_the_images_of_two_parts(chain):
+    assert [len(chain.files(f"parts/{part}/denoised")) for part in ("1-of-2", "2-of-2")] == [1, 2]
+    assert chain.files("joined/denoised") == IMAGES
+    assert json.loads((chain.folder / "joined/baseline.json").read_text())["method"] == "noisy"
 
 
 def test_only_the_commands_whose_product_is_text_print(chain):

@@ -63,6 +63,12 @@ def _read_dataset(text: str) -> DatasetSettings:
     return load_settings(DatasetSettings, text) if text.lstrip().startswith("{") else load_dataset(text)[1]
 
 
+def _read_part(text: str | None) -> Any:
+    from dvlae.runs.parts import Part
+
+    return None if text is None else Part.parse(text)
+
+
 def _read_selection(words: list[str]) -> str | list[str]:
     """Return a selection as for `select`: all, a slice or a file of names if it is one such word, else names."""
     one = len(words) == 1 and (not is_file_of_names(words[0]) or Path(words[0]).is_file())
@@ -84,6 +90,13 @@ def _predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
     predict(**values)
     if remove_checkpoints is not None:
         shutil.rmtree(remove_checkpoints, ignore_errors=True)
+
+
+def _gather(**values: Any) -> None:
+    from dvlae.data.outputs.folder import join_folders
+    from dvlae.runs.parts import gather
+
+    gather(join_folders=join_folders, **values)
 
 
 def _generate(*, kind: str, **values: Any) -> None:
@@ -174,6 +187,7 @@ DEVICE_OF_SETTINGS = _setting(
 )
 CORES = _argument("--cores", "N", "cores to use (default: all that are free)", _check_cores, type=int)
 EVALUATION = _settings(EvaluationSettings)
+PART = _argument("--part", "K/N", "only the images of part K of N (default: all); see `dvlae gather`", _read_part)
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"
 TARGETS = _path("--targets", "CSV", f"table {REGISTERED}")
 OVERRIDES = "configuration, as for snakemake: overrides config/config.yaml"
@@ -259,6 +273,7 @@ COMMANDS = {
         DEVICE_OF_SETTINGS,
         _setting("prediction.tile", "PIXELS|auto", "side of a tile", type=_number_or_word),
         _setting("prediction.batch_size", "N|auto", "number of samples computed at once", type=_number_or_word),
+        PART,
         CORES,
     ],
     Command(
@@ -337,6 +352,7 @@ COMMANDS = {
         _path("--denoised", "DIR", "folder to make", required=True, dest="output"),
         EVALUATION,
         TARGETS,
+        PART,
         CORES,
     ],
     Command("evaluate", "Measure PSNR and SSIM of denoised images.", "dvlae.evaluation.evaluate:evaluate"): [
@@ -349,7 +365,12 @@ COMMANDS = {
         SEED,
         EVALUATION,
         TARGETS,
+        PART,
         CORES,
+    ],
+    Command("gather", "Join what several jobs made of the parts of one dataset.", _gather): [
+        _path("parts", "PART", "folders of all parts, in order", nargs="+"),
+        _path("--output", "PATH", "what to make, named as in the parts", dest="outputs", nargs="+", required=True),
     ],
     Command("tables", "Gather the measurements of many runs into tables.", "dvlae.reporting.tables:make_tables"): [
         PSNR_CSVS,
@@ -365,10 +386,7 @@ COMMANDS = {
             "how each dataset is evaluated: YAML or JSON file, or JSON (default: the defaults)",
         ),
         _named_paths(
-            "--noise",
-            "DATASET=JSON",
-            "results of `dvlae diagnose`, to mark the correlation length (default: unmarked)",
-            default=[],
+            "--noise", "DATASET=JSON", "made by `dvlae diagnose`, to mark the length (default: none)", default=[]
         ),
         _named_paths("--targets", "DATASET=CSV", f"tables {REGISTERED}", default=[]),
     ],

@@ -17,7 +17,8 @@ MAX_EXPANSION = 1000
 # Constant images may be packed more densely, so smaller images are always read.
 ALWAYS_READ_BYTES = 2**28
 # We report a damaged file once, by raising an error.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+logging.getLogger("tifffile").propagate = False
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @contextmanager
@@ -32,12 +33,14 @@ def errors_named(path: Path) -> Iterator[None]:
     Raises
     ------
     UserError
-        If the file is missing, or the block raises any error.
+        If the file is missing, or the block raises any error; one of this class is left as it is.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
         yield
+    except UserError:
+        raise
     # Reading a damaged file may raise any exception.
     except Exception as error:
         text = str(error).partition("\n")[0] or type(error).__name__
@@ -45,13 +48,15 @@ def errors_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
+def open_tiff(path: Path, omexml: str | None = None) -> Iterator[tifffile.TiffFile]:
     """Open a TIFF file, unless its list of pages has no end.
 
     Parameters
     ----------
     path
         The file.
+    omexml
+        OME metadata that replace those of the file.
 
     Yields
     ------
@@ -63,15 +68,32 @@ def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
     ValueError
         If the list of pages breaks off or runs in a circle, or pages overlap.
     """
-    with tifffile.TiffFile(path) as file:
-        _check_page_list(file)
+    with tifffile.TiffFile(path, omexml=omexml) as file:
+        find_pages(file)
         yield file
 
 
-def _check_page_list(file: tifffile.TiffFile) -> None:
+def find_pages(file: tifffile.TiffFile) -> list[int]:
+    """Return where the pages of a TIFF file begin.
+
+    Parameters
+    ----------
+    file
+        The open file.
+
+    Returns
+    -------
+    list of int
+        Offsets in bytes.
+
+    Raises
+    ------
+    ValueError
+        If the list of pages breaks off or runs in a circle, or pages overlap.
+    """
     # tifffile follows a list that runs in a circle for hours.
     tiff, handle = file.tiff, file.filehandle
-    offset, seen, total = file.pages.first.offset, set[int](), 0
+    offset, seen, total = file.pages.first.offset, dict[int, None](), 0
     while offset:
         handle.seek(offset)
         try:
@@ -83,8 +105,30 @@ def _check_page_list(file: tifffile.TiffFile) -> None:
         total += tiff.tagnosize + tags * tiff.tagsize + tiff.offsetsize
         if offset in seen or total > handle.size:
             raise ValueError("its list of pages runs in a circle, or its pages overlap")
-        seen.add(offset)
+        seen[offset] = None
         offset = following
+    return list(seen)
+
+
+def check_size(nbytes: int, packed: int) -> None:
+    """Refuse a small file that claims so many pixels that they would fill the memory.
+
+    Parameters
+    ----------
+    nbytes
+        Bytes of its pixels.
+    packed
+        Bytes of the file.
+
+    Raises
+    ------
+    ValueError
+        If the file claims more pixels than it can contain, or has none.
+    """
+    if nbytes > max(ALWAYS_READ_BYTES, MAX_EXPANSION * packed):
+        raise ValueError(f"it claims to contain {nbytes} bytes of pixels in a file of {packed}")
+    if nbytes == 0:
+        raise ValueError("it contains no pixels")
 
 
 def read_pixels(series: tifffile.TiffPageSeries) -> np.ndarray:
@@ -105,10 +149,5 @@ def read_pixels(series: tifffile.TiffPageSeries) -> np.ndarray:
     ValueError
         If the file claims more pixels than it can contain, or has none.
     """
-    packed = series.keyframe.parent.filehandle.size
-    if series.nbytes > max(ALWAYS_READ_BYTES, MAX_EXPANSION * packed):
-        raise ValueError(f"it claims to contain {series.nbytes} bytes of pixels in a file of {packed}")
-    array = series.asarray()
-    if array.size == 0:
-        raise ValueError("it contains no pixels")
-    return array
+    check_size(series.nbytes, series.keyframe.parent.filehandle.size)
+    return series.asarray()

@@ -270,7 +270,8 @@ def _bar(checks: Sequence[FrameCheck]) -> Finding | None:
         elif 2 * len(equal) > len(checks) - 1:
             height, what = min(equal), "are the same in all images"
         if height:
-            bounds = f"[0, -{height}]" if end else f"[{height}, HEIGHT]"
+            rows = min(len(check.profiles["rows"][0]) for check in checks)
+            bounds = f"[0, -{height}]" if end else f"[{height}, {rows}]"
             line = f"the {where} {height} rows {what}; `crop: {{y: {bounds}}}` cuts them off"
             return Finding("information bar", height, line)
     return None

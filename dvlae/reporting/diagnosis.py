@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_mask, read_noisy
-from dvlae.data.defects import find_defects
+from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.diagnosis import MAX_IMAGES, NEGLIGIBLE_CORRELATION, measure_noise
 from dvlae.evaluation.each_image import choose_image_workers, map_images
@@ -109,12 +109,11 @@ def _examine(
     image: Image, first: np.ndarray, targets: Targets, known: bool
 ) -> tuple[Sequence[NoiseSample], FrameCheck]:
     """Return the noise in the evaluated region of an image, known or estimated, and what is odd in the image."""
-    noisy, mask = read_noisy(image), read_mask(image)
-    defects = find_defects(noisy, mask)
-    counts = np.isfinite(noisy) & ~defects.single & ~defects.saturated
-    if mask is not None:
-        counts &= mask
-    check = check_frame(noisy, first, defects)
+    frame = ExaminedFrame.examine(read_noisy(image), read_mask(image))
+    noisy, counts = frame.noisy, np.isfinite(frame.noisy)
+    if frame.measured is not None:
+        counts &= frame.measured
+    check = check_frame(noisy, first, frame.defects)
     if known:
         return known_noise(noisy, counts, targets.target(image, noisy)), check
     region = find_region(noisy.shape[1:], targets.settings)

@@ -15,7 +15,7 @@ from dvlae.runs.status import survey
 from dvlae.system.errors import UserError
 
 _RUN, _DATASET = RunFolder(Path()), DatasetFolder(Path())
-_RUN_KINDS = (_RUN.model, _RUN.denoised, _RUN.uncertainty, _RUN.samples, _RUN.checkpoints, _RUN.tensorboard)
+_RUN_KINDS = (_RUN.model, _RUN.denoised, _RUN.uncertainty, _RUN.samples, _RUN.checkpoints, _RUN.tensorboard, _RUN.parts)
 # The sizes of these folders are shown one by one.
 KINDS = {folder.name for folder in (*_RUN_KINDS, _DATASET.images, _DATASET.simulated, _DATASET.patches)}
 # No job writes an unfinished file any more that has not changed for this long.
@@ -67,7 +67,12 @@ def clean(settings: Settings, *, remove: bool, patches: bool) -> str:
     if not results.is_dir():
         raise UserError(f"results: found {settings.results!r}, but there is no such folder; nothing to clean")
     lines = _describe_sizes(results)
-    candidates = [*_checkpoints(results), *_abandoned(results), *(_patches(settings) if patches else [])]
+    candidates = [
+        *_checkpoints(results),
+        *_parts(results),
+        *_abandoned(results),
+        *(_patches(settings) if patches else []),
+    ]
     if not candidates:
         kept = "" if patches else " (patches are kept without --patches)"
         return "\n".join([*lines, "", f"nothing that can be removed{kept}"])
@@ -103,6 +108,11 @@ def _files(folder: Path) -> Iterable[Path]:
         yield from (Path(place, name) for name in names)
 
 
+def _newest(path: Path) -> float:
+    """Return the time of the last change of a file, or of a folder and all files in it."""
+    return max(file.lstat().st_mtime for file in [path, *_files(path)])
+
+
 def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in (_files(path) if path.is_dir() else [path]))
 
@@ -116,11 +126,18 @@ def _checkpoints(results: Path) -> Iterable[Removable]:
             yield Removable(run.checkpoints, "its training is finished", _size(run.checkpoints))
 
 
+def _parts(results: Path) -> Iterable[Removable]:
+    """Find parts of runs that were measured afterwards. Snakemake removes them itself unless it is killed."""
+    for path in sorted(results.glob("*/*/seed*")):
+        run = RunFolder(path)
+        if run.psnr.exists() and run.parts.is_dir() and _newest(run.parts) < run.psnr.stat().st_mtime:
+            yield Removable(run.parts, "its parts are joined", _size(run.parts))
+
+
 def _abandoned(results: Path) -> Iterable[Removable]:
     """Find incomplete files of killed jobs (see `dvlae.system.files`) that no running job can be writing."""
     for path in sorted(results.rglob(".unfinished-*")):
-        newest = max(file.lstat().st_mtime for file in [path, *_files(path)])
-        if time.time() - newest > MIN_ABANDONED_SECONDS:
+        if time.time() - _newest(path) > MIN_ABANDONED_SECONDS:
             yield Removable(path, "left by a job that was killed", _size(path))
 
 

@@ -81,6 +81,8 @@ class RunFolder:
         The PSNR of each image.
     evaluation_record
         The record of the evaluation.
+    parts
+        A folder for each part of a dataset that several jobs share, with the files above that the job makes.
     """
 
     path: Path
@@ -98,6 +100,7 @@ class RunFolder:
     baseline_record = _Below("baseline.json")
     psnr = _Below("psnr.csv")
     evaluation_record = _Below("evaluation.json")
+    parts = _Below("parts")
 
     @classmethod
     def of(cls, results: Path, dataset: str, method: str, seed: int) -> "RunFolder":

@@ -24,6 +24,8 @@ from dvlae.system.progress import time_left
 # A job that writes nothing for longer is considered dead. A live one prints its progress every ten seconds.
 MAX_SILENCE_SECONDS = 300
 MAX_LISTED_JOBS = 20
+# The rules whose images are divided among as many jobs as `prediction.jobs` says.
+DIVIDED_RULES = ("predict", "baseline", "evaluate")
 # Only the end of a log is read.
 MAX_TAIL_BYTES = 8192
 # A shell reports a signal as a larger exit status, for example SIGKILL as 137.
@@ -62,7 +64,12 @@ class Job:
     @property
     def place(self) -> str:
         """The part of the grid that it works on: ``DATASET/METHOD/seedN``, ``DATASET``, or empty for all."""
-        return self.name.partition("/")[2]
+        return self.name.partition("/")[2].partition("/parts/")[0]
+
+    @property
+    def sharers(self) -> int:
+        """The number of jobs that share its images, itself included."""
+        return int(self.name.rpartition("-of-")[2]) if "/parts/" in self.name else 1
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,8 @@ def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
     names = {f"{cell.dataset}/{cell.method.name}/seed{cell.seed}": cell for cell in resolve_grid(settings, datasets)}
     jobs: dict[str, list[Job]] = {name: [] for name in [*names, *datasets, ""]}
     for job in _jobs(results):
-        if job.place in jobs:
+        # A log of an earlier division is past: its job is not repeated.
+        if job.place in jobs and (job.rule not in DIVIDED_RULES or job.sharers == settings.prediction.jobs):
             jobs[job.place].append(job)
     runs = [_run_status(results, settings, cell, jobs[name]) for name, cell in names.items()]
     finished = {name for name, run in zip(names, runs, strict=True) if run.state == "finished"}

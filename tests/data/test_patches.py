@@ -85,10 +85,11 @@ def test_a_patch_is_twice_the_crop_along_each_axis_where_the_smallest_image_allo
     [
         (
             (15, 90),
-            "patch_size: found 16 along y, .* 'b' has 15 x 90 pixels, allowed: at most 15 along y, .* \\[y, x\\]",
+            "patch_size: found 16 along y, .* 'b' has 15 x 90 pixels, allowed: at most 8 along y, such as "
+            "\\[8, 88\\] for \\[y, x\\], or auto",
         ),
-        ((90,), "found 128 along x, .* 90 pixels, allowed: at most 90 along x"),
-        ((3, 40, 90), "found 16 along z, .* 3 x 40 x 90 pixels, allowed: at most 3 along z"),
+        ((90,), "found 128 along x, .* 90 pixels, allowed: at most 88 along x, such as \\[88\\] for \\[x\\], or auto"),
+        ((3, 40, 90), "found 16 along z, .* 3 x 40 x 90 pixels, allowed: at most 3 along z, such as \\[3, 40, 88\\]"),
     ],
 )
 def test_an_image_smaller_than_a_crop_is_refused(tmp_path, images_folder, shape, said):
@@ -170,3 +171,29 @@ def test_equal_settings_give_equal_bytes(tmp_path, images_folder):
     extract_patches(images, tmp_path / "two", PatchSettings(patch_size=16))
     for name in ("train.tif", "val.tif", "patches.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "crop", "said"),
+    [
+        ([(100, 100), (30, 90)], [24, 64], "24 pixels along y, as the image '1' has 30 x 90 pixels"),
+        ([(4, 200), (600, 5)], [4, 5], "4 pixels along y, as the image '0' has 4 x 200 pixels"),
+        ([(5, 64, 80), (7, 64, 90)], [5, 64, 64], "5 pixels along z, as the image '0' has 5 x 64 x 80 pixels"),
+        ([(64, 64)], [64, 64], None),
+        ([(20,)], [16], "16 pixels along x"),
+    ],
+)
+def test_the_automatic_crop_fits_the_images_and_is_said_where_it_is_smaller(
+    tmp_path, images_folder, caplog, shapes, crop, said
+):
+    caplog.set_level("INFO", "dvlae")
+    images = images_folder(**{str(i): random(1, *shape) for i, shape in enumerate(shapes)})
+    description, *_ = extract(images, tmp_path, patch_size="auto")
+    assert description["crop_size"] == crop
+    assert ("training crops have" in caplog.text) == (said is not None)
+    assert said is None or said in caplog.text
+
+
+def test_a_crop_is_as_large_as_the_stride_of_the_model_where_images_are(tmp_path, images_folder):
+    images = images_folder(a=random(1, 130, 90))
+    assert extract(images, tmp_path, patch_size="auto", stride=128)[0]["crop_size"] == [128, 90]

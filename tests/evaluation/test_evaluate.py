@@ -11,6 +11,7 @@ from dvlae.data.manifest import Image, write_manifest
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import register
 from dvlae.runs.folder import PSNR_COLUMNS
+from dvlae.runs.parts import Part, gather
 from dvlae.system.errors import UserError
 from dvlae.system.files import sha256
 
@@ -105,3 +106,15 @@ def test_an_estimate_that_is_not_finite_is_refused(images):
     write_image(images.parent / "denoised" / "a 0.tif", np.full((2, 30, 40), np.nan))
     with pytest.raises(UserError, match="NaN"):
         run(images)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_any_number_of_parts_gives_the_same_table_and_record(images, tmp_path, count):
+    settings = EvaluationSettings(data_range=10, images="1:")
+    whole = [run(images, settings).read_bytes(), read_record(images)]
+    parts = [tmp_path / f"{number}-of-{count}" for number in range(1, count + 1)]
+    for folder in parts:
+        run(images, settings, output=f"{folder.name}/psnr.csv", part=Part.parse(folder.name))
+    gather(parts, [tmp_path / "joined/psnr.csv", tmp_path / "joined/evaluation.json"])
+    joined = tmp_path / "joined"
+    assert whole == [(joined / "psnr.csv").read_bytes(), json.loads((joined / "evaluation.json").read_text())]

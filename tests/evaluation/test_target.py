@@ -79,12 +79,12 @@ def test_the_border_of_a_volume_is_along_x_and_y_alone():
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ((20, 30), "10 x 20 of 20 x 30 pixels, but 11 are needed along x and y"),
-        ((20,), "10 of 20 pixels, but 11 are needed along x"),
-        ((1, 20, 30), "1 x 10 x 20 of 1 x 20 x 30 pixels, but 11 are needed along x and y"),
+        ((10, 30), "0 x 20 of 10 x 30 pixels, allowed: at least one along each axis"),
+        ((9,), "0 of 9 pixels, allowed: at least one"),
+        ((1, 8, 30), "1 x 0 x 20 of 1 x 8 x 30 pixels, allowed: at least one"),
     ],
 )
-def test_region_too_small_for_ssim_is_refused(shape, said):
+def test_a_region_without_a_pixel_is_refused(shape, said):
     with pytest.raises(UserError, match=said):
         find_region(shape, settings(border=5))
 

@@ -51,6 +51,6 @@ def test_seed_fixes_the_samples():
 
 def test_a_crop_of_a_large_image_is_computed_with_its_surroundings_on_the_models_grid(monkeypatch):
     monkeypatch.setattr(levels, "CONTEXT_PIXELS", 20)
-    computed, shown = levels.add_context([(1000, 1100), (5, 30)], (3000, 40), 8, "a")
+    computed, shown = levels.add_context([(1000, 1100), (5, 30)], (3000, 40), (8, 8), "a")
     assert computed == [slice(976, 1120), slice(0, 40)]
     assert shown == [slice(24, 124), slice(5, 30)]

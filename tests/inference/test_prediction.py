@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from dvlae.data.canonical import read_canonical, write_image
 from dvlae.inference.estimates import denoise
 from dvlae.inference.prediction import predict
 from dvlae.models.files import save_model
+from dvlae.runs.parts import Part, gather
 from dvlae.system.devices import use_one_thread
 from dvlae.system.errors import UserError
 from untrained import build, noisy
@@ -105,6 +107,53 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, images_folder, mon
         found.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")})
     assert len(found[0]) >= 5
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("how", [{"samples": 5, "save_samples": 3}, {"estimator": "direct"}])
+def test_any_number_of_parts_gives_the_same_bytes(tmp_path, images_folder, how, count):
+    save_model(build(direct_denoiser="mean"), tmp_path)
+    images = images_folder(**{f"{side}": noisy(side, 70 - side) for side in (20, 50, 33)})
+    settings = validate(PredictSettings, {"prediction": how, "device": "cpu"}, "test")
+    names = ["denoised", "uncertainty", *(["samples"] if "save_samples" in how else [])]
+
+    def start(folder, part=None):
+        folders = [folder / name for name in names]
+        predict(tmp_path, images, *folders, seed=0, settings=settings, part=part)
+
+    start(tmp_path / "whole")
+    parts = [tmp_path / f"{number}-of-{count}" for number in range(1, count + 1)]
+    for folder in parts:
+        start(folder, Part.parse(folder.name))
+    gather(parts, [tmp_path / "joined" / name for name in [*names, "prediction.json"]])
+    whole, joined = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")}
+        for folder in (tmp_path / "whole", tmp_path / "joined")
+    )
+    assert whole == joined and len(whole) >= 3
+    records = [json.loads((tmp_path / name / "prediction.json").read_text()) for name in ("whole", "joined")]
+    assert records[0] | {"seconds": 0} == records[1] | {"seconds": 0}
+
+
+def test_what_is_left_of_another_part_is_not_continued(tmp_path, images_folder, monkeypatch):
+    save_model(build(), tmp_path)
+    images = images_folder(**{name: noisy(16, 16) for name in "abcd"})
+    settings = validate(PredictSettings, {"prediction": {"samples": 1}, "device": "cpu"}, "test")
+
+    def start(part):
+        predict(tmp_path, images, tmp_path / "d", tmp_path / "u", seed=0, settings=settings, part=Part.parse(part))
+
+    def write(path, array):
+        if path.stem == "b":
+            raise KeyboardInterrupt
+        write_image(path, array)
+
+    monkeypatch.setattr(dvlae.inference.prediction, "write_image", write)
+    with pytest.raises(KeyboardInterrupt):
+        start("1/2")
+    assert [path.name for path in (tmp_path / ".unfinished-d").glob("*.tif")] == ["a.tif"]
+    start("2/2")
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["c.tif", "d.tif"]
 
 
 @pytest.mark.parametrize("dimensions", [1, 3])

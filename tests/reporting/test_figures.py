@@ -17,7 +17,6 @@ from dvlae.evaluation import target
 from dvlae.evaluation.baselines import run_baseline
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import Targets, register
-from dvlae.models.ladder_vae import LadderVAE
 from dvlae.reporting import figures, noise_figures, panels, training_figures
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.runs.folder import Run, best_run
@@ -341,12 +340,6 @@ def test_a_history_without_levels_says_what_to_do(images):
     psnr_csv = make_run(images, "dvlae-rf4", 4, levels=0)
     with pytest.raises(UserError, match=r"val_kl_level0.*train the model again"):
         training_figures.plot_kl_per_level([Run.read(psnr_csv)])
-
-
-@pytest.mark.parametrize(("levels", "levels_per_scale"), [(3, 1), (4, 2), (5, 3)])
-def test_positions_of_a_level_are_those_of_the_model(levels, levels_per_scale):
-    model = LadderVAE(1, 2, 1, levels, levels_per_scale)
-    assert training_figures.level_strides(levels, levels_per_scale).tolist() == model.strides
 
 
 def test_white_noise_has_no_length_to_mark(images, tmp_path):

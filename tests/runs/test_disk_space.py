@@ -97,3 +97,19 @@ def test_each_kind_of_file_is_shown_with_its_size(grid):
 def test_no_results_are_named():
     with pytest.raises(UserError, match="results: found 'nowhere', but there is no such folder"):
         clean(Settings(results="nowhere"), remove=True, patches=True)
+
+
+def test_parts_are_removed_when_the_run_was_measured_after_them(grid):
+    for seed, age in ((0, 60), (1, 0)):
+        file = grid.results / f"small/dvlae-rf4/seed{seed}/parts/1-of-2/denoised/a.tif"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(5000))
+        for path in (file, *file.parents[:3]):
+            os.utime(path, (time.time() - age,) * 2)
+    before = files(grid)
+    text = clean(grid.settings, remove=True, patches=False)
+    assert before - files(grid) == {
+        "small/dvlae-rf4/seed0/checkpoints/state.pt", "small/dvlae-rf4/seed0/parts/1-of-2/denoised/a.tif",
+    }  # fmt: skip
+    assert "10.0 kB  parts" in text
+    assert "seed0/parts (its parts are joined)" in text

@@ -1,5 +1,6 @@
 import pytest
 
+from dvlae.config.settings import PredictionSettings
 from dvlae.runs.status import MAX_SILENCE_SECONDS, describe_status, survey
 from dvlae.system.progress import time_left
 from grid import Grid
@@ -127,3 +128,20 @@ def test_a_long_list_of_failures_is_cut(grid):
 )
 def test_a_line_of_progress_says_how_long(line, seconds):
     assert time_left(line) == seconds
+
+
+def test_a_job_of_a_part_belongs_to_its_run(grid):
+    grid.settings = grid.settings.model_copy(update={"prediction": PredictionSettings(jobs=2)})
+    grid.trained()
+    grid.log("predict/small/dvlae-rf4/seed0/parts/1-of-2", "predict: 100%", finished=True)
+    grid.log("predict/small/dvlae-rf4/seed0/parts/2-of-2", "dvlae predict: error: no", exit_status=2)
+    assert grid.states()["dvlae-rf4", 0] == "failed"
+    assert "  predict/small/dvlae-rf4/seed0/parts/2-of-2: dvlae predict: error: no" in describe_status(grid.settings)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_job_of_an_earlier_division_is_past(grid, jobs):
+    grid.settings = grid.settings.model_copy(update={"prediction": PredictionSettings(jobs=jobs)})
+    grid.log("predict/small/dvlae-rf4/seed0/parts/2-of-2", "dvlae predict: error: no", exit_status=2)
+    assert grid.states()["dvlae-rf4", 0] == "waiting"
+    assert survey(grid.settings)[1] == []

@@ -70,6 +70,24 @@ def test_a_grid_runs_through_sbatch_and_two_trainings_at_once_have_a_gpu_each(sl
     assert len(slurm.jobs(project.folder)) == 6  # the patches; the noisy images; two trainings; twice denoising
 
 
+def test_two_jobs_that_share_a_dataset_have_a_gpu_each(slurm, start):
+    project, run = start(*PROFILE, *HURRIED, prediction={"samples": 2, "jobs": 2})
+
+    def two_gpus():
+        running = [job for job in slurm.jobs(project.folder) if job["JobState"] == "RUNNING"]
+        assert not run.done(), run.result()
+        used = {job["GRES"] for job in running if job["GRES"].startswith("gpu")}
+        return used if len(used) == 2 else None
+
+    assert wait_for(two_gpus) == {"gpu:toygpu:1(IDX:0)", "gpu:toygpu:1(IDX:1)"}  # there is only one training
+    run.result()
+    assert project.files("small/dvlae-rf4/seed0/denoised/*") == [
+        f"small/dvlae-rf4/seed0/denoised/{name}.tif" for name in ("camera", "coins", "moon")
+    ]
+    # The patches; the training; two denoise, two measure; of the noisy images, two filter and two measure.
+    assert len(slurm.jobs(project.folder)) == 10
+
+
 def test_a_training_that_was_cancelled_from_outside_is_finished_by_the_next_run(slurm, start):
     long = {"patch_size": 32, "batch_size": 2, "max_minutes": 0.5}
     project, run = start(*PROFILE, *HURRIED, "--retries", "0", "--", TRAINED, training=long)

@@ -14,11 +14,12 @@ if (found := find_spec("dvlae")) is None or found.origin is None:
 
 from dvlae import revision
 from dvlae.config import report_names
-from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names, sides
+from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names
 from dvlae.config.grid import resolve_grid
 from dvlae.config.loading import load_dataset
 from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
+from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.data.reading import find_images
 from dvlae.system.errors import UserError
@@ -61,7 +62,7 @@ SETTINGS = checked(validate, Settings, dict(config), configuration_files())
 checked(check_writable, SETTINGS.results)
 DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
 for dataset in DATASETS.values():
-    checked(sides, SETTINGS.training.patch_size, dataset.dimensions)
+    checked(largest_crop, SETTINGS.training.patch_size, dataset.dimensions, SETTINGS.model.stride)
 GRID = resolve_grid(SETTINGS, DATASETS)
 METHODS = {cell.method.name: cell.method for cell in GRID}
 TRAININGS = sum(cell.method.trained for cell in GRID)
@@ -76,6 +77,11 @@ config.update(SETTINGS.model_dump(mode="json"))
 if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR_VARIABLE):
     # The mirror is not in the params of a rule, so that a change of it reruns nothing.
     os.environ[MIRROR_VARIABLE] = SETTINGS.data_mirror
+# Whether jobs exchange files through a storage, and not through a common file system.
+STORAGE = workflow.storage_settings.default_storage_provider is not None
+# The jobs that share the images of a dataset. If there are several, each makes in a folder below that of the run what a
+# single one makes in the folder of the run itself, and a rule `gather_...` joins the parts.
+JOBS = SETTINGS.prediction.jobs
 # The number of GPUs for a job that computes on one device.
 GPUS = 0 if SETTINGS.device == "cpu" else 1
 # Whether this process runs all jobs on its own machine: only schedulers of clusters are given a number of jobs.
@@ -176,6 +182,34 @@ def all_runs(pattern, trained: bool | None = None) -> list:
     ]
 
 
+def in_part(path: str) -> str:
+    """Return the path of a file of a run or, if several jobs share the images, of the same file of a part of it."""
+    return path if JOBS == 1 else path.replace("seed{seed}", "seed{seed}/parts/{scatteritem}")
+
+
+def part_output(path: str, *flags):
+    """Return an output of a job that may make only a part. It is removed then when the parts are joined."""
+    output = in_part(path)
+    for flag in flags if JOBS == 1 else [*flags, temp]:
+        output = flag(output)
+    return output
+
+
+def part_inputs(path: str) -> list[str]:
+    """Return the same file of all parts, in order."""
+    return gather.images(in_part(path), allow_missing=True)
+
+
+def part_option(wildcards, output) -> list[str]:
+    """Return the option that limits a job to a part. As a function of the output, it is no reason to run a job again."""
+    return option("--part", wildcards.get("scatteritem"))
+
+
+def part_folders(wildcards, input) -> list[str]:
+    """Return the folders of the parts to join, in order."""
+    return [str(Path(record).parent) for record in input.records]
+
+
 def all_datasets(patterns) -> list:
     """Fill in every dataset."""
     return [pattern.apply_wildcards({"dataset": name}) for pattern in patterns for name in DATASETS]
@@ -238,9 +272,9 @@ def prediction_settings(wildcards) -> str:
     return PredictSettings.of(SETTINGS).identity_json()
 
 
-def sample_folder(pattern: str) -> dict:
-    """Return the folder of posterior samples as an output of `predict`, if samples are saved."""
-    return {"samples": directory(pattern)} if SETTINGS.prediction.save_samples else {}
+def sample_folder(folder) -> dict:
+    """Return the folder of posterior samples as an output or an input, if samples are saved."""
+    return {"samples": folder} if SETTINGS.prediction.save_samples else {}
 
 
 def saved_samples() -> list:
@@ -248,7 +282,7 @@ def saved_samples() -> list:
 
     Snakemake knows nothing of an output that was not asked for before, and would not run `predict` again for it.
     """
-    return all_runs(rules.predict.output.samples, trained=True) if SETTINGS.prediction.save_samples else []
+    return all_runs(PREDICTED.samples, trained=True) if SETTINGS.prediction.save_samples else []
 
 
 def evaluation_settings(wildcards) -> str:
@@ -288,7 +322,7 @@ def training_threads(wildcards) -> int:
 
 def prediction_threads(wildcards) -> int:
     """Return the threads of a prediction: its share of the cores."""
-    return share_of_cores(at_once(TRAININGS), sys.maxsize, on_cluster=4)
+    return share_of_cores(at_once(JOBS * TRAININGS), sys.maxsize, on_cluster=4)
 
 
 def registration_threads(wildcards) -> int:
@@ -298,12 +332,12 @@ def registration_threads(wildcards) -> int:
 
 def baseline_threads(wildcards) -> int:
     """Return the threads of a baseline: its share of the cores."""
-    return share_of_cores(len(GRID) - TRAININGS, sys.maxsize, on_cluster=1)
+    return share_of_cores(JOBS * (len(GRID) - TRAININGS), sys.maxsize, on_cluster=1)
 
 
 def evaluation_threads(wildcards) -> int:
     """Return the threads of an evaluation: its share of the cores."""
-    return share_of_cores(len(GRID), sys.maxsize, on_cluster=1)
+    return share_of_cores(JOBS * len(GRID), sys.maxsize, on_cluster=1)
 
 
 # What a job with a GPU asks for, and on a cluster a prediction, in MB.

@@ -1,10 +1,10 @@
 rule tables:
     input:
-        psnr=all_runs(rules.evaluate.output.psnr),
+        psnr=all_runs(MEASURED.psnr),
         models=all_runs(rules.train.output.model, trained=True),
-        records=all_runs(rules.evaluate.output.record)
-        + all_runs(rules.predict.output.record, trained=True)
-        + all_runs(rules.baseline.output.record, trained=False),
+        records=all_runs(MEASURED.record)
+        + all_runs(PREDICTED.record, trained=True)
+        + all_runs(FILTERED.record, trained=False),
     output:
         summary=reported("<results>/tables/summary.html", "summary", "1 Results", "Table: every method"),
         receptive_field=reported(
@@ -43,9 +43,9 @@ rule tables:
 
 rule figures:
     input:
-        psnr=all_runs(rules.evaluate.output.psnr),
-        denoised=all_runs(rules.predict.output.denoised),
-        uncertainty=all_runs(rules.predict.output.uncertainty, trained=True),
+        psnr=all_runs(MEASURED.psnr),
+        denoised=all_runs(PREDICTED.denoised),
+        uncertainty=all_runs(PREDICTED.uncertainty, trained=True),
         models=all_runs(rules.train.output.model, trained=True),
         images=all_datasets([rules.prepare.output.images]),
         noise=all_datasets([rules.diagnose.output.found]),

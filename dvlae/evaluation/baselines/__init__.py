@@ -9,11 +9,14 @@ from importlib import import_module
 from pathlib import Path
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_canonical, write_image
-from dvlae.data.manifest import Image, read_manifest
-from dvlae.evaluation.each_image import choose_image_workers, map_images
+from dvlae.data.canonical import read_noisy
+from dvlae.data.manifest import read_manifest
+from dvlae.data.outputs.folder import OutputFolder
+from dvlae.data.outputs.reading import NOISY_MARK, NOISY_TEXT
+from dvlae.evaluation.each_image import choose_image_workers, iterate_images
 from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
+from dvlae.runs.parts import Part
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, write_json
 from dvlae.system.software import software
@@ -30,12 +33,14 @@ def run_baseline(
     *,
     settings: EvaluationSettings,
     targets: Path | None = None,
+    part: Part | None = None,
     cores: int | None = None,
 ) -> None:
     """Denoise all images of a dataset with a simple method.
 
-    It writes one TIFF file per image, with the name of the noisy one. ``baseline.json``, next to the folder, records
-    the chosen parameters, whether the choice used the clean images (``oracle``), the seconds it took, and the versions.
+    It writes one TIFF file per source, with the name of the noisy one; of the method ``noisy``, a note instead of
+    copies of the noisy images. ``baseline.json``, next to the folder, records the chosen parameters, whether the choice
+    used the clean images (``oracle``), the seconds it took, and the versions.
 
     Parameters
     ----------
@@ -49,6 +54,9 @@ def run_baseline(
         How the dataset is evaluated. Methods choose their parameters by the same evaluation.
     targets
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
+    part
+        Denoise only the images of this part. The parameters are chosen with the same images in every part, so that they
+        are the same. :func:`dvlae.runs.parts.gather` joins all parts.
     cores
         Cores that the step may use; None: all that this process may use.
 
@@ -65,11 +73,15 @@ def run_baseline(
     plane = BM3D_BYTES_PER_PLANE_VALUE if method == "bm3d" else 0
     workers = choose_image_workers(method, manifest, cores, bytes_per_plane_value=plane)
     denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, aligned, workers)
+    chosen = manifest if part is None else part.share(manifest)
     with atomic_folder(output) as folder:
-
-        def write(image: Image) -> None:
-            write_image(folder / f"{image.name}.tif", denoise(read_canonical(image.noisy)))
-
-        map_images(write, manifest, workers, description=method)
+        if method == "noisy":
+            (folder / NOISY_MARK).write_text(NOISY_TEXT, encoding="utf-8")
+        else:
+            results = OutputFolder(folder, chosen)
+            estimates = iterate_images(lambda image: denoise(read_noisy(image)), chosen, workers, description=method)
+            for image, estimate in zip(chosen, estimates, strict=True):
+                results.write(image, estimate)
+            results.report.log(method)
     description = {"method": method, **description, "seconds": round(time.monotonic() - start, 1), **software()}
     write_json(RunFolder(Path(output).parent).baseline_record, description)

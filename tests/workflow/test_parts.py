@@ -1,0 +1,137 @@
+"""A dataset that several jobs share gives what a single job gives."""
+
+import shutil
+
+import pytest
+
+from project import REPOSITORY, Project, jobs
+
+pytestmark = pytest.mark.workflow
+
+TABLE = "results/tables/psnr.csv"
+RUNS = [f"small/{method}/seed0" for method in ("dvlae-rf4", "noisy", "gaussian")]
+RECORDS = ["prediction.json", "baseline.json", "evaluation.json"]
+
+
+def share(project: Project, count: int | None) -> None:
+    """Let so many jobs share each dataset; None: leave the key out."""
+    settings = {"samples": 2, "save_samples": 1} | ({} if count is None else {"jobs": count})
+    project.configure(prediction=settings)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return a finished run in which one job denoises all images."""
+    project = Project(tmp_path_factory.mktemp("whole"))
+    share(project, None)
+    project.snakemake(TABLE, "--cores", "1")
+    return project
+
+
+@pytest.fixture
+def trained(whole, project):
+    """Return a run with a model but without estimates."""
+    for name in ("results", ".snakemake"):
+        shutil.copytree(whole.folder / name, project.folder / name)
+    for run in RUNS:
+        for name in ["samples", "denoised", "uncertainty"]:
+            shutil.rmtree(project.folder / "results" / run / name, ignore_errors=True)
+        for name in ["psnr.csv", *RECORDS]:
+            (project.folder / "results" / run / name).unlink(missing_ok=True)
+    return project
+
+
+def content(project: Project) -> dict[str, bytes]:
+    """Return all files of the runs but the records."""
+    names = [name for run in RUNS for name in project.files(f"{run}/**/*") if not name.endswith(".json")]
+    return {name: project.read(name) for name in names}
+
+
+def records(project: Project) -> list[dict]:
+    names = [f"{run}/{name}" for run in RUNS for name in RECORDS]
+    found = [project.json(name) for name in names if (project.folder / "results" / name).exists()]
+    return [record | {"seconds": None} for record in found]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_any_number_of_jobs_gives_the_same_bytes_and_leaves_no_part(whole, trained, count):
+    share(trained, count)
+    trained.snakemake(TABLE)
+    assert content(trained) == content(whole)
+    assert records(trained) == records(whole)
+    assert trained.read("tables/psnr.csv") == whole.read("tables/psnr.csv")
+    assert not list(trained.folder.glob("results/small/*/*/parts"))
+    assert trained.planned(TABLE) == {}
+
+
+def test_one_job_is_planned_as_if_there_were_no_such_key(whole, project):
+    share(project, 1)
+    assert project.planned(TABLE) == jobs(whole.snakemake(TABLE, "--dry-run", "--forceall"))
+
+
+def test_each_step_has_as_many_jobs_and_one_that_joins(trained):
+    share(trained, 3)
+    assert trained.planned(TABLE) == {
+        "predict": 3, "baseline": 6, "evaluate": 9,
+        "gather_predictions": 1, "gather_baselines": 2, "gather_evaluations": 3, "tables": 1,
+    }  # fmt: skip
+
+
+def test_jobs_on_one_machine_share_its_cores(trained):
+    share(trained, 2)
+    printed = trained.snakemake(TABLE, "--dry-run", "--printshellcmds", "--cores", "8")
+    predictions = [line for line in printed.splitlines() if "dvlae predict" in line]
+    assert len(predictions) == 2
+    assert all("--cores 4" in line for line in predictions)
+
+
+def test_a_job_that_failed_is_repeated_alone_and_continues_after_its_last_image(whole, trained):
+    share(trained, 2)
+    # The second part has two images; its job is killed when the first of them is finished.
+    (trained.folder / "sitecustomize.py").write_text(
+        "import os, pathlib, signal, sys\n"
+        "if sys.argv[1:2] == ['predict'] and '2-of-2' in sys.argv:\n"
+        "    import dvlae.inference.prediction as module\n"
+        "    write = module.write_image\n"
+        "    def kill_after_first(path, image):\n"
+        "        write(path, image)\n"
+        "        if path.parent.name == '.unfinished-denoised' and path.stem == 'coins':\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    module.write_image = kill_after_first\n"
+    )
+    target = f"results/{RUNS[0]}/denoised"
+    python_path = {"PYTHONPATH": f"{trained.folder}:{REPOSITORY}"}
+    trained.snakemake(target, "--keep-going", fails=True, **python_path)
+    part = trained.folder / "results" / RUNS[0] / "parts"
+    assert sorted(path.name for path in part.glob("*/denoised/*.tif")) == ["camera.tif"]
+    unfinished = part / "2-of-2/.unfinished-denoised/coins.tif"
+    made = unfinished.stat().st_mtime_ns
+    assert trained.planned(target) == {"predict": 1, "gather_predictions": 1}
+    trained.snakemake(target)
+    assert (trained.folder / target / "coins.tif").stat().st_mtime_ns == made
+    names = trained.files(f"{RUNS[0]}/*/*.tif")
+    assert {name: trained.read(name) for name in names} == {
+        name: data for name, data in content(whole).items() if name in names
+    }
+    assert len(names) == 9
+
+
+def test_a_changed_setting_repeats_the_parts(whole, trained):
+    share(trained, 2)
+    trained.snakemake(TABLE)
+    trained.configure(prediction={"samples": 3, "save_samples": 1, "jobs": 2})
+    assert trained.planned(TABLE) == {
+        "predict": 2, "gather_predictions": 1, "evaluate": 2, "gather_evaluations": 1, "tables": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [(None, 2), (2, 3), (3, 1)])
+def test_finished_results_are_kept_with_another_number_if_they_are_touched(trained, changes):
+    share(trained, changes[0])
+    trained.snakemake(TABLE)
+    before = content(trained)
+    share(trained, changes[1])
+    assert trained.planned(TABLE)["predict"] == changes[1]
+    trained.snakemake(TABLE, "--touch")
+    assert trained.planned(TABLE) == {}
+    assert content(trained) == before
