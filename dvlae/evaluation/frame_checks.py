@@ -189,8 +189,7 @@ def _equal_rows(plane: np.ndarray, first: np.ndarray) -> int:
 def _interlace(plane: np.ndarray) -> tuple[int, float]:
     """Compare every second row with the mean of the rows above and below: return its displacement and brightness."""
     odd = plane[1:-1:2].astype(np.float64)
-    around = (plane[: len(plane) - 2 : 2].astype(np.float64) + plane[2::2][: len(odd)]) / 2
-    odd, around = (rows[: min(len(odd), len(around))] for rows in (odd, around))
+    around = (plane[: len(plane) - 2 : 2].astype(np.float64) + plane[2::2]) / 2
     brightness = (odd - around).mean(axis=1)
     noise = math.sqrt(robust_variance(_filtered(plane, -2)))
     shown = _t(brightness) > MIN_T and abs(brightness.mean()) > MIN_BRIGHTNESS * noise

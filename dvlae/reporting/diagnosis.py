@@ -25,6 +25,7 @@ from dvlae.evaluation.noise_statistics import VarianceCurve
 from dvlae.evaluation.register import Targets, evaluated_images
 from dvlae.evaluation.target import find_region
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, STYLE, save_figure
+from dvlae.system.errors import UserError
 from dvlae.system.files import write_json
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,14 @@ def diagnose(
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
     cores
         Cores that the step may use; None: all that this process may use.
+
+    Raises
+    ------
+    UserError
+        If the output has the name of one of the pictures, or the images or targets cannot be used.
     """
+    if output.suffix.lower() in (".png", ".svg"):
+        raise UserError(f"output: found {str(output)!r}, allowed: a name that ends in .json; pictures get the same name")
     frames = evaluated_images(images, settings)
     chosen = [frames[i] for i in spread_evenly(len(frames), MAX_IMAGES)]
     known = all(image.clean is not None for image in chosen)
