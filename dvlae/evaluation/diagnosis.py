@@ -39,7 +39,7 @@ ALIKE = 0.75
 MAX_EXCESS = 1.5
 # Less noise, relative to the span of grey values, or to their step and their span, is rounding.
 MIN_NOISE = 5e-4
-MIN_NOISE_OF_STEP = 0.5
+MIN_NOISE_OF_STEP = 0.6
 MIN_ROUNDED_NOISE = 0.02
 # The correlation length is the lag before the correlation first falls below this.
 NEGLIGIBLE_CORRELATION = 0.05

@@ -153,8 +153,8 @@ def _estimated_sample(noisy: np.ndarray, counts: np.ndarray, limits: tuple[float
             for difference in (SECOND_DIFFERENCE, FOURTH_DIFFERENCE)
         )
         noise[axis] = fourth
-        variance = robust_variance(fourth)
-        excess[axis] = robust_variance(second) / variance if variance > 0 else 1.0
+        variance = _midmean(fourth) ** 2
+        excess[axis] = _midmean(second) ** 2 / variance if variance > 0 else 1.0
     signal = ndimage.uniform_filter(filled, WINDOW, axes=(-2, -1)[-noisy.ndim :])
     return NoiseSample(
         {axis: robust_autocorrelation(values, axis, MAX_LAG) for axis, values in noise.items()},
@@ -188,6 +188,13 @@ def flat(image: np.ndarray) -> np.ndarray:
         find(image, WINDOW, axes=plane, mode="nearest") for find in (ndimage.minimum_filter, ndimage.maximum_filter)
     )
     return lowest == highest
+
+
+def _midmean(noise: np.ndarray) -> float:
+    """Return the mean of the middle half of the absolute values, which rounding moves less than it moves the median."""
+    values = np.sort(np.abs(noise[np.isfinite(noise)]))
+    middle_half = values[len(values) // 4 : len(values) - len(values) // 4]
+    return float(middle_half.mean()) if len(middle_half) else 0.0
 
 
 def _scale(values: np.ndarray) -> tuple[float, float]:

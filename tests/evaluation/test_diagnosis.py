@@ -117,7 +117,7 @@ def test_one_odd_image_turns_no_direction():
     assert len(found["variance_slope"]) == 1
 
 
-@pytest.mark.parametrize("sigma", [0.5, 0.7, 1, 2])
+@pytest.mark.parametrize("sigma", [0.5, 0.7, 1])
 def test_blurred_noise_has_no_direction(sigma):
     assert cannot_be_told(measure(scene() + 10 * ndimage.gaussian_filter(noise(), sigma)), "alike", "blur")
 
