@@ -14,7 +14,12 @@ from scipy import ndimage
 
 from dvlae.axes import AXES, middle
 from dvlae.data.patches import quantisation_step
-from dvlae.evaluation.noise_statistics import masked_autocorrelation, robust_autocorrelation, robust_variance
+from dvlae.evaluation.noise_statistics import (
+    masked_autocorrelation,
+    middle_mean,
+    robust_autocorrelation,
+    robust_variance,
+)
 from dvlae.evaluation.target import Target
 
 # In pixels along each axis, around the middle of an image.
@@ -153,8 +158,8 @@ def _estimated_sample(noisy: np.ndarray, counts: np.ndarray, limits: tuple[float
             for difference in (SECOND_DIFFERENCE, FOURTH_DIFFERENCE)
         )
         noise[axis] = fourth
-        variance = _midmean(fourth) ** 2
-        excess[axis] = _midmean(second) ** 2 / variance if variance > 0 else 1.0
+        variance = middle_mean(fourth, 0.5) ** 2
+        excess[axis] = middle_mean(second, 0.5) ** 2 / variance if variance > 0 else 1.0
     signal = ndimage.uniform_filter(filled, WINDOW, axes=(-2, -1)[-noisy.ndim :])
     return NoiseSample(
         {axis: robust_autocorrelation(values, axis, MAX_LAG) for axis, values in noise.items()},
@@ -188,13 +193,6 @@ def flat(image: np.ndarray) -> np.ndarray:
         find(image, WINDOW, axes=plane, mode="nearest") for find in (ndimage.minimum_filter, ndimage.maximum_filter)
     )
     return lowest == highest
-
-
-def _midmean(noise: np.ndarray) -> float:
-    """Return the mean of the middle half of the absolute values, which rounding moves less than it moves the median."""
-    values = np.sort(np.abs(noise[np.isfinite(noise)]))
-    middle_half = values[len(values) // 4 : len(values) - len(values) // 4]
-    return float(middle_half.mean()) if len(middle_half) else 0.0
 
 
 def _scale(values: np.ndarray) -> tuple[float, float]:
