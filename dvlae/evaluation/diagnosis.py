@@ -29,8 +29,8 @@ MIN_CORRELATION = 0.1
 # A correlation counts if it is this many times its standard error.
 MIN_SIGNIFICANCE = 3.0
 # Standard error of a correlation times the square root of the number of pixels: of moments, and of medians of filtered
-# values. Both were measured on white noise.
-ERROR_OF_ONE_PIXEL = {True: 1.0, False: 3.0}
+# values. Both hold for white noise.
+ERROR_OF_ONE_PIXEL = {True: 1.0, False: 2.4}
 # With a larger error, the absence of a correlation says nothing.
 MAX_ERROR = 0.05
 # Blur and interpolation correlate neighbours alike along two axes: the smaller correlation over the larger.
