@@ -12,7 +12,7 @@ the best of a few numbers of channels; operations are counted by PyTorch's flop 
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -101,8 +101,8 @@ def plain_layers():
     def convolve(self: Pointwise, x: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
-    def fused_upsample_conv(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(F.pad(upsampled(x), (1, 1, 1, 1), "replicate"), weight)
+    def fused_upsample_conv(x: torch.Tensor, weight: torch.Tensor, factors: Sequence[int]) -> torch.Tensor:
+        return F.conv2d(F.pad(upsampled(x, factors), (1, 1, 1, 1), "replicate"), weight)
 
     with (
         patch.object(dvlae.models.layers, "fused_upsample_conv", fused_upsample_conv),

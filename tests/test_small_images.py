@@ -14,7 +14,7 @@ from dvlae import cli
 from dvlae.config.settings import Settings
 from dvlae.models.files import load_model
 
-TRAINING = json.dumps({"training": {"max_steps": 2, "max_minutes": None}})
+TRAINING = json.dumps({"training": {"max_steps": 2, "max_minutes": None, "workers": 1}})
 QUICK = settings(
     max_examples=5,
     deadline=None,
@@ -34,7 +34,8 @@ def run_all(folder, axes: str, shapes: list[tuple[int, ...]], direction: str) ->
     for number, shape in enumerate(shapes):
         clean = 50 + 20 * np.sin(np.arange(shape[-1]) / 3) + np.zeros(shape)
         for name, image in (("noisy", random.poisson(clean)), ("clean", clean.round())):
-            tifffile.imwrite(folder / f"{name}_{number:02}.tif", image.astype(np.uint16), photometric="minisblack")
+            image = image.astype(np.uint16).reshape(1, -1) if len(shape) == 1 else image.astype(np.uint16)
+            tifffile.imwrite(folder / f"{name}_{number:02}.tif", image, photometric="minisblack")
     dataset = folder / "small.yaml"
     keys = {"source": {"kind": "files"}, "noisy": "noisy_*.tif", "clean": "clean_*.tif", "axes": axes}
     dataset.write_text(yaml.safe_dump(keys | {"noise_direction": direction}))
@@ -72,7 +73,7 @@ def run_all(folder, axes: str, shapes: list[tuple[int, ...]], direction: str) ->
         ("ZYX", (2, 20, 24), "z", [2, 16, 24], (2, 8, 8)),
         ("ZYX", (5, 12, 20), "x", [5, 8, 16], (2, 8, 8)),
         ("ZYX", (7, 8, 20), "none", [7, 8, 16], (8, 8, 8)),
-        ("X", (9,), "x", [8], (8,)),
+        ("SX", (9,), "x", [8], (8,)),
     ],
 )
 def test_small_images_go_through_all_steps_with_default_settings(tmp_path, axes, shape, direction, crop, stride):

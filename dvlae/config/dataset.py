@@ -144,13 +144,11 @@ class DatasetSettings(StrictModel):
     )
     axes: str = Field(
         "auto",
-        description="axes of each file in order, the last one without a gap in the file, of S (images), T (time), "
+        description="axes of each file, the slowest first, of S (images), T (time), "
         "C (channels), Z, Y and X: for example `YXC`; `ZYX` for volumes; `X` or `SX` for traces; `auto`: what the file "
         "says",
     )
-    axes_override: bool = Field(
-        False, description="use `axes` even where a file says otherwise, and each file of a set by itself"
-    )
+    axes_override: bool = Field(False, description="use `axes` even where a file says otherwise")
     pages: PagesSettings = Field(
         PagesSettings(), description="how many axes the pages of a file count, where the file does not say so"
     )

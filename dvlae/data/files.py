@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from dvlae.data.sources import SUFFIXES
+from dvlae.data.sources import SUFFIXES, ZARR_METADATA
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Folders with these suffixes are images.
-FOLDER_SUFFIXES = (".zarr",)
 MOST_NAMED = 3
 
 
@@ -70,12 +68,12 @@ def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[P
             raise UserError(f"{key}: {_why_nothing(pattern, folder)}")
         found.update(matches)
     files: dict[Path, Path] = {}
-    for path in sorted(found, key=natural_key):
+    for path in sorted(found, key=lambda path: (path.is_symlink(), natural_key(path))):
         _check_file(path, key)
         first = files.setdefault(path.resolve(), path)
         if first != path:
             logger.warning(f"{path}: is the same file as {first}, which is read once")
-    return list(files.values())
+    return sorted(files.values(), key=natural_key)
 
 
 def _check_file(path: Path, key: str) -> None:
@@ -85,20 +83,19 @@ def _check_file(path: Path, key: str) -> None:
         raise UserError(f"{key}: found a file whose name is not UTF-8, {str(path)!r}; rename it") from None
     if path.is_symlink() and not path.exists():
         raise UserError(f"{path}: is a link to {path.readlink()}, which is not there")
-    if _kind(path) is None:
+    if path.suffix.lower() not in SUFFIXES and not path.is_dir():
         raise UserError(
             f"{path}: found a file of kind {path.suffix!r}, allowed: {', '.join(SUFFIXES)}; "
             f"a pattern such as '*.tif' for {key!r} leaves it out"
         )
 
 
-def _kind(path: Path) -> str | None:
-    return SUFFIXES.get(path.suffix.lower())
-
-
 def _is_image(path: Path) -> bool:
-    is_folder = path.suffix.lower() in FOLDER_SUFFIXES
-    return _kind(path) is not None and (path.is_dir() if is_folder else not path.is_dir())
+    name = path.name.lower()
+    if path.is_dir():
+        return name.endswith(".zarr") or any((path / metadata).exists() for metadata in ZARR_METADATA)
+    # ImageJ stores regions of interest in archives.
+    return name.endswith(tuple(SUFFIXES)) and (not name.endswith(".zip") or name.endswith(".zarr.zip"))
 
 
 def _match(pattern: str, folder: Path) -> list[Path]:
@@ -108,7 +105,7 @@ def _match(pattern: str, folder: Path) -> list[Path]:
     parts = path.parts[1:] if path.is_absolute() else path.parts
     files = []
     for match in _walk(start, parts):
-        if not match.is_dir() or match.suffix.lower() in FOLDER_SUFFIXES:
+        if not match.is_dir() or _is_image(match):
             files.append(match)
         elif not parts or not re.search("[*?]", parts[-1]):
             files += [child for child in _children(match) if _is_image(child)]

@@ -20,8 +20,6 @@ from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, reserve_space, sha256
 from dvlae.system.progress import progress
 
-logger = logging.getLogger(__name__)
-
 # An image, and the first index of a patch along each of its spatial axes.
 Place = tuple[Image, tuple[int, ...]]
 # Grey values are considered continuous if there are more distinct ones.
@@ -34,7 +32,8 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
     """Cut the noisy images into training and validation patches.
 
     Along each axis, a patch is twice as long as a training crop if the images are large enough, so that a different
-    crop can be selected at each step. The patches cover every image completely, unless that would exceed
+    crop can be selected at each step. The patches cover every image completely, and images that are smaller than a
+    patch are mirrored at their ends, unless that would exceed
     ``max_patch_pixels``: then they are spread evenly. Images that are blank, overexposed or far brighter or darker than
     the others are left out. Hot, dead and masked pixels are filled in, and neither they nor saturated pixels count in
     the statistics.
@@ -55,7 +54,7 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
     Raises
     ------
     UserError
-        If an image is smaller than a training crop, or no image can be used.
+        If an image is smaller than a training crop that is not automatic, or no image can be used.
     """
     chosen = select_images(read_manifest(images), settings.images)
     survey = Survey.of(chosen, rescale=settings.rescale)
@@ -113,25 +112,40 @@ def _limit(train: list[Place], val: list[Place], pixels: int, most: int) -> tupl
 
 
 def _choose_sides(images: Sequence[Image], settings: PatchSettings) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the sides of a training crop, and those of a patch."""
-    names = "zyx"[-(len(images[0].shape) - 1) :]
-    smallest = {name: min(images, key=lambda image: image.shape[AXES[name]]) for name in names}
-    most = tuple(image.shape[AXES[name]] for name, image in smallest.items())
-    crop, fitting = training_crop(settings.patch_size, most, settings.stride), fitting_crop(most, settings.stride)
-    for name, image in smallest.items():
-        axis = AXES[name]
-        if crop[axis] > most[axis]:
+    """Return the sides of a training crop, and those of a patch; both are said where they are automatic."""
+    sides = np.array([image.shape[1:] for image in images])
+    # A few small images do not decide for the others.
+    typical = np.sort(sides, axis=0)[(len(images) - 1) // 2].tolist()
+    crop = training_crop(settings.patch_size, typical, settings.stride)
+    if settings.patch_size != "auto":
+        _check_crop(crop, images, settings)
+    else:
+        if crop != largest_crop("auto", len(crop), settings.stride):
+            logger.info(
+                f"patches: training crops have {format_sides(crop)} pixels, as images have {format_sides(typical)}"
+            )
+        if small := [image.name for image, own in zip(images, sides, strict=True) if (own < crop).any()]:
+            logger.info(
+                f"patches: smaller than a training crop of {format_sides(crop)} pixels, and padded, which does not "
+                f"count in the loss: {list_names(small)}"
+            )
+    # Smaller images are padded.
+    smallest = np.min(sides, axis=0, where=sides >= crop, initial=np.iinfo(int).max).tolist()
+    return crop, tuple(min(2 * side, longest) for side, longest in zip(crop, smallest, strict=True))
+
+
+def _check_crop(crop: Sequence[int], images: Sequence[Image], settings: PatchSettings) -> None:
+    """Refuse crops that are larger than an image."""
+    names = "zyx"[-len(crop) :]
+    fitting = fitting_crop(np.min([image.shape[1:] for image in images], axis=0).tolist(), settings.stride)
+    for name, side, most in zip(names, crop, fitting, strict=True):
+        image = min(images, key=lambda image: image.shape[AXES[name]])
+        if side > image.shape[AXES[name]]:
             raise UserError(
-                f"training.patch_size: found {crop[axis]} along {name}, but the image {image.name!r} has "
-                f"{format_sides(image.shape[1:])} pixels, allowed: at most {fitting[axis]} along {name}, such as "
+                f"training.patch_size: found {side} along {name}, but the image {image.name!r} has "
+                f"{format_sides(image.shape[1:])} pixels, allowed: at most {most} along {name}, such as "
                 f"[{', '.join(map(str, fitting))}] for [{', '.join(names)}], or auto"
             )
-        if settings.patch_size == "auto" and crop[axis] < largest_crop("auto", len(crop), settings.stride)[axis]:
-            logger.info(
-                f"extract-patches: training crops have {crop[axis]} pixels along {name}, as the image {image.name!r} "
-                f"has {format_sides(image.shape[1:])} pixels"
-            )
-    return crop, tuple(min(2 * side, longest) for side, longest in zip(crop, most, strict=True))
 
 
 def split(
@@ -184,7 +198,7 @@ def grid(image: Image, size: Sequence[int]) -> list[Place]:
     Parameters
     ----------
     image
-        The image, at least as large as a patch.
+        The image. If it is smaller than a patch along an axis, there is one patch along it.
     size
         Sides of a patch, in pixels.
 
@@ -194,7 +208,7 @@ def grid(image: Image, size: Sequence[int]) -> list[Place]:
         The places of the patches, row by row.
     """
     starts = (
-        sorted({*range(0, length - side + 1, side), length - side})
+        sorted({*range(0, length - side + 1, side), max(0, length - side)})
         for length, side in zip(image.shape[1:], size, strict=True)
     )
     return [(image, corner) for corner in itertools.product(*starts)]
@@ -300,7 +314,8 @@ def write_patches(
     """
     shape = (len(places), places[0][0].shape[0], *size)
     patches = _create(path, shape, np.float32)
-    masked = survey.needs_mask(image for image, _ in places)
+    padded = any(length < side for image, _ in places for length, side in zip(image.shape[1:], size, strict=True))
+    masked = padded or survey.needs_mask(image for image, _ in places)
     masks = _create(path.with_name(f"{path.stem}_mask.tif"), shape, np.uint8) if masked else None
     current: Image | None = None
     for number, (image, corner) in enumerate(progress(places, description=f"patches {path.stem}", unit="patch")):
@@ -308,11 +323,14 @@ def write_patches(
         if image != current:
             current, frame = image, survey.read(image)
         window = (slice(None), *(slice(first, first + side) for first, side in zip(corner, size, strict=True)))
-        patches[number] = frame.filled[window]
+        own = frame.filled[window]
+        missing = [(0, 0), *((0, side - length) for side, length in zip(size, own.shape[1:], strict=True))]
+        patches[number] = np.pad(own, missing, "symmetric")
         if masks is not None:
-            masks[number] = 1 if frame.learned is None else frame.learned[window]
+            learned = np.ones(own.shape, bool) if frame.learned is None else frame.learned[window]
+            masks[number] = np.pad(learned, missing)
         if statistics is not None:
-            statistics.update(patches[number], None if frame.measured is None else frame.measured[window])
+            statistics.update(own, None if frame.measured is None else frame.measured[window])
 
 
 def _create(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:

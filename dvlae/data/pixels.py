@@ -35,12 +35,14 @@ def errors_named(path: Path) -> Iterator[None]:
     UserError
         If the file is missing, or the block raises any error; one of this class is left as it is.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such file")
     try:
         yield
     except UserError:
         raise
+    except NotImplementedError as error:
+        raise UserError(f"{path}: {error}") from None
     # Reading a damaged file may raise any exception.
     except Exception as error:
         text = str(error).partition("\n")[0] or type(error).__name__

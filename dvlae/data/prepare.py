@@ -8,21 +8,25 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.data.canonical import SourceInfo, read_clean, read_noisy, write_frames
+from dvlae.data.canonical import read_clean, read_noisy, set_offset, write_frames
 from dvlae.data.defects.checks import FrameChecks, write_masks
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.reading import Stack, open_stacks
+from dvlae.data.sources import open_sources
+from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, hash_files, link_or_copy
+from dvlae.system.files import atomic_folder, check_outside, hash_files, link_or_copy
 from dvlae.system.progress import progress
 
 # The largest magnitude up to which all whole numbers are float32 numbers.
 MAX_EXACT = 2**24
 # Rounding of grey values that is negligible, as a part of the differences of neighbours.
 MAX_ROUNDING = 1e-3
+# The squares of float32 values in this range are float32 values, with some room for sums.
+MIN_LARGEST, MAX_LARGEST = 1e-15, 1e15
 
 
 def source_folder(dataset: DatasetSettings, data: Path) -> Path:
@@ -47,6 +51,53 @@ def source_folder(dataset: DatasetSettings, data: Path) -> Path:
     return Path(skimage.data.__file__).parent
 
 
+def list_files(dataset: DatasetSettings, data: Path) -> list[Path]:
+    """List the files that :func:`prepare` reads for a dataset of files.
+
+    Parameters
+    ----------
+    dataset
+        The dataset's settings.
+    data
+        The data folder.
+
+    Returns
+    -------
+    list of Path
+        Noisy and clean images, masks, all files of a set of which one is named, and all of a folder that is an image.
+
+    Raises
+    ------
+    UserError
+        If no file matches.
+    """
+    root = source_folder(dataset, data)
+    named = find_images(dataset.noisy, root, "noisy")
+    if dataset.clean not in (None, "mean"):
+        named += find_images(dataset.clean, root, "clean")
+    if dataset.mask not in ("auto", "none"):
+        named.append(root / Path(dataset.mask).expanduser())
+    files: dict[Path, None] = {}
+    for path in named:
+        if path.is_dir():
+            files.update(dict.fromkeys(file for file in sorted(path.rglob("*")) if file.is_file()))
+        elif path not in files:
+            files.update(dict.fromkeys((path, *_set_of(path))))
+    return list(files)
+
+
+def _set_of(path: Path) -> tuple[Path, ...]:
+    """Return the files of the set that an OME-TIFF belongs to."""
+    if ".ome." not in path.name.lower():
+        return ()
+    try:
+        with open_sources(path) as sources:
+            return tuple(file for source in sources for file in source.files)
+    except UserError:
+        # The step that reads it says what is wrong with it.
+        return ()
+
+
 def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output: Path) -> None:
     """Make the canonical images of a dataset.
 
@@ -65,11 +116,11 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
     ------
     UserError
         If no file matches; if an image cannot be read, has other axes or channels, contains values that are not
-        numbers, or is constant; if clean and noisy images differ in number or shape.
+        numbers, or is constant; if clean and noisy images differ in number or shape; or if the files are in the output.
     """
     with atomic_folder(output) as folder:
         if dataset.simulate is None:
-            rows = _from_files(dataset, Path(data), folder)
+            rows = _from_files(dataset, Path(data), folder, output)
         elif simulated is None:
             raise UserError(
                 "prepare: this dataset's noise is simulated: run `dvlae simulate` and give its folder (--simulated)"
@@ -83,35 +134,37 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
         write_manifest(folder, rows)
 
 
-def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Image]:
+def _from_files(dataset: DatasetSettings, data: Path, folder: Path, output: Path) -> list[Image]:
     root = source_folder(dataset, data)
     files = find_images(dataset.noisy, root, "noisy")
     clean_files = [] if dataset.clean in (None, "mean") else find_images(dataset.clean, root, "clean")
+    check_outside(output, [*files, *clean_files])
     total = _Mean() if dataset.clean == "mean" else None
     rows: list[Image] = []
     masks: list[PackedMask | None] = []
     checks = FrameChecks(MaskSource(dataset.mask, root))
-    offset: float | None = None
+    offsets = OffsetChoice()
     for stack in open_stacks(files, dataset, progress(files, description="prepare", unit="file")):
-        if offset is None:
-            offset = choose_offset(stack.frame(0))
-        found = _write_stack(stack, folder / "noisy", offset, checks, rows, total)
+        found = _write_stack(stack, folder / "noisy", offsets, checks, rows, total)
         rows += found[0]
         masks += found[1]
     checks.finish("noisy")
     if total is not None:
-        rows = total.write(folder / "clean" / "mean.tif", rows, offset or 0)
+        rows = total.write(folder / "clean" / "mean.tif", rows, offsets.offset)
     elif clean_files:
         cleans: list[Image] = []
         clean_masks: list[PackedMask | None] = []
         checks = FrameChecks(None)
         for stack in open_stacks(clean_files, dataset):
-            found = _write_stack(stack, folder / "clean", offset or 0, checks, [])
+            found = _write_stack(stack, folder / "clean", OffsetChoice(), checks, [])
             cleans += found[0]
             clean_masks += found[1]
         checks.finish("clean")
         rows = _in_pairs(rows, cleans)
         masks = [a & b if a and b else a or b for a, b in zip(masks, clean_masks, strict=True)]
+    if offsets.offset:
+        for path in {path for row in rows for path in (row.noisy, row.clean) if path is not None}:
+            set_offset(path, offsets.offset)
     return _add_masks(folder, rows, masks)
 
 
@@ -159,33 +212,66 @@ def describe(stack: Stack) -> SourceInfo:
     )
 
 
-def choose_offset(frame: np.ndarray) -> float:
-    """Choose what to subtract from grey values so that float32 keeps their small differences.
+class OffsetChoice:
+    """Chooses what to subtract from grey values so that float32 keeps their small differences.
 
-    Parameters
-    ----------
-    frame
-        (C, ...), in the type of its file.
-
-    Returns
-    -------
-    float
-        The median of the frame, a whole number for integers, if float32 numbers near it are too far apart; otherwise 0.
+    It is the median of the frames whose values are so large that float32 numbers near them are too far apart, if these
+    are most of the frames; a whole number for integers. Otherwise it is 0.
     """
-    if frame.dtype.itemsize < 4 or frame.dtype == np.float32:
-        return 0
-    middle = np.median(frame)
-    if frame.dtype.kind == "f":
-        noise = np.median(np.abs(np.diff(frame)))
-        exact = np.spacing(np.float32(abs(middle))) <= MAX_ROUNDING * noise
-        return 0 if exact or not np.isfinite(middle) else float(middle)
-    return 0 if abs(middle) <= MAX_EXACT else int(middle)
+
+    def __init__(self) -> None:
+        self.middles: list[int | float] = []
+        self.frames = 0
+
+    def add(self, frame: np.ndarray, path: Path) -> None:
+        """Take a frame into account.
+
+        Parameters
+        ----------
+        frame
+            (C, ...), in the type of its file.
+        path
+            The file.
+
+        Raises
+        ------
+        UserError
+            If float32 cannot have such values.
+        """
+        if frame.dtype.itemsize < 4 or frame.dtype == np.float32:
+            self.frames += 1
+            return
+        values = frame[np.isfinite(frame)]
+        if not values.size or values.min() == values.max():
+            return
+        self.frames += 1
+        middle = np.median(values)
+        if frame.dtype.kind != "f":
+            if abs(middle) > MAX_EXACT:
+                self.middles.append(int(middle))
+            return
+        largest = float(np.abs(values).max())
+        if not MIN_LARGEST <= largest <= MAX_LARGEST:
+            raise UserError(
+                f"{path}: found values up to {largest:g} in magnitude, allowed: up to {MAX_LARGEST:g}, the largest at "
+                f"least {MIN_LARGEST:g}; convert them to another unit"
+            )
+        noise = np.nanmedian(np.abs(np.diff(frame)))
+        if not np.spacing(np.float32(abs(middle))) <= MAX_ROUNDING * noise:
+            self.middles.append(float(middle))
+
+    @property
+    def offset(self) -> int | float:
+        """The choice, after all frames."""
+        if 2 * len(self.middles) <= self.frames:
+            return 0
+        return sorted(self.middles)[len(self.middles) // 2]
 
 
 def _write_stack(
     stack: Stack,
     folder: Path,
-    offset: float,
+    offsets: OffsetChoice,
     checks: FrameChecks,
     earlier: Sequence[Image],
     total: "_Mean | None" = None,
@@ -194,7 +280,7 @@ def _write_stack(
 
     Return their rows of the manifest, and their masks.
     """
-    info = replace(describe(stack), offset=offset)
+    info = describe(stack)
     source, shape, path = stack.source.path, info.frame_shape, folder / f"{stack.name}.tif"
     if earlier and shape[0] != earlier[0].shape[0]:
         raise UserError(
@@ -206,6 +292,7 @@ def _write_stack(
 
     def frames() -> Iterator[np.ndarray]:
         for number, frame in enumerate(stack):
+            offsets.add(frame, source)
             masks.append(checks.check(frame, stack, number))
             if total is not None:
                 total.add(frame, masks[-1], source)
@@ -256,7 +343,7 @@ class _Mean:
     def write(self, path: Path, rows: Sequence[Image], offset: float) -> list[Image]:
         if self.total is None or self.frames < 2:
             raise UserError("clean: found 'mean' for one noisy image, allowed: mean of two or more, a glob, or null")
-        info = replace(SourceInfo.of_frames(self.total.shape), offset=offset)
+        info = SourceInfo.of_frames(self.total.shape)
         dtype = np.dtype(np.float64 if offset else np.float32)
         with np.errstate(invalid="ignore"):
             # A pixel that counts in no frame has no mean.

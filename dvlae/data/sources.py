@@ -1,13 +1,18 @@
 """What image files contain, whatever their format: series of images with axes, a type and a calibration."""
 
 import importlib
+import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from dvlae.data.pixels import errors_named
+from dvlae.system.errors import UserError
 
 # The first bytes of the files of a format, and the module in `formats` that reads it.
 SIGNATURES = {
@@ -20,7 +25,27 @@ SIGNATURES = {
     b"ZISRAWFILE": "czi",
     b"\x70\0\0\0": "lif",
     b"\xda\xce\xbe\n": "nd2",
+    b"PK\3\4": "zarr",
 }
+# The first bytes of files of other kinds.
+FOREIGN = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xffO\xffQ": "JPEG 2000",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "WebP or AVI",
+    b"\x89HDF\r\n\x1a\n": "HDF5",
+    b"\xd0\xcf\x11\xe0": "OLE",
+    b"SIMPLE  =": "FITS",
+    b"%PDF": "PDF",
+    b"%!PS": "PostScript",
+    b"\x1f\x8b": "gzip",
+    b"<": "XML or HTML",
+}
+LOSSY = ("JPEG", "JPEG 2000", "WebP or AVI", ".jpg", ".jpeg", ".jp2", ".webp", ".avif", ".heic", ".avi", ".mov", ".mp4")
+START_BYTES = 16
+ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 SUFFIXES = {
     ".tif": "tiff",
     ".tiff": "tiff",
@@ -33,10 +58,15 @@ SUFFIXES = {
     ".png": "png",
     ".npy": "npy",
     ".zarr": "zarr",
+    ".zip": "zarr",
     ".czi": "czi",
     ".lif": "lif",
     ".nd2": "nd2",
 }
+
+
+# The axes of a frame; along all others, frames are numbered.
+FRAME_AXES = "CZYX"
 
 
 @dataclass(frozen=True)
@@ -122,6 +152,150 @@ class Source(ABC):
         """
 
 
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known of a source, and where its frames lie in it.
+
+    Attributes
+    ----------
+    axes
+        The axes in the order of the source, letters of STCZYX: those of a frame, C, Z, Y and X, and others, along which
+        the frames are numbered.
+    shape
+        One number for each axis.
+    kind, series
+        The kind of file, and the series in it, as in :class:`Source`.
+    dtype
+        The source's own type.
+    calibration
+        What the source says beside its pixels.
+    offset
+        Subtracted from all grey values before anything is computed with 32 bits, which would lose small differences of
+        large numbers.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    kind: str
+    dtype: str
+    calibration: Calibration = field(default_factory=Calibration)
+    offset: float = 0
+    series: str = ""
+
+    @classmethod
+    def of_frames(cls, shape: tuple[int, ...], count: int = 1, dtype: str = "float32") -> "SourceInfo":
+        """Describe frames that were computed, which no file of a user contains.
+
+        Parameters
+        ----------
+        shape
+            Shape of each frame, (C, ...).
+        count
+            Number of frames.
+        dtype
+            The type of the source.
+
+        Returns
+        -------
+        SourceInfo
+            A source with these frames, numbered along T if there are several.
+        """
+        sizes = [("T", count), ("C", shape[0])]
+        counted = [(axis, size) for axis, size in sizes if size > 1]
+        axes = "".join(axis for axis, _ in counted) + "ZYX"[4 - len(shape) :]
+        return cls(axes, (*(size for _, size in counted), *shape[1:]), "tiff", dtype)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """The shape of a frame, (C, ...)."""
+        sizes = dict(zip(self.axes, self.shape, strict=True))
+        return (sizes.get("C", 1), *(sizes[axis] for axis in "ZYX" if axis in sizes))
+
+    @property
+    def frame_sizes(self) -> tuple[int, ...]:
+        """The lengths of the axes along which the frames are numbered, in the order of the source."""
+        return tuple(size for axis, size in zip(self.axes, self.shape, strict=True) if axis not in FRAME_AXES)
+
+    @property
+    def frames(self) -> int:
+        """The number of frames."""
+        return math.prod(self.frame_sizes)
+
+    def in_source_order(self, frames: np.ndarray) -> np.ndarray:
+        """Give frames the axes that they have in the source.
+
+        Parameters
+        ----------
+        frames
+            All frames, (F, C, ...).
+
+        Returns
+        -------
+        array
+            A view with the axes and the shape of the source.
+        """
+        frames = frames.reshape(*self.frame_sizes, *self.frame_shape)
+        if "C" not in self.axes:
+            frames = frames.squeeze(len(self.frame_sizes))
+        return frames.transpose(np.argsort(_frame_order(self.axes)))
+
+    def in_frame_order(self, values: np.ndarray, axes: str, frame: int) -> np.ndarray:
+        """Return what belongs to one frame of an array with axes of the source.
+
+        Parameters
+        ----------
+        values
+            The array, with all axes along which frames are numbered.
+        axes
+            Its axes, in the order of the source.
+        frame
+            Number of the frame.
+
+        Returns
+        -------
+        array
+            A view with those of the axes C, Z, Y and X that ``axes`` contains.
+        """
+        return values.transpose(_frame_order(axes))[np.unravel_index(frame, self.frame_sizes)]
+
+    def to_json(self) -> str:
+        """Return the description as text.
+
+        Returns
+        -------
+        str
+            JSON of ASCII characters.
+        """
+        return json.dumps({"dvlae": "canonical", **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "SourceInfo":
+        """Read a description.
+
+        Parameters
+        ----------
+        text
+            The output of :meth:`to_json`.
+
+        Returns
+        -------
+        SourceInfo
+            The description.
+        """
+        values = json.loads(text)
+        del values["dvlae"]
+        calibration = values.pop("calibration") | {}
+        for name in ("channels", "labels"):
+            calibration[name] = tuple(calibration[name])
+        return cls(**values | {"shape": tuple(values["shape"]), "calibration": Calibration(**calibration)})
+
+
+def _frame_order(axes: str) -> list[int]:
+    """Return where the axes of frame numbers, and then C, Z, Y and X, are in some axes."""
+    numbers = [place for place, axis in enumerate(axes) if axis not in FRAME_AXES]
+    return numbers + [axes.index(axis) for axis in FRAME_AXES if axis in axes]
+
+
 @contextmanager
 def open_sources(path: Path) -> Iterator[list[Source]]:
     """Open an image file.
@@ -146,10 +320,42 @@ def open_sources(path: Path) -> Iterator[list[Source]]:
 
 
 def _format(path: Path) -> str:
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(max(map(len, SIGNATURES)))
-        for signature, name in SIGNATURES.items():
-            if start.startswith(signature):
-                return name
-    return SUFFIXES[path.suffix.lower()]
+    if path.is_dir() and any((path / name).exists() for name in ZARR_METADATA):
+        return "zarr"
+    suffix = path.suffix.lower()
+    with errors_named(path), path.open("rb") as file:
+        start = file.read(START_BYTES)
+    name = _signed(start, SIGNATURES)
+    # The first ND2 files are files of JPEG 2000.
+    foreign = None if name or suffix == ".nd2" else _signed(start, FOREIGN)
+    if foreign or not (name or suffix in SUFFIXES):
+        raise refusal(path, foreign or suffix)
+    return name or SUFFIXES[suffix]
+
+
+def _signed(start: bytes, signatures: Mapping[bytes, str]) -> str | None:
+    return next((name for signature, name in signatures.items() if start.startswith(signature)), None)
+
+
+def refusal(path: Path, kind: str) -> UserError:
+    """Say that a file is of a kind that is not read, and what helps.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        Its kind, or its suffix.
+
+    Returns
+    -------
+    UserError
+        One line.
+    """
+    if kind in LOSSY or kind.lower() in LOSSY:
+        why = "whose compression has removed part of the noise"
+        helps = "take the file that the microscope wrote; if there is none, save this one as TIFF or PNG"
+    else:
+        why = f"allowed: {', '.join(SUFFIXES)}"
+        helps = "unpack it" if kind == "gzip" else "save it as OME-TIFF, for example with Fiji or bfconvert"
+    return UserError(f"{path}: found a file of kind {kind!r}, {why}; {helps}")

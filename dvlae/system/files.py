@@ -119,6 +119,26 @@ def link_or_copy(file: Path, new: Path) -> None:
         shutil.copyfile(file, new)
 
 
+def check_outside(output: Path, files: Iterable[Path]) -> None:
+    """Refuse to replace a folder that contains files that are read.
+
+    Parameters
+    ----------
+    output
+        A folder to make, which need not exist.
+    files
+        Files that are read.
+
+    Raises
+    ------
+    UserError
+        If one of them is in the folder.
+    """
+    folder = output.resolve()
+    if (inside := next((file for file in files if folder in file.resolve().parents), None)) is not None:
+        raise UserError(f"{output}: contains {inside}, which is read; allowed: an output without files that are read")
+
+
 def _check_place(path: Path) -> None:
     """Refuse a path without a name of its own, or in something that is not a folder."""
     if path.name in ("", ".."):

@@ -41,6 +41,10 @@ class RandomCrops:
     ):
         self.patches, self.crop, self.batch_size, self.seed = patches, crop, batch_size, seed
         self._counts = counts
+        # What does not count at the end of a patch, such as its padding, is cut as seldom as possible.
+        self._own_sides = (
+            np.full((len(patches), len(crop)), patches.shape[2:]) if counts is None else _own_sides(counts)
+        )
         self.flipped_axes = sorted(mirrored_axes(len(crop), noise_direction))
 
     def batch(self, step: int, chosen: range | None = None) -> Tensor:
@@ -89,6 +93,17 @@ class RandomCrops:
         count, _, *sides = self.patches.shape
         for _ in range(self.batch_size):
             corner = [int(random.integers(side - length + 1)) for side, length in zip(sides, self.crop, strict=True)]
-            window = tuple(slice(at, at + length) for at, length in zip(corner, self.crop, strict=True))
             number = int(random.integers(count))
+            places = zip(corner, self._own_sides[number], self.crop, strict=True)
+            starts = [min(at, max(0, int(own) - length)) for at, own, length in places]
+            window = tuple(slice(at, at + length) for at, length in zip(starts, self.crop, strict=True))
             yield number, window, tuple(axis for axis in self.flipped_axes if random.random() < 0.5)
+
+
+def _own_sides(counts: np.ndarray) -> np.ndarray:
+    """Return for each patch, along each spatial axis, how many pixels there are up to the last that counts."""
+    sides = []
+    for axis in range(2, counts.ndim):
+        counted = counts.any(axis=tuple(other for other in range(1, counts.ndim) if other != axis))  # (N, side)
+        sides.append(counted.shape[1] - counted[:, ::-1].argmax(axis=1))
+    return np.stack(sides, axis=1)

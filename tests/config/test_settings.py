@@ -298,10 +298,12 @@ def test_a_step_depends_on_what_it_computes_and_not_on_where():
     settings = Settings(device="cpu", model={"levels": 2}, prediction={"samples": 4, "tile": 64})
     assert TrainSettings.of(settings).device == "cpu"
     whole = settings.model_dump(mode="json", include={"model", "training"})
-    assert whole["training"].pop("workers") == "auto"
+    for name in ("workers", "max_patch_pixels", "rescale"):
+        del whole["training"][name]
     assert TrainSettings.of(settings).identity() == whole
     assert PredictSettings.of(settings).identity_json() == (
-        '{"prediction":{"samples":4,"estimator":"mmse","flips":true,"shifts":4,"save_samples":0}}'
+        '{"prediction":{"samples":4,"estimator":"mmse","flips":true,"shifts":4,"hot_pixels":"fill","rescale":false,'
+        '"save_samples":0,"output":{"dtype":"float32","compression":"none"}}}'
     )
 
 
@@ -315,6 +317,7 @@ def test_patches_depend_on_the_sizes_of_training_and_on_the_images_of_the_datase
     patches = PatchSettings.of(Settings(training={"patch_size": 32}), dataset)
     assert patches.identity() == {
         "patch_size": 32, "stride": 8, "validation_fraction": 0.1, "images": "0:8", "block": 2,
+        "max_patch_pixels": 2**27, "rescale": False,
     }  # fmt: skip
 
 

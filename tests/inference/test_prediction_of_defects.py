@@ -68,14 +68,23 @@ def test_a_blank_frame_stays_as_it_is(tmp_path, images_folder, seen, caplog):
     assert "left as they are: b" in caplog.text
 
 
+def ramp(exposure):
+    level = exposure * np.linspace(30, 120, 64)
+    return np.random.default_rng(1).poisson(level, (1, 64, 64)).astype(np.float32)
+
+
 @pytest.mark.parametrize(
-    ("change", "kind"),
-    [(lambda image: 256 * image, "gain and offset"), (lambda image: image + 500, "gain and offset"), (None, "other")],
+    ("other", "kind"),
+    [
+        (256 * ramp(1), "gain and offset"),
+        (ramp(1) + 500, "gain and offset"),
+        (ramp(16), "other"),
+        (ramp(1 / 4), "other"),
+    ],
 )
-def test_images_of_another_scale_are_named(tmp_path, images_folder, seen, caplog, change, kind):
-    other = noisy(64, 64)
-    other = 16 * other.mean() + 4 * (other - other.mean()) if change is None else change(other)
-    *_, record = predict_frames(tmp_path, images_folder, {"a": noisy(64, 64), "b c": other}, seen)
+def test_images_of_another_scale_are_named(tmp_path, images_folder, caplog, other, kind):
+    seen = SeenScale.of([measure_scale(ramp(1))]).to_json()
+    *_, record = predict_frames(tmp_path, images_folder, {"a": ramp(1), "b c": other}, seen)
     assert record["found"]["unseen"] == {"b c": kind}
     assert "than in the training, so estimates are unreliable: b c; " in caplog.text
 
@@ -88,7 +97,7 @@ def test_images_of_another_gain_or_offset_can_be_rescaled(tmp_path, images_folde
     assert set(record["found"]["rescaled"]) == {"b"} and not record["found"]["unseen"]
     # The latent noise depends on the name, so the estimates differ a little.
     back = (estimates["b"] - offset) / gain
-    assert np.abs(back - estimates["a"]).mean() < 0.2 * noisy(64, 64).std()
+    assert np.abs(back - estimates["a"]).mean() < 0.3 * noisy(64, 64).std()
     samples = tifffile.imread(tmp_path / "samples" / "b.tif", squeeze=False)
     np.testing.assert_allclose(samples.mean(0), estimates["b"], rtol=1e-3)
     assert deviations["b"].mean() == pytest.approx(gain * deviations["a"].mean(), rel=0.2)

@@ -11,7 +11,7 @@ from scipy import ndimage
 from dvlae.config import report_names
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.grid import dvlae_method
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.canonical import read_noisy, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation import target
 from dvlae.evaluation.baselines import run_baseline
@@ -44,7 +44,7 @@ def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=S
     folder = images.parent / method / f"seed{seed}"
     random = np.random.default_rng(seed)
     for image in read_manifest(images):
-        noisy = read_canonical(image.noisy)
+        noisy = read_noisy(image)
         denoised = ndimage.gaussian_filter(noisy, error, axes=range(1, noisy.ndim))
         write_image(folder / "denoised" / f"{image.name}.tif", denoised)
         if field is not None:

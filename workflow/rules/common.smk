@@ -21,7 +21,8 @@ from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
 from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
-from dvlae.data.reading import find_images
+from dvlae.data.manifest import read_manifest
+from dvlae.data.prepare import list_files
 from dvlae.system.errors import UserError
 from dvlae.system.gpus import count_gpus
 from dvlae.system.machine import free_memory
@@ -62,7 +63,8 @@ SETTINGS = checked(validate, Settings, dict(config), configuration_files())
 checked(check_writable, SETTINGS.results)
 DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
 for dataset in DATASETS.values():
-    checked(largest_crop, SETTINGS.training.patch_size, dataset.dimensions, SETTINGS.model.stride)
+    if dataset.dimensions is not None:
+        checked(largest_crop, SETTINGS.training.patch_size, dataset.dimensions, SETTINGS.model.stride)
 GRID = resolve_grid(SETTINGS, DATASETS)
 METHODS = {cell.method.name: cell.method for cell in GRID}
 TRAININGS = sum(cell.method.trained for cell in GRID)
@@ -129,18 +131,11 @@ def recorded_files(wildcards) -> dict:
 @cache
 def own_files(name: str) -> list[str]:
     """Return the user's own files that `dvlae prepare` reads; none if it will refuse the settings that name them."""
-    dataset = DATASETS[name]
-    patterns = {"noisy": dataset.noisy, "clean": None if dataset.clean == "mean" else dataset.clean}
     try:
-        found = [
-            find_images(pattern, Path(SETTINGS.data), key) for key, pattern in patterns.items() if pattern is not None
-        ]
+        return [str(file) for file in list_files(DATASETS[name], Path(SETTINGS.data))]
     except UserError:
         # The images may lie on a disk that is not there now; only the step that reads them needs them.
         return []
-    paths = (path for files in found for path in files)
-    # The files of a folder, such as a Zarr store, change without it.
-    return [str(file) for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
 
 
 def unwatched_files(wildcards) -> list[str]:
@@ -346,11 +341,21 @@ MEMORY_OF_JOB = 8000
 MEMORY_OF_PREDICTION = 2000
 
 
+def dimensions_of(name: str) -> int:
+    """Return the number of spatial axes of a dataset. Where only the files say it, it is a guess until they are read."""
+    patch_size, images = SETTINGS.training.patch_size, Path(SETTINGS.results) / name / "images"
+    if DATASETS[name].dimensions is not None:
+        return DATASETS[name].dimensions
+    if (images / "manifest.csv").exists():
+        return len(read_manifest(images)[0].shape) - 1
+    return len(patch_size) if isinstance(patch_size, list) else 2
+
+
 def training_memory_mb(wildcards, attempt, threads) -> int:
     """Return the memory to request for a training, in MB. The next attempt requests more."""
     if GPUS and (FOUND_GPUS or not ONE_MACHINE):
         return attempt * MEMORY_OF_JOB
-    dimensions = DATASETS[wildcards.dataset].dimensions
+    dimensions = dimensions_of(wildcards.dataset)
     return attempt * (training_memory(SETTINGS.model, SETTINGS.training, dimensions, threads) // 10**6 + 1)
 
 

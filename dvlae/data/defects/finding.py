@@ -3,13 +3,15 @@
 A hot pixel is a single pixel, or one of two neighbours, that lies far above all pixels around it. The optics of a
 microscope spread light over several pixels, so that no object looks like this: of a spot with a full width of 1.5
 pixels at half its maximum, the four nearest neighbours of the brightest pixel still have 29 % of its height. Four
-conditions have to hold, and each of them prefers to miss a hot pixel over taking an object for one. With x the pixel, e
-its height above the second largest of its 8 neighbours, and all neighbours within 5 x 5 pixels,
+conditions have to hold, and each of them prefers to miss a hot pixel over taking an object for one. With e the height
+of a pixel above the second largest of its 8 neighbours,
 
 - e is beyond the tail of e over the local maxima of the image, extrapolated as an exponential one;
 - e is many times as large as that of an ordinary local maximum, which is one photon where most pixels are 0;
-- e is larger than the range of the neighbours: of noise, texture, edges, and the ends of lines;
-- on average, the 8 neighbours have next to nothing of the height of x above the median of the neighbours.
+- e is larger than the range of the pixels around it, 5 x 5: of noise, texture, edges, and the ends of lines;
+- on average, the 8 neighbours have next to nothing of the height of the pixel above the median of those around it.
+
+Pixels around it that are at least half as high may be hot, too, and do not count in the last two.
 
 A dead pixel is the same upside down. Both are searched in each plane and in each channel by itself.
 """
@@ -25,17 +27,18 @@ REACHES = {1: 4, 2: 2}
 # With fewer local maxima, it cannot be told what an ordinary one is.
 MIN_MAXIMA = 32
 # Heights above this quantile of all local maxima are their tail.
-TAIL_QUANTILE = 0.8
+TAIL_QUANTILE = 0.9
 # In scales of the tail, beyond the largest height that is expected: one false pixel in e^10 = 22,000 images.
 TAIL_MARGIN = 10.0
 # In heights of an ordinary local maximum.
-MIN_HEIGHT = 25.0
+MIN_HEIGHT = 40.0
 # In ranges of the neighbours. It is 2.4 for a spot of 1.5 pixels.
 MIN_RANGES = 3.0
 # Mean of the neighbours, of the height of the pixel. It is 0.17 for a spot of 1.5 pixels.
-MAX_SHARE = 0.05
+MAX_SHARE = 0.04
+LIKE_HEIGHT = 0.5
 # A larger share of pixels is not defective: it is the noise, or the object.
-MAX_FRACTION = 0.01
+MAX_FRACTION = 0.005
 
 # Clipping needs this many grey values, and this many times as many pixels at the largest as at any other near it.
 MIN_LEVELS = 16
@@ -159,19 +162,15 @@ def _find_single(channel: np.ndarray) -> np.ndarray:
     places = np.nonzero(heights > threshold)
     if not places[0].size:
         return found
-    height, value = heights[places], planes[places]
-    near, all_around = (_neighbours(planes, places, distance) for distance in (1, reach))
-    # The largest neighbour may be hot, too, and the smallest one dead.
+    height = heights[places]
+    near, all_around = (_surroundings(planes, heights, places, distance) for distance in (1, reach))
     in_order = np.sort(all_around, axis=1)  # numbers before NaN
-    counts = np.count_nonzero(np.isfinite(in_order), axis=1)
-    spread = np.take_along_axis(in_order, counts[:, None] - 2, axis=1)[:, 0] - in_order[:, 1]
+    last = np.count_nonzero(np.isfinite(in_order), axis=1)[:, None] - 1
+    # The smallest neighbour may be dead.
+    spread = np.take_along_axis(in_order, last, axis=1)[:, 0] - in_order[:, 1]
     background = np.nanmedian(all_around, axis=1)
-    rest = np.nansum(near, axis=1)
-    number = np.count_nonzero(np.isfinite(near), axis=1)
-    if axes == 2:
-        rest, number = rest - np.nanmax(near, axis=1), number - 1
-    share = rest / number - background
-    chosen = (height > MIN_RANGES * spread) & (share < MAX_SHARE * (value - background))
+    share = np.nanmean(near, axis=1) - background
+    chosen = (height > MIN_RANGES * spread) & (share < MAX_SHARE * (planes[places] - background))
     if np.count_nonzero(chosen) <= MAX_FRACTION * channel.size:
         found.reshape(planes.shape)[tuple(place[chosen] for place in places)] = True
     return found
@@ -208,6 +207,12 @@ def _neighbours(planes: np.ndarray, places: tuple[np.ndarray, ...], distance: in
         inside &= (index >= 0) & (index < side)
     clipped = (index.clip(0, side - 1) for index, side in zip(indices, planes.shape[1:], strict=True))
     return np.where(inside, planes[plane[:, None], *clipped], np.nan)
+
+
+def _surroundings(planes: np.ndarray, heights: np.ndarray, places: tuple[np.ndarray, ...], distance: int) -> np.ndarray:
+    """Return the neighbours of pixels (K,), (K, neighbours), NaN where there is none and where it may be hot, too."""
+    values, others = (_neighbours(array, places, distance) for array in (planes, heights))
+    return np.where(others > LIKE_HEIGHT * heights[places][:, None], np.nan, values)
 
 
 def _find_saturated(channel: np.ndarray, excluded: np.ndarray) -> np.ndarray:

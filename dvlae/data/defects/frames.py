@@ -51,7 +51,7 @@ class ExaminedFrame:
 
     @property
     def problem(self) -> str:
-        """Why no model can use the frame: ``masked``, ``blank`` or ``overexposed``; empty if one can."""
+        """The reason why no model can use the frame: ``masked``, ``blank`` or ``overexposed``; empty if one can."""
         if self.mask is not None and not self.mask.any():
             return "masked"
         return "blank" if self.defects.blank else "overexposed" if self.defects.overexposed else ""

@@ -59,12 +59,21 @@ def _constant_border(channel: np.ndarray) -> np.ndarray:
         at_edge = np.unique(labels[edge & same])
         region = np.isin(labels, at_edge)
         elsewhere = np.count_nonzero(same & ~region)
-        if elsewhere > MAX_ELSEWHERE * np.count_nonzero(region):
+        if elsewhere > MAX_ELSEWHERE * np.count_nonzero(region) or _has_single_pixels(region):
             continue
         # Bright objects that are clipped reach the border, too, but do not fill complete rows.
         if _fills_lines(region) or (value < largest and _is_thick(region)):
             border |= region
     return border
+
+
+def _has_single_pixels(region: np.ndarray) -> bool:
+    """Return whether there are single pixels in a region, such as photons in a dark background."""
+    from scipy import ndimage
+
+    around = np.ones((3,) * region.ndim, bool)
+    around[(1,) * region.ndim] = False
+    return bool((ndimage.binary_erosion(region, around, border_value=1) & ~region).any())
 
 
 def _fills_lines(region: np.ndarray) -> bool:

@@ -129,6 +129,8 @@ def find_mixed(scales: Sequence[FrameScale]) -> list[bool]:
     list of bool
         True for such frames.
     """
+    if not scales:
+        return []
     noise = np.array([scale.noise for scale in scales])  # (frames, C)
     typical = noise[typical_frame(scales)]
     # A channel without noise is constant.
@@ -312,7 +314,8 @@ class Conversion:
 
     def _columns(self, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
         shape = (-1,) + (1,) * (dimensions - 1)
-        return np.float32(self.gain).reshape(shape), np.float32(self.offset).reshape(shape)
+        gain, offset = (np.array(values, np.float32).reshape(shape) for values in (self.gain, self.offset))
+        return gain, offset
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
         """Bring a frame (C, ...) to the scale that was seen.

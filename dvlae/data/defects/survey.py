@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.defects.finding import Defects
 from dvlae.data.defects.frames import ExaminedFrame, list_names
@@ -66,10 +64,10 @@ class Examination:
             What was found.
         """
         frame = _read(image)
-        defects, mask = frame.defects, frame.mask
-        masked = 0 if mask is None else frame.noisy.size - len(frame.noisy) * np.count_nonzero(mask)
-        found = (defects.hot, defects.dead, defects.saturated)
-        return cls(image, *map(np.count_nonzero, found), masked, frame.problem, frame.scale if frame.usable else None)
+        defects = frame.defects
+        hot, dead, saturated = (int(each.sum()) for each in (defects.hot, defects.dead, defects.saturated))
+        masked = 0 if frame.mask is None else len(frame.noisy) * int((~frame.mask).sum())
+        return cls(image, hot, dead, saturated, masked, frame.problem, frame.scale if frame.usable else None)
 
     @property
     def clean(self) -> bool:

@@ -125,10 +125,11 @@ def _members(first: Path, root: ElementTree.Element) -> tuple[Path, ...]:
 
 def _beside(path: Path, name: str) -> Path | None:
     """Return a file in the folder of another, or in one below it, whatever way its name is written in Unicode."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return None
     file = path.parent / name
     if not file.is_file():
         normal = unicodedata.normalize("NFC", file.name)
         others = file.parent.iterdir() if file.parent.is_dir() else ()
         file = next((other for other in others if unicodedata.normalize("NFC", other.name) == normal), file)
-    inside = file.is_file() and file.resolve().parent.is_relative_to(path.parent.resolve())
-    return file if inside and ".." not in Path(name).parts else None
+    return file if file.is_file() else None

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from dvlae.axes import format_sides
 from dvlae.data.formats.ome import OmeSet, find_set
 from dvlae.data.formats.tiff_metadata import read_calibration, stated_axes
 from dvlae.data.formats.tiff_pixels import Conversion, find_conversion, read_page
@@ -148,15 +147,27 @@ def _find_sources(file: tifffile.TiffFile, path: Path, ome: OmeSet, told: list[s
         # tifffile took the pages for equal after it had looked at some of them.
         file.is_uniform = False
         every = file.series
+    every = [level for series in every for level in _own_levels(series)]
+    if all(series.kind in PLAIN_KINDS for series in every):
+        every.sort(key=lambda series: series.keyframe.index)
     _check_kind(file, every, ome)
     groups = _join_plain(every)
     names = _name_series([group[0] for group in groups])
-    found = [_make_source(file, path, ome, *each) for each in zip(groups, names, strict=True)]
+    numbers = [every.index(group[0]) for group in groups]
+    found = [_make_source(file, path, ome, *each) for each in zip(groups, names, numbers, strict=True)]
     notes = tuple(told) + _unused_pages(file, every, ome)
     for source in found:
         source.notes += notes
     _mark_previews(found)
     return found
+
+
+def _own_levels(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPageSeries]:
+    """Return a plain series and the pages that tifffile takes for smaller copies of it only by their size."""
+    if series.kind not in PLAIN_KINDS or series.levels[-1].keyframe.is_subifd:
+        return [series]
+    levels, series.levels = series.levels, [series]
+    return levels
 
 
 def _check_kind(file: tifffile.TiffFile, every: Sequence[tifffile.TiffPageSeries], ome: OmeSet) -> None:
@@ -173,16 +184,10 @@ def _check_kind(file: tifffile.TiffFile, every: Sequence[tifffile.TiffPageSeries
 
 def _unused_pages(file: tifffile.TiffFile, every: Sequence[tifffile.TiffPageSeries], ome: OmeSet) -> tuple[str, ...]:
     """Return a sentence if the file has pages that belong to no series."""
-    notes = []
     unused = len(file.pages) - sum(len(level) for series in every for level in series.levels)
-    if unused > 0 and len(ome.files) == 1:
-        notes.append(f"leaves out {unused} of the {len(file.pages)} pages, which its metadata does not mention")
-    for series in every:
-        copies = [level.keyframe for level in series.levels[1:]]
-        if any(not (page.is_reduced or page.is_subifd) for page in copies):
-            sizes = ", ".join(format_sides((page.imagelength, page.imagewidth)) for page in copies)
-            notes.append(f"leaves out pages of {sizes} pixels, taken for smaller copies of the image")
-    return tuple(notes)
+    if unused <= 0 or len(ome.files) > 1:
+        return ()
+    return (f"leaves out {unused} of the {len(file.pages)} pages, which its metadata does not mention",)
 
 
 def _join_plain(every: Sequence[tifffile.TiffPageSeries]) -> list[list[tifffile.TiffPageSeries]]:
@@ -213,6 +218,7 @@ def _make_source(
     ome: OmeSet,
     group: list[tifffile.TiffPageSeries],
     name: str,
+    number: int,
 ) -> TiffSource:
     series, page = group[0], group[0].keyframe
     if page.dtype is None:
@@ -222,11 +228,11 @@ def _make_source(
     if counted is None:
         raise ValueError(f"its pages of shape {page.shape} do not make up an image of shape {shape}")
     outer, inner = shape[:counted], shape[counted:]
-    places: list[Place] = [(part, number) for part in group for number in range(math.prod(outer))]
+    places: list[Place] = [(part, page_number) for part in group for page_number in range(math.prod(outer))]
     if len(group) > 1 and series.kind == "shaped":
         axes, outer = "?" + axes, (len(group), *outer)
     elif len(group) > 1:
-        places = [(part, number) for part in group for number in range(len(part))]
+        places = [(part, page_number) for part in group for page_number in range(len(part))]
         places.sort(key=_place_in_file)
         axes, outer = "?" + axes[counted:], (len(places),)
     notes: tuple[str, ...] = ()
@@ -248,7 +254,7 @@ def _make_source(
         axes=axes + "C" * len(conversion.added),
         shape=shape,
         dtype=conversion.dtype,
-        calibration=read_calibration(file, series, file.series.index(series), ome.xml),
+        calibration=read_calibration(file, series, number, ome.xml),
         preview=page.is_reduced
         or bool(page.subfiletype & tifffile.FILETYPE.MASK)
         or (series.kind in SLIDE_KINDS and bool(PREVIEW_NAMES.search(series.name))),

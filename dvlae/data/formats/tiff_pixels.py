@@ -1,7 +1,8 @@
 """The pixels of the pages of TIFF files, in the sense that the file gives them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +124,9 @@ def read_page(series: tifffile.TiffPageSeries, number: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the compression is not known, or a part of the page is missing or damaged.
+        If a part of the page is missing or damaged.
+    NotImplementedError
+        If its compression is not known.
     """
     keyframe = series.keyframe
     assert series.parent is not None
@@ -135,20 +138,46 @@ def read_page(series: tifffile.TiffPageSeries, number: int) -> np.ndarray:
     else:
         page = series[number]
         assert page is not None
-        _check_strips(page)
-        pixels = page.asarray()
+        _check_compression(page.compression)
+        try:
+            _check_strips(page)
+            with _opened(page.parent.filehandle):
+                pixels = page.asarray()
+        except ImportError as error:
+            raise NotImplementedError(f"imagecodecs is installed without a part that reads it: {error}") from None
+        # A damaged page may raise any exception.
+        except Exception as error:
+            raise ValueError(f"page {number}: {error}") from None
     return series.transform(pixels) if series.transform is not None else pixels
 
 
-def _check_strips(page: Any) -> None:
-    """Refuse a page without some of its strips, which tifffile fills with zeros, and one that cannot be decoded."""
-    name = COMPRESSION(page.compression).name if page.compression in list(COMPRESSION) else page.compression
+@contextmanager
+def _opened(handle: tifffile.FileHandle) -> Iterator[None]:
+    """Open a file while the block runs: of a set, tifffile keeps only one open."""
+    closed = handle.closed
+    if closed:
+        handle.open()
     try:
-        TIFF.DECOMPRESSORS[page.compression]
+        yield
+    finally:
+        if closed:
+            handle.close()
+
+
+def _check_compression(compression: int) -> None:
+    try:
+        TIFF.DECOMPRESSORS[compression]
     except KeyError:
-        raise ValueError(f"compression {name} is not supported; save it with another one, such as LZW") from None
+        name = COMPRESSION(compression).name if compression in list(COMPRESSION) else compression
+        raise NotImplementedError(
+            f"compression {name} is not supported; save the file with another one, such as LZW or Deflate"
+        ) from None
+
+
+def _check_strips(page: Any) -> None:
+    """Refuse a page that lacks some of its strips, which tifffile fills with zeros."""
     count = math.prod(page.keyframe.chunked)
     there = [offset > 0 and size > 0 for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False)]
-    if sum(there[:count]) < count:
-        missing = count - sum(there[:count])
-        raise ValueError(f"page {page.index} lacks {missing} of its {count} strips or tiles")
+    missing = count - sum(there[:count])
+    if missing:
+        raise ValueError(f"{missing} of its {count} strips or tiles are missing")

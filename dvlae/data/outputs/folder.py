@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.config.settings import OutputSettings
-from dvlae.data.canonical import SourceInfo, read_info
+from dvlae.data.canonical import read_info
 from dvlae.data.manifest import Image
 from dvlae.data.outputs.reading import NOISY_MARK
 from dvlae.data.outputs.tiff import Converter, write_source
+from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, link_or_copy
 
@@ -226,18 +227,16 @@ class Report:
         for why, names in self.others.items():
             logger.info("%s: %s written as %s", step, _name_some(names), why)
         if self.types:
-            clipped = {name: count for name, count in self.clipped.items() if count}
-            beyond = f"{sum(clipped.values())} values beyond its range are clipped, in {_name_some(list(clipped))}"
-            logger.info(
-                "%s: results are rounded to %s; %s",
-                step,
-                " and ".join(sorted(self.types)),
-                beyond if clipped else "no value is beyond its range",
-            )
+            types, clipped = " and ".join(sorted(self.types)), [name for name, count in self.clipped.items() if count]
+            beyond = "no value is beyond its range"
+            if clipped:
+                beyond = f"{sum(self.clipped.values())} values beyond its range are clipped, in {_name_some(clipped)}"
+            logger.info("%s: results are rounded to %s; %s", step, types, beyond)
 
 
 def _name_some(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} other files" if names else ""
+    first, others = names[0], len(names) - 1
+    return f"{first} and {others} other file{'s' * (others > 1)}" if others else first
 
 
 def join_folders(folders: Sequence[Path], output: Path) -> None:

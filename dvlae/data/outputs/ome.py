@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dvlae.data.canonical import SourceInfo
+from dvlae.data.sources import SourceInfo
 
 # Names of units in files, and in OME.
 UNITS = {"um": "µm", "μm": "µm", "micron": "µm", "microns": "µm", "micrometer": "µm", "inch": "in", "meter": "m"}

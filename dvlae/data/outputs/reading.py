@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from dvlae.data.canonical import SourceInfo, page_offsets, read_info, read_noisy, read_pages, to_float32
+from dvlae.data.canonical import page_offsets, read_info, read_noisy, read_pages, to_float32
 from dvlae.data.manifest import Image
 from dvlae.data.outputs.tiff import Layout
 from dvlae.data.pixels import errors_named
+from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 
 # The name of a file that says that the noisy images are the results, of which there are no copies.

@@ -1,6 +1,7 @@
 """Writing the frames of a source as one TIFF with the source's axes, calibration and names."""
 
 import math
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import numpy as np
 import tifffile
 
 from dvlae.config.settings import OutputSettings
-from dvlae.data.canonical import MAX_CLASSIC_BYTES, SourceInfo
+from dvlae.data.canonical import MAX_CLASSIC_BYTES
 from dvlae.data.outputs.ome import edit_xml, ome_unit
+from dvlae.data.sources import SourceInfo
 from dvlae.system.files import atomic_file, reserve_space
 
 # The types of ImageJ: 8 and 16 bits with and without sign, and float32.
@@ -214,7 +216,8 @@ class Layout:
             As tifffile takes them.
         """
         calibration = info.calibration
-        metadata: dict[str, Any] = {"axes": self.axes}
+        # A random one, as tifffile chooses, would make the file another one each time.
+        metadata: dict[str, Any] = {"axes": self.axes, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, info.to_json()))}
         unit = ome_unit(calibration.unit)
         if unit:
             for axis, size in calibration.sizes.items():

@@ -79,7 +79,7 @@ def test_saturated_pixels_count_in_the_loss_only(tmp_path, images_folder):
     ("odd", "problem"),
     [
         (np.zeros((1, 80, 80)), "blank"),
-        ((300 * cells(9)).clip(0, 40000), "overexposed"),
+        ((300 * cells(9)).clip(0, 52500), "overexposed"),
         (150 * cells(9), "scale"),
     ],
 )
