@@ -15,8 +15,7 @@ from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.reading import Stack, open_stacks
-from dvlae.data.sources import open_sources
-from dvlae.data.sources import SourceInfo
+from dvlae.data.sources import SourceInfo, open_sources
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_outside, hash_files, link_or_copy
 from dvlae.system.progress import progress

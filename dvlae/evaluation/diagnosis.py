@@ -278,9 +278,7 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
     if len(votes) < 2:
         return chosen
     each = ", ".join(f"{number} along {one.direction}" for number, one in enumerate(verdicts) if one.direction)
-    return Verdict(
-        None, f"the channels contradict each other: {each}; `channel` keeps one of them", chosen.correlation
-    )
+    return Verdict(None, f"the channels contradict each other: {each}; `channel` keeps one of them", chosen.correlation)
 
 
 def correlation_length(lags: Lags) -> int:

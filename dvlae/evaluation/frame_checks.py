@@ -238,12 +238,20 @@ def compare_frames(checks: Sequence[FrameCheck]) -> list[Finding]:
     list of Finding
         At most one of each kind.
     """
-    found = [_hot(checks), _saturated(checks), _bar(checks), _interlaced(checks), *(_stripes(checks, kind) for kind in ("columns", "rows"))]
+    found = [
+        _hot(checks),
+        _saturated(checks),
+        _bar(checks),
+        _interlaced(checks),
+        *(_stripes(checks, kind) for kind in ("columns", "rows")),
+    ]
     return [finding for finding in found if finding is not None]
 
 
 def _hot(checks: Sequence[FrameCheck]) -> Finding | None:
-    hot, dead, values = (sum(counts) for counts in zip(*((one.hot, one.dead, one.values) for one in checks), strict=True))
+    hot, dead, values = (
+        sum(counts) for counts in zip(*((one.hot, one.dead, one.values) for one in checks), strict=True)
+    )
     if not hot + dead:
         return None
     line = f"{hot} hot and {dead} dead of {values} values in {len(checks)} images; they are left out"

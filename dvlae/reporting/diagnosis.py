@@ -80,7 +80,9 @@ def diagnose(
         If the output has the name of one of the pictures, or the images or targets cannot be used.
     """
     if output.suffix.lower() in (".png", ".svg"):
-        raise UserError(f"output: found {str(output)!r}, allowed: a name that ends in .json; pictures get the same name")
+        raise UserError(
+            f"output: found {str(output)!r}, allowed: a name that ends in .json; pictures get the same name"
+        )
     frames = evaluated_images(images, settings)
     chosen = [frames[i] for i in spread_evenly(len(frames), MAX_IMAGES)]
     known = all(image.clean is not None for image in chosen)
@@ -158,7 +160,9 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
         axes.axhspan(-NEGLIGIBLE_CORRELATION, NEGLIGIBLE_CORRELATION, color="0.9", linewidth=0)
         lowest = 0.0
         for number, channel in enumerate(found["channels"]):
-            lags = np.array(channel["autocorrelation"].get(axis, []), float)[: max(MIN_SHOWN_LAGS, 2 * (length or 0)) + 1]
+            lags = np.array(channel["autocorrelation"].get(axis, []), float)[
+                : max(MIN_SHOWN_LAGS, 2 * (length or 0)) + 1
+            ]
             axes.plot(lags, color=COLOURS[number % len(COLOURS)], label=f"channel {number}", **points)
             lowest = min(lowest, np.nanmin(lags, initial=0.0))
         if axis == found["direction"]:

@@ -22,8 +22,8 @@ def write(path: Path, seed: int = 0) -> Path:
 def prepared(project):
     """Return a function that prepares images named by a pattern, and one that says whether that is planned again."""
 
-    def prepare(noisy: str | list[str], clean: str | None = None, **environment: str):
-        dataset = {"source": {"kind": "files"}, "noisy": noisy, "clean": clean, "axes": "YX", "noise_direction": "x"}
+    def prepare(noisy: str | list[str], keys: dict[str, str] | None = None, **environment: str):
+        dataset = {"source": {"kind": "files"}, "noisy": noisy, "noise_direction": "x", **(keys or {})}
         project.add_dataset("own", dataset)
         project.configure(datasets=["own"], data=".")
         project.snakemake(IMAGES, **environment)
@@ -43,6 +43,7 @@ PATTERNS = {
     "one folder": "scans/day 1/*.tif",
     "all folders below": "scans/**/*.tif",
     "the home folder": "~/scans/day 1/*.tif",
+    "a folder": "scans/day 1",
     "a list": ["scans/day 1/a.tif", "scans/day 1/[b-z]*.tif"],
 }
 
@@ -60,10 +61,18 @@ def test_added_and_changed_images_are_noticed(project, prepared, noisy):
     assert again()
 
 
+def test_a_changed_mask_is_noticed(project, prepared):
+    write(project.folder / "scans/a.tif")
+    mask = write(project.folder / "mask.tif")
+    again = prepared("scans/*.tif", {"mask": "mask.tif"})
+    write(mask, seed=1)
+    assert again()
+
+
 def test_a_changed_clean_image_is_noticed(project, prepared):
     write(project.folder / "noisy/a.tif")
     clean = write(project.folder / "clean/pos 1/a.tif", seed=1)
-    again = prepared("noisy/*.tif", "clean/**/*.tif")
+    again = prepared("noisy/*.tif", {"clean": "clean/**/*.tif"})
     write(clean, seed=2)
     assert again()
 
