@@ -20,11 +20,13 @@ from dvlae.config.loading import load_settings
 from dvlae.config.settings import Settings
 from dvlae.data.canonical import read_canonical, write_image
 from dvlae.data.manifest import read_manifest
-from dvlae.data.reading import read_image
+from dvlae.data.sources import open_sources
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import load_model, save_model
 from dvlae.system.errors import UserError
 from dvlae.system.files import sha256
+from frames import read_frames
+from microscope_files import lif, nd2, png, unfiltered
 
 SECONDS = 30  # for one file, on a busy machine
 # The same cases at each run: what CI has passed once it does not fail by chance.
@@ -206,6 +208,8 @@ TIFFS = [
     packed(imagej=True),
     packed(ome=True, metadata={"UUID": "00000000-0000-0000-0000-000000000001"}),  # a random one otherwise
     packed(bigtiff=True, byteorder=">"),
+    packed(compression="jpeg"),
+    packed(metadata=None, compression="lzw", predictor=True),
 ]
 PNGS = [imageio.v3.imwrite("<bytes>", array, extension=".png") for array in (PIXELS[0], PIXELS.transpose(1, 2, 0))]
 
@@ -215,7 +219,7 @@ PNGS = [imageio.v3.imwrite("<bytes>", array, extension=".png") for array in (PIX
 def test_any_damaged_tiff_is_read_or_refused(folder, content):
     (folder / "a.tif").write_bytes(content)
     with one_line_at_most():
-        read_image(folder / "a.tif", "CYX")
+        read_frames(folder / "a.tif", axes="CYX")
 
 
 @settings(fuzz, max_examples=400)
@@ -223,7 +227,7 @@ def test_any_damaged_tiff_is_read_or_refused(folder, content):
 def test_any_damaged_png_is_read_or_refused(folder, content):
     (folder / "a.png").write_bytes(content)
     with one_line_at_most():
-        read_image(folder / "a.png", "YX")
+        read_frames(folder / "a.png", axes="YX")
 
 
 @pytest.fixture(scope="module")
@@ -246,13 +250,63 @@ def test_a_small_file_that_claims_to_hold_more_than_the_memory_is_refused(folder
     sides = (2000).to_bytes(4, "little")
     (folder / "bomb.tif").write_bytes(content.replace(sides, (10**5).to_bytes(4, "little")))
     with pytest.raises(UserError, match="it claims to contain 10000000000 bytes of pixels in a file of 400"):
-        read_image(folder / "bomb.tif", "YX")
+        read_frames(folder / "bomb.tif", axes="YX")
 
 
 def test_a_png_that_is_of_another_kind_is_refused(folder):
     (folder / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(touch) run\n")
-    with pytest.raises(UserError, match="it is not a PNG"):
-        read_image(folder / "program.png", "YX")
+    with pytest.raises(UserError, match="found a file of kind 'PostScript'"):
+        read_frames(folder / "program.png", axes="YX")
+
+
+# ---------------------------------------------------------------------------------------------- files of microscopes
+
+
+@pytest.fixture(scope="module")
+def whole_files(folder):
+    """Return the content of a file of each format, by its suffix."""
+    np.save(folder / "whole.npy", PIXELS)
+    steps = [("m", 1e-7)] * 3
+    files = {"npy": (folder / "whole.npy").read_bytes(), "lif": lif({"one": ("ZYX", steps, [PIXELS, PIXELS])})}
+    time = {"eType": 1, "uLoopPars": {"uiCount": 3, "dStart": 0.0, "dPeriod": 9.0, "dDuration": 27.0}}
+    files["nd2"] = nd2(PIXELS[..., None], [time], ["GFP"], 0.25)
+    files["png"] = png(24, 20, 16, 0, unfiltered(PIXELS[0].astype(np.uint16)))
+    return files
+
+
+@pytest.mark.parametrize("suffix", ["npy", "lif", "nd2", "png"])
+@settings(fuzz, max_examples=300)
+@given(data=st.data())
+def test_any_damaged_file_of_a_microscope_is_read_or_refused(folder, whole_files, suffix, data):
+    path = folder / f"a.{suffix}"
+    path.write_bytes(data.draw(damaged([whole_files[suffix]])))
+    with one_line_at_most(), open_sources(path) as sources:
+        for source in sources:
+            source.read()
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def store(folder, request):
+    zarr = pytest.importorskip("zarr", reason="unavailable: zarr")
+    group = zarr.create_group(folder / f"{request.param}.zarr", zarr_format=request.param)
+    group.create_array("0", data=PIXELS, chunks=(1, 20, 24))
+    multiscales = [{"axes": [{"name": axis} for axis in "tyx"], "datasets": [{"path": "0"}]}]
+    group.attrs.update({"ome": {"multiscales": multiscales}} if request.param == 3 else {"multiscales": multiscales})
+    return Path(group.store.root)
+
+
+@settings(fuzz, max_examples=200)
+@given(data=st.data())
+def test_any_damaged_zarr_store_is_read_or_refused(store, data):
+    path = data.draw(st.sampled_from(sorted(file for file in store.rglob("*") if file.is_file())))
+    whole = path.read_bytes()
+    path.write_bytes(data.draw(damaged([whole])))
+    try:
+        with one_line_at_most(), open_sources(store) as sources:
+            for source in sources:
+                source.read()
+    finally:
+        path.write_bytes(whole)
 
 
 MANIFEST = b'image,noisy,clean,shape\na,noisy/a.tif,,1x8x9\n"b,\n",noisy/b.tif,clean/b.tif,2x8x9\n'

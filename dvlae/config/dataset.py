@@ -23,15 +23,28 @@ class CropSettings(StrictModel):
     """A part of every image."""
 
     z: Range | None = Field(None, description="first plane and the plane after the last; `null`: all planes")
-    y: Range | None = Field(None, description="first row and the row after the last; `null`: all rows")
+    y: Range | None = Field(
+        None,
+        description="first row and the row after the last; negative numbers count from the end, so that `[0, -60]` "
+        "leaves out the last 60; `null`: all rows",
+    )
     x: Range | None = Field(None, description="first column and the column after the last; `null`: all columns")
 
     @field_validator("z", "y", "x")
     @classmethod
     def _rising(cls, value: list[int] | None) -> list[int] | None:
-        if value is not None and value[0] >= value[1]:
+        if value is not None and value[0] >= value[1] and (value[0] < 0) == (value[1] < 0):
             raise ValueError(f"found {value}, allowed: [first, after the last] with first < after the last")
         return value
+
+
+class PagesSettings(StrictModel):
+    """The lengths of the axes that the pages of a file count."""
+
+    S: Count | None = Field(None, description="number of images")
+    T: Count | None = Field(None, description="number of times")
+    C: Count | None = Field(None, description="number of channels; 2 with the axes `TCYX`: pages alternate between two")
+    Z: Count | None = Field(None, description="number of planes")
 
 
 class SourceSettings(StrictModel):
@@ -118,8 +131,8 @@ class DatasetSettings(StrictModel):
     title: str | None = Field(None, description="one line for whoever reads this file")
     source: SourceSettings = Field(description="where the images come from")
     noisy: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)] = Field(
-        description="glob of the noisy files, or a list of them, in natural order, relative to the data folder or "
-        "absolute (kind `skimage`: names in the wheel's `skimage/data`); TIFF or PNG"
+        description="glob of the noisy files, or their folder, or a list of these, in natural order, relative to the "
+        "data folder or absolute (kind `skimage`: names in the wheel's `skimage/data`)"
     )
     clean: Annotated[str, Field(min_length=1)] | None = Field(
         None,
@@ -130,8 +143,19 @@ class DatasetSettings(StrictModel):
         None, description="noise to add: `noisy` then names clean images; `null`: the images are noisy already"
     )
     axes: str = Field(
-        description="axes of each file in order, of S (images), T (time), C (channels), Z, Y and X: for example `YXC`; "
-        "`ZYX` for volumes; `X` or `SX` for traces"
+        "auto",
+        description="axes of each file, the slowest first, of S (images), T (time), "
+        "C (channels), Z, Y and X: for example `YXC`; `ZYX` for volumes; `X` or `SX` for traces; `auto`: what the file "
+        "says",
+    )
+    axes_override: bool = Field(False, description="use `axes` even where a file says otherwise")
+    pages: PagesSettings = Field(
+        PagesSettings(), description="how many axes the pages of a file count, where the file does not say so"
+    )
+    series: Index | str = Field(
+        "auto",
+        description="the series of images in each file: its number or name; `all`; `auto`: the only one, or the one "
+        "that all others are previews of",
     )
     channel: Index | Literal["grey"] | None = Field(
         None,
@@ -152,19 +176,26 @@ class DatasetSettings(StrictModel):
     @field_validator("axes")
     @classmethod
     def _axes(cls, value: str) -> str:
+        if value == "auto":
+            return value
         spatial = set(value) & set("ZYX")
         known = set(value) <= set("STCZYX") and len(set(value)) == len(value)
         if not known or spatial not in ({"X"}, {"Y", "X"}, {"Z", "Y", "X"}):
             raise ValueError(
-                f"found {value!r}, allowed: each of S, T, C, Z, Y, X at most once, with X; Y and X; or Z, Y and X; "
-                "for example YX, YXC or ZYX"
+                f"found {value!r}, allowed: auto, or each of S, T, C, Z, Y, X at most once, with X; Y and X; or Z, Y "
+                "and X; for example YX, YXC or ZYX"
             )
         return value
 
     @property
-    def dimensions(self) -> int:
-        """The number of spatial axes: 1 for traces, 2 for images, 3 for volumes."""
-        return sum(axis in self.axes for axis in "ZYX")
+    def page_counts(self) -> dict[str, int]:
+        """The lengths of the axes that `pages` names."""
+        return self.pages.model_dump(exclude_none=True)
+
+    @property
+    def dimensions(self) -> int | None:
+        """The number of spatial axes: 1 for traces, 2 for images, 3 for volumes. None: the files say it."""
+        return None if self.axes == "auto" else sum(axis in self.axes for axis in "ZYX")
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetSettings":
@@ -176,19 +207,44 @@ class DatasetSettings(StrictModel):
             raise ValueError(
                 f"simulate.kernel: found {len(self.simulate.kernel)} numbers, allowed: one, as noise_direction is none"
             )
-        if self.noise_direction != "none" and self.noise_direction.upper() not in self.axes:
-            there = [axis for axis in "xyz" if axis.upper() in self.axes]
-            raise ValueError(
-                f"noise_direction: found {self.noise_direction!r}, allowed: {', '.join(there)}, none, "
-                f"as the axes {self.axes!r} have no {self.noise_direction.upper()}"
-            )
-        for key, crop in (("crop", self.crop), ("evaluation.crop", self.evaluation.crop)):
-            for axis in "zy":
-                if crop is not None and getattr(crop, axis) is not None and axis.upper() not in self.axes:
-                    raise ValueError(
-                        f"{key}.{axis}: found {getattr(crop, axis)}, allowed: null, "
-                        f"as the axes {self.axes!r} have no {axis.upper()}"
-                    )
-        if isinstance(self.channel, int) and "C" not in self.axes:
-            raise ValueError(f"channel: found {self.channel}, allowed: null, as the axes {self.axes!r} have no C")
+        if self.axes == "auto":
+            for key, value in (("axes_override", self.axes_override), ("pages", self.page_counts)):
+                if value:
+                    raise ValueError(f"{key}: found {value}, allowed only with axes that are named, found axes 'auto'")
+        elif not set(self.page_counts) <= set(self.axes):
+            raise ValueError(f"pages: found {self.page_counts}, allowed: axes that `axes` names, found {self.axes!r}")
+        if self.axes != "auto":
+            check_axes(self, self.axes)
         return self
+
+
+def check_axes(dataset: DatasetSettings, axes: str) -> None:
+    """Refuse settings that name an axis which the images do not have.
+
+    Parameters
+    ----------
+    dataset
+        The settings.
+    axes
+        The axes of the images.
+
+    Raises
+    ------
+    ValueError
+        If one of the settings does not fit.
+    """
+    if dataset.noise_direction != "none" and dataset.noise_direction.upper() not in axes:
+        there = [axis for axis in "xyz" if axis.upper() in axes]
+        raise ValueError(
+            f"noise_direction: found {dataset.noise_direction!r}, allowed: {', '.join(there)}, none, "
+            f"as the axes {axes!r} have no {dataset.noise_direction.upper()}"
+        )
+    for key, crop in (("crop", dataset.crop), ("evaluation.crop", dataset.evaluation.crop)):
+        for axis in "zy":
+            if crop is not None and getattr(crop, axis) is not None and axis.upper() not in axes:
+                raise ValueError(
+                    f"{key}.{axis}: found {getattr(crop, axis)}, allowed: null, as the axes {axes!r} have no "
+                    f"{axis.upper()}"
+                )
+    if isinstance(dataset.channel, int) and "C" not in axes:
+        raise ValueError(f"channel: found {dataset.channel}, allowed: null, as the axes {axes!r} have no C")

@@ -18,7 +18,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Range = Annotated[list[Index], Field(min_length=2, max_length=2)]
+Range = Annotated[list[int], Field(min_length=2, max_length=2)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 NoiseDirection = Literal["x", "y", "z", "none"]
 # The environment variable that names a mirror of the downloads.

@@ -40,11 +40,10 @@ A **dataset** is one file in `config/datasets/`. To use your own images, add a f
 # config/datasets/mine.yaml
 source: {kind: files}
 noisy: /home/me/scans/*.tif   # or relative to the data folder
-axes: YX
 noise_direction: x            # correlated along rows; if unsure, look at figures/noise_*.png afterwards
 ```
 
-Then add its name to the configuration: `datasets: [mine]`. Four keys are required: `source`, `noisy`, `axes` and
+Then add its name to the configuration: `datasets: [mine]`. Three keys are required: `source`, `noisy` and
 `noise_direction`. Without `clean`, the results contain everything except the PSNR.
 
 An unknown key, or a value of a wrong type or out of range, ends the run before it starts, with one line that names the

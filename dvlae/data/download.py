@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.fields import MIRROR_VARIABLE
-from dvlae.data.reading import PNG_SUFFIXES, TIFF_SUFFIXES, read_array
+from dvlae.data.reading import check_file
 from dvlae.data.registry import Address, read_lock, read_registry, record_hash
+from dvlae.data.sources import SUFFIXES
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, exclusive_lock, write_csv
 from dvlae.system.files import sha256 as file_sha256
@@ -273,8 +274,9 @@ def _accept(target: Path, allowed: set[str], write: Callable[[Path], None]) -> s
 
 
 def _check_readable(path: Path) -> None:
-    if path.suffix.lower() in TIFF_SUFFIXES + PNG_SUFFIXES:
-        read_array(path)
+    # An archive is downloaded for its members.
+    if path.suffix.lower() in SUFFIXES.keys() - {".zip"}:
+        check_file(path)
 
 
 def _copy(source: Path, path: Path) -> None:

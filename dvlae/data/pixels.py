@@ -17,7 +17,8 @@ MAX_EXPANSION = 1000
 # Constant images may be packed more densely, so smaller images are always read.
 ALWAYS_READ_BYTES = 2**28
 # We report a damaged file once, by raising an error.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+logging.getLogger("tifffile").propagate = False
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @contextmanager
@@ -32,26 +33,36 @@ def errors_named(path: Path) -> Iterator[None]:
     Raises
     ------
     UserError
-        If the file is missing, or the block raises any error.
+        If the file is missing, or the block raises any error; one of this class is left as it is.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such file")
     try:
         yield
+    except UserError:
+        raise
+    except NotImplementedError as error:
+        raise UserError(f"{path}: {error}") from None
+    except MemoryError as error:
+        raise UserError(f"{path}: a part of it that is read at once does not fit into the memory ({error})") from None
     # Reading a damaged file may raise any exception.
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         text = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path}: cannot be read, is it damaged or incomplete? ({text})") from None
 
 
 @contextmanager
-def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
+def open_tiff(path: Path, omexml: str | None = None) -> Iterator[tifffile.TiffFile]:
     """Open a TIFF file, unless its list of pages has no end.
 
     Parameters
     ----------
     path
         The file.
+    omexml
+        OME metadata that replace those of the file.
 
     Yields
     ------
@@ -63,7 +74,7 @@ def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
     ValueError
         If the list of pages breaks off or runs in a circle, or pages overlap.
     """
-    with tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(path, omexml=omexml) as file:
         _check_page_list(file)
         yield file
 
@@ -87,6 +98,27 @@ def _check_page_list(file: tifffile.TiffFile) -> None:
         offset = following
 
 
+def check_size(nbytes: int, packed: int) -> None:
+    """Refuse a small file that claims so many pixels that they would fill the memory.
+
+    Parameters
+    ----------
+    nbytes
+        Bytes of its pixels.
+    packed
+        Bytes of the file.
+
+    Raises
+    ------
+    ValueError
+        If the file claims more pixels than it can contain, or has none.
+    """
+    if nbytes > max(ALWAYS_READ_BYTES, MAX_EXPANSION * packed):
+        raise ValueError(f"it claims to contain {nbytes} bytes of pixels in a file of {packed}")
+    if nbytes == 0:
+        raise ValueError("it contains no pixels")
+
+
 def read_pixels(series: tifffile.TiffPageSeries) -> np.ndarray:
     """Read the pixels of a series, unless a small file claims so many that they would fill the memory.
 
@@ -105,10 +137,5 @@ def read_pixels(series: tifffile.TiffPageSeries) -> np.ndarray:
     ValueError
         If the file claims more pixels than it can contain, or has none.
     """
-    packed = series.keyframe.parent.filehandle.size
-    if series.nbytes > max(ALWAYS_READ_BYTES, MAX_EXPANSION * packed):
-        raise ValueError(f"it claims to contain {series.nbytes} bytes of pixels in a file of {packed}")
-    array = series.asarray()
-    if array.size == 0:
-        raise ValueError("it contains no pixels")
-    return array
+    check_size(series.nbytes, series.keyframe.parent.filehandle.size)
+    return series.asarray()

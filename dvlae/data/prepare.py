@@ -8,8 +8,9 @@ import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.data.reading import crop_image, find_images, numbered_name, read_image, unique_names
+from dvlae.data.reading import open_stacks
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.progress import progress
@@ -144,12 +145,12 @@ def _from_simulated(simulated: Path, folder: Path) -> list[Image]:
 
 def _frames(files: list[Path], dataset: DatasetSettings, loop: Iterable[Path]) -> Iterator[Frame]:
     """Read the files one by one, and crop and check their frames. ``loop`` yields the files and may show progress."""
-    for path, stem in zip(loop, unique_names(files), strict=True):
-        frames = read_image(path, dataset.axes, dataset.channel)
-        for number, frame in enumerate(frames):
-            what = path if len(frames) == 1 else f"{path}, image {number}"
-            image = check_grey_values(crop_image(frame, dataset.crop, path), what)
-            yield numbered_name(stem, number, len(frames)), image, path
+    for stack in open_stacks(files, dataset, loop):
+        path = stack.source.path
+        for number, frame in enumerate(stack):
+            what = path if len(stack) == 1 else f"{path}, image {number}"
+            image = check_grey_values(frame.astype(np.float32), what)
+            yield numbered_name(stack.name, number, len(stack)), image, path
 
 
 def check_grey_values(image: np.ndarray, what: Path | str) -> np.ndarray:

@@ -1,305 +1,333 @@
-"""Finding, reading, splitting and cropping the image files of users."""
+"""Reading the frames of image files, as a dataset's settings say."""
 
-import glob
+import itertools
 import logging
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from dvlae.axes import AXES, format_sides
-from dvlae.config.dataset import CropSettings
-from dvlae.data.pixels import errors_named, open_tiff, read_pixels
+from dvlae.axes import format_sides
+from dvlae.config.dataset import CropSettings, DatasetSettings, check_axes
+from dvlae.data.files import unique_names
+from dvlae.data.layout import SPATIAL, Layout, lay_out
+from dvlae.data.sources import Source, open_sources
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-TIFF_SUFFIXES = (".tif", ".tiff")
-PNG_SUFFIXES = (".png",)
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
+# The longest list of series in a message.
+MOST_LISTED = 10
 # Weights of red, green and blue (ITU-R BT.709).
 LUMINANCE_WEIGHTS = np.array([0.2125, 0.7154, 0.0721])
 
 
-def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
-    """Return a key for sorting names in natural order.
-
-    Parameters
-    ----------
-    path
-        A name or a path.
-
-    Returns
-    -------
-    list of tuple
-        The key; numbers come before text.
-
-    Examples
-    --------
-    >>> from dvlae.data.reading import natural_key
-    >>> sorted(["a10.tif", "a2.tif"], key=natural_key)
-    ['a2.tif', 'a10.tif']
-    """
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", str(path)) if part]
-
-
-def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[Path]:
-    """Find image files.
-
-    Parameters
-    ----------
-    patterns
-        A glob or a list of globs, relative to ``folder`` or absolute.
-    folder
-        The folder for relative patterns.
-    key
-        The setting with the patterns, for the error message.
-
-    Returns
-    -------
-    list of Path
-        All matching files in natural order.
-
-    Raises
-    ------
-    UserError
-        If no file matches one of the patterns, or a file is neither TIFF nor PNG.
-    """
-    found: set[Path] = set()
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        # The name of a file may contain the special characters of globs.
-        literal = folder / Path(pattern).expanduser()
-        matches = [literal] if literal.is_file() else _glob(pattern, folder)
-        if not matches:
-            raise UserError(f"{key}: no file matches {pattern!r} in {folder.absolute()}")
-        found.update(matches)
-    for path in found:
-        if path.suffix.lower() not in TIFF_SUFFIXES + PNG_SUFFIXES:
-            raise UserError(
-                f"{path}: found a file of kind {path.suffix!r}, allowed: {', '.join(TIFF_SUFFIXES + PNG_SUFFIXES)}"
-            )
-    return sorted(found, key=natural_key)
-
-
-def _glob(pattern: str, folder: Path) -> list[Path]:
-    names = glob.glob(str(Path(pattern).expanduser()), root_dir=folder, recursive=True)
-    return [folder / name for name in names if (folder / name).is_file()]
-
-
-def unique_names(files: Sequence[Path]) -> list[str]:
-    """Name images after their files, with as many parent folders as make the names unique.
-
-    Parameters
-    ----------
-    files
-        The image files.
-
-    Returns
-    -------
-    list of str
-        A name for each file. No two names are equal, even if case is ignored.
-
-    Raises
-    ------
-    UserError
-        If two files differ only in their suffix.
-    """
-    for depth in range(max(len(file.parts) for file in files)):
-        names = ["_".join(file.with_suffix("").parts[-1 - depth :]).lstrip("/") for file in files]
-        if len({name.lower() for name in names}) == len(names):
-            return names
-    raise UserError(f"{files[0].parent}: two files differ only in their suffix; each image needs its own name")
-
-
-def numbered_name(name: str, number: int, count: int, separator: str = "_") -> str:
-    """Append the number of a frame to a name, if there are several frames.
+class Stack:
+    """The frames of one source, as a dataset's settings read them.
 
     Parameters
     ----------
     name
-        The name of a file or an image.
-    number
-        Index of the frame.
-    count
-        Number of frames.
-    separator
-        Text before the number.
+        A name that no other source has.
+    source
+        The open source.
+    layout
+        What its axes are.
+    channel, crop
+        The settings of the dataset.
 
-    Returns
-    -------
-    str
-        The name; the numbers of all frames have equally many digits.
+    Attributes
+    ----------
+    axes
+        The axes in the order of the source, letters of STCZYX: those of a frame, C, Z, Y and X, and others, along which
+        the frames are numbered. S may be there more than once.
+    shape
+        One number for each axis, after the choice of a channel and the crop.
+    dtype
+        The type of the frames: that of the source, or float32 for a luminance.
+
+    Raises
+    ------
+    UserError
+        If the source lacks the channel, is smaller than the crop, or contains complex numbers.
     """
-    return name if count == 1 else f"{name}{separator}{number:0{len(str(count - 1))}d}"
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        layout: Layout,
+        channel: int | Literal["grey"] | None = None,
+        crop: CropSettings | None = None,
+    ):
+        self.name, self.source, self._layout, self._channel = name, source, layout, channel
+        sizes = dict(zip(layout.axes, layout.shape, strict=True))
+        channels = sizes.get("C", 1)
+        _check_channel(source, channels, channel)
+        self._luminance = channel == "grey" and channels > 1
+        self.dtype = np.dtype(np.float32) if self._luminance else source.dtype
+        self._window = _window(crop, {axis: sizes[axis] for axis in layout.spatial}, source.path)
+        sizes |= {axis: part.stop - part.start for axis, part in zip(layout.spatial, self._window, strict=True)}
+        sizes["C"] = channels if channel is None else 1
+        self.axes = layout.axes
+        self.shape = tuple(
+            sizes[axis] if axis in "C" + SPATIAL else length
+            for axis, length in zip(layout.axes, layout.shape, strict=True)
+        )
+        self._whole: np.ndarray | None = None
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """The shape of a frame, (C, ...)."""
+        sizes = dict(zip(self.axes, self.shape, strict=True))
+        return (sizes.get("C", 1), *(sizes[axis] for axis in self._layout.spatial))
+
+    @property
+    def frame_sizes(self) -> tuple[int, ...]:
+        """The lengths of the axes along which the frames are numbered, in the order of the source."""
+        return tuple(length for axis, length in zip(self.axes, self.shape, strict=True) if axis in "ST")
+
+    def __len__(self) -> int:
+        return math.prod(self.frame_sizes)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self.frame(number) for number in range(len(self)))
+
+    def frame(self, number: int) -> np.ndarray:
+        """Read one frame.
+
+        Parameters
+        ----------
+        number
+            Its number, in the order of the file.
+
+        Returns
+        -------
+        (C, ...) array
+            The grey values of the file, with the spatial axes in the order Z, Y, X.
+
+        Raises
+        ------
+        UserError
+            If the file is damaged there.
+        """
+        axes, array = self._read(number)
+        order = [axis for axis in "C" + self._layout.spatial if axis in axes]
+        array = array.transpose([axes.index(axis) for axis in order])
+        if "C" not in order:
+            array = array[None]
+        array = array[(slice(None), *self._window)]
+        if self._luminance:
+            array = np.tensordot(LUMINANCE_WEIGHTS, array[:3].astype(np.float64), axes=1)[None]
+        elif isinstance(self._channel, int):
+            array = array[self._channel : self._channel + 1]
+        return np.ascontiguousarray(array, self.dtype)
+
+    def _read(self, number: int) -> tuple[str, np.ndarray]:
+        """Read a frame with as little around it as the source allows, and return the letters of its axes."""
+        axes, shape = self._layout.axes, self._layout.shape
+        counted = [place for place, axis in enumerate(axes) if axis in "ST"]
+        at = dict(zip(counted, map(int, np.unravel_index(number, self.frame_sizes)), strict=True))
+        outer = max(counted, default=-1) + 1
+        if set(axes[:outer]) & set("YX"):
+            # Frames lie within the rows; the source is read once.
+            outer = 0
+        while not self._divides(outer):
+            outer += 1
+        free = [place for place in range(outer) if place not in at]
+        parts = []
+        for places in itertools.product(*(range(shape[place]) for place in free)):
+            index = at | dict(zip(free, places, strict=True))
+            parts.append(self._part(tuple(index[place] for place in range(outer))))
+        array = np.stack(parts).reshape(*(shape[place] for place in free), *shape[outer:])
+        letters = "".join(axes[place] for place in free) + axes[outer:]
+        inside = tuple(at[place] if place in at else slice(None) for place in range(outer, len(axes)))
+        array = array[(*(slice(None) for _ in free), *inside)]
+        return "".join(axis for axis in letters if axis not in "ST"), array
+
+    def _divides(self, outer: int) -> bool:
+        """Return whether the first axes of the layout are the first axes of the source, counted in another way."""
+        return math.prod(self._layout.shape[:outer]) in itertools.accumulate(self.source.shape, int.__mul__, initial=1)
+
+    def _part(self, index: tuple[int, ...]) -> np.ndarray:
+        """Read what is at indices of the first axes of the layout."""
+        shape = self._layout.shape
+        if not index:
+            if self._whole is None:
+                self._whole = self.source.read().reshape(shape)
+            return self._whole
+        products = list(itertools.accumulate(self.source.shape, int.__mul__, initial=1))
+        outer = self.source.shape[: products.index(math.prod(shape[: len(index)]))]
+        flat = np.ravel_multi_index(index, shape[: len(index)])
+        return self.source.read(tuple(map(int, np.unravel_index(flat, outer))) if outer else ()).reshape(
+            shape[len(index) :]
+        )
 
 
-def read_array(path: Path) -> tuple[np.ndarray, str]:
-    """Read a TIFF or PNG file without any conversion.
+def _check_channel(source: Source, channels: int, channel: int | Literal["grey"] | None) -> None:
+    if source.dtype.kind not in "iuf":
+        raise UserError(f"{source.path}: found numbers of type {source.dtype}, allowed: integers or real numbers")
+    if channel == "grey" and channels not in (1, 3, 4):
+        raise UserError(
+            f"{source.path}: channel: found 'grey', but the file has {channels} channels, neither 1 nor 3 nor 4"
+        )
+    if isinstance(channel, int) and channel >= channels:
+        raise UserError(
+            f"{source.path}: channel: found {channel}, allowed: 0 to {channels - 1}, as the file has {channels}"
+        )
+
+
+def _window(crop: CropSettings | None, sides: dict[str, int], path: Path) -> tuple[slice, ...]:
+    """Return the part of a frame that is kept, one slice for each spatial axis."""
+    window = []
+    for axis, length in sides.items():
+        name = axis.lower()
+        bounds = getattr(crop, name) if crop is not None else None
+        first, last = (bound + length if bound < 0 else bound for bound in bounds or (0, length))
+        if not 0 <= first < last <= length:
+            raise UserError(f"{path}: crop.{name}: found {bounds}, but the image has {length} pixels along {name}")
+        window.append(slice(first, last))
+    return tuple(window)
+
+
+def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[Path] | None = None) -> Iterator[Stack]:
+    """Open image files one after the other; each is open until the next stack is asked for.
+
+    Parameters
+    ----------
+    files
+        The files. Those that belong to one set are read once.
+    dataset
+        Which series are read, and how.
+    loop
+        Yields the files, and may show progress.
+
+    Yields
+    ------
+    Stack
+        The frames of a source.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be read, its axes are not known or do not fit the settings or the other files, or it contains
+        several series and the settings do not say which one.
+    """
+    read: set[tuple[tuple[Path, ...], str]] = set()
+    first: Stack | None = None
+    for path, name in zip(files if loop is None else loop, unique_names(files), strict=True):
+        with open_sources(path) as sources:
+            # Each file of a set may open all series of the set.
+            mine = [source for source in sources if path in source.files] or sources
+            new = [source for source in mine if _identity(source) not in read]
+            chosen = select_series(new, dataset.series, path) if new else []
+            for source, label in zip(chosen, _labels(chosen), strict=True):
+                read.add(_identity(source))
+                for note in source.notes:
+                    logger.warning(f"{path}: {note}")
+                layout = lay_out(source, dataset)
+                stack = Stack(name + label, source, layout, dataset.channel, dataset.crop)
+                _check_fit(stack, first, dataset)
+                first = first or stack
+                yield stack
+
+
+def check_file(path: Path) -> None:
+    """Refuse an image file of which some pixels cannot be read.
 
     Parameters
     ----------
     path
         The file.
 
-    Returns
-    -------
-    array, samples
-        The pixels, and ``"last"`` or ``"first"`` if the file declares that this axis contains the colours; otherwise
-        ``""``.
-
     Raises
     ------
     UserError
-        If the file is missing or cannot be read.
+        If the file is damaged.
     """
-    with errors_named(path):
-        if path.suffix.lower() in TIFF_SUFFIXES:
-            return _read_tiff(path)
-        import imageio.v3
-
-        # Pillow ignores the suffix, and for some types, such as EPS, it runs another program.
-        with path.open("rb") as file:
-            if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
-                raise ValueError("it is not a PNG")
-        array = np.asarray(imageio.v3.imread(path, plugin="pillow"))
-        return array, "last" if array.ndim == 3 else ""
+    with open_sources(path) as sources:
+        for source in sources:
+            for number in range(source.shape[0]) if len(source.shape) > 2 else (None,):
+                source.read(() if number is None else (number,))
 
 
-def _read_tiff(path: Path) -> tuple[np.ndarray, str]:
-    with open_tiff(path) as file:
-        series = file.series[0]
-        if len(file.series) > 1:
-            logger.warning(f"{path}: takes the first of {len(file.series)} series of images, {series.shape}")
-        samples = {0: "first", series.ndim - 1: "last"}.get(series.axes.find("S"), "")
-        return read_pixels(series), samples
+def _identity(source: Source) -> tuple[tuple[Path, ...], str]:
+    return tuple(file.resolve() for file in source.files), source.series
 
 
-def read_image(path: Path, axes: str, channel: int | Literal["grey"] | None = None) -> list[np.ndarray]:
-    """Read the frames of an image file.
-
-    Parameters
-    ----------
-    path
-        A TIFF or PNG file.
-    axes
-        Its axes in order, a selection of S, T, C, Z, Y, X.
-    channel
-        Keep this channel only. ``"grey"``: convert a file with red, green and blue to luminance, and leave a file with
-        one channel as it is. None: keep all channels.
-
-    Returns
-    -------
-    list of (C, ...) float32 arrays
-        One frame for each combination of S and T, with the spatial axes of ``axes`` in the order Z, Y, X, and the grey
-        values of the file.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read, has other axes, or lacks the channel.
-    """
-    array, samples = read_array(path)
-    return split_frames(array, samples, path, axes, channel)
+def _labels(sources: Sequence[Source]) -> list[str]:
+    """Return what is added to the name of a file for each of several series."""
+    if len(sources) == 1:
+        return [""]
+    labels = [re.sub(r"[^\w.+-]+", "_", source.series) for source in sources]
+    if len({label.casefold() for label in labels}) < len(labels):
+        labels = [str(number) for number in range(len(labels))]
+    return [f"_{label}" for label in labels]
 
 
-def split_frames(
-    array: np.ndarray, samples: str, path: Path, axes: str, channel: int | Literal["grey"] | None
-) -> list[np.ndarray]:
-    """Split an array into frames.
-
-    Parameters
-    ----------
-    array, samples
-        The return values of :func:`read_array`.
-    path
-        The file, for error messages.
-    axes, channel
-        As for :func:`read_image`.
-
-    Returns
-    -------
-    list of (C, ...) float32 arrays
-        As from :func:`read_image`.
-
-    Raises
-    ------
-    UserError
-        If the array has other axes, lacks the channel, or contains complex numbers.
-    """
-    if channel == "grey" and array.ndim == len(axes) - 1 and not samples:
-        axes = axes.replace("C", "")
-    if array.ndim != len(axes):
-        raise UserError(f"{path}: axes: found {axes!r}, but the file has {array.ndim} axes, of shape {array.shape}")
-    if (samples == "last" and axes[-1] != "C") or (samples == "first" and axes[0] != "C"):
+def _check_fit(stack: Stack, first: Stack | None, dataset: DatasetSettings) -> None:
+    """Refuse a stack whose axes fit neither the settings nor the other stacks."""
+    axes, path = stack.axes, stack.source.path
+    try:
+        check_axes(dataset, axes)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    if first is not None and len(first.frame_shape) != len(stack.frame_shape):
         raise UserError(
-            f"{path}: axes: found {axes!r}, but the {samples} axis of the file, of shape {array.shape}, is C"
+            f"{path}: found the axes {axes!r}, but {first.source.path} has {first.axes!r}, and all images need as many "
+            "of Z, Y and X; set `axes` so that it fits both (a volume may have one plane), or leave one out of `noisy`"
         )
-    if np.iscomplexobj(array):
-        raise UserError(f"{path}: found complex numbers, allowed: integers or floating-point numbers")
-    array = array.transpose([axes.index(axis) for axis in "STCZYX" if axis in axes])
-    spatial = array.shape[-sum(axis in axes for axis in "ZYX") :]
-    channels = array.shape[-len(spatial) - 1] if "C" in axes else 1
-    array = array.reshape(-1, channels, *spatial)
-    if channels > min(spatial[-2:]):
-        raise UserError(
-            f"{path}: axes: found {axes!r}, which makes {channels} channels of {format_sides(spatial)} pixels "
-            "out of the file; are they in another order?"
-        )
-    return [_keep_channel(frame, path, channel) for frame in array]
 
 
-def _keep_channel(frame: np.ndarray, path: Path, channel: int | Literal["grey"] | None) -> np.ndarray:
-    """Return one channel, the luminance, or all channels of a frame (C, ...) as float32."""
-    channels = len(frame)
-    if channel == "grey" and channels in (3, 4):
-        grey = np.tensordot(LUMINANCE_WEIGHTS, frame[:3].astype(np.float64), axes=1)
-        return grey[None].astype(np.float32)
-    if channel == "grey" and channels != 1:
-        raise UserError(f"{path}: channel: found 'grey', but the file has {channels} channels, neither 1 nor 3 nor 4")
-    if isinstance(channel, int):
-        if channel >= channels:
-            raise UserError(
-                f"{path}: channel: found {channel}, allowed: 0 to {channels - 1}, as the file has {channels}"
-            )
-        frame = frame[channel : channel + 1]
-    return frame.astype(np.float32)
-
-
-def crop_image(image: np.ndarray, crop: CropSettings | None, path: Path) -> np.ndarray:
-    """Crop an image.
+def select_series(sources: Sequence[Source], wanted: int | str, path: Path) -> list[Source]:
+    """Choose among the series of a file.
 
     Parameters
     ----------
-    image
-        (C, ...).
-    crop
-        First and last index along each axis, the last one excluded; None: the complete image.
+    sources
+        The series.
+    wanted
+        The setting ``series``.
     path
-        The file, for the error message.
+        The file, for messages.
 
     Returns
     -------
-    (C, ...) array
-        The part of the image.
+    list of Source
+        One series, or all but previews.
 
     Raises
     ------
     UserError
-        If the part extends beyond the image.
+        If there is no such series, or it is not clear which one is meant.
     """
-    if crop is None:
-        return image
-    window = [slice(None)] * image.ndim
-    for name, axis in AXES.items():
-        bounds = getattr(crop, name)
-        if bounds is None:
-            continue
-        if bounds[1] > image.shape[axis]:
+    images = [source for source in sources if not source.preview]
+    if wanted == "all":
+        return images
+    if wanted == "auto":
+        if len(images) > 1:
             raise UserError(
-                f"{path}: crop.{name}: found {bounds}, but the image has {image.shape[axis]} pixels along {name}"
+                f"{path}: series: found {len(images)} series of images: {_list_series(sources)}; set `series` to the "
+                "number or the name of one of them, or to all"
             )
-        window[axis] = slice(*bounds)
-    return image[tuple(window)]
+        if len(sources) > 1:
+            logger.warning(f"{path}: leaves out previews: {_list_series([s for s in sources if s.preview])}")
+        return images
+    found = [source for number, source in enumerate(sources) if wanted in (number, str(number), source.series)]
+    if not found:
+        raise UserError(f"{path}: series: found {wanted!r}, allowed: auto, all, or one of {_list_series(sources)}")
+    return found[:1]
+
+
+def _list_series(sources: Sequence[Source]) -> str:
+    listed = [
+        f"{number} ({source.series + ', ' if source.series not in ('', str(number)) else ''}"
+        f"{source.axes or '?'} {format_sides(source.shape)} {source.dtype}{', a preview' if source.preview else ''})"
+        for number, source in enumerate(sources)
+    ]
+    if len(listed) > MOST_LISTED:
+        listed[MOST_LISTED - 1 : -1] = ["..."]
+    return ", ".join(listed)

@@ -8,9 +8,10 @@ import numpy as np
 from dvlae.axes import AXES
 from dvlae.config.dataset import DatasetSettings, SimulateSettings
 from dvlae.data.canonical import write_image
+from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.prepare import source_folder
-from dvlae.data.reading import crop_image, find_images, numbered_name, read_array, split_frames, unique_names
+from dvlae.data.reading import Stack, open_stacks
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.progress import progress
@@ -128,10 +129,10 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
     scale = 1.0 if settings.bits is None else 2**settings.bits - 1
     with atomic_folder(output) as folder:
         rows = []
-        for path, stem in zip(progress(files, description="simulate", unit="file"), unique_names(files), strict=True):
-            cleans = read_white(path, dataset)
-            for number, clean in enumerate(cleans):
-                name = numbered_name(stem, number, len(cleans))
+        for stack in open_stacks(files, dataset, progress(files, description="simulate", unit="file")):
+            for number in range(len(stack)):
+                clean = read_white(stack, number)
+                name = numbered_name(stack.name, number, len(stack))
                 clean_path = folder / "clean" / f"{name}.tif"
                 write_image(clean_path, (clean + settings.offset) * scale)
                 for frame in range(settings.frames):
@@ -145,33 +146,32 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
         write_manifest(folder, rows)
 
 
-def read_white(path: Path, dataset: DatasetSettings) -> list[np.ndarray]:
-    """Read the clean frames of a file, cropped, in units of the white level.
+def read_white(stack: Stack, number: int) -> np.ndarray:
+    """Read a clean frame, in units of the white level.
 
     Parameters
     ----------
-    path
-        The file.
-    dataset
-        The dataset's settings.
+    stack
+        The frames of a file.
+    number
+        The number of the frame.
 
     Returns
     -------
-    list of (C, ...) arrays
-        The frames.
+    (C, ...) float32 array
+        The frame.
 
     Raises
     ------
     UserError
-        If the file is unsuitable, or a value is negative or not a number.
+        If a value is negative or not a number.
     """
-    array, samples = read_array(path)
-    white = float(np.iinfo(array.dtype).max) if np.issubdtype(array.dtype, np.integer) else 1.0
-    frames = split_frames(array, samples, path, dataset.axes, dataset.channel)
-    frames = [crop_image(frame, dataset.crop, path) / white for frame in frames]
-    for frame in frames:
-        if not (np.isfinite(frame).all() and frame.min() >= 0):
-            raise UserError(
-                f"{path}: found values that are negative or not numbers, allowed: 0 or more, white is {white:g}"
-            )
-    return frames
+    dtype = stack.source.dtype
+    white = float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
+    frame = stack.frame(number).astype(np.float32) / white
+    if not (np.isfinite(frame).all() and frame.min() >= 0):
+        raise UserError(
+            f"{stack.source.path}: found values that are negative or not numbers, allowed: 0 or more, "
+            f"white is {white:g}"
+        )
+    return frame

@@ -1,13 +1,26 @@
+import logging
+
 import imageio.v3
 import numpy as np
 import pytest
 import tifffile
 
-from dvlae.config.dataset import CropSettings
-from dvlae.data.reading import crop_image, find_images, read_image, unique_names
+from dvlae.data.reading import check_file, open_stacks
 from dvlae.system.errors import UserError
+from frames import read_frames, settings
 
 RANDOM = np.random.default_rng([0])
+
+
+def random(*shape):
+    return RANDOM.integers(0, 255, shape).astype(np.uint8)
+
+
+def refusal(*paths, **keys) -> str:
+    with pytest.raises(UserError) as error:
+        read_frames(*paths, **keys)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -16,136 +29,144 @@ RANDOM = np.random.default_rng([0])
         ("X", (30,), 1, (1, 30)),
         ("SX", (4, 30), 4, (1, 30)),
         ("CX", (4, 30), 1, (4, 30)),
-        ("SXC", (5, 30, 2), 5, (2, 30)),
         ("ZYX", (5, 8, 9), 1, (1, 5, 8, 9)),
         ("ZCYX", (5, 2, 8, 9), 1, (2, 5, 8, 9)),
         ("CZYX", (2, 5, 8, 9), 1, (2, 5, 8, 9)),
-        ("YXZC", (8, 9, 5, 4), 1, (4, 5, 8, 9)),
         ("TZCYX", (3, 5, 2, 8, 9), 3, (2, 5, 8, 9)),
         ("YX", (8, 9), 1, (1, 8, 9)),
         ("CYX", (2, 8, 9), 1, (2, 8, 9)),
-        ("YXC", (8, 9, 2), 1, (2, 8, 9)),
         ("SYX", (5, 8, 9), 5, (1, 8, 9)),
         ("TCYX", (5, 2, 8, 9), 5, (2, 8, 9)),
         ("CTSYX", (2, 3, 4, 8, 9), 12, (2, 8, 9)),
-        ("XY", (8, 9), 1, (1, 9, 8)),
     ],
 )
 def test_axes_say_what_becomes_frame_channel_row_and_column(tmp_path, axes, shape, frames, expected):
     array = RANDOM.integers(0, 999, shape).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack" if array.ndim > 1 else None)
-    found = read_image(tmp_path / "a.tif", axes)
+    found = read_frames(tmp_path / "a.tif", axes=axes)
     assert len(found) == frames
     assert {frame.shape for frame in found} == {expected}
-    assert all(frame.dtype == np.float32 for frame in found)
+    assert all(frame.dtype == np.uint16 for frame in found)
 
 
 def test_frames_come_in_the_order_of_the_file(tmp_path):
     array = np.arange(3 * 8 * 9, dtype=np.float32).reshape(3, 8, 9)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
-    assert np.array_equal(np.concatenate(read_image(tmp_path / "a.tif", "TYX")), array)
+    assert np.array_equal(np.concatenate(read_frames(tmp_path / "a.tif", axes="TYX")), array)
 
 
-@pytest.mark.parametrize(
-    ("axes", "channel", "said"),
-    [
-        ("YX", None, "axes: found 'YX', but the file has 3 axes, of shape (8, 9, 3)"),
-        ("CYX", None, "axes: found 'CYX', but the last axis of the file, of shape (8, 9, 3), is C"),
-        ("TYXC", None, "but the file has 3 axes"),
-        ("YXC", 3, "channel: found 3, allowed: 0 to 2"),
-    ],
-)
+def test_each_frame_is_read_by_itself(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", random(5, 2, 8, 9), photometric="minisblack", metadata={"axes": "TCYX"})
+    asked = []
+    for stack in open_stacks([tmp_path / "a.tif"], settings()):
+        monkeypatch.setattr(stack.source, "read", lambda index: asked.append(index) or np.zeros((2, 8, 9)))
+        stack.frame(3)
+    assert asked == [(3,)]
+
+
+def test_a_stack_says_its_axes_after_channel_and_crop(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", random(5, 2, 8, 9), photometric="minisblack", metadata={"axes": "TCYX"})
+    for stack in open_stacks([tmp_path / "a.tif"], settings(channel=1, crop={"y": [1, -2]})):
+        assert (stack.axes, stack.shape, stack.frame_shape) == ("TCYX", (5, 1, 5, 9), (1, 5, 9))
+        assert (len(stack), stack.name, stack.dtype) == (5, "a", np.uint8)
+
+
 @pytest.mark.parametrize("suffix", ["tif", "png"])
-def test_axes_that_do_not_fit_the_file_are_refused(tmp_path, axes, channel, said, suffix):
+def test_a_channel_that_is_not_there_is_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
-    imageio.v3.imwrite(path, RANDOM.integers(0, 255, (8, 9, 3)).astype(np.uint8))
-    with pytest.raises(UserError) as error:
-        read_image(path, axes, channel)
-    assert said in str(error.value)
-    assert str(path) in str(error.value)
-
-
-def test_a_stack_taken_for_channels_is_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 40, 40), np.uint8), photometric="minisblack")
-    with pytest.raises(UserError, match="which makes 40 channels of 5 x 40 pixels"):
-        read_image(tmp_path / "a.tif", "YXC")
+    imageio.v3.imwrite(path, random(8, 9, 3))
+    assert refusal(path, channel=3) == f"{path}: channel: found 3, allowed: 0 to 2, as the file has 3"
 
 
 def test_grey_is_the_luminance_of_colours_and_leaves_grey_files_alone(tmp_path):
-    colours = RANDOM.integers(0, 255, (8, 9, 4)).astype(np.uint8)
+    colours = random(8, 9, 4)
     imageio.v3.imwrite(tmp_path / "colours.png", colours)
     imageio.v3.imwrite(tmp_path / "grey.png", colours[..., 0])
-    (luminance,) = read_image(tmp_path / "colours.png", "YXC", "grey")
-    (grey,) = read_image(tmp_path / "grey.png", "YXC", "grey")
-    assert np.allclose(luminance[0], colours[..., :3] @ [0.2125, 0.7154, 0.0721], atol=1e-4)
-    assert np.array_equal(grey[0], colours[..., 0])
+    for axes in ("auto", "YXC"):
+        (luminance,) = read_frames(tmp_path / "colours.png", axes=axes, channel="grey")
+        (grey,) = read_frames(tmp_path / "grey.png", axes=axes, channel="grey")
+        assert np.allclose(luminance[0], colours[..., :3] @ [0.2125, 0.7154, 0.0721], atol=1e-4)
+        assert luminance.dtype == np.float32
+        assert np.array_equal(grey[0], colours[..., 0])
 
 
 def test_one_channel_can_be_kept(tmp_path):
-    colours = RANDOM.integers(0, 255, (8, 9, 3)).astype(np.uint8)
+    colours = random(8, 9, 3)
     imageio.v3.imwrite(tmp_path / "a.png", colours)
-    assert np.array_equal(read_image(tmp_path / "a.png", "YXC", 1)[0][0], colours[..., 1])
+    assert np.array_equal(read_frames(tmp_path / "a.png", channel=1)[0][0], colours[..., 1])
 
 
 @pytest.mark.parametrize("suffix", ["tif", "png"])
 @pytest.mark.parametrize("kept", [0, 30, 500])
 def test_a_damaged_file_is_named(tmp_path, suffix, kept):
     path = tmp_path / f"a.{suffix}"
-    imageio.v3.imwrite(path, RANDOM.integers(0, 255, (40, 50)).astype(np.uint8))
+    imageio.v3.imwrite(path, random(40, 50))
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"cannot be read, is it damaged or incomplete?") as error:
-        read_image(path, "YX")
-    assert str(path) in str(error.value)
+    assert f"{path}: cannot be read, is it damaged or incomplete?" in refusal(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        check_file(path)
 
 
-def test_files_are_found_in_natural_order(tmp_path):
-    for name in ("im 10.tif", "im 2.tif", "im 1.PNG"):
-        (tmp_path / name).touch()
-    assert [path.name for path in find_images("im*", tmp_path, "noisy")] == ["im 1.PNG", "im 2.tif", "im 10.tif"]
-    assert find_images(str(tmp_path / "im 2.*"), tmp_path / "elsewhere", "noisy") == [tmp_path / "im 2.tif"]
-    assert len(find_images(["im 2.tif", "im 1*", "im 10.tif"], tmp_path, "noisy")) == 3
+def test_complex_numbers_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 9), np.complex64))
+    assert "found numbers of type complex64" in refusal(tmp_path / "a.tif")
 
 
-def test_file_names_with_the_signs_of_globs_are_found(tmp_path):
-    (tmp_path / "scan [1].tif").touch()
-    assert find_images("scan [1].tif", tmp_path, "noisy") == [tmp_path / "scan [1].tif"]
+@pytest.mark.parametrize(
+    ("crop", "part"),
+    [
+        ({"y": [1, 3]}, np.s_[:, 1:3]),
+        ({"y": [0, -3]}, np.s_[:, :-3]),
+        ({"x": [-4, -1]}, np.s_[:, :, -4:-1]),
+        ({"x": [2, 9], "y": [-8, 8]}, np.s_[:, :, 2:]),
+        ({"x": None}, np.s_[:]),
+    ],
+)
+def test_a_crop_takes_a_part_along_each_axis(tmp_path, crop, part):
+    image = random(8, 9)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    assert np.array_equal(read_frames(tmp_path / "a.tif", crop=crop)[0], image[None][part])
 
 
-def test_no_matching_file_and_other_kinds_of_file_are_refused(tmp_path):
-    (tmp_path / "a.czi").touch()
-    with pytest.raises(UserError, match=r"noisy: no file matches '\*.tif' in /"):
-        find_images("*.tif", tmp_path, "noisy")
-    with pytest.raises(UserError, match=r"a.czi: found a file of kind '.czi', allowed: .tif, .tiff, .png"):
-        find_images("*", tmp_path, "noisy")
+@pytest.mark.parametrize("bounds", [[0, 10], [-10, 5], [5, -4], [-1, 3]])
+def test_a_crop_beyond_the_image_is_refused(tmp_path, bounds):
+    tifffile.imwrite(tmp_path / "a.tif", random(8, 9))
+    assert f"crop.x: found {bounds}, but the image has 9 pixels along x" in refusal(
+        tmp_path / "a.tif", crop={"x": bounds}
+    )
 
 
-def test_files_of_one_name_in_several_folders_get_names_of_their_own(tmp_path):
-    files = [tmp_path / "day1" / "a.tif", tmp_path / "day2" / "a.tif"]
-    assert unique_names(files) == ["day1_a", "day2_a"]
-    assert unique_names(files[:1]) == ["a"]
-    with pytest.raises(UserError, match="two files differ only in their suffix"):
-        unique_names([tmp_path / "a.tif", tmp_path / "a.png"])
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"noise_direction": "z"}, "noise_direction: found 'z', allowed: x, y, none, as the axes 'YX' have no Z"),
+        ({"crop": {"z": [0, 1]}}, "crop.z: found [0, 1], allowed: null, as the axes 'YX' have no Z"),
+        ({"channel": 0}, "channel: found 0, allowed: null, as the axes 'YX' have no C"),
+    ],
+)
+def test_settings_that_do_not_fit_the_axes_of_a_file_are_refused(tmp_path, keys, said):
+    tifffile.imwrite(tmp_path / "a.tif", random(8, 9))
+    assert refusal(tmp_path / "a.tif", **keys) == f"{tmp_path / 'a.tif'}: {said}"
 
 
-def test_a_crop_beyond_the_image_is_refused(tmp_path):
-    image = np.arange(12.0).reshape(1, 3, 4)
-    assert np.array_equal(crop_image(image, CropSettings(y=[1, 3], x=None), tmp_path), image[:, 1:])
-    with pytest.raises(UserError, match=r"crop.x: found \[0, 5\], but the image has 4 pixels along x"):
-        crop_image(image, CropSettings(x=[0, 5]), tmp_path)
+def test_files_need_as_many_spatial_axes_and_a_volume_may_have_one_plane(tmp_path):
+    files = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    tifffile.imwrite(files[0], random(5, 8, 9), imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(files[1], random(8, 9), imagej=True)
+    assert "b.tif: found the axes 'YX', but" in refusal(*files)
+    assert [frame.shape for frame in read_frames(*files, axes="ZYX")] == [(1, 5, 8, 9), (1, 1, 8, 9)]
 
 
-def test_a_crop_takes_a_part_along_each_axis(tmp_path):
-    volume = RANDOM.normal(size=(2, 6, 7, 8))
-    cropped = crop_image(volume, CropSettings(z=[1, 3], x=[2, 8]), tmp_path)
-    assert np.array_equal(cropped, volume[:, 1:3, :, 2:])
-    assert np.array_equal(crop_image(volume[:, 0, 0], CropSettings(x=[2, 8]), tmp_path), volume[:, 0, 0, 2:])
-    with pytest.raises(UserError, match=r"crop.z: found \[0, 7\], but the image has 6 pixels along z"):
-        crop_image(volume, CropSettings(z=[0, 7]), tmp_path)
+def test_a_movie_of_one_frame_is_a_movie(tmp_path):
+    files = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    tifffile.imwrite(files[0], random(5, 8, 9), photometric="minisblack")
+    tifffile.imwrite(files[1], random(1, 8, 9), photometric="minisblack")
+    assert len(read_frames(*files, axes="TYX")) == 6
 
 
-def test_a_file_with_several_series_gives_its_first_and_a_warning(tmp_path, caplog):
-    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
-        file.write(np.ones((8, 9), np.uint8), photometric="minisblack", metadata=None)
-        file.write(np.ones((5, 6), np.uint8), photometric="minisblack", metadata=None)
-    assert read_image(tmp_path / "a.tif", "YX")[0].shape == (1, 8, 9)
-    assert caplog.messages == [f"{tmp_path / 'a.tif'}: takes the first of 2 series of images, (8, 9)"]
+def test_what_a_user_has_to_know_is_said_once(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    image = random(8, 9)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="miniswhite")
+    assert np.array_equal(read_frames(tmp_path / "a.tif")[0][0], 255 - image)
+    assert caplog.messages == [f"{tmp_path / 'a.tif'}: 0 is white in it: reads 255 - value"]

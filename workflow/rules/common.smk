@@ -21,6 +21,7 @@ from dvlae.config.loading import load_dataset
 from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
+from dvlae.data.manifest import read_manifest
 from dvlae.system.errors import UserError
 from dvlae.system.gpus import count_gpus
 from dvlae.system.machine import free_memory
@@ -28,10 +29,11 @@ from dvlae.system.machine import free_memory
 # The user's own environment variable overrides the configuration.
 # With this the rules find `dvlae` in the environment of snakemake, even if it was not activated.
 os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent)]))
-# If a step fails, its exit status and the last line of its log are written next to the log, for `dvlae status`. The first
-# command is Snakemake's own prefix, which this one replaces.
+# If a step fails, its exit status and the last line of its log are written next to the log, for `dvlae status`. Warnings
+# are shown on the screen as well as in the log. The first command is Snakemake's own prefix, which this one replaces.
 shell.prefix(
     "set -euo pipefail; "
+    "exec 3>&2; export DVLAE_SCREEN=3; "
     'failed() {{ local status=$?; echo "$status $(tail -n 1 "$1")" > "$1.failed"; exit $status; }}; '
 )
 
@@ -61,7 +63,8 @@ SETTINGS = checked(validate, Settings, dict(config), configuration_files())
 checked(check_writable, SETTINGS.results)
 DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
 for dataset in DATASETS.values():
-    checked(sides, SETTINGS.training.patch_size, dataset.dimensions)
+    if dataset.dimensions is not None:
+        checked(sides, SETTINGS.training.patch_size, dataset.dimensions)
 GRID = resolve_grid(SETTINGS, DATASETS)
 METHODS = {cell.method.name: cell.method for cell in GRID}
 TRAININGS = sum(cell.method.trained for cell in GRID)
@@ -325,11 +328,21 @@ MEMORY_OF_JOB = 8000
 MEMORY_OF_PREDICTION = 2000
 
 
+def dimensions_of(name: str) -> int:
+    """Return the number of spatial axes of a dataset. Where only the files say it, it is a guess until they are read."""
+    patch_size, images = SETTINGS.training.patch_size, Path(SETTINGS.results) / name / "images"
+    if DATASETS[name].dimensions is not None:
+        return DATASETS[name].dimensions
+    if (images / "manifest.csv").exists():
+        return len(read_manifest(images)[0].shape) - 1
+    return len(patch_size) if isinstance(patch_size, list) else 2
+
+
 def training_memory_mb(wildcards, attempt, threads) -> int:
     """Return the memory to request for a training, in MB. The next attempt requests more."""
     if GPUS and (FOUND_GPUS or not ONE_MACHINE):
         return attempt * MEMORY_OF_JOB
-    dimensions = DATASETS[wildcards.dataset].dimensions
+    dimensions = dimensions_of(wildcards.dataset)
     return attempt * (training_memory(SETTINGS.model, SETTINGS.training, dimensions, threads) // 10**6 + 1)
 
 

@@ -1,0 +1,242 @@
+"""Finding and naming the image files of users."""
+
+import logging
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from dvlae.data.sources import SUFFIXES, ZARR_METADATA
+from dvlae.system.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+MOST_NAMED = 3
+
+
+def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
+    """Return a key for sorting names in natural order.
+
+    Parameters
+    ----------
+    path
+        A name or a path.
+
+    Returns
+    -------
+    list of tuple
+        The key; numbers come before text.
+
+    Examples
+    --------
+    >>> from dvlae.data.files import natural_key
+    >>> sorted(["a10.tif", "a2.tif"], key=natural_key)
+    ['a2.tif', 'a10.tif']
+    """
+    parts = re.split("([0-9]+)", str(path))
+    return [(0, int(part), "") if number % 2 else (1, 0, part) for number, part in enumerate(parts) if part]
+
+
+def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[Path]:
+    """Find image files.
+
+    Parameters
+    ----------
+    patterns
+        A glob, a file or a folder of images, or a list of them, relative to ``folder`` or absolute. In names of files
+        and folders, brackets may stand for themselves.
+    folder
+        The folder for relative patterns.
+    key
+        The setting with the patterns, for the error message.
+
+    Returns
+    -------
+    list of Path
+        All matching files in natural order, each file once even if links lead to it, too.
+
+    Raises
+    ------
+    UserError
+        If nothing matches one of the patterns, a file is of an unknown kind, or a link leads nowhere.
+    """
+    found: set[Path] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        matches = _match(pattern, folder)
+        if not matches:
+            raise UserError(f"{key}: {_why_nothing(pattern, folder)}")
+        found.update(matches)
+    links = {path for path in found if path.is_symlink()}
+    folders = {folder: folder.resolve() for folder in {path.parent for path in found}}
+    files: dict[Path, Path] = {}
+    # A file goes before the links to it.
+    for path in [*sorted(found - links, key=natural_key), *sorted(links, key=natural_key)]:
+        _check_file(path, key)
+        real = path.resolve() if path in links else folders[path.parent] / path.name
+        first = files.setdefault(real, path)
+        if first != path:
+            logger.warning(f"{path}: is the same file as {first}, which is read once")
+        if path in links and not real.exists():
+            raise UserError(f"{path}: is a link to {path.readlink()}, which is not there")
+    return sorted(files.values(), key=natural_key) if links else list(files.values())
+
+
+def _check_file(path: Path, key: str) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{key}: found a file whose name is not UTF-8, {str(path)!r}; rename it") from None
+    if path.suffix.lower() not in SUFFIXES and not path.is_dir():
+        raise UserError(
+            f"{path}: found a file of kind {path.suffix!r}, allowed: {', '.join(SUFFIXES)}; "
+            f"a pattern such as '*.tif' for {key!r} leaves it out"
+        )
+
+
+def _is_image(path: Path) -> bool:
+    name = path.name.lower()
+    if path.is_dir():
+        return name.endswith(".zarr") or any((path / metadata).exists() for metadata in ZARR_METADATA)
+    # ImageJ stores regions of interest in archives.
+    return name.endswith(tuple(SUFFIXES)) and (not name.endswith(".zip") or name.endswith(".zarr.zip"))
+
+
+def _match(pattern: str, folder: Path) -> list[Path]:
+    """Return the files that match a pattern; of a folder, the images in it."""
+    path = _expand(pattern)
+    start = Path(path.anchor) if path.is_absolute() else folder
+    parts = path.parts[1:] if path.is_absolute() else path.parts
+    files = []
+    for match in _walk(start, parts):
+        if not match.is_dir() or _is_image(match):
+            files.append(match)
+        elif not parts or not re.search("[*?]", parts[-1]):
+            files += [child for child in _children(match) if _is_image(child)]
+    return files
+
+
+def _expand(pattern: str) -> Path:
+    try:
+        return Path(pattern).expanduser()
+    except RuntimeError:
+        # There is no such user, so that the sign stands for itself.
+        return Path(pattern)
+
+
+def _walk(start: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """Yield what matches the parts of a path below a folder; ``**`` does not follow links that lead back."""
+    if not parts:
+        yield start
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        yield from _walk(start, rest or ("*",))
+        for child in _children(start):
+            above = {folder.resolve() for folder in (start, *start.parents)} if child.is_symlink() else set()
+            if child.is_dir() and not _is_image(child) and child.resolve() not in above:
+                yield from _walk(child, parts)
+        return
+    if part in ("..", "."):
+        yield from _walk(start / part, rest)
+        return
+    for child in _named(start, part):
+        if not rest or child.is_dir():
+            yield from _walk(child, rest)
+
+
+def _named(folder: Path, part: str) -> list[Path]:
+    """Return what has a name or matches a glob in a folder, whatever way the name is written in Unicode."""
+    if (folder / part).exists() or (folder / part).is_symlink():
+        return [folder / part]
+    wanted = unicodedata.normalize("NFC", part)
+    named = [(unicodedata.normalize("NFC", child.name), child) for child in _children(folder, wanted.startswith("."))]
+    if exact := [child for name, child in named if name == wanted]:
+        return exact
+    globs = (wanted, wanted.replace("[", "[[]")) if re.search(r"[*?[]", wanted) else ()
+    matches = ([child for name, child in named if fnmatchcase(name, glob)] for glob in globs)
+    return next((found for found in matches if found), [])
+
+
+def _children(folder: Path, hidden: bool = False) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [child for child in folder.iterdir() if hidden or not child.name.startswith(".")]
+
+
+def _why_nothing(pattern: str, folder: Path) -> str:
+    """Say why a pattern matches nothing, with what is there instead."""
+    path = _expand(pattern)
+    place = folder / path.parent
+    if (folder / path).is_dir():
+        return f"the folder {folder / path} contains no images, which end with {', '.join(SUFFIXES)}"
+    said = f"no file matches {pattern!r} in {folder.absolute()}"
+    wanted = unicodedata.normalize("NFC", path.name).lower()
+    parents = list(_walk(folder, path.parent.parts)) if not path.is_absolute() else [place]
+    children = sorted((child for parent in parents for child in _children(parent)), key=natural_key)
+    for child in children:
+        if fnmatchcase(unicodedata.normalize("NFC", child.name).lower(), wanted):
+            return f"{said}, where upper and lower case differ: there is {child.name!r}"
+    names = [repr(child.name) for child in children if _is_image(child)]
+    if len(names) > MOST_NAMED:
+        names[MOST_NAMED:] = ["others"]
+    return f"{said}; there are {', '.join(names)}" if names else said
+
+
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """Name images after their files, with as many parent folders as make the names unique.
+
+    Parameters
+    ----------
+    files
+        The image files.
+
+    Returns
+    -------
+    list of str
+        A name for each file. No two names are equal, even if case is ignored.
+
+    Raises
+    ------
+    UserError
+        If two files of a folder differ only in their suffix or in case.
+    """
+    names: list[str] = []
+    for depth in range(max(len(file.parts) for file in files)):
+        names = ["_".join(file.with_suffix("").parts[-1 - depth :]).lstrip("/") for file in files]
+        if len({_folded(name) for name in names}) == len(names):
+            return names
+    folded = [_folded(name) for name in names]
+    again = next(number for number, name in enumerate(folded) if name in folded[:number])
+    first, second = files[folded.index(folded[again])], files[again]
+    how = "in upper and lower case" if names[again] != names[folded.index(folded[again])] else "in their suffix"
+    raise UserError(
+        f"{second}: differs from {first.name} only {how}, and each image needs a name of its own; rename one of them, "
+        "or leave it out with a pattern"
+    )
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def numbered_name(name: str, number: int, count: int, separator: str = "_") -> str:
+    """Append the number of a frame to a name, if there are several frames.
+
+    Parameters
+    ----------
+    name
+        The name of a file or an image.
+    number
+        Index of the frame.
+    count
+        Number of frames.
+    separator
+        Text before the number.
+
+    Returns
+    -------
+    str
+        The name; the numbers of all frames have equally many digits.
+    """
+    return name if count == 1 else f"{name}{separator}{number:0{len(str(count - 1))}d}"

@@ -1,0 +1,168 @@
+"""What the readers of formats have in common."""
+
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from dvlae.data.pixels import ALWAYS_READ_BYTES, check_size, errors_named
+from dvlae.data.sources import Calibration, Source
+from dvlae.system.errors import UserError
+
+
+@dataclass(kw_only=True)
+class PartSource(Source):
+    """A series of a file, whose parts a function reads.
+
+    Attributes
+    ----------
+    part
+        Takes indices along the first axes, and returns the pixels there.
+
+    Raises
+    ------
+    ValueError
+        If the file contains no numbers, or claims more of them than it can contain.
+    """
+
+    path: Path
+    kind: str
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    part: Callable[[tuple[int, ...]], np.ndarray]
+    files: tuple[Path, ...] = ()
+    series: str = ""
+    calibration: Calibration = field(default_factory=Calibration)
+    preview: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.dtype = self.dtype.newbyteorder("=")
+        self.files = self.files or (self.path,)
+        if min(self.shape, default=0) < 1:
+            raise ValueError("it contains no pixels")
+        if self.dtype.kind not in "biufc":
+            raise ValueError(f"its values are of type {self.dtype}, not numbers")
+        if any(self.axes.count(axis) > 1 for axis in "TCZYX"):
+            raise ValueError(f"it has two axes of one kind, {self.axes}")
+        claimed = math.prod(self.shape) * self.dtype.itemsize
+        # A store may consist of a million files.
+        if claimed > ALWAYS_READ_BYTES:
+            check_size(claimed, sum(file.stat().st_size for file in self.files))
+
+    def read(self, index: tuple[int, ...] = ()) -> np.ndarray:
+        """Read a part of the pixels.
+
+        Parameters
+        ----------
+        index
+            Indices along the first axes; the part contains all of the others.
+
+        Returns
+        -------
+        array
+            The part, of shape ``shape[len(index) :]`` and of the file's own type.
+
+        Raises
+        ------
+        UserError
+            If the file is damaged there.
+        """
+        with errors_named(self.path):
+            array = np.asarray(self.part(index))
+            if array.shape != self.shape[len(index) :]:
+                raise ValueError(f"found pixels of shape {array.shape}, announced: {self.shape[len(index) :]}")
+            return array.astype(self.dtype, copy=False)
+
+
+def read_planes(
+    index: tuple[int, ...],
+    outer: tuple[int, ...],
+    inner: tuple[int, ...],
+    dtype: np.dtype,
+    read_plane: Callable[[tuple[int, ...]], np.ndarray],
+) -> np.ndarray:
+    """Read a part of a file that is stored plane by plane.
+
+    Parameters
+    ----------
+    index
+        Indices along the first axes.
+    outer
+        Lengths of the axes that count planes; these come first.
+    inner
+        Shape of a plane.
+    dtype
+        Type of the pixels.
+    read_plane
+        Takes one index for each axis of ``outer``.
+
+    Returns
+    -------
+    array
+        The pixels at ``index``.
+    """
+    fixed, rest = index[: len(outer)], index[len(outer) :]
+    free = outer[len(fixed) :]
+    array = np.empty((*free, *inner), dtype)
+    for place in np.ndindex(*free):
+        array[place] = read_plane(fixed + place)
+    return array[rest]
+
+
+def as_series(found: list[PartSource]) -> list[Source]:
+    """Take away the name of the only series of a file.
+
+    Parameters
+    ----------
+    found
+        All series.
+
+    Returns
+    -------
+    list of Source
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if not found:
+        raise ValueError("it contains no image")
+    if len(found) == 1:
+        found[0].series = ""
+    return list(found)
+
+
+def optional_module(name: str, path: Path) -> ModuleType:
+    """Import a library of the extra ``formats``.
+
+    Parameters
+    ----------
+    name
+        The module.
+    path
+        The file that needs it, for the error message.
+
+    Returns
+    -------
+    module
+        The module.
+
+    Raises
+    ------
+    UserError
+        If the library is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{path}: found no package {error.name!r}, which reads files of this kind; pip install 'dvlae[formats]'"
+        ) from None

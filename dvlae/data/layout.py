@@ -1,0 +1,209 @@
+"""What the axes of an image file are: what the file says, and what the user says."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+
+from dvlae.axes import format_sides
+from dvlae.config.dataset import DatasetSettings
+from dvlae.data.sources import Source
+from dvlae.system.errors import UserError
+
+SPATIAL = "ZYX"
+# What an axis of unknown meaning may be, the likeliest first.
+MEANINGS = {"T": "times", "Z": "planes of a volume", "C": "channels", "S": "images"}
+# The axes that an image may lack; it then has one of each.
+SINGLE_AXES = "STCZ"
+# Colours and transparency: at most this many channels are the last axis of an image.
+MAX_COLOURS = 4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The axes of a source.
+
+    Attributes
+    ----------
+    axes
+        Letters of STCZYX in the order of the source. S may be there more than once.
+    shape
+        One number for each axis. The source's own shape may lack axes of length 1, and count several in one.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+
+    @property
+    def spatial(self) -> str:
+        """The spatial axes of a frame, in order."""
+        return "".join(axis for axis in SPATIAL if axis in self.axes)
+
+
+# An axis of a layout: its letter and its length.
+Axis = tuple[str, int]
+
+
+def lay_out(source: Source, dataset: DatasetSettings) -> Layout:
+    """Find out what the axes of a source are.
+
+    Parameters
+    ----------
+    source
+        The source.
+    dataset
+        The settings ``axes``, ``axes_override`` and ``pages``.
+
+    Returns
+    -------
+    Layout
+        The axes.
+
+    Raises
+    ------
+    UserError
+        If the settings contradict the file, or neither says what an axis is.
+    """
+    stated = source.axes or "?" * len(source.shape)
+    if dataset.axes == "auto":
+        return _from_file(source, stated)
+    if dataset.axes_override:
+        stated = "?" * len(source.shape)
+    shape = source.shape
+    if dataset.page_counts:
+        stated, shape = _count_pages(source, stated, dataset)
+    found = _match(dataset.axes, stated, shape)
+    if not found:
+        raise UserError(f"{source.path}: {_contradiction(dataset.axes, stated, shape)}")
+    if len(found) > 1:
+        raise UserError(
+            f"{source.path}: axes: found {dataset.axes!r}, but the file has {len(shape)} axes, of shape {shape}; leave "
+            f"out the axes that it lacks, or set `pages` if its pages count several"
+        )
+    axes, lengths = zip(*found[0], strict=True)
+    layout = Layout("".join(axes), lengths)
+    sizes = dict(zip(layout.axes, layout.shape, strict=True))
+    sides = [sizes[axis] for axis in layout.spatial]
+    if "C" not in stated and not dataset.axes_override and sizes.get("C", 1) > min(sides[-2:]):
+        raise UserError(
+            f"{source.path}: axes: found {dataset.axes!r}, which makes {sizes['C']} channels of {format_sides(sides)} "
+            "pixels out of the file; are they in another order? If not, set `axes_override: true`"
+        )
+    return layout
+
+
+def _from_file(source: Source, stated: str) -> Layout:
+    """Use what the file says alone."""
+    if not source.axes and len(stated) <= 2:
+        stated = "YX"[-len(stated) :]
+    # A file that says nothing of an axis of length 1 says enough.
+    pairs = zip(stated, source.shape, strict=True)
+    axes = "".join("S" if pair == ("?", 1) else pair[0] for pair in pairs)
+    if "?" in axes:
+        raise UserError(f"{source.path}: axes: {_question(axes, source)}")
+    if "Y" not in axes and "Z" in axes:
+        # A section along the optical axis is an image.
+        axes = axes.replace("Z", "Y")
+    if "X" not in axes:
+        raise UserError(f"{source.path}: axes: the file says {axes!r}, which has no X; set `axes`")
+    return Layout(axes, source.shape)
+
+
+def _question(axes: str, source: Source) -> str:
+    """Ask for the axes that a file does not say, with the choices."""
+    if not source.axes:
+        axes = axes[:-2] + "YX"
+    unknown = axes.count("?")
+    free = [letter for letter in MEANINGS if letter not in axes]
+    choices = []
+    for letters in combinations(free, unknown):
+        rest = list(letters)
+        choice = "".join(rest.pop(0) if axis == "?" else axis for axis in axes)
+        choices.append(f"{choice} ({MEANINGS[letters[0]]})" if unknown == 1 else choice)
+    if not source.axes and unknown == 1 and source.shape[-1] <= MAX_COLOURS:
+        choices.insert(0, "YXC (colours)")
+    shape = f"shape {source.shape}, {source.dtype}"
+    if not choices:
+        return f"the file does not say what its axes of {shape} are; set `axes`"
+    return f"the file does not say what its axes of {shape} are; set `axes` to {_listed(choices)}"
+
+
+def _listed(choices: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
+
+
+def _contradiction(wanted: str, stated: str, shape: tuple[int, ...]) -> str:
+    """Say that a file has other axes than the settings, and which settings are possible."""
+    found = f"axes: found {wanted!r}, but the file"
+    if set(stated) == {"?"}:
+        return f"{found} has {len(shape)} axes, of shape {shape}"
+    ways = [] if "?" in stated else ["`axes: auto` follows the file"]
+    if len(_match(wanted, "?" * len(shape), shape)) == 1:
+        ways.append("`axes_override: true` follows the settings")
+    unknown = " (? may be any other)" if "?" in stated else ""
+    return f"{found} says {stated!r}{unknown}, of shape {shape}" + (f"; {', '.join(ways)}" if ways else "")
+
+
+def _count_pages(source: Source, stated: str, dataset: DatasetSettings) -> tuple[str, tuple[int, ...]]:
+    """Split the axis that counts the pages of a file, as the setting ``pages`` says."""
+    counts = dataset.page_counts
+    prefix = dataset.axes[: next(k for k, axis in enumerate(dataset.axes) if axis in "YX")]
+    first = len(stated) - (len(dataset.axes) - len(prefix))
+    unknown = [axis for axis in prefix if axis not in counts]
+    if first < 0 or not set(counts) <= set(prefix) or len(unknown) > 1:
+        raise UserError(
+            f"{source.path}: pages: found {counts}, allowed: all but one of the axes before Y and X in {dataset.axes!r}"
+        )
+    pages, known = math.prod(source.shape[:first]), math.prod(counts.values())
+    if set(stated[:first]) - {"?"}:
+        raise UserError(f"{source.path}: {_contradiction(dataset.axes, stated, source.shape)}")
+    if pages % known or (not unknown and pages != known):
+        allowed = f"a number of pages that {known} divides" if unknown else f"{known} pages"
+        raise UserError(f"{source.path}: pages: found {pages} pages, allowed: {allowed}, as `pages` is {counts}")
+    lengths = tuple(counts.get(axis, pages // known) for axis in prefix)
+    return prefix + stated[first:], lengths + source.shape[first:]
+
+
+def _match(wanted: str, stated: str, shape: tuple[int, ...]) -> list[tuple[Axis, ...]]:
+    """Find what the axes of a file are if they have to be certain ones.
+
+    A file may have axes of length 1 that nobody names, and lack others. Of all ways to read it so, those with the
+    fewest such axes count, and two that differ only in them are the same.
+    """
+
+    @cache
+    def ways(i: int, j: int) -> tuple[int, dict[tuple[Axis, ...], tuple[Axis, ...]]]:
+        """Return the fewest such axes from the i-th of the file and the j-th letter on, and the ways, by long axes."""
+        if i == len(shape) and j == len(wanted):
+            return 0, {(): ()}
+        steps: list[tuple[int, Axis, int, int]] = []
+        if i < len(shape) and j < len(wanted) and _fits(stated[i], wanted[j], wanted):
+            steps.append((0, (wanted[j], shape[i]), i + 1, j + 1))
+        if i < len(shape) and shape[i] == 1:
+            steps.append((1, ("S", 1), i + 1, j))
+        if j < len(wanted) and wanted[j] in SINGLE_AXES:
+            steps.append((1, (wanted[j], 1), i, j + 1))
+        options = [(cost + ways(*rest)[0], axis, ways(*rest)[1]) for cost, axis, *rest in steps]
+        least = min((cost for cost, _, _ in options), default=UNREACHABLE)
+        found = {
+            ((axis, *key) if axis[1] > 1 else key): (axis, *tail)
+            for cost, axis, tails in options
+            if cost == least
+            for key, tail in tails.items()
+        }
+        return least, found
+
+    return list(ways(0, 0)[1].values())
+
+
+# More axes than any file has.
+UNREACHABLE = 1000
+
+
+def _fits(stated: str, letter: str, wanted: str) -> bool:
+    """Return whether an axis of which the file says one thing may be another: frames are images or times."""
+    if stated == "Y" and "Y" not in wanted:
+        # Each row may be a trace.
+        return letter in "STC"
+    return stated in ("?", letter) or {stated, letter} == {"S", "T"}

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from dvlae.data.sources import open_sources
+from dvlae.system.errors import UserError
+
+RANDOM = np.random.default_rng([0])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "<i4", "<u8", "<f2", ">f4", "<f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_is_read_as_it_is_and_says_nothing_of_its_axes(tmp_path, dtype, order):
+    array = np.asarray(RANDOM.integers(0, 250, (3, 4, 5)).astype(dtype), order=order)
+    np.save(tmp_path / "a.npy", array)
+    with open_sources(tmp_path / "a.npy") as (source,):
+        assert (source.kind, source.axes, source.shape) == ("npy", "", (3, 4, 5))
+        assert source.dtype == np.dtype(dtype).newbyteorder("=")
+        assert np.array_equal(source.read(), array)
+        assert np.array_equal(source.read((2, 1)), array[2, 1])
+
+
+def test_the_suffix_need_not_be_that_of_the_format(tmp_path):
+    with (tmp_path / "a.tif").open("wb") as file:
+        np.save(file, np.ones((2, 3)))
+    with open_sources(tmp_path / "a.tif") as (source,):
+        assert source.kind == "npy"
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([{}]), np.zeros(3, "u1,f4"), np.array(["a"]), np.zeros((0, 4)), np.array(5.0)], ids=str
+)
+def test_what_is_no_array_of_numbers_is_refused(tmp_path, array):
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(UserError, match=r"a\.npy: "), open_sources(tmp_path / "a.npy"):
+        pass
+
+
+def test_a_file_that_breaks_off_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((40, 50)))
+    content = (tmp_path / "a.npy").read_bytes()
+    for kept in (0, 5, 9, 100, 1000, len(content) - 1):
+        (tmp_path / "a.npy").write_bytes(content[:kept])
+        with pytest.raises(UserError, match=r"a\.npy: "), open_sources(tmp_path / "a.npy"):
+            pass

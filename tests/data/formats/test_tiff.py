@@ -1,0 +1,626 @@
+"""TIFF files of all kinds."""
+
+import logging
+import re
+import struct
+import uuid
+from itertools import combinations, product
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+
+from dvlae.data.sources import open_sources
+from dvlae.system.errors import UserError
+from frames import read_frames
+
+RANDOM = np.random.default_rng([0])
+
+
+def random(*shape, dtype=np.uint16, most=250):
+    return RANDOM.integers(0, most, shape).astype(dtype)
+
+
+def refusal(*paths, **keys) -> str:
+    with pytest.raises(UserError) as error:
+        read_frames(*paths, **keys)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def read_all(path):
+    """Read the only source of a file."""
+    with open_sources(path) as (source,):
+        array = source.read()
+        assert (array.shape, array.dtype) == (source.shape, source.dtype)
+        return source, array
+
+
+# ---------------------------------------------------------------------------------------------- codecs
+
+# All that tifffile can write.
+CODECS = {
+    "none": {},
+    "lzw": {"compression": "lzw"},
+    "deflate": {"compression": "zlib"},
+    "adobe deflate": {"compression": 32946},
+    "packbits": {"compression": "packbits"},
+    "lzma": {"compression": "lzma"},
+    "zstd": {"compression": "zstd"},
+    "zstd, old": {"compression": 34926},
+    "jpeg": {"compression": "jpeg"},
+    "jpeg 2000": {"compression": "jpeg2000"},
+    "jpeg xr": {"compression": 34934},
+    "jpeg xl": {"compression": "jpegxl"},
+    "webp": {"compression": "webp"},
+    "png": {"compression": "png"},
+    "lerc": {"compression": "lerc"},
+}
+OPTIONS = {
+    "codec": CODECS,
+    "predictor": [None, True],
+    "byteorder": ["<", ">"],
+    "tile": [None, (16, 32)],
+    "rowsperstrip": [None, 7],
+    "samples": ["grey", "contig", "separate", "stack"],
+    "dtype": ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "f2", "f4", "f8", "bool"],
+    "bigtiff": [False, True],
+}
+# A pair of options that cannot be written in as many cases is given up.
+ATTEMPTS = 40
+
+
+def write_case(path: Path, codec, predictor, byteorder, tile, rowsperstrip, samples, dtype, bigtiff) -> None:
+    shape = {"grey": (37, 45), "contig": (37, 45, 3), "separate": (3, 37, 45), "stack": (4, 37, 45)}[samples]
+    array = random(*shape, dtype=dtype, most=2 if dtype == "bool" else 120)
+    tifffile.imwrite(
+        path,
+        array,
+        byteorder=byteorder,
+        tile=tile,
+        rowsperstrip=None if tile else rowsperstrip,
+        predictor=predictor,
+        bigtiff=bigtiff,
+        photometric="rgb" if samples in ("contig", "separate") else "minisblack",
+        planarconfig=samples if samples in ("contig", "separate") else None,
+        **CODECS[codec],
+    )
+
+
+def written_cases(path):
+    """Write files with combinations of options, until each pair that tifffile can write has been in one."""
+    generator = np.random.default_rng(0)
+    names, values = list(OPTIONS), [list(OPTIONS[name]) for name in OPTIONS]
+    left = {
+        pair: None
+        for a, b in combinations(names, 2)
+        for pair in product(*([(n, v) for v in OPTIONS[n]] for n in (a, b)))
+    }
+    while left:
+        pair = next(iter(left))
+        for _ in range(ATTEMPTS):
+            case = {name: each[generator.integers(len(each))] for name, each in zip(names, values, strict=True)} | dict(
+                pair
+            )
+            try:
+                write_case(path, **case)
+            # A codec takes only some types, and refuses others with errors of many classes.
+            except Exception:
+                continue
+            yield case
+            for covered in combinations(case.items(), 2):
+                left.pop(covered, None)
+            break
+        left.pop(pair, None)
+
+
+def test_all_that_tifffile_writes_is_read_equal(tmp_path):
+    written = set()
+    for case in written_cases(tmp_path / "a.tif"):
+        expected = tifffile.imread(tmp_path / "a.tif")
+        assert np.array_equal(read_all(tmp_path / "a.tif")[1], expected), case
+        written.add(case["codec"])
+    assert written == set(CODECS)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 7, 10, 12, 14, 24])
+def test_packed_bits_are_unpacked(tmp_path, bits):
+    array = random(30, 40, dtype=np.uint32 if bits > 16 else np.uint16 if bits > 8 else np.uint8, most=2**bits)
+    tifffile.imwrite(tmp_path / "a.tif", array, bitspersample=bits)
+    assert np.array_equal(read_all(tmp_path / "a.tif")[1], array)
+
+
+def test_lzw_as_the_specification_has_it_is_read(tmp_path):
+    side = 64
+    codes = []
+    for number, byte in enumerate(bytes((7 * x + 13 * y) % 251 for y in range(side) for x in range(side))):
+        codes += ([256] if number % 200 == 0 else []) + [byte]
+    bits = "".join(f"{code:09b}" for code in [*codes, 257])
+    strip = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+    tags = [
+        (256, side),
+        (257, side),
+        (258, 8),
+        (259, 5),
+        (262, 1),
+        (273, 122),
+        (277, 1),
+        (278, side),
+        (279, len(strip)),
+    ]
+    pages = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    (tmp_path / "lzw.tif").write_bytes(b"II*\0" + struct.pack("<I", 8) + pages + bytes(4) + strip)
+    expected = np.add.outer(13 * np.arange(side), 7 * np.arange(side)) % 251
+    assert np.array_equal(read_frames(tmp_path / "lzw.tif")[0][0], expected)
+
+
+def test_a_compression_that_nobody_reads_is_named(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, random(30, 40))
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["Compression"].overwrite(32809)
+    assert refusal(path) == (
+        f"{path}: compression THUNDERSCAN is not supported; save the file with another one, such as LZW or Deflate"
+    )
+
+
+def test_a_codec_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, random(30, 40, dtype=np.uint8), compression="jpegxl")
+
+    def missing(*_, **__):
+        raise imagecodecs.DelayedImportError("jpegxl_decode")
+
+    monkeypatch.setitem(tifffile.TIFF.DECOMPRESSORS._codecs, 50002, missing)
+    message = refusal(path)
+    assert message.startswith(f"{path}: imagecodecs is installed without a part that reads it: ")
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd", "png", "jpeg2000"])
+def test_a_damaged_strip_is_named(tmp_path, compression):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, random(4, 40, 50), compression=compression, photometric="minisblack", rowsperstrip=10)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[2]
+        offset, size = page.dataoffsets[1], page.databytecounts[1]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + size] = bytes(size)
+    path.write_bytes(content)
+    assert f"{path}: cannot be read, is it damaged or incomplete? (page 2: " in refusal(path, axes="TYX")
+
+
+def test_a_missing_strip_is_named_and_not_read_as_zeros(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, random(40, 50), compression="zlib", rowsperstrip=10)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        counts = file.pages[0].tags["StripByteCounts"]
+        counts.overwrite((counts.value[0], 0, *counts.value[2:]))
+    assert "(page 0: 1 of its 4 strips or tiles are missing)" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("compression", "before", "sides"),
+    [
+        ("jpeg", b"\xff\xc0\0\x11\x08", b"\xff\xff\xff\xff"),
+        ("jpeg2000", b"\xff\x4f\xff\x51\0\x2f\0\0", b"\0\xff\xff\xff" * 2),
+        ("png", b"IHDR", b"\0\xff\xff\xff" * 2),
+    ],
+)
+def test_a_strip_that_claims_to_hold_more_than_the_memory_is_refused(tmp_path, compression, before, sides):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, random(40, 50, 3, dtype=np.uint8), compression=compression, photometric="rgb")
+    content = path.read_bytes()
+    assert content.count(before) == 1
+    place = content.index(before) + len(before)
+    path.write_bytes(content[:place] + sides + content[place + len(sides) :])
+    assert "it claims to contain" in refusal(path)
+
+
+# ---------------------------------------------------------------------------------------------- axes
+
+
+@pytest.mark.parametrize("axes", ["YX", "TYX", "ZYX", "CYX", "TCYX", "TZYX", "ZCYX", "TZCYX", "YXS", "TYXS", "TZYXS"])
+def test_imagej_says_the_axes(tmp_path, axes):
+    sizes = {"T": 3, "Z": 4, "C": 2, "Y": 20, "X": 24, "S": 3}
+    array = random(*(sizes[axis] for axis in axes), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata={"axes": axes})
+    source, pixels = read_all(tmp_path / "a.tif")
+    assert (source.axes, source.kind) == (axes.replace("S", "C"), "imagej")
+    assert np.array_equal(pixels, array)
+    assert len(read_frames(tmp_path / "a.tif")) == (3 if "T" in axes else 1)
+
+
+@pytest.mark.parametrize("axes", ["YX", "TYX", "CZYX", "TCZYX", "ZTYX", "YXS", "ZYXS", "QYX", "HYX"])
+def test_ome_says_the_axes(tmp_path, axes):
+    sizes = {"T": 3, "Z": 4, "C": 2, "Y": 20, "X": 24, "S": 3, "Q": 5, "H": 6}
+    array = random(*(sizes[axis] for axis in axes), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.ome.tif", array, metadata={"axes": axes}, photometric="rgb" if "S" in axes else None)
+    source, pixels = read_all(tmp_path / "a.ome.tif")
+    assert source.kind == "ome"
+    assert source.axes == axes.translate(str.maketrans("SQH", "C?S"))
+    assert np.array_equal(pixels, array)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}, {"bigtiff": True}])
+def test_plain_pages_are_only_counted(tmp_path, options):
+    array = random(3, 20, 24)
+    for number, metadata in enumerate(({}, None)):
+        path = tmp_path / f"{number}.tif"
+        tifffile.imwrite(path, array, photometric="minisblack", metadata=metadata, **options)
+        source, pixels = read_all(path)
+        assert (source.axes, source.kind) == ("?YX", "tiff")
+        assert np.array_equal(pixels, array)
+        assert "set `axes` to TYX (times), ZYX" in refusal(path)
+        assert len(read_frames(path, axes="TYX")) == 3
+
+
+def test_one_part_of_a_file_is_read_at_a_time(tmp_path):
+    array = random(3, 4, 2, 20, 24)
+    for options in ({"imagej": True}, {"ome": True}, {"compression": "zlib"}, {}):
+        tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", metadata={"axes": "TZCYX"}, **options)
+        with open_sources(tmp_path / "a.tif") as (source,):
+            for index in [(), (1,), (2, 3), (0, 1, 1), (2, 0, 1, 7), (2, 0, 1, 7, 9)]:
+                assert np.array_equal(source.read(index), array[index])
+
+
+def test_a_stack_of_imagej_beyond_4_gib_has_one_page_for_all_images(tmp_path):
+    array = random(5, 20, 24)
+    path = tmp_path / "a.tif"
+    description = "ImageJ=1.54\nimages=5\nslices=5\nloop=false\n"
+    tifffile.imwrite(path, array, shape=None, metadata=None, description=description, photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        first = file.pages[0]
+        place = first.offset + file.tiff.tagnosize + len(first.tags) * file.tiff.tagsize
+        data = [page.dataoffsets[0] for page in file.pages]
+    assert data[1] - data[0] == array[0].nbytes
+    content = bytearray(path.read_bytes())
+    content[place : place + 4] = bytes(4)
+    path.write_bytes(content)
+    source, pixels = read_all(path)
+    assert source.axes == "ZYX"
+    assert np.array_equal(pixels, array)
+    path.write_bytes(content[: data[3]])
+    assert "ImageJ wrote 5 images, and the file ends before the last" in refusal(path)
+
+
+# ---------------------------------------------------------------------------------------------- colours
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.bool_])
+def test_where_0_is_white_the_values_are_inverted(tmp_path, dtype, caplog):
+    array = random(20, 24, dtype=dtype, most=2 if dtype == np.bool_ else 120)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="miniswhite")
+    expected = ~array
+    assert np.array_equal(read_all(tmp_path / "a.tif")[1], expected)
+
+
+def test_a_colour_map_of_many_colours_is_applied(tmp_path):
+    colours = RANDOM.integers(0, 256, (3, 256)).astype(np.uint16) * 257
+    array = random(20, 24, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="palette", colormap=colours)
+    source, pixels = read_all(tmp_path / "a.tif")
+    assert (source.axes, source.dtype) == ("YXC", np.uint8)
+    assert np.array_equal(pixels, np.moveaxis(colours // 257, 0, -1)[array])
+    assert source.notes == ("its numbers stand for the colours of its colour map: reads red, green and blue",)
+
+
+def test_pages_with_different_colour_maps_are_refused(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for _ in range(2):
+            colours = RANDOM.integers(0, 256, (3, 256)).astype(np.uint16) * 257
+            file.write(random(20, 24, dtype=np.uint8), photometric="palette", colormap=colours, metadata=None)
+    assert "its pages have different colour maps" in refusal(tmp_path / "a.tif", axes="TYXC")
+
+
+def test_a_colour_map_that_shows_grey_values_is_left_out_with_a_word(tmp_path):
+    ramp = np.arange(256, dtype=np.uint16) * 257
+    colours = np.stack([ramp, 0 * ramp, 0 * ramp])
+    array = random(20, 24, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="palette", colormap=colours)
+    source, pixels = read_all(tmp_path / "a.tif")
+    assert np.array_equal(pixels, array)
+    assert "takes its numbers for grey values" in source.notes[0]
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="palette", colormap=np.stack([ramp] * 3))
+    assert read_all(tmp_path / "a.tif")[0].notes == ()
+
+
+def test_three_frames_tagged_as_colours_have_a_way(tmp_path):
+    array = random(3, 20, 24, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", planarconfig="separate")
+    source, _ = read_all(tmp_path / "a.tif")
+    assert source.axes == "CYX"
+    assert "if they are frames, set `axes: TYX` and `axes_override: true`" in source.notes[0]
+    assert "`axes_override: true`" in refusal(tmp_path / "a.tif", axes="TYX")
+    frames = read_frames(tmp_path / "a.tif", axes="TYX", axes_override=True)
+    assert np.array_equal(np.concatenate(frames), array)
+
+
+def test_colours_of_jpeg_are_red_green_and_blue(tmp_path):
+    array = np.zeros((32, 32, 3), np.uint8) + np.array([200, 40, 90], np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", compression="jpeg", subsampling=(2, 2))
+    source, pixels = read_all(tmp_path / "a.tif")
+    assert (source.axes, source.notes) == ("YXC", ())
+    assert np.abs(pixels.astype(int) - array).max() < 4
+
+
+def test_other_colours_are_read_with_a_word(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", random(20, 24, 4, dtype=np.uint8), photometric="separated")
+    assert "its channels are inks (CMYK)" in read_all(tmp_path / "a.tif")[0].notes[0]
+
+
+# ---------------------------------------------------------------------------------------------- series
+
+
+def write_pages(path, *arrays, **options):
+    with tifffile.TiffWriter(path) as file:
+        for array in arrays:
+            file.write(array, photometric="minisblack", metadata=None, **options)
+    return arrays
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_largest_series_is_taken_and_a_preview_is_named(tmp_path, order, caplog):
+    images = random(24, 32), random(96, 128)
+    write_pages(tmp_path / "a.tif", *(images[number] for number in order))
+    (frame,) = read_frames(tmp_path / "a.tif")
+    assert np.array_equal(frame[0], images[1])
+    assert "leaves out" in caplog.text and "24 x 32" in caplog.text
+
+
+def test_pages_of_several_sizes_are_listed_and_can_be_chosen(tmp_path):
+    images = write_pages(tmp_path / "a.tif", random(96, 128), random(90, 128), random(24, 32))
+    message = refusal(tmp_path / "a.tif")
+    said = "0 (YX 96 x 128 uint16), 1 (YX 90 x 128 uint16), 2 (YX 24 x 32 uint16, a preview)"
+    assert f"found 2 series of images: {said}; set `series` to the number or the name" in message
+    for number in (0, 1, 2):
+        assert np.array_equal(read_frames(tmp_path / "a.tif", series=number)[0][0], images[number])
+    assert [frame.shape for frame in read_frames(tmp_path / "a.tif", series="all")] == [(1, 96, 128), (1, 90, 128)]
+    assert "allowed: auto, all, or one of 0 (" in refusal(tmp_path / "a.tif", series=3)
+
+
+@pytest.mark.parametrize("options", [{}, {"metadata": None}, {"compression": "zlib"}])
+def test_appended_pages_of_one_shape_are_frames(tmp_path, options):
+    images = [random(20, 24) for _ in range(5)]
+    for image in images:
+        tifffile.imwrite(tmp_path / "a.tif", image, append=True, photometric="minisblack", **options)
+    assert np.array_equal(np.concatenate(read_frames(tmp_path / "a.tif", axes="TYX")), images)
+    assert read_all(tmp_path / "a.tif")[0].axes == "?YX"
+
+
+def test_pages_of_one_shape_and_several_compressions_keep_their_order(tmp_path):
+    images = [random(20, 24) for _ in range(4)]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for number, image in enumerate(images):
+            file.write(image, metadata=None, compression=["zlib", None][number % 2])
+    assert np.array_equal(np.concatenate(read_frames(tmp_path / "a.tif", axes="TYX")), images)
+
+
+def test_a_page_of_another_size_deep_in_a_file_is_seen(tmp_path):
+    images = [random(20, 24) for _ in range(12)]
+    images[6] = random(20, 25)
+    write_pages(tmp_path / "a.tif", *images)
+    assert "found 2 series of images: 0 (?YX 11 x 20 x 24 uint16), 1 (YX 20 x 25" in refusal(tmp_path / "a.tif")
+
+
+def test_scenes_of_ome_are_listed_and_can_be_chosen_by_name(tmp_path):
+    scenes = random(3, 20, 24), random(20, 24), random(20, 24)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as file:
+        for name, scene in zip(("first", "second", "third"), scenes, strict=True):
+            file.write(scene, photometric="minisblack", metadata={"Name": name, "axes": "TYX"[-scene.ndim :]})
+    assert "found 3 series of images: 0 (first, TYX 3 x 20 x 24 uint16), 1 (second" in refusal(tmp_path / "a.ome.tif")
+    assert len(read_frames(tmp_path / "a.ome.tif", series="all")) == 5
+    assert np.array_equal(read_frames(tmp_path / "a.ome.tif", series="second")[0][0], scenes[1])
+
+
+def test_a_pyramid_gives_its_finest_level(tmp_path):
+    image = random(64, 64)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as file:
+        file.write(image, subifds=2, photometric="minisblack", tile=(16, 16))
+        file.write(image[::2, ::2], subfiletype=1, photometric="minisblack", tile=(16, 16))
+        file.write(image[::4, ::4], subfiletype=1, photometric="minisblack", tile=(16, 16))
+    source, pixels = read_all(tmp_path / "a.ome.tif")
+    assert source.notes == ()
+    assert np.array_equal(pixels, image)
+
+
+# ---------------------------------------------------------------------------------------------- sets of OME-TIFF files
+
+
+@pytest.fixture
+def ome_set(tmp_path):
+    """Return a function that writes a set of OME-TIFF files, one for each time."""
+
+    def make(folder="set", frames=3, companion=False, names="t{}.ome.tif", stated=None):
+        ids = [uuid.uuid4().urn for _ in range(frames)]
+        images = [random(20, 24) for _ in range(frames)]
+        data = "".join(
+            f'<TiffData FirstT="{number}" IFD="0" PlaneCount="1"><UUID FileName="{names.format(number)}">{urn}</UUID>'
+            "</TiffData>"
+            for number, urn in enumerate(ids)
+        )
+
+        def xml(urn, content=None):
+            content = content or (
+                f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="24" SizeY="20" '
+                f'SizeZ="1" SizeC="1" SizeT="{stated or frames}" PhysicalSizeX="0.1" PhysicalSizeXUnit="µm">'
+                f'<Channel ID="Channel:0:0" SamplesPerPixel="1" Name="GFP"/>{data}</Pixels></Image>'
+            )
+            head = (
+                '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+            )
+            return f'{head} UUID="{urn}">{content}</OME>'.encode()
+
+        (tmp_path / folder).mkdir(parents=True)
+        elsewhere = None
+        if companion:
+            elsewhere = f'<BinaryOnly MetadataFile="set.companion.ome" UUID="{uuid.uuid4().urn}"/>'
+            (tmp_path / folder / "set.companion.ome").write_bytes(xml(uuid.uuid4().urn))
+        paths = [tmp_path / folder / names.format(number) for number in range(frames)]
+        for path, urn, image in zip(paths, ids, images, strict=True):
+            tifffile.imwrite(path, image, description=xml(urn, elsewhere), metadata=None)
+        return paths, images
+
+    return make
+
+
+@pytest.mark.parametrize("companion", [False, True])
+def test_a_set_of_files_is_read_once(ome_set, companion):
+    paths, images = ome_set(companion=companion)
+    for some in (paths, paths[1:], paths[2:]):
+        assert np.array_equal(np.concatenate(read_frames(*some)), images)
+    with open_sources(paths[0]) as (source,):
+        assert (source.axes, source.files, source.path) == ("TYX", tuple(paths), paths[0])
+        assert source.calibration.channels == ("GFP",)
+        assert (source.calibration.sizes, source.calibration.unit) == ({"x": 0.1}, "um")
+
+
+def test_scenes_in_files_of_their_own_are_read_from_these(tmp_path):
+    ids = [uuid.uuid4().urn for _ in range(2)]
+    scenes = [random(3, 20, 24) for _ in ids]
+    content = "".join(
+        f'<Image ID="Image:{number}" Name="scene {number}"><Pixels ID="Pixels:{number}" DimensionOrder="XYZCT" '
+        f'Type="uint16" SizeX="24" SizeY="20" SizeZ="1" SizeC="1" SizeT="3"><Channel ID="Channel:{number}:0" '
+        f'SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="3">'
+        f'<UUID FileName="{number}.ome.tif">{urn}</UUID></TiffData>'
+        "</Pixels></Image>"
+        for number, urn in enumerate(ids)
+    )
+    paths = [tmp_path / f"{number}.ome.tif" for number in range(2)]
+    for path, urn, scene, order in zip(paths, ids, scenes, "<>", strict=True):
+        xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{urn}">{content}</OME>'
+        tifffile.imwrite(path, scene, description=xml, metadata=None, byteorder=order, photometric="minisblack")
+    for some in (paths, paths[:1], paths[1:]):
+        expected = [scenes[paths.index(path)] for path in some]
+        assert np.array_equal(np.concatenate(read_frames(*some)), np.concatenate(expected))
+        assert np.array_equal(np.concatenate(read_frames(*some, series="all")), np.concatenate(expected))
+
+
+def test_a_set_that_is_linked_to_is_read(ome_set, tmp_path):
+    paths, images = ome_set()
+    links = []
+    (tmp_path / "links").mkdir()
+    for number, path in enumerate(paths):
+        path = path.rename(path.with_name(f"object{number}"))
+        links.append(tmp_path / "links" / f"t{number}.ome.tif")
+        links[-1].symlink_to(path)
+    assert np.array_equal(np.concatenate(read_frames(*links)), images)
+    with open_sources(links[1]) as (source,):
+        assert source.files == tuple(links)
+
+
+@pytest.mark.parametrize("gone", [0, 2])
+def test_a_missing_file_of_a_set_is_named(ome_set, gone):
+    paths, _ = ome_set()
+    paths.pop(gone).unlink()
+    message = refusal(*paths)
+    assert (
+        f"belongs to a set of 3 OME-TIFF files, of which 1 is missing in {paths[0].parent}: t{gone}.ome.tif" in message
+    )
+
+
+def test_a_single_file_may_have_been_renamed(ome_set):
+    (path,), images = ome_set(frames=1)
+    renamed = path.rename(path.with_name("other.tif"))
+    assert np.array_equal(read_frames(renamed)[0][0], images[0])
+
+
+def test_a_set_does_not_lead_out_of_its_folder(ome_set, tmp_path):
+    paths, _ = ome_set(folder="a/set", names="../t{}.ome.tif")
+    assert "2 are missing" in refusal(paths[0])
+
+
+def test_a_recording_that_was_stopped_is_read_as_far_as_it_goes(ome_set):
+    paths, _ = ome_set(stated=5)
+    assert len(read_frames(paths[0])) == 3
+    with open_sources(paths[0]) as (source,):
+        assert "the recording was stopped: reads the first 3 of 5 along T" in source.notes
+
+
+# ---------------------------------------------------------------------------------------------- calibration
+
+
+def test_imagej_says_the_size_of_its_pixels(tmp_path):
+    metadata = {"axes": "TYX", "unit": "um", "finterval": 2.5, "spacing": 0.5, "Labels": ["a", "b", "c"]}
+    tifffile.imwrite(
+        tmp_path / "a.tif", random(3, 20, 24), imagej=True, resolution=(1 / 0.125, 1 / 0.25), metadata=metadata
+    )
+    calibration = read_all(tmp_path / "a.tif")[0].calibration
+    assert calibration.sizes == {"z": 0.5, "y": 0.25, "x": 0.125}
+    assert (calibration.unit, calibration.time_step, calibration.labels) == ("um", 2.5, ("a", "b", "c"))
+
+
+def test_ome_says_the_size_of_its_pixels(tmp_path):
+    metadata = {
+        "axes": "TCYX",
+        "PhysicalSizeX": 65,
+        "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeY": 65,
+        "PhysicalSizeYUnit": "nm",
+        "TimeIncrement": 250,
+        "TimeIncrementUnit": "ms",
+        "Channel": {"Name": ["DAPI", "GFP"]},
+    }
+    tifffile.imwrite(tmp_path / "a.ome.tif", random(3, 2, 20, 24), metadata=metadata)
+    calibration = read_all(tmp_path / "a.ome.tif")[0].calibration
+    assert (calibration.sizes, calibration.unit) == ({"y": 65.0, "x": 65.0}, "nm")
+    assert (calibration.time_step, calibration.channels) == (0.25, ("DAPI", "GFP"))
+    assert calibration.description.endswith("OME>")
+
+
+def test_a_resolution_in_centimetres_is_a_calibration_and_one_for_printing_is_not(tmp_path):
+    for unit, sizes in (("CENTIMETER", {"y": 0.5, "x": 0.5}), ("INCH", {})):
+        tifffile.imwrite(tmp_path / "a.tif", random(20, 24), resolution=(20000, 20000), resolutionunit=unit)
+        assert read_all(tmp_path / "a.tif")[0].calibration.sizes == pytest.approx(sizes)
+
+
+# ---------------------------------------------------------------------------------------------- other kinds
+
+
+def test_lsm_files_say_their_axes_and_hold_previews(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    array = random(4, 3, 20, 24)
+    info = np.zeros(1, np.dtype([(name or f"f{n}", kind) for n, (name, kind) in enumerate(tifffile.TIFF.CZ_LSMINFO)]))
+    sizes = {"X": 24, "Y": 20, "Z": 1, "Channels": 3, "Time": 4}
+    info["MagicNumber"], info["StructureSize"], info["ScanType"] = 67127628, info.nbytes, 3
+    info["VoxelSizeX"] = info["VoxelSizeY"] = 1e-7
+    for name, size in sizes.items():
+        info[f"Dimension{name}"] = size
+    tag = (34412, 1, info.nbytes, info.tobytes(), True)
+    path = tmp_path / "a.lsm"
+    with tifffile.TiffWriter(path, byteorder="<") as file:
+        for number, frame in enumerate(array):
+            tags = [tag] if number == 0 else []
+            options = {"photometric": "minisblack", "planarconfig": "separate", "metadata": None}
+            file.write(frame, extratags=tags, **options)
+            file.write(frame[:, ::4, ::4], subfiletype=1, **options)
+    frames = read_frames(path)
+    assert np.array_equal(frames, array)
+    with open_sources(path) as sources:
+        assert [source.axes for source in sources] == ["TCYX", "TCYX"]
+        assert sources[0].calibration.sizes == pytest.approx({"y": 0.1, "x": 0.1})
+
+
+@pytest.mark.parametrize(("distance", "axes"), [(0, "?YX"), (2, "ZYX")])
+def test_stk_files_have_one_page_for_all_planes(tmp_path, distance, axes):
+    array = random(4, 20, 24)
+    # For each plane its distance, a fraction, and when it was recorded and changed, in days and milliseconds.
+    planes = np.array([[distance, 1, 2460000, 5, 2460000, 5]] * 4, np.uint32)
+    path = tmp_path / "a.stk"
+    tags = [(33628, 4, 2, (4, 16), True), (33629, 5, 4, planes.tobytes(), True)]
+    tifffile.imwrite(path, array[0], metadata=None, extratags=tags)
+    # The tag counts planes, whatever its length.
+    content = re.sub(struct.pack("<HH", 33629, 5) + b"....", struct.pack("<HHI", 33629, 5, 4), path.read_bytes())
+    path.write_bytes(content + array[1:].tobytes())
+    source, pixels = read_all(path)
+    assert (source.axes, source.kind) == (axes, "tiff")
+    assert source.calibration.sizes == {}
+    assert np.array_equal(pixels, array)
+
+
+@pytest.mark.parametrize("suffix", [".btf", ".tf8", ".TIFF", ".svs"])
+def test_tiff_files_with_other_suffixes_are_read(tmp_path, suffix):
+    array = random(20, 24)
+    tifffile.imwrite(tmp_path / f"a{suffix}", array, bigtiff=True)
+    assert np.array_equal(read_frames(tmp_path / f"a{suffix}")[0][0], array)
