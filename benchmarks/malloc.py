@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from throughput import SETTINGS, STATISTICS, step_of
 
+from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference.prediction import denoise
 from dvlae.models.layers import to_channels_last
@@ -31,12 +32,10 @@ def measure(what: str) -> float:
     """Return the processor time of a training step or of a prediction, in seconds."""
     torch.manual_seed(0)
     settings = SETTINGS["sem"]()
-    side = settings.training.patch_size
-    model = build_model(settings, STATISTICS, (side, side), max(settings.receptive_fields), "x")
+    crop = largest_crop(settings.training.patch_size, 2, settings.model.stride)
+    model = build_model(settings, STATISTICS, crop, max(settings.receptive_fields), "x")
     if what == "training":
-        step = step_of(
-            model.train(), torch.rand(settings.training.batch_size, 1, side, side) * 100, settings, bf16=False
-        )
+        step = step_of(model.train(), torch.rand(settings.training.batch_size, 1, *crop) * 100, settings, bf16=False)
         for _ in range(WARM_UP_STEPS):
             step()
         started = time.process_time()

@@ -16,8 +16,8 @@ from throughput import STATISTICS, step_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from dvlae.config.fields import sides
 from dvlae.config.loading import load_settings
+from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import Settings
 from dvlae.system.devices import choose_device, use_fast_arithmetic
 from dvlae.training.train import build_model
@@ -34,7 +34,7 @@ def set_up(settings: Settings, device: torch.device, *, bf16: bool, recompute: b
     """Return what a training holds, a model, its averaged twin and a batch, and a function that takes a step."""
     limits = settings.training.model_copy(update={"activation_checkpointing": recompute})
     settings = settings.model_copy(update={"training": limits})
-    crop = sides(limits.patch_size, 2)
+    crop = largest_crop(limits.patch_size, 2, settings.model.stride)
     with device:
         model, averaged = (build_model(settings, STATISTICS, crop, max(settings.receptive_fields), "x") for _ in "ab")
         batch = torch.rand(limits.batch_size, 1, *crop).to(memory_format=torch.channels_last)
@@ -74,7 +74,8 @@ def main() -> None:
     for path in arguments.settings:
         settings = load_settings(Settings, path)
         found = [measure(settings, device, bf16=b, recompute=r) for b, r in KINDS.values()]
-        size = f"{settings.training.batch_size} x {settings.training.patch_size}²"
+        side, _ = largest_crop(settings.training.patch_size, 2, settings.model.stride)
+        size = f"{settings.training.batch_size} x {side}²"
         print(f"| {path.stem} | {size} | {' | '.join(f'{each:.2f} GiB' for each in found)} |", flush=True)
 
 

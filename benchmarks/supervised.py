@@ -18,8 +18,9 @@ from torch import nn
 
 from dvlae.axes import mirrored_axes
 from dvlae.config.loading import load_dataset, load_settings
+from dvlae.config.patch_size import training_crop
 from dvlae.config.settings import Settings
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_clean, read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.evaluation.target import Target
 from dvlae.models.dvlae import DVLAE
@@ -47,7 +48,7 @@ def decode(model: DVLAE, image: torch.Tensor) -> torch.Tensor:
 def estimate(model: DVLAE, image: np.ndarray, direction: str) -> np.ndarray:
     """Denoise a complete image, (C, ...): the mean of the decoded image and of its decoded mirror images."""
     sides = image.shape[1:]
-    padding = [(0, 0), *((0, -side % model.stride) for side in sides)]
+    padding = [(0, 0), *((0, -side % stride) for side, stride in zip(sides, model.stride, strict=True))]
     padded = torch.from_numpy(np.pad(image, padding, "reflect"))[None].to(model.mean.device)
     views = [[], *([axis] for axis in mirrored_axes(len(sides), direction))]
     mean = torch.stack([decode(model, padded.flip(axes)).flip(axes) for axes in views]).mean(0)[0]
@@ -67,14 +68,14 @@ def main() -> None:
     use_fast_arithmetic()
     settings, (_, dataset) = load_settings(Settings, args.config), load_dataset(args.dataset)
     direction, limits, device = dataset.noise_direction, settings.training, choose_device(settings.device)
-    pairs = [(read_canonical(image.noisy), read_canonical(image.clean)) for image in read_manifest(args.images)]
+    pairs = [(read_noisy(image), read_clean(image)) for image in read_manifest(args.images)]
     taught = dataset.evaluation.model_copy(update={"fit": "clean_to_noisy", "border": 0, "crop": None})
     both = [np.concatenate([pair[0], Target.build(*pair, taught).clean]).astype(np.float32) for pair in pairs]
     learned = np.stack([images for i, images in enumerate(both) if i % HELD_OUT])
     channels = learned.shape[1] // 2
 
     torch.manual_seed(args.seed)
-    crop = (limits.patch_size,) * (learned.ndim - 2)
+    crop = training_crop(limits.patch_size, learned.shape[2:], settings.model.stride)
     axes = (0, *range(2, learned.ndim))
     statistics = {name: getattr(learned[:, :channels], name)(axis=axes).tolist() for name in ("mean", "std")}
     model, average = (

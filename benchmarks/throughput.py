@@ -12,7 +12,7 @@ the best of a few numbers of channels; operations are counted by PyTorch's flop 
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import dvlae.models.ladder_vae
 import dvlae.models.layers
 from dvlae.config.loading import load_settings
+from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import Settings
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import Pointwise, upsampled
@@ -100,8 +101,8 @@ def plain_layers():
     def convolve(self: Pointwise, x: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
-    def fused_upsample_conv(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(F.pad(upsampled(x), (1, 1, 1, 1), "replicate"), weight)
+    def fused_upsample_conv(x: torch.Tensor, weight: torch.Tensor, factors: Sequence[int]) -> torch.Tensor:
+        return F.conv2d(F.pad(upsampled(x, factors), (1, 1, 1, 1), "replicate"), weight)
 
     with (
         patch.object(dvlae.models.layers, "fused_upsample_conv", fused_upsample_conv),
@@ -130,7 +131,8 @@ def plain_step_of(model: DVLAE, batch: torch.Tensor, settings: Settings) -> Call
 def measure(name: str, repeats: int, device: torch.device, peak: float, bf16: bool) -> str:
     """Measure one setting and return a row of the table."""
     settings = SETTINGS[name]()
-    side, batch_size = settings.training.patch_size, settings.training.batch_size
+    side, _ = largest_crop(settings.training.patch_size, 2, settings.model.stride)
+    batch_size = settings.training.batch_size
     if name == "paper" and device.type == "cpu":
         batch_size = 1  # With four crops, a step would take minutes.
     steps = {}

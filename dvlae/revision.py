@@ -5,8 +5,8 @@ what changed.
 A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/profiles``).
 """
 
-PREPARE = 1
+PREPARE = 2
 PATCHES = 2
 TRAINING = 5
-PREDICTION = 3
+PREDICTION = 4
 EVALUATION = 2

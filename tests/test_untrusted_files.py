@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.loading import load_settings
 from dvlae.config.settings import Settings
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.canonical import read_frame, write_image
 from dvlae.data.manifest import read_manifest
 from dvlae.data.sources import open_sources
 from dvlae.models.dvlae import DVLAE, Architecture
@@ -242,7 +242,7 @@ def canonical(folder):
 def test_any_damaged_canonical_image_is_read_or_refused(folder, canonical, data):
     (folder / "c.tif").write_bytes(data.draw(damaged([canonical])))
     with one_line_at_most():
-        read_canonical(folder / "c.tif")
+        read_frame(folder / "c.tif")
 
 
 def test_a_small_file_that_claims_to_hold_more_than_the_memory_is_refused(folder):

@@ -34,6 +34,7 @@ def build(
     receptive_field: int = 8,
     blocks: int = 1,
     direct_denoiser: str | None = None,
+    stride: tuple[int, ...] | None = None,
 ) -> DVLAE:
     """Return a model whose far pixels matter, as a seam is then visible, ready to be asked."""
     model = initial(
@@ -45,6 +46,7 @@ def build(
         receptive_field=receptive_field,
         blocks=blocks,
         direct_denoiser=direct_denoiser,
+        stride=stride,
     )
     for parameter in model.parameters():
         parameter.data.mul_(1.5)

@@ -87,6 +87,13 @@ def _predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
         shutil.rmtree(remove_checkpoints, ignore_errors=True)
 
 
+def _gather(**values: Any) -> None:
+    from dvlae.data.outputs.folder import join_folders
+    from dvlae.runs.gather import gather
+
+    gather(join_folders=join_folders, **values)
+
+
 def _generate(*, kind: str, **values: Any) -> None:
     _check_generate(kind, values)
     if kind == "prior":
@@ -356,7 +363,7 @@ COMMANDS = {
         PART,
         CORES,
     ],
-    Command("gather", "Join the results of several jobs that share a dataset.", "dvlae.runs.gather:gather"): [
+    Command("gather", "Join the results of several jobs that share a dataset.", _gather): [
         _path("parts", "PART", "folders of all parts, in order", nargs="+"),
         _path("--output", "PATH", "paths to make, named as in the parts", dest="outputs", nargs="+", required=True),
     ],

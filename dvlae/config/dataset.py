@@ -162,6 +162,12 @@ class DatasetSettings(StrictModel):
         description="keep only this channel; `grey`: the luminance of RGB files, others as they are; `null`: keep all",
     )
     crop: CropSettings | None = Field(None, description="crop of every image, before all other steps")
+    mask: Annotated[str, Field(min_length=1)] = Field(
+        "auto",
+        description="pixels that count; all others are not learned from, and stay as they are; `auto`: all but those "
+        "that are not numbers, and a border with one value that no other pixel has; `none`: all; or an image file with "
+        "0 at pixels that do not count, relative to the data folder or absolute",
+    )
     noise_direction: NoiseDirection = Field(
         description="`x`: the noise is correlated along rows (or along a trace); `y`: along columns; `z`: across the "
         "planes of a volume; `none`: not at all"

@@ -24,7 +24,7 @@ NoiseDirection = Literal["x", "y", "z", "none"]
 # The environment variable that names a mirror of the downloads.
 MIRROR_VARIABLE = "DVLAE_DATA_MIRROR"
 
-# In pixels along y and x; a volume may be a few planes deep.
+# In pixels, where one number is for all axes; in a list, the side along a thin axis may be smaller.
 MIN_CROP_SIDE = 8
 IMAGES_HELP = (
     "`all`, a list of image names, a slice such as `0:8`, or a text file with one name per line (relative to this file)"
@@ -37,13 +37,6 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def _check_sides(patch_size: int | list[int]) -> int | list[int]:
-    """Refuse crops that are too small along y or x."""
-    if isinstance(patch_size, list) and min(patch_size[-2:]) < MIN_CROP_SIDE:
-        raise ValueError(f"found {patch_size}, allowed: sides of at least {MIN_CROP_SIDE} along y and x, 1 along z")
-    return patch_size
-
-
 def _check_selection(images: str | list[str]) -> str | list[str]:
     """Refuse an empty selection of images."""
     if isinstance(images, str) and not images.strip():
@@ -51,10 +44,11 @@ def _check_selection(images: str | list[str]) -> str | list[str]:
     return images
 
 
-PatchSize = Annotated[
-    Annotated[int, Field(ge=MIN_CROP_SIDE)] | Annotated[list[Count], Field(min_length=1, max_length=3)],
-    AfterValidator(_check_sides),
-]
+PatchSize = (
+    Literal["auto"]
+    | Annotated[int, Field(ge=MIN_CROP_SIDE)]
+    | Annotated[list[Count], Field(min_length=1, max_length=3)]
+)
 Images = Annotated[str | Annotated[list[str], Field(min_length=1)], AfterValidator(_check_selection)]
 
 

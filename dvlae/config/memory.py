@@ -2,7 +2,7 @@
 
 import math
 
-from dvlae.config.fields import sides
+from dvlae.config.patch_size import crop_stride, largest_crop, level_strides
 from dvlae.config.settings import ModelSettings, TrainingSettings
 
 # A worker before its first step, with all libraries: about 550 MiB were measured.
@@ -32,9 +32,11 @@ def training_memory(model: ModelSettings, training: TrainingSettings, dimensions
     int
         In bytes. It is an upper bound: 32-bit numbers, and no activation checkpointing, are assumed.
     """
-    pixels = training.batch_size * math.prod(sides(training.patch_size, dimensions))
-    halvings = [level // model.levels_per_scale for level in range(model.levels)]
-    pixels_of_levels = sum(pixels / 2 ** (dimensions * halving) for halving in halvings)
+    crop = largest_crop(training.patch_size, dimensions, model.stride)
+    # The first block of a level works on the grid of the level below.
+    stride = crop_stride(crop, model.stride)
+    strides = [(1,), *level_strides(model.levels, model.levels_per_scale, dimensions, stride)][: model.levels]
+    pixels_of_levels = sum(training.batch_size * math.prod(crop) / math.prod(each) for each in strides)
     # A direct denoiser is a second network, trained beside the first.
     networks = 2 if model.direct_denoiser else 1
     maps = networks * MAPS * model.blocks * model.channels * pixels_of_levels

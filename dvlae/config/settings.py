@@ -26,6 +26,7 @@ from dvlae.config.fields import (
     dataset_name,
 )
 from dvlae.config.messages import format_value
+from dvlae.config.patch_size import check_patch_size, model_stride
 from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.system.errors import UserError
 
@@ -51,6 +52,11 @@ class ModelSettings(StrictModel):
         "pass, for `prediction.estimator: direct`",
     )
 
+    @property
+    def stride(self) -> int:
+        """Pixels of the image to one position of the coarsest level's grid."""
+        return model_stride(self.levels, self.levels_per_scale)
+
     @field_validator("direct_denoiser", mode="before")
     @classmethod
     def _mean(cls, value: Any) -> Any:
@@ -61,9 +67,11 @@ class TrainingSettings(StrictModel):
     """How the network is trained, and for how long."""
 
     patch_size: PatchSize = Field(
-        64,
+        "auto",
         description="side of the training crop along every spatial axis, in pixels (paper: 256), or a list with a side "
-        "for each, `[z, y, x]`; multiples of the model's stride; no image may be smaller",
+        "for each, `[z, y, x]`; a side that is larger than the model's stride, which is doubled by every "
+        "`levels_per_scale` levels, has to be a multiple of it; no image may be smaller; `auto`: 64, and less along an "
+        "axis where images are smaller",
     )
     batch_size: Count = Field(8, description="crops in a batch (paper: 4)")
     accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
@@ -84,6 +92,16 @@ class TrainingSettings(StrictModel):
     )
     validation_fraction: Fraction = Field(
         0.1, description="share of the images (of a single image, share of the patches) held out for validation"
+    )
+    max_patch_pixels: Annotated[int, Field(ge=2**16)] = Field(
+        2**27,
+        description="maximum number of pixels of all patches, 4 bytes each; larger datasets keep patches that are "
+        "spread evenly",
+    )
+    rescale: bool = Field(
+        False,
+        description="bring images whose gain and offset are others to the scale of the typical image, such as 8-bit "
+        "images among 16-bit ones; `prediction.rescale` does the same for images to denoise",
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
@@ -125,6 +143,19 @@ class TrainingSettings(StrictModel):
         return self
 
 
+class OutputSettings(StrictModel):
+    """How the results are written."""
+
+    dtype: Literal["float32", "same"] = Field(
+        "float32",
+        description="`float32`: all digits (64 bits for grey values so large that 32 bits would lose their noise); "
+        "`same`: the type of the noisy file, rounded and clipped to its range; standard deviations are always float32",
+    )
+    compression: Literal["none", "zlib", "zstd"] = Field(
+        "none", description="compression without loss; ImageJ stacks, which have none, become OME-TIFF files"
+    )
+
+
 class PredictionSettings(StrictModel):
     """How the denoised image is computed."""
 
@@ -144,7 +175,18 @@ class PredictionSettings(StrictModel):
         description="take the samples in turn from the image at this many positions on the grid of the coarsest level; "
         "what depends on the position cancels in their mean (cycle spinning)",
     )
+    hot_pixels: Literal["fill", "keep"] = Field(
+        "fill",
+        description="single hot or dead pixels, which the model does not see; `fill`: they get what it makes of their "
+        "surroundings; `keep`: they keep their noisy values",
+    )
+    rescale: bool = Field(
+        False,
+        description="bring images whose gain and offset are others than those of the training to its scale, and their "
+        "estimates back",
+    )
     save_samples: Index = Field(0, description="number of samples of each image to write into the folder `samples/`")
+    output: OutputSettings = Field(OutputSettings(), description="how the results are written")
     tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
         "auto", description="longest side of a tile, in pixels; `auto`: chosen to limit the memory"
     )
@@ -234,6 +276,7 @@ class Settings(StrictModel):
         if self.prediction.estimator == "direct" and not self.model.direct_denoiser:
             raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
         check_devices(self.devices, self.training.accumulate)
+        check_patch_size(self.training.patch_size, self.model.stride)
         return self
 
 
@@ -273,10 +316,15 @@ class StepSettings(StrictModel):
 class PatchSettings(StepSettings):
     """The settings of ``dvlae extract-patches``."""
 
-    patch_size: PatchSize = Field(64, description="side of the training crop, in pixels, or a list of sides")
+    patch_size: PatchSize = Field("auto", description="side of the training crop, in pixels, or a list of sides")
+    stride: Count = Field(8, description="stride of the coarsest level of the model, in pixels")
     validation_fraction: Fraction = Field(0.1, description="share kept for validation")
     images: Images = Field("all", description="images that are trained on")
     block: Count = Field(1, description="neighbouring images that belong together")
+    max_patch_pixels: Annotated[int, Field(ge=2**16)] = Field(
+        2**27, description="maximum number of pixels of all patches"
+    )
+    rescale: bool = Field(False, description="bring images of another gain and offset to the scale of the others")
 
     @classmethod
     def of(cls, settings: Settings, dataset: DatasetSettings) -> "PatchSettings":
@@ -294,16 +342,22 @@ class PatchSettings(StepSettings):
         """
         return cls(
             patch_size=settings.training.patch_size,
+            stride=settings.model.stride,
             validation_fraction=settings.training.validation_fraction,
             images=dataset.training.images,
             block=dataset.training.block,
+            max_patch_pixels=settings.training.max_patch_pixels,
+            rescale=settings.training.rescale,
         )
 
 
 class TrainSettings(StepSettings):
     """The settings of ``dvlae train``."""
 
-    IDENTITY: ClassVar[dict[str, Any]] = {"model": True, "training": set(TrainingSettings.model_fields) - {"workers"}}
+    IDENTITY: ClassVar[dict[str, Any]] = {
+        "model": True,
+        "training": set(TrainingSettings.model_fields) - {"workers", "max_patch_pixels", "rescale"},
+    }
 
     model: ModelSettings = Field(ModelSettings(), description="the network's size")
     training: TrainingSettings = Field(TrainingSettings(), description="how the network is trained, and for how long")
@@ -311,8 +365,9 @@ class TrainSettings(StepSettings):
     devices: Count = Field(1, description="number of GPUs")
 
     @model_validator(mode="after")
-    def _devices(self) -> "TrainSettings":
+    def _consistent(self) -> "TrainSettings":
         check_devices(self.devices, self.training.accumulate)
+        check_patch_size(self.training.patch_size, self.model.stride)
         return self
 
     @classmethod
@@ -336,7 +391,7 @@ class PredictSettings(StepSettings):
     """The settings of ``dvlae predict``."""
 
     IDENTITY: ClassVar[dict[str, set[str]]] = {
-        "prediction": {"samples", "estimator", "flips", "shifts", "save_samples"}
+        "prediction": {"samples", "estimator", "flips", "shifts", "hot_pixels", "rescale", "save_samples", "output"}
     }
 
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")

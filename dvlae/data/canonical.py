@@ -1,24 +1,82 @@
-"""Canonical images, the one format that all steps after ``dvlae prepare`` read.
+"""Canonical files, the one format that all steps after ``dvlae prepare`` read.
 
-A canonical image is a float32 TIFF that is read as channels and one to three spatial axes: a trace (C, X), an image
-(C, Y, X) or a volume (C, Z, Y, X). A folder of them contains ``noisy/``, ``clean/`` if there are clean images, and
-``manifest.csv`` with one row per image.
+A canonical file contains the frames of one source. A frame has channels and one to three spatial axes: a trace (C, X),
+an image (C, Y, X) or a volume (C, Z, Y, X). The file is a TIFF in the source's own type, compressed without loss, with
+one page for each plane, so that one frame is read without the others. The description of its first page is JSON: what
+is known of the source.
+
+A folder of canonical files contains ``noisy/``, ``clean/`` if there are clean images, ``mask/`` if some pixels do not
+count, and ``manifest.csv`` with one row for each frame.
 """
 
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 
-from dvlae.data.pixels import errors_named, open_tiff, read_pixels
+from dvlae.data.defects.finding import Defects, fill
+from dvlae.data.manifest import Image
+from dvlae.data.pixels import check_size, errors_named, find_pages
+from dvlae.data.sources import SourceInfo
+from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
 
-# The axes of a canonical image, by the number of axes.
-CANONICAL_AXES = {2: "CX", 3: "CYX", 4: "CZYX"}
+# Planes that compression does not make smaller need a little more than their own size, and each page has its tags.
+PAGE_BYTES = 512
+# The offsets of a classic TIFF have 32 bits.
+MAX_CLASSIC_BYTES = 2**32 - 2**20
+# Files whose description and whose list of pages are kept in memory.
+CACHED_FILES = 64
+# Of what TIFF has, it is as small as any and four times as fast.
+COMPRESSION: dict[str, Any] = {"compression": "zstd", "compressionargs": {"level": 1}}
+
+
+def write_frames(path: Path, info: SourceInfo, frames: Iterable[np.ndarray], dtype: np.dtype) -> None:
+    """Write a canonical file, one frame after the other.
+
+    Parameters
+    ----------
+    path
+        The file to make.
+    info
+        What is known of the source.
+    frames
+        All its frames, (C, ...).
+    dtype
+        The type to write.
+    """
+    shape = info.frame_shape
+    # A trace is a page of one row.
+    sides = (1, *shape[1:]) if len(shape) == 2 else shape[-2:]
+    pages = info.frames * math.prod(shape) // math.prod(sides)
+    most = pages * (PAGE_BYTES + int(1.001 * math.prod(sides)) * dtype.itemsize)
+
+    def planes() -> Iterator[np.ndarray]:
+        for frame in frames:
+            yield from np.ascontiguousarray(frame, dtype).reshape(-1, *sides)
+
+    with atomic_file(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=most > MAX_CLASSIC_BYTES) as file:
+        file.write(
+            planes(),
+            shape=(pages, *sides),
+            dtype=dtype,
+            photometric="minisblack",
+            description=info.to_json(),
+            metadata=None,
+            maxworkers=1,
+            # There is no predictor for integers of 64 bits.
+            predictor=dtype.kind == "f" or dtype.itemsize <= 4,
+            **COMPRESSION,
+        )
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a canonical image: a float32 TIFF that ImageJ can open. A trace becomes an image of one row.
+    """Write a canonical file with a single frame.
 
     Parameters
     ----------
@@ -27,43 +85,243 @@ def write_image(path: Path, image: np.ndarray) -> None:
     image
         (C, X), (C, Y, X) or (C, Z, Y, X), converted to float32.
     """
-    image = np.asarray(image, dtype=np.float32)
-    axes = CANONICAL_AXES[image.ndim]
-    if axes == "CX":
-        image = image[:, None]
-    elif axes == "CZYX":
-        # ImageJ stores the channels of one plane together.
-        image = image.swapaxes(0, 1)
-    # ImageJ and tifffile drop axes of length 1; `canonical` records the original ones.
-    metadata = {"axes": {3: "CYX", 4: "ZCYX"}[image.ndim], "canonical": axes}
-    with atomic_file(path) as temporary:
-        tifffile.imwrite(temporary, image, imagej=True, metadata=metadata)
+    image = np.asarray(image, np.float32)
+    write_frames(path, SourceInfo.of_frames(image.shape), [image], image.dtype)
 
 
-def read_canonical(path: Path) -> np.ndarray:
-    """Read a canonical image.
+def set_offset(path: Path, offset: float) -> None:
+    """Write into a canonical file what is to be subtracted from its grey values.
 
     Parameters
     ----------
     path
-        A TIFF file. If another program wrote it, it is read as an image (C, Y, X).
+        The file, which nobody has read yet.
+    offset
+        In grey values.
+    """
+    tifffile.tiffcomment(path, replace(read_info(path), offset=offset).to_json())
+    _read_info.cache_clear()
+    _read_offsets.cache_clear()
+
+
+def read_info(path: Path) -> SourceInfo:
+    """Return what a canonical file says of its source.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Returns
     -------
-    (C, X), (C, Y, X) or (C, Z, Y, X) float32 array
-        The image, with an axis for the channels even if there is only one.
+    SourceInfo
+        What is known of the source.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or is not a canonical one.
+    """
+    state = _state(path)
+    with errors_named(path):
+        return _read_info(path, *state)
+
+
+@lru_cache(maxsize=CACHED_FILES)
+def _read_info(path: Path, changed: int, size: int) -> SourceInfo:
+    with tifffile.TiffFile(path) as file:
+        return SourceInfo.from_json(file.pages.first.description)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return what changes if a file is written again."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+def page_offsets(path: Path) -> np.ndarray:
+    """Return where the pages of a TIFF file begin. The list of pages is followed only once.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    int array
+        Offsets in bytes.
 
     Raises
     ------
     UserError
         If the file is missing or cannot be read.
     """
-    with errors_named(Path(path)), open_tiff(path) as file:
-        array = read_pixels(file.series[0])
-        metadata = file.imagej_metadata or {}
-        rows = array.shape[-2:]
-        if metadata.get("canonical") == "CZYX":
-            array = array.reshape(metadata.get("slices", 1), -1, *rows).swapaxes(0, 1)
-        else:
-            array = array.reshape(-1, *(rows[1:] if metadata.get("canonical") == "CX" else rows))
-        return np.ascontiguousarray(array, dtype=np.float32)
+    state = _state(path)
+    with errors_named(path):
+        return _read_offsets(path, *state)
+
+
+@lru_cache(maxsize=CACHED_FILES)
+def _read_offsets(path: Path, changed: int, size: int) -> np.ndarray:
+    with tifffile.TiffFile(path) as file:
+        return np.array(find_pages(file))
+
+
+def read_pages(path: Path, numbers: Iterable[int]) -> np.ndarray:
+    """Read some pages of a TIFF file.
+
+    Parameters
+    ----------
+    path
+        The file, whose pages have one shape and type.
+    numbers
+        Which pages.
+
+    Returns
+    -------
+    (N, Y, X) or (N, Y, X, C) array
+        The pages, in the order of ``numbers``.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or cannot be read.
+    """
+    offsets = page_offsets(path)
+    with errors_named(path), tifffile.TiffFile(path) as file:
+        pages = []
+        for number in numbers:
+            file.filehandle.seek(int(offsets[number]))
+            page = tifffile.TiffPage(file, int(number))
+            check_size(page.nbytes, file.filehandle.size)
+            pages.append(page.asarray(maxworkers=1))
+        return np.stack(pages)
+
+
+def read_frame(path: Path, frame: int = 0) -> np.ndarray:
+    """Read one frame of a canonical file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    frame
+        Number of the frame.
+
+    Returns
+    -------
+    (C, X), (C, Y, X) or (C, Z, Y, X) float32 array
+        The grey values, less the offset of the file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or cannot be read.
+    """
+    info = read_info(path)
+    return to_float32(_read_own_type(path, info, frame), info.offset)
+
+
+def _read_own_type(path: Path, info: SourceInfo, frame: int) -> np.ndarray:
+    pages = math.prod(info.frame_shape[:-2]) if len(info.frame_shape) > 2 else info.frame_shape[0]
+    return read_pages(path, range(frame * pages, (frame + 1) * pages)).reshape(info.frame_shape)
+
+
+def to_float32(values: np.ndarray, offset: float) -> np.ndarray:
+    """Convert grey values to those that are computed with.
+
+    Parameters
+    ----------
+    values
+        Grey values of a file, of any type.
+    offset
+        Subtracted first, with all digits. A whole number for integers.
+
+    Returns
+    -------
+    float32 array
+        The grey values less the offset.
+    """
+    if offset:
+        # Unsigned integers that wrap around have the right differences.
+        exact = np.int64 if values.dtype.kind in "iu" else np.float64
+        values = values.astype(exact) - np.array(offset).astype(exact)
+    return np.ascontiguousarray(values, np.float32)
+
+
+def read_noisy(image: Image) -> np.ndarray:
+    """Read the noisy frame of an image.
+
+    Parameters
+    ----------
+    image
+        A row of a manifest.
+
+    Returns
+    -------
+    (C, X), (C, Y, X) or (C, Z, Y, X) float32 array
+        The frame, with an axis for the channels even if there is only one. Values that are not numbers, which do not
+        count, are those of the nearest pixels; :func:`read_frame` returns them as they are.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or cannot be read.
+    """
+    return _with_numbers(read_frame(image.noisy, image.frame), image)
+
+
+def _with_numbers(frame: np.ndarray, image: Image) -> np.ndarray:
+    if image.mask is None or (numbers := np.isfinite(frame).all(axis=0)).all():
+        return frame
+    return fill(frame, Defects.none(frame.shape), numbers)
+
+
+def read_clean(image: Image) -> np.ndarray:
+    """Read the clean frame of an image that has one.
+
+    Parameters
+    ----------
+    image
+        A row of a manifest.
+
+    Returns
+    -------
+    (C, X), (C, Y, X) or (C, Z, Y, X) float32 array
+        The frame, in the units and of the shape of the noisy one, and like it without values that are not numbers.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or cannot be read.
+    """
+    assert image.clean is not None
+    return _with_numbers(read_frame(image.clean, image.clean_frame), image)
+
+
+def read_mask(image: Image) -> np.ndarray | None:
+    """Read which pixels of an image count.
+
+    Parameters
+    ----------
+    image
+        A row of a manifest.
+
+    Returns
+    -------
+    bool array or None
+        True where a pixel counts, with the spatial axes of the image; None if all of them do.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or cannot be read.
+    """
+    if image.mask is None:
+        return None
+    info = read_info(image.mask)
+    # One mask may hold for all frames of a file.
+    return _read_own_type(image.mask, info, image.frame if info.frames > 1 else 0)[0] != 0

@@ -1,4 +1,4 @@
-"""The list of a dataset's images, and the selection of some of them."""
+"""The list of a dataset's images, one for each frame of its files, and the selection of some of them."""
 
 import csv
 import difflib
@@ -12,7 +12,11 @@ from dvlae.config.fields import SLICE_PATTERN
 from dvlae.system.errors import UserError
 from dvlae.system.files import write_csv
 
-MANIFEST_COLUMNS = ("image", "noisy", "clean", "shape")
+MANIFEST_COLUMNS = (
+    "image", "file", "frame", "clean", "clean_frame", "mask", "shape", "source", "source_sha256"
+)  # fmt: skip
+# The columns before images became frames of files.
+OLD_COLUMNS = ("image", "noisy", "clean", "shape")
 
 
 @dataclass(frozen=True)
@@ -24,31 +28,49 @@ class Image:
     name
         Unique within the dataset; may contain spaces.
     noisy, clean
-        Absolute paths of the canonical images. Several images may share a clean one, or have none.
+        Absolute paths of the canonical files. Several images may share a clean frame, or have none.
     shape
         Shape of both: (C, X), (C, Y, X) or (C, Z, Y, X).
+    frame, clean_frame
+        Which frame of each file it is.
+    mask
+        Absolute path of the file that says which pixels count; None: all of them.
+    source, source_sha256
+        The user's file that the noisy frame comes from, and its hash; empty if there is none.
     """
 
     name: str
     noisy: Path
     clean: Path | None
     shape: tuple[int, ...]
+    frame: int = 0
+    clean_frame: int = 0
+    mask: Path | None = None
+    source: str = ""
+    source_sha256: str = ""
 
 
 def write_manifest(folder: Path, images: Iterable[Image]) -> None:
-    """Write ``manifest.csv`` into a folder of canonical images, with paths relative to it.
+    """Write ``manifest.csv`` into a folder of canonical files, with paths relative to it.
 
     Parameters
     ----------
     folder
-        The folder with the images.
+        The folder with the files.
     images
         One row each.
     """
     rows = []
     for image in images:
-        noisy, clean = (path and path.relative_to(folder).as_posix() for path in (image.noisy, image.clean))
-        rows.append([image.name, noisy, clean or "", "x".join(map(str, image.shape))])
+        noisy, clean, mask = (
+            "" if path is None else path.relative_to(folder).as_posix()
+            for path in (image.noisy, image.clean, image.mask)
+        )
+        clean_frame = image.clean_frame if clean else ""
+        shape = "x".join(map(str, image.shape))
+        rows.append(
+            [image.name, noisy, image.frame, clean, clean_frame, mask, shape, image.source, image.source_sha256]
+        )
     write_csv(folder / "manifest.csv", MANIFEST_COLUMNS, rows)
 
 
@@ -74,13 +96,21 @@ def read_manifest(images: Path) -> list[Image]:
     path = images / "manifest.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        if tuple(reader.fieldnames or ()) == OLD_COLUMNS:
+            raise UserError(f"{path}: made by an older version of dvlae; run `dvlae prepare` again")
         return [
             Image(
                 _file_name(row["image"]),
-                images / row["noisy"],
+                images / row["file"],
                 images / row["clean"] if row["clean"] else None,
                 tuple(int(size) for size in row["shape"].split("x")),
+                int(row["frame"]),
+                int(row["clean_frame"] or 0),
+                images / row["mask"] if row["mask"] else None,
+                row["source"],
+                row["source_sha256"],
             )
             for row in rows
         ]

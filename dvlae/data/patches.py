@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import numpy as np
 import tifffile
 
 from dvlae.axes import AXES, format_sides
-from dvlae.config.fields import sides
+from dvlae.config.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.config.settings import PatchSettings
-from dvlae.data.canonical import read_canonical
-from dvlae.data.manifest import Image, read_manifest, select_images
+from dvlae.data.defects.frames import list_names
+from dvlae.data.defects.survey import Survey
+from dvlae.data.manifest import Image, read_manifest, select_images, spread_evenly
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, reserve_space, sha256
 from dvlae.system.progress import progress
@@ -22,12 +25,18 @@ Place = tuple[Image, tuple[int, ...]]
 # Grey values are considered continuous if there are more distinct ones.
 MAX_GREY_LEVELS = 2**16
 
+logger = logging.getLogger(__name__)
+
 
 def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None:
     """Cut the noisy images into training and validation patches.
 
     Along each axis, a patch is twice as long as a training crop if the images are large enough, so that a different
-    crop can be selected at each step. The patches cover every image completely.
+    crop can be selected at each step. The patches cover every image completely, and images that are smaller than a
+    patch are mirrored at their ends, unless that would exceed
+    ``max_patch_pixels``: then they are spread evenly. Images that are blank, overexposed or far brighter or darker than
+    the others are left out. Hot, dead and masked pixels are filled in, and neither they nor saturated pixels count in
+    the statistics.
 
     Parameters
     ----------
@@ -35,31 +44,49 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
         Folder with ``manifest.csv``.
     output
         The folder to make: ``train.tif`` and ``val.tif``, (N, C, ...) float32 with the images' spatial axes, which can
-        be memory-mapped, and ``patches.json``: mean, standard deviation and quantisation step of each channel over the
-        training patches, in grey values; sides in pixels; the place of each patch; the files' hashes.
+        be memory-mapped; if there are pixels to leave out of the loss, ``train_mask.tif`` and ``val_mask.tif`` of the
+        same shapes, uint8, 0 at these pixels; and ``patches.json``: mean, standard deviation and quantisation step of
+        each channel over the training patches, in grey values; sides in pixels; the place of each patch; what was
+        found and left out; the files' hashes.
     settings
         Size of the crop, images, and how to split them.
 
     Raises
     ------
     UserError
-        If an image is smaller than a training crop.
+        If an image is smaller than a training crop that is not automatic, or no image can be used.
     """
     chosen = select_images(read_manifest(images), settings.images)
-    crop = sides(settings.patch_size, len(chosen[0].shape) - 1)
-    size = _stored_size(chosen, crop)
-    train, val, validation = split(chosen, size, settings)
+    survey = Survey.of(chosen, rescale=settings.rescale)
+    usable = survey.learned_from
+    if not usable:
+        raise UserError(
+            f"{images}: found no image to learn from: {list_names([image.name for image in chosen])} "
+            "are blank, masked or overexposed"
+        )
+    crop, size = _choose_sides(usable, settings)
+    train, val, validation = split(usable, size, settings)
+    train, val = _limit(train, val, math.prod(size), settings.max_patch_pixels)
     with atomic_folder(output) as folder:
         statistics = PatchStatistics(chosen[0].shape[0])
-        write_patches(folder / "train.tif", train, size, statistics)
-        write_patches(folder / "val.tif", val, size)
+        write_patches(folder / "train.tif", train, size, survey, statistics)
+        write_patches(folder / "val.tif", val, size, survey)
+        summary = statistics.summary()
+        for number, std in enumerate(summary["std"]):
+            if not std > 0:
+                raise UserError(
+                    f"{images}: channel {number} is constant in all images, so nothing can be learned from it; the key "
+                    "`channel` of the dataset keeps another one"
+                )
         description = {
-            **statistics.summary(),
+            **summary,
             "channels": chosen[0].shape[0],
             "patch_size": size,
             "crop_size": crop,
             "validation": validation,
-            "sha256": {name: sha256(folder / f"{name}.tif") for name in ("train", "val")},
+            "seen": survey.seen.to_json(),
+            "found": survey.summary(),
+            "sha256": {path.stem: sha256(path) for path in sorted(folder.glob("*.tif"))},
             "sources": {
                 name: [[image.name, *corner] for image, corner in places]
                 for name, places in (("train", train), ("val", val))
@@ -68,20 +95,57 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
         (folder / "patches.json").write_text(json.dumps(description) + "\n", encoding="utf-8")
 
 
-def _stored_size(images: Sequence[Image], crop: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the sides of a patch for training crops with the sides ``crop``."""
-    names = "zyx"[-len(crop) :]
-    for name in names:
-        axis = AXES[name]
-        smallest = min(images, key=lambda image: image.shape[axis])
-        if smallest.shape[axis] < crop[axis]:
-            raise UserError(
-                f"training.patch_size: found {crop[axis]} along {name}, but the image {smallest.name!r} has "
-                f"{format_sides(smallest.shape[1:])} pixels, allowed: at most {smallest.shape[axis]} along {name}, "
-                f"in one number or a list [{', '.join(names)}]"
+def _limit(train: list[Place], val: list[Place], pixels: int, most: int) -> tuple[list[Place], list[Place]]:
+    """Keep as many patches of so many pixels as the limit allows, spread evenly over all images."""
+    allowed = max(2, most // pixels)
+    total = len(train) + len(val)
+    if total <= allowed:
+        return train, val
+    kept = [
+        [places[i] for i in spread_evenly(len(places), max(1, allowed * len(places) // total))]
+        for places in (train, val)
+    ]
+    logger.info(
+        f"patches: kept {sum(map(len, kept))} of {total}, spread over all images; training.max_patch_pixels is {most}"
+    )
+    return kept[0], kept[1]
+
+
+def _choose_sides(images: Sequence[Image], settings: PatchSettings) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the sides of a training crop, and those of a patch; both are said where they are automatic."""
+    sides = np.array([image.shape[1:] for image in images])
+    # A few small images do not decide for the others.
+    typical = np.sort(sides, axis=0)[(len(images) - 1) // 2].tolist()
+    crop = training_crop(settings.patch_size, typical, settings.stride)
+    if settings.patch_size != "auto":
+        _check_crop(crop, images, settings)
+    else:
+        if crop != largest_crop("auto", len(crop), settings.stride):
+            logger.info(
+                f"patches: training crops have {format_sides(crop)} pixels, as images have {format_sides(typical)}"
             )
-    smallest_sides = np.min([image.shape[1:] for image in images], axis=0)
-    return tuple(min(2 * side, int(most)) for side, most in zip(crop, smallest_sides, strict=True))
+        if small := [image.name for image, own in zip(images, sides, strict=True) if (own < crop).any()]:
+            logger.info(
+                f"patches: smaller than a training crop of {format_sides(crop)} pixels, and padded, which does not "
+                f"count in the loss: {list_names(small)}"
+            )
+    # Smaller images are padded.
+    smallest = np.min(sides, axis=0, where=sides >= crop, initial=np.iinfo(int).max).tolist()
+    return crop, tuple(min(2 * side, longest) for side, longest in zip(crop, smallest, strict=True))
+
+
+def _check_crop(crop: Sequence[int], images: Sequence[Image], settings: PatchSettings) -> None:
+    """Refuse crops that are larger than an image."""
+    names = "zyx"[-len(crop) :]
+    fitting = fitting_crop(np.min([image.shape[1:] for image in images], axis=0).tolist(), settings.stride)
+    for name, side, most in zip(names, crop, fitting, strict=True):
+        image = min(images, key=lambda image: image.shape[AXES[name]])
+        if side > image.shape[AXES[name]]:
+            raise UserError(
+                f"training.patch_size: found {side} along {name}, but the image {image.name!r} has "
+                f"{format_sides(image.shape[1:])} pixels, allowed: at most {most} along {name}, such as "
+                f"[{', '.join(map(str, fitting))}] for [{', '.join(names)}], or auto"
+            )
 
 
 def split(
@@ -134,7 +198,7 @@ def grid(image: Image, size: Sequence[int]) -> list[Place]:
     Parameters
     ----------
     image
-        The image, at least as large as a patch.
+        The image. If it is smaller than a patch along an axis, there is one patch along it.
     size
         Sides of a patch, in pixels.
 
@@ -144,7 +208,7 @@ def grid(image: Image, size: Sequence[int]) -> list[Place]:
         The places of the patches, row by row.
     """
     starts = (
-        sorted({*range(0, length - side + 1, side), length - side})
+        sorted({*range(0, length - side + 1, side), max(0, length - side)})
         for length, side in zip(image.shape[1:], size, strict=True)
     )
     return [(image, corner) for corner in itertools.product(*starts)]
@@ -160,31 +224,36 @@ class PatchStatistics:
     """
 
     def __init__(self, channels: int):
-        self.pixels = 0
+        self.pixels = np.zeros(channels, int)
         self.sum = np.zeros(channels)
         self.squares = np.zeros(channels)
         # Sums of squares of large numbers would lose small differences, so the mean of the first patch is subtracted.
         self.shift = np.zeros(channels)
         self.levels: list[np.ndarray | None] = [np.empty(0)] * channels
 
-    def update(self, patch: np.ndarray) -> None:
+    def update(self, patch: np.ndarray, counts: np.ndarray | None = None) -> None:
         """Add a patch.
 
         Parameters
         ----------
         patch
             (C, ...), in grey values.
+        counts
+            True where a value counts, (C, ...); None: everywhere.
         """
-        pixels = patch.reshape(len(patch), -1)
-        if not self.pixels:
-            self.shift = pixels.mean(axis=1, dtype=np.float64)
-        shifted = pixels - self.shift[:, None]
-        self.pixels += pixels.shape[1]
-        self.sum += shifted.sum(axis=1)
-        self.squares += (shifted**2).sum(axis=1)
-        for channel, levels in enumerate(self.levels):
+        for channel, values in enumerate(patch):
+            pixels = values.ravel() if counts is None else values[counts[channel]]
+            if not pixels.size:
+                continue
+            if not self.pixels[channel]:
+                self.shift[channel] = pixels.mean(dtype=np.float64)
+            shifted = pixels - self.shift[channel]
+            self.pixels[channel] += pixels.size
+            self.sum[channel] += shifted.sum()
+            self.squares[channel] += (shifted**2).sum()
+            levels = self.levels[channel]
             if levels is not None:
-                levels = np.union1d(levels, patch[channel])
+                levels = np.union1d(levels, pixels)
                 self.levels[channel] = levels if len(levels) <= MAX_GREY_LEVELS else None
 
     def summary(self) -> dict[str, list[float]]:
@@ -224,33 +293,48 @@ def quantisation_step(levels: np.ndarray) -> float:
 
 
 def write_patches(
-    path: Path, places: Sequence[Place], size: Sequence[int], statistics: PatchStatistics | None = None
+    path: Path, places: Sequence[Place], size: Sequence[int], survey: Survey, statistics: PatchStatistics | None = None
 ) -> None:
     """Write patches, one at a time, into a TIFF that can be memory-mapped, (N, C, ...) float32.
+
+    If there are pixels to leave out of the loss, a file of the same shape is written beside it, uint8, with 0 there.
 
     Parameters
     ----------
     path
-        The file to make.
+        The file to make, ``NAME.tif``. The other one is ``NAME_mask.tif``.
     places
         The places of the patches.
     size
         Sides of a patch, in pixels.
+    survey
+        What was found in the images.
     statistics
         Statistics to which the patches are added; None: none.
     """
     shape = (len(places), places[0][0].shape[0], *size)
-    big = 4 * np.prod(shape, dtype=np.int64) > 2**32 - 2**20
-    file = tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", bigtiff=bool(big))
-    reserve_space(path)
-    patches = file.reshape(shape)
+    patches = _create(path, shape, np.float32)
+    padded = any(length < side for image, _ in places for length, side in zip(image.shape[1:], size, strict=True))
+    masked = padded or survey.needs_mask(image for image, _ in places)
+    masks = _create(path.with_name(f"{path.stem}_mask.tif"), shape, np.uint8) if masked else None
     current: Image | None = None
     for number, (image, corner) in enumerate(progress(places, description=f"patches {path.stem}", unit="patch")):
         # The places in one image are consecutive, so each image is read once.
         if image != current:
-            current, pixels = image, read_canonical(image.noisy)
-        window = (slice(first, first + side) for first, side in zip(corner, size, strict=True))
-        patches[number] = pixels[:, *window]
+            current, frame = image, survey.read(image)
+        window = (slice(None), *(slice(first, first + side) for first, side in zip(corner, size, strict=True)))
+        own = frame.filled[window]
+        missing = [(0, 0), *((0, side - length) for side, length in zip(size, own.shape[1:], strict=True))]
+        patches[number] = np.pad(own, missing, "symmetric")
+        if masks is not None:
+            learned = np.ones(own.shape, bool) if frame.learned is None else frame.learned[window]
+            masks[number] = np.pad(learned, missing)
         if statistics is not None:
-            statistics.update(patches[number])
-    file.flush()
+            statistics.update(own, None if frame.measured is None else frame.measured[window])
+
+
+def _create(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    big = np.dtype(dtype).itemsize * math.prod(shape) > 2**32 - 2**20
+    file = tifffile.memmap(path, shape=shape, dtype=dtype, photometric="minisblack", bigtiff=big)
+    reserve_space(path)
+    return file.reshape(shape)

@@ -75,14 +75,31 @@ def open_tiff(path: Path, omexml: str | None = None) -> Iterator[tifffile.TiffFi
         If the list of pages breaks off or runs in a circle, or pages overlap.
     """
     with tifffile.TiffFile(path, omexml=omexml) as file:
-        _check_page_list(file)
+        find_pages(file)
         yield file
 
 
-def _check_page_list(file: tifffile.TiffFile) -> None:
+def find_pages(file: tifffile.TiffFile) -> list[int]:
+    """Return where the pages of a TIFF file begin.
+
+    Parameters
+    ----------
+    file
+        The open file.
+
+    Returns
+    -------
+    list of int
+        Offsets in bytes.
+
+    Raises
+    ------
+    ValueError
+        If the list of pages breaks off or runs in a circle, or pages overlap.
+    """
     # tifffile follows a list that runs in a circle for hours.
     tiff, handle = file.tiff, file.filehandle
-    offset, seen, total = file.pages.first.offset, set[int](), 0
+    offset, seen, total = file.pages.first.offset, dict[int, None](), 0
     while offset:
         handle.seek(offset)
         try:
@@ -94,8 +111,9 @@ def _check_page_list(file: tifffile.TiffFile) -> None:
         total += tiff.tagnosize + tags * tiff.tagsize + tiff.offsetsize
         if offset in seen or total > handle.size:
             raise ValueError("its list of pages runs in a circle, or its pages overlap")
-        seen.add(offset)
+        seen[offset] = None
         offset = following
+    return list(seen)
 
 
 def check_size(nbytes: int, packed: int) -> None:

@@ -1,22 +1,31 @@
-"""Conversion of a dataset's files to canonical images."""
+"""Conversion of a dataset's files to canonical ones."""
 
-import itertools
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.canonical import read_clean, read_noisy, set_offset, write_frames
+from dvlae.data.defects.checks import FrameChecks, write_masks
+from dvlae.data.defects.frames import ExaminedFrame
+from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, read_manifest, write_manifest
-from dvlae.data.reading import open_stacks
+from dvlae.data.reading import Stack, open_stacks
+from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder
+from dvlae.system.files import atomic_folder, hash_files, link_or_copy
 from dvlae.system.progress import progress
 
-# The name of an image, its pixels (C, ...), and its file.
-Frame = tuple[str, np.ndarray, Path]
+# The largest magnitude up to which all whole numbers are float32 numbers.
+MAX_EXACT = 2**24
+# Rounding of grey values that is negligible, as a part of the differences of neighbours.
+MAX_ROUNDING = 1e-3
+# The squares of float32 values in this range are float32 values, with some room for sums.
+MIN_LARGEST, MAX_LARGEST = 1e-15, 1e15
 
 
 def source_folder(dataset: DatasetSettings, data: Path) -> Path:
@@ -79,78 +88,233 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
 
 def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Image]:
     root = source_folder(dataset, data)
-    noisy_files = find_images(dataset.noisy, root, "noisy")
-    noisy_frames = _frames(noisy_files, dataset, progress(noisy_files, description="prepare", unit="file"))
-    if dataset.clean == "mean":
-        return _with_mean(noisy_frames, folder)
-    if dataset.clean is not None:
-        clean_files = find_images(dataset.clean, root, "clean")
-        return _in_pairs(noisy_frames, _frames(clean_files, dataset, clean_files), folder)
+    files = find_images(dataset.noisy, root, "noisy")
+    clean_files = [] if dataset.clean in (None, "mean") else find_images(dataset.clean, root, "clean")
+    total = _Mean() if dataset.clean == "mean" else None
     rows: list[Image] = []
-    for frame in noisy_frames:
-        _add(rows, folder, frame, None)
-    return rows
+    masks: list[PackedMask | None] = []
+    checks = FrameChecks(MaskSource(dataset.mask, root))
+    offsets = OffsetChoice()
+    for stack in open_stacks(files, dataset, progress(files, description="prepare", unit="file")):
+        found = _write_stack(stack, folder / "noisy", offsets, checks, rows, total)
+        rows += found[0]
+        masks += found[1]
+    checks.finish("noisy")
+    if total is not None:
+        rows = total.write(folder / "clean" / "mean.tif", rows, offsets.offset)
+    elif clean_files:
+        cleans: list[Image] = []
+        clean_masks: list[PackedMask | None] = []
+        checks = FrameChecks(None)
+        for stack in open_stacks(clean_files, dataset):
+            found = _write_stack(stack, folder / "clean", OffsetChoice(), checks, [])
+            cleans += found[0]
+            clean_masks += found[1]
+        checks.finish("clean")
+        rows = _in_pairs(rows, cleans)
+        masks = [a & b if a and b else a or b for a, b in zip(masks, clean_masks, strict=True)]
+    if offsets.offset:
+        for path in {path for row in rows for path in (row.noisy, row.clean) if path is not None}:
+            set_offset(path, offsets.offset)
+    return _add_masks(folder, rows, masks)
 
 
-def _in_pairs(noisy_frames: Iterator[Frame], clean_frames: Iterator[Frame], folder: Path) -> list[Image]:
-    """Write each noisy frame and the clean frame with the same index."""
-    rows: list[Image] = []
-    for noisy_frame, clean_frame in itertools.zip_longest(noisy_frames, clean_frames):
-        if noisy_frame is None or clean_frame is None:
-            clean_count, noisy_count = (
-                len(rows) + (frame is not None) + sum(1 for _ in others)
-                for frame, others in ((clean_frame, clean_frames), (noisy_frame, noisy_frames))
-            )
-            raise UserError(f"clean: found {clean_count} clean images for {noisy_count} noisy ones, allowed: as many")
-        name, noisy, path = noisy_frame
-        _, clean, clean_path = clean_frame
-        canonical = folder / "clean" / f"{name}.tif"
-        _add(rows, folder, noisy_frame, canonical)
-        if clean.shape != noisy.shape:
-            raise UserError(f"{clean_path}: found shape {clean.shape}, allowed: {noisy.shape} like {path}")
-        write_image(canonical, clean)
-    return rows
+def _add_masks(folder: Path, rows: Sequence[Image], masks: Sequence[PackedMask | None]) -> list[Image]:
+    """Write the masks of the frames of each source that has any, and name them in the rows of the manifest."""
+    of_files: dict[Path, list[PackedMask | None]] = {}
+    for row, mask in zip(rows, masks, strict=True):
+        of_files.setdefault(row.noisy, []).append(mask)
+    written = {path: folder / "mask" / path.name for path, found in of_files.items() if any(found)}
+    for path, mask_path in written.items():
+        write_masks(mask_path, of_files[path])
+    return [
+        row if mask is None else replace(row, mask=written[row.noisy]) for row, mask in zip(rows, masks, strict=True)
+    ]
 
 
-def _with_mean(noisy_frames: Iterator[Frame], folder: Path) -> list[Image]:
-    """Write the noisy frames, and their mean as the clean image of all of them."""
-    clean = folder / "clean" / "mean.tif"
-    rows: list[Image] = []
-    total = np.zeros(())
-    for frame in noisy_frames:
-        _, noisy, path = frame
-        if rows and noisy.shape != rows[0].shape:
+def describe(stack: Stack) -> SourceInfo:
+    """Return what results have to know of a source.
+
+    Parameters
+    ----------
+    stack
+        The source, as the dataset's settings read it.
+
+    Returns
+    -------
+    SourceInfo
+        Its axes and its calibration, after the choice of a channel.
+    """
+    source, calibration = stack.source, stack.source.calibration
+    sizes = [(axis, size) for axis, size in zip(stack.axes, stack.shape, strict=True) if (axis, size) != ("C", 1)]
+    axes, shape = "".join(axis for axis, _ in sizes), tuple(size for _, size in sizes)
+    planes = math.prod(size for axis, size in sizes if axis not in "YX")
+    kept = calibration.channels if stack.channel is None else ()
+    if isinstance(stack.channel, int):
+        kept = calibration.channels[stack.channel : stack.channel + 1]
+    labels = calibration.labels if len(calibration.labels) == planes else ()
+    return SourceInfo(
+        axes,
+        shape,
+        source.kind,
+        source.dtype.name,
+        replace(calibration, channels=kept, labels=labels),
+        series=source.series,
+    )
+
+
+class OffsetChoice:
+    """Chooses what to subtract from grey values so that float32 keeps their small differences.
+
+    It is the median of the frames whose values are so large that float32 numbers near them are too far apart, if these
+    are most of the frames; a whole number for integers. Otherwise it is 0.
+    """
+
+    def __init__(self) -> None:
+        self.middles: list[int | float] = []
+        self.frames = 0
+
+    def add(self, frame: np.ndarray, path: Path) -> None:
+        """Take a frame into account.
+
+        Parameters
+        ----------
+        frame
+            (C, ...), in the type of its file.
+        path
+            The file.
+
+        Raises
+        ------
+        UserError
+            If float32 cannot have such values.
+        """
+        if frame.dtype.itemsize < 4 or frame.dtype == np.float32:
+            self.frames += 1
+            return
+        values = frame[np.isfinite(frame)]
+        if not values.size or values.min() == values.max():
+            return
+        self.frames += 1
+        middle = np.median(values)
+        if frame.dtype.kind != "f":
+            if abs(middle) > MAX_EXACT:
+                self.middles.append(int(middle))
+            return
+        largest = float(np.abs(values).max())
+        if not MIN_LARGEST <= largest <= MAX_LARGEST:
             raise UserError(
-                f"{path}: found shape {noisy.shape}, allowed: {rows[0].shape}, as `clean: mean` needs one shape"
+                f"{path}: found values up to {largest:g} in magnitude, allowed: up to {MAX_LARGEST:g}, the largest at "
+                f"least {MIN_LARGEST:g}; convert them to another unit"
             )
-        total = total + noisy.astype(np.float64)
-        _add(rows, folder, frame, clean)
-    if len(rows) < 2:
-        raise UserError("clean: found 'mean' for one noisy image, allowed: mean of two or more, a glob, or null")
-    write_image(clean, total / len(rows))
-    return rows
+        noise = np.nanmedian(np.abs(np.diff(frame)))
+        if not np.spacing(np.float32(abs(middle))) <= MAX_ROUNDING * noise:
+            self.middles.append(float(middle))
+
+    @property
+    def offset(self) -> int | float:
+        """The choice, after all frames."""
+        if 2 * len(self.middles) <= self.frames:
+            return 0
+        return sorted(self.middles)[len(self.middles) // 2]
+
+
+def _write_stack(
+    stack: Stack,
+    folder: Path,
+    offsets: OffsetChoice,
+    checks: FrameChecks,
+    earlier: Sequence[Image],
+    total: "_Mean | None" = None,
+) -> tuple[list[Image], list[PackedMask | None]]:
+    """Write the frames of a source, which need as many channels as earlier ones.
+
+    Return their rows of the manifest, and their masks.
+    """
+    info = describe(stack)
+    source, shape, path = stack.source.path, info.frame_shape, folder / f"{stack.name}.tif"
+    if earlier and shape[0] != earlier[0].shape[0]:
+        raise UserError(
+            f"{source}: found {shape[0]} channels, allowed: {earlier[0].shape[0]} like the other images "
+            "(`channel: grey` makes one of red, green and blue)"
+        )
+
+    masks: list[PackedMask | None] = []
+
+    def frames() -> Iterator[np.ndarray]:
+        for number, frame in enumerate(stack):
+            offsets.add(frame, source)
+            masks.append(checks.check(frame, stack, number))
+            if total is not None:
+                total.add(frame, masks[-1], source)
+            yield frame
+
+    write_frames(path, info, frames(), stack.dtype)
+    row = Image("", path, None, shape, source=str(source), source_sha256=hash_files(stack.source.files))
+    rows = [
+        replace(row, name=numbered_name(stack.name, number, info.frames), frame=number) for number in range(info.frames)
+    ]
+    return rows, masks
+
+
+def _in_pairs(rows: Sequence[Image], cleans: Sequence[Image]) -> list[Image]:
+    """Give each noisy frame the clean frame with the same index."""
+    if len(rows) != len(cleans):
+        raise UserError(f"clean: found {len(cleans)} clean images for {len(rows)} noisy ones, allowed: as many")
+    for noisy, clean in zip(rows, cleans, strict=True):
+        if clean.shape != noisy.shape:
+            raise UserError(f"{clean.source}: found shape {clean.shape}, allowed: {noisy.shape} like {noisy.source}")
+    return [
+        replace(noisy, clean=clean.noisy, clean_frame=clean.frame) for noisy, clean in zip(rows, cleans, strict=True)
+    ]
+
+
+class _Mean:
+    """The mean of all noisy frames that show something, without their hot pixels: the clean image of each."""
+
+    def __init__(self) -> None:
+        self.total: np.ndarray | None = None
+        self.count: int | np.ndarray = 0
+        self.frames = 0
+
+    def add(self, frame: np.ndarray, mask: PackedMask | None, path: Path) -> None:
+        if self.total is None:
+            self.total = np.zeros(frame.shape)
+        if frame.shape != self.total.shape:
+            raise UserError(
+                f"{path}: found shape {frame.shape}, allowed: {self.total.shape}, as `clean: mean` needs one shape"
+            )
+        counts = None if mask is None else mask.unpack()
+        examined = ExaminedFrame.examine(frame.astype(np.float64), counts)
+        if examined.usable:
+            self.total += examined.filled if counts is None else np.where(counts, examined.filled, 0)
+            self.count = self.count + (1 if counts is None else counts)
+            self.frames += 1
+
+    def write(self, path: Path, rows: Sequence[Image], offset: float) -> list[Image]:
+        if self.total is None or self.frames < 2:
+            raise UserError("clean: found 'mean' for one noisy image, allowed: mean of two or more, a glob, or null")
+        info = SourceInfo.of_frames(self.total.shape)
+        dtype = np.dtype(np.float64 if offset else np.float32)
+        with np.errstate(invalid="ignore"):
+            # A pixel that counts in no frame has no mean.
+            write_frames(path, info, [self.total / self.count], dtype)
+        return [replace(row, clean=path) for row in rows]
 
 
 def _from_simulated(simulated: Path, folder: Path) -> list[Image]:
-    rows: list[Image] = []
-    for image in progress(read_manifest(simulated), description="prepare", unit="image"):
-        noisy = check_grey_values(read_canonical(image.noisy), image.noisy)
-        clean = folder / "clean" / image.clean.name
-        _add(rows, folder, (image.name, noisy, image.noisy), clean)
-        # Several noisy frames may share a clean image.
-        if not clean.exists():
-            write_image(clean, check_grey_values(read_canonical(image.clean), image.clean))
-    return rows
-
-
-def _frames(files: list[Path], dataset: DatasetSettings, loop: Iterable[Path]) -> Iterator[Frame]:
-    """Read the files one by one, and crop and check their frames. ``loop`` yields the files and may show progress."""
-    for stack in open_stacks(files, dataset, loop):
-        path = stack.source.path
-        for number, frame in enumerate(stack):
-            what = path if len(stack) == 1 else f"{path}, image {number}"
-            image = check_grey_values(frame.astype(np.float32), what)
-            yield numbered_name(stack.name, number, len(stack)), image, path
+    """Take over the files that `dvlae simulate` made, after a look at every frame."""
+    images = read_manifest(simulated)
+    copies = {}
+    for image in progress(images, description="prepare", unit="image"):
+        assert image.clean is not None
+        check_grey_values(read_noisy(image), image.noisy)
+        check_grey_values(read_clean(image), image.clean)
+        for path in (image.noisy, image.clean):
+            copies[path] = folder / path.relative_to(simulated.absolute())
+    for path, copy in copies.items():
+        link_or_copy(path, copy)
+    return [replace(image, noisy=copies[image.noisy], clean=image.clean and copies[image.clean]) for image in images]
 
 
 def check_grey_values(image: np.ndarray, what: Path | str) -> np.ndarray:
@@ -181,16 +345,3 @@ def check_grey_values(image: np.ndarray, what: Path | str) -> np.ndarray:
             which = f"channel {number} is" if len(image) > 1 else "all pixels are"
             raise UserError(f"{what}: {which} {channel.flat[0]:g}, allowed: an image that is not constant")
     return image
-
-
-def _add(rows: list[Image], folder: Path, frame: Frame, clean: Path | None) -> None:
-    """Write a noisy frame, which needs as many channels as the others, and append its row of the manifest."""
-    name, noisy, path = frame
-    if rows and len(noisy) != rows[0].shape[0]:
-        raise UserError(
-            f"{path}: found {len(noisy)} channels, allowed: {rows[0].shape[0]} like the other images "
-            "(`channel: grey` makes one of red, green and blue)"
-        )
-    noisy_path = folder / "noisy" / f"{name}.tif"
-    write_image(noisy_path, noisy)
-    rows.append(Image(name, noisy_path, clean, noisy.shape))

@@ -41,6 +41,8 @@ class Stack:
 
     Attributes
     ----------
+    name, source, channel
+        The arguments.
     axes
         The axes in the order of the source, letters of STCZYX: those of a frame, C, Z, Y and X, and others, along which
         the frames are numbered. S may be there more than once.
@@ -63,7 +65,7 @@ class Stack:
         channel: int | Literal["grey"] | None = None,
         crop: CropSettings | None = None,
     ):
-        self.name, self.source, self._layout, self._channel = name, source, layout, channel
+        self.name, self.source, self._layout, self.channel = name, source, layout, channel
         sizes = dict(zip(layout.axes, layout.shape, strict=True))
         channels = sizes.get("C", 1)
         _check_channel(source, channels, channel)
@@ -78,6 +80,17 @@ class Stack:
             for axis, length in zip(layout.axes, layout.shape, strict=True)
         )
         self._whole: np.ndarray | None = None
+
+    @property
+    def window(self) -> tuple[slice, ...]:
+        """The part of the complete frames that is read, one slice for each spatial axis."""
+        return self._window
+
+    @property
+    def complete_sides(self) -> tuple[int, ...]:
+        """The spatial axes of the complete frames."""
+        sizes = dict(zip(self._layout.axes, self._layout.shape, strict=True))
+        return tuple(sizes[axis] for axis in self._layout.spatial)
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
@@ -122,8 +135,8 @@ class Stack:
         array = array[(slice(None), *self._window)]
         if self._luminance:
             array = np.tensordot(LUMINANCE_WEIGHTS, array[:3].astype(np.float64), axes=1)[None]
-        elif isinstance(self._channel, int):
-            array = array[self._channel : self._channel + 1]
+        elif isinstance(self.channel, int):
+            array = array[self.channel : self.channel + 1]
         return np.ascontiguousarray(array, self.dtype)
 
     def _read(self, number: int) -> tuple[str, np.ndarray]:

@@ -1,19 +1,22 @@
 """Simulation of noise with known properties on clean images."""
 
 import zlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dvlae.axes import AXES
 from dvlae.config.dataset import DatasetSettings, SimulateSettings
-from dvlae.data.canonical import write_image
+from dvlae.data.canonical import write_frames
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.prepare import source_folder
 from dvlae.data.reading import Stack, open_stacks
+from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder
+from dvlae.system.files import atomic_folder, hash_files
 from dvlae.system.progress import progress
 
 
@@ -126,24 +129,45 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
             "simulate: found null in the dataset's settings, allowed: a block; there is nothing to simulate"
         )
     files = find_images(dataset.noisy, source_folder(dataset, data), "noisy")
-    scale = 1.0 if settings.bits is None else 2**settings.bits - 1
     with atomic_folder(output) as folder:
-        rows = []
+        rows: list[Image] = []
         for stack in open_stacks(files, dataset, progress(files, description="simulate", unit="file")):
-            for number in range(len(stack)):
-                clean = read_white(stack, number)
-                name = numbered_name(stack.name, number, len(stack))
-                clean_path = folder / "clean" / f"{name}.tif"
-                write_image(clean_path, (clean + settings.offset) * scale)
-                for frame in range(settings.frames):
-                    # The seed contains the name, so that adding or removing an image does not change the others.
-                    rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode()), frame])
-                    noisy = simulate_noise(clean, settings, dataset.noise_direction, rng)
-                    noisy_name = numbered_name(name, frame, settings.frames, "_frame")
-                    noisy_path = folder / "noisy" / f"{noisy_name}.tif"
-                    write_image(noisy_path, noisy)
-                    rows.append(Image(noisy_name, noisy_path, clean_path, noisy.shape))
+            rows += _simulate_stack(stack, dataset.noise_direction, settings, folder)
         write_manifest(folder, rows)
+
+
+def _simulate_stack(stack: Stack, noise_direction: str, settings: SimulateSettings, folder: Path) -> list[Image]:
+    """Write the clean frames of a source, and the noisy frames of each. Return the rows of the manifest."""
+    scale = 1.0 if settings.bits is None else 2**settings.bits - 1
+    dtype = np.dtype(np.float32 if settings.bits is None else np.min_scalar_type(scale))
+    shape, names = stack.frame_shape, [numbered_name(stack.name, number, len(stack)) for number in range(len(stack))]
+    clean_path, noisy_path = (folder / kind / f"{stack.name}.tif" for kind in ("clean", "noisy"))
+    cleans = ((read_white(stack, number) + settings.offset) * scale for number in range(len(stack)))
+    write_frames(clean_path, SourceInfo.of_frames(shape, len(stack)), cleans, np.dtype(np.float32))
+
+    def noisy() -> Iterator[np.ndarray]:
+        for number, name in enumerate(names):
+            clean = read_white(stack, number)
+            for frame in range(settings.frames):
+                # The seed contains the name, so that adding or removing an image does not change the others.
+                rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode()), frame])
+                yield simulate_noise(clean, settings, noise_direction, rng)
+
+    info = SourceInfo.of_frames(shape, len(stack) * settings.frames, dtype.name)
+    write_frames(noisy_path, info, noisy(), dtype)
+    row = Image(
+        "", noisy_path, clean_path, shape, source=str(stack.source.path), source_sha256=hash_files(stack.source.files)
+    )
+    return [
+        replace(
+            row,
+            name=numbered_name(name, frame, settings.frames, "_frame"),
+            frame=number * settings.frames + frame,
+            clean_frame=number,
+        )
+        for number, name in enumerate(names)
+        for frame in range(settings.frames)
+    ]
 
 
 def read_white(stack: Stack, number: int) -> np.ndarray:

@@ -1,10 +1,12 @@
 """What image files contain, whatever their format: series of images with axes, a type and a calibration."""
 
 import importlib
+import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,10 @@ SUFFIXES = {
     ".lif": "lif",
     ".nd2": "nd2",
 }
+
+
+# The axes of a frame; along all others, frames are numbered.
+FRAME_AXES = "CZYX"
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,150 @@ class Source(ABC):
         array
             The part, of shape ``shape[len(index) :]`` and of the file's own type.
         """
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known of a source, and where its frames lie in it.
+
+    Attributes
+    ----------
+    axes
+        The axes in the order of the source, letters of STCZYX: those of a frame, C, Z, Y and X, and others, along which
+        the frames are numbered.
+    shape
+        One number for each axis.
+    kind, series
+        The kind of file, and the series in it, as in :class:`Source`.
+    dtype
+        The source's own type.
+    calibration
+        What the source says beside its pixels.
+    offset
+        Subtracted from all grey values before anything is computed with 32 bits, which would lose small differences of
+        large numbers.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    kind: str
+    dtype: str
+    calibration: Calibration = field(default_factory=Calibration)
+    offset: float = 0
+    series: str = ""
+
+    @classmethod
+    def of_frames(cls, shape: tuple[int, ...], count: int = 1, dtype: str = "float32") -> "SourceInfo":
+        """Describe frames that were computed, which no file of a user contains.
+
+        Parameters
+        ----------
+        shape
+            Shape of each frame, (C, ...).
+        count
+            Number of frames.
+        dtype
+            The type of the source.
+
+        Returns
+        -------
+        SourceInfo
+            A source with these frames, numbered along T if there are several.
+        """
+        sizes = [("T", count), ("C", shape[0])]
+        counted = [(axis, size) for axis, size in sizes if size > 1]
+        axes = "".join(axis for axis, _ in counted) + "ZYX"[4 - len(shape) :]
+        return cls(axes, (*(size for _, size in counted), *shape[1:]), "tiff", dtype)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """The shape of a frame, (C, ...)."""
+        sizes = dict(zip(self.axes, self.shape, strict=True))
+        return (sizes.get("C", 1), *(sizes[axis] for axis in "ZYX" if axis in sizes))
+
+    @property
+    def frame_sizes(self) -> tuple[int, ...]:
+        """The lengths of the axes along which the frames are numbered, in the order of the source."""
+        return tuple(size for axis, size in zip(self.axes, self.shape, strict=True) if axis not in FRAME_AXES)
+
+    @property
+    def frames(self) -> int:
+        """The number of frames."""
+        return math.prod(self.frame_sizes)
+
+    def in_source_order(self, frames: np.ndarray) -> np.ndarray:
+        """Give frames the axes that they have in the source.
+
+        Parameters
+        ----------
+        frames
+            All frames, (F, C, ...).
+
+        Returns
+        -------
+        array
+            A view with the axes and the shape of the source.
+        """
+        frames = frames.reshape(*self.frame_sizes, *self.frame_shape)
+        if "C" not in self.axes:
+            frames = frames.squeeze(len(self.frame_sizes))
+        return frames.transpose(np.argsort(_frame_order(self.axes)))
+
+    def in_frame_order(self, values: np.ndarray, axes: str, frame: int) -> np.ndarray:
+        """Return what belongs to one frame of an array with axes of the source.
+
+        Parameters
+        ----------
+        values
+            The array, with all axes along which frames are numbered.
+        axes
+            Its axes, in the order of the source.
+        frame
+            Number of the frame.
+
+        Returns
+        -------
+        array
+            A view with those of the axes C, Z, Y and X that ``axes`` contains.
+        """
+        return values.transpose(_frame_order(axes))[np.unravel_index(frame, self.frame_sizes)]
+
+    def to_json(self) -> str:
+        """Return the description as text.
+
+        Returns
+        -------
+        str
+            JSON of ASCII characters.
+        """
+        return json.dumps({"dvlae": "canonical", **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "SourceInfo":
+        """Read a description.
+
+        Parameters
+        ----------
+        text
+            The output of :meth:`to_json`.
+
+        Returns
+        -------
+        SourceInfo
+            The description.
+        """
+        values = json.loads(text)
+        del values["dvlae"]
+        calibration = values.pop("calibration") | {}
+        for name in ("channels", "labels"):
+            calibration[name] = tuple(calibration[name])
+        return cls(**values | {"shape": tuple(values["shape"]), "calibration": Calibration(**calibration)})
+
+
+def _frame_order(axes: str) -> list[int]:
+    """Return where the axes of frame numbers, and then C, Z, Y and X, are in some axes."""
+    numbers = [place for place, axis in enumerate(axes) if axis not in FRAME_AXES]
+    return numbers + [axes.index(axis) for axis in FRAME_AXES if axis in axes]
 
 
 @contextmanager

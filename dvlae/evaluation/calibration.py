@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import Image
+from dvlae.data.outputs.reading import read_output
 from dvlae.evaluation.evaluate import read_estimate
 from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
@@ -87,13 +88,13 @@ def calibrate_run(folder: RunFolder, images: Sequence[Image], targets: Targets) 
     """
     errors, deviations = [], []
     for image in images:
-        file = folder.uncertainty / f"{image.name}.tif"
-        if image.clean is None or not file.exists():
+        deviation = None if image.clean is None else read_output(folder.uncertainty, image, deviation=True)
+        if deviation is None:
             continue
-        noisy = read_canonical(image.noisy)
-        estimate = read_estimate(folder.denoised, image, noisy.shape)
+        noisy = read_noisy(image)
+        estimate = read_estimate(folder.denoised, image)
         target = targets.target(image, noisy)
         gain, _ = target.gain_and_offset(estimate)
         errors.append((target.to_target_units(estimate) - target.clean).ravel())
-        deviations.append(abs(gain) * read_canonical(file)[:, *target.region].ravel())
+        deviations.append(abs(gain) * deviation[:, *target.region].ravel())
     return calibrate(np.concatenate(errors), np.concatenate(deviations)) if errors else None

@@ -1,7 +1,7 @@
 """Work on each image of a dataset, divided among threads."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from dvlae.data.manifest import Image
@@ -71,6 +71,24 @@ def map_images(
     list
         The results, in the order of the images. They do not depend on the number of workers.
     """
+    return list(iterate_images(function, images, workers, description=description))
+
+
+def iterate_images(
+    function: Callable[[Item], Result], images: Sequence[Item], workers: int, *, description: str
+) -> Iterator[Result]:
+    """Call a function for each image, as :func:`map_images` does, and yield each result as soon as it is needed.
+
+    Parameters
+    ----------
+    function, images, workers, description
+        As for :func:`map_images`.
+
+    Yields
+    ------
+    object
+        The results, in the order of the images. Few more of them than workers are in memory.
+    """
     with ThreadWorkers(workers) as threads:
         results = threads.in_order(threads.submit(function, image) for image in images)
-        return list(progress(results, total=len(images), description=description, unit="image"))
+        yield from progress(results, total=len(images), description=description, unit="image")

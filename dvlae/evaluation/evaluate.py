@@ -1,16 +1,17 @@
 """Compare the denoised images of one run with the clean ones, image by image."""
 
 import logging
-from collections.abc import Sequence
+import math
 from pathlib import Path
 
 import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_clean, read_mask, read_noisy
 from dvlae.data.manifest import Image
+from dvlae.data.outputs.reading import read_output
 from dvlae.evaluation.each_image import choose_image_workers, map_images
-from dvlae.evaluation.register import Targets, evaluated_images, hash_files
+from dvlae.evaluation.register import Targets, evaluated_images, hash_pixels
 from dvlae.runs.folder import PSNR_COLUMNS, RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import combine_hashes, sha256, write_csv, write_json
@@ -34,14 +35,16 @@ def evaluate(
     part: Part = WHOLE,
     cores: int | None = None,
 ) -> None:
-    """Write the PSNR, in decibels, and the SSIM of each evaluated image. They are empty without a clean image.
+    """Write the PSNR, in decibels, and the SSIM of each evaluated image.
+
+    They are empty without a clean image, and the SSIM also where there are fewer than 11 pixels along x or y.
 
     Parameters
     ----------
     images
         Folder of canonical images, with ``manifest.csv``.
     denoised
-        Folder of estimates, one TIFF file per image, with the name and the units of the noisy one.
+        Folder of estimates, one TIFF file per source, with the name and the units of the noisy one.
     output
         The table to write. Equal images give equal bytes. ``evaluation.json`` in the same folder records the settings,
         a hash of all images that were compared, a hash of ``targets``, and the versions of the software.
@@ -68,8 +71,8 @@ def evaluate(
     aligned = Targets(settings, targets)
     workers = choose_image_workers("evaluate", chosen, cores)
     scores = map_images(lambda image: _score(image, denoised, aligned), chosen, workers, description="evaluate")
-    rows = [(*run, image.name, *score) for image, score in zip(chosen, scores, strict=True)]
-    hashes = hash_files(chosen)
+    rows = [(*run, image.name, *score) for image, (score, _) in zip(chosen, scores, strict=True)]
+    hashes = [value for _, image_hashes in scores for value in image_hashes]
     record = {
         "settings": settings.model_dump(mode="json"),
         "images_sha256": combine_hashes(hashes) if part == WHOLE else hashes,
@@ -82,17 +85,15 @@ def evaluate(
     logger.info("evaluate: %s, %s, seed %d: %s", dataset, method, seed, _describe(rows))
 
 
-def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndarray:
+def read_estimate(denoised: Path, image: Image) -> np.ndarray:
     """Read the estimate of one image, (C, ...), from a folder of denoised images.
 
     Parameters
     ----------
     denoised
-        Holds ``NAME.tif`` for each image.
+        Holds ``NAME.tif`` for each source, or for each image.
     image
         The image that was denoised.
-    shape
-        The expected shape of the estimate, (C, ...).
 
     Returns
     -------
@@ -104,25 +105,25 @@ def read_estimate(denoised: Path, image: Image, shape: Sequence[int]) -> np.ndar
     UserError
         If it is missing, has another shape, or is not finite.
     """
-    path = denoised / f"{image.name}.tif"
-    if not path.exists():
+    path, estimate = denoised / image.noisy.name, read_output(denoised, image)
+    if estimate is None:
         raise UserError(f"{path}: not found, so {image.name!r} cannot be evaluated; denoise all images of the dataset")
-    estimate = read_canonical(path)
-    if estimate.shape != tuple(shape):
-        raise UserError(f"{path}: found shape {estimate.shape}, but the noisy image has {tuple(shape)}")
-    if not np.isfinite(estimate).all():
-        raise UserError(f"{path}: holds NaN or infinite values; the method failed on this image")
+    mask = read_mask(image)
+    if not np.isfinite(estimate if mask is None else estimate[:, mask]).all():
+        raise UserError(f"{path}: holds NaN or infinite values; the method failed on {image.name!r}")
     return estimate
 
 
-def _score(image: Image, denoised: Path, targets: Targets) -> tuple[str, str, str]:
-    noisy = read_canonical(image.noisy)
-    estimate = read_estimate(denoised, image, noisy.shape)
+def _score(image: Image, denoised: Path, targets: Targets) -> tuple[tuple[str, str, str], list[str]]:
+    """Return the last columns of the table, and hashes of what was compared."""
+    noisy = read_noisy(image)
+    estimate = read_estimate(denoised, image)
     if image.clean is None:
-        return "", "", ""
+        return ("", "", ""), hash_pixels([noisy])
     target = targets.target(image, noisy)
     psnr, ssim = target.score(estimate)
-    return f"{psnr:.4f}", f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
+    score = f"{psnr:.4f}", "" if math.isnan(ssim) else f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
+    return score, hash_pixels([noisy, read_clean(image)])
 
 
 def _describe(rows: list[tuple]) -> str:

@@ -47,7 +47,7 @@ def psnr(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -
     return float(peak_signal_noise_ratio(*pair, data_range=data_range))
 
 
-def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -> float:
+def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float, mask: np.ndarray | None = None) -> float:
     """Return the structural similarity with Gaussian weights (sigma 1.5 px), averaged over pixels and channels.
 
     Volumes are compared plane by plane.
@@ -55,30 +55,34 @@ def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -
     Parameters
     ----------
     image_true, image_test
-        (C, X), (C, Y, X) or (C, Z, Y, X), at least 11 pixels along x and y.
+        (C, X), (C, Y, X) or (C, Z, Y, X).
     data_range
         The largest possible difference of values, in the units of the images.
+    mask
+        True where a pixel counts in the average, with the spatial axes of the images; None: everywhere.
 
     Returns
     -------
     float
-        At most 1, for equal images.
+        At most 1, for equal images; NaN if there are fewer than 11 pixels along x or y, as the weights need.
 
     References
     ----------
     Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE Transactions on Image Processing 13 (2004).
     """
+    if min(image_true.shape[1:][-2:]) < SSIM_WINDOW:
+        return float("nan")
     planes = [np.asarray(image, np.float64).reshape(-1, *image.shape[1:][-2:]) for image in (image_true, image_test)]
-    return float(
-        structural_similarity(
-            *planes,
-            data_range=data_range,
-            channel_axis=0,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
+    similarity, of_pixels = structural_similarity(
+        *planes,
+        data_range=data_range,
+        channel_axis=0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
     )
+    return float(similarity if mask is None else of_pixels.reshape(image_true.shape)[:, mask].mean())
 
 
 def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, ...]:

@@ -7,18 +7,18 @@ the table; all steps that compare an image with its clean one read it through :c
 import csv
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_clean, read_mask, read_noisy
 from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.target import SHIFT_COLUMNS, Alignment, Target
 from dvlae.system.errors import UserError
-from dvlae.system.files import combine_hashes, sha256, write_csv
+from dvlae.system.files import combine_hashes, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,9 @@ def register(images: Path, output: Path, *, settings: EvaluationSettings, cores:
 def _register(image: Image, settings: EvaluationSettings) -> list[str]:
     """Return the row of an image that has a clean one."""
     assert image.clean is not None
-    alignment = Alignment.find(read_canonical(image.noisy), read_canonical(image.clean), settings)
-    row = {"image": image.name, **alignment.to_row(), **_identify(image, settings)}
+    pair = read_noisy(image), read_clean(image)
+    alignment = Alignment.find(*pair, settings, read_mask(image))
+    row = {"image": image.name, **alignment.to_row(), **_identify(pair, settings)}
     return [row.get(name, "") for name in TARGET_COLUMNS]
 
 
@@ -117,15 +118,19 @@ class Targets:
             as :meth:`Alignment.find`.
         """
         assert image.clean is not None
-        clean = read_canonical(image.clean)
+        clean, mask = read_clean(image), read_mask(image)
         alignment = self._alignments.get(image.name)
         if alignment is None:
-            alignment = Alignment.find(noisy, clean, self.settings) if self._table is None else self._look_up(image)
+            pair = noisy, clean
+            if self._table is None:
+                alignment = Alignment.find(*pair, self.settings, mask)
+            else:
+                alignment = self._look_up(image, pair)
             self._alignments[image.name] = alignment
-        return Target.build(noisy, clean, self.settings, alignment)
+        return Target.build(noisy, clean, self.settings, alignment, mask)
 
-    def _look_up(self, image: Image) -> Alignment:
-        row, expected = self._rows.get(image.name), _identify(image, self.settings)
+    def _look_up(self, image: Image, pair: Sequence[np.ndarray]) -> Alignment:
+        row, expected = self._rows.get(image.name), _identify(pair, self.settings)
         if row is None:
             problem = "found no row"
         elif row["images_sha256"] != expected["images_sha256"]:
@@ -158,27 +163,32 @@ def evaluated_images(images: Path, settings: EvaluationSettings) -> list[Image]:
     return select_images(read_manifest(images), settings.images)
 
 
-def hash_files(images: Iterable[Image]) -> list[str]:
-    """Return the hashes of the files of all noisy and clean images, in order.
+def hash_pixels(frames: Iterable[np.ndarray]) -> list[str]:
+    """Return the hashes of frames, which do not depend on the files that contain them.
 
     Parameters
     ----------
-    images
-        The images.
+    frames
+        The frames.
 
     Returns
     -------
     list of str
-        SHA-256 of each file, in hexadecimal.
+        SHA-256 of the shape and the pixels of each frame, in hexadecimal.
     """
-    return [sha256(path) for image in images for path in (image.noisy, image.clean) if path is not None]
+    hashes = []
+    for frame in frames:
+        sha256 = hashlib.sha256(str(frame.shape).encode())
+        sha256.update(np.ascontiguousarray(frame).data)
+        hashes.append(sha256.hexdigest())
+    return hashes
 
 
-def _identify(image: Image, settings: EvaluationSettings) -> dict[str, str]:
-    """Return hashes of an image and of how it is evaluated. They do not depend on the choice of images."""
+def _identify(pair: Sequence[np.ndarray], settings: EvaluationSettings) -> dict[str, str]:
+    """Return hashes of a noisy and a clean frame and of how they are evaluated, but not of the choice of images."""
     how = settings.model_dump_json(exclude={"images"})
     return {
-        "images_sha256": combine_hashes(hash_files([image])),
+        "images_sha256": combine_hashes(hash_pixels(pair)),
         "settings_sha256": hashlib.sha256(how.encode()).hexdigest(),
     }
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dvlae.axes import format_sides
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.evaluation.metrics import SSIM_WINDOW, find_shift, fit_affine, psnr, shift_image, ssim
+from dvlae.data.defects import fill, find_defects
+from dvlae.evaluation.metrics import find_shift, fit_affine, psnr, shift_image, ssim
 from dvlae.system.errors import UserError
 
 SHIFT_COLUMNS = ("dz", "dy", "dx")
@@ -35,7 +37,9 @@ class Alignment:
     region: tuple[slice, ...]
 
     @classmethod
-    def find(cls, noisy: np.ndarray, clean: np.ndarray, settings: EvaluationSettings) -> "Alignment":
+    def find(
+        cls, noisy: np.ndarray, clean: np.ndarray, settings: EvaluationSettings, mask: np.ndarray | None = None
+    ) -> "Alignment":
         """Register and fit a clean image to its noisy one, as the settings ask.
 
         Parameters
@@ -44,6 +48,8 @@ class Alignment:
             The complete images, (C, ...).
         settings
             How the dataset is evaluated.
+        mask
+            True where a pixel counts, with the spatial axes of the images; None: everywhere.
 
         Returns
         -------
@@ -53,15 +59,24 @@ class Alignment:
         Raises
         ------
         UserError
-            If crop and border leave fewer than 11 pixels along x or y, or the clean image is constant there.
+            If crop, border and mask leave no pixel, or the clean image is constant there.
         """
         region = find_region(noisy.shape[1:], settings)
+        if mask is not None and not mask[region].any():
+            raise UserError("evaluation: the mask leaves no pixel of the region that is evaluated")
+        counts = ... if mask is None else mask[region]
+        clean = fill(clean, find_defects(clean))
+        if settings.register or settings.fit == "clean_to_noisy":
+            # A few hot pixels would decide on both.
+            noisy = fill(noisy, find_defects(noisy))
         shift = find_shift(noisy, clean) if settings.register else None
         clean = _move_and_cut(clean, shift, region)
-        gain_and_offset = fit_affine(clean, noisy[:, *region]) if settings.fit == "clean_to_noisy" else None
+        gain_and_offset = None
+        if settings.fit == "clean_to_noisy":
+            gain_and_offset = fit_affine(clean[:, counts], noisy[:, *region][:, counts])
         data_range = settings.data_range
         if data_range == "auto":
-            clean = _convert_units(clean, gain_and_offset)
+            clean = _convert_units(clean[:, counts], gain_and_offset)
             data_range = float(clean.max() - clean.min())
             if data_range == 0:
                 raise UserError(
@@ -71,6 +86,8 @@ class Alignment:
 
     def apply(self, clean: np.ndarray) -> np.ndarray:
         """Move a complete clean image (C, ...) onto its noisy one, cut it to the region, and convert its units.
+
+        Hot and dead pixels of the clean image are filled in first, so that they do not count as errors.
 
         Parameters
         ----------
@@ -82,6 +99,7 @@ class Alignment:
         numpy.ndarray
             (C, ...), with the shape of the region, in the units of the noisy image.
         """
+        clean = fill(clean, find_defects(clean))
         return _convert_units(_move_and_cut(clean, self.shift, self.region), self.gain_and_offset)
 
     def to_row(self) -> dict[str, str]:
@@ -157,20 +175,19 @@ def find_region(shape: Sequence[int], settings: EvaluationSettings) -> tuple[sli
     Raises
     ------
     UserError
-        If fewer than 11 pixels are left along x or y, or no plane.
+        If no pixel is left.
     """
-    region, enough = [], True
+    region = []
     for name, length in zip("zyx"[-len(shape) :], shape, strict=True):
         interval = getattr(settings.crop, name, None) if settings.crop is not None else None
         first, last, _ = slice(*(interval or (0, length))).indices(length)
-        border, least = (0, 1) if name == "z" else (settings.border, SSIM_WINDOW)
+        border = 0 if name == "z" else settings.border
         region.append(slice(first + border, last - border))
-        enough &= region[-1].stop - region[-1].start >= least
-    if not enough:
-        left = format_sides([max(0, s.stop - s.start) for s in region])
+    if any(part.stop <= part.start for part in region):
+        left = format_sides([max(0, part.stop - part.start) for part in region])
         raise UserError(
-            f"evaluation: crop and border leave {left} of {format_sides(shape)} pixels, "
-            f"but {SSIM_WINDOW} are needed along {' and '.join('xy'[: len(shape)])}"
+            f"evaluation: crop and border leave {left} of {format_sides(shape)} pixels, allowed: at least one along "
+            "each axis"
         )
     return tuple(region)
 
@@ -193,6 +210,8 @@ class Target:
         The range of PSNR and SSIM, in the units of ``clean``.
     fit_estimate
         Whether the gain and offset of an estimate are fitted to ``clean`` first.
+    mask
+        True where a pixel of the region counts; None: everywhere.
     """
 
     clean: np.ndarray
@@ -200,10 +219,16 @@ class Target:
     region: tuple[slice, ...]
     data_range: float
     fit_estimate: bool
+    mask: np.ndarray | None = None
 
     @classmethod
     def build(
-        cls, noisy: np.ndarray, clean: np.ndarray, settings: EvaluationSettings, alignment: Alignment | None = None
+        cls,
+        noisy: np.ndarray,
+        clean: np.ndarray,
+        settings: EvaluationSettings,
+        alignment: Alignment | None = None,
+        mask: np.ndarray | None = None,
     ) -> "Target":
         """Register, cut and fit the clean image.
 
@@ -215,6 +240,8 @@ class Target:
             How the dataset is evaluated.
         alignment
             How the clean image lies on the noisy one. If None, :meth:`Alignment.find` finds it, with the same result.
+        mask
+            True where a pixel counts, with the spatial axes of the complete images; None: everywhere.
 
         Returns
         -------
@@ -227,13 +254,21 @@ class Target:
             As :meth:`Alignment.find`.
         """
         if alignment is None:
-            alignment = Alignment.find(noisy, clean, settings)
+            alignment = Alignment.find(noisy, clean, settings, mask)
         region = alignment.region
         fit_estimate = settings.fit == "estimate_to_clean"
-        return cls(alignment.apply(clean), noisy[:, *region], region, alignment.data_range, fit_estimate)
+        counts = None if mask is None else mask[region]
+        return cls(alignment.apply(clean), noisy[:, *region], region, alignment.data_range, fit_estimate, counts)
+
+    @property
+    def _counts(self) -> Any:
+        """An index of the spatial axes: the pixels of the region that count."""
+        return ... if self.mask is None else self.mask
 
     def to_target_units(self, estimate: np.ndarray) -> np.ndarray:
         """Cut an estimate to the region and, if the dataset asks for it, fit it to ``clean``.
+
+        Where a pixel does not count, it is that of ``clean``.
 
         Parameters
         ----------
@@ -246,7 +281,8 @@ class Target:
             The estimate, (C, ...), with the shape of ``clean``.
         """
         a, b = self.gain_and_offset(estimate)
-        return a * estimate[:, *self.region] + b
+        fitted = a * estimate[:, *self.region] + b
+        return fitted if self.mask is None else np.where(self.mask, fitted, self.clean)
 
     def gain_and_offset(self, estimate: np.ndarray) -> tuple[float, float]:
         """Return the numbers that convert the units of an estimate into those of ``clean``; (1, 0) without a fit.
@@ -261,10 +297,12 @@ class Target:
         tuple of float
             Gain and offset.
         """
-        return fit_affine(estimate[:, *self.region], self.clean) if self.fit_estimate else (1.0, 0.0)
+        if not self.fit_estimate:
+            return 1.0, 0.0
+        return fit_affine(estimate[:, *self.region][:, self._counts], self.clean[:, self._counts])
 
     def score(self, estimate: np.ndarray) -> tuple[float, float]:
-        """Return the PSNR, in decibels, and the SSIM of an estimate.
+        """Return the PSNR, in decibels, and the SSIM of an estimate, which is NaN where the region is small.
 
         Parameters
         ----------
@@ -276,7 +314,9 @@ class Target:
         tuple of float
             PSNR and SSIM.
         """
-        return self.psnr(estimate), ssim(self.clean, self.to_target_units(estimate), data_range=self.data_range)
+        fitted = self.to_target_units(estimate)
+        similarity = ssim(self.clean, fitted, data_range=self.data_range, mask=self.mask)
+        return self.psnr(estimate), similarity
 
     def psnr(self, estimate: np.ndarray) -> float:
         """Return the PSNR of an estimate.
@@ -291,18 +331,20 @@ class Target:
         float
             In decibels.
         """
-        return psnr(self.clean, self.to_target_units(estimate), data_range=self.data_range)
+        pair = (image[:, self._counts] for image in (self.clean, self.to_target_units(estimate)))
+        return psnr(*pair, data_range=self.data_range)
 
     def noise(self) -> np.ndarray:
-        """Return the noise in the region: the noisy image minus the clean one.
+        """Return the noise in the region: the noisy image, without hot and dead pixels, minus the clean one.
 
         Returns
         -------
         numpy.ndarray
             The noise, (C, ...), in the units of the noisy image.
         """
+        noisy = fill(self.noisy, find_defects(self.noisy))
         if self.fit_estimate:
             # The exposures differ, so the clean image is first converted into the units of the noisy one.
-            a, b = fit_affine(self.clean, self.noisy)
-            return self.noisy - (a * self.clean + b)
-        return self.noisy - self.clean
+            a, b = fit_affine(self.clean[:, self._counts], noisy[:, self._counts])
+            return noisy - (a * self.clean + b)
+        return noisy - self.clean

@@ -143,8 +143,7 @@ class _DirectImage:
         network, model = self.model.direct_denoiser, self.model
         assert network is not None
         used = max(network.levels, default=-1) + 1
-        halo = padded_shape([network.halo], max(network.strides, default=1))[0]
-        outer = inner.widen(halo, self.view.shape)
+        outer = inner.widen(padded_shape(network.halo, network.strides[-1]), self.view.shape)
         x, features = encode(model, self.view, outer, used)
         signal = model.denormalise(network(x, outer.crop(self.guess), [features[level] for level in network.levels]))
         slices, values = self.view.to_image(inner, inner.within(outer).crop(signal).cpu())

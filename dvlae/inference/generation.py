@@ -12,8 +12,9 @@ from torch import Tensor
 from dvlae.inference.autoregressive_sampling import sample_autoregressively
 from dvlae.inference.latent_noise import latent_sampler, noise_key, normal_noise, sample_keys
 from dvlae.inference.posterior import encode_image
-from dvlae.inference.tiling import cut_padding, padded_shape, whole_window
+from dvlae.inference.tiling import padded_shape, whole_window
 from dvlae.models.dvlae import DVLAE
+from dvlae.models.layers import cut_padding
 from dvlae.models.likelihood import scale_floor
 
 # The levels of the latents are numbered from 0. The noise of the pixels has the number below.

@@ -194,7 +194,9 @@ def antithetic_keys(seed: int, name: str, numbers: Sequence[int], levels: int) -
     return keys[: len(numbers)]
 
 
-def latent_sampler(keys: Sequence[Sequence[NoiseKey]], window: Window, strides: Sequence[int]) -> LatentSampler:
+def latent_sampler(
+    keys: Sequence[Sequence[NoiseKey]], window: Window, strides: Sequence[Sequence[int]]
+) -> LatentSampler:
     """Return a function that samples the latents of a window.
 
     Parameters
@@ -204,7 +206,7 @@ def latent_sampler(keys: Sequence[Sequence[NoiseKey]], window: Window, strides: 
     window
         Window of the padded image.
     strides
-        Strides of the grids of the levels, in pixels.
+        Strides of the grids of the levels along each axis, in pixels.
 
     Returns
     -------

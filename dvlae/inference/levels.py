@@ -24,9 +24,10 @@ from dvlae.inference.posterior import (
     repeat_features,
     take_mean,
 )
-from dvlae.inference.tiling import cut_padding, split_range, whole_window
+from dvlae.inference.tiling import split_range, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.latents import LatentSampler
+from dvlae.models.layers import cut_padding
 from dvlae.system.errors import UserError
 
 # A crop is computed with this much of the image around it.
@@ -147,7 +148,7 @@ def cut_with_context(
 
 
 def add_context(
-    crop: Sequence[tuple[int, int]], sides: Sequence[int], stride: int, name: str
+    crop: Sequence[tuple[int, int]], sides: Sequence[int], stride: Sequence[int], name: str
 ) -> tuple[list[slice], list[slice]]:
     """Surround a crop with context that is cut on the model's grid.
 
@@ -158,7 +159,7 @@ def add_context(
     sides
         Sides of the image, in pixels.
     stride
-        Stride of the model's grid, in pixels.
+        Stride of the model's grid along each spatial axis, in pixels.
     name
         Name of the image, for the message.
 
@@ -181,8 +182,8 @@ def add_context(
             f"crop: found {found}, allowed: first:stop for each axis of {name}, within {tuple(sides)} pixels"
         )
     computed, shown = [], []
-    for (first, stop), side in zip(crop, sides, strict=True):
-        start = max(0, first - CONTEXT_PIXELS) // stride * stride
+    for (first, stop), side, step in zip(crop, sides, stride, strict=True):
+        start = max(0, first - CONTEXT_PIXELS) // step * step
         computed.append(slice(start, min(side, stop + CONTEXT_PIXELS)))
         shown.append(slice(first - start, stop - start))
     return computed, shown

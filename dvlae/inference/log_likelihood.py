@@ -29,14 +29,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dvlae.data.canonical import read_canonical
+from dvlae.data.defects.frames import read_filled
 from dvlae.data.manifest import read_manifest, select_images
 from dvlae.inference.latent_noise import latent_sampler, sample_keys
 from dvlae.inference.posterior import check_whole_input, choose_batch_size, encode_image, repeat_features
-from dvlae.inference.tiling import cut_padding, split_range, whole_window
+from dvlae.inference.tiling import split_range, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
 from dvlae.models.latents import log_density_ratio
+from dvlae.models.layers import cut_padding
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
@@ -221,7 +222,7 @@ def likelihood(
     rows = []
     with progress(total=samples * len(manifest), description="likelihood", unit="sample") as bar:
         for image in manifest:
-            noisy = read_canonical(image.noisy)
+            noisy = read_filled(image)
             weights = bound_log_likelihood(
                 network, noisy, name=image.name, samples=samples, seed=seed, on_progress=bar.update
             )

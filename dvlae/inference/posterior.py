@@ -119,7 +119,7 @@ def choose_batch_size(
     return max(1, allowed // (model.architecture.channels * math.prod(padded_shape(sides, model.stride))))
 
 
-def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
+def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> tuple[int, ...]:
     """Return the pixels that the features of the levels below ``split`` see to each side, rounded up to their grid.
 
     Parameters
@@ -131,18 +131,20 @@ def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> int:
 
     Returns
     -------
-    int
-        In pixels of the image.
+    tuple of int
+        In pixels of the image, along each spatial axis.
     """
-    strides = [1, *ladder_vae.strides]
-    reach = 1  # This is the reach of the stem.
-    for below, stride in pairwise(strides[: split + 1]):
-        # The strided convolution comes first, the residual blocks follow.
-        reach += below + ladder_vae.blocks * ResidualBlock.radius * stride
-    return padded_shape([reach], strides[split])[0]
+    reach = []
+    for along_axis in zip(*ladder_vae.strides[:split], strict=True):
+        seen = 1  # This is the reach of the stem.
+        for below, stride in pairwise([1, *along_axis]):
+            # The strided convolution comes first, the residual blocks follow.
+            seen += below + ladder_vae.blocks * ResidualBlock.radius * stride
+        reach.append(seen)
+    return padded_shape(reach, ladder_vae.strides[split - 1])
 
 
-def choose_split(shape: Sequence[int], tile: int, strides: list[int]) -> int:
+def choose_split(shape: Sequence[int], tile: int, strides: Sequence[Sequence[int]]) -> int:
     """Return the number of fine levels: as few as leave small maps to the coarse levels, or all if one tile suffices.
 
     Parameters
@@ -152,7 +154,7 @@ def choose_split(shape: Sequence[int], tile: int, strides: list[int]) -> int:
     tile
         The longest side of a tile, in pixels.
     strides
-        Pixels of the image to one position of each level's grid, finest first.
+        Pixels of the image to one position of each level's grid, along each spatial axis, finest first.
 
     Returns
     -------
@@ -161,7 +163,7 @@ def choose_split(shape: Sequence[int], tile: int, strides: list[int]) -> int:
     """
     if max(shape) > tile:
         for split, stride in enumerate(strides, start=1):
-            if math.prod(shape) / stride ** len(shape) <= MAX_COARSE_TILES * tile ** len(shape):
+            if math.prod(shape) / math.prod(stride) <= MAX_COARSE_TILES * tile ** len(shape):
                 return split
     return len(strides)
 
@@ -268,7 +270,7 @@ class Posterior:
     view
         The noisy image in its own units.
     tile
-        Longest side of a tile, in pixels, a multiple of the model's stride. It does not change what is sampled.
+        Longest side of a tile, in pixels, a multiple of the model's strides. It does not change what is sampled.
     threads
         Threads that share the work. They do not change what is sampled.
     """
@@ -335,7 +337,7 @@ class Posterior:
     ) -> "Iterator[Future[list[Result]]]":
         """Yield what :meth:`samples` does; ``make_sampler(window, numbers)`` samples latents with these numbers."""
         # As many coarse states are kept as memory allows: the features of a tile then serve all of these samples.
-        values = self.ladder_vae.stem.out_channels * math.prod(self.view.shape) // self._stride ** len(self.view.shape)
+        values = self.ladder_vae.stem.out_channels * math.prod(self.view.shape) // math.prod(self._stride)
         group = max(1, MAX_STATE_VALUES // values) if self._coarse is not None else len(numbers)
         everywhere = whole_window(self.view.shape)
         for kept in split_range(numbers, group):
@@ -373,8 +375,8 @@ class Posterior:
         return results
 
     @property
-    def _stride(self) -> int:
-        """The stride of the coarsest fine level, in pixels."""
+    def _stride(self) -> tuple[int, ...]:
+        """The stride of the coarsest fine level along each spatial axis, in pixels."""
         return self.strides[self.split - 1]
 
     @torch.inference_mode()

@@ -12,12 +12,15 @@ import tifffile
 
 from dvlae import revision
 from dvlae.config.settings import PredictSettings
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.canonical import read_frame, read_mask
+from dvlae.data.defects.denoising import FramesToDenoise
+from dvlae.data.defects.scale import SeenScale
 from dvlae.data.manifest import read_manifest
+from dvlae.data.outputs.folder import OutputFolder
 from dvlae.inference.direct import denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.samples import count_parts, worker_memory
-from dvlae.models.files import load_to
+from dvlae.models.files import load_to, read_seen_scale
 from dvlae.runs.folder import RunFolder
 from dvlae.system.devices import device_name, tune_malloc, use_one_thread
 from dvlae.system.files import atomic_folder, reserve_space, sha256, write_json
@@ -42,7 +45,7 @@ def predict(
 ) -> None:
     """Denoise every image of a manifest.
 
-    An interrupted prediction continues after the last finished image when it is run again.
+    An interrupted prediction continues after the last finished frame when it is run again.
 
     Parameters
     ----------
@@ -51,8 +54,8 @@ def predict(
     images
         Folder with ``manifest.csv``.
     denoised, uncertainty
-        Folders to make: estimates and posterior standard deviations, one TIFF for each image, in the units of the
-        image. A single sample has no standard deviation; ``uncertainty`` is then empty. ``prediction.json`` next to
+        Folders to make: estimates and posterior standard deviations, one TIFF for each source, in its units and with
+        its axes. A single sample has no standard deviation; ``uncertainty`` is then empty. ``prediction.json`` next to
         ``denoised`` records settings, seed, model, seconds and versions.
     samples
         Folder to make: the first ``settings.prediction.save_samples`` samples, one TIFF for each image, (S, C, ...).
@@ -87,19 +90,33 @@ def predict(
             parts = sum(count_parts(network, shape, how) for shape in shapes)
             workers = choose_workers("predict", parts, cores=cores, memory=worker_memory(network, shapes, how))
         inputs = _inputs(model, images, seed, settings, part)
-        denoised, uncertainty = (stack.enter_context(atomic_folder(f, inputs)) for f in (denoised, uncertainty))
+        folders = [stack.enter_context(atomic_folder(folder, inputs)) for folder in (denoised, uncertainty)]
+        results = OutputFolder(folders[0], manifest, how.output)
+        deviations = OutputFolder(folders[1], manifest, how.output, deviation=True)
         samples = samples and stack.enter_context(atomic_folder(samples, inputs))
+
+        kept: dict[str, np.ndarray] = {}
 
         def keep(name: str, shape: tuple[int, ...]) -> list[np.ndarray]:
             if samples is None or not how.save_samples:
                 return []
-            return [_sample_file(samples / f"{name}.tif", (how.save_samples, *shape))]
+            kept[name] = _sample_file(samples / f"{name}.tif", (how.save_samples, *shape))
+            return [kept[name]]
 
         bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))
-        # The estimate is the last file written of each image.
-        waiting = [image for image in manifest if not (denoised / f"{image.name}.tif").exists()]
+        # The estimate is what is written last of each image.
+        waiting = [image for image in manifest if not results.has(image)]
         bar.update(total - passes * sum(math.prod(image.shape[1:]) for image in waiting))
-        noisy = ((image.name, read_canonical(image.noisy)) for image in waiting)
+        seen = read_seen_scale(model)
+        frames = FramesToDenoise(
+            None if seen is None else SeenScale.from_json(seen),
+            keep_hot=how.hot_pixels == "keep",
+            rescale=how.rescale,
+        )
+        noisy = (
+            (image.name, frames.take(image.name, read_frame(image.noisy, image.frame), read_mask(image)))
+            for image in waiting
+        )
         estimates: Iterator[Estimate]
         if how.estimator == "direct":
             direct = denoise_images_directly(network, noisy, settings=how, workers=workers, on_progress=bar.update)
@@ -108,10 +125,15 @@ def predict(
             estimates = denoise_images(
                 network, noisy, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update
             )
-        for image, (estimate, std) in zip(waiting, estimates, strict=True):
+        for image, found in zip(waiting, estimates, strict=True):
+            estimate, std = frames.give_back(image.name, *found)
+            if image.name in kept:
+                frames.convert_samples(image.name, kept.pop(image.name))
             if std is not None:
-                write_image(uncertainty / f"{image.name}.tif", std)
-            write_image(denoised / f"{image.name}.tif", estimate)
+                deviations.write(image, std)
+            results.write(image, estimate)
+        frames.log()
+        results.report.log("predict")
     identity = settings.identity()["prediction"]
     description = {
         # The estimate does not depend on the number of samples that are saved.
@@ -120,6 +142,7 @@ def predict(
         "revision": revision.PREDICTION,
         "weights_sha256": sha256(model / "weights.safetensors"),
         "device": device_name(device),
+        "found": frames.summary(),
         "seconds": round(time.monotonic() - start, 1),
         **part.record(),
         **software(),

@@ -153,7 +153,7 @@ def _tile_sides(model: DVLAE, shape: Sequence[int], tile: int) -> list[int]:
 
 
 def choose_tile(model: DVLAE, settings: PredictionSettings) -> int:
-    """Return the longest side of a tile, in pixels, a multiple of the model's stride.
+    """Return the longest side of a tile, in pixels, a multiple of the model's strides.
 
     Parameters
     ----------
@@ -167,11 +167,11 @@ def choose_tile(model: DVLAE, settings: PredictionSettings) -> int:
     int
         In pixels.
     """
-    tile = settings.tile
+    tile, stride = settings.tile, max(model.stride)  # All strides are powers of two.
     if tile == "auto":
         # One stride more: a shifted image whose sides are powers of two is not cut into narrow tiles.
-        tile = AUTO_TILE_SIDES[model.mean.device.type][model.architecture.dimensions] + model.stride
-    return padded_shape([tile], model.stride)[0]
+        tile = AUTO_TILE_SIDES[model.mean.device.type][model.architecture.dimensions] + stride
+    return padded_shape([tile], [stride])[0]
 
 
 def count_parts(model: DVLAE, shape: Sequence[int], settings: PredictionSettings) -> int:
@@ -196,7 +196,7 @@ def count_parts(model: DVLAE, shape: Sequence[int], settings: PredictionSettings
     if settings.estimator == "direct":
         return tiles
     flips = 2 ** len(model.architecture.mirrored_axes) if settings.flips else 1
-    return tiles * min(flips * min(settings.shifts, model.stride), math.ceil(settings.samples / 2))
+    return tiles * min(flips * min(settings.shifts, max(model.stride)), math.ceil(settings.samples / 2))
 
 
 def worker_memory(model: DVLAE, shapes: Iterable[Sequence[int]], settings: PredictionSettings) -> int:

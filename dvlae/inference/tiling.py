@@ -28,22 +28,23 @@ class Window:
         """The slices that cut the window out of the last axes of an array."""
         return tuple(slice(side.start, side.stop) for side in self.ranges)
 
-    def grid(self, stride: int) -> "Window":
+    def grid(self, stride: Sequence[int]) -> "Window":
         """Return the window on the grid of a level with this stride.
 
         Parameters
         ----------
         stride
-            Pixels of the image to one position of the grid; the ranges are multiples of it.
+            Pixels of the image to one position of the grid along each axis; the ranges are multiples of it.
 
         Returns
         -------
         Window
             Window in positions of the grid.
         """
-        return Window(tuple(range(side.start // stride, side.stop // stride) for side in self.ranges))
+        pairs = zip(self.ranges, stride, strict=True)
+        return Window(tuple(range(side.start // step, side.stop // step) for side, step in pairs))
 
-    def crop(self, maps: Tensor, stride: int = 1) -> Tensor:
+    def crop(self, maps: Tensor, stride: Sequence[int] | None = None) -> Tensor:
         """Cut the window out of maps (N, C, ...) that cover the padded image at this stride.
 
         Parameters
@@ -51,14 +52,15 @@ class Window:
         maps
             (N, C, ...).
         stride
-            Pixels of the image to one position of the maps.
+            Pixels of the image to one position of the maps along each axis; None: 1.
 
         Returns
         -------
         Tensor
             A view (N, C, ...).
         """
-        return maps[(slice(None), slice(None), *self.grid(stride).slices)]
+        window = self if stride is None else self.grid(stride)
+        return maps[(slice(None), slice(None), *window.slices)]
 
     def within(self, outer: "Window") -> "Window":
         """Return this window in the coordinates of a window around it.
@@ -76,23 +78,23 @@ class Window:
         pairs = zip(self.ranges, outer.ranges, strict=True)
         return Window(tuple(range(side.start - around.start, side.stop - around.start) for side, around in pairs))
 
-    def widen(self, halo: int, shape: Sequence[int]) -> "Window":
+    def widen(self, halo: Sequence[int], shape: Sequence[int]) -> "Window":
         """Return the window with a halo on each side, but not beyond an image of this shape.
 
         Parameters
         ----------
         halo
-            Halo, in pixels.
+            Halo along each axis, in pixels.
         shape
             Sides of the image, in pixels.
 
         Returns
         -------
         Window
-            Window with sides longer by at most ``2 * halo``.
+            Window with sides that are longer by at most twice the halo.
         """
-        pairs = zip(self.ranges, shape, strict=True)
-        return Window(tuple(range(max(0, s.start - halo), min(length, s.stop + halo)) for s, length in pairs))
+        sides = zip(self.ranges, halo, shape, strict=True)
+        return Window(tuple(range(max(0, s.start - h), min(length, s.stop + h)) for s, h, length in sides))
 
 
 def whole_window(shape: Sequence[int]) -> Window:
@@ -111,7 +113,7 @@ def whole_window(shape: Sequence[int]) -> Window:
     return Window(tuple(map(range, shape)))
 
 
-def padded_shape(shape: Sequence[int], stride: int) -> tuple[int, ...]:
+def padded_shape(shape: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
     """Return the shape of an image after padding to multiples of ``stride``.
 
     Parameters
@@ -119,32 +121,14 @@ def padded_shape(shape: Sequence[int], stride: int) -> tuple[int, ...]:
     shape
         Sides of the image, in pixels.
     stride
-        In pixels.
+        Stride along each axis, in pixels.
 
     Returns
     -------
     tuple of int
         Sides in pixels.
     """
-    return tuple(math.ceil(length / stride) * stride for length in shape)
-
-
-def cut_padding(maps: Tensor, sides: Sequence[int]) -> Tensor:
-    """Cut what belongs to an image of these sides out of maps (N, C, ...) of the padded image.
-
-    Parameters
-    ----------
-    maps
-        (N, C, ...), with the sides of the padded image.
-    sides
-        Sides of the image, in pixels.
-
-    Returns
-    -------
-    Tensor
-        A view (N, C, ...) with these sides.
-    """
-    return maps[(slice(None), slice(None), *(slice(side) for side in sides))]
+    return tuple(math.ceil(length / step) * step for length, step in zip(shape, stride, strict=True))
 
 
 def make_tiles(shape: Sequence[int], tile: int) -> list[Window]:
@@ -175,7 +159,7 @@ class View:
     image
         (C, ...).
     stride
-        The sides are padded at their end to multiples of this, by mirroring.
+        For each spatial axis: the side is padded at its end to a multiple of this, by mirroring.
     flipped
         Spatial axes that are mirrored, counted from the end: -1 is X.
     shift
@@ -183,7 +167,7 @@ class View:
     """
 
     image: np.ndarray
-    stride: int
+    stride: tuple[int, ...]
     flipped: tuple[int, ...]
     shift: tuple[int, ...]
 
@@ -251,7 +235,7 @@ class View:
         return tuple(slices), values[(slice(None), slice(None), *inside)]
 
 
-def views(image: np.ndarray, stride: int, axes: Sequence[int] = (), shifts: int = 1) -> list[View]:
+def views(image: np.ndarray, stride: tuple[int, ...], axes: Sequence[int] = (), shifts: int = 1) -> list[View]:
     """Return views of an image at several positions of the grid, each with all combinations of mirrored axes.
 
     Parameters
@@ -259,7 +243,7 @@ def views(image: np.ndarray, stride: int, axes: Sequence[int] = (), shifts: int 
     image
         (C, ...).
     stride
-        Stride of the grid, in pixels.
+        Stride of the grid along each spatial axis, in pixels.
     axes
         Spatial axes that may be mirrored, counted from the end.
     shifts
@@ -271,8 +255,8 @@ def views(image: np.ndarray, stride: int, axes: Sequence[int] = (), shifts: int 
         The image at each position, mirrored in each way.
     """
     choices = [flipped for n in range(len(axes) + 1) for flipped in itertools.combinations(axes, n)]
-    generators = [int(stride * part) // 2 * 2 + 1 for part in _LATTICE[: image.ndim - 1]]
-    places = [tuple(i * generator % stride for generator in generators) for i in range(min(shifts, stride))]
+    steps = [(int(side * part) // 2 * 2 + 1, side) for side, part in zip(stride, _LATTICE, strict=False)]
+    places = [tuple(i * generator % side for generator, side in steps) for i in range(min(shifts, max(stride)))]
     return [View(image, stride, flipped, place) for place in places for flipped in choices]
 
 

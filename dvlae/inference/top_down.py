@@ -20,7 +20,7 @@ On one thread this took 1.3 to 1.7 times less processor time than the model's ow
 samples of 256 x 256 pixels). docs/benchmarks.md has the gain for a complete prediction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -59,12 +59,12 @@ def _affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
-def _convolution(weight: Tensor, bias: Tensor, upsamples: bool) -> Callable[[Tensor], Tensor]:
+def _convolution(weight: Tensor, bias: Tensor, factors: Sequence[int]) -> Callable[[Tensor], Tensor]:
     """Return the 3x3 convolution with these weights, of its input or of its upsampled input."""
     dimensions = weight.ndim - 2
-    if upsamples:
-        weight = fused_upsample_kernel(weight)
-        return partial(TRANSPOSED_CONVOLUTIONS[dimensions], weight=weight, bias=bias, stride=2, padding=1)
+    if max(factors) > 1:
+        weight = fused_upsample_kernel(weight, factors)
+        return partial(TRANSPOSED_CONVOLUTIONS[dimensions], weight=weight, bias=bias, stride=tuple(factors), padding=1)
     weight = weight.contiguous(memory_format=memory_format(dimensions))
     return partial({1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dimensions], weight=weight, bias=bias, padding=1)
 
@@ -89,18 +89,18 @@ class FoldedBlock:
         # Both affine maps have the opposite sign, as _mish_of_negative requires.
         self.scale, self.shift = -scale.view(1, -1, *ones), -shift.view(1, -1, *ones)
         scale, shift = _affine(block.norm2)
-        self.conv1 = _convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift, block.upsamples)
+        self.conv1 = _convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift, block.factors)
         self.conv2 = block.conv2
         # tanh(v) = 2 sigmoid(2 v) - 1
         self.value = _pointwise(2 * block.value.weight, 2 * block.value.bias)
         self.gate = block.gate
-        self.upsamples = block.upsamples
+        self.factors = block.factors
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (N, C, ...) to (N, C, ...)."""
         h = self.conv1(_mish_of_negative(torch.addcmul(self.shift, x, self.scale)))
         h = self.conv2(_mish_of_negative(h))
-        x = upsampled(x) if self.upsamples else x
+        x = upsampled(x, self.factors)
         value, gate = torch.sigmoid_(self.value(h)), torch.sigmoid_(self.gate(h))
         return torch.addcmul(x, value, gate, value=2).sub_(gate)  # x + (2 value - 1) gate
 
@@ -152,7 +152,7 @@ class FoldedLevel:
         for block in self.down_blocks:
             h = block(h)
         h = self.level.grow(h)
-        return upsampled(h) if self.level.upsamples else h
+        return upsampled(h, self.level.factors_up)
 
 
 class TopDown:
@@ -244,7 +244,7 @@ class TopDown:
         return self.signal_decoder(self.last_block(state))
 
 
-def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
+def top_down_halo(ladder_vae: LadderVAE, split: int) -> tuple[int, ...]:
     """Return the pixels of these features and of the state from above that the signal sees, rounded up to the grid.
 
     Parameters
@@ -256,11 +256,11 @@ def top_down_halo(ladder_vae: LadderVAE, split: int) -> int:
 
     Returns
     -------
-    int
-        In pixels of the image.
+    tuple of int
+        In pixels of the image, along each spatial axis.
     """
     strides = ladder_vae.strides[:split]
     # The posterior sees one position to each side, a residual block its radius.
     of_level = 1 + ladder_vae.blocks * ResidualBlock.radius
-    reach = TopDown.radius + of_level * sum(strides)
-    return padded_shape([reach], strides[-1])[0]
+    reach = [TopDown.radius + of_level * sum(along_axis) for along_axis in zip(*strides, strict=True)]
+    return padded_shape(reach, strides[-1])

@@ -15,6 +15,7 @@ the ladder VAE's features instead of a contracting path of its own, and learns f
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ class DirectDenoiser(nn.Module):
     channels
         Channels of the ladder VAE, and of the last layers here; the layers before have twice as many.
     strides
-        Pixels of the image to one position of the grid of each level of the ladder VAE.
+        Pixels of the image to one position of the grid of each level of the ladder VAE, along each spatial axis.
     dimensions
         Number of spatial axes.
 
@@ -88,15 +89,17 @@ class DirectDenoiser(nn.Module):
     levels
         Numbers of the levels whose features are used, finest first.
     strides
-        Strides of these levels.
+        Strides of the image, which are 1, and of these levels.
     """
 
-    def __init__(self, image_channels: int, channels: int, strides: Sequence[int], dimensions: int):
+    def __init__(self, image_channels: int, channels: int, strides: Sequence[tuple[int, ...]], dimensions: int):
         super().__init__()
         # Of levels that share a stride, the coarsest is used.
-        last = {stride: level for level, stride in enumerate(strides) if 1 < stride <= MAX_STRIDE}
+        last = {stride: level for level, stride in enumerate(strides) if 1 < max(stride) <= MAX_STRIDE}
         self.levels = list(last.values())
-        self.strides = list(last)
+        self.strides = [(1,) * dimensions, *last]
+        steps = pairwise(self.strides)
+        self.factors = [tuple(above // below for below, above in zip(*step, strict=True)) for step in steps]
         scales = range(len(self.levels))
         self.enter = nn.ModuleList(Pointwise(channels, 2 * channels) for _ in scales)
         self.climb = nn.ModuleList(ResidualConvolutions(2 * channels, 2, dimensions) for _ in scales)
@@ -109,10 +112,10 @@ class DirectDenoiser(nn.Module):
             nn.init.zeros_(parameter)
 
     @property
-    def halo(self) -> int:
-        """The pixels of the image and of the features that a window sees to each side, before rounding to the grid."""
-        # Three convolutions are at full resolution: stem, last and head. Two are at that of each stride.
-        return 3 + 2 * sum(self.strides)
+    def halo(self) -> tuple[int, ...]:
+        """The pixels of image and features that a window sees to each side along each axis, before rounding."""
+        # Three convolutions are at full resolution: stem, last and head. Two are at that of each level.
+        return tuple(3 + 2 * sum(of_levels) for _, *of_levels in zip(*self.strides, strict=True))
 
     def forward(self, x: Tensor, guess: Tensor, features: list[Tensor]) -> Tensor:
         """Predict the signal.
@@ -136,6 +139,6 @@ class DirectDenoiser(nn.Module):
             h = self.climb[scale](entered if h is None else h + entered)
             # The 1x1 convolution commutes with nearest-neighbour upsampling, and costs less before it. It halves the
             # number of channels at the finest scale.
-            h = upsampled(self.grow[scale](h))  # twice the sides
+            h = upsampled(self.grow[scale](h), self.factors[scale])  # the sides of the next finer features
         h = self.last(full if h is None else full + h)  # (N, channels, ...)
         return guess + self.head(F.relu_(self.norm(h)))  # (N, image_channels, ...)

@@ -17,6 +17,7 @@ Source: Salmon & Krull, "Unsupervised denoising for signal-dependent and row-cor
 docs/differences_from_the_paper.md has the rest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.latents import LatentSampler, sample_randomly
+from dvlae.models.layers import cut_padding
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.models.signal_decoder import SignalDecoder
 
@@ -56,6 +58,8 @@ class Architecture:
         ``"mean"`` or ``"median"`` of the posterior; without one there is no direct denoiser.
     autoregression
         ``"nonlinear"`` or ``"linear"``.
+    stride
+        Stride of the coarsest level along each spatial axis, in pixels; None: each halving is along all axes.
     """
 
     image_channels: int
@@ -70,6 +74,21 @@ class Architecture:
     blocks: int = 1
     direct_denoiser: str | None = None
     autoregression: str = "nonlinear"
+    stride: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse strides that the levels do not have: the sizes of the weights do not depend on them.
+
+        Raises
+        ------
+        ValueError
+            If there is not one power of two for each axis, at most that of the levels.
+        """
+        if self.stride is not None:
+            halvings = [side.bit_length() - 1 for side in self.stride]
+            fitting = all(0 <= n <= self.levels // self.levels_per_scale for n in halvings)
+            if list(self.stride) != [2**n for n in halvings] or len(halvings) != self.dimensions or not fitting:
+                raise ValueError(f"stride: found {self.stride}, allowed: a power of two for each of the axes")
 
     @property
     def mirrored_axes(self) -> list[int]:
@@ -161,7 +180,14 @@ class DVLAE(nn.Module):
         a = architecture
         self.architecture = a
         self.ladder_vae = LadderVAE(
-            a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions, a.blocks
+            a.image_channels,
+            a.channels,
+            a.latent_channels,
+            a.levels,
+            a.levels_per_scale,
+            a.dimensions,
+            a.blocks,
+            a.stride,
         )
         self.autoregressive_decoder = DECODERS[a.autoregression](
             a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
@@ -179,8 +205,8 @@ class DVLAE(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(shape))
 
     @property
-    def stride(self) -> int:
-        """The number of pixels of which the sides of an image must be multiples."""
+    def stride(self) -> tuple[int, ...]:
+        """The number of pixels, along each spatial axis, to multiples of which an image is padded."""
         return self.ladder_vae.strides[-1]
 
     def normalise(self, image: Tensor) -> Tensor:
@@ -213,30 +239,62 @@ class DVLAE(nn.Module):
         """
         return x * self.std + self.mean
 
-    def forward(self, image: Tensor, sample_latent: LatentSampler = sample_randomly) -> LossTerms:
+    def pad(self, maps: Tensor) -> Tensor:
+        """Mirror maps at the end of each axis, so that their sides are multiples of :attr:`stride`.
+
+        Parameters
+        ----------
+        maps
+            (N, C, ...), at least half as long as the padded maps.
+
+        Returns
+        -------
+        Tensor
+            (N, C, ...).
+        """
+        for axis, stride in enumerate(self.stride, start=2):
+            missing = -maps.shape[axis] % stride
+            if missing:
+                end = maps.narrow(axis, maps.shape[axis] - missing, missing)
+                maps = torch.cat([maps, end.flip(axis)], axis)
+        return maps
+
+    def forward(
+        self, image: Tensor, sample_latent: LatentSampler = sample_randomly, counts: Tensor | None = None
+    ) -> LossTerms:
         """Compute the terms of the loss with one sample of the posterior.
+
+        An image is padded to multiples of :attr:`stride`, but only its own pixels count in the log-likelihood and in
+        the error: no own pixel depends on the padding through the autoregressive decoder, as it comes last.
 
         Parameters
         ----------
         image
-            Noisy images in their own units, (N, C, ...); each side a multiple of :attr:`stride`.
+            Noisy images in their own units, (N, C, ...).
         sample_latent
             Maps a level's number, mean and standard deviation to a latent.
+        counts
+            1 where a value counts and 0 where it was filled in, (N, C, ...); None: everywhere. The likelihood and the
+            squared error of a value that does not count are 0.
 
         Returns
         -------
         LossTerms
             Means over the batch.
         """
-        x = self.normalise(image)  # (N, C, ...)
+        sides = image.shape[2:]
+        x = self.pad(self.normalise(image))  # (N, C, ...), padded, as all below
         code, kls = self.ladder_vae(x, sample_latent)  # (N, channels, ...); (N, Z, ...) for each level
         logits, means, raw_scales = self.autoregressive_decoder(x, code)  # (N, K, C, ...)
         floor = scale_floor(self.step, self.std)
-        log_likelihood = mixture_log_likelihood(x, logits, means, raw_scales, floor)  # (N, C, ...)
+        likelihood_of_padded = mixture_log_likelihood(x, logits, means, raw_scales, floor)  # (N, C, ...)
         # The code is detached: the signal decoder does not change it.
         signal = self.signal_decoder(code.detach())  # (N, C, ...)
+        log_likelihood, signal, x = (
+            cut_padding(maps, sides).float() for maps in (likelihood_of_padded, signal, x)
+        )  # (N, C, ...), without padding
         return LossTerms(
-            log_likelihood=log_likelihood.mean(),
-            kl_of_levels=[kl.sum() / x.numel() for kl in kls],
-            mse=F.mse_loss(signal.float(), x.float()),
+            log_likelihood=(log_likelihood if counts is None else log_likelihood * counts).mean(),
+            kl_of_levels=[kl.sum() / image.numel() for kl in kls],
+            mse=F.mse_loss(signal, x) if counts is None else ((signal - x).square() * counts).mean(),
         )

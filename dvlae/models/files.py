@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -17,7 +18,7 @@ from dvlae.system.files import sha256
 FORMAT = 2
 
 
-def save_model(model: DVLAE, folder: Path) -> None:
+def save_model(model: DVLAE, folder: Path, seen: dict[str, Any] | None = None) -> None:
     """Write ``weights.safetensors`` and ``model.json``.
 
     Parameters
@@ -26,6 +27,8 @@ def save_model(model: DVLAE, folder: Path) -> None:
         The model; its memory layout and its device are not saved.
     folder
         An existing folder.
+    seen
+        The scales of the images it was trained on, as of :meth:`dvlae.data.defects.scale.SeenScale.to_json`.
     """
     weights = folder / "weights.safetensors"
     weights.write_bytes(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
@@ -37,7 +40,34 @@ def save_model(model: DVLAE, folder: Path) -> None:
         "step": model.step.flatten().tolist(),
         "weights_sha256": sha256(weights),
     }
+    if seen is not None:
+        description["seen"] = seen
     (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def read_seen_scale(folder: Path) -> dict[str, Any] | None:
+    """Return the scales of the images that a model was trained on.
+
+    Parameters
+    ----------
+    folder
+        Folder that :func:`save_model` wrote.
+
+    Returns
+    -------
+    dict or None
+        As :func:`save_model` took them; None for a model that does not say it, as older ones.
+
+    Raises
+    ------
+    UserError
+        If the description is missing or damaged.
+    """
+    path = folder / "model.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("seen")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not the description of a trained model ({error}); train the model again") from None
 
 
 def load_to(device: str | torch.device, folder: Path) -> DVLAE:

@@ -25,14 +25,14 @@ and stem, merge and from_latent are smaller (docs/differences_from_the_paper.md)
 """
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
-from operator import mul
+from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from dvlae.config.patch_size import level_strides
 from dvlae.models.latents import Divergence, LatentSampler, analytic_kl, sample_randomly, split_parameters
 from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, mish, upsampled
 
@@ -46,11 +46,11 @@ class Level(nn.Module):
     ----------
     channels, latent_channels
         Channels of the states and of the latent.
-    downsamples
-        Whether this level has half the resolution of the one below.
+    factors
+        For each spatial axis, 2 if this level has half the resolution of the one below, otherwise 1.
     finest, top
-        Whether no level is below, or above. The state of the finest level is upsampled by the block after it. The prior
-        of the top is one learned Gaussian for each channel, the same at every position, and fits images of any size.
+        Whether no level is below, or above. The prior of the top is one learned Gaussian for each channel, the same at
+        every position, and fits images of any size.
     blocks
         Number of residual blocks in each of its two steps.
     dimensions
@@ -71,7 +71,7 @@ class Level(nn.Module):
         self,
         channels: int,
         latent_channels: int,
-        downsamples: bool,
+        factors: tuple[int, ...],
         finest: bool,
         top: bool,
         blocks: int,
@@ -79,9 +79,10 @@ class Level(nn.Module):
     ):
         super().__init__()
         convolution = CONVOLUTIONS[dimensions]
-        self.downsamples = downsamples
-        self.upsamples = downsamples and not finest
-        self.shrink = convolution(channels, channels, 3, stride=2, padding=1) if downsamples else nn.Identity()
+        downsamples = max(factors) > 1
+        # The state of the finest level is upsampled by the block after it.
+        self.factors_up = tuple(1 for _ in factors) if finest else factors
+        self.shrink = convolution(channels, channels, 3, stride=factors, padding=1) if downsamples else nn.Identity()
         self.up_blocks = nn.Sequential(*(ResidualBlock(channels, dimensions) for _ in range(blocks)))
         if top:
             self.register_module("prior", None)
@@ -96,7 +97,7 @@ class Level(nn.Module):
         self.grow = Pointwise(channels, channels) if downsamples else nn.Identity()
 
     def bottom_up(self, h: Tensor) -> Tensor:
-        """Map the feature of the level below, (N, C, ...), to this level's; where it downsamples, sides are halved.
+        """Map the feature of the level below, (N, C, ...), to this level's; sides that it downsamples are halved.
 
         Parameters
         ----------
@@ -136,8 +137,7 @@ class Level(nn.Module):
         Returns
         -------
         state
-            State for the level below, (N, C, ...). If this level downsamples and is not the finest, the sides are
-            doubled.
+            State for the level below, (N, C, ...). Sides that this level halved are doubled, but not by the finest.
         kl
             Output of ``divergence``, by default KL(q || p), (N, Z, ...) in nats.
         """
@@ -190,7 +190,7 @@ class Level(nn.Module):
         h = self.down_blocks(h if state is None else state + h)
         # The 1x1 convolution commutes with nearest-neighbour upsampling, and costs a quarter before it.
         h = self.grow(h)
-        return upsampled(h) if self.upsamples else h
+        return upsampled(h, self.factors_up)
 
 
 class LadderVAE(nn.Module):
@@ -213,9 +213,13 @@ class LadderVAE(nn.Module):
         Number of spatial axes: 1 for traces, 2 for images, 3 for volumes.
     blocks
         Number of residual blocks in each of the two steps of a level.
+    stride
+        Stride of the top along each spatial axis, in pixels, a power of two; None: each halving is along all axes.
 
     Attributes
     ----------
+    strides
+        Pixels of the image to one position of each level's grid, along each spatial axis, finest level first.
     recompute
         Whether each level is computed a second time in the backward pass, which takes less memory and more time.
     """
@@ -229,23 +233,26 @@ class LadderVAE(nn.Module):
         levels_per_scale: int,
         dimensions: int = 2,
         blocks: int = 1,
+        stride: Sequence[int] | None = None,
     ):
         super().__init__()
+        self.strides = level_strides(levels, levels_per_scale, dimensions, stride)
+        steps = pairwise([(1,) * dimensions, *self.strides])
         self.stem = CONVOLUTIONS[dimensions](image_channels, channels, 3, padding=1)
         built = [
             Level(
                 channels,
                 latent_channels,
-                downsamples=(i + 1) % levels_per_scale == 0,
+                factors=tuple(above // below for below, above in zip(*step, strict=True)),
                 finest=i == 0,
                 top=i == levels - 1,
                 blocks=blocks,
                 dimensions=dimensions,
             )
-            for i in range(levels)
+            for i, step in enumerate(steps)
         ]
         self.levels = cast(Sequence[Level], nn.ModuleList(built))
-        self.last_block = ResidualBlock(channels, dimensions, upsamples=self.levels[0].downsamples)
+        self.last_block = ResidualBlock(channels, dimensions, factors=self.strides[0])
         self.blocks = blocks
         self.recompute = False
 
@@ -255,11 +262,6 @@ class LadderVAE(nn.Module):
             # Batch norms see each batch twice, so their running statistics follow it slightly faster.
             return checkpoint(function, *arguments, use_reentrant=False)
         return function(*arguments)
-
-    @property
-    def strides(self) -> list[int]:
-        """The number of pixels of the image to one position of each level's grid."""
-        return list(accumulate((2 if level.downsamples else 1 for level in self.levels), mul))
 
     def bottom_up(self, h: Tensor, start: int = 0, stop: int | None = None) -> list[Tensor]:
         """Run the bottom-up path through levels ``start`` to ``stop - 1``; return each level's feature.
@@ -324,7 +326,7 @@ class LadderVAE(nn.Module):
         return state, kls
 
     def forward(self, x: Tensor, sample_latent: LatentSampler = sample_randomly) -> tuple[Tensor, list[Tensor]]:
-        """Encode a normalised image, (N, C, ...) with each side a multiple of the last stride.
+        """Encode a normalised image, (N, C, ...) with sides that are multiples of the last stride.
 
         Parameters
         ----------
@@ -381,6 +383,6 @@ class LadderVAE(nn.Module):
         count, *sides = shape
         state: Tensor | None = None
         for number, stride in reversed(list(enumerate(self.strides))):
-            grid = (count, *(side // stride for side in sides))  # (N, ...), of this level
+            grid = (count, *(side // step for side, step in zip(sides, stride, strict=True)))  # (N, ...), of this level
             state = self.levels[number].top_down_from_prior(state, grid, number, sample_latent)
         return self.last_block(state)

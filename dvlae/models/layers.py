@@ -10,7 +10,7 @@ gated PixelCNN (van den Oord et al., arXiv 1606.05328, 2016). The other function
 layers of the same names do, faster or on more shapes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -64,46 +64,72 @@ def to_channels_last(model: nn.Module, dimensions: int) -> nn.Module:
     return model
 
 
-def upsampled(x: Tensor) -> Tensor:
-    """Double the sides by nearest neighbours.
+def cut_padding(maps: Tensor, sides: Sequence[int]) -> Tensor:
+    """Cut what belongs to an image of these sides out of maps of the padded image.
+
+    Parameters
+    ----------
+    maps
+        (N, C, ...), with the sides of the padded image.
+    sides
+        Sides of the image, in pixels.
+
+    Returns
+    -------
+    Tensor
+        A view (N, C, ...) with these sides.
+    """
+    for axis, side in enumerate(sides, start=2):
+        # Gradients of slices are slow, so an image without padding is not cut.
+        maps = maps if maps.shape[axis] == side else maps.narrow(axis, 0, side)
+    return maps
+
+
+def upsampled(x: Tensor, factors: Sequence[int]) -> Tensor:
+    """Lengthen the sides by nearest neighbours.
 
     Parameters
     ----------
     x
         Map, (N, C, ...).
+    factors
+        For each spatial axis, 2 to double the side, or 1 to keep it.
 
     Returns
     -------
     Tensor
-        (N, C, ...), each side twice as long.
+        (N, C, ...), with the longer sides.
     """
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+    return x if max(factors) == 1 else F.interpolate(x, scale_factor=list(map(float, factors)), mode="nearest")
 
 
-def fused_upsample_kernel(weight: Tensor) -> Tensor:
-    """Return the kernel of the transposed convolution that equals a 3x3 one of an upsampled map (stride 2, padding 1).
+def fused_upsample_kernel(weight: Tensor, factors: Sequence[int]) -> Tensor:
+    """Return the kernel of the transposed convolution that equals a 3x3 one of an upsampled map (padding 1).
 
-    Along each axis, three neighbours of an upsampled pixel have two different values. The kernel holds the sums of the
-    weights that apply to the same value, and an image takes 4/9 of the operations.
+    Along an axis that is doubled, three neighbours of an upsampled pixel have two different values. The kernel holds
+    the sums of the weights that apply to the same value, and an image takes 4/9 of the operations.
 
     Parameters
     ----------
     weight
         Weights of the 3x3 convolution, (C_out, C_in, 3, ...).
+    factors
+        As for :func:`upsampled`; they are the strides of the transposed convolution.
 
     Returns
     -------
     Tensor
-        (C_in, C_out, 4, ...).
+        (C_in, C_out, ...), with 4 weights along an axis that is doubled, and 3 along one that is not.
     """
-    for axis in range(2, weight.ndim):
+    for axis, factor in enumerate(factors, start=2):
         before, at, after = weight.unbind(axis)
-        weight = torch.stack([after, at + after, before + at, before], axis)
+        taps = [after, at + after, before + at, before] if factor == 2 else [after, at, before]
+        weight = torch.stack(taps, axis)
     return weight.transpose(0, 1).contiguous(memory_format=memory_format(weight.ndim - 2))
 
 
-def fused_upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """Return the 3x3 convolution of ``upsampled(x)`` without upsampling.
+def fused_upsample_conv(x: Tensor, weight: Tensor, factors: Sequence[int]) -> Tensor:
+    """Return the 3x3 convolution of ``upsampled(x, factors)`` without upsampling.
 
     Parameters
     ----------
@@ -111,13 +137,16 @@ def fused_upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
         Map, (N, C_in, ...).
     weight
         Weights of the 3x3 convolution, (C_out, C_in, 3, ...).
+    factors
+        As for :func:`upsampled`.
 
     Returns
     -------
     Tensor
-        (N, C_out, ...), each side twice as long as that of ``x``.
+        (N, C_out, ...), with the longer sides.
     """
-    return TRANSPOSED_CONVOLUTIONS[weight.ndim - 2](x, fused_upsample_kernel(weight), stride=2, padding=1)
+    kernel = fused_upsample_kernel(weight, factors)
+    return TRANSPOSED_CONVOLUTIONS[weight.ndim - 2](x, kernel, stride=tuple(factors), padding=1)
 
 
 class Pointwise(nn.Linear):
@@ -254,8 +283,8 @@ class ResidualBlock(nn.Module):
         C, of the input and of the output.
     dimensions
         Number of spatial axes.
-    upsamples
-        Whether the sides of the output are twice as long as those of the input.
+    factors
+        For each spatial axis, how many times as long the side of the output is: 1 or 2. None: the sides are kept.
 
     Attributes
     ----------
@@ -265,10 +294,10 @@ class ResidualBlock(nn.Module):
 
     radius = 2
 
-    def __init__(self, channels: int, dimensions: int, upsamples: bool = False):
+    def __init__(self, channels: int, dimensions: int, factors: Sequence[int] | None = None):
         super().__init__()
         convolution = CONVOLUTIONS[dimensions]
-        self.upsamples = upsamples
+        self.factors = tuple(factors or [1] * dimensions)
         self.norm1 = BatchNorm(channels)
         self.conv1 = convolution(channels, channels, 3, padding=1, bias=False)
         self.norm2 = BatchNorm(channels)
@@ -288,12 +317,12 @@ class ResidualBlock(nn.Module):
         Returns
         -------
         Tensor
-            (N, C, ...); of a block that upsamples, with sides twice as long.
+            (N, C, ...); of a block that upsamples, with the longer sides.
         """
         h = mish(self.norm1(x))  # (N, C, ...), with the sides of x
-        if self.upsamples:
-            x = upsampled(x)
-            h = fused_upsample_conv(h, self.conv1.weight)
+        if max(self.factors) > 1:
+            x = upsampled(x, self.factors)
+            h = fused_upsample_conv(h, self.conv1.weight, self.factors)
         else:
             h = self.conv1(h)
         h = self.conv2(mish(self.norm2(h)))  # (N, C, ...), from here on with the sides of the output

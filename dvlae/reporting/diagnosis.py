@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.diagnosis import (
     MAX_IMAGES,
@@ -84,7 +84,7 @@ def diagnose(
 
 def _noise_sample(image: Image, targets: Targets, known: bool) -> NoiseSample:
     """Return the noise in the evaluated region of an image: the noise itself if it is known, else an estimate."""
-    noisy = read_canonical(image.noisy)
+    noisy = read_noisy(image)
     if known:
         return known_noise(noisy, targets.target(image, noisy))
     return estimate_noise(noisy[:, *find_region(noisy.shape[1:], targets.settings)])

@@ -7,7 +7,8 @@ import matplotlib
 import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.canonical import read_frame, read_noisy, write_image
+from dvlae.data.defects.frames import read_filled
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation.noise_statistics import NoiseComparison
 from dvlae.evaluation.register import Targets
@@ -74,7 +75,7 @@ def generate_noise(
     ):
         made = []
         for image in manifest:
-            noisy, size = read_canonical(image.noisy), image.shape[1:]
+            noisy, size = read_filled(image), image.shape[1:]
             code = sample_code(network, noisy, name=image.name, seed=seed)
             content = decode(network, code, size)
             for number in range(realisations):
@@ -150,9 +151,9 @@ def _plot_comparison(
 ) -> None:
     """Plot the noise of all images, and one of the images next to a generated one."""
     pictures = {
-        f"Real: {image.name}": read_canonical(image.noisy),
-        "Generated": read_canonical(folder / f"noisy/{image.name}_0.tif"),
-        "Content, denoised": read_canonical(folder / f"clean/{image.name}.tif"),
+        f"Real: {image.name}": read_noisy(image),
+        "Generated": read_frame(folder / f"noisy/{image.name}_0.tif"),
+        "Content, denoised": read_frame(folder / f"clean/{image.name}.tif"),
     }
     less = "clean" if image.clean is not None and settings is not None else "content"
     with matplotlib.rc_context(STYLE):

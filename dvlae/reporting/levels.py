@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from dvlae.data.canonical import read_canonical
+from dvlae.axes import format_sides
+from dvlae.data.defects.frames import read_filled
 from dvlae.data.manifest import read_manifest, select
 from dvlae.inference.levels import cut_with_context, vary_levels
 from dvlae.models.files import load_to
@@ -23,7 +24,7 @@ SAMPLES_PER_LEVEL = 16
 MAX_SHOWN_SAMPLES = 4
 
 
-def plot_levels(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int], title: str) -> Figure:
+def plot_levels(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[Sequence[int]], title: str) -> Figure:
     """Plot some samples of each level, and the standard deviation of all samples.
 
     Parameters
@@ -32,7 +33,7 @@ def plot_levels(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int]
         The output of :func:`dvlae.inference.levels.vary_levels`. Channels are averaged. The middle plane of a volume is
         shown.
     strides
-        Pixels per position of each level's grid, finest level first.
+        Pixels per position of each level's grid along each spatial axis, finest level first.
     title
         The title of the figure.
 
@@ -56,7 +57,8 @@ def plot_levels(levels: Sequence[tuple[int, np.ndarray]], strides: Sequence[int]
             bar = figure.colorbar(shown, ax=row[-1], fraction=0.05, pad=0.02)
             bar.ax.tick_params(labelsize=6)
             bar.outline.set_visible(False)
-        row[0].set_ylabel(f"level {level}\n(grid of {strides[level]} px)", fontsize=8)
+        stride = format_sides(strides[level] if len(set(strides[level])) > 1 else strides[level][:1])
+        row[0].set_ylabel(f"level {level}\n(grid of {stride} px)", fontsize=8)
     for number, axes in enumerate(grid[0, :MAX_SHOWN_SAMPLES], start=1):
         axes.set_title(f"sample {number}")
     grid[0, -1].set_title(f"standard deviation\n({levels[0][1].shape[0]} samples, grey values)")
@@ -123,7 +125,7 @@ def make_levels_figure(
     network = load_to(device, model)
     manifest = {row.name: row for row in read_manifest(images)}
     chosen = manifest[select(list(manifest), [image])[0]]
-    part, shown = cut_with_context(network, read_canonical(chosen.noisy), crop, image)
+    part, shown = cut_with_context(network, read_filled(chosen), crop, image)
     total = SAMPLES_PER_LEVEL * len(network.ladder_vae.levels)
     with progress(total=total, description="levels", unit="sample") as bar:
         varied = vary_levels(network, part, name=image, seed=seed, samples=SAMPLES_PER_LEVEL, on_progress=bar.update)

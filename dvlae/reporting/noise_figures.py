@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dvlae.axes import AXES, middle
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.calibration import NOMINAL_COVERAGE, calibrate_run
 from dvlae.evaluation.evaluate import read_estimate
@@ -92,9 +92,9 @@ def _average_correlations(
     removed: dict[RunFolder, list[Curves]] = {run.folder: [] for run in runs}
     noise: list[Curves] = []
     for image in images:
-        noisy, region = read_canonical(image.noisy), find_region(image.shape[1:], targets.settings)
+        noisy, region = read_noisy(image), find_region(image.shape[1:], targets.settings)
         for run in runs:
-            difference = (noisy - read_estimate(run.folder.denoised, image, noisy.shape))[:, *region]
+            difference = (noisy - read_estimate(run.folder.denoised, image))[:, *region]
             removed[run.folder].append(autocorrelation(difference, MAX_LAG))
         if image.clean is not None:
             noise.append(autocorrelation(targets.target(image, noisy).noise(), MAX_LAG))

@@ -1,5 +1,6 @@
 """Panels of the noisy, the denoised and the clean image."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,8 +12,9 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from scipy import ndimage
 
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import Image
+from dvlae.data.outputs.reading import read_output
 from dvlae.evaluation.evaluate import read_estimate
 from dvlae.evaluation.register import Targets
 from dvlae.evaluation.target import Target, find_region
@@ -160,11 +162,11 @@ def _median_image(run: Run, images: Sequence[Image]) -> tuple[Image, str]:
 
 
 def _pictures(run: Run, image: Image, targets: Targets) -> list[Picture]:
-    noisy = read_canonical(image.noisy)
-    estimate = read_estimate(run.folder.denoised, image, noisy.shape)
-    deviation_file = run.folder.uncertainty / f"{image.name}.tif"
+    noisy = read_noisy(image)
+    estimate = read_estimate(run.folder.denoised, image)
     region = find_region(noisy.shape[1:], targets.settings)
-    deviation = read_canonical(deviation_file)[:, *region] if deviation_file.exists() else None
+    deviation = read_output(run.folder.uncertainty, image, deviation=True)
+    deviation = None if deviation is None else deviation[:, *region]
     title = f"Denoised: {run.label}".replace(", ", ",\n")
     if image.clean is None:
         noisy, estimate = noisy[:, *region], estimate[:, *region]
@@ -192,7 +194,7 @@ def _pictures(run: Run, image: Image, targets: Targets) -> list[Picture]:
 
 def _describe_score(target: Target, estimate: np.ndarray) -> str:
     psnr, ssim = target.score(estimate)
-    return f"{psnr:.2f} dB, SSIM {ssim:.2f}"
+    return f"{psnr:.2f} dB" if math.isnan(ssim) else f"{psnr:.2f} dB, SSIM {ssim:.2f}"
 
 
 def _find_detail(image: np.ndarray) -> tuple[slice, ...]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from dvlae.config.patch_size import level_strides
 from dvlae.reporting.style import legend_below, sequential_colours
 from dvlae.runs.folder import TrainedRun, best_run
 from dvlae.system.errors import UserError
@@ -177,26 +178,10 @@ def _collapse_limits(run: TrainedRun) -> np.ndarray:
     path = run.folder.architecture
     try:
         sizes = json.loads(path.read_text())["architecture"]
-        strides = level_strides(sizes["levels"], sizes["levels_per_scale"])
-        values = sizes["image_channels"] * strides ** sizes.get("dimensions", 2)
+        # Models of earlier versions have neither a number of axes nor a stride along each.
+        dimensions, stride = sizes.get("dimensions", 2), sizes.get("stride")
+        strides = level_strides(sizes["levels"], sizes["levels_per_scale"], dimensions, stride)
+        values = sizes["image_channels"] * np.prod(strides, axis=1)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be read ({error}); train the model again") from None
     return MIN_POSITION_KL / values
-
-
-def level_strides(levels: int, levels_per_scale: int) -> np.ndarray:
-    """Return how many pixels of the image, along each axis, one position of each level's grid covers.
-
-    Parameters
-    ----------
-    levels
-        Number of levels.
-    levels_per_scale
-        Number of levels between two halvings of the grid.
-
-    Returns
-    -------
-    numpy.ndarray
-        In pixels, finest level first.
-    """
-    return 2 ** (np.arange(1, levels + 1) // levels_per_scale)

@@ -1,21 +1,21 @@
 """The results of several jobs that share a dataset, joined into the results of a single job."""
 
 import csv
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dvlae.runs.folder import RunFolder, read_json
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, combine_hashes, write_csv, write_json
+from dvlae.system.files import combine_hashes, write_csv, write_json
 
 # These values of a record may differ between the parts: a program may be updated between two jobs.
 VERSIONS = ("versions", "git_commit")
 
 
-def gather(parts: Sequence[Path], outputs: Sequence[Path]) -> None:
+def gather(
+    parts: Sequence[Path], outputs: Sequence[Path], join_folders: Callable[[Sequence[Path], Path], None]
+) -> None:
     """Join the results of several jobs that share a dataset. The parts are left as they are.
 
     Parameters
@@ -23,10 +23,11 @@ def gather(parts: Sequence[Path], outputs: Sequence[Path]) -> None:
     parts
         The folders of all parts, in order. Each contains what a single job would write into the folder of the run.
     outputs
-        The paths to make, with the same names as in the parts. A folder gets the files of all parts, as hard links
-        where the file system allows it, otherwise as copies. A table (``.csv``) gets the rows of all parts. A record
-        (``.json``) gets the sum of ``seconds``, all devices, one hash of the images, and the values that are the same
-        in all parts; versions are those of the first part.
+        The paths to make, with the same names as in the parts. A table (``.csv``) gets the rows of all parts. A record
+        (``.json``) gets the sum of ``seconds``, all devices, one hash of the images, what was found in all of them, and
+        the values that are the same in all parts; versions are those of the first part. Everything else is a folder.
+    join_folders
+        Makes a folder out of those of all parts, such as :func:`dvlae.data.outputs.folder.join_folders`.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def gather(parts: Sequence[Path], outputs: Sequence[Path]) -> None:
         elif output.suffix == ".json":
             write_json(output, _join_records(found))
         else:
-            _join_folders(found, output)
+            join_folders(found, output)
 
 
 def _check_order(parts: Sequence[Path]) -> None:
@@ -55,24 +56,6 @@ def _check_order(parts: Sequence[Path]) -> None:
         for path in (run.prediction_record, run.baseline_record, run.evaluation_record):
             if path.exists() and (found := read_json(path).get("part", "1/1")) != expected:
                 raise UserError(f"{path}: found part {found}, allowed: {expected}; name all parts, in order")
-
-
-def _join_folders(folders: Sequence[Path], output: Path) -> None:
-    with atomic_folder(output) as joined:
-        for folder in folders:
-            # Snakemake writes the time at which it made a folder into a hidden file.
-            for file in sorted(folder.glob("[!.]*")):
-                if (joined / file.name).exists():
-                    raise UserError(f"{file}: found in two parts, allowed: parts of one dataset, each once")
-                _link(file, joined / file.name)
-
-
-def _link(file: Path, new: Path) -> None:
-    try:
-        os.link(file, new)
-    except OSError:
-        # Some file systems have no hard links, and there are none from one file system to another.
-        shutil.copyfile(file, new)
 
 
 def _join_tables(tables: Sequence[Path], output: Path) -> None:
@@ -99,6 +82,8 @@ def _join_records(paths: Sequence[Path]) -> dict[str, Any]:
             joined[name] = ", ".join(dict.fromkeys(values))
         elif name == "images_sha256" and isinstance(values[0], list):
             joined[name] = combine_hashes(value for hashes in values for value in hashes)
+        elif name == "found":
+            joined[name] = {kind: {k: v for value in values for k, v in value[kind].items()} for kind in values[0]}
         elif name not in VERSIONS:
             for path, value in zip(paths, values, strict=True):
                 if value != values[0]:

@@ -83,6 +83,24 @@ def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterato
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
+def link_or_copy(file: Path, new: Path) -> None:
+    """Make a hard link to a file or, where the file system allows none, a copy.
+
+    Parameters
+    ----------
+    file
+        The file, which nobody changes.
+    new
+        The path to make. Its folder is created if it is missing.
+    """
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, new)
+    except OSError:
+        # Some file systems have no hard links, and there are none from one file system to another.
+        shutil.copyfile(file, new)
+
+
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table as CSV, with the names of the columns in the first line.
 
@@ -215,3 +233,21 @@ def combine_hashes(hashes: Iterable[str]) -> str:
         64 hexadecimal digits, in lower case.
     """
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def hash_files(files: Iterable[Path]) -> str:
+    """Return one SHA-256 for files that belong together.
+
+    Parameters
+    ----------
+    files
+        Files, and folders, of which all files are meant.
+
+    Returns
+    -------
+    str
+        The hash of a single file, or that of the hashes of several.
+    """
+    every = [found for file in files for found in ([file] if file.is_file() else sorted(file.rglob("*")))]
+    hashes = [sha256(file) for file in every if file.is_file()]
+    return hashes[0] if len(hashes) == 1 else combine_hashes(hashes)

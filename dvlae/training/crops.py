@@ -1,6 +1,6 @@
 """Batches of random crops."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -25,10 +25,26 @@ class RandomCrops:
         The seed of the training.
     noise_direction
         Crops are never flipped along it: with noise along ``x``, they are flipped along ``y`` only.
+    counts
+        0 where a value of the patches does not count, else 1, (N, C, ...); None: all of them count.
     """
 
-    def __init__(self, patches: np.ndarray, *, crop: Sequence[int], batch_size: int, seed: int, noise_direction: str):
+    def __init__(
+        self,
+        patches: np.ndarray,
+        *,
+        crop: Sequence[int],
+        batch_size: int,
+        seed: int,
+        noise_direction: str,
+        counts: np.ndarray | None = None,
+    ):
         self.patches, self.crop, self.batch_size, self.seed = patches, crop, batch_size, seed
+        self._counts = counts
+        # What does not count at the end of a patch, such as its padding, is cut as seldom as possible.
+        self._own_sides = (
+            np.full((len(patches), len(crop)), patches.shape[2:]) if counts is None else _own_sides(counts)
+        )
         self.flipped_axes = sorted(mirrored_axes(len(crop), noise_direction))
 
     def batch(self, step: int, chosen: range | None = None) -> Tensor:
@@ -46,14 +62,48 @@ class RandomCrops:
         Tensor
             (N, C, ...), in the memory layout of the network.
         """
+        return self._cut(self.patches, step, chosen)
+
+    def counts(self, step: int, chosen: range | None = None) -> Tensor | None:
+        """Return which values of the batch of this step count.
+
+        Parameters
+        ----------
+        step, chosen
+            As for :meth:`batch`.
+
+        Returns
+        -------
+        Tensor or None
+            (N, C, ...), 1 where a value counts, else 0; None if all values of all patches count.
+        """
+        return None if self._counts is None else self._cut(self._counts, step, chosen)
+
+    def _cut(self, patches: np.ndarray, step: int, chosen: range | None) -> Tensor:
+        crops = [
+            np.flip(patches[number][(slice(None), *window)], axes)
+            for crop, (number, window, axes) in enumerate(self._places(step))
+            if chosen is None or crop in chosen
+        ]
+        return torch.from_numpy(np.stack(crops)).to(memory_format=memory_format(len(self.crop)))
+
+    def _places(self, step: int) -> Iterator[tuple[int, tuple[slice, ...], tuple[int, ...]]]:
+        """Yield the patch, the window in it, and the flipped axes of each crop of a step."""
         random = np.random.default_rng([self.seed, step])
         count, _, *sides = self.patches.shape
-        crops = []
-        for number in range(self.batch_size):
+        for _ in range(self.batch_size):
             corner = [int(random.integers(side - length + 1)) for side, length in zip(sides, self.crop, strict=True)]
-            window = tuple(slice(at, at + length) for at, length in zip(corner, self.crop, strict=True))
-            patch = self.patches[int(random.integers(count))]
-            axes = [axis for axis in self.flipped_axes if random.random() < 0.5]
-            if chosen is None or number in chosen:
-                crops.append(np.flip(patch[(slice(None), *window)], tuple(axes)))
-        return torch.from_numpy(np.stack(crops)).to(memory_format=memory_format(len(self.crop)))
+            number = int(random.integers(count))
+            places = zip(corner, self._own_sides[number], self.crop, strict=True)
+            starts = [min(at, max(0, int(own) - length)) for at, own, length in places]
+            window = tuple(slice(at, at + length) for at, length in zip(starts, self.crop, strict=True))
+            yield number, window, tuple(axis for axis in self.flipped_axes if random.random() < 0.5)
+
+
+def _own_sides(counts: np.ndarray) -> np.ndarray:
+    """Return for each patch, along each spatial axis, how many pixels there are up to the last that counts."""
+    sides = []
+    for axis in range(2, counts.ndim):
+        counted = counts.any(axis=tuple(other for other in range(1, counts.ndim) if other != axis))  # (N, side)
+        sides.append(counted.shape[1] - counted[:, ::-1].argmax(axis=1))
+    return np.stack(sides, axis=1)

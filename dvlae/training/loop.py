@@ -20,6 +20,9 @@ from dvlae.training.workers import Workers
 
 MAX_GRADIENT_NORM = 5.0
 
+# Images, (N, C, ...), and 1 where a value counts; None: all of them count.
+ValidationBatch = tuple[Tensor, Tensor | None]
+
 
 def fit(
     fabric: Fabric,
@@ -27,7 +30,7 @@ def fit(
     state: TrainingState,
     schedule: Schedule,
     crops: RandomCrops,
-    validation: Sequence[Tensor],
+    validation: Sequence[ValidationBatch],
     checkpoints: Checkpoints | None,
     displays: Sequence[Display],
 ) -> None:
@@ -46,7 +49,7 @@ def fit(
     crops
         Batches for training. Each process computes a step of its own at the same time.
     validation
-        Batches for validation, each (N, C, ...).
+        Batches for validation.
     checkpoints
         Folder in which the unfinished training is saved; None: it is not saved.
     displays
@@ -74,7 +77,8 @@ def fit(
         # From here to the validation, nothing waits for the device.
         state.set_learning_rate(schedule.learning_rate(last_step, state.seconds))
         with fabric.no_backward_sync(network, enabled=not weights_change):
-            loss, values = network(fabric.to_device(crops.batch(step, chosen)), schedule.kl_weight(step))
+            batch, counts = fabric.to_device((crops.batch(step, chosen), crops.counts(step, chosen)))
+            loss, values = network(batch, schedule.kl_weight(step), counts)
             fabric.backward(loss / (accumulate / shared.part))
         values = shared.add_up(values, gradients=weights_change)
         if weights_change:
@@ -120,7 +124,9 @@ def clip_gradients(model: DVLAE) -> None:
 
 
 @torch.inference_mode()
-def validate(fabric: Fabric, objective: Objective, batches: Sequence[Tensor], workers: Workers) -> dict[str, float]:
+def validate(
+    fabric: Fabric, objective: Objective, batches: Sequence[ValidationBatch], workers: Workers
+) -> dict[str, float]:
     """Evaluate the averaged weights.
 
     Parameters
@@ -130,7 +136,7 @@ def validate(fabric: Fabric, objective: Objective, batches: Sequence[Tensor], wo
     objective
         Objective with the averaged weights.
     batches
-        Held-out images, each (N, C, ...).
+        Held-out images.
     workers
         Workers that share the batches.
 
@@ -144,7 +150,7 @@ def validate(fabric: Fabric, objective: Objective, batches: Sequence[Tensor], wo
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []), fabric.autocast():
         for number in workers.share(len(batches)):
             torch.manual_seed(number)
-            values = objective.evaluate(fabric.to_device(batches[number]))
+            values = objective.evaluate(*fabric.to_device(batches[number]))
             rows.append({name: float(value) for name, value in values.items()})
     rows = [row for of_worker in workers.exchange(rows) for row in of_worker]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -59,7 +59,9 @@ class Objective(nn.Module):
         if workers is not None and workers.count > 1 and batch_size is not None:
             self._part = _Part(workers, batch_size)
 
-    def forward(self, batch: Tensor, kl_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, batch: Tensor, kl_weight: float, counts: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of one batch, or of this worker's crops. The mean over all crops is the loss of the batch.
 
         Parameters
@@ -68,6 +70,8 @@ class Objective(nn.Module):
             Noisy images in their own units, (N, C, ...).
         kl_weight
             Weight of the KL divergence, 0 to 1.
+        counts
+            1 where a value counts, else 0, (N, C, ...); None: everywhere.
 
         Returns
         -------
@@ -76,28 +80,30 @@ class Objective(nn.Module):
         values : dict of str to Tensor
             Values for the history: scalars without gradients.
         """
-        terms = self._with_distillation(self._terms(batch), self.model, batch, self._part)
+        terms = self._with_distillation(self._terms(batch, counts), self.model, batch, self._part)
         if self.free_bits and self._part is not None:
             terms = replace(terms, kl_of_levels=self._part.mean(terms.kl_of_levels))
         return terms.loss(kl_weight, self.free_bits), self._values(terms)
 
-    def evaluate(self, batch: Tensor) -> dict[str, Tensor]:
+    def evaluate(self, batch: Tensor, counts: Tensor | None = None) -> dict[str, Tensor]:
         """Compute the values for the history of one batch of held-out images, with the averaged weights.
 
         Parameters
         ----------
         batch
             Noisy images in their own units, (N, C, ...).
+        counts
+            1 where a value counts, else 0, (N, C, ...); None: everywhere.
 
         Returns
         -------
         dict of str to Tensor
             Scalars.
         """
-        return self._values(self._with_distillation(self.average(batch), self.average, batch))
+        return self._values(self._with_distillation(self.average(batch, counts=counts), self.average, batch))
 
-    def _terms(self, batch: Tensor) -> LossTerms:
-        inputs = (batch,) if self._part is None else (batch, self._part.sample)
+    def _terms(self, batch: Tensor, counts: Tensor | None) -> LossTerms:
+        inputs = (batch, sample_randomly if self._part is None else self._part.sample, counts)
         if self._compiled is not None:
             try:
                 return self._compiled(*inputs)
@@ -165,7 +171,7 @@ def distillation_loss(
     network
         The direct denoiser that learns.
     image
-        Noisy images in their own units, (N, C, ...); each side a multiple of the model's stride.
+        Noisy images in their own units, (N, C, ...).
     rows, total
         Numbers of these images among those that all workers compute together; None: these are all.
 
@@ -174,10 +180,11 @@ def distillation_loss(
     Tensor
         Scalar: mean squared or absolute error to the samples, in normalised units.
     """
-    x = teacher.normalise(image)  # (N, C, ...)
-    number, sides, stride = len(x), x.shape[2:], teacher.stride
+    x = teacher.pad(teacher.normalise(image))  # (N, C, ...)
+    number, sides = len(x), x.shape[2:]
     # Two windows of each image are shifted by less than a stride; in a small image they are the same.
-    room = [stride if side >= MIN_SIDE_STRIDES * stride else 0 for side in sides]
+    strides = zip(sides, teacher.stride, strict=True)
+    room = [stride if side >= MIN_SIDE_STRIDES * stride else 0 for side, stride in strides]
     shifts = [int(torch.randint(most, ())) if most else 0 for most in room]
     lengths = [side - most for side, most in zip(sides, room, strict=True)]
     fixed = _cut(x, [0] * len(sides), lengths)  # (N, C, ...), each side shorter by its room

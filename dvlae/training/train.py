@@ -23,7 +23,8 @@ from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor
 
 from dvlae import revision
-from dvlae.config.fields import sides
+from dvlae.axes import format_sides
+from dvlae.config.patch_size import crop_stride, training_crop
 from dvlae.config.settings import TrainingSettings, TrainSettings
 from dvlae.data.manifest import spread_evenly
 from dvlae.models.dvlae import DVLAE, Architecture
@@ -39,7 +40,7 @@ from dvlae.system.software import software
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops
 from dvlae.training.displays import Display, ProgressLine, SlowSteps, TensorBoard
-from dvlae.training.loop import fit
+from dvlae.training.loop import ValidationBatch, fit
 from dvlae.training.objective import Objective
 from dvlae.training.optimizers import OPTIMIZERS
 from dvlae.training.processes import run_processes
@@ -168,7 +169,11 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     is_first = rank + workers.rank == 0
     limits = job.settings.training
     train_patches, val_patches = (_read_patches(job.patches / f"{name}.tif") for name in ("train", "val"))
-    crop = sides(limits.patch_size, train_patches.ndim - 2)
+    train_counts, val_counts = (
+        _read_patches(job.patches / f"{name}.tif") if name in job.description["sha256"] else None
+        for name in ("train_mask", "val_mask")
+    )
+    crop = _choose_crop(job.settings, train_patches.shape[2:])
     pixels = math.prod(train_patches[:, 0].shape)
     schedule = Schedule(limits, max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop)))))
     torch.manual_seed(job.seed)
@@ -189,9 +194,14 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
             logger.info(f"train: resuming from step {state.steps}, after {state.seconds / 60:.1f} minutes")
     if state.stopped_by is None:  # A training that was killed after its last step is only written.
         crops = RandomCrops(
-            train_patches, crop=crop, batch_size=limits.batch_size, seed=job.seed, noise_direction=job.noise_direction
+            train_patches,
+            crop=crop,
+            batch_size=limits.batch_size,
+            seed=job.seed,
+            noise_direction=job.noise_direction,
+            counts=train_counts,
         )
-        validation = _validation_batches(val_patches, model, limits)
+        validation = _validation_batches(val_patches, val_counts, model, crop, limits.batch_size)
         with ExitStack() as stack:
             displays: list[Display] = []
             if is_first:
@@ -224,7 +234,7 @@ def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: t
         "parameters": sum(p.numel() for p in state.model.parameters()),
     }
     with atomic_folder(job.model) as folder:
-        save_model(state.average, folder)
+        save_model(state.average, folder, seen=job.description.get("seen"))
         pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False)
         write_run(folder, record)
     if (kl := state.history[-1]["val_kl"]) < COLLAPSED_KL:
@@ -262,7 +272,7 @@ def build_model(
     Raises
     ------
     UserError
-        If the crops do not have the axis of the noise, or their sides do not fit the model.
+        If the crops do not have the axis of the noise.
     """
     directions = [*"zyx"[-len(crop) :], "none"]
     if noise_direction not in directions:
@@ -273,15 +283,11 @@ def build_model(
         receptive_field=receptive_field,
         noise_direction=noise_direction,
         dimensions=len(crop),
+        stride=crop_stride(crop, sizes.stride),
         **sizes.model_dump() | {"direct_denoiser": sizes.direct_denoiser or None},
     )
     model = DVLAE(architecture, description["mean"], description["std"], description["step"])
     model.ladder_vae.recompute = settings.training.activation_checkpointing
-    if any(side % model.stride for side in crop):
-        raise UserError(
-            f"training.patch_size: found {settings.training.patch_size}, but a model with {sizes.levels} levels"
-            f"{' and a direct denoiser' if sizes.direct_denoiser else ''} needs a multiple of {model.stride}"
-        )
     to_channels_last(model, len(crop))
     return model
 
@@ -301,13 +307,33 @@ def _read_patches(path: Path) -> np.ndarray:
         raise UserError(f"{path}: damaged ({error}); remove the folder, and make it again") from None
 
 
-def _validation_batches(patches: np.ndarray, model: DVLAE, limits: TrainingSettings) -> Sequence[Tensor]:
-    """Select held-out patches, evenly spread, and cut their sides to multiples of the model's stride."""
+def _choose_crop(settings: TrainSettings, stored: Sequence[int]) -> tuple[int, ...]:
+    """Return the sides of a training crop of patches with the sides ``stored``."""
+    patch_size = settings.training.patch_size
+    crop = training_crop(patch_size, stored, settings.model.stride)
+    if any(side > longest for side, longest in zip(crop, stored, strict=True)):
+        raise UserError(
+            f"training.patch_size: found {patch_size}, but the patches have {format_sides(stored)} pixels; extract "
+            "them with this setting"
+        )
+    return crop
+
+
+def _validation_batches(
+    patches: np.ndarray, counts: np.ndarray | None, model: DVLAE, crop: Sequence[int], batch_size: int
+) -> list[ValidationBatch]:
+    """Select held-out patches, evenly spread, and cut sides longer than a crop to multiples of the model's stride."""
     chosen = spread_evenly(len(patches), MAX_VALIDATION_PATCHES)
-    lengths = [side // model.stride * model.stride for side in patches.shape[2:]]
-    cut = np.array(patches[chosen][:, :, *map(slice, lengths)])
-    pixels = limits.batch_size * math.prod(sides(limits.patch_size, len(lengths)))
-    return torch.from_numpy(cut).split(max(1, pixels // math.prod(lengths)))
+    sides = zip(patches.shape[2:], model.stride, crop, strict=True)
+    lengths = [max(side // stride * stride, least) for side, stride, least in sides]
+    pixels = batch_size * math.prod(crop)
+
+    def split(values: np.ndarray) -> Sequence[Tensor]:
+        cut = np.array(values[chosen][:, :, *map(slice, lengths)])
+        return torch.from_numpy(cut).split(max(1, pixels // math.prod(lengths)))
+
+    batches = split(patches)
+    return list(zip(batches, [None] * len(batches) if counts is None else split(counts), strict=True))
 
 
 class _Autocast(MixedPrecision):

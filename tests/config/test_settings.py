@@ -74,13 +74,17 @@ def refusal(cls, data) -> str:
         ),
         (
             {"training": {"patch_size": 4}},
-            "training.patch_size: found 4, allowed: a whole number >= 8 or a list of 1 to 3: a whole number >= 1",
+            "training.patch_size: found 4, allowed: auto or a whole number >= 8 or a list of 1 to 3: a whole number",
         ),
-        ({"training": {"patch_size": []}}, "file.yaml: training.patch_size: found [], allowed: a whole number >= 8 or"),
+        ({"training": {"patch_size": []}}, "file.yaml: training.patch_size: found [], allowed: auto or a whole number"),
         ({"training": {"patch_size": [8, 8, 8, 8]}}, "file.yaml: training.patch_size: found [8, 8, 8, 8], allowed:"),
         (
-            {"training": {"patch_size": [1, 4, 8]}},
-            "training.patch_size: found [1, 4, 8], allowed: sides of at least 8 along y and x, 1 along z",
+            {"training": {"patch_size": [4, 60]}},
+            "training.patch_size: found 60, but this model's levels need a multiple of 8, such as 56 or 64",
+        ),
+        (
+            {"training": {"patch_size": 40}, "model": {"levels": 8, "levels_per_scale": 2}},
+            "training.patch_size: found 40, but this model's levels need a multiple of 16, such as 32 or 48",
         ),
         (["datasets"], "file.yaml: found ['datasets'], allowed: the keys datasets, "),
     ],
@@ -305,10 +309,12 @@ def test_a_step_depends_on_what_it_computes_and_not_on_where():
     settings = Settings(device="cpu", model={"levels": 2}, prediction={"samples": 4, "tile": 64})
     assert TrainSettings.of(settings).device == "cpu"
     whole = settings.model_dump(mode="json", include={"model", "training"})
-    assert whole["training"].pop("workers") == "auto"
+    for name in ("workers", "max_patch_pixels", "rescale"):
+        del whole["training"][name]
     assert TrainSettings.of(settings).identity() == whole
     assert PredictSettings.of(settings).identity_json() == (
-        '{"prediction":{"samples":4,"estimator":"mmse","flips":true,"shifts":4,"save_samples":0}}'
+        '{"prediction":{"samples":4,"estimator":"mmse","flips":true,"shifts":4,"hot_pixels":"fill","rescale":false,'
+        '"save_samples":0,"output":{"dtype":"float32","compression":"none"}}}'
     )
 
 
@@ -320,7 +326,10 @@ def test_a_training_does_not_depend_on_the_number_of_its_workers():
 def test_patches_depend_on_the_sizes_of_training_and_on_the_images_of_the_dataset():
     dataset = validate(DatasetSettings, DATASET | {"training": {"images": "0:8", "block": 2}}, "")
     patches = PatchSettings.of(Settings(training={"patch_size": 32}), dataset)
-    assert patches.identity() == {"patch_size": 32, "validation_fraction": 0.1, "images": "0:8", "block": 2}
+    assert patches.identity() == {
+        "patch_size": 32, "stride": 8, "validation_fraction": 0.1, "images": "0:8", "block": 2,
+        "max_patch_pixels": 2**27, "rescale": False,
+    }  # fmt: skip
 
 
 def test_the_configuration_is_light_to_import():

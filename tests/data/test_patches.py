@@ -6,7 +6,8 @@ import pytest
 import tifffile
 
 from dvlae.config.settings import PatchSettings
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_frame, read_noisy
+from dvlae.data.manifest import read_manifest
 from dvlae.data.patches import extract_patches, quantisation_step
 from dvlae.system.errors import UserError
 
@@ -50,7 +51,7 @@ def test_patches_are_what_their_sources_say_and_can_be_memory_mapped(
     for name, patches in (("train", train), ("val", val)):
         assert patches.shape == (len(description["sources"][name]), channels, *stored)
         for patch, (image, *corner) in zip(patches, description["sources"][name], strict=True):
-            whole = read_canonical(images / "noisy" / f"{image}.tif")
+            whole = read_frame(images / "noisy" / f"{image}.tif")
             assert np.array_equal(patch, whole[:, *window(corner, stored)])
         file = (tmp_path / "patches" / f"{name}.tif").read_bytes()
         assert description["sha256"][name] == hashlib.sha256(file).hexdigest()
@@ -85,10 +86,11 @@ def test_a_patch_is_twice_the_crop_along_each_axis_where_the_smallest_image_allo
     [
         (
             (15, 90),
-            "patch_size: found 16 along y, .* 'b' has 15 x 90 pixels, allowed: at most 15 along y, .* \\[y, x\\]",
+            "patch_size: found 16 along y, .* 'b' has 15 x 90 pixels, allowed: at most 8 along y, such as "
+            "\\[8, 88\\] for \\[y, x\\], or auto",
         ),
-        ((90,), "found 128 along x, .* 90 pixels, allowed: at most 90 along x"),
-        ((3, 40, 90), "found 16 along z, .* 3 x 40 x 90 pixels, allowed: at most 3 along z"),
+        ((90,), "found 128 along x, .* 90 pixels, allowed: at most 88 along x, such as \\[88\\] for \\[x\\], or auto"),
+        ((3, 40, 90), "found 16 along z, .* 3 x 40 x 90 pixels, allowed: at most 3 along z, such as \\[3, 40, 88\\]"),
     ],
 )
 def test_an_image_smaller_than_a_crop_is_refused(tmp_path, images_folder, shape, said):
@@ -170,3 +172,48 @@ def test_equal_settings_give_equal_bytes(tmp_path, images_folder):
     extract_patches(images, tmp_path / "two", PatchSettings(patch_size=16))
     for name in ("train.tif", "val.tif", "patches.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "crop", "said"),
+    [
+        ([(100, 100), (30, 90)], [24, 64], "training crops have 24 x 64 pixels, as images have 30 x 90"),
+        ([(4, 200), (600, 5)], [4, 5], "training crops have 4 x 5 pixels, as images have 4 x 5"),
+        ([(5, 64, 80), (7, 64, 90)], [5, 64, 64], "training crops have 5 x 64 x 64 pixels, as images have 5 x 64 x 80"),
+        ([(64, 64)], [64, 64], None),
+        ([(20,)], [16], "training crops have 16 pixels, as images have 20"),
+    ],
+)
+def test_the_automatic_crop_fits_the_images_and_is_said_where_it_is_smaller(
+    tmp_path, images_folder, caplog, shapes, crop, said
+):
+    caplog.set_level("INFO", "dvlae")
+    images = images_folder(**{str(i): random(1, *shape) for i, shape in enumerate(shapes)})
+    description, *_ = extract(images, tmp_path, patch_size="auto")
+    assert description["crop_size"] == crop
+    assert ("training crops have" in caplog.text) == (said is not None)
+    assert said is None or said in caplog.text
+
+
+def test_a_crop_is_as_large_as_the_stride_of_the_model_where_images_are(tmp_path, images_folder):
+    images = images_folder(a=random(1, 130, 90))
+    assert extract(images, tmp_path, patch_size="auto", stride=128)[0]["crop_size"] == [128, 90]
+
+
+def test_a_small_image_decides_nothing_for_the_others(tmp_path, images_folder, caplog):
+    caplog.set_level("INFO", "dvlae")
+    shapes = {"a": (100, 130), "b": (90, 200), "small": (8, 40), "c": (130, 128)}
+    images = images_folder(**{name: random(1, *shape) for name, shape in shapes.items()})
+    description, train, _ = extract(images, tmp_path, patch_size="auto", validation_fraction=0.2)
+    assert (description["crop_size"], description["patch_size"]) == ([64, 64], [90, 128])
+    assert "smaller than a training crop of 64 x 64 pixels, and padded" in caplog.text and ": small" in caplog.text
+    mask = tifffile.imread(tmp_path / "patches" / "train_mask.tif").reshape(train.shape)
+    names = [name for name, *_ in description["sources"]["train"]]
+    number = names.index("small")
+    pixels = read_noisy({image.name: image for image in read_manifest(images)}["small"])
+    assert np.array_equal(train[number], np.pad(pixels, [(0, 0), (0, 82), (0, 88)], "symmetric"))
+    assert mask[number, :, :8, :40].all() and mask[number].sum() == 8 * 40
+    assert mask[[i for i, name in enumerate(names) if name != "small"]].all()
+    # Padding is no part of the statistics.
+    counted = np.ma.masked_array(train, mask == 0)
+    assert description["mean"] == pytest.approx([counted.mean(dtype=np.float64)])

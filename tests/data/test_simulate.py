@@ -7,7 +7,7 @@ import tifffile
 
 from dvlae.config.dataset import SimulateSettings
 from dvlae.config.loading import load_dataset
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_clean, read_frame, read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.data.simulate import simulate, simulate_noise
 from dvlae.system.errors import UserError
@@ -127,16 +127,16 @@ def test_each_clean_image_is_written_with_its_noisy_one(tmp_path, dataset):
     simulate(wheel(dataset), tmp_path, tmp_path / "out")
     images = read_manifest(tmp_path / "out")
     assert [image.name for image in images] == ["chelsea", "coins"]
-    clean = read_canonical(images[1].clean)
+    clean = read_clean(images[1])
     assert np.array_equal(clean[0], skimage.data.coins()[:64, :96])
-    noisy = read_canonical(images[1].noisy)
+    noisy = read_noisy(images[1])
     assert (noisy - clean).mean() == pytest.approx(0, abs=1)
     assert np.array_equal(noisy, np.rint(noisy))
 
 
 def test_the_offset_belongs_to_the_clean_image_too(tmp_path, dataset):
     simulate(wheel(dataset, simulate={"offset": 0.1, "bits": None}), tmp_path, tmp_path / "out")
-    clean = read_canonical(tmp_path / "out" / "clean" / "coins.tif")
+    clean = read_frame(tmp_path / "out" / "clean" / "coins.tif")
     assert np.allclose(clean[0], skimage.data.coins()[:64, :96] / 255 + 0.1)
 
 
@@ -145,7 +145,7 @@ def test_several_noisy_frames_share_a_clean_image(tmp_path, dataset):
     images = read_manifest(tmp_path / "out")
     assert [image.name for image in images] == ["coins_frame0", "coins_frame1", "coins_frame2"]
     assert len({image.clean for image in images}) == 1
-    frames = [read_canonical(image.noisy) for image in images]
+    frames = [read_noisy(image) for image in images]
     assert not np.array_equal(frames[0], frames[1])
 
 
@@ -162,7 +162,7 @@ def test_white_is_the_largest_value_of_integer_files_and_1_of_others(tmp_path, d
     tifffile.imwrite(tmp_path / "a.tif", np.full((40, 40), 65535, np.uint16))
     tifffile.imwrite(tmp_path / "b.tif", np.full((40, 40), 0.5, np.float32))
     simulate(dataset(simulate={"read_noise": 0}), tmp_path, tmp_path / "out")
-    levels = [read_canonical(tmp_path / "out" / "clean" / f"{name}.tif").mean() for name in "ab"]
+    levels = [read_frame(tmp_path / "out" / "clean" / f"{name}.tif").mean() for name in "ab"]
     assert levels == [255, 127.5]
 
 
@@ -173,8 +173,8 @@ def test_a_volume_of_two_channels_is_simulated_with_its_planes_in_place(tmp_path
     simulate(settings, tmp_path, tmp_path / "out")
     (image,) = read_manifest(tmp_path / "out")
     assert image.shape == (2, 4, 40, 40)
-    assert np.allclose(read_canonical(image.clean)[:, :, 0, 0], planes[1:5, :, 0, 0].T)
-    assert np.allclose(read_canonical(image.noisy).mean(axis=(2, 3)), planes[1:5, :, 0, 0].T, atol=0.03)
+    assert np.allclose(read_clean(image)[:, :, 0, 0], planes[1:5, :, 0, 0].T)
+    assert np.allclose(read_noisy(image).mean(axis=(2, 3)), planes[1:5, :, 0, 0].T, atol=0.03)
 
 
 @pytest.mark.parametrize("value", [-1, np.nan, np.inf])

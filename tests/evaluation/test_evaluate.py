@@ -8,6 +8,7 @@ from scipy import ndimage
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, write_manifest
+from dvlae.data.outputs.folder import join_folders
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import register
 from dvlae.runs.folder import PSNR_COLUMNS
@@ -116,6 +117,6 @@ def test_any_number_of_parts_gives_the_same_table_and_record(images, tmp_path, c
     parts = [tmp_path / f"{number}-of-{count}" for number in range(1, count + 1)]
     for folder in parts:
         run(images, settings, output=f"{folder.name}/psnr.csv", part=Part.parse(folder.name))
-    gather(parts, [tmp_path / "joined/psnr.csv", tmp_path / "joined/evaluation.json"])
+    gather(parts, [tmp_path / "joined/psnr.csv", tmp_path / "joined/evaluation.json"], join_folders)
     joined = tmp_path / "joined"
     assert whole == [(joined / "psnr.csv").read_bytes(), json.loads((joined / "evaluation.json").read_text())]

@@ -50,6 +50,12 @@ def test_ssim_of_a_volume_is_the_mean_over_its_planes():
     assert metrics.ssim(true, test, data_range=4) == pytest.approx(np.mean(planes))
 
 
+@pytest.mark.parametrize(("shape", "empty"), [((10,), True), ((10, 11), True), ((3, 11, 11), False)])
+def test_ssim_is_nan_where_its_window_does_not_fit(shape, empty):
+    true, test = np.random.default_rng(0).random((2, 1, *shape))
+    assert np.isnan(metrics.ssim(true, test, data_range=1)) == empty
+
+
 def test_ssim_of_a_trace_falls_with_noise():
     true = np.sin(np.arange(500) / 9).reshape(1, -1)
     noise = np.random.default_rng(0).normal(size=true.shape)

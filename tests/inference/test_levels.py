@@ -32,7 +32,7 @@ def test_a_level_that_nothing_listens_to_varies_nothing_and_the_others_do(deaf):
 
 def test_above_a_level_latents_are_fixed_at_it_they_differ_and_below_they_are_the_mean():
     keys, window = sample_keys(0, "a", range(3), 3), whole_window((20, 20))
-    fixed, varying = (latent_sampler(chosen, window, [4, 4, 4]) for chosen in ([keys[0]] * 2, keys[1:]))
+    fixed, varying = (latent_sampler(chosen, window, [(4, 4)] * 3) for chosen in ([keys[0]] * 2, keys[1:]))
     sample_latent = levels.sampler_of_level(1, fixed=fixed, varying=varying)
     mean, std = torch.randn(2, 4, 5, 5), torch.ones(2, 4, 5, 5)
     below, at, above = (sample_latent(level, mean, std) - mean for level in (0, 1, 2))
@@ -51,6 +51,6 @@ def test_seed_fixes_the_samples():
 
 def test_a_crop_of_a_large_image_is_computed_with_its_surroundings_on_the_models_grid(monkeypatch):
     monkeypatch.setattr(levels, "CONTEXT_PIXELS", 20)
-    computed, shown = levels.add_context([(1000, 1100), (5, 30)], (3000, 40), 8, "a")
+    computed, shown = levels.add_context([(1000, 1100), (5, 30)], (3000, 40), (8, 8), "a")
     assert computed == [slice(976, 1120), slice(0, 40)]
     assert shown == [slice(24, 124), slice(5, 30)]

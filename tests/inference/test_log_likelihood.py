@@ -44,7 +44,7 @@ class Toy(DVLAE):
         super().__init__(Architecture(1, 1, 1, 1, 2, 1, 0, "none"), [MEAN], [STD], [0.0])
         self.eval()
         vae, level = self.ladder_vae, self.ladder_vae.levels[0]
-        assert self.stride == 1
+        assert self.stride == (1, 1)
         vae.stem = vae.last_block = level.shrink = level.up_blocks = nn.Identity()
         level.from_latent = level.down_blocks = level.grow = nn.Identity()
         deviation = math.log(widen * s / math.sqrt(1 + s**2))

@@ -10,7 +10,7 @@ import dvlae.inference.posterior
 import dvlae.inference.prediction
 from dvlae.config.messages import validate
 from dvlae.config.settings import PredictionSettings, PredictSettings
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.outputs.folder import OutputFolder, join_folders
 from dvlae.inference.estimates import denoise
 from dvlae.inference.prediction import predict
 from dvlae.models.files import save_model
@@ -34,7 +34,7 @@ def test_predict_writes_one_image_and_one_deviation_each(tmp_path, images_folder
     denoised, uncertainty, samples = predict_two(tmp_path, images_folder, samples=2)
     for folder in (denoised, uncertainty):
         assert sorted(path.name for path in folder.iterdir()) == ["a b.tif", "c.tif"]
-    assert read_canonical(denoised / "a b.tif").shape == (1, 20, 30)
+    assert tifffile.imread(denoised / "a b.tif").shape == (20, 30)
     assert list(samples.iterdir()) == []
 
 
@@ -42,12 +42,12 @@ def test_predict_writes_the_first_samples_where_they_are_asked_for(tmp_path, ima
     denoised, _, samples = predict_two(tmp_path, images_folder, samples=3, save_samples=3)
     written = tifffile.imread(samples / "a b.tif", squeeze=False)
     assert written.shape == (3, 1, 20, 30)
-    np.testing.assert_allclose(written.mean(0), read_canonical(denoised / "a b.tif"), atol=1e-3)
+    np.testing.assert_allclose(written.mean(0)[0], tifffile.imread(denoised / "a b.tif"), atol=1e-3)
 
 
 def test_predict_writes_the_direct_estimate_and_no_deviation(tmp_path, images_folder):
     denoised, uncertainty, _ = predict_two(tmp_path, images_folder, estimator="direct")
-    assert read_canonical(denoised / "a b.tif").shape == (1, 20, 30)
+    assert tifffile.imread(denoised / "a b.tif").shape == (20, 30)
     assert list(uncertainty.iterdir()) == []
 
 
@@ -55,7 +55,7 @@ def test_predict_writes_the_median_and_leaves_no_scratch_file(tmp_path, images_f
     denoised, _, samples = predict_two(tmp_path, images_folder, samples=3, save_samples=3, estimator="median")
     assert sorted(path.name for path in denoised.iterdir()) == ["a b.tif", "c.tif"]
     written = tifffile.imread(samples / "a b.tif", squeeze=False)
-    np.testing.assert_array_equal(read_canonical(denoised / "a b.tif"), np.median(written, axis=0))
+    np.testing.assert_array_equal(tifffile.imread(denoised / "a b.tif"), np.median(written, axis=0)[0])
 
 
 @pytest.mark.parametrize("cores", [(1, 1), (3, 2)])
@@ -68,14 +68,15 @@ def test_an_interrupted_prediction_goes_on_after_the_last_image_unless_settings_
     images, names = images_folder(**{"a b": noisy(20, 30), "c": noisy(16, 16)}), []
 
     def start(samples, folder, cores, fails_at=None):
-        def write(path, array):
-            if path.stem == fails_at:
-                raise KeyboardInterrupt
-            write_image(path, array)
-            if path.parent.name == ".unfinished-d":
-                names.append(path.stem)
+        class Watched(OutputFolder):
+            def write(self, image, values):
+                if image.name == fails_at:
+                    raise KeyboardInterrupt
+                super().write(image, values)
+                if self.folder.name == ".unfinished-d":
+                    names.append(image.name)
 
-        monkeypatch.setattr(dvlae.inference.prediction, "write_image", write)
+        monkeypatch.setattr(dvlae.inference.prediction, "OutputFolder", Watched)
         settings = validate(PredictSettings, {"prediction": {"samples": samples}, "device": "cpu"}, "test")
         predict(tmp_path, images, folder / "d", folder / "u", seed=0, settings=settings, cores=cores)
         return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")}
@@ -126,7 +127,7 @@ def test_any_number_of_parts_gives_the_same_bytes(tmp_path, images_folder, how, 
     parts = [tmp_path / f"{number}-of-{count}" for number in range(1, count + 1)]
     for folder in parts:
         start(folder, Part.parse(folder.name))
-    gather(parts, [tmp_path / "joined" / name for name in [*names, "prediction.json"]])
+    gather(parts, [tmp_path / "joined" / name for name in [*names, "prediction.json"]], join_folders)
     whole, joined = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")}
         for folder in (tmp_path / "whole", tmp_path / "joined")
@@ -144,13 +145,14 @@ def test_what_is_left_of_another_part_is_not_continued(tmp_path, images_folder, 
     def start(part):
         predict(tmp_path, images, tmp_path / "d", tmp_path / "u", seed=0, settings=settings, part=Part.parse(part))
 
-    def write(path, array):
-        if path.stem == "b":
-            raise KeyboardInterrupt
-        write_image(path, array)
+    class Interrupted(OutputFolder):
+        def write(self, image, values):
+            if image.name == "b":
+                raise KeyboardInterrupt
+            super().write(image, values)
 
-    monkeypatch.setattr(dvlae.inference.prediction, "write_image", write)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(dvlae.inference.prediction, "OutputFolder", Interrupted)
         start("1/2")
     assert [path.name for path in (tmp_path / ".unfinished-d").glob("*.tif")] == ["a.tif"]
     start("2/2")

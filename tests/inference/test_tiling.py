@@ -16,21 +16,23 @@ def test_tiles_cover_the_image_once(shape):
 
 
 def test_a_halo_ends_at_the_border_of_the_image():
-    assert Window((range(0, 32), range(32, 64))).widen(8, (70, 66)).ranges == (range(0, 40), range(24, 66))
+    assert Window((range(0, 32), range(32, 64))).widen((8, 2), (70, 66)).ranges == (range(0, 40), range(30, 66))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_padding_mirrors_the_image_at_its_end(shape):
     image = np.arange(2 * np.prod(shape)).reshape(2, *shape)
-    expected = np.pad(image, [(0, 0), *((0, -side % 8) for side in shape)], "symmetric")
-    (view,) = views(image, 8)
-    np.testing.assert_array_equal(view.extract(whole_window(padded_shape(shape, 8))), expected)
+    stride = (8, 2, 4)[: len(shape)]
+    padding = [(0, -side % step) for side, step in zip(shape, stride, strict=True)]
+    (view,) = views(image, stride)
+    expected = np.pad(image, [(0, 0), *padding], "symmetric")
+    np.testing.assert_array_equal(view.extract(whole_window(padded_shape(shape, stride))), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_is_read_from_a_view_comes_back_to_its_place(shape):
     image = np.random.default_rng(0).random((2, *shape))
-    for view in views(image, 8, range(-len(shape), 0), shifts=8):
+    for view in views(image, (8, 4, 2)[: len(shape)], range(-len(shape), 0), shifts=8):
         back = np.full(image.shape, np.nan)
         for window in make_tiles(view.shape, 16):
             slices, values = view.to_image(window, torch.from_numpy(view.extract(window))[None])
@@ -40,15 +42,16 @@ def test_what_is_read_from_a_view_comes_back_to_its_place(shape):
 
 def test_views_mirror_each_combination_of_the_axes_once():
     image = np.arange(6.0).reshape(1, 2, 3)
-    seen = [view.extract(whole_window(view.shape)) for view in views(image, 1, [-1, -2])]
+    seen = [view.extract(whole_window(view.shape)) for view in views(image, (1, 1), [-1, -2])]
     for expected in (image, image[..., ::-1], image[:, ::-1], image[:, ::-1, ::-1]):
         assert sum(np.array_equal(expected, one) for one in seen) == 1
 
 
 def test_views_shift_the_image_against_the_grid_of_the_model():
     image = np.arange(30.0).reshape(1, 5, 6)
-    for view in views(image, 4, shifts=4):
-        before = [(put, -(side + put) % 4) for put, side in zip(view.shift, image.shape[1:], strict=True)]
+    for view in views(image, (2, 4), shifts=4):
+        sides = zip(view.shift, image.shape[1:], view.stride, strict=True)
+        before = [(put, -(side + put) % stride) for put, side, stride in sides]
         np.testing.assert_array_equal(
             view.extract(whole_window(view.shape)), np.pad(image, [(0, 0), *before], "symmetric")
         )
@@ -56,11 +59,13 @@ def test_views_shift_the_image_against_the_grid_of_the_model():
 
 @pytest.mark.parametrize(("stride", "dimensions"), [(8, 1), (8, 2), (8, 3), (128, 2)])
 def test_shifts_are_each_another_place_along_every_axis(stride, dimensions):
-    shifts = np.array([view.shift for view in views(np.zeros((1, *[1] * dimensions)), stride, shifts=8)])
+    image = np.zeros((1, *[1] * dimensions))
+    shifts = np.array([view.shift for view in views(image, (stride,) * dimensions, shifts=8)])
     assert shifts.min() == 0 and shifts.max() < stride
     for along_axis in shifts.T:
         assert len(set(along_axis)) == 8
 
 
 def test_a_grid_has_no_more_places_than_its_stride():
-    assert [view.shift for view in views(np.zeros((1, 3, 3)), 2, shifts=8)] == [(0, 0), (1, 1)]
+    assert [view.shift for view in views(np.zeros((1, 3, 3)), (2, 2), shifts=8)] == [(0, 0), (1, 1)]
+    assert [view.shift for view in views(np.zeros((1, 3, 3)), (1, 2), shifts=8)] == [(0, 0), (0, 1)]

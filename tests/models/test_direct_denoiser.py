@@ -16,7 +16,7 @@ def normalised(direct_denoiser: str, dimensions: int = 2) -> DVLAE:
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_a_window_sees_as_far_as_its_halo(dimensions):
     # In double precision, with positive weights: no ReLU and no rounding hides a pixel.
-    network = DirectDenoiser(1, 2, [2, 4, 8], dimensions).double().eval()
+    network = DirectDenoiser(1, 2, [(stride,) * dimensions for stride in (2, 4, 8)], dimensions).double().eval()
     for parameter in network.parameters():
         parameter.data.abs_().mul_(0.3)
     side = 96
@@ -32,14 +32,14 @@ def test_a_window_sees_as_far_as_its_halo(dimensions):
     for gradient, stride in zip(gradients, (1, 1, 2, 4, 8), strict=True):
         seen = stride * gradient[0].transpose(0, 1).reshape(side // stride, -1).sum(1).nonzero()
         reach = max(reach, window.start - int(seen.min()), int(seen.max()) + stride - window.stop)
-    assert reach == padded_shape([network.halo], 8)[0]
+    assert padded_shape(network.halo, [8] * dimensions) == (reach,) * dimensions
 
 
 @pytest.mark.parametrize(
     ("strides", "levels"), [([2, 4, 8], [0, 1, 2]), ([1, 2, 2, 4, 4, 8, 8, 16], [2, 4, 6]), ([2, 4], [0, 1]), ([1], [])]
 )
 def test_the_coarsest_features_used_have_a_stride_of_8(strides, levels):
-    assert DirectDenoiser(1, 4, strides, 2).levels == levels
+    assert DirectDenoiser(1, 4, [(1, stride) for stride in strides], 2).levels == levels
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])

@@ -35,6 +35,52 @@ def test_every_setting_learns(channels, direction, receptive_field, autoregressi
     assert losses[-1] < losses[0] - 0.2
 
 
+def terms_of(image, counts):
+    torch.manual_seed(5)
+    return build().eval()(image, counts=counts)
+
+
+def test_values_that_do_not_count_have_no_part_in_the_likelihood_and_the_squared_error():
+    image = torch.poisson(torch.full((2, 1, 16, 16), 100.0))
+    half = (torch.rand(image.shape) < 0.5).to(torch.uint8)
+    all_of_it, one, other = (terms_of(image, counts) for counts in (None, half, 1 - half))
+    nothing, ones = (terms_of(image, torch.full_like(half, value)) for value in (0, 1))
+    for name in ("log_likelihood", "mse"):
+        value = getattr(all_of_it, name)
+        assert getattr(nothing, name) == 0
+        assert torch.allclose(getattr(ones, name), value)
+        assert torch.allclose(getattr(one, name) + getattr(other, name), value, rtol=1e-4)
+    assert torch.equal(nothing.kl, all_of_it.kl)
+
+
+def mean_of_latent(level, mean, std):
+    return mean
+
+
+def test_padding_mirrors_an_image_and_does_not_count():
+    model = build(levels=3, stride=(1, 8)).eval()
+    image = torch.rand(2, 1, 5, 15) * 200
+    mirrored = torch.cat([image, image[..., -1:]], dim=-1)
+    assert torch.equal(model.pad(image), mirrored)
+    terms, padded = model(image, mean_of_latent), model(mirrored, mean_of_latent)
+    # The column more has terms of its own; the divergence is that of the same latents.
+    assert torch.allclose(terms.kl * 15, padded.kl * 16)
+    with torch.no_grad():
+        x = model.normalise(mirrored)
+        code, _ = model.ladder_vae(x, mean_of_latent)
+        error = (model.signal_decoder(code) - x)[..., :15]
+    assert torch.allclose(terms.mse, error.square().mean())
+
+
+@pytest.mark.parametrize("autoregression", DECODERS)
+@pytest.mark.parametrize(("direction", "shape"), [("x", (4, 16)), ("y", (4, 16)), ("y", (16, 5)), ("x", (8, 7))])
+def test_a_receptive_field_larger_than_the_image_learns(direction, shape, autoregression):
+    model = build(levels=3, noise_direction=direction, receptive_field=40, autoregression=autoregression)
+    terms = model(torch.rand(2, 1, *shape) * 200)
+    terms.loss().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
 def test_annealing_weighs_the_divergence_alone():
     terms = build()(torch.rand(2, 1, 16, 16) * 200)
     assert torch.allclose(terms.loss(0.0), terms.mse - terms.log_likelihood)

@@ -26,6 +26,32 @@ def test_a_model_comes_back_as_it_was(saved):
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
 
 
+def test_a_model_that_halves_its_axes_differently_comes_back_as_it_was(tmp_path):
+    model = DVLAE(Architecture(1, 4, 2, 3, 1, 3, 8, "y", stride=(2, 8)), [1.0], [3.0], [0.5])
+    save_model(model, tmp_path)
+    assert load_model(tmp_path).ladder_vae.strides == [(1, 2), (1, 4), (2, 8)]
+
+
+def test_a_model_of_an_earlier_version_halves_all_axes(saved):
+    folder, model = saved
+    file = folder / "model.json"
+    description = json.loads(file.read_text())
+    del description["architecture"]["stride"]
+    file.write_text(json.dumps(description))
+    assert load_model(folder).stride == model.stride == (4, 4)
+
+
+@pytest.mark.parametrize("stride", [[4], [3, 4], [0, 4], [8, 4], [-4, 4], ["4", 4], 4])
+def test_strides_that_the_levels_do_not_have_are_refused(saved, stride):
+    folder, _ = saved
+    file = folder / "model.json"
+    description = json.loads(file.read_text())
+    description["architecture"]["stride"] = stride
+    file.write_text(json.dumps(description))
+    with pytest.raises(UserError, match="not a model that can be read"):
+        load_model(folder)
+
+
 def test_truncated_weights_are_refused(saved):
     folder, _ = saved
     weights = folder / "weights.safetensors"

@@ -11,7 +11,15 @@ from dvlae.models.latents import gaussian_kl, log_density_ratio
     (14, 2, [1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64, 128]),
 ])  # fmt: skip
 def test_strides(levels, levels_per_scale, strides):
-    assert LadderVAE(1, 2, 1, levels, levels_per_scale).strides == strides
+    assert LadderVAE(1, 2, 1, levels, levels_per_scale).strides == [(stride, stride) for stride in strides]
+
+
+def test_a_thin_axis_is_halved_by_the_coarsest_levels():
+    vae = LadderVAE(2, 8, 3, 3, 1, dimensions=3, stride=(2, 8, 1))
+    assert vae.strides == [(1, 2, 1), (1, 4, 1), (2, 8, 1)]
+    code, kls = vae(torch.randn(2, 2, 4, 16, 5))
+    assert code.shape == (2, 8, 4, 16, 5)
+    assert [kl.shape[2:] for kl in kls] == [(4, 8, 5), (4, 4, 5), (2, 2, 5)]
 
 
 def test_code_has_full_resolution_and_every_level_a_divergence():
@@ -36,7 +44,7 @@ def test_divergence_of_a_pattern_is_the_same_in_an_image_of_any_size():
     middles = []
     for periods in (7, 11):  # odd: one of them is in the middle, where no border is seen
         _, kls = vae(pattern.tile(1, 1, periods, periods), lambda level, mean, std: mean)
-        sides = [slice(periods // 2 * 16 // stride, (periods // 2 + 1) * 16 // stride) for stride in vae.strides]
+        sides = [slice(periods // 2 * 16 // stride, (periods // 2 + 1) * 16 // stride) for stride, _ in vae.strides]
         middles.append([kl[..., side, side] for kl, side in zip(kls, sides, strict=True)])
     for small, large in zip(*middles, strict=True):
         assert small.mean() > 0.01
@@ -67,10 +75,12 @@ def test_training_on_one_value_a_channel_does_not_fail():
     assert torch.isfinite(code).all()
 
 
-@pytest.mark.parametrize("shape", [(2, 16), (2, 16, 24), (1, 8, 16, 8)])
-def test_the_prior_that_is_sampled_is_the_one_of_the_divergence(shape):
+@pytest.mark.parametrize(
+    ("shape", "stride"), [((2, 16), None), ((2, 16, 24), None), ((2, 3, 16), (1, 8)), ((1, 8, 16, 8), None)]
+)
+def test_the_prior_that_is_sampled_is_the_one_of_the_divergence(shape, stride):
     torch.manual_seed(0)
-    vae = LadderVAE(1, 8, 3, 3, 1, dimensions=len(shape) - 1).eval()
+    vae = LadderVAE(1, 8, 3, 3, 1, dimensions=len(shape) - 1, stride=stride).eval()
     latents, posteriors, priors = {}, {}, {}
 
     def sample_latent(level, mean, std):

@@ -72,19 +72,24 @@ def test_residual_block_adds_the_gated_value_of_two_convolutions(dimensions):
     torch.testing.assert_close(block(x), expected)
 
 
-@pytest.mark.parametrize("dimensions", [1, 2, 3])
-def test_the_convolution_of_an_upsampled_map_needs_no_upsampled_map(dimensions):
+FACTORS = [(2,), (2, 2), (1, 2), (2, 2, 2), (1, 2, 2), (2, 1, 1)]
+
+
+@pytest.mark.parametrize("factors", FACTORS)
+def test_the_convolution_of_an_upsampled_map_needs_no_upsampled_map(factors):
+    dimensions = len(factors)
     convolution = CONVOLUTIONS[dimensions](3, 5, 3, padding=1, bias=False).double()
     x = torch.randn(2, 3, *[4, 5, 6][:dimensions], dtype=torch.double)
-    found = fused_upsample_conv(x, convolution.weight)
-    assert torch.allclose(found, convolution(upsampled(x)))
+    found = fused_upsample_conv(x, convolution.weight, factors)
+    assert torch.allclose(found, convolution(upsampled(x, factors)))
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("dimensions", [1, 2, 3])
-def test_a_block_that_upsamples_is_a_block_of_the_upsampled_input(dimensions, training):
-    block = ResidualBlock(4, dimensions, upsamples=True).double().train(training)
+@pytest.mark.parametrize("factors", FACTORS)
+def test_a_block_that_upsamples_is_a_block_of_the_upsampled_input(factors, training):
+    dimensions = len(factors)
+    block = ResidualBlock(4, dimensions, factors).double().train(training)
     same = ResidualBlock(4, dimensions).double().train(training)
     same.load_state_dict(block.state_dict())
     x = torch.randn(2, 4, *[6] * dimensions, dtype=torch.double)
-    assert torch.allclose(block(x), same(upsampled(x)))
+    assert torch.allclose(block(x), same(upsampled(x, factors)))

@@ -11,13 +11,12 @@ from scipy import ndimage
 from dvlae.config import report_names
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.grid import dvlae_method
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.canonical import read_noisy, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation import target
 from dvlae.evaluation.baselines import run_baseline
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import Targets, register
-from dvlae.models.ladder_vae import LadderVAE
 from dvlae.reporting import figures, noise_figures, panels, training_figures
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.runs.folder import Run, best_run
@@ -45,7 +44,7 @@ def make_run(images, method, field=None, seed=0, error=0.3, epochs=6, settings=S
     folder = images.parent / method / f"seed{seed}"
     random = np.random.default_rng(seed)
     for image in read_manifest(images):
-        noisy = read_canonical(image.noisy)
+        noisy = read_noisy(image)
         denoised = ndimage.gaussian_filter(noisy, error, axes=range(1, noisy.ndim))
         write_image(folder / "denoised" / f"{image.name}.tif", denoised)
         if field is not None:
@@ -341,12 +340,6 @@ def test_a_history_without_levels_says_what_to_do(images):
     psnr_csv = make_run(images, "dvlae-rf4", 4, levels=0)
     with pytest.raises(UserError, match=r"val_kl_level0.*train the model again"):
         training_figures.plot_kl_per_level([Run.read(psnr_csv)])
-
-
-@pytest.mark.parametrize(("levels", "levels_per_scale"), [(3, 1), (4, 2), (5, 3)])
-def test_positions_of_a_level_are_those_of_the_model(levels, levels_per_scale):
-    model = LadderVAE(1, 2, 1, levels, levels_per_scale)
-    assert training_figures.level_strides(levels, levels_per_scale).tolist() == model.strides
 
 
 def test_white_noise_has_no_length_to_mark(images, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from dvlae import cli
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.messages import validate
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.canonical import read_clean, read_frame, read_noisy, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.models.files import save_model
 from dvlae.reporting.generation import generate_from_prior, generate_noise
@@ -38,8 +38,8 @@ def test_every_image_gets_its_realisations_around_one_content(tmp_path, model, i
     made = read_manifest(tmp_path / "new")
     assert [image.name for image in made] == ["a b_0", "a b_1", "c_0", "c_1"]
     assert made[0].clean == made[1].clean != made[2].clean
-    first, second, other = (read_canonical(image.noisy) for image in made[:3])
-    assert first.shape == shape == read_canonical(made[0].clean).shape
+    first, second, other = (read_noisy(image) for image in made[:3])
+    assert first.shape == shape == read_clean(made[0]).shape
     assert np.abs(first - second).max() > 1
     assert np.abs(first - other).max() > 1
     assert (tmp_path / "new/generated_noise.png").stat().st_size > 1000
@@ -78,8 +78,8 @@ def test_the_prior_gives_images_of_any_size(tmp_path, model, size):
     first, second = read_manifest(tmp_path / "new")
     assert (first.name, second.name) == ("prior_0", "prior_1")
     for path in (first.noisy, first.clean):
-        assert read_canonical(path).shape == (2, *size)
-    assert np.abs(read_canonical(first.clean) - read_canonical(second.clean)).max() > 0.1
+        assert read_frame(path).shape == (2, *size)
+    assert np.abs(read_clean(first) - read_clean(second)).max() > 0.1
 
 
 def test_an_image_from_the_prior_does_not_depend_on_how_many_follow(tmp_path, model):

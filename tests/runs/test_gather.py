@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from dvlae.data.outputs.folder import join_folders
 from dvlae.runs.gather import gather
 from dvlae.system.errors import UserError
 from dvlae.system.files import combine_hashes
@@ -27,7 +28,7 @@ def parts(tmp_path):
 
 
 def test_a_folder_gets_the_files_of_all_parts_as_links(parts, tmp_path):
-    gather(parts, [tmp_path / "denoised"])
+    gather(parts, [tmp_path / "denoised"], join_folders)
     assert {path.name: path.read_text() for path in (tmp_path / "denoised").iterdir()} == {
         "a.tif": "a", "b.tif": "b", "c.tif": "c",
     }  # fmt: skip
@@ -39,18 +40,18 @@ def test_files_are_copied_where_there_are_no_hard_links(parts, tmp_path, monkeyp
         raise PermissionError
 
     monkeypatch.setattr(os, "link", refuse)
-    gather(parts, [tmp_path / "denoised"])
+    gather(parts, [tmp_path / "denoised"], join_folders)
     assert (tmp_path / "denoised/c.tif").read_text() == "c"
     assert not (tmp_path / "denoised/c.tif").samefile(parts[1] / "denoised/c.tif")
 
 
 def test_a_table_gets_the_rows_of_all_parts(parts, tmp_path):
-    gather(parts, [tmp_path / "psnr.csv"])
+    gather(parts, [tmp_path / "psnr.csv"], join_folders)
     assert (tmp_path / "psnr.csv").read_text() == "image,psnr\na,30.0000\nb,30.0000\nc,30.0000\n"
 
 
 def test_a_record_gets_the_sum_of_the_seconds_and_one_hash_of_all_images(parts, tmp_path):
-    gather(parts, [tmp_path / "prediction.json", tmp_path / "evaluation.json"])
+    gather(parts, [tmp_path / "prediction.json", tmp_path / "evaluation.json"], join_folders)
     assert json.loads((tmp_path / "prediction.json").read_text()) == {
         "settings": {"samples": 2}, "device": "cpu", "seconds": 3.8, "git_commit": "1.5",
     }  # fmt: skip
@@ -67,7 +68,7 @@ def change(part, **values):
 def test_a_record_names_each_device_once(parts, tmp_path, devices, joined):
     for part, device in zip(parts, devices, strict=True):
         change(part, device=device)
-    gather(parts, [tmp_path / "prediction.json"])
+    gather(parts, [tmp_path / "prediction.json"], join_folders)
     assert json.loads((tmp_path / "prediction.json").read_text())["device"] == joined
 
 
@@ -75,7 +76,7 @@ def test_a_whole_dataset_is_the_only_part(parts, tmp_path):
     record = {"images_sha256": "fed"}
     (parts[0] / "prediction.json").unlink()
     (parts[0] / "evaluation.json").write_text(json.dumps(record))
-    gather(parts[:1], [tmp_path / "evaluation.json"])
+    gather(parts[:1], [tmp_path / "evaluation.json"], join_folders)
     assert json.loads((tmp_path / "evaluation.json").read_text()) == record
 
 
@@ -85,31 +86,31 @@ def test_a_whole_dataset_is_the_only_part(parts, tmp_path):
 @pytest.mark.parametrize("output", ["psnr.csv", "denoised", "prediction.json"])
 def test_parts_that_are_not_all_or_not_in_order_are_refused(parts, tmp_path, order, found, allowed, output):
     with pytest.raises(UserError, match=rf"\.json: found part {found}, allowed: {allowed}; name all parts, in order"):
-        gather([parts[index] for index in order], [tmp_path / output])
+        gather([parts[index] for index in order], [tmp_path / output], join_folders)
     assert not (tmp_path / output).exists()
 
 
 def test_parts_with_different_settings_are_refused(parts, tmp_path):
     change(parts[1], settings={"samples": 3})
     with pytest.raises(UserError, match=r"2-of-2/prediction.json: settings: found .*3.*, allowed: .*2"):
-        gather(parts, [tmp_path / "prediction.json"])
+        gather(parts, [tmp_path / "prediction.json"], join_folders)
     assert not (tmp_path / "prediction.json").exists()
 
 
 def test_tables_with_different_columns_are_refused(parts, tmp_path):
     (parts[1] / "psnr.csv").write_text("image,ssim\n")
     with pytest.raises(UserError, match=r"2-of-2/psnr.csv: found columns \['image', 'ssim'\]"):
-        gather(parts, [tmp_path / "psnr.csv"])
+        gather(parts, [tmp_path / "psnr.csv"], join_folders)
 
 
 def test_an_image_in_two_parts_is_refused(parts, tmp_path):
     (parts[1] / "denoised/a.tif").touch()
     with pytest.raises(UserError, match=r"2-of-2/denoised/a.tif: found in two parts"):
-        gather(parts, [tmp_path / "denoised"])
+        gather(parts, [tmp_path / "denoised"], join_folders)
     assert not (tmp_path / "denoised").exists()
 
 
 def test_a_part_that_is_not_finished_is_refused(parts, tmp_path):
     with pytest.raises(UserError, match=r"1-of-2/samples: not found; gather after all parts are finished"):
-        gather(parts, [tmp_path / "samples"])
+        gather(parts, [tmp_path / "samples"], join_folders)
     assert list(tmp_path.iterdir()) == [parts[0].parent]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import torch
 
 import dvlae.training.checkpoints
@@ -71,6 +72,43 @@ def test_flips_keep_the_order_of_pixels_along_the_noise(direction, along_x, alon
     batches = torch.cat([crops(direction).batch(step) for step in range(40)])
     assert {int(v) for v in batches.diff(dim=3).unique()} == along_x
     assert {int(v) for v in batches.diff(dim=2).unique()} == along_y
+
+
+def test_what_counts_is_cut_and_flipped_like_the_batch():
+    array = np.arange(5 * 20 * 20, dtype=np.float32).reshape(5, 1, 20, 20)
+    counts = (array % 3 > 0).astype(np.uint8)
+    masked = RandomCrops(array, crop=(8, 8), batch_size=4, seed=3, noise_direction="x", counts=counts)
+    assert crops().counts(7) is None
+    for step in range(10):
+        for chosen in (None, range(1, 3)):
+            batch = masked.batch(step, chosen)
+            assert torch.equal(batch, crops().batch(step, chosen))
+            assert torch.equal(masked.counts(step, chosen), (batch % 3 > 0).to(torch.uint8))
+
+
+def test_a_mask_that_leaves_out_nothing_changes_nothing_and_one_that_does_changes_the_model(patches, tmp_path):
+    def with_mask(array):
+        folder = tmp_path / "patches"
+        for name in ("train", "val"):
+            shape = tifffile.TiffFile(folder / f"{name}.tif").series[0].shape
+            mask = np.ones(shape, np.uint8) if array is None else array(shape)
+            tifffile.imwrite(folder / f"{name}_mask.tif", mask, photometric="minisblack")
+        description = json.loads((folder / "patches.json").read_text())
+        description["sha256"] |= {"train_mask": "c", "val_mask": "d"}
+        (folder / "patches.json").write_text(json.dumps(description))
+
+    folder = patches()
+    without = run(folder, tmp_path / "without")
+    with_mask(None)
+    run(folder, tmp_path / "ones")
+    with_mask(lambda shape: (np.random.default_rng(0).random(shape) < 0.5).astype(np.uint8))
+    half = run(folder, tmp_path / "half")
+    plain, ones, masked = (
+        pd.read_csv(tmp_path / name / "history.csv").iloc[-1] for name in ("without", "ones", "half")
+    )
+    assert half != without
+    np.testing.assert_allclose(ones.drop("minutes", errors="ignore"), plain.drop("minutes", errors="ignore"), rtol=1e-3)
+    assert masked.val_mse < 0.7 * plain.val_mse
 
 
 def test_an_epoch_ends_where_it_would_have_ended_without_the_interruption():
@@ -368,9 +406,14 @@ def test_a_noise_direction_that_the_patches_do_not_have_is_refused(patches, tmp_
         run(patches(), tmp_path / "model", noise_direction="z")
 
 
-def test_crop_that_does_not_fit_the_model_is_refused(patches, tmp_path):
-    with pytest.raises(UserError, match=r"patch_size: found 18.*2 levels.*multiple of 4"):
-        run(patches(), tmp_path / "model", patch_size=18)
+def test_a_crop_larger_than_the_patches_is_refused(patches, tmp_path):
+    with pytest.raises(UserError, match=r"patch_size: found 64, but the patches have 32 x 32 pixels"):
+        run(patches(), tmp_path / "model", patch_size=64)
+
+
+def test_a_crop_shorter_than_the_stride_makes_the_model_halve_that_axis_less_often(patches, tmp_path):
+    run(patches(), tmp_path / "model", patch_size=[3, 16], model={"levels": 3})
+    assert load_model(tmp_path / "model").stride == (1, 8)
 
 
 def test_activation_checkpointing_learns_the_same(patches, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_frame
 from dvlae.data.manifest import read_manifest
 from project import Project, jobs
 
@@ -54,7 +54,7 @@ def test_estimates_and_their_deviations_have_the_shape_of_the_noisy_images(spati
         folder = spatial.folder / "results" / name
         for image, shape in zip(read_manifest(folder / "images"), shapes, strict=True):
             for kind in ("denoised", "uncertainty"):
-                estimate = read_canonical(folder / "dvlae-rf4/seed0" / kind / f"{image.name}.tif")
+                estimate = read_frame(folder / "dvlae-rf4/seed0" / kind / f"{image.name}.tif")
                 assert image.shape == estimate.shape == shape
                 assert np.isfinite(estimate).all()
 

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.workflow
         ({"receptive_fields": [41]}, ["config/config.yaml: receptive_fields", "41", "40, 42"]),
         ({"datasets": ["smal"]}, ["datasets: found 'smal'", "small"]),
         ({"prediction": {"samples": 0}}, ["config/config.yaml: prediction.samples: found 0"]),
+        ({"training": {"patch_size": 30}}, ["config/config.yaml: training.patch_size: found 30", "28 or 32"]),
     ],
     ids=str,
 )
@@ -51,7 +52,7 @@ def test_a_pattern_that_matches_nothing_can_be_mended(project):
 def test_images_smaller_than_a_patch_are_refused(project):
     project.configure(training={"patch_size": 128})
     (line,) = error_lines(project.snakemake("results/small/patches", fails=True))
-    assert "128" in line
+    assert "training.patch_size: found 128" in line and "auto" in line
     assert project.files("small/patches/*") == []
 
 

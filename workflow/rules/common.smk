@@ -15,11 +15,12 @@ if (found := find_spec("dvlae")) is None or found.origin is None:
 
 from dvlae import revision
 from dvlae.config import report_names
-from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names, sides
+from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names
 from dvlae.config.grid import resolve_grid
 from dvlae.config.loading import load_dataset
 from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
+from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.data.manifest import read_manifest
 from dvlae.system.errors import UserError
@@ -64,7 +65,7 @@ checked(check_writable, SETTINGS.results)
 DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
 for dataset in DATASETS.values():
     if dataset.dimensions is not None:
-        checked(sides, SETTINGS.training.patch_size, dataset.dimensions)
+        checked(largest_crop, SETTINGS.training.patch_size, dataset.dimensions, SETTINGS.model.stride)
 GRID = resolve_grid(SETTINGS, DATASETS)
 METHODS = {cell.method.name: cell.method for cell in GRID}
 TRAININGS = sum(cell.method.trained for cell in GRID)

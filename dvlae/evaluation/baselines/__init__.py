@@ -9,9 +9,11 @@ from importlib import import_module
 from pathlib import Path
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_canonical, write_image
-from dvlae.data.manifest import Image, read_manifest
-from dvlae.evaluation.each_image import choose_image_workers, map_images
+from dvlae.data.canonical import read_noisy
+from dvlae.data.manifest import read_manifest
+from dvlae.data.outputs.folder import OutputFolder
+from dvlae.data.outputs.reading import NOISY_MARK, NOISY_TEXT
+from dvlae.evaluation.each_image import choose_image_workers, iterate_images
 from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
@@ -36,8 +38,9 @@ def run_baseline(
 ) -> None:
     """Denoise all images of a dataset with a simple method.
 
-    It writes one TIFF file per image, with the name of the noisy one. ``baseline.json``, next to the folder, records
-    the chosen parameters, whether the choice used the clean images (``oracle``), the seconds it took, and the versions.
+    It writes one TIFF file per source, with the name of the noisy one; of the method ``noisy``, a note instead of
+    copies of the noisy images. ``baseline.json``, next to the folder, records the chosen parameters, whether the choice
+    used the clean images (``oracle``), the seconds it took, and the versions.
 
     Parameters
     ----------
@@ -71,11 +74,15 @@ def run_baseline(
     workers = choose_image_workers(method, manifest, cores, bytes_per_plane_value=plane)
     denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, aligned, workers)
     with atomic_folder(output) as folder:
-
-        def write(image: Image) -> None:
-            write_image(folder / f"{image.name}.tif", denoise(read_canonical(image.noisy)))
-
-        map_images(write, part.share(manifest), workers, description=method)
+        if method == "noisy":
+            (folder / NOISY_MARK).write_text(NOISY_TEXT, encoding="utf-8")
+        else:
+            chosen = part.share(manifest)
+            results = OutputFolder(folder, chosen)
+            estimates = iterate_images(lambda image: denoise(read_noisy(image)), chosen, workers, description=method)
+            for image, estimate in zip(chosen, estimates, strict=True):
+                results.write(image, estimate)
+            results.report.log(method)
     seconds = round(time.monotonic() - start, 1)
     description = {"method": method, **description, "seconds": seconds, **part.record(), **software()}
     write_json(RunFolder(Path(output).parent).baseline_record, description)

@@ -13,7 +13,7 @@ import numpy as np
 from skimage.restoration import estimate_sigma
 
 from dvlae.axes import middle
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import Image, select_images, spread_evenly
 from dvlae.evaluation.each_image import map_images
 from dvlae.evaluation.register import Targets
@@ -139,7 +139,7 @@ def _best_sigma(images: list[Image], targets: Targets, workers: int) -> tuple[np
 
 def _window(image: Image, targets: Targets) -> Target:
     """Return the middle of the evaluated region; of a volume, its middle plane."""
-    target = targets.target(image, read_canonical(image.noisy))
+    target = targets.target(image, read_noisy(image))
     sides = target.clean.shape[1:]
     part = middle(sides, (1, MAX_TUNING_SIDE, MAX_TUNING_SIDE)[-len(sides) :])
     everything = (slice(None),) * len(part)

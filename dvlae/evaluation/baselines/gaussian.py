@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import Image, select_images
 from dvlae.evaluation.each_image import map_images
 from dvlae.evaluation.register import Targets
@@ -70,6 +70,6 @@ def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _psnr_at_each_sigma(image: Image, targets: Targets) -> list[float]:
-    noisy = read_canonical(image.noisy)
+    noisy = read_noisy(image)
     target = targets.target(image, noisy)
     return [target.psnr(smooth(noisy, sigma)) for sigma in SIGMAS]

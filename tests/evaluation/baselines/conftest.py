@@ -5,8 +5,9 @@ import pytest
 from scipy import ndimage
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_canonical, write_image
+from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.data.outputs.reading import read_output
 from dvlae.evaluation.baselines import run_baseline
 
 CHANNELS = 2
@@ -39,7 +40,7 @@ def denoise():
     def run(method, images):
         output = images.parent / "run" / "denoised"
         run_baseline(method, images, output, settings=EvaluationSettings(data_range=1))
-        return {image.name: read_canonical(output / f"{image.name}.tif") for image in read_manifest(images)}
+        return {image.name: read_output(output, image) for image in read_manifest(images)}
 
     return run
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_clean, read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.evaluation.baselines import bm3d
 from dvlae.evaluation.register import Targets
@@ -35,8 +35,8 @@ def test_bm3d_chooses_sigma_by_the_middle_of_the_evaluated_region(make_images, w
     monkeypatch.setattr(bm3d, "MAX_TUNING_SIDE", 20)
     image = read_manifest(make_images())[0]  # 60 x 50
     window = bm3d._window(image, Targets(EvaluationSettings(crop={"y": [0, 40]}, data_range=1)))
-    np.testing.assert_array_equal(window.noisy, read_canonical(image.noisy)[:, 10:30, 15:35])
-    np.testing.assert_array_equal(window.clean, read_canonical(image.clean)[:, 10:30, 15:35])
+    np.testing.assert_array_equal(window.noisy, read_noisy(image)[:, 10:30, 15:35])
+    np.testing.assert_array_equal(window.clean, read_clean(image)[:, 10:30, 15:35])
 
 
 def test_bm3d_without_clean_images_estimates_sigma_and_says_so(make_images, weak_bm3d, caplog, denoise, description):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dvlae.data.canonical import read_canonical
+from dvlae.data.canonical import read_clean, read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.evaluation.baselines import gaussian
 from dvlae.evaluation.metrics import psnr
@@ -15,10 +15,7 @@ def test_gaussian_takes_the_sigma_with_the_best_mean_psnr_and_says_that_it_is_an
     found = description(images)
     means = {
         sigma: np.mean(
-            [
-                psnr(read_canonical(i.clean), gaussian.smooth(read_canonical(i.noisy), sigma), data_range=1)
-                for i in read_manifest(images)
-            ]
+            [psnr(read_clean(i), gaussian.smooth(read_noisy(i), sigma), data_range=1) for i in read_manifest(images)]
         )
         for sigma in gaussian.SIGMAS
     }
@@ -26,7 +23,7 @@ def test_gaussian_takes_the_sigma_with_the_best_mean_psnr_and_says_that_it_is_an
     assert found["sigma"] == max(means, key=means.get)
     assert 0.5 < found["sigma"] < 3
     first = read_manifest(images)[0]
-    np.testing.assert_array_equal(estimates[first.name], gaussian.smooth(read_canonical(first.noisy), found["sigma"]))
+    np.testing.assert_array_equal(estimates[first.name], gaussian.smooth(read_noisy(first), found["sigma"]))
 
 
 def test_gaussian_tries_half_to_three_pixels_in_quarters():

@@ -1,0 +1,199 @@
+"""The part of a frame that shows something: without pixels that are not numbers, and without a constant border."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dvlae.axes import format_sides
+from dvlae.data.sources import open_sources
+from dvlae.system.errors import UserError
+
+# Values along the border of a frame that may be those of a constant border: the most frequent ones.
+MAX_VALUES = 3
+# A constant border has a square of this side in it, or complete rows or columns; of a trace, this many pixels.
+MIN_THICKNESS = {1: 8, 2: 5, 3: 5}
+# Pixels with the border's value elsewhere, of those in the border. A background that is clipped has many.
+MAX_ELSEWHERE = 0.01
+
+
+def find_mask(frame: np.ndarray) -> np.ndarray | None:
+    """Find the pixels of a frame that count.
+
+    Registration, rotation and round fields of view leave borders without an image: pixels that are not numbers, or
+    that have one value which hardly any other pixel has. A background that is clipped at 0 is no such border.
+
+    Parameters
+    ----------
+    frame
+        (C, ...).
+
+    Returns
+    -------
+    bool array or None
+        True where all channels are numbers and one of them is not in a constant border, with the spatial axes of the
+        frame. None: all pixels count. If the frame is constant, all its numbers count.
+    """
+    numbers = np.isfinite(frame).all(axis=0)
+    border = np.ones(numbers.shape, bool)
+    for channel in frame:
+        border &= _constant_border(channel)
+    mask = numbers & ~border
+    if not mask.any():
+        mask = numbers
+    return None if mask.all() else mask
+
+
+def _constant_border(channel: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    border = np.zeros(channel.shape, bool)
+    edge = np.zeros(channel.shape, bool)
+    for axis in range(channel.ndim):
+        np.moveaxis(edge, axis, 0)[[0, -1]] = True
+    values, counts = np.unique(channel[edge & np.isfinite(channel)], return_counts=True)
+    largest = np.nanmax(channel) if values.size else np.nan
+    for value in values[np.argsort(-counts, kind="stable")[:MAX_VALUES]]:
+        same = channel == value
+        labels, _ = ndimage.label(same)
+        at_edge = np.unique(labels[edge & same])
+        region = np.isin(labels, at_edge)
+        elsewhere = np.count_nonzero(same & ~region)
+        if elsewhere > MAX_ELSEWHERE * np.count_nonzero(region) or _has_single_pixels(region):
+            continue
+        # Bright objects that are clipped reach the border, too, but do not fill complete rows.
+        if _fills_lines(region) or (value < largest and _is_thick(region)):
+            border |= region
+    return border
+
+
+def _has_single_pixels(region: np.ndarray) -> bool:
+    """Return whether there are single pixels in a region, such as photons in a dark background."""
+    from scipy import ndimage
+
+    around = np.ones((3,) * region.ndim, bool)
+    around[(1,) * region.ndim] = False
+    return bool((ndimage.binary_erosion(region, around, border_value=1) & ~region).any())
+
+
+def _fills_lines(region: np.ndarray) -> bool:
+    """Return whether a region fills a face of a frame completely; an end of a trace is no face."""
+    return region.ndim > 1 and any(
+        face.all() for axis in range(region.ndim) for face in np.moveaxis(region, axis, 0)[[0, -1]]
+    )
+
+
+def _is_thick(region: np.ndarray) -> bool:
+    from scipy import ndimage
+
+    side = MIN_THICKNESS[region.ndim]
+    square = np.ones([1] * (region.ndim - 2) + [side] * min(region.ndim, 2), bool)
+    return bool(ndimage.binary_erosion(region, square).any())
+
+
+@dataclass(frozen=True)
+class PackedMask:
+    """A mask in an eighth of its memory.
+
+    Attributes
+    ----------
+    sides
+        Its spatial axes.
+    bits
+        Eight pixels in each byte.
+    """
+
+    sides: tuple[int, ...]
+    bits: bytes
+
+    @classmethod
+    def pack(cls, mask: np.ndarray) -> "PackedMask":
+        """Pack a mask.
+
+        Parameters
+        ----------
+        mask
+            True where a pixel counts.
+
+        Returns
+        -------
+        PackedMask
+            The same.
+        """
+        return cls(mask.shape, np.packbits(mask).tobytes())
+
+    def unpack(self) -> np.ndarray:
+        """Return the mask.
+
+        Returns
+        -------
+        bool array
+            True where a pixel counts.
+        """
+        bits = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=int(np.prod(self.sides)))
+        return bits.reshape(self.sides).astype(bool)
+
+    def __and__(self, other: "PackedMask") -> "PackedMask":
+        pairs = np.frombuffer(self.bits, np.uint8) & np.frombuffer(other.bits, np.uint8)
+        return PackedMask(self.sides, pairs.tobytes())
+
+
+class MaskSource:
+    """Where the masks of a dataset come from, as the key ``mask`` says.
+
+    Parameters
+    ----------
+    setting
+        ``auto``, ``none``, or the path of an image file.
+    folder
+        The folder for a relative path.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or cannot be read.
+    """
+
+    def __init__(self, setting: str, folder: Path):
+        self.setting, self._mask = setting, None
+        if setting not in ("auto", "none"):
+            self._path = folder / Path(setting).expanduser()
+            if not self._path.exists():
+                raise UserError(f"mask: found {setting!r}, which is no file in {folder}, allowed: auto, none, a file")
+            with open_sources(self._path) as sources:
+                self._mask = np.asarray(sources[0].read()).squeeze() != 0
+
+    def find(self, frame: np.ndarray, window: tuple[slice, ...], sides: tuple[int, ...]) -> np.ndarray | None:
+        """Find the pixels of a frame that count.
+
+        Parameters
+        ----------
+        frame
+            (C, ...), after the crop.
+        window
+            The crop, one slice for each spatial axis.
+        sides
+            Spatial axes of the complete frame.
+
+        Returns
+        -------
+        bool array or None
+            True where a pixel counts, with the spatial axes of ``frame``; None: everywhere.
+
+        Raises
+        ------
+        UserError
+            If the file has other sides than the frame.
+        """
+        if self.setting == "none":
+            return None
+        if self._mask is None:
+            return find_mask(frame)
+        # All planes of a volume may share a mask.
+        if self._mask.shape not in (sides, sides[-2:]):
+            raise UserError(
+                f"mask: {self._path}: found {format_sides(self._mask.shape)} pixels, allowed: {format_sides(sides)}, "
+                "as the images have"
+            )
+        mask = np.broadcast_to(self._mask, sides)[window]
+        return None if mask.all() else mask

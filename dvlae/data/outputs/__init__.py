@@ -1,0 +1,1 @@
+"""The results of a dataset: one file for each source, with its axes, its calibration and its names."""

@@ -1,0 +1,291 @@
+"""A folder of results, to which frames are written as they finish."""
+
+import json
+import logging
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dvlae.config.settings import OutputSettings
+from dvlae.data.canonical import read_info
+from dvlae.data.manifest import Image
+from dvlae.data.outputs.reading import NOISY_MARK
+from dvlae.data.outputs.tiff import Converter, write_source
+from dvlae.data.sources import SourceInfo
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_folder, link_or_copy
+
+logger = logging.getLogger(__name__)
+
+# A file of frames of a source of which others are not finished, or are computed by another job.
+FRAMES_SUFFIX = ".frames"
+# The header is padded to a multiple of this.
+HEADER_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Neighbouring frames of one source in a file: a line of JSON, and the values of each frame, one after the other.
+
+    Attributes
+    ----------
+    path
+        The file, which need not exist.
+    info
+        The source.
+    first
+        Number of the first frame.
+    output
+        Type and compression of the file that all frames are to become.
+    deviation
+        Whether the values are standard deviations.
+    """
+
+    path: Path
+    info: SourceInfo
+    first: int
+    output: OutputSettings
+    deviation: bool
+
+    @classmethod
+    def read(cls, path: Path) -> "Frames":
+        """Read what a file of frames says of itself.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        Frames
+            The frames in it.
+        """
+        with path.open("rb") as file:
+            header = json.loads(file.readline())
+        info = SourceInfo.from_json(header["info"])
+        return cls(path, info, header["first"], OutputSettings(**header["output"]), header["deviation"])
+
+    @property
+    def _header(self) -> bytes:
+        output = self.output.model_dump(mode="json")
+        values = {"info": self.info.to_json(), "first": self.first, "output": output, "deviation": self.deviation}
+        text = json.dumps(values).encode()
+        return text.ljust(-(-(len(text) + 1) // HEADER_BYTES) * HEADER_BYTES - 1) + b"\n"
+
+    @property
+    def count(self) -> int:
+        """The number of complete frames in the file."""
+        if not self.path.exists():
+            return 0
+        frame = np.dtype(np.float32).itemsize * int(np.prod(self.info.frame_shape))
+        return max(0, self.path.stat().st_size - len(self._header)) // frame
+
+    def write(self, number: int, values: np.ndarray) -> None:
+        """Write a frame.
+
+        Parameters
+        ----------
+        number
+            Number of the frame in the source.
+        values
+            (C, ...).
+        """
+        header, values = self._header, np.ascontiguousarray(values, np.float32)
+        with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
+            file.write(header)
+            file.seek(len(header) + (number - self.first) * values.nbytes)
+            file.write(values.data)
+
+    def array(self) -> np.ndarray:
+        """Return the complete frames.
+
+        Returns
+        -------
+        (F, C, ...) float32 array
+            The mapped file.
+        """
+        shape = (self.count, *self.info.frame_shape)
+        return np.memmap(self.path, np.float32, "r", offset=len(self._header), shape=shape)
+
+
+class OutputFolder:
+    """The results for some images of a dataset: one file for each source.
+
+    Frames that are written wait in a file beside the results until the source is complete. If other jobs compute other
+    frames of a source, its frames stay there, and :func:`join_folders` makes the result.
+
+    Parameters
+    ----------
+    folder
+        The folder, which may contain results of an earlier attempt.
+    images
+        The images in the order of the manifest.
+    output
+        Type and compression of the files.
+    deviation
+        Whether the results are standard deviations.
+    """
+
+    def __init__(
+        self, folder: Path, images: Sequence[Image], output: OutputSettings | None = None, *, deviation: bool = False
+    ):
+        self.folder, self.output, self.deviation = folder, output or OutputSettings(), deviation
+        self.first: dict[Path, int] = {}
+        for image in images:
+            self.first.setdefault(image.noisy, image.frame)
+        self.report = Report()
+        for source in self.first:
+            if not self._target(source).exists():
+                self._complete(self._frames(source))
+
+    def has(self, image: Image) -> bool:
+        """Return whether the result for an image is there.
+
+        Parameters
+        ----------
+        image
+            One of the images.
+
+        Returns
+        -------
+        bool
+            Whether it need not be computed.
+        """
+        frames = self._frames(image.noisy)
+        return self._target(image.noisy).exists() or image.frame - frames.first < frames.count
+
+    def write(self, image: Image, values: np.ndarray) -> None:
+        """Write the result for an image, in order.
+
+        Parameters
+        ----------
+        image
+            One of the images.
+        values
+            (C, ...), in the units of the image.
+        """
+        if self._target(image.noisy).exists():
+            return
+        frames = self._frames(image.noisy)
+        frames.write(image.frame, values)
+        self._complete(frames)
+
+    def _target(self, source: Path) -> Path:
+        return self.folder / source.name
+
+    def _frames(self, source: Path) -> Frames:
+        path = self._target(source).with_suffix(FRAMES_SUFFIX)
+        return Frames(path, read_info(source), self.first[source], self.output, self.deviation)
+
+    def _complete(self, frames: Frames) -> None:
+        if frames.count == frames.info.frames:
+            self.report.write(frames)
+
+
+class Report:
+    """Writes results, and notes what the user has to know of them."""
+
+    def __init__(self) -> None:
+        self.others: dict[str, list[str]] = defaultdict(list)
+        self.types: set[str] = set()
+        self.clipped: dict[str, int] = defaultdict(int)
+
+    def write(self, frames: Frames) -> None:
+        """Make the result of a source out of all its frames, and remove these.
+
+        Parameters
+        ----------
+        frames
+            All frames of the source.
+        """
+        path, info = frames.path.with_suffix(".tif"), frames.info
+        convert = Converter.choose(info, frames.output, deviation=frames.deviation)
+        why = write_source(path, info, frames.array(), convert, frames.output.compression)
+        if why:
+            self.others[why].append(path.name)
+        if convert.dtype.kind in "iu":
+            self.types.add(convert.dtype.name)
+            self.clipped[path.name] += convert.clipped
+        elif convert.offset:
+            self.others[f"{convert.dtype}, as float32 would lose the noise of such large values"].append(path.name)
+        frames.path.unlink()
+
+    def log(self, step: str) -> None:
+        """Tell the user.
+
+        Parameters
+        ----------
+        step
+            Name of the step.
+        """
+        for why, names in self.others.items():
+            logger.info("%s: %s written as %s", step, _name_some(names), why)
+        if self.types:
+            types, clipped = " and ".join(sorted(self.types)), [name for name, count in self.clipped.items() if count]
+            beyond = "no value is beyond its range"
+            if clipped:
+                beyond = f"{sum(self.clipped.values())} values beyond its range are clipped, in {_name_some(clipped)}"
+            logger.info("%s: results are rounded to %s; %s", step, types, beyond)
+
+
+def _name_some(names: Sequence[str]) -> str:
+    first, others = names[0], len(names) - 1
+    return f"{first} and {others} other file{'s' * (others > 1)}" if others else first
+
+
+def join_folders(folders: Sequence[Path], output: Path) -> None:
+    """Join the results that several jobs made for the images of a dataset. Theirs are left as they are.
+
+    Parameters
+    ----------
+    folders
+        The folders of all jobs, in order.
+    output
+        The folder to make. It gets complete results as hard links where the file system allows it, otherwise as copies.
+
+    Raises
+    ------
+    UserError
+        If a file is in two folders, or frames of a source are missing.
+    """
+    report = Report()
+    pieces: dict[str, list[Frames]] = defaultdict(list)
+    with atomic_folder(output) as joined:
+        for folder in folders:
+            # Snakemake notes in a hidden file when it made a folder.
+            for file in sorted(folder.glob("[!.]*")):
+                if file.suffix == FRAMES_SUFFIX:
+                    pieces[file.name].append(Frames.read(file))
+                elif file.name == NOISY_MARK and (joined / file.name).exists():
+                    continue
+                elif (joined / file.name).exists():
+                    raise UserError(f"{file}: found in two parts, allowed: parts of one dataset, each once")
+                else:
+                    link_or_copy(file, joined / file.name)
+        for name, parts in pieces.items():
+            report.write(_join_frames(sorted(parts, key=lambda part: part.first), joined / name))
+    report.log("gather")
+
+
+def _join_frames(parts: Sequence[Frames], path: Path) -> Frames:
+    """Copy the frames of all parts into one file."""
+    done = 0
+    shutil.copyfile(parts[0].path, path)
+    for part in parts:
+        if part.first != done:
+            raise UserError(f"{part.path}: found frames from {part.first}, allowed: from {done}, each in one part")
+        done += part.count
+    total = parts[0].info.frames
+    if done != total:
+        raise UserError(f"{parts[-1].path}: found frames up to {done}, allowed: all {total}; some parts are missing")
+    with path.open("r+b") as file:
+        file.seek(0, os.SEEK_END)
+        for part in parts[1:]:
+            file.write(part.array().data)
+    return Frames(path, parts[0].info, 0, parts[0].output, parts[0].deviation)

@@ -1,0 +1,122 @@
+"""The OME metadata of a result: those of its source, with what has changed."""
+
+import math
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import numpy as np
+
+from dvlae.data.sources import SourceInfo
+
+# Names of units in files, and in OME.
+UNITS = {"um": "µm", "μm": "µm", "micron": "µm", "microns": "µm", "micrometer": "µm", "inch": "in", "meter": "m"}
+OME_UNITS = ("pm", "nm", "µm", "mm", "cm", "m", "Å", "in", "pixel")
+PIXEL_TYPES = {"float32": "float", "float64": "double"}
+
+
+def ome_unit(unit: str) -> str:
+    """Return the name of a unit of length in OME.
+
+    Parameters
+    ----------
+    unit
+        The unit of a calibration.
+
+    Returns
+    -------
+    str
+        The name; empty if OME has none.
+    """
+    name = UNITS.get(unit, unit)
+    return name if name in OME_UNITS else ""
+
+
+def edit_xml(info: SourceInfo, axes: str, shape: tuple[int, ...], dtype: np.dtype) -> bytes | None:
+    """Return the OME-XML of the result of a source that has one.
+
+    Parameters
+    ----------
+    info
+        The source.
+    axes, shape
+        The axes of the result in the order of the file, with S for the colours of a pixel.
+    dtype
+        Type of the result.
+
+    Returns
+    -------
+    bytes or None
+        The source's XML with other sizes, type and places of the planes. None if it has no XML, or if OME has no names
+        for the axes.
+    """
+    text = info.calibration.description
+    if not text or not set(axes) <= set("STCZYX") or dtype.name in ("float16", "int64", "uint64"):
+        return None
+    root = ElementTree.fromstring(text.encode())
+    namespace = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
+    images = root.findall(f"{namespace}Image")
+    image = _find_image(images, info.series, namespace)
+    if image is None:
+        return None
+    for other in images:
+        if other is not image:
+            root.remove(other)
+    root.attrib.pop("UUID", None)
+    pixels = image.find(f"{namespace}Pixels")
+    assert pixels is not None
+    sizes = dict(zip(axes, shape, strict=True))
+    samples = sizes.get("S", 1)
+    order = "XY" + "".join(axis for axis in reversed(axes) if axis in "TCZ")
+    order += "".join(axis for axis in "CZT" if axis not in order)
+    same = _sizes(pixels, "CZT") == {axis: sizes.get(axis, 1) * (samples if axis == "C" else 1) for axis in "CZT"}
+    for axis in "XYZCT":
+        pixels.set(f"Size{axis}", str(sizes.get(axis, 1) * (samples if axis == "C" else 1)))
+    pixels.set("DimensionOrder", order)
+    pixels.set("Type", PIXEL_TYPES.get(dtype.name, dtype.name))
+    pixels.set("BigEndian", "false")
+    pixels.set("Interleaved", "true" if samples > 1 else "false")
+    pixels.attrib.pop("SignificantBits", None)
+    _replace_places(pixels, namespace, math.prod(shape) // math.prod(sizes[axis] for axis in "YX") // samples)
+    if not same:
+        _replace_channels(pixels, namespace, info, samples)
+    ElementTree.register_namespace("", namespace.strip("{}"))
+    return ElementTree.tostring(root, encoding="us-ascii", xml_declaration=True)
+
+
+def _find_image(images: list[Any], series: str, namespace: str) -> Any:
+    """Return the image of a series, which has a number, a name, or is the only one."""
+    usable = [image for image in images if image.find(f"{namespace}Pixels") is not None]
+    if len(usable) == 1:
+        return usable[0]
+    if series.isdigit() and int(series) < len(images):
+        return images[int(series)]
+    named = [image for image in usable if image.get("Name") == series]
+    return named[0] if len(named) == 1 else None
+
+
+def _sizes(pixels: Any, axes: str) -> dict[str, int]:
+    return {axis: int(pixels.get(f"Size{axis}", "1")) for axis in axes}
+
+
+def _replace_places(pixels: Any, namespace: str, count: int) -> None:
+    """Say that all planes are in the file, in order."""
+    for name in ("BinData", "TiffData", "MetadataOnly"):
+        for element in pixels.findall(f"{namespace}{name}"):
+            pixels.remove(element)
+    channels = len(pixels.findall(f"{namespace}Channel"))
+    place = ElementTree.Element(f"{namespace}TiffData", {"IFD": "0", "PlaneCount": str(count)})
+    pixels.insert(channels, place)
+
+
+def _replace_channels(pixels: Any, namespace: str, info: SourceInfo, samples: int) -> None:
+    """Describe other channels than the source's, whose planes have other numbers."""
+    for name in ("Channel", "Plane"):
+        for element in pixels.findall(f"{namespace}{name}"):
+            pixels.remove(element)
+    count = info.frame_shape[0] // samples
+    names = info.calibration.channels
+    for number in range(count):
+        values = {"ID": f"Channel:0:{number}", "SamplesPerPixel": str(samples)}
+        if len(names) == count:
+            values["Name"] = names[number]
+        pixels.insert(number, ElementTree.Element(f"{namespace}Channel", values))

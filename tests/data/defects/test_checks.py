@@ -1,0 +1,151 @@
+"""What becomes of masks and blank frames in `prepare`, and from there on."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.data.canonical import read_clean, read_frame, read_mask, read_noisy
+from dvlae.data.manifest import read_manifest
+from dvlae.data.prepare import prepare
+from dvlae.evaluation.target import Target
+from dvlae.system.errors import UserError
+
+
+def movie(*seed, frames=5, sides=(96, 128), mean=50):
+    return np.random.default_rng([21, *seed]).poisson(mean, (frames, *sides)).astype(np.float32)
+
+
+@pytest.fixture
+def prepared(tmp_path, dataset):
+    """Return a function that writes files, prepares them, and returns the rows of the manifest."""
+
+    def make(axes="YX", files=None, **keys):
+        for name, array in (files or {}).items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / name, np.asarray(array), photometric="minisblack")
+        prepare(dataset(axes=axes, **keys), tmp_path, None, tmp_path / "images")
+        return read_manifest(tmp_path / "images")
+
+    return make
+
+
+def with_nan(image):
+    image = image.copy()
+    image[..., :4] = np.nan
+    image[..., 90:, :] = np.nan
+    return image
+
+
+def test_pixels_that_are_not_numbers_get_a_mask_and_are_kept(prepared):
+    image = with_nan(movie(0)[0])
+    (row,) = prepared(files={"a.tif": image})
+    assert np.array_equal(read_mask(row), np.isfinite(image))
+    assert np.array_equal(read_frame(row.noisy)[0], image, equal_nan=True)
+    assert np.isfinite(read_noisy(row)).all()
+
+
+def test_frames_without_a_mask_have_none_and_others_have_their_own(prepared):
+    frames = movie(1)
+    frames[1], frames[3, :7] = with_nan(frames[1]), 0
+    rows = prepared("TYX", {"a.tif": frames})
+    assert [row.mask is not None for row in rows] == [False, True, False, True, False]
+    assert np.array_equal(read_mask(rows[1]), np.isfinite(frames[1]))
+    assert np.array_equal(read_mask(rows[3]), frames[3] > 0)
+
+
+def test_the_mask_that_all_frames_share_is_written_once(prepared):
+    frames = with_nan(movie(2))
+    rows = prepared("TYX", {"a.tif": frames})
+    assert len(tifffile.TiffFile(rows[0].mask).pages) == 1
+    assert all(np.array_equal(read_mask(row), np.isfinite(frames[0])) for row in rows)
+
+
+def test_a_pixel_counts_only_if_it_is_a_number_in_the_clean_image_too(prepared):
+    noisy, clean = movie(3)[:2]
+    clean[:10] = np.nan
+    (row,) = prepared(noisy="n*.tif", clean="c*.tif", files={"n.tif": with_nan(noisy), "c.tif": clean})
+    assert np.array_equal(read_mask(row), np.isfinite(with_nan(noisy)) & np.isfinite(clean))
+    assert np.isfinite(read_clean(row)).all()
+
+
+@pytest.mark.parametrize("crop", [None, {"y": [10, 80], "x": [5, 100]}])
+def test_a_file_says_which_pixels_count(prepared, crop):
+    mask = np.hypot(*np.mgrid[-48:48, -64:64]) < 40
+    rows = prepared("TYX", {"a.tif": movie(4), "mask/m.tif": mask.astype(np.uint8) * 255}, mask="mask/m.tif", crop=crop)
+    window = np.s_[10:80, 5:100] if crop else np.s_[:]
+    assert all(np.array_equal(read_mask(row), mask[window]) for row in rows)
+
+
+def test_a_mask_of_other_sides_is_refused(prepared):
+    with pytest.raises(UserError, match="found 40 x 30 pixels, allowed: 96 x 128"):
+        prepared(files={"a.tif": movie(5)[0], "mask/m.tif": np.ones((40, 30), np.uint8)}, mask="mask/m.tif")
+
+
+def test_a_mask_that_is_missing_is_refused(prepared):
+    with pytest.raises(UserError, match=r"mask: found 'm.tif', which is no file in .*, allowed: auto, none, a file"):
+        prepared(files={"a.tif": movie(5)[0]}, mask="m.tif")
+
+
+def test_without_a_mask_the_place_of_what_is_no_number_is_named(prepared):
+    image = movie(6)[0]
+    image[20:23, 50:60] = np.nan
+    with pytest.raises(UserError, match=r"found 30 pixels .* in y: \[20, 23\], x: \[50, 60\]; `crop` .* `mask: auto`"):
+        prepared(files={"a.tif": image}, mask="none")
+    border = movie(6)[0]
+    border[:, :9] = 0
+    (row,) = prepared(files={"a.tif": border}, mask="none")
+    assert row.mask is None
+
+
+def test_a_blank_frame_among_others_is_kept_and_named(prepared, caplog):
+    frames = movie(7)
+    frames[3] = 0
+    rows = prepared("TYX", {"a.tif": frames})
+    assert len(rows) == 5 and all(row.mask is None for row in rows)
+    assert "1 of the images of `noisy` are blank" in caplog.text and "a.tif, image 3" in caplog.text
+
+
+def test_images_that_are_all_blank_are_refused(prepared):
+    with pytest.raises(UserError, match=r"a.tif: found 7 everywhere, allowed: at least one image that is not constant"):
+        prepared(files={"a.tif": np.full((30, 40), 7, np.uint8), "b.tif": np.zeros((30, 40), np.uint8)})
+
+
+@pytest.mark.parametrize("dye", [0, 1, 2])
+def test_a_channel_without_dye_is_refused_with_the_key_that_helps(prepared, dye):
+    image = np.zeros((3, 40, 50), np.uint8)
+    image[dye] = movie(8)[0, :40, :50]
+    with pytest.raises(UserError, match=f"channel {min({0, 1, 2} - {dye})} is constant .*; `channel: {dye}` keeps"):
+        prepared("CYX", {"a.tif": image})
+    (row,) = prepared("CYX", {"a.tif": image}, channel=dye)
+    assert row.shape == (1, 40, 50)
+
+
+def test_the_mean_of_frames_leaves_out_blank_ones_hot_pixels_and_masks(prepared):
+    frames = movie(9, frames=6)
+    expected = np.delete(frames, 3, axis=0).mean(axis=0)
+    frames[3] = 0
+    frames[:, 20, 30] = 4095
+    frames[0, 50, 60] = 4095
+    mean = read_clean(prepared("TYX", {"a.tif": frames}, clean="mean")[0])[0]
+    good = np.ones(expected.shape, bool)
+    good[[20, 50], [30, 60]] = False
+    assert mean[good] == pytest.approx(expected[good], rel=1e-5)
+    assert np.abs(mean[~good] - 50).max() < 20
+
+
+def test_evaluation_is_of_the_pixels_that_count():
+    random = np.random.default_rng(3)
+    clean = 100 + 50 * np.sin(np.mgrid[:60, :70].sum(axis=0) / 9)[None]
+    mask = np.ones((60, 70), bool)
+    mask[:20] = False
+    estimate = clean + random.normal(0, 3, clean.shape)
+    other = np.where(mask, estimate, np.nan)
+    for fit in ("none", "estimate_to_clean", "clean_to_noisy"):
+        settings = EvaluationSettings(fit=fit, data_range="auto")
+        noisy = 2 * clean + 7 + random.normal(0, 9, clean.shape)
+        part = Target.build(noisy[:, 20:], clean[:, 20:], settings)
+        whole = Target.build(np.where(mask, noisy, 60000), np.where(mask, clean, -900), settings, mask=mask)
+        assert whole.data_range == pytest.approx(part.data_range)
+        assert whole.score(other)[0] == pytest.approx(part.score(estimate[:, 20:])[0], abs=1e-3)
+        assert whole.score(other)[1] == pytest.approx(part.score(estimate[:, 20:])[1], abs=0.02)

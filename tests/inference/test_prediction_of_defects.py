@@ -1,0 +1,109 @@
+"""What becomes of defects and other scales on the way through a model."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from dvlae.config.messages import validate
+from dvlae.config.settings import PredictSettings
+from dvlae.data.defects import measure_scale
+from dvlae.data.defects.scale import SeenScale
+from dvlae.data.manifest import read_manifest
+from dvlae.data.outputs.reading import read_output
+from dvlae.inference.prediction import predict
+from dvlae.models.files import save_model
+from untrained import build, noisy
+
+
+def predict_frames(tmp_path, images_folder, frames, seen=None, **prediction):
+    """Return the estimates, the deviations and the record of a prediction of a model that has seen such images."""
+    save_model(build(), tmp_path, seen)
+    images = images_folder(**frames)
+    settings = validate(PredictSettings, {"prediction": {"samples": 2} | prediction, "device": "cpu"}, "test")
+    denoised, uncertainty, samples = (tmp_path / name for name in ("denoised", "uncertainty", "samples"))
+    predict(tmp_path, images, denoised, uncertainty, samples, seed=0, settings=settings)
+    read = [
+        {image.name: read_output(folder, image, deviation=folder == uncertainty) for image in read_manifest(images)}
+        for folder in (denoised, uncertainty)
+    ]
+    return *read, json.loads((tmp_path / "prediction.json").read_text())
+
+
+@pytest.fixture
+def seen():
+    return SeenScale.of([measure_scale(noisy(64, 64))]).to_json()
+
+
+def hot(image, value=60000):
+    image = image.copy()
+    image[0, 20, 30] = value
+    return image
+
+
+def test_a_hot_pixel_changes_nothing_around_it_and_is_filled_in(tmp_path, images_folder, seen, caplog):
+    clean = noisy(64, 64)
+    filled = clean.copy()
+    filled[0, 20, 30] = (clean[0, 19:22, 29:32].sum() - clean[0, 20, 30]) / 8
+    estimates, _, record = predict_frames(tmp_path, images_folder, {"a": hot(clean)}, seen)
+    (tmp_path / "second").mkdir()
+    expected, *_ = predict_frames(tmp_path / "second", images_folder, {"a": filled}, seen)
+    np.testing.assert_array_equal(estimates["a"], expected["a"])
+    assert record["found"]["hot_pixels"] == {"a": 1}
+    assert "1 hot or dead pixel values in 1 images were filled in" in caplog.text
+
+
+def test_hot_pixels_are_kept_where_they_are_asked_for(tmp_path, images_folder, seen):
+    estimates, *_ = predict_frames(tmp_path, images_folder, {"a": hot(noisy(64, 64))}, seen, hot_pixels="keep")
+    assert estimates["a"][0, 20, 30] == 60000
+    assert estimates["a"].flat[:1000].max() < 1000
+
+
+def test_a_blank_frame_stays_as_it_is(tmp_path, images_folder, seen, caplog):
+    frames = {"a": noisy(64, 64), "b": np.full((1, 64, 64), 7, np.float32)}
+    estimates, deviations, record = predict_frames(tmp_path, images_folder, frames, seen)
+    assert (estimates["b"] == 7).all() and (deviations["b"] == 0).all()
+    assert record["found"]["unchanged"] == {"b": "blank"}
+    assert "left as they are: b" in caplog.text
+
+
+def ramp(exposure):
+    level = exposure * np.linspace(30, 120, 64)
+    return np.random.default_rng(1).poisson(level, (1, 64, 64)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("other", "kind"),
+    [
+        (256 * ramp(1), "gain and offset"),
+        (ramp(1) + 500, "gain and offset"),
+        (ramp(16), "other"),
+        (ramp(1 / 4), "other"),
+    ],
+)
+def test_images_of_another_scale_are_named(tmp_path, images_folder, caplog, other, kind):
+    seen = SeenScale.of([measure_scale(ramp(1))]).to_json()
+    *_, record = predict_frames(tmp_path, images_folder, {"a": ramp(1), "b c": other}, seen)
+    assert record["found"]["unseen"] == {"b c": kind}
+    assert "than in the training, so estimates are unreliable: b c; " in caplog.text
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(256, 0), (1, 500)])
+def test_images_of_another_gain_or_offset_can_be_rescaled(tmp_path, images_folder, seen, gain, offset):
+    frames = {"a": noisy(64, 64), "b": gain * noisy(64, 64) + offset}
+    options = {"rescale": True, "save_samples": 2}
+    estimates, deviations, record = predict_frames(tmp_path, images_folder, frames, seen, **options)
+    assert set(record["found"]["rescaled"]) == {"b"} and not record["found"]["unseen"]
+    # The latent noise depends on the name, so the estimates differ a little.
+    back = (estimates["b"] - offset) / gain
+    assert np.abs(back - estimates["a"]).mean() < 0.3 * noisy(64, 64).std()
+    samples = tifffile.imread(tmp_path / "samples" / "b.tif", squeeze=False)
+    np.testing.assert_allclose(samples.mean(0), estimates["b"], rtol=1e-3)
+    assert deviations["b"].mean() == pytest.approx(gain * deviations["a"].mean(), rel=0.2)
+
+
+def test_a_model_that_does_not_say_what_it_has_seen_warns_of_nothing(tmp_path, images_folder, caplog):
+    *_, record = predict_frames(tmp_path, images_folder, {"a": 1000 * noisy(64, 64)})
+    assert not record["found"]["unseen"]
+    assert "WARNING" not in caplog.text
