@@ -6,7 +6,7 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 """
 
 PREPARE = 2
-PATCHES = 2
+PATCHES = 3
 TRAINING = 5
 PREDICTION = 4
-EVALUATION = 2
+EVALUATION = 3

@@ -85,6 +85,11 @@ def test_one_small_image_is_both_learned_from_and_held_out(tmp_path):
     assert run_all(tmp_path, "YX", [(8, 8)], "x")["validation"] == "same"
 
 
+def test_a_small_image_among_large_ones_is_padded(tmp_path):
+    description = run_all(tmp_path, "YX", [(70, 80), (8, 100), (90, 66)], "x")
+    assert (description["crop_size"], description["patch_size"]) == ([64, 64], [70, 66])
+
+
 @QUICK
 @given(st.tuples(st.integers(8, 40), st.integers(8, 40)), st.sampled_from("xy"))
 def test_any_image_of_at_least_8_x_8_goes_through_all_steps(tmp_path_factory, shape, direction):

@@ -34,7 +34,7 @@ TAIL_MARGIN = 10.0
 MIN_HEIGHT = 40.0
 # In ranges of the neighbours. It is 2.4 for a spot of 1.5 pixels.
 MIN_RANGES = 3.0
-# Mean of the neighbours, of the height of the pixel. It is 0.17 for a spot of 1.5 pixels.
+# Mean of the neighbours, of the height of the pixel. It is 0.19 for a spot of 1.5 pixels.
 MAX_SHARE = 0.04
 LIKE_HEIGHT = 0.5
 # A larger share of pixels is not defective: it is the noise, or the object.
@@ -44,6 +44,8 @@ MAX_FRACTION = 0.005
 MIN_LEVELS = 16
 MIN_CLIPPED = 8
 MIN_PILE_UP = 4
+# In standard deviations of all others: a few per cent of the pixels farther than this would decide on the loss.
+GLARING_DISTANCE = 10.0
 # Of the pixels of a frame.
 OVEREXPOSED_FRACTION = 0.95
 BLANK_EXCEPTIONS = 1e-4
@@ -61,6 +63,8 @@ class Defects:
         Single pixels far above, and far below, all those around them, (C, ...).
     saturated
         Pixels that were clipped at the largest grey value, (C, ...).
+    glaring
+        Those of them that are far brighter than all pixels that are not saturated, (C, ...).
     blank
         Whether all channels are constant: the frame shows nothing.
     overexposed
@@ -70,6 +74,7 @@ class Defects:
     hot: np.ndarray
     dead: np.ndarray
     saturated: np.ndarray
+    glaring: np.ndarray
     blank: bool
     overexposed: bool
 
@@ -88,7 +93,7 @@ class Defects:
             Nothing found.
         """
         nothing = np.zeros(shape, bool)
-        return cls(nothing, nothing, nothing, blank=False, overexposed=False)
+        return cls(nothing, nothing, nothing, nothing, blank=False, overexposed=False)
 
     @cached_property
     def single(self) -> np.ndarray:
@@ -118,7 +123,7 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
     """
     if mask is None and not np.isfinite(frame).all():
         mask = np.isfinite(frame).all(axis=0)
-    hot, dead, saturated = np.zeros((3, *frame.shape), bool)
+    hot, dead, saturated, glaring = np.zeros((4, *frame.shape), bool)
     constant, full = [], []
     for number, channel in enumerate(frame):
         values = channel.ravel() if mask is None else channel[mask]
@@ -135,11 +140,15 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
         single = hot[number] | dead[number]
         excluded = single if mask is None else single | ~mask
         saturated[number] = _find_saturated(planes, excluded)
+        if saturated[number].any():
+            rest = channel[~(excluded | saturated[number])]
+            if channel[saturated[number]][0] > rest.mean() + GLARING_DISTANCE * rest.std():
+                glaring[number] = saturated[number]
         full.append(np.count_nonzero(saturated[number]) >= OVEREXPOSED_FRACTION * values.size)
         if mask is not None:
             hot[number] &= mask
             dead[number] &= mask
-    return Defects(hot, dead, saturated, blank=all(constant), overexposed=any(full))
+    return Defects(hot, dead, saturated, glaring, blank=all(constant), overexposed=any(full))
 
 
 def _find_single(channel: np.ndarray) -> np.ndarray:
@@ -233,7 +242,7 @@ def _find_saturated(channel: np.ndarray, excluded: np.ndarray) -> np.ndarray:
 
 
 def fill(frame: np.ndarray, defects: Defects, mask: np.ndarray | None = None) -> np.ndarray:
-    """Replace hot, dead and masked pixels by what is around them.
+    """Replace hot, dead, glaring and masked pixels by what is around them.
 
     Parameters
     ----------
@@ -247,19 +256,18 @@ def fill(frame: np.ndarray, defects: Defects, mask: np.ndarray | None = None) ->
     Returns
     -------
     (C, ...) array
-        A hot or dead pixel is the mean of the good ones beside it, and a masked pixel is the nearest that counts. The
-        frame itself, if there is nothing to fill.
+        A hot or dead pixel is the mean of the good ones beside it, and a glaring or masked pixel is the nearest that
+        counts. The frame itself, if there is nothing to fill.
     """
-    holes = mask is not None and not mask.all()
-    if not holes and not defects.single.any():
+    holes = defects.glaring if mask is None else defects.glaring | ~mask
+    if not holes.any() and not defects.single.any():
         return frame
     filled = frame.copy()
-    for channel, single in zip(filled, defects.single, strict=True):
+    for channel, single, hole in zip(filled, defects.single, holes, strict=True):
         if single.any():
-            _fill_single(channel, single if mask is None else single | ~mask, single)
-        if holes:
-            assert mask is not None
-            _fill_from_nearest(channel, mask)
+            _fill_single(channel, single | hole, single)
+        if hole.any():
+            _fill_from_nearest(channel, ~hole)
     return filled
 
 

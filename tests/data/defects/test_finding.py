@@ -242,6 +242,17 @@ def test_saturated_pixels_are_found_and_few_grey_values_are_not():
     assert not find_defects(random.poisson(0.1, (1, 256, 256)).astype(np.float32)).saturated.any()
 
 
+def test_saturated_pixels_that_are_far_brighter_than_all_others_are_glaring():
+    image = cells(rng(31))
+    image[20:40, 30:60] = 65535
+    found = find_defects(image[None])
+    assert np.array_equal(found.glaring[0], image == 65535) and np.array_equal(found.saturated, found.glaring)
+    assert not found.single.any()
+    filled = fill(image[None], found)
+    assert filled.max() < 500 and np.array_equal(filled[~found.glaring], image[None][~found.glaring])
+    assert not find_defects(cells(rng(32)).clip(0, 280)[None]).glaring.any()
+
+
 def test_a_blank_frame_is_blank_with_a_hot_pixel_too():
     assert find_defects(np.zeros((1, 160, 160), np.float32)).blank
     assert find_defects(np.full((2, 50), 7, np.float32)).blank
