@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from dvlae.config.messages import validate
+from dvlae.system.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,14 @@ class Argument:
     convert
         Converts the value from argparse, or its default, for the function. It runs after parsing, so that it may raise
         a :class:`UserError`.
+    replaces
+        Whether the value is a path whose content is replaced or removed.
     """
 
     name: str
     options: dict[str, Any]
     convert: Callable[[Any], Any] | None = None
+    replaces: bool = False
 
     @property
     def dest(self) -> str:
@@ -64,16 +69,42 @@ class Command:
             The arguments of the command.
         values
             The values from argparse, by their ``dest``.
+
+        Raises
+        ------
+        UserError
+            If a value is not allowed, or an output would replace an input.
         """
         changes = {key: values.pop(key) for key in list(values) if key.startswith("settings.")}
         for argument in arguments:
             if argument.convert is not None:
                 values[argument.dest] = argument.convert(values[argument.dest])
+        _check_paths(arguments, values)
         if changes:
             values["settings"] = _change_settings(values["settings"], changes)
         function = resolve_name(self.function) if isinstance(self.function, str) else self.function
         if (text := function(**values)) is not None:
             print(text)
+
+
+def _check_paths(arguments: Sequence[Argument], values: dict[str, Any]) -> None:
+    """Refuse a path that is replaced if it is, or contains, another one or the working folder."""
+    paths = [(argument, path) for argument in arguments for path in _paths(values.get(argument.dest))]
+    for argument, path in paths:
+        if not argument.replaces:
+            continue
+        others = [(other.name, str(place), place) for other, place in paths if other is not argument]
+        for name, text, place in [*others, ("the working folder", "", Path())]:
+            if path.resolve() in (place.resolve(), *place.resolve().parents):
+                what = f"{name} {text}".rstrip()
+                raise UserError(f"{argument.name}: found {path}, which would replace {what}; allowed: another path")
+
+
+def _paths(value: Any) -> list[Path]:
+    """Return the paths in the value of an argument."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [path for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path)]
 
 
 def _change_settings(settings: Any, changes: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ command that runs.
 import argparse
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -32,6 +33,12 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _path_with_name(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("found '', allowed: a path")
+    return Path(text)
+
+
 def _named_path(text: str) -> tuple[str, Path]:
     name, found, path = text.partition("=")
     if not (name and found and path):
@@ -46,6 +53,8 @@ def _number_or_word(text: str) -> int | str:
 
 def _first_and_stop(text: str) -> tuple[int, int]:
     first, _, stop = text.partition(":")
+    if not (first.isdecimal() and stop.isdecimal() and int(first) < int(stop)):
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed: FIRST:STOP, such as 100:228")
     return int(first), int(stop)
 
 
@@ -146,7 +155,12 @@ def _flag(name: str, text: str, **options: Any) -> Argument:
 
 
 def _path(name: str, metavar: str, text: str, **options: Any) -> Argument:
-    return _argument(name, metavar, text, type=Path, **options)
+    return _argument(name, metavar, text, type=_path_with_name, **options)
+
+
+def _new_path(name: str, metavar: str, text: str, **options: Any) -> Argument:
+    """Declare a path whose content the command replaces or removes."""
+    return replace(_path(name, metavar, text, **options), replaces=True)
 
 
 def _named_paths(name: str, metavar: str, text: str, **options: Any) -> Argument:
@@ -154,7 +168,7 @@ def _named_paths(name: str, metavar: str, text: str, **options: Any) -> Argument
 
 
 def _output(metavar: str, text: str) -> Argument:
-    return _path("--output", metavar, text, required=True)
+    return _new_path("--output", metavar, text, required=True)
 
 
 def _settings(cls: type[StrictModel]) -> Argument:
@@ -214,12 +228,12 @@ COMMANDS = {
         "extract-patches",
         "Cut training and validation patches from prepared images.",
         "dvlae.data.patches:extract_patches",
-    ): [IMAGES, _path("output", "PATCHES", "folder to make"), _settings(PatchSettings)],
+    ): [IMAGES, _new_path("output", "PATCHES", "folder to make"), _settings(PatchSettings)],
     Command(
         "register",
         "Register the clean images to the noisy ones, once for all commands.",
         "dvlae.evaluation.register:register",
-    ): [IMAGES, _path("output", "TARGETS_CSV", "table to write, one row an image"), EVALUATION, CORES],
+    ): [IMAGES, _new_path("output", "TARGETS_CSV", "table to write, one row an image"), EVALUATION, CORES],
     Command(
         "diagnose",
         "Measure the noise's direction and length, with or without clean images.",
@@ -235,14 +249,14 @@ COMMANDS = {
     ],
     Command("train", "Train a model on the patches of one dataset.", _train): [
         _path("patches", "PATCHES", "folder made by `dvlae extract-patches`"),
-        _path("model", "MODEL", "folder to make"),
+        _new_path("model", "MODEL", "folder to make"),
         _argument(
             "--receptive-field", "PIXELS", "receptive field of the autoregressive decoder", type=int, required=True
         ),
         _argument(
             "--noise-direction", None, "direction of the noise correlation", choices=NOISE_DIRECTIONS, required=True
         ),
-        _path("--checkpoints", "DIR", "folder for the unfinished training, so that it can be resumed"),
+        _new_path("--checkpoints", "DIR", "folder for the unfinished training, so that it can be resumed"),
         _flag(
             "--tensorboard",
             "also write the history for TensorBoard, into the folder `tensorboard` next to the model",
@@ -259,10 +273,10 @@ COMMANDS = {
     Command("predict", "Denoise images with a trained model.", _predict): [
         MODEL,
         IMAGES,
-        _path("--denoised", "DIR", "folder to make", required=True),
-        _path("--uncertainty", "DIR", "folder to make: posterior standard deviation", required=True),
-        _path("--samples", "DIR", "folder to make: posterior samples"),
-        _path("--remove-checkpoints", "DIR", "checkpoints of the training, to remove after the prediction"),
+        _new_path("--denoised", "DIR", "folder to make", required=True),
+        _new_path("--uncertainty", "DIR", "folder to make: posterior standard deviation", required=True),
+        _new_path("--samples", "DIR", "folder to make: posterior samples"),
+        _new_path("--remove-checkpoints", "DIR", "checkpoints of the training, to remove after the prediction"),
         SEED,
         _settings(PredictSettings),
         DEVICE_OF_SETTINGS,
@@ -313,7 +327,7 @@ COMMANDS = {
     ],
     Command("generate", "Sample new noise on given images, or complete images from the prior.", _generate): [
         MODEL,
-        _path("output", "OUTPUT", "folder to make"),
+        _new_path("output", "OUTPUT", "folder to make"),
         _argument(
             "--kind",
             None,
@@ -344,7 +358,7 @@ COMMANDS = {
     ): [
         _argument("method", "METHOD", "noisy (the image itself), gaussian or bm3d"),
         IMAGES,
-        _path("--denoised", "DIR", "folder to make", required=True, dest="output"),
+        _new_path("--denoised", "DIR", "folder to make", required=True, dest="output"),
         EVALUATION,
         TARGETS,
         PART,
@@ -353,7 +367,7 @@ COMMANDS = {
     Command("evaluate", "Measure PSNR and SSIM of denoised images.", "dvlae.evaluation.evaluate:evaluate"): [
         IMAGES,
         _path("denoised", "DENOISED", "folder of denoised images"),
-        _path("output", "PSNR_CSV", "table to write, one row an image"),
+        _new_path("output", "PSNR_CSV", "table to write, one row an image"),
         _argument("--dataset", "NAME", "written into the table", required=True),
         _argument("--method", "NAME", "written into the table", required=True),
         _argument("--receptive-field", "PIXELS", "written into the table", type=int),
@@ -365,15 +379,15 @@ COMMANDS = {
     ],
     Command("gather", "Join the results of several jobs that share a dataset.", _gather): [
         _path("parts", "PART", "folders of all parts, in order", nargs="+"),
-        _path("--output", "PATH", "paths to make, named as in the parts", dest="outputs", nargs="+", required=True),
+        _new_path("--output", "PATH", "what to make, named as in the parts", dest="outputs", nargs="+", required=True),
     ],
     Command("tables", "Gather the measurements of many runs into tables.", "dvlae.reporting.tables:make_tables"): [
         PSNR_CSVS,
-        _output("DIR", "folder for the tables"),
+        _path("--output", "DIR", "folder for the tables", required=True),
     ],
     Command("figures", "Plot what was measured: panels, training curves, noise, ablation.", _figures): [
         PSNR_CSVS,
-        _output("DIR", "folder for the pictures"),
+        _path("--output", "DIR", "folder for the pictures", required=True),
         _named_paths("--images", "DATASET=IMAGES", "folders made by `dvlae prepare`", required=True),
         _argument(
             "--settings",

@@ -15,9 +15,9 @@ from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.reading import Stack, open_stacks
-from dvlae.data.sources import SourceInfo
+from dvlae.data.sources import SourceInfo, open_sources
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, hash_files, link_or_copy
+from dvlae.system.files import atomic_folder, check_outside, hash_files, link_or_copy
 from dvlae.system.progress import progress
 
 # The largest magnitude up to which all whole numbers are float32 numbers.
@@ -50,6 +50,53 @@ def source_folder(dataset: DatasetSettings, data: Path) -> Path:
     return Path(skimage.data.__file__).parent
 
 
+def list_files(dataset: DatasetSettings, data: Path) -> list[Path]:
+    """List the files that :func:`prepare` reads for a dataset of files.
+
+    Parameters
+    ----------
+    dataset
+        The dataset's settings.
+    data
+        The data folder.
+
+    Returns
+    -------
+    list of Path
+        Noisy and clean images, masks, all files of a set of which one is named, and all of a folder that is an image.
+
+    Raises
+    ------
+    UserError
+        If no file matches.
+    """
+    root = source_folder(dataset, data)
+    named = find_images(dataset.noisy, root, "noisy")
+    if dataset.clean not in (None, "mean"):
+        named += find_images(dataset.clean, root, "clean")
+    if dataset.mask not in ("auto", "none"):
+        named.append(root / Path(dataset.mask).expanduser())
+    files: dict[Path, None] = {}
+    for path in named:
+        if path.is_dir():
+            files.update(dict.fromkeys(file for file in sorted(path.rglob("*")) if file.is_file()))
+        elif path not in files:
+            files.update(dict.fromkeys((path, *_set_of(path))))
+    return list(files)
+
+
+def _set_of(path: Path) -> tuple[Path, ...]:
+    """Return the files of the set that an OME-TIFF belongs to."""
+    if ".ome." not in path.name.lower():
+        return ()
+    try:
+        with open_sources(path) as sources:
+            return tuple(file for source in sources for file in source.files)
+    except UserError:
+        # The step that reads it says what is wrong with it.
+        return ()
+
+
 def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output: Path) -> None:
     """Make the canonical images of a dataset.
 
@@ -68,11 +115,11 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
     ------
     UserError
         If no file matches; if an image cannot be read, has other axes or channels, contains values that are not
-        numbers, or is constant; if clean and noisy images differ in number or shape.
+        numbers, or is constant; if clean and noisy images differ in number or shape; or if the files are in the output.
     """
     with atomic_folder(output) as folder:
         if dataset.simulate is None:
-            rows = _from_files(dataset, Path(data), folder)
+            rows = _from_files(dataset, Path(data), folder, output)
         elif simulated is None:
             raise UserError(
                 "prepare: this dataset's noise is simulated: run `dvlae simulate` and give its folder (--simulated)"
@@ -86,10 +133,11 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
         write_manifest(folder, rows)
 
 
-def _from_files(dataset: DatasetSettings, data: Path, folder: Path) -> list[Image]:
+def _from_files(dataset: DatasetSettings, data: Path, folder: Path, output: Path) -> list[Image]:
     root = source_folder(dataset, data)
     files = find_images(dataset.noisy, root, "noisy")
     clean_files = [] if dataset.clean in (None, "mean") else find_images(dataset.clean, root, "clean")
+    check_outside(output, [*files, *clean_files])
     total = _Mean() if dataset.clean == "mean" else None
     rows: list[Image] = []
     masks: list[PackedMask | None] = []

@@ -16,7 +16,7 @@ from dvlae.data.prepare import source_folder
 from dvlae.data.reading import Stack, open_stacks
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, hash_files
+from dvlae.system.files import atomic_folder, check_outside, hash_files
 from dvlae.system.progress import progress
 
 
@@ -121,7 +121,7 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
     Raises
     ------
     UserError
-        If there is nothing to simulate, or a file is missing or unsuitable.
+        If there is nothing to simulate, a file is missing or unsuitable, or the files are in the output.
     """
     settings = dataset.simulate
     if settings is None:
@@ -129,6 +129,7 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
             "simulate: found null in the dataset's settings, allowed: a block; there is nothing to simulate"
         )
     files = find_images(dataset.noisy, source_folder(dataset, data), "noisy")
+    check_outside(output, files)
     with atomic_folder(output) as folder:
         rows: list[Image] = []
         for stack in open_stacks(files, dataset, progress(files, description="simulate", unit="file")):

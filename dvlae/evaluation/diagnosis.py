@@ -1,21 +1,19 @@
 """What the noise of a dataset looks like: its direction, its correlation length, how it grows with the signal.
 
-With clean images the noise is known. Without them it is estimated from the noisy images. A filter perpendicular to an
-axis removes nearly all of the signal and keeps noise that is correlated along that axis. Medians ignore the edges that
-remain.
+Each channel is judged by itself. Where the pixels do not suffice, or something else than noise along one axis explains
+what is found, the direction is None, and the reason says why.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
-from dvlae.axes import AXES, middle
 from dvlae.config.receptive_field import reachable
-from dvlae.evaluation.metrics import autocorrelation
+from dvlae.evaluation.noise_samples import NoiseSample
 from dvlae.evaluation.noise_statistics import (
     VarianceCurve,
     average_curves,
@@ -23,103 +21,89 @@ from dvlae.evaluation.noise_statistics import (
     variance_by_signal,
     variance_slope,
 )
-from dvlae.evaluation.target import Target
 
 MAX_IMAGES = 16
-MEDIAN_SAMPLE_PIXELS = 2**17
-# In pixels along each axis, around the middle of an image.
-MAX_SIDES = {"x": 512, "y": 512, "z": 16}
-MAX_LAG = 40  # pixels
 
 # Neighbours along an axis that correlate less are considered independent.
 MIN_CORRELATION = 0.1
+# A correlation counts if it is this many times its standard error.
+MIN_SIGNIFICANCE = 3.0
+# Standard error of a correlation times the square root of the number of pixels: of moments, and of medians of filtered
+# values. Both hold for white noise.
+ERROR_OF_ONE_PIXEL = {True: 1.0, False: 2.4}
+# With a larger error, the absence of a correlation says nothing.
+MAX_ERROR = 0.05
+# Blur and interpolation correlate neighbours alike along two axes: the smaller correlation over the larger.
+ALIKE = 0.75
+# Second differences of noise have the variance of fourth differences. More than this is texture; less takes as much from
+# the correlation as texture may have added to it: on photographs with known noise, 1.5 times the excess.
+MAX_EXCESS = 0.25
+TEXTURE_OF_EXCESS = 1.5
+# Less noise, relative to the span of grey values, or to their step and their span, is rounding.
+MIN_NOISE = 5e-4
+MIN_NOISE_OF_STEP = 0.6
+MIN_ROUNDED_NOISE = 0.02
 # The correlation length is the lag before the correlation first falls below this.
 NEGLIGIBLE_CORRELATION = 0.05
-# It has unit energy and is orthogonal to the mean of five.
-FOURTH_DIFFERENCE = np.array([1, -4, 6, -4, 1]) / math.sqrt(70)
-PERPENDICULAR_AXIS = {"x": "y", "y": "x", "z": "y"}
+BLUR = "blur"  # in the place of a direction
 
 Lags = Sequence[float] | np.ndarray  # correlations from lag 0
 
 
 @dataclass(frozen=True)
-class NoiseSample:
-    """The noise in the middle of one image, and the signal under it.
+class Verdict:
+    """What the noise of one channel looks like.
 
     Attributes
     ----------
-    noise
-        The noise, (C, ...), in the units of the noisy image, by the axis along which its correlation is measured.
-    signal
-        (C, ...), in the same units.
-    limits
-        Smallest and largest value of the noisy image in each channel, (2, C).
-    known
-        Whether it is the noise itself, which is the same array for each axis, or an estimate.
+    direction
+        An axis, ``none``, or None if it cannot be told.
+    reason
+        Why the direction cannot be told; None if it can.
+    correlation
+        By axis, from lag 0.
     """
 
-    noise: Mapping[str, np.ndarray]
-    signal: np.ndarray
-    limits: np.ndarray
-    known: bool
+    direction: str | None
+    reason: str | None
+    correlation: Mapping[str, np.ndarray]
 
+    @property
+    def length(self) -> int | None:
+        """The correlation length in pixels; None without a direction."""
+        if self.direction is None:
+            return None
+        return correlation_length(self.correlation.get(self.direction, [1.0]))
 
-def known_noise(noisy: np.ndarray, target: Target) -> NoiseSample:
-    """Return the noise of an image that has a clean one.
+    def summary(self) -> dict[str, Any]:
+        """Return what is written into the JSON file.
 
-    Parameters
-    ----------
-    noisy
-        The complete image, (C, ...).
-    target
-        How the clean image lies on it.
-
-    Returns
-    -------
-    NoiseSample
-        The noise, and the signal below it.
-    """
-    noise = target.noise()
-    axes = list(AXES)[: noisy.ndim - 1]
-    signal = _middle(target.noisy - noise)
-    return NoiseSample(dict.fromkeys(axes, _middle(noise)), signal, _limits(noisy), known=True)
-
-
-def estimate_noise(noisy: np.ndarray) -> NoiseSample:
-    """Estimate the noise of an image without a clean one.
-
-    Parameters
-    ----------
-    noisy
-        The image, (C, ...).
-
-    Returns
-    -------
-    NoiseSample
-        The estimated noise, and the estimated signal below it. For a trace there is no estimate of the noise, because
-        it cannot be separated from the signal.
-    """
-    limits = _limits(noisy)
-    noisy = _middle(noisy).astype(np.float64)
-    axes = list(AXES)[: noisy.ndim - 1]
-    noise = {
-        axis: ndimage.correlate1d(noisy, FOURTH_DIFFERENCE, axis=AXES[PERPENDICULAR_AXIS[axis]])
-        for axis in axes
-        if len(axes) > 1
-    }
-    signal = ndimage.uniform_filter(noisy, 5, axes=(-2, -1)[-len(axes) :])
-    return NoiseSample(noise, signal, limits, known=False)
+        Returns
+        -------
+        dict
+            Plain values.
+        """
+        return {
+            "direction": self.direction,
+            "reason": self.reason,
+            "correlation_length": self.length,
+            "receptive_field": None if self.length is None else suggest_receptive_field(self.length),
+            "autocorrelation": {
+                axis: [None if math.isnan(value) else round(float(value), 4) for value in lags]
+                for axis, lags in self.correlation.items()
+            },
+        }
 
 
 def measure_noise(
-    samples: Iterable[NoiseSample], *, dataset: str, configured_direction: str | None
+    samples: Sequence[Sequence[NoiseSample]], *, dataset: str, configured_direction: str | None
 ) -> tuple[dict[str, Any], list[VarianceCurve]]:
     """Describe the noise of a dataset.
 
     Parameters
     ----------
     samples
-        Samples of some of its images, all from :func:`known_noise` or all from :func:`estimate_noise`.
+        For each of some of its images, a sample of each channel, all known or all estimated.
     dataset
         Name of the dataset.
     configured_direction
@@ -133,60 +117,168 @@ def measure_noise(
         For each channel, the signal and the variance of the noise in groups of pixels of equal signal. Empty if noise
         and signal cannot be separated.
     """
-    samples = list(samples)
-    known = all(sample.known for sample in samples)
-    # The median over images is not sensitive to an outlier.
-    correlation = average_curves([_correlate(sample) for sample in samples], np.median)
-    direction = find_direction(correlation)
-    length = None if direction is None else correlation_length(correlation.get(direction, [1.0]))
+    channels = list(zip(*samples, strict=True))
+    verdicts = [judge(channel) for channel in channels]
+    verdict = combine(verdicts)
     curves, slopes = [], []
-    if direction is not None:
-        axis = "x" if direction == "none" else direction
-        lowest, highest = np.moveaxis(np.array([sample.limits for sample in samples]), 1, 0)
-        for channel, limits in enumerate(zip(lowest.min(axis=0), highest.max(axis=0), strict=True)):
-            noise = np.concatenate([sample.noise[axis][channel].ravel() for sample in samples])
-            signal = np.concatenate([sample.signal[channel].ravel() for sample in samples])
-            curves.append(variance_by_signal(noise, signal, np.var if known else robust_variance))
-            slopes.append(variance_slope(*curves[-1], limits))
+    if verdict.direction is not None:
+        axis = "x" if verdict.direction == "none" else verdict.direction
+        for channel in channels:
+            curve = _variance_curve(channel, axis)
+            if len(curve[0]):
+                curves.append(curve)
+            limits = min(sample.limits[0] for sample in channel), max(sample.limits[1] for sample in channel)
+            slopes.append(variance_slope(*curve, limits))
     found = {
         "dataset": dataset,
-        "basis": "residuals" if known else "estimate",
+        "basis": "residuals" if samples[0][0].known else "estimate",
         "images": len(samples),
-        "direction": direction,
+        **verdict.summary(),
         "configured_direction": configured_direction,
-        "correlation_length": length,
-        "receptive_field": None if length is None else suggest_receptive_field(length),
-        "autocorrelation": {axis: [round(float(value), 4) for value in lags] for axis, lags in correlation.items()},
         "variance_slope": [None if math.isnan(slope) else round(slope, 6) for slope in slopes],
-        "warning": find_contradiction(correlation, direction, configured_direction),
+        "warning": find_contradiction(verdict.correlation, verdict.direction, configured_direction),
+        "channels": [one.summary() for one in verdicts],
     }
     return found, curves
 
 
-def _correlate(sample: NoiseSample) -> dict[str, np.ndarray]:
-    """Return the autocorrelation of the noise of one image along each axis."""
-    if sample.known:
-        return autocorrelation(sample.noise["x"], MAX_LAG)
-    return {axis: robust_autocorrelation(noise, axis) for axis, noise in sample.noise.items()}
+def _variance_curve(samples: Sequence[NoiseSample], axis: str) -> VarianceCurve:
+    noise = np.concatenate([sample.noise[axis] for sample in samples])
+    signal = np.concatenate([sample.signal for sample in samples])
+    counts = np.isfinite(noise)
+    return variance_by_signal(noise[counts], signal[counts], np.var if samples[0].known else robust_variance)
 
 
-def find_direction(correlation: Mapping[str, Lags]) -> str | None:
+def judge(samples: Sequence[NoiseSample]) -> Verdict:
+    """Find the direction of the noise of one channel.
+
+    Parameters
+    ----------
+    samples
+        One for each image.
+
+    Returns
+    -------
+    Verdict
+        What its noise looks like. The correlation is the median over the images, which an outlier hardly changes.
+    """
+    if not samples[0].correlation:
+        return Verdict(None, "of traces without clean ones, noise and signal cannot be told apart", {})
+    used = [sample for sample in samples if min(sample.pixels.values()) > 0 and _has_lags(sample)]
+    if not used:
+        return Verdict(None, "no pixel counts: all are constant, saturated or masked, or too few for the filter", {})
+    correlation = average_curves([sample.correlation for sample in used], np.median)
+    pixels = sum(min(sample.pixels.values()) for sample in used)
+    found = classify(correlation, _error(used[0].known, pixels))
+    axis = found if found in correlation else "x"
+    votes = Counter(classify(one.correlation, _error(one.known, min(one.pixels.values()))) for one in used)
+    reason = (
+        _too_clean(used, axis)
+        or _contradiction([(vote, number) for vote, number in votes.most_common() if vote in correlation], "images")
+        or _blurred(correlation, found)
+        or _textured(used, correlation, found)
+        or (None if found is not None else f"{pixels} pixels are too few")
+    )
+    return Verdict(None if reason else found, reason, correlation)
+
+
+def _has_lags(sample: NoiseSample) -> bool:
+    return all(np.isfinite(lags[1:2]).all() for lags in sample.correlation.values())
+
+
+def _error(known: bool, pixels: int) -> float:
+    """Return the standard error of a correlation."""
+    return ERROR_OF_ONE_PIXEL[known] / math.sqrt(pixels)
+
+
+def classify(correlation: Mapping[str, Lags], error: float) -> str | None:
     """Return the axis along which neighbours are correlated most.
 
     Parameters
     ----------
     correlation
         The correlation along each axis.
+    error
+        Its standard error.
 
     Returns
     -------
     str or None
-        An axis, ``none`` if the correlation is negligible along all axes, or None if there are no axes.
+        An axis; ``blur`` if the correlation is alike along two; ``none`` if it is negligible along all axes; None if
+        the error is too large to say so.
     """
-    if not correlation:
+    neighbours = {axis: _neighbours(lags) for axis, lags in correlation.items()}
+    first, *others = sorted(neighbours, key=lambda axis: -abs(neighbours[axis]))
+    least = max(MIN_CORRELATION, MIN_SIGNIFICANCE * error)
+    if abs(neighbours[first]) < least:
+        return None if error > MAX_ERROR else "none"
+    if others and neighbours[others[0]] / neighbours[first] >= ALIKE:
+        return BLUR
+    return first
+
+
+def _too_clean(samples: Sequence[NoiseSample], axis: str) -> str | None:
+    std, span, step = (
+        float(np.median([value(sample) for sample in samples]))
+        for value in (lambda one: one.std[axis], lambda one: one.span, lambda one: one.step)
+    )
+    rounded = std < MIN_NOISE_OF_STEP * step and std < MIN_ROUNDED_NOISE * span
+    if std > MIN_NOISE * span and not rounded:
         return None
-    axis = max(correlation, key=lambda axis: abs(_neighbours(correlation[axis])))
-    return axis if abs(_neighbours(correlation[axis])) >= MIN_CORRELATION else "none"
+    what = f" in steps of {step:.3g}" if rounded else ""
+    return f"there is hardly any noise (standard deviation {std:.2g} in a span of {span:.3g}{what})"
+
+
+def _contradiction(votes: Sequence[tuple[str, int]], what: str) -> str | None:
+    if len(votes) < 2 or votes[1][1] <= votes[0][1] / 2:
+        return None
+    return f"the {what} contradict each other: " + ", ".join(f"{number} along {axis}" for axis, number in votes)
+
+
+def _blurred(correlation: Mapping[str, Lags], found: str | None) -> str | None:
+    if found != BLUR:
+        return None
+    return (
+        f"neighbours correlate alike along all axes ({_numbers(correlation)}), as after blur, interpolation or "
+        "registration, or in texture; use the images as the detector gave them"
+    )
+
+
+def _textured(samples: Sequence[NoiseSample], correlation: Mapping[str, Lags], found: str | None) -> str | None:
+    axis = "x" if found not in correlation else found
+    excess = float(np.median([sample.excess[axis] for sample in samples])) - 1
+    left = abs(_neighbours(correlation[axis])) - TEXTURE_OF_EXCESS * excess
+    if excess <= MAX_EXCESS and (found != axis or left >= MIN_CORRELATION):
+        return None
+    return (
+        f"what looks like noise may be texture: across {axis}, it varies {1 + excess:.2f} times as much as noise "
+        f"({_numbers(correlation)})"
+    )
+
+
+def combine(verdicts: Sequence[Verdict]) -> Verdict:
+    """Judge all channels together.
+
+    Parameters
+    ----------
+    verdicts
+        One for each channel.
+
+    Returns
+    -------
+    Verdict
+        That of the channel with the longest correlation among those with a direction. Channels without direction do
+        not contradict it, as a receptive field covers them, too.
+    """
+    told = [verdict for verdict in verdicts if verdict.direction is not None]
+    if not told:
+        return verdicts[0]
+    chosen = max(told, key=lambda one: (one.direction != "none", one.length))
+    votes = Counter(one.direction for one in told if one.direction not in (None, "none"))
+    if len(votes) < 2:
+        return chosen
+    each = ", ".join(f"{number} along {one.direction}" for number, one in enumerate(verdicts) if one.direction)
+    return Verdict(None, f"the channels contradict each other: {each}; `channel` keeps one of them", chosen.correlation)
 
 
 def correlation_length(lags: Lags) -> int:
@@ -202,7 +294,7 @@ def correlation_length(lags: Lags) -> int:
     int
         In pixels; 0 for white noise.
     """
-    return next((lag - 1 for lag in range(1, len(lags)) if abs(lags[lag]) < NEGLIGIBLE_CORRELATION), len(lags) - 1)
+    return next((lag - 1 for lag in range(1, len(lags)) if not abs(lags[lag]) >= NEGLIGIBLE_CORRELATION), len(lags) - 1)
 
 
 def suggest_receptive_field(length: int) -> int:
@@ -231,7 +323,7 @@ def find_contradiction(correlation: Mapping[str, Lags], direction: str | None, c
     correlation
         The correlation along each axis.
     direction
-        The axis along which neighbours are correlated most, as returned by :func:`find_direction`.
+        The axis along which neighbours are correlated most, ``none``, or None if it cannot be told.
     configured
         The configured direction; None if there is none.
 
@@ -242,12 +334,12 @@ def find_contradiction(correlation: Mapping[str, Lags], direction: str | None, c
     """
     if direction is None or configured is None:
         return None
-    neighbours = {axis: _neighbours(lags) for axis, lags in correlation.items()}
-    numbers = ", ".join(f"{value:z.2f} along {axis}" for axis, value in neighbours.items())
+    numbers = _numbers(correlation)
     if direction != configured:
         return (
             f"noise_direction: found {configured}, but the noise suggests {direction} (neighbours correlate {numbers})"
         )
+    neighbours = {axis: _neighbours(lags) for axis, lags in correlation.items()}
     others = [axis for axis, value in neighbours.items() if axis != direction and abs(value) >= MIN_CORRELATION]
     if others:
         return f"the noise is correlated along more than {direction}, which no receptive field covers ({numbers})"
@@ -258,47 +350,5 @@ def _neighbours(lags: Lags) -> float:
     return float(lags[1]) if len(lags) > 1 else 0.0
 
 
-def _limits(noisy: np.ndarray) -> np.ndarray:
-    spatial = tuple(range(1, noisy.ndim))
-    return np.array([noisy.min(spatial), noisy.max(spatial)])
-
-
-def _middle(image: np.ndarray) -> np.ndarray:
-    sides = image.shape[1:]
-    return image[:, *middle(sides, [MAX_SIDES[axis] for axis in "zyx"[-len(sides) :]])]
-
-
-def robust_autocorrelation(noise: np.ndarray, axis: str) -> np.ndarray:
-    """Return the autocorrelation of noise along one axis, estimated from medians, which ignore a few edges.
-
-    The sum and the difference of two pixels of correlation r have variances in the ratio (1 + r) / (1 - r). The squared
-    medians of their absolute values have the same ratio, even if the variance of the noise differs from place to place.
-
-    Parameters
-    ----------
-    noise
-        (C, ...), around 0.
-    axis
-        ``"x"``, ``"y"`` or ``"z"``.
-
-    Returns
-    -------
-    numpy.ndarray
-        The correlation from lag 0, where it is 1. It is 0 at lags where most pixels are 0.
-
-    References
-    ----------
-    Gnanadesikan, Kettenring: Robust estimates, residuals, and outlier detection, Biometrics 28 (1972).
-    """
-    length = noise.shape[AXES[axis]]
-    lines = np.moveaxis(noise, AXES[axis], -1).reshape(-1, length)
-    lines = lines[:: math.ceil(lines.size / MEDIAN_SAMPLE_PIXELS)]
-    lags = [1.0]
-    for lag in range(1, min(MAX_LAG, length // 2) + 1):
-        before, after = lines[:, : length - lag], lines[:, lag:]
-        spread_of_sum, spread_of_difference = (
-            np.median(np.abs(pair)) ** 2 for pair in (before + after, before - after)
-        )
-        total = spread_of_sum + spread_of_difference
-        lags.append((spread_of_sum - spread_of_difference) / total if total > 0 else 0.0)
-    return np.array(lags)
+def _numbers(correlation: Mapping[str, Lags]) -> str:
+    return ", ".join(f"{_neighbours(lags):z.2f} along {axis}" for axis, lags in correlation.items())

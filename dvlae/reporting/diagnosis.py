@@ -1,35 +1,41 @@
 """The description of the noise of a dataset, and its figure."""
 
 import logging
+import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_noisy
+from dvlae.data.canonical import read_mask, read_noisy
+from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.manifest import Image, spread_evenly
-from dvlae.evaluation.diagnosis import (
-    MAX_IMAGES,
-    NEGLIGIBLE_CORRELATION,
-    NoiseSample,
-    estimate_noise,
-    known_noise,
-    measure_noise,
-)
+from dvlae.evaluation.diagnosis import MAX_IMAGES, NEGLIGIBLE_CORRELATION, measure_noise
 from dvlae.evaluation.each_image import choose_image_workers, map_images
+from dvlae.evaluation.frame_checks import FrameCheck, check_frame, compare_frames
+from dvlae.evaluation.frame_sequence import compare_sequence, identify_frame
+from dvlae.evaluation.noise_samples import NoiseSample, estimate_noise, known_noise
 from dvlae.evaluation.noise_statistics import VarianceCurve
 from dvlae.evaluation.register import Targets, evaluated_images
 from dvlae.evaluation.target import find_region
-from dvlae.reporting.style import BLACK, BLUE, ORANGE, STYLE, save_figure
+from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, STYLE, save_figure
+from dvlae.system.errors import UserError
 from dvlae.system.files import write_json
 
 logger = logging.getLogger(__name__)
 
+# Frames of which mean and hash are compared: pairs of neighbours, evenly spread if there are more.
+MAX_FRAMES = 256
 MIN_SHOWN_LAGS = 15  # pixels
+COLOURS = (BLACK, BLUE, GREEN, PURPLE)  # of channels
+WARNING_COLOUR = "#B03A00"
+CHARACTERS_PER_INCH = 19  # of the notes below the plots
 
 BASIS_LABELS = {"residuals": "noisy − clean", "estimate": "an estimate: no clean images"}
 
@@ -52,10 +58,11 @@ def diagnose(
         Folder of canonical images, with ``manifest.csv``.
     output
         The JSON file to write: ``basis`` (``residuals``, noisy minus clean, or ``estimate``), number of ``images``,
-        ``autocorrelation`` along each axis from lag 0, ``variance_slope`` of each channel (variance per grey value of
-        signal), ``direction``, ``correlation_length`` and the suggested ``receptive_field`` in pixels,
-        ``configured_direction`` and ``warning`` (one line, or null). For traces without clean ones, in which noise and
-        signal share their only axis, the results are null or empty.
+        ``direction``, ``correlation_length`` and the suggested ``receptive_field`` in pixels, ``reason`` (why the
+        direction cannot be told, or null; then the results before it are null, too), ``autocorrelation`` along each
+        axis from lag 0, ``channels`` (the same for each channel), ``variance_slope`` of each channel (variance per grey
+        value of signal), ``configured_direction``, ``warning`` (one line, or null), and ``findings``: what is odd in
+        the images, each with ``kind``, ``number`` and ``line``.
     dataset
         Name of the dataset, for the figure.
     noise_direction
@@ -66,37 +73,70 @@ def diagnose(
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
     cores
         Cores that the step may use; None: all that this process may use.
+
+    Raises
+    ------
+    UserError
+        If the output has the name of one of the pictures, or the images or targets cannot be used.
     """
-    chosen = evaluated_images(images, settings)
-    chosen = [chosen[i] for i in spread_evenly(len(chosen), MAX_IMAGES)]
+    if output.suffix.lower() in (".png", ".svg"):
+        raise UserError(
+            f"output: found {str(output)!r}, allowed: a name that ends in .json; pictures get the same name"
+        )
+    frames = evaluated_images(images, settings)
+    chosen = [frames[i] for i in spread_evenly(len(frames), MAX_IMAGES)]
     known = all(image.clean is not None for image in chosen)
-    aligned = Targets(settings, targets)
+    examine = partial(_examine, first=read_noisy(chosen[0]), targets=Targets(settings, targets), known=known)
     workers = choose_image_workers("diagnose", chosen, cores)
-    samples = map_images(lambda image: _noise_sample(image, aligned, known), chosen, workers, description="diagnose")
+    examined = map_images(examine, chosen, workers, description="diagnose")
+    samples, checks = zip(*examined, strict=True)
+    sequence = map_images(
+        lambda image: identify_frame(read_noisy(image)),
+        [frames[i] for i in _neighbours(len(frames), MAX_FRAMES)],
+        workers,
+        description="diagnose: frames",
+    )
     found, curves = measure_noise(samples, dataset=dataset, configured_direction=noise_direction)
+    findings = compare_frames(checks) + compare_sequence(sequence, len(frames))
+    found["findings"] = [vars(finding) for finding in findings]
     with matplotlib.rc_context(STYLE):
         save_figure(plot_diagnosis(found, curves), Path(output).with_suffix(""))
     write_json(output, found)
     logger.info("diagnose: %s", _describe(found))
-    if found["warning"]:
-        logger.warning("diagnose: warning: %s", found["warning"])
+    for line in _notes(found):
+        logger.warning("diagnose: %s", line)
 
 
-def _noise_sample(image: Image, targets: Targets, known: bool) -> NoiseSample:
-    """Return the noise in the evaluated region of an image: the noise itself if it is known, else an estimate."""
-    noisy = read_noisy(image)
+def _neighbours(count: int, most: int) -> list[int]:
+    """Choose indices, all or pairs of neighbours that are evenly spread."""
+    if count <= most:
+        return list(range(count))
+    firsts = spread_evenly(count - 1, most // 2)
+    return sorted({int(index) for first in firsts for index in (first, first + 1)})
+
+
+def _examine(
+    image: Image, first: np.ndarray, targets: Targets, known: bool
+) -> tuple[Sequence[NoiseSample], FrameCheck]:
+    """Return the noise in the evaluated region of an image, known or estimated, and what is odd in the image."""
+    frame = ExaminedFrame.examine(read_noisy(image), read_mask(image))
+    noisy, counts = frame.noisy, np.isfinite(frame.noisy)
+    if frame.measured is not None:
+        counts &= frame.measured
+    check = check_frame(noisy, first, frame.defects)
     if known:
-        return known_noise(noisy, targets.target(image, noisy))
-    return estimate_noise(noisy[:, *find_region(noisy.shape[1:], targets.settings)])
+        return known_noise(noisy, counts, targets.target(image, noisy)), check
+    region = find_region(noisy.shape[1:], targets.settings)
+    return estimate_noise(noisy[:, *region], counts[:, *region]), check
 
 
 def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) -> Figure:
-    """Plot the correlation along each axis, and the variance against the signal.
+    """Plot the correlation along each axis, and the variance against the signal, of each channel.
 
     Parameters
     ----------
     found, curves
-        The results of :func:`dvlae.evaluation.diagnosis.measure_noise`.
+        The results of :func:`dvlae.evaluation.diagnosis.measure_noise`, with ``findings``.
 
     Returns
     -------
@@ -104,38 +144,62 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
         One plot per axis, and one of the variance.
     """
     correlation = found["autocorrelation"]
-    figure = Figure(figsize=(max(7.2, 2.4 * (len(correlation) + 1)), 3.2))
-    text = _describe(found).replace(", from", ",\nfrom")
-    figure.suptitle(f"{found['dataset']}: {text}", fontsize=9, parse_math=False)
-    if found["warning"]:
-        figure.supxlabel(f"Warning: {found['warning']}", fontsize=8, color="#B03A00", parse_math=False)
+    width = max(7.2, 2.4 * (len(correlation) + 1))
+    notes = [part for note in _notes(found) for part in textwrap.wrap(note, int(CHARACTERS_PER_INCH * width))]
+    figure = Figure(figsize=(width, 3.2 + 0.15 * len(notes)))
+    text = textwrap.wrap(f"{found['dataset']}: {_describe(found)}", int(CHARACTERS_PER_INCH * width / 1.15))
+    figure.suptitle("\n".join(text), fontsize=9, parse_math=False)
+    if notes:
+        figure.supxlabel("\n".join(notes), fontsize=8, color=WARNING_COLOUR, parse_math=False)
     if not correlation:
         return figure
     plots = figure.subplots(1, len(correlation) + 1)
     points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linewidth": 1.2}
-    for axes, (axis, lags) in zip(plots, correlation.items(), strict=False):
+    length = found["correlation_length"]
+    for axes, axis in zip(plots, correlation, strict=False):
         axes.axhspan(-NEGLIGIBLE_CORRELATION, NEGLIGIBLE_CORRELATION, color="0.9", linewidth=0)
-        shown = lags[: max(MIN_SHOWN_LAGS, 2 * found["correlation_length"]) + 1]
-        axes.plot(shown, color=BLACK, **points)
+        lowest = 0.0
+        for number, channel in enumerate(found["channels"]):
+            lags = np.array(channel["autocorrelation"].get(axis, []), float)[
+                : max(MIN_SHOWN_LAGS, 2 * (length or 0)) + 1
+            ]
+            axes.plot(lags, color=COLOURS[number % len(COLOURS)], label=f"channel {number}", **points)
+            lowest = min(lowest, np.nanmin(lags, initial=0.0))
         if axis == found["direction"]:
-            axes.axvline(found["correlation_length"], color=ORANGE, linestyle="--")
-            axes.text(found["correlation_length"] + 0.4, 0.9, f"{found['correlation_length']} px", fontsize=8)
-        axes.set(title=f"correlation along {axis}", xlabel="distance (px)", ylim=(min(-0.1, *shown) - 0.05, 1.05))
+            axes.axvline(length, color=ORANGE, linestyle="--")
+            axes.text(length + 0.4, 0.9, f"{length} px", fontsize=8)
+        axes.set(title=f"correlation along {axis}", xlabel="distance (px)", ylim=(min(-0.1, lowest) - 0.05, 1.05))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    for signal, variance in curves:
-        plots[-1].plot(signal, variance, color=BLUE, **points)
+    if len(found["channels"]) > 1:
+        plots[0].legend(fontsize=8)
+    for number, (signal, variance) in enumerate(curves):
+        plots[-1].plot(signal, variance, color=COLOURS[number % len(COLOURS)], **points)
     plots[-1].set(title="variance of the noise", xlabel="signal (grey values)", ylim=(0, None))
     return figure
 
 
 def _describe(found: Mapping[str, Any]) -> str:
     """Return one line that describes the noise."""
-    if found["direction"] is None:
-        return "of traces without clean ones, noise and signal cannot be told apart"
     basis = f"from {found['images']} image{'s' if found['images'] > 1 else ''} ({BASIS_LABELS[found['basis']]})"
-    if found["direction"] == "none":
-        return f"noise without direction, suggested receptive field 0 px, {basis}"
+    return f"{_describe_noise(found)}, {basis}"
+
+
+def _describe_noise(verdict: Mapping[str, Any]) -> str:
+    if verdict["direction"] is None:
+        return f"the direction of the noise cannot be told: {verdict['reason']}"
+    if verdict["direction"] == "none":
+        return "noise without direction, suggested receptive field 0 px"
     return (
-        f"noise along {found['direction']}, correlation length {found['correlation_length']} px, "
-        f"suggested receptive field {found['receptive_field']} px, {basis}"
+        f"noise along {verdict['direction']}, correlation length {verdict['correlation_length']} px, "
+        f"suggested receptive field {verdict['receptive_field']} px"
     )
+
+
+def _notes(found: Mapping[str, Any]) -> list[str]:
+    """Return the warning, what is odd in the images, and what the channels look like if they differ, as lines."""
+    notes = [f"warning: {found['warning']}"] if found["warning"] else []
+    notes += [f"{finding['kind']}: {finding['line']}" for finding in found["findings"]]
+    channels = [_describe_noise(channel) for channel in found["channels"]]
+    if len(set(channels)) > 1:
+        notes += [f"channel {number}: {text}" for number, text in enumerate(channels)]
+    return notes

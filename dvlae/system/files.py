@@ -14,6 +14,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from dvlae.system.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 # The errors on a file system without locks. Some network file systems are mounted without them.
@@ -33,8 +35,16 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     ------
     Path
         The path to write to. It has the suffix of ``path``.
+
+    Raises
+    ------
+    UserError
+        If there is something else than a file, or than a folder for it.
     """
     path = Path(path)
+    _check_place(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: found {'a folder' if path.is_dir() else 'a device'}, allowed: a file to write")
     # Two processes may make the same file at once, for example a download that two datasets share.
     temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +72,16 @@ def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterato
     ------
     Path
         The folder to fill.
+
+    Raises
+    ------
+    UserError
+        If there is something else than a folder.
     """
     path = Path(path)
+    _check_place(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: found a file, allowed: a folder to make")
     temporary = path.with_name(f".unfinished-{path.name}")
     mark = temporary / ".resumable-for"
     with exclusive_lock(path.with_name(f".lock-{path.name}")), _naming(path):
@@ -99,6 +117,35 @@ def link_or_copy(file: Path, new: Path) -> None:
     except OSError:
         # Some file systems have no hard links, and there are none from one file system to another.
         shutil.copyfile(file, new)
+
+
+def check_outside(output: Path, files: Iterable[Path]) -> None:
+    """Refuse to replace a folder that contains files that are read.
+
+    Parameters
+    ----------
+    output
+        A folder to make, which need not exist.
+    files
+        Files that are read.
+
+    Raises
+    ------
+    UserError
+        If one of them is in the folder.
+    """
+    folder = output.resolve()
+    if (inside := next((file for file in files if folder in file.resolve().parents), None)) is not None:
+        raise UserError(f"{output}: contains {inside}, which is read; allowed: an output without files that are read")
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a path without a name of its own, or in something that is not a folder."""
+    if path.name in ("", ".."):
+        raise UserError(f"found {str(path)!r} as an output, allowed: a path that ends with a name")
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise UserError(f"{path}: {there} is a file, allowed: a folder")
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

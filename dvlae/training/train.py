@@ -272,11 +272,13 @@ def build_model(
     Raises
     ------
     UserError
-        If the crops do not have the axis of the noise.
+        If the crops do not have the axis of the noise, or the noise has no direction but the receptive field is not 0.
     """
     directions = [*"zyx"[-len(crop) :], "none"]
     if noise_direction not in directions:
         raise UserError(f"noise direction: found {noise_direction}, allowed for these patches: {', '.join(directions)}")
+    if noise_direction == "none" and receptive_field != 0:
+        raise UserError(f"receptive field: found {receptive_field}, allowed: 0, as the noise direction is none")
     sizes = settings.model
     architecture = Architecture(
         image_channels=len(description["mean"]),

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
 
 from dvlae.data.canonical import read_clean, read_frame, read_info, read_noisy
 from dvlae.data.manifest import read_manifest
-from dvlae.data.prepare import prepare
+from dvlae.data.prepare import list_files, prepare
 from dvlae.data.simulate import simulate
 from dvlae.system.errors import UserError
 
@@ -223,3 +225,48 @@ def test_images_that_an_older_version_prepared_are_refused(tmp_path):
     (tmp_path / "manifest.csv").write_text("image,noisy,clean,shape\na,noisy/a.tif,,1x30x40\n")
     with pytest.raises(UserError, match="made by an older version of dvlae; run `dvlae prepare` again"):
         read_manifest(tmp_path)
+
+
+SET_XML = (
+    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{own}">'
+    '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="32" SizeY="32" SizeZ="1" '
+    'SizeC="1" SizeT="{count}"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+)
+
+
+def write_set(folder: Path, *names: str) -> None:
+    """Write an OME-TIFF of several files, one for each time."""
+    folder.mkdir(parents=True)
+    ids = [f"urn:uuid:00000000-0000-4000-8000-{number:012d}" for number in range(len(names))]
+    planes = "".join(
+        f'<TiffData FirstT="{number}" IFD="0" PlaneCount="1"><UUID FileName="{name}">{uuid}</UUID></TiffData>'
+        for number, (name, uuid) in enumerate(zip(names, ids, strict=True))
+    )
+    for number, (name, uuid) in enumerate(zip(names, ids, strict=True)):
+        image = np.random.default_rng(number).poisson(50, (32, 32)).astype(np.uint16)
+        xml = SET_XML.format(own=uuid, count=len(names), planes=planes)
+        tifffile.imwrite(folder / name, image, description=xml, metadata=None)
+
+
+def test_all_files_that_are_read_are_listed(tmp_path, dataset):
+    for name in ("noisy/a/1.tif", "noisy/b/2.tif", "clean/1.tif", "clean/2.tif", "mask.tif", "other.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(tmp_path / name, np.eye(32, dtype=np.uint8))
+    listed = list_files(dataset(noisy="noisy/**/*.tif", clean="clean", mask="mask.tif"), tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in listed] == [
+        *("noisy/a/1.tif", "noisy/b/2.tif", "clean/1.tif", "clean/2.tif", "mask.tif")
+    ]
+
+
+def test_all_files_of_a_set_are_listed(tmp_path, dataset):
+    write_set(tmp_path / "set", "t0.ome.tif", "t1.ome.tif")
+    listed = list_files(dataset(noisy="set/t0.ome.tif"), tmp_path)
+    assert {path.name for path in listed} == {"t0.ome.tif", "t1.ome.tif"}
+
+
+def test_images_are_not_replaced_by_what_is_made_of_them(tmp_path, dataset):
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images/a.tif", np.random.default_rng(0).poisson(50, (32, 32)).astype(np.uint16))
+    with pytest.raises(UserError, match=r"images: contains .*a\.tif, which is read"):
+        prepare(dataset(noisy="images/*.tif"), tmp_path, None, tmp_path / "images")
+    assert (tmp_path / "images/a.tif").exists()

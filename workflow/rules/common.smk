@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from functools import cache
-from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from dvlae.config.messages import validate
 from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.data.manifest import read_manifest
+from dvlae.data.prepare import list_files
 from dvlae.system.errors import UserError
 from dvlae.system.gpus import count_gpus
 from dvlae.system.machine import free_memory
@@ -125,12 +125,28 @@ def recorded_files(wildcards) -> dict:
     if dataset.source.kind == "download":
         return {"files": rules.download.output.files}
     if dataset.source.kind == "files":
-        noisy = [dataset.noisy] if isinstance(dataset.noisy, str) else dataset.noisy
-        patterns = [str(Path(SETTINGS.data) / pattern) for pattern in [*noisy, dataset.clean] if pattern]
-        files = sorted(file for pattern in patterns for file in glob(pattern))
-        # Snakemake would read a brace as a wildcard.
-        return {"files": [local(file) for file in files if "{" not in file]}
+        return {"files": [local(file) for file in own_files(wildcards.dataset) if "{" not in file]}
     return {}
+
+
+@cache
+def own_files(name: str) -> list[str]:
+    """Return the user's own files that `dvlae prepare` reads; none if it will refuse the settings that name them."""
+    try:
+        return [str(file) for file in list_files(DATASETS[name], Path(SETTINGS.data))]
+    except UserError:
+        # The images may lie on a disk that is not there now; only the step that reads them needs them.
+        return []
+
+
+def unwatched_files(wildcards) -> list[str]:
+    """Return the user's own files that cannot be inputs, with their times of change.
+
+    Snakemake would read a brace in a name as a wildcard.
+    """
+    if DATASETS[wildcards.dataset].source.kind != "files":
+        return []
+    return [f"{file} {os.stat(file).st_mtime_ns}" for file in own_files(wildcards.dataset) if "{" in file]
 
 
 def files_to_prepare(wildcards) -> dict:

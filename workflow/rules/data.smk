@@ -33,6 +33,7 @@ rule simulate:
     params:
         dataset=image_settings,
         data=config["data"],
+        unwatched=unwatched_files,
         revision=revision.PREPARE,
     shell:
         "dvlae simulate {params.dataset:q} --data {params.data:q} --output {output.images:q} > {log:q} 2>&1 || failed {log:q}"
@@ -53,6 +54,7 @@ rule prepare:
         dataset=image_settings,
         data=config["data"],
         simulated=lambda wildcards, input: option("--simulated", input.get("simulated")),
+        unwatched=unwatched_files,
         revision=revision.PREPARE,
     shell:
         "dvlae prepare {params.dataset:q} --data {params.data:q} {params.simulated:q} --output {output.images:q} > {log:q} 2>&1 || failed {log:q}"

@@ -1,0 +1,328 @@
+"""What is odd in frames: defective pixels, bars of text, displaced or brighter lines, fixed stripes.
+
+Each frame is checked by itself, by :func:`check_frame`, and :func:`compare_frames` says what frames have in common.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from dvlae.data.defects import Defects
+from dvlae.evaluation.noise_samples import FOURTH_DIFFERENCE, WINDOW
+from dvlae.evaluation.noise_statistics import robust_variance
+
+# An information bar: rows of which one grey value fills most, below rows of which none fills much.
+MIN_BAR = 8  # rows
+MIN_TEXT_ROWS = 4
+MIN_MAIN_VALUE = 0.5
+MAX_MAIN_VALUE_ABOVE = 0.25
+MAX_GAP = 3  # rows
+# Letters change from pixel to pixel less often than noise of the same density: the ratio of the two.
+MAX_MIXING = 0.8
+MIN_EQUAL_ROWS = 4
+
+MAX_DISPLACEMENT = 8  # pixels
+# Student's t over the rows of a frame; rows are many, and frames are asked often.
+MIN_T = 6.0
+MIN_GAIN = 0.05  # of the squared difference between a line and its neighbours
+MIN_BRIGHTNESS = 0.1  # of the standard deviation of the noise
+
+# Fixed stripes, in standard deviations of the noise, and relative to what columns of independent pixels give.
+MIN_STRIPES = 0.05
+MIN_STRIPES_OF_ERROR = 2.0
+MIN_STRIPES_ALIKE = 0.5  # correlation between the profiles of two frames
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something odd in the frames.
+
+    Attributes
+    ----------
+    kind
+        One word or two, for example ``"information bar"``.
+    number
+        How many, or how much.
+    line
+        What was found, and which key of the settings helps.
+    """
+
+    kind: str
+    number: float
+    line: str
+
+
+@dataclass(frozen=True)
+class FrameCheck:
+    """What one frame shows by itself.
+
+    Attributes
+    ----------
+    bars
+        Rows of an information bar at the top and at the bottom.
+    equal
+        Rows at the top and at the bottom that are the same as in the first frame, and not constant.
+    displacement
+        Pixels by which every second row is displaced; 0 if none.
+    brightness
+        Grey values by which every second row is brighter; 0 if none.
+    profiles
+        The mean deviation of each column and of each row from its neighbours, with the standard deviation that
+        independent pixels would give it, and the standard deviation of the noise.
+    values, hot, dead, saturated
+        Numbers of values of the frame, and of those that are hot, dead or saturated.
+    highest
+        The largest value.
+    """
+
+    bars: tuple[int, int]
+    equal: tuple[int, int]
+    displacement: int
+    brightness: float
+    profiles: Mapping[str, tuple[np.ndarray, float, float]]
+    values: int
+    hot: int
+    dead: int
+    saturated: int
+    highest: float
+
+
+def check_frame(frame: np.ndarray, first: np.ndarray, defects: Defects) -> FrameCheck:
+    """Look for bars, displaced lines and stripes in one frame, and count its defects.
+
+    Parameters
+    ----------
+    frame
+        (C, ...). Its first channel and middle plane are compared; NaN counts as 0 there.
+    first
+        The first frame, to compare rows with.
+    defects
+        What was found in the frame.
+
+    Returns
+    -------
+    FrameCheck
+        What it shows.
+    """
+    numbers = (np.count_nonzero(pixels) for pixels in (defects.hot, defects.dead, defects.saturated))
+    counts = (frame.size, *map(int, numbers), float(np.nanmax(frame)))
+    plane, other = _plane(frame), _plane(first)
+    if plane is None or other is None or min(plane.shape) < WINDOW:
+        return FrameCheck((0, 0), (0, 0), 0, 0.0, {}, *counts)
+    return FrameCheck(
+        (bar_rows(plane[::-1]), bar_rows(plane)),
+        (_equal_rows(plane[::-1], other[::-1]), _equal_rows(plane, other)),
+        *_interlace(plane),
+        {"columns": _profile(plane, axis=-1), "rows": _profile(plane, axis=-2)},
+        *counts,
+    )
+
+
+def _plane(frame: np.ndarray) -> np.ndarray | None:
+    """Return the middle plane of the first channel; None of a trace."""
+    channel = np.nan_to_num(frame[0])
+    if channel.ndim == 3:
+        channel = channel[len(channel) // 2]
+    return channel if channel.ndim == 2 else None
+
+
+def bar_rows(plane: np.ndarray) -> int:
+    """Count the rows of an information bar at the bottom of an image.
+
+    In a bar, most pixels of a row have the same value, and the others form letters. It begins at once: in a round field
+    of view or a dark background, the fraction of equal pixels changes from row to row.
+
+    Parameters
+    ----------
+    plane
+        (Y, X).
+
+    Returns
+    -------
+    int
+        0 if there is no bar.
+    """
+    rows = plane[::-1][: len(plane) // 2]
+    main = np.array([_main_value(row) for row in rows])
+    filled = main >= MIN_MAIN_VALUE
+    if not filled[:1].all() or len(rows) < MIN_BAR:
+        return 0
+    # The first gap of several rows ends the bar; letters may fill a row or two.
+    gaps = np.convolve(~filled, np.ones(MAX_GAP), "valid") == MAX_GAP
+    height = int(np.argmax(gaps)) if gaps.any() else len(rows)
+    above = main[height : height + WINDOW]
+    text = np.count_nonzero(main[:height] < 1)
+    if height < MIN_BAR or text < MIN_TEXT_ROWS or not len(above) or np.median(above) > MAX_MAIN_VALUE_ABOVE:
+        return 0
+    return height if _mixing(rows[:height]) < MAX_MIXING else 0
+
+
+def _main_value(row: np.ndarray) -> float:
+    """Return the fraction of pixels with the commonest value."""
+    return float(np.unique(row, return_counts=True)[1].max() / len(row))
+
+
+def _mixing(block: np.ndarray) -> float:
+    """Return how often neighbours differ, relative to independent pixels of two values with the same density."""
+    values, numbers = np.unique(block, return_counts=True)
+    main = block == values[np.argmax(numbers)]
+    expected = 2 * main.mean() * (1 - main.mean())
+    changes = np.mean([np.diff(main, axis=axis).mean() for axis in (0, 1)])
+    return float(changes / expected) if expected > 0 else math.inf
+
+
+def _equal_rows(plane: np.ndarray, first: np.ndarray) -> int:
+    """Count the rows at the bottom that are equal in two images, unless all are, or they are constant."""
+    height = min(len(plane), len(first))
+    if plane.shape[1] != first.shape[1]:
+        return 0
+    rows = plane[::-1][:height]
+    equal = (rows == first[::-1][:height]).all(axis=1)
+    count = height if equal.all() else int(np.argmin(equal))
+    text = np.count_nonzero(np.ptp(rows[:count], axis=1))
+    return count if MIN_EQUAL_ROWS <= count <= height // 2 and text >= MIN_TEXT_ROWS else 0
+
+
+def _interlace(plane: np.ndarray) -> tuple[int, float]:
+    """Compare every second row with the mean of the rows above and below: return its displacement and brightness."""
+    odd = plane[1:-1:2].astype(np.float64)
+    around = (plane[: len(plane) - 2 : 2].astype(np.float64) + plane[2::2]) / 2
+    brightness = (odd - around).mean(axis=1)
+    noise = math.sqrt(robust_variance(_filtered(plane, -2)))
+    shown = _t(brightness) > MIN_T and abs(brightness.mean()) > MIN_BRIGHTNESS * noise
+    most = min(MAX_DISPLACEMENT, plane.shape[1] // 4)
+    centre = slice(most, plane.shape[1] - most)
+    differences = {
+        shift: np.mean((np.roll(odd, -shift, axis=1) - brightness.mean() - around)[:, centre] ** 2, axis=1)
+        for shift in range(-most, most + 1)
+    }
+    best = min(differences, key=lambda shift: differences[shift].mean())
+    gain = differences[0] - differences[best]
+    displaced = best != 0 and _t(gain) > MIN_T and gain.mean() > MIN_GAIN * differences[best].mean()
+    return best if displaced else 0, float(brightness.mean()) if shown else 0.0
+
+
+def _t(values: np.ndarray) -> float:
+    """Return the absolute value of Student's t; 0 for fewer than two values, or equal ones."""
+    if len(values) < 2 or np.ptp(values) == 0:
+        return 0.0
+    return float(abs(values.mean()) / (values.std(ddof=1) / math.sqrt(len(values))))
+
+
+def _profile(plane: np.ndarray, axis: int) -> tuple[np.ndarray, float, float]:
+    """Return the median of each line across an axis after a filter along it, its standard error, and the noise."""
+    filtered = _filtered(plane, axis)
+    across = -3 - axis
+    noise = math.sqrt(robust_variance(filtered))
+    # The median of normal values has an error 1.25 times as large as their mean.
+    return np.median(filtered, axis=across), 1.25 * noise / math.sqrt(plane.shape[across]), noise
+
+
+def _filtered(plane: np.ndarray, axis: int) -> np.ndarray:
+    return ndimage.correlate1d(plane.astype(np.float64), FOURTH_DIFFERENCE, axis=axis)
+
+
+def compare_frames(checks: Sequence[FrameCheck]) -> list[Finding]:
+    """Describe what several frames have in common.
+
+    Parameters
+    ----------
+    checks
+        One for each frame; the first one is that with which the others were compared.
+
+    Returns
+    -------
+    list of Finding
+        At most one of each kind.
+    """
+    found = [
+        _hot(checks),
+        _saturated(checks),
+        _bar(checks),
+        _interlaced(checks),
+        *(_stripes(checks, kind) for kind in ("columns", "rows")),
+    ]
+    return [finding for finding in found if finding is not None]
+
+
+def _hot(checks: Sequence[FrameCheck]) -> Finding | None:
+    hot, dead, values = (
+        sum(counts) for counts in zip(*((one.hot, one.dead, one.values) for one in checks), strict=True)
+    )
+    if not hot + dead:
+        return None
+    line = f"{hot} hot and {dead} dead of {values} values in {len(checks)} images; they are left out"
+    return Finding("hot pixels", hot + dead, line)
+
+
+def _saturated(checks: Sequence[FrameCheck]) -> Finding | None:
+    fraction = sum(one.saturated for one in checks) / sum(one.values for one in checks)
+    if not fraction:
+        return None
+    highest = max(one.highest for one in checks if one.saturated)
+    line = f"{fraction:.2%} of the values in {len(checks)} images are clipped at {highest:g}; they are left out here"
+    return Finding("saturation", fraction, line)
+
+
+def _bar(checks: Sequence[FrameCheck]) -> Finding | None:
+    for end, where in ((1, "last"), (0, "first")):
+        bars = [check.bars[end] for check in checks if check.bars[end]]
+        equal = [check.equal[end] for check in checks[1:] if check.equal[end]]
+        height, what = 0, ""
+        if 2 * len(bars) > len(checks):
+            height, what = max(bars), f"hold text on one grey value in {len(bars)} of {len(checks)} images"
+        elif 2 * len(equal) > len(checks) - 1:
+            height, what = min(equal), "are the same in all images"
+        if height:
+            rows = min(len(check.profiles["rows"][0]) for check in checks)
+            bounds = f"[0, -{height}]" if end else f"[{height}, {rows}]"
+            line = f"the {where} {height} rows {what}; `crop: {{y: {bounds}}}` cuts them off"
+            return Finding("information bar", height, line)
+    return None
+
+
+def _interlaced(checks: Sequence[FrameCheck]) -> Finding | None:
+    displaced = [check.displacement for check in checks if check.displacement]
+    brighter = [check.brightness for check in checks if check.brightness]
+    if 2 * len(displaced) > len(checks):
+        shift = abs(int(np.median(displaced)))
+        return Finding(
+            "interlaced lines",
+            shift,
+            f"every second row is displaced by {shift} px in {len(displaced)} of {len(checks)} images; no key corrects "
+            "this: correct the phase of the scan, or deinterlace, before `dvlae prepare`",
+        )
+    if 2 * len(brighter) > len(checks):
+        value = float(np.median(np.abs(brighter)))
+        return Finding(
+            "interlaced lines",
+            value,
+            f"every second row differs by {value:.3g} grey values in {len(brighter)} of {len(checks)} images; no key "
+            "corrects this: make the rows equally bright before `dvlae prepare`",
+        )
+    return None
+
+
+def _stripes(checks: Sequence[FrameCheck], kind: str) -> Finding | None:
+    found = [check.profiles[kind] for check in checks if kind in check.profiles]
+    if len(found) < 2 or len({len(profile) for profile, _, _ in found}) > 1:
+        return None
+    profiles, errors, noise = (np.array(part) for part in zip(*found, strict=True))
+    number = len(profiles)
+    each, total = profiles.var(axis=1).mean(), profiles.mean(axis=0).var()
+    # The variance of the mean has the part that all frames share, and 1 / number of the rest.
+    fixed = (total - each / number) / (1 - 1 / number)
+    least = max(MIN_STRIPES * noise.mean(), MIN_STRIPES_OF_ERROR * errors.mean())
+    if each == 0 or fixed / each < MIN_STRIPES_ALIKE or math.sqrt(fixed) < least:
+        return None
+    strength = math.sqrt(fixed)
+    relative = f"{strength / noise.mean():.2g}" if noise.mean() > 0 else "many"
+    return Finding(
+        f"fixed stripes ({kind})",
+        strength,
+        f"the {kind} differ by {strength:.3g} grey values ({relative} standard deviations of the noise) alike in all "
+        f"{number} images; no key corrects this: correct the offset of the detector before `dvlae prepare`",
+    )

@@ -1,0 +1,216 @@
+"""The noise of one image, as far as it can be told from the signal, and how it is correlated.
+
+With a clean image the noise is known. Without one it is estimated from the noisy image. A filter perpendicular to an
+axis removes nearly all of the signal and keeps noise that is correlated along that axis. Medians ignore the edges that
+remain.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from dvlae.axes import AXES, middle
+from dvlae.data.patches import quantisation_step
+from dvlae.evaluation.noise_statistics import (
+    masked_autocorrelation,
+    middle_mean,
+    robust_autocorrelation,
+    robust_variance,
+)
+from dvlae.evaluation.target import Target
+
+# In pixels along each axis, around the middle of an image.
+MAX_SIDES = {"x": 512, "y": 512, "z": 16}
+# The values of an image that are kept for the variance by signal.
+MAX_KEPT_VALUES = 2**19
+MAX_LAG = 40  # pixels
+
+# They have unit energy. The fourth difference is orthogonal to the mean of five.
+SECOND_DIFFERENCE = np.array([1, -2, 1]) / math.sqrt(6)
+FOURTH_DIFFERENCE = np.array([1, -4, 6, -4, 1]) / math.sqrt(70)
+# Side of the neighbourhood for the signal; a pixel with equal values around it holds no noise.
+WINDOW = 5
+PERPENDICULAR_AXIS = {"x": "y", "y": "x", "z": "y"}
+
+
+@dataclass(frozen=True)
+class NoiseSample:
+    """The noise in the middle of one channel of an image, and the signal under it.
+
+    Attributes
+    ----------
+    correlation
+        The correlation of the noise from lag 0, by axis. Empty if noise and signal cannot be separated.
+    pixels
+        Number of pixels that it was measured at, by axis.
+    std
+        Standard deviation of the noise, by axis, in grey values; the same for each axis if the noise is known.
+    excess
+        By axis, the variance that second differences perpendicular to it find, relative to fourth differences: 1 where
+        the noise is independent from line to line, more where signal is left in it. Always 1 if the noise is known.
+    noise, signal
+        Values of the noise (NaN where a pixel is left out), by axis, and of the signal, (pixels,), in grey values.
+    limits
+        Smallest and largest value of the channel.
+    span
+        Difference of the 99th and the first percentile of the values that count, in grey values; 0 if none do.
+    step
+        Spacing of the grey values; 0 if they are continuous.
+    known
+        Whether it is the noise itself, which is the same array for each axis, or an estimate.
+    """
+
+    correlation: Mapping[str, np.ndarray]
+    pixels: Mapping[str, int]
+    std: Mapping[str, float]
+    excess: Mapping[str, float]
+    noise: Mapping[str, np.ndarray]
+    signal: np.ndarray
+    limits: tuple[float, float]
+    span: float
+    step: float
+    known: bool
+
+
+def known_noise(noisy: np.ndarray, counts: np.ndarray, target: Target) -> list[NoiseSample]:
+    """Return the noise of an image that has a clean one.
+
+    Parameters
+    ----------
+    noisy
+        The complete image, (C, ...).
+    counts
+        Which of its values count, bool, (C, ...).
+    target
+        How the clean image lies on it.
+
+    Returns
+    -------
+    list of NoiseSample
+        The noise of each channel, and the signal below it.
+    """
+    noise = target.noise()
+    signal = target.noisy - noise
+    counts = counts[:, *target.region]
+    return [
+        _known_sample(*map(_middle, channel), _limits(whole))
+        for *channel, whole in zip(noise, signal, target.noisy, counts, noisy, strict=True)
+    ]
+
+
+def _known_sample(
+    noise: np.ndarray, signal: np.ndarray, noisy: np.ndarray, counts: np.ndarray, limits: tuple[float, float]
+) -> NoiseSample:
+    axes = list(AXES)[: noise.ndim]
+    used = counts & ~flat(np.where(counts, noisy, 0.0))
+    masked = np.where(used, noise, np.nan)
+    number = int(used.sum())
+    std = float(masked[used].std()) if number else 0.0
+    return NoiseSample(
+        masked_autocorrelation(masked, MAX_LAG),
+        dict.fromkeys(axes, number),
+        dict.fromkeys(axes, std),
+        dict.fromkeys(axes, 1.0),
+        dict.fromkeys(axes, _kept(masked)),
+        _kept(signal),
+        limits,
+        *_scale(noisy[used]),
+        known=True,
+    )
+
+
+def estimate_noise(noisy: np.ndarray, counts: np.ndarray) -> list[NoiseSample]:
+    """Estimate the noise of an image without a clean one.
+
+    Parameters
+    ----------
+    noisy
+        The image, (C, ...).
+    counts
+        Which of its values count, bool, (C, ...).
+
+    Returns
+    -------
+    list of NoiseSample
+        The estimated noise of each channel, and the estimated signal below it. For a trace there is no estimate of the
+        noise, because it cannot be separated from the signal.
+    """
+    return [
+        _estimated_sample(_middle(channel).astype(np.float64), _middle(used), _limits(channel))
+        for channel, used in zip(noisy, counts, strict=True)
+    ]
+
+
+def _estimated_sample(noisy: np.ndarray, counts: np.ndarray, limits: tuple[float, float]) -> NoiseSample:
+    axes = [axis for axis in list(AXES)[: noisy.ndim] if noisy.ndim > 1]
+    filled = np.where(counts, noisy, np.median(noisy[counts]) if counts.any() else 0.0)
+    used = counts & ~flat(filled)
+    span, step = _scale(noisy[used])
+    noise, excess = {}, {}
+    for axis in axes:
+        across = AXES[PERPENDICULAR_AXIS[axis]]
+        clear = used & ndimage.minimum_filter1d(counts, len(FOURTH_DIFFERENCE), axis=across, mode="constant")
+        second, fourth = (
+            np.where(clear, ndimage.correlate1d(filled, difference, axis=across), np.nan)
+            for difference in (SECOND_DIFFERENCE, FOURTH_DIFFERENCE)
+        )
+        noise[axis] = fourth
+        variance = middle_mean(fourth, 0.5) ** 2
+        excess[axis] = middle_mean(second, 0.5) ** 2 / variance if variance > 0 else 1.0
+    signal = ndimage.uniform_filter(filled, WINDOW, axes=(-2, -1)[-noisy.ndim :])
+    return NoiseSample(
+        {axis: robust_autocorrelation(values, axis, MAX_LAG) for axis, values in noise.items()},
+        {axis: int(np.isfinite(values).sum()) for axis, values in noise.items()},
+        {axis: math.sqrt(robust_variance(values)) for axis, values in noise.items()},
+        excess,
+        {axis: _kept(values) for axis, values in noise.items()},
+        _kept(signal),
+        limits,
+        span,
+        step,
+        known=False,
+    )
+
+
+def flat(image: np.ndarray) -> np.ndarray:
+    """Find the pixels without noise: those of which all neighbours in a plane have the same value.
+
+    Parameters
+    ----------
+    image
+        Any number of axes; planes are the last two, or the only one.
+
+    Returns
+    -------
+    numpy.ndarray
+        Bool, of the same shape.
+    """
+    plane = (-2, -1)[-image.ndim :]
+    lowest, highest = (
+        find(image, WINDOW, axes=plane, mode="nearest") for find in (ndimage.minimum_filter, ndimage.maximum_filter)
+    )
+    return lowest == highest
+
+
+def _scale(values: np.ndarray) -> tuple[float, float]:
+    """Return the span and the step of grey values."""
+    if not len(values):
+        return 0.0, 0.0
+    low, high = np.percentile(values, (1, 99))
+    return float(high - low), quantisation_step(np.unique(values))
+
+
+def _limits(channel: np.ndarray) -> tuple[float, float]:
+    return float(np.nanmin(channel)), float(np.nanmax(channel))
+
+
+def _kept(values: np.ndarray) -> np.ndarray:
+    """Return evenly spaced values in single precision, so that the samples of many images fit into memory."""
+    return values.ravel()[:: math.ceil(values.size / MAX_KEPT_VALUES)].astype(np.float32)
+
+
+def _middle(channel: np.ndarray) -> np.ndarray:
+    return channel[middle(channel.shape, [MAX_SIDES[axis] for axis in "zyx"[-channel.ndim :]])]
