@@ -35,8 +35,8 @@ ERROR_OF_ONE_PIXEL = {True: 1.0, False: 2.4}
 MAX_ERROR = 0.05
 # Blur and interpolation correlate neighbours alike along two axes: the smaller correlation over the larger.
 ALIKE = 0.75
-# Second differences of noise have the variance of fourth differences. More than this is texture; less takes as much from
-# the correlation as texture may have added to it: on photographs with known noise, 1.5 times the excess.
+# Second differences of noise have the variance of fourth differences. More than this is texture; less takes as much
+# from the correlation as texture may have added to it: on photographs with known noise, 1.5 times the excess.
 MAX_EXCESS = 0.25
 TEXTURE_OF_EXCESS = 1.5
 # Less noise, relative to the span of grey values, or to their step and their span, is rounding.
