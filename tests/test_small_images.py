@@ -46,6 +46,8 @@ def run_all(folder, axes: str, shapes: list[tuple[int, ...]], direction: str) ->
     run("extract-patches", images, patches)
     training = ("--receptive-field", field, "--noise-direction", direction, "--settings", TRAINING, "--device", "cpu")
     run("train", patches, model, *training)
+    # Infinite weights would be replaced by earlier ones.
+    assert json.loads((model / "run.json").read_text())["rescues"] == 0
     denoised = ("--denoised", result / "denoised", "--uncertainty", result / "uncertainty", "--device", "cpu")
     run("predict", model, images, *denoised)
     run("evaluate", images, result / "denoised", result / "psnr.csv", "--dataset", "small", "--method", "dvlae-rf40")
