@@ -35,8 +35,8 @@ ERROR_OF_ONE_PIXEL = {True: 1.0, False: 2.4}
 MAX_ERROR = 0.05
 # Blur and interpolation correlate neighbours alike along two axes: the smaller correlation over the larger.
 ALIKE = 0.75
-# Second differences of noise have the variance of fourth differences. More than this is texture; less takes as much
-# from the correlation as texture may have added to it: on photographs with known noise, 1.5 times the excess.
+# Second differences of noise have the variance of fourth differences. More than this is texture. Less takes from the
+# correlation what texture may have added to it: on photographs with known noise, 1.5 times the excess.
 MAX_EXCESS = 0.25
 TEXTURE_OF_EXCESS = 1.5
 # Less noise, relative to the span of grey values, or to their step and their span, is rounding.
@@ -170,7 +170,7 @@ def judge(samples: Sequence[NoiseSample]) -> Verdict:
     correlation = average_curves([sample.correlation for sample in used], np.median)
     pixels = sum(min(sample.pixels.values()) for sample in used)
     found = classify(correlation, _error(used[0].known, pixels))
-    axis = found if found in correlation else "x"
+    axis = found if found is not None and found in correlation else "x"
     votes = Counter(classify(one.correlation, _error(one.known, min(one.pixels.values()))) for one in used)
     reason = (
         _too_clean(used, axis)
@@ -245,7 +245,7 @@ def _blurred(correlation: Mapping[str, Lags], found: str | None) -> str | None:
 
 
 def _textured(samples: Sequence[NoiseSample], correlation: Mapping[str, Lags], found: str | None) -> str | None:
-    axis = "x" if found not in correlation else found
+    axis = found if found is not None and found in correlation else "x"
     excess = float(np.median([sample.excess[axis] for sample in samples])) - 1
     left = abs(_neighbours(correlation[axis])) - TEXTURE_OF_EXCESS * excess
     if excess <= MAX_EXCESS and (found != axis or left >= MIN_CORRELATION):

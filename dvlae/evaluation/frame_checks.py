@@ -107,17 +107,24 @@ def check_frame(frame: np.ndarray, first: np.ndarray, defects: Defects) -> Frame
     FrameCheck
         What it shows.
     """
-    numbers = (np.count_nonzero(pixels) for pixels in (defects.hot, defects.dead, defects.saturated))
-    counts = (frame.size, *map(int, numbers), float(np.nanmax(frame)))
     plane, other = _plane(frame), _plane(first)
-    if plane is None or other is None or min(plane.shape) < WINDOW:
-        return FrameCheck((0, 0), (0, 0), 0, 0.0, {}, *counts)
+    bars, equal, displacement, brightness, profiles = (0, 0), (0, 0), 0, 0.0, {}
+    if plane is not None and other is not None and min(plane.shape) >= WINDOW:
+        bars = bar_rows(plane[::-1]), bar_rows(plane)
+        equal = _equal_rows(plane[::-1], other[::-1]), _equal_rows(plane, other)
+        displacement, brightness = _interlace(plane)
+        profiles = {"columns": _profile(plane, axis=-1), "rows": _profile(plane, axis=-2)}
     return FrameCheck(
-        (bar_rows(plane[::-1]), bar_rows(plane)),
-        (_equal_rows(plane[::-1], other[::-1]), _equal_rows(plane, other)),
-        *_interlace(plane),
-        {"columns": _profile(plane, axis=-1), "rows": _profile(plane, axis=-2)},
-        *counts,
+        bars,
+        equal,
+        displacement,
+        brightness,
+        profiles,
+        frame.size,
+        int(np.count_nonzero(defects.hot)),
+        int(np.count_nonzero(defects.dead)),
+        int(np.count_nonzero(defects.saturated)),
+        float(np.fmax.reduce(frame, axis=None)),
     )
 
 

@@ -47,7 +47,7 @@ def identify_frame(frame: np.ndarray) -> FrameIdentity:
     FrameIdentity
         A few bytes.
     """
-    digest = hashlib.blake2b(np.ascontiguousarray(frame), digest_size=16).digest()
+    digest = hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).digest()
     finite = frame[np.isfinite(frame)]
     blank = all(np.fmax.reduce(channel, axis=None) == np.fmin.reduce(channel, axis=None) for channel in frame)
     return FrameIdentity(digest, float(finite.mean(dtype=np.float64)) if len(finite) else math.nan, blank)

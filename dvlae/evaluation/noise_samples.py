@@ -96,8 +96,14 @@ def known_noise(noisy: np.ndarray, counts: np.ndarray, target: Target) -> list[N
     signal = target.noisy - noise
     counts = counts[:, *target.region]
     return [
-        _known_sample(*map(_middle, channel), _limits(whole))
-        for *channel, whole in zip(noise, signal, target.noisy, counts, noisy, strict=True)
+        _known_sample(
+            _middle(noise[channel]),
+            _middle(signal[channel]),
+            _middle(target.noisy[channel]),
+            _middle(counts[channel]),
+            _limits(noisy[channel]),
+        )
+        for channel in range(len(noisy))
     ]
 
 
