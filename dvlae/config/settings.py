@@ -54,7 +54,7 @@ class ModelSettings(StrictModel):
 
     @property
     def stride(self) -> int:
-        """Pixels of the image to one position of the coarsest level's grid."""
+        """The number of pixels of the image at one position of the coarsest level's grid."""
         return model_stride(self.levels, self.levels_per_scale)
 
     @field_validator("direct_denoiser", mode="before")
