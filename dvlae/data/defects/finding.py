@@ -42,7 +42,8 @@ MAX_FRACTION = 0.005
 
 # Clipping needs this many grey values, and this many times as many pixels at the largest as at any other near it.
 MIN_LEVELS = 16
-MIN_CLIPPED = 8
+MIN_CLIPPED = 5
+NEAR_LEVELS = 8
 MIN_PILE_UP = 4
 # In standard deviations of all others: a few per cent of the pixels farther than this would decide on the loss.
 GLARING_DISTANCE = 10.0
@@ -236,7 +237,7 @@ def _find_saturated(channel: np.ndarray, excluded: np.ndarray) -> np.ndarray:
         return np.zeros(channel.shape, bool)
     nearest = np.partition(below, max(0, below.size - SAMPLE))[-SAMPLE:]
     _, counts = np.unique(nearest, return_counts=True)
-    if count <= MIN_PILE_UP * counts[-MIN_CLIPPED:].max():
+    if count <= MIN_PILE_UP * counts[-NEAR_LEVELS:].max():
         return np.zeros(channel.shape, bool)
     return (channel == top) & ~excluded
 
