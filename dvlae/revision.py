@@ -7,6 +7,6 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 
 PREPARE = 2
 PATCHES = 3
-TRAINING = 5
+TRAINING = 6
 PREDICTION = 4
 EVALUATION = 3
