@@ -61,6 +61,8 @@ class FrameCheck:
 
     Attributes
     ----------
+    rows
+        Height of the frame.
     bars
         Rows of an information bar at the top and at the bottom.
     equal
@@ -78,6 +80,7 @@ class FrameCheck:
         The largest value.
     """
 
+    rows: int
     bars: tuple[int, int]
     equal: tuple[int, int]
     displacement: int
@@ -109,12 +112,15 @@ def check_frame(frame: np.ndarray, first: np.ndarray, defects: Defects) -> Frame
     """
     plane, other = _plane(frame), _plane(first)
     bars, equal, displacement, brightness, profiles = (0, 0), (0, 0), 0, 0.0, {}
-    if plane is not None and other is not None and min(plane.shape) >= WINDOW:
+    if plane is not None and other is not None and min(plane.shape) >= 4 * WINDOW:
         bars = bar_rows(plane[::-1]), bar_rows(plane)
         equal = _equal_rows(plane[::-1], other[::-1]), _equal_rows(plane, other)
-        displacement, brightness = _interlace(plane)
-        profiles = {"columns": _profile(plane, axis=-1), "rows": _profile(plane, axis=-2)}
+        top, bottom = (max(pair) for pair in zip(bars, equal, strict=True))
+        image = plane[top : len(plane) - bottom]
+        displacement, brightness = _interlace(image)
+        profiles = {"columns": _profile(image, axis=-1), "rows": _profile(image, axis=-2)}
     return FrameCheck(
+        0 if plane is None else len(plane),
         bars,
         equal,
         displacement,
@@ -224,8 +230,9 @@ def _profile(plane: np.ndarray, axis: int) -> tuple[np.ndarray, float, float]:
     filtered = _filtered(plane, axis)
     across = -3 - axis
     noise = math.sqrt(robust_variance(filtered))
-    # The median of normal values has an error 1.25 times as large as their mean.
-    return np.median(filtered, axis=across), 1.25 * noise / math.sqrt(plane.shape[across]), noise
+    # Lines at the border are often odd. The median of normal values has an error 1.25 times as large as their mean.
+    profile = np.median(filtered, axis=across)[WINDOW:-WINDOW]
+    return profile, 1.25 * noise / math.sqrt(plane.shape[across]), noise
 
 
 def _filtered(plane: np.ndarray, axis: int) -> np.ndarray:
@@ -284,7 +291,7 @@ def _bar(checks: Sequence[FrameCheck]) -> Finding | None:
         elif 2 * len(equal) > len(checks) - 1:
             height, what = min(equal), "are the same in all images"
         if height:
-            rows = min(len(check.profiles["rows"][0]) for check in checks)
+            rows = min(check.rows for check in checks)
             bounds = f"[0, -{height}]" if end else f"[{height}, {rows}]"
             line = f"the {where} {height} rows {what}; `crop: {{y: {bounds}}}` cuts them off"
             return Finding("information bar", height, line)
@@ -314,8 +321,10 @@ def _interlaced(checks: Sequence[FrameCheck]) -> Finding | None:
 
 
 def _stripes(checks: Sequence[FrameCheck], kind: str) -> Finding | None:
-    found = [check.profiles[kind] for check in checks if kind in check.profiles]
-    if len(found) < 2 or len({len(profile) for profile, _, _ in found}) > 1:
+    every = [check.profiles[kind] for check in checks if kind in check.profiles]
+    lengths = [len(profile) for profile, _, _ in every]
+    found = [one for one in every if len(one[0]) == max(lengths, key=lengths.count)]
+    if len(found) < 2:
         return None
     profiles, errors, noise = (np.array(part) for part in zip(*found, strict=True))
     number = len(profiles)

@@ -40,11 +40,9 @@ def prepared(project):
 
 
 PATTERNS = {
-    "one folder": "scans/day 1/*.tif",
     "all folders below": "scans/**/*.tif",
     "the home folder": "~/scans/day 1/*.tif",
     "a folder": "scans/day 1",
-    "a list": ["scans/day 1/a.tif", "scans/day 1/[b-z]*.tif"],
 }
 
 
