@@ -311,7 +311,7 @@ COMMANDS = {
     ],
     Command("gather", "Join the results of several jobs that share a dataset.", functions.gather): [
         _path("parts", "PART", "folders of all parts, in order", nargs="+"),
-        _new_path("--output", "PATH", "what to make, named as in the parts", dest="outputs", nargs="+", required=True),
+        _new_path("--output", "PATH", "paths to make, named as in the parts", dest="outputs", nargs="+", required=True),
     ],
     Command("tables", "Gather the measurements of many runs into tables.", "dvlae.reporting.tables:make_tables"): [
         PSNR_CSVS,

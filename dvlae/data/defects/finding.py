@@ -70,6 +70,8 @@ class Defects:
         Whether all channels are constant: the frame shows nothing.
     overexposed
         Whether nearly all pixels of a channel are saturated.
+    crowd
+        Number of pixels that look hot or dead, but are too many to be defective.
     """
 
     hot: np.ndarray
@@ -78,6 +80,7 @@ class Defects:
     glaring: np.ndarray
     blank: bool
     overexposed: bool
+    crowd: int = 0
 
     @classmethod
     def none(cls, shape: tuple[int, ...]) -> "Defects":
@@ -122,10 +125,12 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
     Defects
         None of the pixels found is masked.
     """
+    if frame.dtype.kind != "f":
+        frame = frame.astype(np.float64)
     if mask is None and not np.isfinite(frame).all():
         mask = np.isfinite(frame).all(axis=0)
     hot, dead, saturated, glaring = np.zeros((4, *frame.shape), bool)
-    constant, full = [], []
+    constant, full, crowd = [], [], 0
     for number, channel in enumerate(frame):
         values = channel.ravel() if mask is None else channel[mask]
         if not values.size:
@@ -137,7 +142,11 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
             continue
         # A masked pixel must not stand out.
         planes = channel if mask is None else np.where(mask, channel, typical).astype(channel.dtype)
-        hot[number], dead[number] = _find_single(planes), _find_single(-planes)
+        for found, sign in ((hot[number], 1), (dead[number], -1)):
+            found[...] = _find_single(sign * planes)
+            if (count := int(np.count_nonzero(found))) > MAX_FRACTION * found.size:
+                crowd += count
+                found[...] = False
         single = hot[number] | dead[number]
         excluded = single if mask is None else single | ~mask
         saturated[number] = _find_saturated(planes, excluded)
@@ -149,7 +158,7 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
         if mask is not None:
             hot[number] &= mask
             dead[number] &= mask
-    return Defects(hot, dead, saturated, glaring, blank=all(constant), overexposed=any(full))
+    return Defects(hot, dead, saturated, glaring, all(constant), any(full), crowd)
 
 
 def _find_single(channel: np.ndarray) -> np.ndarray:
@@ -170,19 +179,18 @@ def _find_single(channel: np.ndarray) -> np.ndarray:
     scale = np.median(tail) / np.log(2) if tail.size else 0.0
     threshold = max(start + scale * (np.log(max(tail.size, 1)) + TAIL_MARGIN), MIN_HEIGHT * middle)
     places = np.nonzero(heights > threshold)
-    if not places[0].size:
-        return found
-    height = heights[places]
-    near, all_around = (_surroundings(planes, heights, places, distance) for distance in (1, reach))
+    near = _surroundings(planes, heights, places, 1)
+    alone = np.count_nonzero(np.isfinite(near), axis=1) >= max(1, near.shape[1] // 4)
+    near, places = near[alone], tuple(place[alone] for place in places)
+    all_around = _surroundings(planes, heights, places, reach)
     in_order = np.sort(all_around, axis=1)  # numbers before NaN
     last = np.count_nonzero(np.isfinite(in_order), axis=1)[:, None] - 1
     # The smallest neighbour may be dead.
     spread = np.take_along_axis(in_order, last, axis=1)[:, 0] - in_order[:, 1]
     background = np.nanmedian(all_around, axis=1)
     share = np.nanmean(near, axis=1) - background
-    chosen = (height > MIN_RANGES * spread) & (share < MAX_SHARE * (planes[places] - background))
-    if np.count_nonzero(chosen) <= MAX_FRACTION * channel.size:
-        found.reshape(planes.shape)[tuple(place[chosen] for place in places)] = True
+    chosen = (heights[places] > MIN_RANGES * spread) & (share < MAX_SHARE * (planes[places] - background))
+    found.reshape(planes.shape)[tuple(place[chosen] for place in places)] = True
     return found
 
 

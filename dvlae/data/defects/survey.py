@@ -33,7 +33,7 @@ class Examination:
     ----------
     image
         The image.
-    hot, dead, saturated, glaring, masked
+    hot, dead, saturated, glaring, masked, crowd
         Numbers of values.
     problem
         Why nothing is learned from it: ``blank``, ``overexposed``, ``masked`` or ``scale``; empty if it is used.
@@ -47,6 +47,7 @@ class Examination:
     saturated: int
     glaring: int
     masked: int
+    crowd: int
     problem: str
     scale: FrameScale | None
 
@@ -70,7 +71,7 @@ class Examination:
         hot, dead, saturated, glaring = (int(each.sum()) for each in pixels)
         masked = 0 if frame.mask is None else len(frame.noisy) * int((~frame.mask).sum())
         scale = frame.scale if frame.usable else None
-        return cls(image, hot, dead, saturated, glaring, masked, frame.problem, scale)
+        return cls(image, hot, dead, saturated, glaring, masked, defects.crowd, frame.problem, scale)
 
     @property
     def clean(self) -> bool:
@@ -208,6 +209,11 @@ class Survey:
                 logging.WARNING if counts["hot"] or counts["dead"] else logging.INFO,
                 f"patches: found {found} pixel values in {images} of {len(self.found)} images; saturated "
                 "ones are left out of the normalisation, all others of the training",
+            )
+        if crowds := [each.image.name for each in self.found.values() if each.crowd]:
+            logger.warning(
+                f"patches: WARNING: single pixels stand out in {list_names(crowds)}, but too many to be hot: they are "
+                "taken for the noise or the object"
             )
         left_out = {name: each.problem for name, each in self.found.items() if each.problem}
         blank = [name for name, problem in left_out.items() if problem != "scale"]
