@@ -426,8 +426,8 @@ def test_a_crop_larger_than_the_patches_is_refused(patches, tmp_path):
 
 
 def test_a_crop_shorter_than_the_stride_makes_the_model_halve_that_axis_less_often(patches, tmp_path):
-    run(patches(), tmp_path / "model", patch_size=[3, 16], model={"levels": 3})
-    assert load_model(tmp_path / "model").stride == (1, 8)
+    run(patches(), tmp_path / "model", patch_size=[3, 16])
+    assert load_model(tmp_path / "model").stride == (1, 4)
 
 
 def test_activation_checkpointing_learns_the_same(patches, tmp_path):
