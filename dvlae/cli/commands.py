@@ -18,6 +18,7 @@ from dvlae.config.fields import MIRROR_VARIABLE, Device, NoiseDirection, StrictM
 from dvlae.config.loading import load_configuration, load_dataset, load_settings
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
 from dvlae.system.errors import UserError
+from dvlae.system.files import check_folder
 
 DEVICES = get_args(Device)
 NOISE_DIRECTIONS = get_args(NoiseDirection)
@@ -94,6 +95,9 @@ def _train(*, model: Path, tensorboard: bool, **values: Any) -> None:
 
 
 def _predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
+    if remove_checkpoints is not None:
+        check_folder(remove_checkpoints)
+
     from dvlae.inference.prediction import predict
 
     predict(**values)
