@@ -6,8 +6,8 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 """
 
 PREPARE = 2
-PATCHES = 2
-TRAINING = 5
+PATCHES = 3
+TRAINING = 6
 PREDICTION = 4
-EVALUATION = 2
+EVALUATION = 3
 DIAGNOSIS = 3

@@ -84,6 +84,13 @@ class Project:
         """Return how many jobs of each rule a run would have."""
         return jobs(self.snakemake("--dry-run", *words))
 
+    def spans(self, rule: str) -> list[tuple[float, float]]:
+        """Return the start and the end of each finished job of a rule, in seconds, the first one first."""
+        files = list((self.folder / "results/benchmarks" / rule).rglob("*.tsv"))
+        ends = [file.stat().st_mtime for file in files]
+        seconds = [float(file.read_text().splitlines()[1].split("\t")[0]) for file in files]
+        return sorted((end - duration, end) for end, duration in zip(ends, seconds, strict=True))
+
     def read(self, path: str) -> bytes:
         return (self.folder / "results" / path).read_bytes()
 

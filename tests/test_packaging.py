@@ -16,7 +16,7 @@ from project import REPOSITORY
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 POST_DEPLOY = REPOSITORY / "workflow/envs/dvlae.post-deploy.sh"
 # What the package imports for one thing that it can do.
-OPTIONAL = PROJECT["optional-dependencies"]["bm3d"] + PROJECT["optional-dependencies"]["formats"]
+OPTIONAL = PROJECT["optional-dependencies"]["bm3d"]
 
 
 def distributions(requirements: list[str]) -> set[str]:

@@ -46,6 +46,8 @@ def run_all(folder, axes: str, shapes: list[tuple[int, ...]], direction: str) ->
     run("extract-patches", images, patches)
     training = ("--receptive-field", field, "--noise-direction", direction, "--settings", TRAINING, "--device", "cpu")
     run("train", patches, model, *training)
+    # Infinite weights would be replaced by earlier ones.
+    assert json.loads((model / "run.json").read_text())["rescues"] == 0
     denoised = ("--denoised", result / "denoised", "--uncertainty", result / "uncertainty", "--device", "cpu")
     run("predict", model, images, *denoised)
     run("evaluate", images, result / "denoised", result / "psnr.csv", "--dataset", "small", "--method", "dvlae-rf40")
@@ -83,6 +85,11 @@ def test_small_images_go_through_all_steps_with_default_settings(tmp_path, axes,
 
 def test_one_small_image_is_both_learned_from_and_held_out(tmp_path):
     assert run_all(tmp_path, "YX", [(8, 8)], "x")["validation"] == "same"
+
+
+def test_a_small_image_among_large_ones_is_padded(tmp_path):
+    description = run_all(tmp_path, "YX", [(70, 80), (8, 100), (90, 66)], "x")
+    assert (description["crop_size"], description["patch_size"]) == ([64, 64], [70, 66])
 
 
 @QUICK

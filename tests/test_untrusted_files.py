@@ -208,6 +208,8 @@ TIFFS = [
     packed(imagej=True),
     packed(ome=True, metadata={"UUID": "00000000-0000-0000-0000-000000000001"}),  # a random one otherwise
     packed(bigtiff=True, byteorder=">"),
+    packed(compression="jpeg"),
+    packed(metadata=None, compression="lzw", predictor=True),
 ]
 PNGS = [imageio.v3.imwrite("<bytes>", array, extension=".png") for array in (PIXELS[0], PIXELS.transpose(1, 2, 0))]
 
@@ -253,7 +255,7 @@ def test_a_small_file_that_claims_to_hold_more_than_the_memory_is_refused(folder
 
 def test_a_png_that_is_of_another_kind_is_refused(folder):
     (folder / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(touch) run\n")
-    with pytest.raises(UserError, match="it is not a PNG"):
+    with pytest.raises(UserError, match="found a file of kind 'PostScript'"):
         read_frames(folder / "program.png", axes="YX")
 
 

@@ -33,9 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     values = vars(_parser().parse_args(argv))
     command = values.pop("command")
     signal.signal(signal.SIGTERM, _end)
-    # NumPy reads it when it is imported. Threads of one matrix product wait for each other by spinning, so another busy
-    # process slows them down many times; workers use the cores better.
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # NumPy and PyTorch read them when they are imported. Threads of one operation wait for each other by spinning, so
+    # another busy process slows them down many times; workers use the cores better.
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     try:
         with log_to_stderr():
             command.run(COMMANDS[command], values)

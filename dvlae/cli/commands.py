@@ -19,6 +19,7 @@ from dvlae.config.loading import load_configuration, load_dataset, load_settings
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
 from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder
+from dvlae.system.parts import Part
 
 DEVICES = get_args(Device)
 NOISE_DIRECTIONS = get_args(NoiseDirection)
@@ -73,12 +74,6 @@ def _read_dataset(text: str) -> DatasetSettings:
     return load_settings(DatasetSettings, text) if text.lstrip().startswith("{") else load_dataset(text)[1]
 
 
-def _read_part(text: str | None) -> Any:
-    from dvlae.runs.parts import Part
-
-    return None if text is None else Part.parse(text)
-
-
 def _read_selection(words: list[str]) -> str | list[str]:
     """Return a selection as for `select`: all, a slice or a file of names if it is one such word, else names."""
     one = len(words) == 1 and (not is_file_of_names(words[0]) or Path(words[0]).is_file())
@@ -107,7 +102,7 @@ def _predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
 
 def _gather(**values: Any) -> None:
     from dvlae.data.outputs.folder import join_folders
-    from dvlae.runs.parts import gather
+    from dvlae.runs.gather import gather
 
     gather(join_folders=join_folders, **values)
 
@@ -205,7 +200,7 @@ DEVICE_OF_SETTINGS = _setting(
 )
 CORES = _argument("--cores", "N", "cores to use (default: all that are free)", _check_cores, type=int)
 EVALUATION = _settings(EvaluationSettings)
-PART = _argument("--part", "K/N", "only the images of part K of N (default: all); see `dvlae gather`", _read_part)
+PART = _argument("--part", "K/N", "images of part K of N (default: all); see `dvlae gather`", Part.parse, default="1/1")
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"
 TARGETS = _path("--targets", "CSV", f"table {REGISTERED}")
 OVERRIDES = "configuration, as for snakemake: overrides config/config.yaml"
@@ -386,9 +381,9 @@ COMMANDS = {
         PART,
         CORES,
     ],
-    Command("gather", "Join what several jobs made of the parts of one dataset.", _gather): [
+    Command("gather", "Join the results of several jobs that share a dataset.", _gather): [
         _path("parts", "PART", "folders of all parts, in order", nargs="+"),
-        _new_path("--output", "PATH", "what to make, named as in the parts", dest="outputs", nargs="+", required=True),
+        _new_path("--output", "PATH", "paths to make, named as in the parts", dest="outputs", nargs="+", required=True),
     ],
     Command("tables", "Gather the measurements of many runs into tables.", "dvlae.reporting.tables:make_tables"): [
         PSNR_CSVS,
@@ -404,7 +399,7 @@ COMMANDS = {
             "how each dataset is evaluated: YAML or JSON file, or JSON (default: the defaults)",
         ),
         _named_paths(
-            "--noise", "DATASET=JSON", "made by `dvlae diagnose`, to mark the length (default: none)", default=[]
+            "--noise", "DATASET=JSON", "correlation lengths, made by `dvlae diagnose` (default: unmarked)", default=[]
         ),
         _named_paths("--targets", "DATASET=CSV", f"tables {REGISTERED}", default=[]),
     ],

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeGuard
+from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -35,6 +35,39 @@ class StrictModel(BaseModel):
     """Settings that refuse unknown keys and values of another type, and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class StepSettings(StrictModel):
+    """The settings of one step of the workflow.
+
+    Attributes
+    ----------
+    IDENTITY
+        The settings that the step's result depends on, as for pydantic's ``include``; None: all of them. The others
+        determine where and in what portions it is computed.
+    """
+
+    IDENTITY: ClassVar[Any] = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that the step's result depends on, as plain values.
+
+        Returns
+        -------
+        dict
+            The settings. Equal ones give equal results.
+        """
+        return self.model_dump(mode="json", include=self.IDENTITY)
+
+    def identity_json(self) -> str:
+        """Return the settings that the step's result depends on, as JSON.
+
+        Returns
+        -------
+        str
+            The same text for equal settings. The workflow reruns the step when it changes.
+        """
+        return self.model_dump_json(include=self.IDENTITY)
 
 
 def _check_selection(images: str | list[str]) -> str | list[str]:

@@ -21,6 +21,7 @@ from dvlae.config.fields import (
     PatchSize,
     Positive,
     Seed,
+    StepSettings,
     StrictModel,
     check_devices,
     dataset_name,
@@ -54,7 +55,7 @@ class ModelSettings(StrictModel):
 
     @property
     def stride(self) -> int:
-        """Pixels of the image to one position of the coarsest level's grid."""
+        """The pixels of the image to one position of the coarsest level's grid."""
         return model_stride(self.levels, self.levels_per_scale)
 
     @field_validator("direct_denoiser", mode="before")
@@ -71,7 +72,7 @@ class TrainingSettings(StrictModel):
         description="side of the training crop along every spatial axis, in pixels (paper: 256), or a list with a side "
         "for each, `[z, y, x]`; a side that is larger than the model's stride, which is doubled by every "
         "`levels_per_scale` levels, has to be a multiple of it; no image may be smaller; `auto`: 64, and less along an "
-        "axis where images are smaller",
+        "axis where most images are smaller; the images that are smaller still are padded",
     )
     batch_size: Count = Field(8, description="crops in a batch (paper: 4)")
     accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
@@ -193,8 +194,8 @@ class PredictionSettings(StrictModel):
     batch_size: Literal["auto"] | Count = Field("auto", description="number of samples computed at once")
     jobs: Count = Field(
         1,
-        description="number of jobs that share the images of a dataset, for denoising, baselines and evaluation; it "
-        "does not change the results",
+        description="number of jobs that share the images of a dataset, for denoising, baselines and evaluation; the "
+        "results are the same for every number",
     )
 
     @model_validator(mode="after")
@@ -278,39 +279,6 @@ class Settings(StrictModel):
         check_devices(self.devices, self.training.accumulate)
         check_patch_size(self.training.patch_size, self.model.stride)
         return self
-
-
-class StepSettings(StrictModel):
-    """The settings of one step of the workflow.
-
-    Attributes
-    ----------
-    IDENTITY
-        The settings that the step's result depends on, as for pydantic's ``include``; None: all of them. The others
-        determine where and in what portions it is computed.
-    """
-
-    IDENTITY: ClassVar[Any] = None
-
-    def identity(self) -> dict[str, Any]:
-        """Return the settings that the step's result depends on, as plain values.
-
-        Returns
-        -------
-        dict
-            The settings. Equal ones give equal results.
-        """
-        return self.model_dump(mode="json", include=self.IDENTITY)
-
-    def identity_json(self) -> str:
-        """Return the settings that the step's result depends on, as JSON.
-
-        Returns
-        -------
-        str
-            The same text for equal settings. The workflow reruns the step when it changes.
-        """
-        return self.model_dump_json(include=self.IDENTITY)
 
 
 class PatchSettings(StepSettings):

@@ -274,7 +274,8 @@ def _accept(target: Path, allowed: set[str], write: Callable[[Path], None]) -> s
 
 
 def _check_readable(path: Path) -> None:
-    if path.suffix.lower() in SUFFIXES:
+    # An archive is downloaded for its members.
+    if path.suffix.lower() in SUFFIXES.keys() - {".zip"}:
         check_file(path)
 
 

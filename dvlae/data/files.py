@@ -67,13 +67,19 @@ def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[P
         if not matches:
             raise UserError(f"{key}: {_why_nothing(pattern, folder)}")
         found.update(matches)
+    links = {path for path in found if path.is_symlink()}
+    folders = {folder: folder.resolve() for folder in {path.parent for path in found}}
     files: dict[Path, Path] = {}
-    for path in sorted(found, key=lambda path: (path.is_symlink(), natural_key(path))):
+    # A file goes before the links to it.
+    for path in [*sorted(found - links, key=natural_key), *sorted(links, key=natural_key)]:
         _check_file(path, key)
-        first = files.setdefault(path.resolve(), path)
+        real = path.resolve() if path in links else folders[path.parent] / path.name
+        first = files.setdefault(real, path)
         if first != path:
             logger.warning(f"{path}: is the same file as {first}, which is read once")
-    return sorted(files.values(), key=natural_key)
+        if path in links and not real.exists():
+            raise UserError(f"{path}: is a link to {path.readlink()}, which is not there")
+    return sorted(files.values(), key=natural_key) if links else list(files.values())
 
 
 def _check_file(path: Path, key: str) -> None:
@@ -81,8 +87,6 @@ def _check_file(path: Path, key: str) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         raise UserError(f"{key}: found a file whose name is not UTF-8, {str(path)!r}; rename it") from None
-    if path.is_symlink() and not path.exists():
-        raise UserError(f"{path}: is a link to {path.readlink()}, which is not there")
     if path.suffix.lower() not in SUFFIXES and not path.is_dir():
         raise UserError(
             f"{path}: found a file of kind {path.suffix!r}, allowed: {', '.join(SUFFIXES)}; "
@@ -100,7 +104,7 @@ def _is_image(path: Path) -> bool:
 
 def _match(pattern: str, folder: Path) -> list[Path]:
     """Return the files that match a pattern; of a folder, the images in it."""
-    path = Path(pattern).expanduser()
+    path = _expand(pattern)
     start = Path(path.anchor) if path.is_absolute() else folder
     parts = path.parts[1:] if path.is_absolute() else path.parts
     files = []
@@ -110,6 +114,14 @@ def _match(pattern: str, folder: Path) -> list[Path]:
         elif not parts or not re.search("[*?]", parts[-1]):
             files += [child for child in _children(match) if _is_image(child)]
     return files
+
+
+def _expand(pattern: str) -> Path:
+    try:
+        return Path(pattern).expanduser()
+    except RuntimeError:
+        # There is no such user, so that the sign stands for itself.
+        return Path(pattern)
 
 
 def _walk(start: Path, parts: Sequence[str]) -> Iterator[Path]:
@@ -122,7 +134,7 @@ def _walk(start: Path, parts: Sequence[str]) -> Iterator[Path]:
         yield from _walk(start, rest or ("*",))
         for child in _children(start):
             above = {folder.resolve() for folder in (start, *start.parents)} if child.is_symlink() else set()
-            if child.is_dir() and child.resolve() not in above:
+            if child.is_dir() and not _is_image(child) and child.resolve() not in above:
                 yield from _walk(child, parts)
         return
     if part in ("..", "."):
@@ -149,19 +161,19 @@ def _named(folder: Path, part: str) -> list[Path]:
 def _children(folder: Path, hidden: bool = False) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(child for child in folder.iterdir() if hidden or not child.name.startswith("."))
+    return [child for child in folder.iterdir() if hidden or not child.name.startswith(".")]
 
 
 def _why_nothing(pattern: str, folder: Path) -> str:
     """Say why a pattern matches nothing, with what is there instead."""
-    path = Path(pattern).expanduser()
+    path = _expand(pattern)
     place = folder / path.parent
     if (folder / path).is_dir():
         return f"the folder {folder / path} contains no images, which end with {', '.join(SUFFIXES)}"
     said = f"no file matches {pattern!r} in {folder.absolute()}"
     wanted = unicodedata.normalize("NFC", path.name).lower()
     parents = list(_walk(folder, path.parent.parts)) if not path.is_absolute() else [place]
-    children = [child for parent in parents for child in _children(parent)]
+    children = sorted((child for parent in parents for child in _children(parent)), key=natural_key)
     for child in children:
         if fnmatchcase(unicodedata.normalize("NFC", child.name).lower(), wanted):
             return f"{said}, where upper and lower case differ: there is {child.name!r}"

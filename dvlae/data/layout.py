@@ -134,17 +134,15 @@ def _listed(choices: Sequence[str]) -> str:
 
 
 def _contradiction(wanted: str, stated: str, shape: tuple[int, ...]) -> str:
+    """Say that a file has other axes than the settings, and which settings are possible."""
+    found = f"axes: found {wanted!r}, but the file"
     if set(stated) == {"?"}:
-        return f"axes: found {wanted!r}, but the file has {len(shape)} axes, of shape {shape}"
-    if "?" in stated:
-        return (
-            f"axes: found {wanted!r}, but the file says {stated!r} (? may be any other), of shape {shape}; "
-            "`axes_override: true` reads it so all the same"
-        )
-    return (
-        f"axes: found {wanted!r}, but the file says {stated!r}, of shape {shape}; `axes: auto` follows the file, "
-        "`axes_override: true` the settings"
-    )
+        return f"{found} has {len(shape)} axes, of shape {shape}"
+    ways = [] if "?" in stated else ["`axes: auto` follows the file"]
+    if len(_match(wanted, "?" * len(shape), shape)) == 1:
+        ways.append("`axes_override: true` follows the settings")
+    unknown = " (? may be any other)" if "?" in stated else ""
+    return f"{found} says {stated!r}{unknown}, of shape {shape}" + (f"; {', '.join(ways)}" if ways else "")
 
 
 def _count_pages(source: Source, stated: str, dataset: DatasetSettings) -> tuple[str, tuple[int, ...]]:

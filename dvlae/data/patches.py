@@ -4,7 +4,8 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -313,28 +314,36 @@ def write_patches(
         Statistics to which the patches are added; None: none.
     """
     shape = (len(places), places[0][0].shape[0], *size)
-    patches = _create(path, shape, np.float32)
     padded = any(length < side for image, _ in places for length, side in zip(image.shape[1:], size, strict=True))
     masked = padded or survey.needs_mask(image for image, _ in places)
-    masks = _create(path.with_name(f"{path.stem}_mask.tif"), shape, np.uint8) if masked else None
-    current: Image | None = None
-    for number, (image, corner) in enumerate(progress(places, description=f"patches {path.stem}", unit="patch")):
-        # The places in one image are consecutive, so each image is read once.
-        if image != current:
-            current, frame = image, survey.read(image)
-        window = (slice(None), *(slice(first, first + side) for first, side in zip(corner, size, strict=True)))
-        own = frame.filled[window]
-        missing = [(0, 0), *((0, side - length) for side, length in zip(size, own.shape[1:], strict=True))]
-        patches[number] = np.pad(own, missing, "symmetric")
-        if masks is not None:
-            learned = np.ones(own.shape, bool) if frame.learned is None else frame.learned[window]
-            masks[number] = np.pad(learned, missing)
-        if statistics is not None:
-            statistics.update(own, None if frame.measured is None else frame.measured[window])
+    with ExitStack() as stack:
+        patches = stack.enter_context(_appended(path, shape, np.float32))
+        masks = (
+            stack.enter_context(_appended(path.with_name(f"{path.stem}_mask.tif"), shape, np.uint8)) if masked else None
+        )
+        current: Image | None = None
+        for image, corner in progress(places, description=f"patches {path.stem}", unit="patch"):
+            # The places in one image are consecutive, so each image is read once.
+            if image != current:
+                current, frame = image, survey.read(image)
+            window = (slice(None), *(slice(first, first + side) for first, side in zip(corner, size, strict=True)))
+            own = frame.filled[window]
+            missing = [(0, 0), *((0, side - length) for side, length in zip(size, own.shape[1:], strict=True))]
+            patches(np.pad(own, missing, "symmetric"))
+            if masks is not None:
+                learned = np.ones(own.shape, bool) if frame.learned is None else frame.learned[window]
+                masks(np.pad(learned, missing))
+            if statistics is not None:
+                statistics.update(own, None if frame.measured is None else frame.measured[window])
 
 
-def _create(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+@contextmanager
+def _appended(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> Iterator[Callable[[np.ndarray], object]]:
+    """Create a TIFF of patches. Yield a function that writes the next one."""
     big = np.dtype(dtype).itemsize * math.prod(shape) > 2**32 - 2**20
-    file = tifffile.memmap(path, shape=shape, dtype=dtype, photometric="minisblack", bigtiff=big)
+    mapped = tifffile.memmap(path, shape=shape, dtype=dtype, photometric="minisblack", bigtiff=big)
     reserve_space(path)
-    return file.reshape(shape)
+    # What is written into mapped memory counts as memory of the process.
+    with path.open("r+b") as file:
+        file.seek(mapped.offset)
+        yield lambda patch: file.write(np.ascontiguousarray(patch, mapped.dtype).data)

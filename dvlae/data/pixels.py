@@ -43,8 +43,12 @@ def errors_named(path: Path) -> Iterator[None]:
         raise
     except NotImplementedError as error:
         raise UserError(f"{path}: {error}") from None
+    except MemoryError as error:
+        raise UserError(f"{path}: a part of it that is read at once does not fit into the memory ({error})") from None
     # Reading a damaged file may raise any exception.
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         text = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path}: cannot be read, is it damaged or incomplete? ({text})") from None
 

@@ -19,6 +19,8 @@ from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+# The longest list of series in a message.
+MOST_LISTED = 10
 # Weights of red, green and blue (ITU-R BT.709).
 LUMINANCE_WEIGHTS = np.array([0.2125, 0.7154, 0.0721])
 
@@ -235,13 +237,12 @@ def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[
             mine = [source for source in sources if path in source.files] or sources
             new = [source for source in mine if _identity(source) not in read]
             chosen = select_series(new, dataset.series, path) if new else []
-            for source in chosen:
+            for source, label in zip(chosen, _labels(chosen), strict=True):
                 read.add(_identity(source))
                 for note in source.notes:
                     logger.warning(f"{path}: {note}")
                 layout = lay_out(source, dataset)
-                stack_name = f"{name}_{_safe(source.series)}" if len(chosen) > 1 else name
-                stack = Stack(stack_name, source, layout, dataset.channel, dataset.crop)
+                stack = Stack(name + label, source, layout, dataset.channel, dataset.crop)
                 _check_fit(stack, first, dataset)
                 first = first or stack
                 yield stack
@@ -270,9 +271,14 @@ def _identity(source: Source) -> tuple[tuple[Path, ...], str]:
     return tuple(file.resolve() for file in source.files), source.series
 
 
-def _safe(name: str) -> str:
-    """Return the name of a series as a part of the name of a file."""
-    return re.sub(r"[^\w.+-]+", "_", name)
+def _labels(sources: Sequence[Source]) -> list[str]:
+    """Return what is added to the name of a file for each of several series."""
+    if len(sources) == 1:
+        return [""]
+    labels = [re.sub(r"[^\w.+-]+", "_", source.series) for source in sources]
+    if len({label.casefold() for label in labels}) < len(labels):
+        labels = [str(number) for number in range(len(labels))]
+    return [f"_{label}" for label in labels]
 
 
 def _check_fit(stack: Stack, first: Stack | None, dataset: DatasetSettings) -> None:
@@ -323,15 +329,18 @@ def select_series(sources: Sequence[Source], wanted: int | str, path: Path) -> l
         if len(sources) > 1:
             logger.warning(f"{path}: leaves out previews: {_list_series([s for s in sources if s.preview])}")
         return images
-    found = [source for number, source in enumerate(sources) if wanted in (number, source.series)]
+    found = [source for number, source in enumerate(sources) if wanted in (number, str(number), source.series)]
     if not found:
         raise UserError(f"{path}: series: found {wanted!r}, allowed: auto, all, or one of {_list_series(sources)}")
     return found[:1]
 
 
 def _list_series(sources: Sequence[Source]) -> str:
-    return ", ".join(
+    listed = [
         f"{number} ({source.series + ', ' if source.series not in ('', str(number)) else ''}"
         f"{source.axes or '?'} {format_sides(source.shape)} {source.dtype}{', a preview' if source.preview else ''})"
         for number, source in enumerate(sources)
-    )
+    ]
+    if len(listed) > MOST_LISTED:
+        listed[MOST_LISTED - 1 : -1] = ["..."]
+    return ", ".join(listed)

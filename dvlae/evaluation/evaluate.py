@@ -13,9 +13,9 @@ from dvlae.data.outputs.reading import read_output
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.register import Targets, evaluated_images, hash_pixels
 from dvlae.runs.folder import PSNR_COLUMNS, RunFolder
-from dvlae.runs.parts import Part, hash_hashes
 from dvlae.system.errors import UserError
-from dvlae.system.files import sha256, write_csv, write_json
+from dvlae.system.files import combine_hashes, sha256, write_csv, write_json
+from dvlae.system.parts import WHOLE, Part
 from dvlae.system.software import software
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def evaluate(
     seed: int,
     settings: EvaluationSettings,
     targets: Path | None = None,
-    part: Part | None = None,
+    part: Part = WHOLE,
     cores: int | None = None,
 ) -> None:
     """Write the PSNR, in decibels, and the SSIM of each evaluated image.
@@ -55,8 +55,8 @@ def evaluate(
     targets
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
     part
-        Evaluate only the images of this part. Its record holds a list of the hashes of its images, which
-        :func:`dvlae.runs.parts.gather` combines.
+        Evaluate only the images of this part. The record then contains the hash of each file; all parts are joined by
+        :func:`dvlae.runs.gather.gather`.
     cores
         Cores that the step may use; None: all that this process may use.
 
@@ -66,9 +66,7 @@ def evaluate(
         If an estimate is missing, is not finite, or differs in shape from the noisy image, or if ``targets`` belongs to
         other images or settings.
     """
-    chosen = evaluated_images(images, settings)
-    if part is not None:
-        chosen = part.share(chosen)
+    chosen = part.share(evaluated_images(images, settings))
     run = (dataset, method, "" if receptive_field is None else receptive_field, seed)
     aligned = Targets(settings, targets)
     workers = choose_image_workers("evaluate", chosen, cores)
@@ -77,8 +75,9 @@ def evaluate(
     hashes = [value for _, image_hashes in scores for value in image_hashes]
     record = {
         "settings": settings.model_dump(mode="json"),
-        "images_sha256": hash_hashes(hashes) if part is None else hashes,
+        "images_sha256": combine_hashes(hashes) if part == WHOLE else hashes,
         "targets_sha256": None if targets is None else sha256(targets),
+        **part.record(),
         **software(),
     }
     write_json(RunFolder(Path(output).parent).evaluation_record, record)

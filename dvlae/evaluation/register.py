@@ -17,9 +17,8 @@ from dvlae.data.canonical import read_clean, read_mask, read_noisy
 from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.target import SHIFT_COLUMNS, Alignment, Target
-from dvlae.runs.parts import hash_hashes
 from dvlae.system.errors import UserError
-from dvlae.system.files import write_csv
+from dvlae.system.files import combine_hashes, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +188,7 @@ def _identify(pair: Sequence[np.ndarray], settings: EvaluationSettings) -> dict[
     """Return hashes of a noisy and a clean frame and of how they are evaluated, but not of the choice of images."""
     how = settings.model_dump_json(exclude={"images"})
     return {
-        "images_sha256": hash_hashes(hash_pixels(pair)),
+        "images_sha256": combine_hashes(hash_pixels(pair)),
         "settings_sha256": hashlib.sha256(how.encode()).hexdigest(),
     }
 

@@ -1,11 +1,12 @@
 """Estimates of the clean signal from a trained model: the mean or the median of samples.
 
-Means and deviations are updated while sampling, so memory does not grow with the number of samples.
+Means and deviations are updated while sampling, so memory does not grow with the number of samples. Those of a very
+large image are in temporary files, of which only what is being updated is in memory.
 """
 
 import math
+import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from itertools import groupby
 from operator import attrgetter
 from tempfile import NamedTemporaryFile
@@ -15,16 +16,38 @@ import torch
 
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference.samples import SampleBatch, sample_posteriors
+from dvlae.inference.tiling import split_range
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.devices import use_one_thread
 from dvlae.system.files import reserve_space
 from dvlae.system.workers import ThreadWorkers
 
-# Values that are sorted at a time: 64 MiB.
-MAX_MEDIAN_VALUES = 2**24
+# Values that are sorted, or converted, at a time: 64 MiB.
+MAX_VALUES = 2**24
+
+# Larger arrays are in temporary files: 1 GiB.
+MAX_ARRAY_BYTES = 2**30
 
 # Estimate and posterior standard deviation of each pixel, (C, ...).
 Estimate = tuple[np.ndarray, np.ndarray | None]
+
+
+def _in_file(shape: tuple[int, ...]) -> np.ndarray:
+    """Return float32 zeros in a temporary file, which is removed with the array."""
+    with NamedTemporaryFile() as file:  # A file that has no name any more lasts as long as it is mapped.
+        array = np.memmap(file, np.float32, "w+", shape=shape)
+        reserve_space(file.name)
+    return array
+
+
+def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+    return _in_file(shape) if 4 * math.prod(shape) > MAX_ARRAY_BYTES else np.zeros(shape, np.float32)
+
+
+def _release(array: np.ndarray) -> None:
+    """Give the memory of an array back that is in a file, which keeps its values."""
+    if isinstance(array.base, mmap.mmap):
+        array.base.madvise(mmap.MADV_DONTNEED)
 
 
 class Moments:
@@ -42,9 +65,9 @@ class Moments:
     """
 
     def __init__(self, shape: tuple[int, ...]):
-        self.mean = np.zeros(shape, np.float32)
+        self.mean = _zeros(shape)
         # The sum of squared deviations from the mean.
-        self._deviations = np.zeros(shape, np.float32)
+        self._deviations = _zeros(shape)
 
     def update(self, batch: SampleBatch) -> None:
         """Add samples, without a difference of large numbers.
@@ -65,6 +88,8 @@ class Moments:
         difference = new_mean - mean
         deviations += (batch.values - new_mean).square_().sum(0) + difference.square() * (batch.seen * new / total)
         mean += difference * (new / total)
+        _release(self.mean)
+        _release(self._deviations)
 
     def standard_deviation(self, samples: int) -> np.ndarray | None:
         """Return the standard deviation of all samples, (C, ...); None for a single one. Call it once, at the end.
@@ -84,8 +109,13 @@ class Moments:
         """
         if samples == 1:
             return None
-        self._deviations /= samples
-        return np.sqrt(self._deviations, out=self._deviations)
+        values = self._deviations.reshape(-1)
+        for part in split_range(range(values.size), MAX_VALUES):
+            some = values[part.start : part.stop]
+            some /= samples
+            np.sqrt(some, out=some)
+            _release(self._deviations)
+        return self._deviations
 
 
 class _Reduction:
@@ -94,12 +124,9 @@ class _Reduction:
     def __init__(self, shape: tuple[int, ...], settings: PredictionSettings, keep: Sequence[np.ndarray]):
         self.settings, self.keep = settings, list(keep)
         self.moments = Moments(shape)
-        self.scratch = ExitStack()
         self.samples: np.ndarray | None = None
         if settings.estimator == "median":
-            file = self.scratch.enter_context(NamedTemporaryFile())  # noqa: SIM115 (the stack closes it)
-            self.samples = np.memmap(file, np.float32, "w+", shape=(settings.samples, *shape))
-            reserve_space(file.name)
+            self.samples = _in_file((settings.samples, *shape))
             self.keep.append(self.samples)
 
     def update(self, batch: SampleBatch) -> None:
@@ -111,9 +138,8 @@ class _Reduction:
 
     def estimate(self) -> Estimate:
         """Return the estimate, once, at the end."""
-        with self.scratch:
-            mean = self.moments.mean if self.samples is None else median(self.samples)
-            return mean, self.moments.standard_deviation(self.settings.samples)
+        mean = self.moments.mean if self.samples is None else median(self.samples)
+        return mean, self.moments.standard_deviation(self.settings.samples)
 
 
 @torch.inference_mode()
@@ -240,7 +266,7 @@ def median(samples: np.ndarray) -> np.ndarray:
         (C, ...), float32.
     """
     result = np.empty(samples.shape[1:], np.float32)
-    rows = max(1, MAX_MEDIAN_VALUES // math.prod([len(samples), *samples.shape[3:]]))
+    rows = max(1, MAX_VALUES // math.prod([len(samples), *samples.shape[3:]]))
     for channel in range(samples.shape[1]):
         for start in range(0, samples.shape[2], rows):
             part = slice(start, start + rows)

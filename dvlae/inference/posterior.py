@@ -134,14 +134,14 @@ def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> tuple[int, ...]:
     tuple of int
         In pixels of the image, along each spatial axis.
     """
-    reach = []
-    for along_axis in zip(*ladder_vae.strides[:split], strict=True):
+    strides, reach = [tuple(1 for _ in ladder_vae.strides[0]), *ladder_vae.strides], []
+    for along_axis in zip(*strides[: split + 1], strict=True):
         seen = 1  # This is the reach of the stem.
-        for below, stride in pairwise([1, *along_axis]):
+        for below, stride in pairwise(along_axis):
             # The strided convolution comes first, the residual blocks follow.
             seen += below + ladder_vae.blocks * ResidualBlock.radius * stride
         reach.append(seen)
-    return padded_shape(reach, ladder_vae.strides[split - 1])
+    return padded_shape(reach, strides[split])
 
 
 def choose_split(shape: Sequence[int], tile: int, strides: Sequence[Sequence[int]]) -> int:

@@ -22,10 +22,10 @@ from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.samples import count_parts, worker_memory
 from dvlae.models.files import load_to, read_seen_scale
 from dvlae.runs.folder import RunFolder
-from dvlae.runs.parts import Part
 from dvlae.system.devices import device_name, tune_malloc, use_one_thread
 from dvlae.system.files import atomic_folder, reserve_space, sha256, write_json
 from dvlae.system.machine import choose_workers
+from dvlae.system.parts import WHOLE, Part
 from dvlae.system.progress import progress
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
@@ -40,10 +40,10 @@ def predict(
     *,
     seed: int,
     settings: PredictSettings,
-    part: Part | None = None,
+    part: Part = WHOLE,
     cores: int | None = None,
 ) -> None:
-    """Denoise every image of a manifest, or those of one part.
+    """Denoise every image of a manifest.
 
     An interrupted prediction continues after the last finished frame when it is run again.
 
@@ -64,7 +64,7 @@ def predict(
     settings
         Estimator, samples, tile, batch size and device.
     part
-        Denoise only the images of this part. :func:`dvlae.runs.parts.gather` joins all parts.
+        Denoise only the images of this part; all parts are joined by :func:`dvlae.runs.gather.gather`.
     cores
         Cores that the prediction may use; None: all that this process may use.
 
@@ -74,9 +74,7 @@ def predict(
         If the model or an image cannot be used, or the device is missing.
     """
     tune_malloc()
-    manifest = read_manifest(images)
-    if part is not None:
-        manifest = part.share(manifest)
+    manifest = part.share(read_manifest(images))
     how = settings.prediction
     record = RunFolder(Path(denoised).parent).prediction_record
     passes = 2 if how.estimator == "direct" else how.samples
@@ -146,12 +144,13 @@ def predict(
         "device": device_name(device),
         "found": frames.summary(),
         "seconds": round(time.monotonic() - start, 1),
+        **part.record(),
         **software(),
     }
     write_json(record, description)
 
 
-def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings, part: Part | None) -> str:
+def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings, part: Part) -> str:
     """Describe all that the estimates depend on, so that an interrupted prediction can be continued."""
     description = {
         "weights": sha256(model / "weights.safetensors"),
@@ -159,9 +158,8 @@ def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings, par
         "seed": seed,
         "settings": settings.identity()["prediction"],
         "revision": revision.PREDICTION,
+        **part.record(),
     }
-    if part is not None:
-        description["part"] = [part.number, part.count]
     return json.dumps(description)
 
 

@@ -157,7 +157,7 @@ class View:
     Attributes
     ----------
     image
-        (C, ...).
+        (C, ...), in memory or in a mapped file.
     stride
         For each spatial axis: the side is padded at its end to a multiple of this, by mirroring.
     flipped
@@ -189,12 +189,12 @@ class View:
         Returns
         -------
         numpy.ndarray
-            A copy.
+            A copy, float32.
         """
         sides = zip(self._in_image(window), self.image.shape[1:], strict=True)
         indices = [self._unpad(np.array(side), length) for side, length in sides]
         index: tuple[Any, ...] = (slice(None), *np.ix_(*indices))
-        return self.image[index]
+        return self.image[index].astype(np.float32, copy=False)
 
     def _in_image(self, window: Window) -> list[range]:
         """Convert the ranges of this view to those of the image, which may extend beyond its ends."""

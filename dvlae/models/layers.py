@@ -11,6 +11,7 @@ layers of the same names do, faster or on more shapes.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,40 @@ from torch.nn import functional as F
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
+
+def _fewer_planes_than_a_kernel(x: Tensor) -> bool:
+    """Return whether bfloat16 must not be used on a processor.
+
+    For volumes of one or two planes, the gradients that oneDNN computes in bfloat16 are wrong, and it writes beyond the
+    end of its memory (PyTorch 2.13, AVX-512).
+    """
+    return x.ndim == 5 and x.shape[2] < 3 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
+class Conv3d(nn.Conv3d):
+    """PyTorch's layer; on a processor, volumes of one or two planes are convolved in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, in_channels, Z, Y, X).
+
+        Parameters
+        ----------
+        x
+            (N, in_channels, Z, Y, X).
+
+        Returns
+        -------
+        Tensor
+            (N, out_channels, Z, Y, X).
+        """
+        if not _fewer_planes_than_a_kernel(x):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
 # By the number of spatial axes.
-CONVOLUTIONS: dict[int, Callable[..., Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLUTIONS: dict[int, Callable[..., Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: Conv3d}
 TRANSPOSED_CONVOLUTIONS = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -146,7 +179,11 @@ def fused_upsample_conv(x: Tensor, weight: Tensor, factors: Sequence[int]) -> Te
         (N, C_out, ...), with the longer sides.
     """
     kernel = fused_upsample_kernel(weight, factors)
-    return TRANSPOSED_CONVOLUTIONS[weight.ndim - 2](x, kernel, stride=tuple(factors), padding=1)
+    transposed = partial(TRANSPOSED_CONVOLUTIONS[weight.ndim - 2], stride=tuple(factors), padding=1)
+    if not _fewer_planes_than_a_kernel(x):
+        return transposed(x, kernel)
+    with torch.autocast("cpu", enabled=False):
+        return transposed(x.float(), kernel)
 
 
 class Pointwise(nn.Linear):

@@ -67,12 +67,8 @@ def clean(settings: Settings, *, remove: bool, patches: bool) -> str:
     if not results.is_dir():
         raise UserError(f"results: found {settings.results!r}, but there is no such folder; nothing to clean")
     lines = _describe_sizes(results)
-    candidates = [
-        *_checkpoints(results),
-        *_parts(results),
-        *_abandoned(results),
-        *(_patches(settings) if patches else []),
-    ]
+    candidates = [*_checkpoints(results), *_parts(results), *_abandoned(results)]
+    candidates += _patches(settings) if patches else []
     if not candidates:
         kept = "" if patches else " (patches are kept without --patches)"
         return "\n".join([*lines, "", f"nothing that can be removed{kept}"])
@@ -127,11 +123,11 @@ def _checkpoints(results: Path) -> Iterable[Removable]:
 
 
 def _parts(results: Path) -> Iterable[Removable]:
-    """Find parts of runs that were measured afterwards. Snakemake removes them itself unless it is killed."""
+    """Find parts that are older than the last measurement of their run. Snakemake leaves them only if it is killed."""
     for path in sorted(results.glob("*/*/seed*")):
         run = RunFolder(path)
         if run.psnr.exists() and run.parts.is_dir() and _newest(run.parts) < run.psnr.stat().st_mtime:
-            yield Removable(run.parts, "its parts are joined", _size(run.parts))
+            yield Removable(run.parts, "its run is finished", _size(run.parts))
 
 
 def _abandoned(results: Path) -> Iterable[Removable]:

@@ -82,7 +82,7 @@ class RunFolder:
     evaluation_record
         The record of the evaluation.
     parts
-        A folder for each part of a dataset that several jobs share, with the files above that the job makes.
+        A folder for each part of a dataset that several jobs share, with the files above that these jobs make.
     """
 
     path: Path

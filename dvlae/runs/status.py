@@ -24,7 +24,7 @@ from dvlae.system.progress import time_left
 # A job that writes nothing for longer is considered dead. A live one prints its progress every ten seconds.
 MAX_SILENCE_SECONDS = 300
 MAX_LISTED_JOBS = 20
-# The rules whose images are divided among as many jobs as `prediction.jobs` says.
+# The rules that are `prediction.jobs` jobs each.
 DIVIDED_RULES = ("predict", "baseline", "evaluate")
 # Only the end of a log is read.
 MAX_TAIL_BYTES = 8192
@@ -67,9 +67,9 @@ class Job:
         return self.name.partition("/")[2].partition("/parts/")[0]
 
     @property
-    def sharers(self) -> int:
-        """The number of jobs that share its images, itself included."""
-        return int(self.name.rpartition("-of-")[2]) if "/parts/" in self.name else 1
+    def parts(self) -> int:
+        """The number of parts of the dataset, of which it works on one; 1: it works on the whole."""
+        return int(self.name.partition("/")[2].partition("/parts/")[2].partition("-of-")[2] or 1)
 
 
 @dataclass(frozen=True)
@@ -157,13 +157,19 @@ def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
     names = {f"{cell.dataset}/{cell.method.name}/seed{cell.seed}": cell for cell in resolve_grid(settings, datasets)}
     jobs: dict[str, list[Job]] = {name: [] for name in [*names, *datasets, ""]}
     for job in _jobs(results):
-        # A log of an earlier division is past: its job is not repeated.
-        if job.place in jobs and (job.rule not in DIVIDED_RULES or job.sharers == settings.prediction.jobs):
+        if job.place in jobs and not _is_past(job, settings.prediction.jobs):
             jobs[job.place].append(job)
     runs = [_run_status(results, settings, cell, jobs[name]) for name, cell in names.items()]
     finished = {name for name, run in zip(names, runs, strict=True) if run.state == "finished"}
     shown = [job for own in jobs.values() for job in own if job.state == "finished" or job.place not in finished]
     return runs, sorted(shown, key=lambda job: job.name)
+
+
+def _is_past(job: Job, parts: int) -> bool:
+    """Return whether a job is not repeated, because the dataset is now divided into another number of parts."""
+    if job.rule in DIVIDED_RULES:
+        return job.parts != parts
+    return job.rule.startswith("gather_") and parts == 1
 
 
 def _jobs(results: Path) -> Iterable[Job]:

@@ -283,6 +283,22 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def combine_hashes(hashes: Iterable[str]) -> str:
+    """Return one SHA-256 for several files, in hexadecimal.
+
+    Parameters
+    ----------
+    hashes
+        The SHA-256 of each file, in order.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits, in lower case.
+    """
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
 def hash_files(files: Iterable[Path]) -> str:
     """Return one SHA-256 for files that belong together.
 
@@ -298,4 +314,4 @@ def hash_files(files: Iterable[Path]) -> str:
     """
     every = [found for file in files for found in ([file] if file.is_file() else sorted(file.rglob("*")))]
     hashes = [sha256(file) for file in every if file.is_file()]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return hashes[0] if len(hashes) == 1 else combine_hashes(hashes)

@@ -1,6 +1,7 @@
 """Progress and messages on standard error, for a terminal or a log file."""
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,9 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+# The environment variable with the number of the open file where warnings are shown, too. The workflow sets it, as it
+# writes standard error to logs that nobody may look at.
+SCREEN_VARIABLE = "DVLAE_SCREEN"
 TIME_LEFT_PATTERN = re.compile(r"so far, (?:(\d+):)?(\d+):(\d+) left\]")
 
 
@@ -44,14 +48,29 @@ def log_to_stderr() -> Iterator[None]:
     show messages of level ``INFO`` and above with this function; users of the library choose themselves.
     """
     logger = logging.getLogger("dvlae")
-    handler, level = _StderrHandler(), logger.level
-    logger.addHandler(handler)
+    level = logger.level
+    handlers: list[logging.Handler] = [_StderrHandler(), *_screen()]
+    for handler in handlers:
+        logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for handler in handlers:
+            logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def _screen() -> list[logging.Handler]:
+    """Return a handler for warnings on the screen, if there is one besides standard error."""
+    # In other processes, which inherit the environment, the number may be that of any file.
+    number = os.environ.pop(SCREEN_VARIABLE, None)
+    if number is None:
+        return []
+    screen = os.fdopen(int(number), "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    handler = logging.StreamHandler(screen)
+    handler.setLevel(logging.WARNING)
+    return [handler]
 
 
 def progress(

@@ -104,6 +104,7 @@ def _own_sides(counts: np.ndarray) -> np.ndarray:
     """Return for each patch, along each spatial axis, how many pixels there are up to the last that counts."""
     sides = []
     for axis in range(2, counts.ndim):
-        counted = counts.any(axis=tuple(other for other in range(1, counts.ndim) if other != axis))  # (N, side)
+        others = tuple(other for other in range(1, counts.ndim) if other != axis)
+        counted = np.asarray(counts.any(axis=others))  # (N, side)
         sides.append(counted.shape[1] - counted[:, ::-1].argmax(axis=1))
     return np.stack(sides, axis=1)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from dvlae.system.errors import UserError
+from dvlae.system.parts import share
 
 _LENGTH = struct.Struct("!Q")
 # A worker that ends as it should is gone long before.
@@ -53,7 +54,7 @@ class Workers:
         self._connections, self._memory = connections, memory
 
     def share(self, total: int) -> range:
-        """Return the part of ``total`` things that this worker computes; the parts differ by at most one.
+        """Return which of ``total`` things this worker computes.
 
         Parameters
         ----------
@@ -63,9 +64,9 @@ class Workers:
         Returns
         -------
         range
-            The numbers of consecutive things.
+            As :func:`dvlae.system.parts.share`.
         """
-        return range(self.rank * total // self.count, (self.rank + 1) * total // self.count)
+        return share(total, self.rank, self.count)
 
     def wait(self) -> None:
         """Wait until all workers are here.

@@ -98,7 +98,7 @@ def test_a_wrong_configuration_is_one_line_with_file_key_found_and_allowed(data,
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"axes": "YXY"}, "file.yaml: axes: found 'YXY', allowed: each of S, T, C, Z, Y, X at most once"),
+        ({"axes": "YXY"}, "file.yaml: axes: found 'YXY', allowed: auto, or each of S, T, C, Z, Y, X at most once"),
         ({"axes": "YXQ"}, "file.yaml: axes: found 'YXQ'"),
         ({"axes": "TY"}, "file.yaml: axes: found 'TY', allowed: "),
         ({"axes": "ZX"}, "file.yaml: axes: found 'ZX', allowed: "),
@@ -123,6 +123,11 @@ def test_a_wrong_configuration_is_one_line_with_file_key_found_and_allowed(data,
             "file.yaml: evaluation.crop.y: found [0, 5], allowed: null, as the axes 'X' have no Y",
         ),
         ({"channel": 0}, "channel: found 0, allowed: null, as the axes 'YX' have no C"),
+        ({"axes": "auto", "axes_override": True}, "axes_override: found True, allowed only with axes that are named"),
+        ({"axes": "auto", "pages": {"C": 2}}, "pages: found {'C': 2}, allowed only with axes that are named"),
+        ({"axes": "TYX", "pages": {"C": 2}}, "pages: found {'C': 2}, allowed: axes that `axes` names, found 'TYX'"),
+        ({"pages": {"X": 2}}, "file.yaml: pages.X: unknown key; allowed: S, T, C, Z"),
+        ({"crop": {"y": [-2, -5]}}, "crop.y: found [-2, -5], allowed: [first, after the last]"),
         ({"channel": "red"}, "file.yaml: channel: found 'red', allowed: a whole number >= 0 or grey or null"),
         ({"simulate": {}, "clean": "mean"}, "clean: found 'mean', allowed: null"),
         ({"simulate": {"kernel": [0]}}, "file.yaml: simulate.kernel: found [0.0]"),
@@ -147,6 +152,11 @@ def test_the_axes_say_how_many_dimensions_there_are(axes, dimensions):
     assert validate(DatasetSettings, DATASET | {"axes": axes}, "").dimensions == dimensions
 
 
+def test_axes_that_only_the_files_say_are_not_judged_without_them():
+    settings = {key: value for key, value in DATASET.items() if key != "axes"} | {"noise_direction": "z", "channel": 1}
+    assert validate(DatasetSettings, settings, "").dimensions is None
+
+
 def test_the_noise_of_a_volume_may_be_along_z():
     settings = validate(DatasetSettings, DATASET | {"axes": "ZYX", "noise_direction": "z", "crop": {"z": [2, 8]}}, "")
     assert (settings.noise_direction, settings.crop.z) == ("z", [2, 8])
@@ -160,9 +170,10 @@ def test_the_sides_of_a_crop_are_one_number_or_one_for_each_axis():
 
 
 def test_each_problem_has_a_line_of_its_own():
-    lines = refusal(DatasetSettings, {"source": {"kind": "files"}, "noisy": "*.tif"}).splitlines()
+    lines = refusal(DatasetSettings, {"source": {"kind": "files"}, "axes": 3}).splitlines()
     assert lines == [
-        "file.yaml: axes: missing; it needs text",
+        "file.yaml: noisy: missing; it needs text or a list of at least one: text",
+        "file.yaml: axes: found 3, allowed: text",
         "file.yaml: noise_direction: missing; it needs x, y, z, none",
     ]
 

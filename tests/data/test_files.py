@@ -88,6 +88,10 @@ def test_no_match_says_what_is_there_instead(folder):
     assert refusal("nowhere/*.lsm", there).endswith(str(there))
 
 
+def test_the_home_folder_of_nobody_is_a_name(folder):
+    assert found("~nobody-at-all/*.tif", folder("~nobody-at-all/a.tif")) == ["~nobody-at-all/a.tif"]
+
+
 def test_other_kinds_of_files_are_refused(folder):
     message = refusal("*", folder("notes.txt"))
     assert "notes.txt: found a file of kind '.txt', allowed: .tif" in message

@@ -74,6 +74,23 @@ def test_an_error_of_any_kind_becomes_one_line_that_names_the_file(tmp_path, err
     assert str(caught.value) == f"{tmp_path / 'a.tif'}: cannot be read, is it damaged or incomplete? ({reason})"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied"), "cannot be read (Permission denied)"),
+        (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
+        (MemoryError("9 GiB"), "a part of it that is read at once does not fit into the memory (9 GiB)"),
+        (NotImplementedError("compression A is not supported"), "compression A is not supported"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_file_that_is_not_damaged_is_not_called_so(tmp_path, error, said):
+    (tmp_path / "a.tif").touch()
+    with pytest.raises(UserError) as caught, errors_named(tmp_path / "a.tif"):
+        raise error
+    assert str(caught.value) == f"{tmp_path / 'a.tif'}: {said}"
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"a.tif: no such file"), errors_named(tmp_path / "a.tif"):
         pass

@@ -12,9 +12,10 @@ from dvlae.data.outputs.folder import join_folders
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import register
 from dvlae.runs.folder import PSNR_COLUMNS
-from dvlae.runs.parts import Part, gather
+from dvlae.runs.gather import gather
 from dvlae.system.errors import UserError
 from dvlae.system.files import sha256
+from dvlae.system.parts import Part
 
 RUN = {"dataset": "made up", "method": "dvlae-rf4", "receptive_field": 4, "seed": 1}
 

@@ -28,9 +28,22 @@ def test_mean_and_deviation_are_those_of_the_samples():
     np.testing.assert_allclose(std, np.std(kept, 0), atol=1e-3)
 
 
+@pytest.mark.parametrize("estimator", ["mmse", "median"])
+def test_what_is_kept_in_files_has_the_same_bytes(monkeypatch, estimator):
+    model, image = build(), noisy(40, 50, channels=1)
+    in_memory = run(model, image, samples=4, estimator=estimator, tile=16)
+    monkeypatch.setattr(estimates, "MAX_ARRAY_BYTES", 0)
+    monkeypatch.setattr(estimates, "MAX_VALUES", 100)
+    # An image need not be float32, nor in memory.
+    in_files = run(model, image.astype(np.uint8), samples=4, estimator=estimator, tile=16)
+    assert isinstance(in_files[1], np.memmap)
+    for one, other in zip(in_memory, in_files, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_the_median_is_taken_pixel_by_pixel(monkeypatch):
     samples = np.random.default_rng(0).random((5, 2, 7, 9)).astype(np.float32)
-    monkeypatch.setattr(estimates, "MAX_MEDIAN_VALUES", 100)  # a few rows at a time
+    monkeypatch.setattr(estimates, "MAX_VALUES", 100)  # a few rows at a time
     np.testing.assert_array_equal(median(samples), np.median(samples, 0))
 
 

@@ -10,13 +10,17 @@ import dvlae.inference.posterior
 import dvlae.inference.prediction
 from dvlae.config.messages import validate
 from dvlae.config.settings import PredictionSettings, PredictSettings
+from dvlae.data.canonical import read_frame, write_frames
+from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.outputs.folder import OutputFolder, join_folders
+from dvlae.data.sources import SourceInfo
 from dvlae.inference.estimates import denoise
 from dvlae.inference.prediction import predict
 from dvlae.models.files import save_model
-from dvlae.runs.parts import Part, gather
+from dvlae.runs.gather import gather
 from dvlae.system.devices import use_one_thread
 from dvlae.system.errors import UserError
+from dvlae.system.parts import WHOLE, Part
 from untrained import build, noisy
 
 
@@ -118,7 +122,7 @@ def test_any_number_of_parts_gives_the_same_bytes(tmp_path, images_folder, how, 
     settings = validate(PredictSettings, {"prediction": how, "device": "cpu"}, "test")
     names = ["denoised", "uncertainty", *(["samples"] if "save_samples" in how else [])]
 
-    def start(folder, part=None):
+    def start(folder, part=WHOLE):
         folders = [folder / name for name in names]
         predict(tmp_path, images, *folders, seed=0, settings=settings, part=part)
 
@@ -156,6 +160,67 @@ def test_what_is_left_of_another_part_is_not_continued(tmp_path, images_folder, 
     assert [path.name for path in (tmp_path / ".unfinished-d").glob("*.tif")] == ["a.tif"]
     start("2/2")
     assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["c.tif", "d.tif"]
+
+
+@pytest.fixture
+def stacks(tmp_path):
+    """Return a folder with a stack of five frames and a single image, and a model that denoises them."""
+    save_model(build(), tmp_path)
+    folder, rows = tmp_path / "images", []
+    for name, count in (("movie", 5), ("one", 1)):
+        info = SourceInfo.of_frames((1, 20, 30), count, "uint16")
+        frames = [noisy(20, 30) + number for number in range(count)]
+        write_frames(folder / f"{name}.tif", info, frames, np.dtype(np.uint16))
+        for number in range(count):
+            image = Image(f"{name}_{number}", folder / f"{name}.tif", None, info.frame_shape, frame=number)
+            rows.append(image)
+    write_manifest(folder, rows)
+    return folder
+
+
+def predict_stacks(tmp_path, folder, part=None, **prediction):
+    settings = validate(PredictSettings, {"prediction": {"samples": 2} | prediction, "device": "cpu"}, "test")
+    part = WHOLE if part is None else Part.parse(part)
+    predict(tmp_path, tmp_path / "images", folder / "d", folder / "u", seed=0, settings=settings, part=part)
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")}
+
+
+@pytest.mark.usefixtures("stacks")
+@pytest.mark.parametrize("last", range(6))
+def test_an_interrupted_prediction_of_a_stack_goes_on_after_the_last_frame(tmp_path, monkeypatch, last):
+    computed = []
+
+    class Interrupted(OutputFolder):
+        def write(self, image, values):
+            if len(computed) == last and self.folder.name == ".unfinished-d":
+                raise KeyboardInterrupt
+            super().write(image, values)
+            if self.folder.name == ".unfinished-d":
+                computed.append(image.name)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(dvlae.inference.prediction, "OutputFolder", Interrupted)
+        predict_stacks(tmp_path, tmp_path / "run")
+    assert not (tmp_path / "run/d").exists()
+    seen = []
+    monkeypatch.setattr(dvlae.inference.prediction, "read_frame", lambda *at: seen.append(at) or read_frame(*at))
+    resumed = predict_stacks(tmp_path, tmp_path / "run")
+    assert len(seen) == 6 - last
+    assert resumed == predict_stacks(tmp_path, tmp_path / "whole")
+    assert tifffile.imread(tmp_path / "run/d/movie.tif").shape == (5, 20, 30)
+
+
+@pytest.mark.usefixtures("stacks")
+@pytest.mark.parametrize("count", [2, 3, 6])
+@pytest.mark.parametrize("output", [{}, {"dtype": "same", "compression": "zlib"}])
+def test_parts_of_a_stack_become_the_same_file_as_without_parts(tmp_path, count, output):
+    parts = [tmp_path / f"{number}-of-{count}" for number in range(1, count + 1)]
+    for part in parts:
+        predict_stacks(tmp_path, part, part.name, output=output)
+    gather(parts, [tmp_path / "joined/d", tmp_path / "joined/u"], join_folders)
+    joined = {path.relative_to(tmp_path / "joined"): path.read_bytes() for path in tmp_path.glob("joined/*/*.tif")}
+    assert joined == predict_stacks(tmp_path, tmp_path / "whole", output=output)
+    assert len(joined) == 4
 
 
 @pytest.mark.parametrize("dimensions", [1, 3])

@@ -60,6 +60,14 @@ def test_hot_pixels_are_kept_where_they_are_asked_for(tmp_path, images_folder, s
     assert estimates["a"].flat[:1000].max() < 1000
 
 
+def test_glaring_pixels_stay_as_they_are_and_change_nothing_around(tmp_path, images_folder, seen):
+    image = noisy(64, 64)
+    image[0, 20:30, 20:30] = 60000
+    estimates, deviations, _ = predict_frames(tmp_path, images_folder, {"a": image}, seen)
+    assert np.array_equal(estimates["a"] > 1000, image == 60000)
+    assert np.array_equal(deviations["a"] == 0, image == 60000)
+
+
 def test_a_blank_frame_stays_as_it_is(tmp_path, images_folder, seen, caplog):
     frames = {"a": noisy(64, 64), "b": np.full((1, 64, 64), 7, np.float32)}
     estimates, deviations, record = predict_frames(tmp_path, images_folder, frames, seen)

@@ -31,7 +31,7 @@ def test_padding_mirrors_the_image_at_its_end(shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_is_read_from_a_view_comes_back_to_its_place(shape):
-    image = np.random.default_rng(0).random((2, *shape))
+    image = np.random.default_rng(0).random((2, *shape), np.float32)
     for view in views(image, (8, 4, 2)[: len(shape)], range(-len(shape), 0), shifts=8):
         back = np.full(image.shape, np.nan)
         for window in make_tiles(view.shape, 16):

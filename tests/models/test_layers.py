@@ -84,6 +84,22 @@ def test_the_convolution_of_an_upsampled_map_needs_no_upsampled_map(factors):
     assert torch.allclose(found, convolution(upsampled(x, factors)))
 
 
+@pytest.mark.parametrize("factors", [None, (1, 2, 2), (2, 2, 2)])
+@pytest.mark.parametrize("planes", [1, 2, 3])
+def test_gradients_of_thin_volumes_in_bfloat16_are_right(planes, factors):
+    block = ResidualBlock(16, 3, factors).to(memory_format=torch.channels_last_3d)
+    x = torch.randn(4, 16, planes, 9, 9).to(memory_format=torch.channels_last_3d)
+    gradients = []
+    for enabled in (False, True):
+        block.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = block(x).float()
+        (y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in (block.conv1.weight, block.conv2.weight)])
+    for exact, found in zip(*gradients, strict=True):
+        assert (found - exact).abs().max() < 0.1 * exact.abs().max()
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("factors", FACTORS)
 def test_a_block_that_upsamples_is_a_block_of_the_upsampled_input(factors, training):

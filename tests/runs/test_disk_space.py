@@ -112,4 +112,4 @@ def test_parts_are_removed_when_the_run_was_measured_after_them(grid):
         "small/dvlae-rf4/seed0/checkpoints/state.pt", "small/dvlae-rf4/seed0/parts/1-of-2/denoised/a.tif",
     }  # fmt: skip
     assert "10.0 kB  parts" in text
-    assert "seed0/parts (its parts are joined)" in text
+    assert "seed0/parts (its run is finished)" in text

@@ -1,7 +1,7 @@
 import pytest
 
 from dvlae.config.settings import PredictionSettings
-from dvlae.runs.status import MAX_SILENCE_SECONDS, describe_status, survey
+from dvlae.runs.status import MAX_SILENCE_SECONDS, Job, describe_status, survey
 from dvlae.system.progress import time_left
 from grid import Grid
 
@@ -130,8 +130,12 @@ def test_a_line_of_progress_says_how_long(line, seconds):
     assert time_left(line) == seconds
 
 
+def share(grid, jobs):
+    grid.settings = grid.settings.model_copy(update={"prediction": PredictionSettings(jobs=jobs)})
+
+
 def test_a_job_of_a_part_belongs_to_its_run(grid):
-    grid.settings = grid.settings.model_copy(update={"prediction": PredictionSettings(jobs=2)})
+    share(grid, 2)
     grid.trained()
     grid.log("predict/small/dvlae-rf4/seed0/parts/1-of-2", "predict: 100%", finished=True)
     grid.log("predict/small/dvlae-rf4/seed0/parts/2-of-2", "dvlae predict: error: no", exit_status=2)
@@ -139,9 +143,30 @@ def test_a_job_of_a_part_belongs_to_its_run(grid):
     assert "  predict/small/dvlae-rf4/seed0/parts/2-of-2: dvlae predict: error: no" in describe_status(grid.settings)
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_a_job_of_an_earlier_division_is_past(grid, jobs):
-    grid.settings = grid.settings.model_copy(update={"prediction": PredictionSettings(jobs=jobs)})
-    grid.log("predict/small/dvlae-rf4/seed0/parts/2-of-2", "dvlae predict: error: no", exit_status=2)
+@pytest.mark.parametrize("jobs, name", [
+    (1, "predict/small/dvlae-rf4/seed0/parts/2-of-2"), (3, "predict/small/dvlae-rf4/seed0/parts/2-of-2"),
+    (2, "predict/small/dvlae-rf4/seed0"), (1, "gather_predictions/small/dvlae-rf4/seed0"),
+])  # fmt: skip
+def test_a_job_of_an_earlier_division_is_past(grid, jobs, name):
+    share(grid, jobs)
+    grid.log(name, "dvlae predict: error: no", exit_status=2)
     assert grid.states()["dvlae-rf4", 0] == "waiting"
     assert survey(grid.settings)[1] == []
+
+
+def test_a_failed_joining_of_parts_belongs_to_its_run(grid):
+    share(grid, 2)
+    grid.log("gather_predictions/small/dvlae-rf4/seed0", "dvlae gather: error: no", exit_status=2)
+    assert grid.states()["dvlae-rf4", 0] == "failed"
+
+
+@pytest.mark.parametrize("name, place, parts", [
+    ("predict/small/dvlae-rf4/seed0/parts/2-of-3", "small/dvlae-rf4/seed0", 3),
+    ("predict/parts/dvlae-rf4/seed0/parts/2-of-3", "parts/dvlae-rf4/seed0", 3),
+    ("predict/parts/dvlae-rf4/seed0", "parts/dvlae-rf4/seed0", 1),
+    ("prepare/2-of-3", "2-of-3", 1),
+    ("tables", "", 1),
+])  # fmt: skip
+def test_the_name_of_a_log_says_what_its_job_works_on(tmp_path, name, place, parts):
+    job = Job(name, "running", "", tmp_path, 0)
+    assert (job.place, job.parts) == (place, parts)

@@ -1,5 +1,6 @@
 import io
 import logging
+import os
 
 import pytest
 
@@ -19,6 +20,19 @@ def test_messages_are_lines_on_standard_error_while_they_are_asked_for(capsys):
         logger.warning("a warning")
         logger.debug("a detail")
     logger.info("nobody asked for this")
+    assert capsys.readouterr() == ("", "a message\na warning\n")
+
+
+def test_warnings_are_shown_on_the_screen_too_where_standard_error_is_a_log(capsys, monkeypatch):
+    screen, written = os.pipe()
+    monkeypatch.setenv("DVLAE_SCREEN", str(written))
+    with log_to_stderr():
+        logger.info("a message")
+        logger.warning("a warning")
+        # The processes that it starts do not have this file.
+        assert "DVLAE_SCREEN" not in os.environ
+    os.close(written)
+    assert os.read(screen, 1000) == b"a warning\n"
     assert capsys.readouterr() == ("", "a message\na warning\n")
 
 

@@ -57,6 +57,20 @@ def crops(noise_direction="x", seed=3):
     return RandomCrops(array, crop=(8, 8), batch_size=4, seed=seed, noise_direction=noise_direction)
 
 
+def test_what_does_not_count_at_the_end_of_a_patch_is_cut_as_seldom_as_possible():
+    patches = np.zeros((3, 1, 20, 20), np.float32)
+    counts = np.ones(patches.shape, np.uint8)
+    counts[0, :, 5:], counts[1, ..., 12:], counts[2, :, 3, 7] = 0, 0, 0
+    keys = {"crop": (8, 8), "batch_size": 64, "seed": 0, "noise_direction": "x"}
+    crops = RandomCrops(patches, **keys, counts=counts)
+    starts = {number: [] for number in range(3)}
+    for number, window, _ in crops._places(0):
+        starts[number].append([side.start for side in window])
+    ranges = [np.ptp(starts[number], axis=0).tolist() for number in range(3)]
+    assert [np.max(starts[number], axis=0).tolist() for number in range(3)] == [[0, 12], [12, 4], [12, 12]]
+    assert ranges[0][0] == 0 and ranges[1][1] == 4
+
+
 def test_a_batch_is_a_function_of_seed_and_step():
     assert torch.equal(crops().batch(7), crops().batch(7))
     assert not torch.equal(crops().batch(7), crops().batch(8))

@@ -2,9 +2,11 @@
 
 import shutil
 
+import numpy as np
 import pytest
+import tifffile
 
-from project import REPOSITORY, Project, jobs
+from project import REPOSITORY, TINY, Project, jobs
 
 pytestmark = pytest.mark.workflow
 
@@ -13,10 +15,10 @@ RUNS = [f"small/{method}/seed0" for method in ("dvlae-rf4", "noisy", "gaussian")
 RECORDS = ["prediction.json", "baseline.json", "evaluation.json"]
 
 
-def share(project: Project, count: int | None) -> None:
+def share(project: Project, count: int | None, **changes) -> None:
     """Let so many jobs share each dataset; None: leave the key out."""
     settings = {"samples": 2, "save_samples": 1} | ({} if count is None else {"jobs": count})
-    project.configure(prediction=settings)
+    project.configure(prediction=settings, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,35 @@ def test_jobs_on_one_machine_share_its_cores(trained):
     assert all("--cores 4" in line for line in predictions)
 
 
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_each_gpu_computes_one_part_at_a_time(trained, gpus):
+    share(trained, 2, device="auto")
+    (trained.folder / "sitecustomize.py").write_text(
+        f"import dvlae.system.gpus\ndvlae.system.gpus.count_gpus = lambda: {gpus}\n"
+    )
+    enough = ["--set-threads", "predict=1", "--resources", "mem_mb=100000"]
+    trained.snakemake(f"results/{RUNS[0]}/denoised", *enough, PYTHONPATH=f"{trained.folder}:{REPOSITORY}")
+    _, (_, first_end), (second_start, _) = trained.spans("predict")  # The first job denoised the whole dataset.
+    assert (second_start < first_end - 1) == (gpus == 2)
+
+
+def test_the_frames_of_a_stack_are_divided(project):
+    (project.folder / "data").mkdir()
+    frames = np.random.default_rng(0).normal(100, 5, (3, 64, 64))
+    tifffile.imwrite(project.folder / "data/stack.tif", frames.astype(np.float32), photometric="minisblack")
+    project.add_dataset("stack", {
+        "source": {"kind": "files"}, "noisy": "stack.tif", "axes": "TYX", "noise_direction": "x",
+    })  # fmt: skip
+    share(project, 2, datasets=["stack"])
+    run = "stack/noisy/seed0"
+    project.snakemake(f"results/{run}/denoised", "--notemp")
+    assert project.files(f"{run}/parts/*/denoised/*") == [
+        f"{run}/parts/1-of-2/denoised/stack_0.tif",
+        f"{run}/parts/2-of-2/denoised/stack_1.tif",
+        f"{run}/parts/2-of-2/denoised/stack_2.tif",
+    ]
+
+
 def test_a_job_that_failed_is_repeated_alone_and_continues_after_its_last_image(whole, trained):
     share(trained, 2)
     # The second part has two images; its job is killed when the first of them is finished.
@@ -123,6 +154,33 @@ def test_a_changed_setting_repeats_the_parts(whole, trained):
     assert trained.planned(TABLE) == {
         "predict": 2, "gather_predictions": 1, "evaluate": 2, "gather_evaluations": 1, "tables": 1,
     }  # fmt: skip
+
+
+def test_a_model_that_was_trained_again_is_used(trained):
+    share(trained, 2)
+    trained.snakemake(TABLE)
+    share(trained, 2, training=TINY["training"] | {"max_steps": 6})
+    trained.snakemake(f"results/{RUNS[0]}/model")
+    assert trained.planned(TABLE) == {
+        "predict": 2, "gather_predictions": 1, "evaluate": 2, "gather_evaluations": 1, "tables": 1,
+    }  # fmt: skip
+
+
+def test_a_cluster_gets_each_part_as_a_job_of_its_own(whole, trained, tmp_path_factory):
+    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    folder = tmp_path_factory.mktemp("scheduler")
+    # This scheduler notes which jobs a script contains, and runs it at once.
+    scheduler, note = folder / "submit.sh", r"""sed -n "s/.*--target-jobs '\([^']*\)'.*/\1/p" $1"""
+    scheduler.write_text(f"{note} >> {folder}/sent\nsh $1 >> {folder}/printed 2>&1\necho 1\n")
+    words = ["--cluster-generic-submit-cmd", f"sh {scheduler}", "--cluster-generic-status-cmd", "echo success; :"]
+    words += ["--seconds-between-status-checks", "1", "--retries", "0"]
+    share(trained, 2)
+    trained.snakemake(f"results/{RUNS[0]}/psnr.csv", "--workflow-profile", "cluster-generic", *words)
+    run = "dataset=small,method=dvlae-rf4,seed=0"
+    assert sorted((folder / "sent").read_text().splitlines()) == [
+        f"{rule}:{run},scatteritem={part}-of-2" for rule in ("evaluate", "predict") for part in (1, 2)
+    ]
+    assert trained.read(f"{RUNS[0]}/psnr.csv") == whole.read(f"{RUNS[0]}/psnr.csv")
 
 
 @pytest.mark.parametrize("changes", [(None, 2), (2, 3), (3, 1)])

@@ -30,10 +30,11 @@ from dvlae.system.machine import free_memory
 # The user's own environment variable overrides the configuration.
 # With this the rules find `dvlae` in the environment of snakemake, even if it was not activated.
 os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent)]))
-# If a step fails, its exit status and the last line of its log are written next to the log, for `dvlae status`. The first
-# command is Snakemake's own prefix, which this one replaces.
+# If a step fails, its exit status and the last line of its log are written next to the log, for `dvlae status`. Warnings
+# are shown on the screen as well as in the log. The first command is Snakemake's own prefix, which this one replaces.
 shell.prefix(
     "set -euo pipefail; "
+    "exec 3>&2; export DVLAE_SCREEN=3; "
     'failed() {{ local status=$?; echo "$status $(tail -n 1 "$1")" > "$1.failed"; exit $status; }}; '
 )
 
@@ -81,8 +82,8 @@ if SETTINGS.data_mirror is not None and not os.environ.get(MIRROR_VARIABLE):
     os.environ[MIRROR_VARIABLE] = SETTINGS.data_mirror
 # Whether jobs exchange files through a storage, and not through a common file system.
 STORAGE = workflow.storage_settings.default_storage_provider is not None
-# The jobs that share the images of a dataset. If there are several, each makes in a folder below that of the run what a
-# single one makes in the folder of the run itself, and a rule `gather_...` joins the parts.
+# The number of jobs that share the images of a dataset. If there are several, each writes into a folder of its own in the
+# folder of the run, and a rule `gather_...` joins the results.
 JOBS = SETTINGS.prediction.jobs
 # The number of GPUs for a job that computes on one device.
 GPUS = 0 if SETTINGS.device == "cpu" else 1
@@ -178,12 +179,12 @@ def all_runs(pattern, trained: bool | None = None) -> list:
 
 
 def in_part(path: str) -> str:
-    """Return the path of a file of a run or, if several jobs share the images, of the same file of a part of it."""
+    """Return the path of a file of a run or, if several jobs share the images, of the same file of one part."""
     return path if JOBS == 1 else path.replace("seed{seed}", "seed{seed}/parts/{scatteritem}")
 
 
 def part_output(path: str, *flags):
-    """Return an output of a job that may make only a part. It is removed then when the parts are joined."""
+    """Return an output of a step that several jobs may share. Their parts are removed when they are joined."""
     output = in_part(path)
     for flag in flags if JOBS == 1 else [*flags, temp]:
         output = flag(output)
@@ -196,12 +197,15 @@ def part_inputs(path: str) -> list[str]:
 
 
 def part_option(wildcards, output) -> list[str]:
-    """Return the option that limits a job to a part. As a function of the output, it is no reason to run a job again."""
+    """Return the option that limits a job to its part.
+
+    Because it depends on `output`, Snakemake does not compare it with that of earlier results.
+    """
     return option("--part", wildcards.get("scatteritem"))
 
 
 def part_folders(wildcards, input) -> list[str]:
-    """Return the folders of the parts to join, in order."""
+    """Return the folders of all parts, in order."""
     return [str(Path(record).parent) for record in input.records]
 
 

@@ -21,37 +21,8 @@ rule baseline:
         revision=revision.EVALUATION,
     shell:
         "dvlae baseline {wildcards.method:q} {input.images:q} --denoised {output.denoised:q}"
-        " --settings {params.settings:q} --targets {input.targets:q} {params.part} --cores {threads} > {log:q} 2>&1 || failed {log:q}"
-
-
-if JOBS > 1:
-
-    rule gather_baselines:
-        input:
-            denoised=part_inputs("<results>/{dataset}/{method}/seed{seed}/denoised"),
-            records=part_inputs("<results>/{dataset}/{method}/seed{seed}/baseline.json"),
-        output:
-            denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
-            record="<results>/{dataset}/{method}/seed{seed}/baseline.json",
-        log:
-            "<logs>/gather_baselines/{dataset}/{method}/seed{seed}.log",
-        benchmark:
-            "<benchmarks>/gather_baselines/{dataset}/{method}/seed{seed}.tsv"
-        wildcard_constraints:
-            method=BASELINES,
-        localrule: not STORAGE
-        conda:
-            "../envs/dvlae.yaml"
-        params:
-            # As in `baseline`, so that the same changes lead to a new result.
-            settings=evaluation_settings,
-            revision=revision.EVALUATION,
-            parts=part_folders,
-        shell:
-            "dvlae gather {params.parts:q} --output {output:q} > {log:q} 2>&1 || failed {log:q}"
-
-
-FILTERED = rules.baseline.output if JOBS == 1 else rules.gather_baselines.output
+        " --settings {params.settings:q} --targets {input.targets:q} {params.part} --cores {threads}"
+        " > {log:q} 2>&1 || failed {log:q}"
 
 
 rule evaluate:
@@ -78,33 +49,5 @@ rule evaluate:
     shell:
         "dvlae evaluate {input.images:q} {input.denoised:q} {output.psnr:q} --dataset {wildcards.dataset:q}"
         " --method {wildcards.method:q} {params.receptive_field} --seed {wildcards.seed}"
-        " --settings {params.settings:q} --targets {input.targets:q} {params.part} --cores {threads} > {log:q} 2>&1 || failed {log:q}"
-
-
-if JOBS > 1:
-
-    rule gather_evaluations:
-        input:
-            psnr=part_inputs("<results>/{dataset}/{method}/seed{seed}/psnr.csv"),
-            records=part_inputs("<results>/{dataset}/{method}/seed{seed}/evaluation.json"),
-        output:
-            psnr="<results>/{dataset}/{method}/seed{seed}/psnr.csv",
-            record="<results>/{dataset}/{method}/seed{seed}/evaluation.json",
-        log:
-            "<logs>/gather_evaluations/{dataset}/{method}/seed{seed}.log",
-        benchmark:
-            "<benchmarks>/gather_evaluations/{dataset}/{method}/seed{seed}.tsv"
-        localrule: not STORAGE
-        conda:
-            "../envs/dvlae.yaml"
-        params:
-            # As in `evaluate`, so that the same changes lead to a new result.
-            settings=evaluation_settings,
-            receptive_field=lambda wildcards: option("--receptive-field", METHODS[wildcards.method].receptive_field),
-            revision=revision.EVALUATION,
-            parts=part_folders,
-        shell:
-            "dvlae gather {params.parts:q} --output {output:q} > {log:q} 2>&1 || failed {log:q}"
-
-
-MEASURED = rules.evaluate.output if JOBS == 1 else rules.gather_evaluations.output
+        " --settings {params.settings:q} --targets {input.targets:q} {params.part} --cores {threads}"
+        " > {log:q} 2>&1 || failed {log:q}"

@@ -73,41 +73,8 @@ rule predict:
         "Denoising {wildcards.dataset} with {wildcards.method}, seed {wildcards.seed}; log in {log}"
     shell:
         "dvlae predict {input.model:q} {input.images:q} --denoised {output.denoised:q}"
-        " --uncertainty {output.uncertainty:q} {params.samples:q} {params.part} --seed {wildcards.seed} --settings {params.settings:q}"
-        " --device {resources.device} --cores {threads} --tile {resources.tile} --batch-size {resources.batch_size}"
+        " --uncertainty {output.uncertainty:q} {params.samples:q} {params.part} --seed {wildcards.seed}"
+        " --settings {params.settings:q} --device {resources.device} --cores {threads}"
+        " --tile {resources.tile} --batch-size {resources.batch_size}"
         " --remove-checkpoints {input.model:q}/../checkpoints"
         " 2>&1 | tee -i {log:q} || failed {log:q}"
-
-
-if JOBS > 1:
-
-    rule gather_predictions:
-        input:
-            **sample_folder(part_inputs("<results>/{dataset}/{method}/seed{seed}/samples")),
-            denoised=part_inputs("<results>/{dataset}/{method}/seed{seed}/denoised"),
-            uncertainty=part_inputs("<results>/{dataset}/{method}/seed{seed}/uncertainty"),
-            records=part_inputs("<results>/{dataset}/{method}/seed{seed}/prediction.json"),
-        output:
-            **sample_folder(directory("<results>/{dataset}/{method}/seed{seed}/samples")),
-            denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
-            uncertainty=directory("<results>/{dataset}/{method}/seed{seed}/uncertainty"),
-            record="<results>/{dataset}/{method}/seed{seed}/prediction.json",
-        log:
-            "<logs>/gather_predictions/{dataset}/{method}/seed{seed}.log",
-        benchmark:
-            "<benchmarks>/gather_predictions/{dataset}/{method}/seed{seed}.tsv"
-        wildcard_constraints:
-            method=TRAINED_METHODS,
-        localrule: not STORAGE
-        conda:
-            "../envs/dvlae.yaml"
-        params:
-            # As in `predict`, so that the same changes lead to a new result.
-            settings=prediction_settings,
-            revision=revision.PREDICTION,
-            parts=part_folders,
-        shell:
-            "dvlae gather {params.parts:q} --output {output:q} > {log:q} 2>&1 || failed {log:q}"
-
-
-PREDICTED = rules.predict.output if JOBS == 1 else rules.gather_predictions.output

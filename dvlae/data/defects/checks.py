@@ -29,7 +29,7 @@ class FrameChecks:
         self.masks = masks
         self._blank: list[str] = []
         self._constant: np.ndarray | None = None
-        self._example = ""
+        self._example, self._value = "", 0.0
 
     def check(self, frame: np.ndarray, stack: Stack, number: int) -> PackedMask | None:
         """Check a frame.
@@ -68,7 +68,8 @@ class FrameChecks:
         constant = np.array([_is_constant(channel if mask is None else channel[mask]) for channel in frame])
         if constant.all():
             self._blank.append(what)
-        self._example = self._example or f"{what}: found {frame.flat[0]:g} everywhere"
+        if self._constant is None:
+            self._example, self._value = what, frame.flat[0]
         self._constant = constant if self._constant is None else self._constant & constant
         return None if mask is None else PackedMask.pack(mask)
 
@@ -88,11 +89,15 @@ class FrameChecks:
         if self._constant is None:
             return
         if self._constant.all():
-            raise UserError(f"{key}: {self._example}, allowed: at least one image that is not constant")
+            raise UserError(
+                f"{key}: {self._example}: found {self._value:g} everywhere, allowed: at least one image that is not "
+                "constant"
+            )
         if self._constant.any():
             constant, others = ([n for n, c in enumerate(self._constant) if c == wanted] for wanted in (True, False))
             raise UserError(
-                f"{key}: channel {constant[0]} is constant in all images; `channel: {others[0]}` keeps another one"
+                f"{key}: channel {constant[0]} is constant in all images, such as {self._example}; "
+                f"`channel: {others[0]}` keeps another one"
             )
         if self._blank:
             logger.warning(

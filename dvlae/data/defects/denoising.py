@@ -79,19 +79,21 @@ class FramesToDenoise:
         Returns
         -------
         estimate, std
-            Masked pixels, and blank and overexposed frames, are as they were recorded, with a standard deviation of 0.
+            Masked and glaring pixels, and blank and overexposed frames, are as they were recorded, with a standard
+            deviation of 0.
         """
         frame, conversion = self._frames.pop(name), self._conversions.get(name)
         if conversion is not None:
             estimate = conversion.undo(estimate)
             std = None if std is None else conversion.scale_deviation(std)
-        unchanged = None if frame.mask is None else ~frame.mask
+        unchanged = frame.defects.glaring
         if not frame.usable:
-            unchanged = np.ones(estimate.shape[1:], bool)
-        if unchanged is not None:
-            np.copyto(estimate, frame.noisy, where=unchanged)
-            if std is not None:
-                np.copyto(std, 0, where=unchanged)
+            unchanged = np.ones(estimate.shape, bool)
+        elif frame.mask is not None:
+            unchanged = unchanged | ~frame.mask
+        np.copyto(estimate, frame.noisy, where=unchanged)
+        if std is not None:
+            np.copyto(std, 0, where=unchanged)
         if self.keep_hot:
             np.copyto(estimate, frame.noisy, where=frame.defects.single)
         return estimate, std

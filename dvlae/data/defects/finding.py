@@ -34,7 +34,7 @@ TAIL_MARGIN = 10.0
 MIN_HEIGHT = 40.0
 # In ranges of the neighbours. It is 2.4 for a spot of 1.5 pixels.
 MIN_RANGES = 3.0
-# Mean of the neighbours, of the height of the pixel. It is 0.17 for a spot of 1.5 pixels.
+# Mean of the neighbours, of the height of the pixel. It is 0.19 for a spot of 1.5 pixels.
 MAX_SHARE = 0.04
 LIKE_HEIGHT = 0.5
 # A larger share of pixels is not defective: it is the noise, or the object.
@@ -42,8 +42,11 @@ MAX_FRACTION = 0.005
 
 # Clipping needs this many grey values, and this many times as many pixels at the largest as at any other near it.
 MIN_LEVELS = 16
-MIN_CLIPPED = 8
+MIN_CLIPPED = 5
+NEAR_LEVELS = 8
 MIN_PILE_UP = 4
+# In standard deviations of all others: a few per cent of the pixels farther than this would decide on the loss.
+GLARING_DISTANCE = 10.0
 # Of the pixels of a frame.
 OVEREXPOSED_FRACTION = 0.95
 BLANK_EXCEPTIONS = 1e-4
@@ -61,17 +64,23 @@ class Defects:
         Single pixels far above, and far below, all those around them, (C, ...).
     saturated
         Pixels that were clipped at the largest grey value, (C, ...).
+    glaring
+        Those of them that are far brighter than all pixels that are not saturated, (C, ...).
     blank
         Whether all channels are constant: the frame shows nothing.
     overexposed
         Whether nearly all pixels of a channel are saturated.
+    crowd
+        Number of pixels that look hot or dead, but are too many to be defective.
     """
 
     hot: np.ndarray
     dead: np.ndarray
     saturated: np.ndarray
+    glaring: np.ndarray
     blank: bool
     overexposed: bool
+    crowd: int = 0
 
     @classmethod
     def none(cls, shape: tuple[int, ...]) -> "Defects":
@@ -88,7 +97,7 @@ class Defects:
             Nothing found.
         """
         nothing = np.zeros(shape, bool)
-        return cls(nothing, nothing, nothing, blank=False, overexposed=False)
+        return cls(nothing, nothing, nothing, nothing, blank=False, overexposed=False)
 
     @cached_property
     def single(self) -> np.ndarray:
@@ -116,10 +125,12 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
     Defects
         None of the pixels found is masked.
     """
+    if frame.dtype.kind != "f":
+        frame = frame.astype(np.float64)
     if mask is None and not np.isfinite(frame).all():
         mask = np.isfinite(frame).all(axis=0)
-    hot, dead, saturated = np.zeros((3, *frame.shape), bool)
-    constant, full = [], []
+    hot, dead, saturated, glaring = np.zeros((4, *frame.shape), bool)
+    constant, full, crowd = [], [], 0
     for number, channel in enumerate(frame):
         values = channel.ravel() if mask is None else channel[mask]
         if not values.size:
@@ -131,15 +142,23 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
             continue
         # A masked pixel must not stand out.
         planes = channel if mask is None else np.where(mask, channel, typical).astype(channel.dtype)
-        hot[number], dead[number] = _find_single(planes), _find_single(-planes)
+        for found, sign in ((hot[number], 1), (dead[number], -1)):
+            found[...] = _find_single(sign * planes)
+            if (count := int(np.count_nonzero(found))) > MAX_FRACTION * found.size:
+                crowd += count
+                found[...] = False
         single = hot[number] | dead[number]
         excluded = single if mask is None else single | ~mask
         saturated[number] = _find_saturated(planes, excluded)
+        if saturated[number].any():
+            rest = channel[~(excluded | saturated[number])]
+            if channel[saturated[number]][0] > rest.mean() + GLARING_DISTANCE * rest.std():
+                glaring[number] = saturated[number]
         full.append(np.count_nonzero(saturated[number]) >= OVEREXPOSED_FRACTION * values.size)
         if mask is not None:
             hot[number] &= mask
             dead[number] &= mask
-    return Defects(hot, dead, saturated, blank=all(constant), overexposed=any(full))
+    return Defects(hot, dead, saturated, glaring, all(constant), any(full), crowd)
 
 
 def _find_single(channel: np.ndarray) -> np.ndarray:
@@ -160,19 +179,18 @@ def _find_single(channel: np.ndarray) -> np.ndarray:
     scale = np.median(tail) / np.log(2) if tail.size else 0.0
     threshold = max(start + scale * (np.log(max(tail.size, 1)) + TAIL_MARGIN), MIN_HEIGHT * middle)
     places = np.nonzero(heights > threshold)
-    if not places[0].size:
-        return found
-    height = heights[places]
-    near, all_around = (_surroundings(planes, heights, places, distance) for distance in (1, reach))
+    near = _surroundings(planes, heights, places, 1)
+    alone = np.count_nonzero(np.isfinite(near), axis=1) >= max(1, near.shape[1] // 4)
+    near, places = near[alone], tuple(place[alone] for place in places)
+    all_around = _surroundings(planes, heights, places, reach)
     in_order = np.sort(all_around, axis=1)  # numbers before NaN
     last = np.count_nonzero(np.isfinite(in_order), axis=1)[:, None] - 1
     # The smallest neighbour may be dead.
     spread = np.take_along_axis(in_order, last, axis=1)[:, 0] - in_order[:, 1]
     background = np.nanmedian(all_around, axis=1)
     share = np.nanmean(near, axis=1) - background
-    chosen = (height > MIN_RANGES * spread) & (share < MAX_SHARE * (planes[places] - background))
-    if np.count_nonzero(chosen) <= MAX_FRACTION * channel.size:
-        found.reshape(planes.shape)[tuple(place[chosen] for place in places)] = True
+    chosen = (heights[places] > MIN_RANGES * spread) & (share < MAX_SHARE * (planes[places] - background))
+    found.reshape(planes.shape)[tuple(place[chosen] for place in places)] = True
     return found
 
 
@@ -227,13 +245,13 @@ def _find_saturated(channel: np.ndarray, excluded: np.ndarray) -> np.ndarray:
         return np.zeros(channel.shape, bool)
     nearest = np.partition(below, max(0, below.size - SAMPLE))[-SAMPLE:]
     _, counts = np.unique(nearest, return_counts=True)
-    if count <= MIN_PILE_UP * counts[-MIN_CLIPPED:].max():
+    if count <= MIN_PILE_UP * counts[-NEAR_LEVELS:].max():
         return np.zeros(channel.shape, bool)
     return (channel == top) & ~excluded
 
 
 def fill(frame: np.ndarray, defects: Defects, mask: np.ndarray | None = None) -> np.ndarray:
-    """Replace hot, dead and masked pixels by what is around them.
+    """Replace hot, dead, glaring and masked pixels by what is around them.
 
     Parameters
     ----------
@@ -247,19 +265,18 @@ def fill(frame: np.ndarray, defects: Defects, mask: np.ndarray | None = None) ->
     Returns
     -------
     (C, ...) array
-        A hot or dead pixel is the mean of the good ones beside it, and a masked pixel is the nearest that counts. The
-        frame itself, if there is nothing to fill.
+        A hot or dead pixel is the mean of the good ones beside it, and a glaring or masked pixel is the nearest that
+        counts. The frame itself, if there is nothing to fill.
     """
-    holes = mask is not None and not mask.all()
-    if not holes and not defects.single.any():
+    holes = defects.glaring if mask is None else defects.glaring | ~mask
+    if not holes.any() and not defects.single.any():
         return frame
     filled = frame.copy()
-    for channel, single in zip(filled, defects.single, strict=True):
+    for channel, single, hole in zip(filled, defects.single, holes, strict=True):
         if single.any():
-            _fill_single(channel, single if mask is None else single | ~mask, single)
-        if holes:
-            assert mask is not None
-            _fill_from_nearest(channel, mask)
+            _fill_single(channel, single | hole, single)
+        if hole.any():
+            _fill_from_nearest(channel, ~hole)
     return filled
 
 

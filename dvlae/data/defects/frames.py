@@ -63,15 +63,16 @@ class ExaminedFrame:
 
     @cached_property
     def filled(self) -> np.ndarray:
-        """The frame without its hot, dead and masked pixels, which have values from their surroundings; (C, ...)."""
+        """The frame, with values from the surroundings at hot, dead, glaring and masked pixels, (C, ...)."""
         return fill(self.noisy, self.defects, self.mask)
 
     @cached_property
     def learned(self) -> np.ndarray | None:
-        """Where a value is learned from, (C, ...): not at hot, dead and masked pixels. None: everywhere."""
+        """Where a value is learned from, (C, ...): not at hot, dead, glaring and masked pixels. None: everywhere."""
+        left_out = self.defects.single | self.defects.glaring
         if self.mask is None:
-            return ~self.defects.single if self.defects.single.any() else None
-        return self.mask & ~self.defects.single
+            return ~left_out if left_out.any() else None
+        return self.mask & ~left_out
 
     @cached_property
     def measured(self) -> np.ndarray | None:

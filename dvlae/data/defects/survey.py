@@ -22,7 +22,7 @@ from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("hot", "dead", "masked", "saturated")
+KINDS = ("hot", "dead", "masked", "glaring", "saturated")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Examination:
     ----------
     image
         The image.
-    hot, dead, saturated, masked
+    hot, dead, saturated, glaring, masked, crowd
         Numbers of values.
     problem
         Why nothing is learned from it: ``blank``, ``overexposed``, ``masked`` or ``scale``; empty if it is used.
@@ -45,7 +45,9 @@ class Examination:
     hot: int
     dead: int
     saturated: int
+    glaring: int
     masked: int
+    crowd: int
     problem: str
     scale: FrameScale | None
 
@@ -65,9 +67,11 @@ class Examination:
         """
         frame = _read(image)
         defects = frame.defects
-        hot, dead, saturated = (int(each.sum()) for each in (defects.hot, defects.dead, defects.saturated))
+        pixels = (defects.hot, defects.dead, defects.saturated, defects.glaring)
+        hot, dead, saturated, glaring = (int(each.sum()) for each in pixels)
         masked = 0 if frame.mask is None else len(frame.noisy) * int((~frame.mask).sum())
-        return cls(image, hot, dead, saturated, masked, frame.problem, frame.scale if frame.usable else None)
+        scale = frame.scale if frame.usable else None
+        return cls(image, hot, dead, saturated, glaring, masked, defects.crowd, frame.problem, scale)
 
     @property
     def clean(self) -> bool:
@@ -174,10 +178,10 @@ class Survey:
         Returns
         -------
         bool
-            True if there are hot, dead or masked pixels.
+            True if there are hot, dead, glaring or masked pixels.
         """
         found = (self.found[image.name] for image in images)
-        return any(each.hot or each.dead or each.masked for each in found)
+        return any(each.hot or each.dead or each.glaring or each.masked for each in found)
 
     def summary(self) -> dict[str, Any]:
         """Return what was found, as plain values.
@@ -203,8 +207,13 @@ class Survey:
             images = sum(not each.clean for each in self.found.values())
             logger.log(
                 logging.WARNING if counts["hot"] or counts["dead"] else logging.INFO,
-                f"patches: found {found} pixel values in {images} of {len(self.found)} images; hot, dead and masked "
-                "ones are left out of the training, saturated ones of the normalisation",
+                f"patches: found {found} pixel values in {images} of {len(self.found)} images; saturated "
+                "ones are left out of the normalisation, all others of the training",
+            )
+        if crowds := [each.image.name for each in self.found.values() if each.crowd]:
+            logger.warning(
+                f"patches: WARNING: single pixels stand out in {list_names(crowds)}, but too many to be hot: they are "
+                "taken for the noise or the object"
             )
         left_out = {name: each.problem for name, each in self.found.items() if each.problem}
         blank = [name for name, problem in left_out.items() if problem != "scale"]

@@ -21,7 +21,7 @@ class OmeSet:
     first
         The file to open.
     files
-        All files.
+        All files, in the order of the metadata.
     xml
         The metadata. None: the file has no OME metadata.
     resolved
@@ -73,7 +73,7 @@ def find_set(path: Path) -> OmeSet:
                 raise ValueError(f"its OME metadata should be in {found.name}, which has none")
     xml = ElementTree.tostring(root, "unicode")
     files = _members(first, root)
-    for file in files[1:]:
+    for file in files:
         with open_tiff(file):
             pass
     images = sum(_is(pixels, "Pixels") for image in root if _is(image, "Image") for pixels in image)
@@ -95,7 +95,7 @@ def _read_metadata(path: Path) -> ElementTree.Element | None:
 
 
 def _members(first: Path, root: ElementTree.Element) -> tuple[Path, ...]:
-    """Return the files of a set, the one to open before the others, and put their paths into the metadata."""
+    """Return the files of a set in the order of the metadata, and put their paths into these."""
     named = [element for element in root.iter() if _is(element, "UUID") and element.get("FileName")]
     if len({element.text for element in named}) == 1:
         # A single file may have been renamed.
@@ -116,11 +116,10 @@ def _members(first: Path, root: ElementTree.Element) -> tuple[Path, ...]:
         shown = ", ".join(list(missing)[:MOST_NAMED]) + (", ..." if len(missing) > MOST_NAMED else "")
         raise UserError(
             f"{first}: belongs to a set of {len(missing) + len(others)} OME-TIFF files, of which {len(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing in {first.parent.absolute()}: {shown}; put it there, "
-            "under this name"
+            f"{'is' if len(missing) == 1 else 'are'} missing in {first.parent.absolute()}: {shown}; each has to be "
+            "there, under the name that it had at first"
         )
-    others.pop(first, None)
-    return (first, *others)
+    return tuple(others) or (first,)
 
 
 def _beside(path: Path, name: str) -> Path | None:

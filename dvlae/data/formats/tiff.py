@@ -14,7 +14,7 @@ import tifffile
 
 from dvlae.data.formats.ome import OmeSet, find_set
 from dvlae.data.formats.tiff_metadata import read_calibration, stated_axes
-from dvlae.data.formats.tiff_pixels import Conversion, find_conversion, read_page
+from dvlae.data.formats.tiff_pixels import Conversion, find_conversion, has_several_colour_maps, read_page
 from dvlae.data.pixels import check_size, errors_named, open_tiff
 from dvlae.data.sources import Calibration, Source
 
@@ -27,6 +27,7 @@ PREVIEW_NAMES = re.compile("thumb|label|macro|overview|preview|map", re.IGNORECA
 PREVIEW_SIDE = 0.5
 # The axes along which a recording can have been stopped early.
 FRAME_AXES = "ST"
+ORIENTATION, UPRIGHT = 274, 1
 
 # A series, and the number of one of its pages.
 Place = tuple[tifffile.TiffPageSeries, int]
@@ -184,7 +185,8 @@ def _check_kind(file: tifffile.TiffFile, every: Sequence[tifffile.TiffPageSeries
 
 def _unused_pages(file: tifffile.TiffFile, every: Sequence[tifffile.TiffPageSeries], ome: OmeSet) -> tuple[str, ...]:
     """Return a sentence if the file has pages that belong to no series."""
-    unused = len(file.pages) - sum(len(level) for series in every for level in series.levels)
+    levels = [level for series in every for level in series.levels]
+    unused = len(file.pages) - sum(min(len(level), math.prod(level.shape) // level.keyframe.size) for level in levels)
     if unused <= 0 or len(ome.files) > 1:
         return ()
     return (f"leaves out {unused} of the {len(file.pages)} pages, which its metadata does not mention",)
@@ -222,7 +224,7 @@ def _make_source(
 ) -> TiffSource:
     series, page = group[0], group[0].keyframe
     if page.dtype is None:
-        raise ValueError(f"pixels of {page.bitspersample} bits of type {page.sampleformat} are not supported")
+        raise NotImplementedError(f"pixels of {page.bitspersample} bits of type {page.sampleformat} are not supported")
     axes, shape = stated_axes(series), series.shape
     counted = next((k for k in range(len(shape) + 1) if math.prod(shape[k:]) == page.size), None)
     if counted is None:
@@ -236,18 +238,21 @@ def _make_source(
         places.sort(key=_place_in_file)
         axes, outer = "?" + axes[counted:], (len(places),)
     notes: tuple[str, ...] = ()
-    if None in series._pages:
+    if any(part is None for part in series._pages):
         complete, notes = _complete(series, axes, outer)
         outer = (complete, *outer[1:])
         places = places[: math.prod(outer)]
+    orientation = page.tags.valueof(ORIENTATION, UPRIGHT)
+    if orientation != UPRIGHT:
+        notes += (f"is turned or mirrored where it is shown (orientation {orientation}), and is read as it is stored",)
     conversion = find_conversion(page, series.kind, series.transform is not None)
-    links = {file.resolve(): file for file in (path, *ome.files)}
-    real = {Path(part.parent.filehandle.path) for part in series._pages if part is not None}
-    files = tuple(sorted(links.get(each, each) for each in real))
+    if conversion.added and any(has_several_colour_maps(part) for part in group):
+        raise NotImplementedError("its pages have different colour maps; save it in red, green and blue")
+    files = _files_of(series, path, ome)
     shape = (*outer, *inner, *conversion.added)
     check_size(math.prod(shape) * conversion.dtype.itemsize, sum(each.stat().st_size for each in files))
     return TiffSource(
-        path=path if path in files else files[0],
+        path=files[0],
         files=files,
         series=name,
         kind=series.kind if series.kind in ("imagej", "ome") else "tiff",
@@ -263,6 +268,14 @@ def _make_source(
         outer=outer,
         conversion=conversion,
     )
+
+
+def _files_of(series: tifffile.TiffPageSeries, path: Path, ome: OmeSet) -> tuple[Path, ...]:
+    """Return the files of a series in the order of the metadata, under the names that they have for the user."""
+    real = {Path(part.parent.filehandle.path) for part in series._pages if part is not None}
+    named = dict.fromkeys(file for file in (*ome.files, path) if file.resolve() in real)
+    others = real - {file.resolve() for file in named}
+    return (*named, *sorted(others))
 
 
 def _place_in_file(place: Place) -> Any:

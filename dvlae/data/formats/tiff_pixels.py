@@ -1,6 +1,7 @@
 """The pixels of the pages of TIFF files, in the sense that the file gives them."""
 
 import math
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,15 @@ import numpy as np
 import tifffile
 from tifffile import COMPRESSION, PHOTOMETRIC, TIFF
 
+from dvlae.data.pixels import check_size
+
+COLOUR_MAP = 320
+# As much of a strip as contains the size of the image in it.
+HEAD_BYTES = 2**16
+JPEG = (COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.ALT_JPEG, COMPRESSION.JPEG_LOSSY)
+# The markers of JPEG after which the size of the image stands; the others among them begin tables.
+JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_2000_SIZE = b"\xff\x4f\xff\x51"
 OTHER_COLOURS = {
     PHOTOMETRIC.SEPARATED: "inks (CMYK)",
     PHOTOMETRIC.YCBCR: "Y, Cb and Cr",
@@ -61,20 +71,21 @@ def find_conversion(page: tifffile.TiffPage, kind: str, scaled: bool) -> Convers
     Conversion
         What has to be done.
     """
-    dtype = page.dtype
+    dtype, notes = page.dtype, tuple[str, ...]()
     assert dtype is not None
     if scaled:
         return Conversion(lambda pixels: pixels, np.dtype(np.float32))
     if dtype.kind == "b":
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
-        return Conversion(lambda pixels: (pixels != inverted).astype(np.uint8), np.dtype(np.uint8))
+        notes = ("0 is white in it: reads 1 - value",) if inverted else ()
+        return Conversion(lambda pixels: (pixels != inverted).astype(np.uint8), np.dtype(np.uint8), notes=notes)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         return _inversion(dtype, page.bitspersample)
     if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
         return _colours(dtype, page.colormap, kind)
-    notes: tuple[str, ...] = ()
-    decoded = page.compression in TIFF.IMAGE_COMPRESSIONS and page.photometric == PHOTOMETRIC.YCBCR
-    if page.photometric in OTHER_COLOURS and not decoded:
+    # The decoders of images convert to red, green and blue, but for the one that the name says it of.
+    decoded = page.compression in TIFF.IMAGE_COMPRESSIONS and page.compression != COMPRESSION.APERIO_JP2000_YCBC
+    if page.photometric in OTHER_COLOURS and not (decoded and page.photometric == PHOTOMETRIC.YCBCR):
         notes = (f"its channels are {OTHER_COLOURS[PHOTOMETRIC(page.photometric)]}, and are read as they are stored",)
     if page.photometric == PHOTOMETRIC.RGB and page.planarconfig == 2 and kind in ("shaped", "generic"):
         notes = (
@@ -106,6 +117,23 @@ def _colours(dtype: np.dtype, colours: np.ndarray, kind: str) -> Conversion:
     return Conversion(lambda pixels: table[pixels], table.dtype, (3,), (note,))
 
 
+def has_several_colour_maps(series: tifffile.TiffPageSeries) -> bool:
+    """Return whether the pages of a series have different colour maps.
+
+    Parameters
+    ----------
+    series
+        The series.
+
+    Returns
+    -------
+    bool
+        True if a number stands for different colours.
+    """
+    pages = [page.aspage() for page in series if page is not None]
+    return len({np.asarray(page.tags.valueof(COLOUR_MAP)).tobytes() for page in pages}) > 1
+
+
 def read_page(series: tifffile.TiffPageSeries, number: int) -> np.ndarray:
     """Read a page of a series.
 
@@ -129,12 +157,12 @@ def read_page(series: tifffile.TiffPageSeries, number: int) -> np.ndarray:
         If its compression is not known.
     """
     keyframe = series.keyframe
-    assert series.parent is not None
-    if series.dataoffset is not None:
+    file = keyframe.parent
+    if series.dataoffset is not None and not series.is_multifile:
         # The file may have a single page that describes all of them.
-        handle = series.parent.filehandle
         offset = series.dataoffset + number * keyframe.size * series.dtype.itemsize
-        pixels = handle.read_array(series.parent.byteorder + series.dtype.char, keyframe.size, offset)
+        with _opened(file.filehandle):
+            pixels = file.filehandle.read_array(file.byteorder + series.dtype.char, keyframe.size, offset)
     else:
         page = series[number]
         assert page is not None
@@ -142,6 +170,7 @@ def read_page(series: tifffile.TiffPageSeries, number: int) -> np.ndarray:
         try:
             _check_strips(page)
             with _opened(page.parent.filehandle):
+                _check_claims(page)
                 pixels = page.asarray()
         except ImportError as error:
             raise NotImplementedError(f"imagecodecs is installed without a part that reads it: {error}") from None
@@ -181,3 +210,35 @@ def _check_strips(page: Any) -> None:
     missing = count - sum(there[:count])
     if missing:
         raise ValueError(f"{missing} of its {count} strips or tiles are missing")
+
+
+def _check_claims(page: Any) -> None:
+    """Refuse a page with a small strip that claims so many pixels of its own that they would fill the memory."""
+    keyframe = page.keyframe
+    if keyframe.compression not in TIFF.IMAGE_COMPRESSIONS:
+        return
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
+        page.parent.filehandle.seek(offset)
+        head = page.parent.filehandle.read(min(size, HEAD_BYTES))
+        sides = _jpeg_sides(head) if keyframe.compression in JPEG else _other_sides(head)
+        # A JPEG may leave its height to its end.
+        check_size(max(1, math.prod(sides)) * keyframe.samplesperpixel * keyframe.dtype.itemsize, size)
+
+
+def _jpeg_sides(head: bytes) -> tuple[int, ...]:
+    place = 2
+    while place + 9 <= len(head):
+        marker, length = struct.unpack_from(">xBH", head, place)
+        if marker in JPEG_FRAMES:
+            return struct.unpack_from(">HH", head, place + 5)
+        place += 2 + length
+    return ()
+
+
+def _other_sides(head: bytes) -> tuple[int, ...]:
+    place = head.find(JPEG_2000_SIZE)
+    if head[12:16] == b"IHDR" and len(head) >= 24:
+        return struct.unpack_from(">II", head, 16)
+    if place >= 0 and len(head) >= place + 16:
+        return struct.unpack_from(">II", head, place + 8)
+    return ()

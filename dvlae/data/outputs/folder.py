@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from dvlae.config.settings import OutputSettings
 from dvlae.data.canonical import read_info
 from dvlae.data.manifest import Image
 from dvlae.data.outputs.reading import NOISY_MARK
-from dvlae.data.outputs.tiff import Converter, write_source
+from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, link_or_copy
@@ -102,16 +101,27 @@ class Frames:
             file.seek(len(header) + (number - self.first) * values.nbytes)
             file.write(values.data)
 
-    def array(self) -> np.ndarray:
+    def map(self) -> MappedFrames:
         """Return the complete frames.
 
         Returns
         -------
-        (F, C, ...) float32 array
+        MappedFrames
             The mapped file.
         """
-        shape = (self.count, *self.info.frame_shape)
-        return np.memmap(self.path, np.float32, "r", offset=len(self._header), shape=shape)
+        return MappedFrames(self.path, len(self._header), (self.count, *self.info.frame_shape))
+
+    def append_to(self, path: Path) -> None:
+        """Append the complete frames to a file of the frames before them.
+
+        Parameters
+        ----------
+        path
+            The file.
+        """
+        with self.path.open("rb") as source, path.open("ab") as target:
+            source.seek(len(self._header))
+            shutil.copyfileobj(source, target)
 
 
 class OutputFolder:
@@ -206,7 +216,7 @@ class Report:
         """
         path, info = frames.path.with_suffix(".tif"), frames.info
         convert = Converter.choose(info, frames.output, deviation=frames.deviation)
-        why = write_source(path, info, frames.array(), convert, frames.output.compression)
+        why = write_source(path, info, frames.map(), convert, frames.output.compression)
         if why:
             self.others[why].append(path.name)
         if convert.dtype.kind in "iu":
@@ -284,8 +294,6 @@ def _join_frames(parts: Sequence[Frames], path: Path) -> Frames:
     total = parts[0].info.frames
     if done != total:
         raise UserError(f"{parts[-1].path}: found frames up to {done}, allowed: all {total}; some parts are missing")
-    with path.open("r+b") as file:
-        file.seek(0, os.SEEK_END)
-        for part in parts[1:]:
-            file.write(part.array().data)
+    for part in parts[1:]:
+        part.append_to(path)
     return Frames(path, parts[0].info, 0, parts[0].output, parts[0].deviation)

@@ -1,7 +1,9 @@
 """Writing the frames of a source as one TIFF with the source's axes, calibration and names."""
 
 import math
+import mmap
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from dvlae.system.files import atomic_file, reserve_space
 # The types of ImageJ: 8 and 16 bits with and without sign, and float32.
 IMAGEJ_TYPES = "BHhf"
 IMAGEJ_AXES = "TZCYX"
+# What may stay in memory of a mapped file.
+MAX_MAPPED_BYTES = 2**26
 # Letters for axes of frames beside time: other, phase, tile, angle, lifetime, wavelength.
 OTHER_AXES = "QPRAHE"
 # Centimetres in a unit of length, for the tags of a TIFF.
@@ -93,7 +97,45 @@ class Converter:
         return np.ascontiguousarray(values, self.dtype)
 
 
-def write_source(path: Path, info: SourceInfo, frames: np.ndarray, convert: Converter, compression: str) -> str:
+class MappedFrames:
+    """Frames in a file that is mapped into memory, of which little stays there.
+
+    Parameters
+    ----------
+    path
+        A file with float32 values.
+    offset
+        Where they begin, in bytes.
+    shape
+        (F, C, ...).
+
+    Attributes
+    ----------
+    array
+        The values.
+    """
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...]):
+        with path.open("rb") as file:
+            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.array = np.frombuffer(self._mapped, np.float32, math.prod(shape), offset).reshape(shape)
+        self._read = 0
+
+    def note(self, nbytes: int) -> None:
+        """Let go of what was read, from time to time.
+
+        Parameters
+        ----------
+        nbytes
+            Bytes that were read since the last call.
+        """
+        self._read += nbytes
+        if self._read > MAX_MAPPED_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
+
+
+def write_source(path: Path, info: SourceInfo, frames: MappedFrames, convert: Converter, compression: str) -> str:
     """Write one file as the source was: an ImageJ stack or an OME-TIFF; if it was neither, an OME-TIFF.
 
     Parameters
@@ -103,7 +145,7 @@ def write_source(path: Path, info: SourceInfo, frames: np.ndarray, convert: Conv
     info
         The source.
     frames
-        All frames, (F, C, ...) float32, which may be a mapped file: one plane after the other is read.
+        All frames. One plane after the other is read.
     convert
         Converts the values to those of the file.
     compression
@@ -114,7 +156,7 @@ def write_source(path: Path, info: SourceInfo, frames: np.ndarray, convert: Conv
     str
         Why the file is not like the source, for the user; empty if it is.
     """
-    view = info.in_source_order(frames)
+    view = info.in_source_order(frames.array)
     layout = Layout.of(info)
     size = view.size * convert.dtype.itemsize
     options: dict[str, Any] = {"bigtiff": size > MAX_CLASSIC_BYTES}
@@ -126,7 +168,7 @@ def write_source(path: Path, info: SourceInfo, frames: np.ndarray, convert: Conv
         packed: dict[str, Any] = {} if compression == "none" else {"compression": compression, "predictor": True}
         if packed and convert.dtype.kind != "f" and convert.dtype.itemsize > 4:
             packed["predictor"] = False
-        pages = (convert(view[index].reshape(layout.page)) for index in np.ndindex(view.shape[: layout.leading]))
+        pages = _pages(frames, view, convert, layout)
         common = {"shape": layout.shape, "dtype": convert.dtype, "maxworkers": 1, **layout.samples, **packed}
         if not why:
             with tifffile.TiffWriter(temporary, imagej=True) as file:
@@ -141,6 +183,13 @@ def write_source(path: Path, info: SourceInfo, frames: np.ndarray, convert: Conv
         with tifffile.TiffWriter(temporary, ome=xml is None, **options) as file:
             file.write(pages, **common, description=xml, metadata=metadata)
     return "" if info.kind == "ome" else f"OME-TIFF, as {why}"
+
+
+def _pages(frames: MappedFrames, view: np.ndarray, convert: Converter, layout: "Layout") -> Iterator[np.ndarray]:
+    for index in np.ndindex(view.shape[: layout.leading]):
+        page = convert(view[index].reshape(layout.page))
+        frames.note(page.nbytes)
+        yield page
 
 
 @dataclass(frozen=True)

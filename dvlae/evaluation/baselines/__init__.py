@@ -16,9 +16,9 @@ from dvlae.data.outputs.reading import NOISY_MARK, NOISY_TEXT
 from dvlae.evaluation.each_image import choose_image_workers, iterate_images
 from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
-from dvlae.runs.parts import Part
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, write_json
+from dvlae.system.parts import WHOLE, Part
 from dvlae.system.software import software
 
 BASELINES = ("noisy", "gaussian", "bm3d")
@@ -33,7 +33,7 @@ def run_baseline(
     *,
     settings: EvaluationSettings,
     targets: Path | None = None,
-    part: Part | None = None,
+    part: Part = WHOLE,
     cores: int | None = None,
 ) -> None:
     """Denoise all images of a dataset with a simple method.
@@ -55,8 +55,8 @@ def run_baseline(
     targets
         The output of ``dvlae register`` for the same images and settings. If None, each clean image is registered here.
     part
-        Denoise only the images of this part. The parameters are chosen with the same images in every part, so that they
-        are the same. :func:`dvlae.runs.parts.gather` joins all parts.
+        Denoise only the images of this part; all parts are joined by :func:`dvlae.runs.gather.gather`. The parameters
+        are chosen with all images, so they are the same for every part.
     cores
         Cores that the step may use; None: all that this process may use.
 
@@ -73,15 +73,16 @@ def run_baseline(
     plane = BM3D_BYTES_PER_PLANE_VALUE if method == "bm3d" else 0
     workers = choose_image_workers(method, manifest, cores, bytes_per_plane_value=plane)
     denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, aligned, workers)
-    chosen = manifest if part is None else part.share(manifest)
     with atomic_folder(output) as folder:
         if method == "noisy":
             (folder / NOISY_MARK).write_text(NOISY_TEXT, encoding="utf-8")
         else:
+            chosen = part.share(manifest)
             results = OutputFolder(folder, chosen)
             estimates = iterate_images(lambda image: denoise(read_noisy(image)), chosen, workers, description=method)
             for image, estimate in zip(chosen, estimates, strict=True):
                 results.write(image, estimate)
             results.report.log(method)
-    description = {"method": method, **description, "seconds": round(time.monotonic() - start, 1), **software()}
+    seconds = round(time.monotonic() - start, 1)
+    description = {"method": method, **description, "seconds": seconds, **part.record(), **software()}
     write_json(RunFolder(Path(output).parent).baseline_record, description)

@@ -115,7 +115,10 @@ def test_images_that_are_all_blank_are_refused(prepared):
 def test_a_channel_without_dye_is_refused_with_the_key_that_helps(prepared, dye):
     image = np.zeros((3, 40, 50), np.uint8)
     image[dye] = movie(8)[0, :40, :50]
-    with pytest.raises(UserError, match=f"channel {min({0, 1, 2} - {dye})} is constant .*; `channel: {dye}` keeps"):
+    with pytest.raises(
+        UserError,
+        match=f"channel {min({0, 1, 2} - {dye})} is constant in all images, such as .*a.tif; `channel: {dye}` keeps",
+    ):
         prepared("CYX", {"a.tif": image})
     (row,) = prepared("CYX", {"a.tif": image}, channel=dye)
     assert row.shape == (1, 40, 50)

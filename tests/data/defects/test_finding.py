@@ -223,8 +223,29 @@ def test_narrow_images_are_left_alone(sides):
 
 def test_most_of_the_pixels_cannot_be_hot():
     image = rng(21).normal(100, 5, SIDES)
-    image[rng(22).random(SIDES) < 0.03] = 5000
+    many = image.copy()
+    many[rng(22).random(SIDES) < 0.03] = 5000
+    assert nothing_found(many)
+    image[rng(22).random(SIDES) < 0.008] = 5000
     assert nothing_found(image)
+    assert find_defects(image[None]).crowd > 0.006 * image.size
+
+
+@pytest.mark.parametrize("fwhm", [1.5, 2, 4])
+@pytest.mark.parametrize("height", [30, 300, 30000])
+def test_spikes_of_a_few_samples_in_a_trace_are_not_eaten(fwhm, height):
+    for seed in range(20):
+        random = rng(33, seed)
+        samples, signal = np.arange(2000), np.full(2000, 5.0)
+        for place in random.uniform(5, 1995, 6):
+            signal += height * np.exp(-((samples - place) ** 2) / (2 * (fwhm / 2.3548) ** 2))
+        assert nothing_found(random.poisson(signal))
+
+
+def test_whole_numbers_have_the_same_hot_pixels():
+    image = with_pixels(cells(rng(34)), [500, 9000], 4095)
+    whole, real = (find_defects(image[None].astype(dtype)).hot for dtype in (np.uint16, np.float32))
+    assert np.array_equal(whole, real) and whole.sum() == 2
 
 
 def test_a_volume_of_beads_is_left_alone():
@@ -240,6 +261,17 @@ def test_saturated_pixels_are_found_and_few_grey_values_are_not():
     assert np.array_equal(found.saturated[0], image >= 2000)
     assert not find_defects(image.astype(np.float32)[None]).saturated.any()
     assert not find_defects(random.poisson(0.1, (1, 256, 256)).astype(np.float32)).saturated.any()
+
+
+def test_saturated_pixels_that_are_far_brighter_than_all_others_are_glaring():
+    image = cells(rng(31))
+    image[20:40, 30:60] = 65535
+    found = find_defects(image[None])
+    assert np.array_equal(found.glaring[0], image == 65535) and np.array_equal(found.saturated, found.glaring)
+    assert not found.single.any()
+    filled = fill(image[None], found)
+    assert filled.max() < 500 and np.array_equal(filled[~found.glaring], image[None][~found.glaring])
+    assert not find_defects(cells(rng(32)).clip(0, 280)[None]).glaring.any()
 
 
 def test_a_blank_frame_is_blank_with_a_hot_pixel_too():

@@ -63,16 +63,25 @@ def test_without_defects_there_is_no_mask(tmp_path, images_folder):
 
 
 def test_saturated_pixels_count_in_the_loss_only(tmp_path, images_folder):
-    images = {}
-    for i in range(3):
-        image = 16 * cells(i)
-        image[:, 20:40, 20:50] = 65535
-        images[str(i)] = image
+    images = {str(i): (16 * cells(i)).clip(0, 3477) for i in range(3)}
     description, train, _ = extract(images_folder(**images), tmp_path)
     assert set(description["sha256"]) == {"train", "val"}
-    assert description["mean"] == pytest.approx([train[train < 65535].mean(dtype=np.float64)])
+    assert description["mean"] == pytest.approx([train[train < 3477].mean(dtype=np.float64)])
     assert description["step"] == [16]
-    assert (train == 65535).any()
+    assert (train == 3477).any()
+
+
+def test_glaring_pixels_do_not_count_at_all(tmp_path, images_folder):
+    clean, images = {str(i): 16 * cells(i) for i in range(3)}, {}
+    for name, image in clean.items():
+        images[name] = image.copy()
+        images[name][:, 20:40, 20:50] = 65535
+    description, train, _ = extract(images_folder(**images), tmp_path)
+    mask, _ = read_masks(tmp_path)
+    assert description["found"]["glaring"] == dict.fromkeys(images, 600)
+    assert train.max() < 65535
+    assert description["mean"] == pytest.approx([train[mask == 1].mean(dtype=np.float64)])
+    assert description["step"] == [16]
 
 
 @pytest.mark.parametrize(

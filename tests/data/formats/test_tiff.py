@@ -200,6 +200,24 @@ def test_a_missing_strip_is_named_and_not_read_as_zeros(tmp_path):
     assert "(page 0: 1 of its 4 strips or tiles are missing)" in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("compression", "before", "sides"),
+    [
+        ("jpeg", b"\xff\xc0\0\x11\x08", b"\xff\xff\xff\xff"),
+        ("jpeg2000", b"\xff\x4f\xff\x51\0\x2f\0\0", b"\0\xff\xff\xff" * 2),
+        ("png", b"IHDR", b"\0\xff\xff\xff" * 2),
+    ],
+)
+def test_a_strip_that_claims_to_hold_more_than_the_memory_is_refused(tmp_path, compression, before, sides):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, random(40, 50, 3, dtype=np.uint8), compression=compression, photometric="rgb")
+    content = path.read_bytes()
+    assert content.count(before) == 1
+    place = content.index(before) + len(before)
+    path.write_bytes(content[:place] + sides + content[place + len(sides) :])
+    assert "it claims to contain" in refusal(path)
+
+
 # ---------------------------------------------------------------------------------------------- axes
 
 
@@ -288,8 +306,15 @@ def test_a_colour_map_of_many_colours_is_applied(tmp_path):
     assert source.notes == ("its numbers stand for the colours of its colour map: reads red, green and blue",)
 
 
-@pytest.mark.parametrize("imagej", [False, True])
-def test_a_colour_map_that_shows_grey_values_is_left_out_with_a_word(tmp_path, imagej):
+def test_pages_with_different_colour_maps_are_refused(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for _ in range(2):
+            colours = RANDOM.integers(0, 256, (3, 256)).astype(np.uint16) * 257
+            file.write(random(20, 24, dtype=np.uint8), photometric="palette", colormap=colours, metadata=None)
+    assert "its pages have different colour maps" in refusal(tmp_path / "a.tif", axes="TYXC")
+
+
+def test_a_colour_map_that_shows_grey_values_is_left_out_with_a_word(tmp_path):
     ramp = np.arange(256, dtype=np.uint16) * 257
     colours = np.stack([ramp, 0 * ramp, 0 * ramp])
     array = random(20, 24, dtype=np.uint8)
@@ -449,6 +474,27 @@ def test_a_set_of_files_is_read_once(ome_set, companion):
         assert (source.axes, source.files, source.path) == ("TYX", tuple(paths), paths[0])
         assert source.calibration.channels == ("GFP",)
         assert (source.calibration.sizes, source.calibration.unit) == ({"x": 0.1}, "um")
+
+
+def test_scenes_in_files_of_their_own_are_read_from_these(tmp_path):
+    ids = [uuid.uuid4().urn for _ in range(2)]
+    scenes = [random(3, 20, 24) for _ in ids]
+    content = "".join(
+        f'<Image ID="Image:{number}" Name="scene {number}"><Pixels ID="Pixels:{number}" DimensionOrder="XYZCT" '
+        f'Type="uint16" SizeX="24" SizeY="20" SizeZ="1" SizeC="1" SizeT="3"><Channel ID="Channel:{number}:0" '
+        f'SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="3">'
+        f'<UUID FileName="{number}.ome.tif">{urn}</UUID></TiffData>'
+        "</Pixels></Image>"
+        for number, urn in enumerate(ids)
+    )
+    paths = [tmp_path / f"{number}.ome.tif" for number in range(2)]
+    for path, urn, scene, order in zip(paths, ids, scenes, "<>", strict=True):
+        xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{urn}">{content}</OME>'
+        tifffile.imwrite(path, scene, description=xml, metadata=None, byteorder=order, photometric="minisblack")
+    for some in (paths, paths[:1], paths[1:]):
+        expected = [scenes[paths.index(path)] for path in some]
+        assert np.array_equal(np.concatenate(read_frames(*some)), np.concatenate(expected))
+        assert np.array_equal(np.concatenate(read_frames(*some, series="all")), np.concatenate(expected))
 
 
 def test_a_set_that_is_linked_to_is_read(ome_set, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import dvlae.data.outputs.tiff
 from dvlae.config.settings import OutputSettings
-from dvlae.data.outputs.tiff import Converter, write_source
+from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
 from dvlae.data.sources import Calibration, SourceInfo
 
 RANDOM = np.random.default_rng([0])
@@ -23,7 +23,8 @@ def make(path, axes, shape, kind="tiff", dtype="uint16", compression="none", out
     info = SourceInfo(axes, shape, kind, dtype, **({"calibration": CALIBRATION} | more))
     frames = RANDOM.normal(100, 20, (info.frames, *info.frame_shape)).astype(np.float32)
     converter = Converter.choose(info, OutputSettings(dtype=output), deviation=False)
-    why = write_source(path, info, frames, converter, compression)
+    frames.tofile(path.with_suffix(".raw"))
+    why = write_source(path, info, MappedFrames(path.with_suffix(".raw"), 0, frames.shape), converter, compression)
     return info.in_source_order(frames), why
 
 

@@ -6,8 +6,9 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.folder import join_folders
 from dvlae.evaluation.baselines import BASELINES, run_baseline
-from dvlae.runs.parts import Part, gather
+from dvlae.runs.gather import gather
 from dvlae.system.errors import UserError
+from dvlae.system.parts import Part
 
 
 @pytest.mark.parametrize("method", BASELINES)

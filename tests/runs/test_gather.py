@@ -4,43 +4,27 @@ import os
 import pytest
 
 from dvlae.data.outputs.folder import join_folders
-from dvlae.runs.parts import Part, gather, hash_hashes
+from dvlae.runs.gather import gather
 from dvlae.system.errors import UserError
+from dvlae.system.files import combine_hashes
 
 
 @pytest.fixture
 def parts(tmp_path):
     """Two parts of a dataset of three images, as jobs leave them."""
     folders = [tmp_path / "parts" / name for name in ("1-of-2", "2-of-2")]
-    for folder, names, seconds in zip(folders, (["a"], ["b", "c"]), (1.5, 2.25), strict=True):
+    contents = zip(folders, ("1/2", "2/2"), (["a"], ["b", "c"]), (1.5, 2.25), strict=True)
+    for folder, part, names, seconds in contents:
         (folder / "denoised").mkdir(parents=True)
         for name in names:
             (folder / "denoised" / f"{name}.tif").write_text(name)
         (folder / "denoised/.snakemake_timestamp").touch()
         (folder / "psnr.csv").write_text("image,psnr\n" + "".join(f"{name},30.0000\n" for name in names))
         record = {"settings": {"samples": 2}, "device": "cpu", "seconds": seconds, "git_commit": str(seconds)}
-        (folder / "prediction.json").write_text(json.dumps(record))
-        (folder / "evaluation.json").write_text(json.dumps({"images_sha256": [name * 64 for name in names]}))
+        (folder / "prediction.json").write_text(json.dumps(record | {"part": part}))
+        record = {"images_sha256": [name * 64 for name in names], "part": part}
+        (folder / "evaluation.json").write_text(json.dumps(record))
     return folders
-
-
-@pytest.mark.parametrize("text, part", [("2/4", Part(2, 4)), ("2-of-4", Part(2, 4)), ("1/1", Part(1, 1))])
-def test_a_part_is_written_with_a_slash_or_as_snakemake_does(text, part):
-    assert Part.parse(text) == part
-
-
-@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "1/2/3", "a/b", "-1/2", ""])
-def test_another_part_is_refused(text):
-    with pytest.raises(UserError, match=r"--part: found '.*', allowed: K/N, with K from 1 to N"):
-        Part.parse(text)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 12])
-@pytest.mark.parametrize("images", [0, 1, 7, 10])
-def test_all_parts_together_have_each_item_once_in_order_and_equal_shares(images, count):
-    shares = [Part(number, count).share(range(images)) for number in range(1, count + 1)]
-    assert [item for share in shares for item in share] == list(range(images))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_a_folder_gets_the_files_of_all_parts_as_links(parts, tmp_path):
@@ -71,19 +55,43 @@ def test_a_record_gets_the_sum_of_the_seconds_and_one_hash_of_all_images(parts, 
     assert json.loads((tmp_path / "prediction.json").read_text()) == {
         "settings": {"samples": 2}, "device": "cpu", "seconds": 3.8, "git_commit": "1.5",
     }  # fmt: skip
-    expected = hash_hashes(name * 64 for name in "abc")
+    expected = combine_hashes(name * 64 for name in "abc")
     assert json.loads((tmp_path / "evaluation.json").read_text()) == {"images_sha256": expected}
 
 
-def test_a_record_names_each_device_once(parts, tmp_path):
-    for part, device in zip(parts, ("A100", "H100"), strict=True):
-        (part / "prediction.json").write_text(json.dumps({"device": device, "seconds": 1}))
-    gather([*parts, parts[0]], [tmp_path / "prediction.json"], join_folders)
-    assert json.loads((tmp_path / "prediction.json").read_text())["device"] == "A100, H100"
+def change(part, **values):
+    path = part / "prediction.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("devices, joined", [(("A100", "H100"), "A100, H100"), (("A100", "A100"), "A100")])
+def test_a_record_names_each_device_once(parts, tmp_path, devices, joined):
+    for part, device in zip(parts, devices, strict=True):
+        change(part, device=device)
+    gather(parts, [tmp_path / "prediction.json"], join_folders)
+    assert json.loads((tmp_path / "prediction.json").read_text())["device"] == joined
+
+
+def test_a_whole_dataset_is_the_only_part(parts, tmp_path):
+    record = {"images_sha256": "fed"}
+    (parts[0] / "prediction.json").unlink()
+    (parts[0] / "evaluation.json").write_text(json.dumps(record))
+    gather(parts[:1], [tmp_path / "evaluation.json"], join_folders)
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == record
+
+
+@pytest.mark.parametrize("order, found, allowed", [
+    ([0], "1/2", "1/1"), ([1, 0], "2/2", "1/2"), ([0, 0], "1/2", "2/2"), ([0, 1, 1], "1/2", "1/3"),
+])  # fmt: skip
+@pytest.mark.parametrize("output", ["psnr.csv", "denoised", "prediction.json"])
+def test_parts_that_are_not_all_or_not_in_order_are_refused(parts, tmp_path, order, found, allowed, output):
+    with pytest.raises(UserError, match=rf"\.json: found part {found}, allowed: {allowed}; name all parts, in order"):
+        gather([parts[index] for index in order], [tmp_path / output], join_folders)
+    assert not (tmp_path / output).exists()
 
 
 def test_parts_with_different_settings_are_refused(parts, tmp_path):
-    (parts[1] / "prediction.json").write_text(json.dumps({"settings": {"samples": 3}, "device": "cpu", "seconds": 1}))
+    change(parts[1], settings={"samples": 3})
     with pytest.raises(UserError, match=r"2-of-2/prediction.json: settings: found .*3.*, allowed: .*2"):
         gather(parts, [tmp_path / "prediction.json"], join_folders)
     assert not (tmp_path / "prediction.json").exists()

@@ -1,0 +1,91 @@
+"""The results of several jobs that share a dataset, joined into the results of a single job."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dvlae.runs.folder import RunFolder, read_json
+from dvlae.system.errors import UserError
+from dvlae.system.files import combine_hashes, write_csv, write_json
+
+# These values of a record may differ between the parts: a program may be updated between two jobs.
+VERSIONS = ("versions", "git_commit")
+
+
+def gather(
+    parts: Sequence[Path], outputs: Sequence[Path], join_folders: Callable[[Sequence[Path], Path], None]
+) -> None:
+    """Join the results of several jobs that share a dataset. The parts are left as they are.
+
+    Parameters
+    ----------
+    parts
+        The folders of all parts, in order. Each contains what a single job would write into the folder of the run.
+    outputs
+        The paths to make, with the same names as in the parts. A table (``.csv``) gets the rows of all parts. A record
+        (``.json``) gets the sum of ``seconds``, all devices, one hash of the images, what was found in all of them, and
+        the values that are the same in all parts; versions are those of the first part. Everything else is a folder.
+    join_folders
+        Makes a folder out of those of all parts, such as :func:`dvlae.data.outputs.folder.join_folders`.
+
+    Raises
+    ------
+    UserError
+        If a part is missing or not in its place, something is missing in a part, a file is in two parts, or the parts
+        were made with different settings.
+    """
+    _check_order(parts)
+    for output in outputs:
+        found = [part / output.name for part in parts]
+        for path in found:
+            if not path.exists():
+                raise UserError(f"{path}: not found; gather after all parts are finished")
+        if output.suffix == ".csv":
+            _join_tables(found, output)
+        elif output.suffix == ".json":
+            write_json(output, _join_records(found))
+        else:
+            join_folders(found, output)
+
+
+def _check_order(parts: Sequence[Path]) -> None:
+    """Refuse parts whose records do not say that they are all the parts of a dataset, in order."""
+    for number, part in enumerate(parts, start=1):
+        run, expected = RunFolder(part), f"{number}/{len(parts)}"
+        for path in (run.prediction_record, run.baseline_record, run.evaluation_record):
+            if path.exists() and (found := read_json(path).get("part", "1/1")) != expected:
+                raise UserError(f"{path}: found part {found}, allowed: {expected}; name all parts, in order")
+
+
+def _join_tables(tables: Sequence[Path], output: Path) -> None:
+    rows: list[list[str]] = []
+    columns: list[str] = []
+    for table in tables:
+        with open(table, newline="", encoding="utf-8") as file:
+            found, *more = csv.reader(file)
+        if columns and found != columns:
+            raise UserError(f"{table}: found columns {found}, allowed: {columns}, as in the first part")
+        columns = found
+        rows += more
+    write_csv(output, columns, rows)
+
+
+def _join_records(paths: Sequence[Path]) -> dict[str, Any]:
+    records = [read_json(path) for path in paths]
+    joined = {name: value for name, value in records[0].items() if name != "part"}
+    for name in joined:
+        values: list[Any] = [record.get(name) for record in records]
+        if name == "seconds":
+            joined[name] = round(sum(values), 1)
+        elif name == "device":
+            joined[name] = ", ".join(dict.fromkeys(values))
+        elif name == "images_sha256" and isinstance(values[0], list):
+            joined[name] = combine_hashes(value for hashes in values for value in hashes)
+        elif name == "found":
+            joined[name] = {kind: {k: v for value in values for k, v in value[kind].items()} for kind in values[0]}
+        elif name not in VERSIONS:
+            for path, value in zip(paths, values, strict=True):
+                if value != values[0]:
+                    raise UserError(f"{path}: {name}: found {value}, allowed: {values[0]}, as in the first part")
+    return joined

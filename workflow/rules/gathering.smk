@@ -1,0 +1,74 @@
+# The parameters besides `parts` are those of the jobs whose results are joined, so that the same changes lead to a new
+# result. Those jobs themselves do not run again for a change: their outputs are removed when they are joined.
+if JOBS > 1:
+
+    rule gather_predictions:
+        input:
+            **sample_folder(part_inputs("<results>/{dataset}/{method}/seed{seed}/samples")),
+            denoised=part_inputs("<results>/{dataset}/{method}/seed{seed}/denoised"),
+            uncertainty=part_inputs("<results>/{dataset}/{method}/seed{seed}/uncertainty"),
+            records=part_inputs("<results>/{dataset}/{method}/seed{seed}/prediction.json"),
+        output:
+            **sample_folder(directory("<results>/{dataset}/{method}/seed{seed}/samples")),
+            denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
+            uncertainty=directory("<results>/{dataset}/{method}/seed{seed}/uncertainty"),
+            record="<results>/{dataset}/{method}/seed{seed}/prediction.json",
+        log:
+            "<logs>/gather_predictions/{dataset}/{method}/seed{seed}.log",
+        benchmark:
+            "<benchmarks>/gather_predictions/{dataset}/{method}/seed{seed}.tsv"
+        wildcard_constraints:
+            method=TRAINED_METHODS,
+        conda:
+            "../envs/dvlae.yaml"
+        params:
+            parts=part_folders,
+            settings=prediction_settings,
+            revision=revision.PREDICTION,
+        shell:
+            "dvlae gather {params.parts:q} --output {output:q} > {log:q} 2>&1 || failed {log:q}"
+
+    use rule gather_predictions as gather_baselines with:
+        input:
+            denoised=part_inputs("<results>/{dataset}/{method}/seed{seed}/denoised"),
+            records=part_inputs("<results>/{dataset}/{method}/seed{seed}/baseline.json"),
+        output:
+            denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
+            record="<results>/{dataset}/{method}/seed{seed}/baseline.json",
+        log:
+            "<logs>/gather_baselines/{dataset}/{method}/seed{seed}.log",
+        benchmark:
+            "<benchmarks>/gather_baselines/{dataset}/{method}/seed{seed}.tsv"
+        wildcard_constraints:
+            method=BASELINES,
+        params:
+            settings=evaluation_settings,
+            revision=revision.EVALUATION,
+
+    use rule gather_baselines as gather_evaluations with:
+        input:
+            psnr=part_inputs("<results>/{dataset}/{method}/seed{seed}/psnr.csv"),
+            records=part_inputs("<results>/{dataset}/{method}/seed{seed}/evaluation.json"),
+        output:
+            psnr="<results>/{dataset}/{method}/seed{seed}/psnr.csv",
+            record="<results>/{dataset}/{method}/seed{seed}/evaluation.json",
+        log:
+            "<logs>/gather_evaluations/{dataset}/{method}/seed{seed}.log",
+        benchmark:
+            "<benchmarks>/gather_evaluations/{dataset}/{method}/seed{seed}.tsv"
+        wildcard_constraints:
+            method=one_of(METHODS),
+
+    # A rule that is made by `use rule` does not inherit `localrule:`.
+    if not STORAGE:
+
+        localrules:
+            gather_predictions,
+            gather_baselines,
+            gather_evaluations,
+
+
+# What the tables and figures are made of.
+PREDICTED = rules.predict.output if JOBS == 1 else rules.gather_predictions.output
+FILTERED = rules.baseline.output if JOBS == 1 else rules.gather_baselines.output
+MEASURED = rules.evaluate.output if JOBS == 1 else rules.gather_evaluations.output
