@@ -8,8 +8,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from dvlae.data.canonical import read_frame
 from dvlae.data.manifest import read_manifest
+from dvlae.data.outputs.reading import read_output
 from project import Project, jobs
 
 pytestmark = pytest.mark.workflow
@@ -54,7 +54,7 @@ def test_estimates_and_their_deviations_have_the_shape_of_the_noisy_images(spati
         folder = spatial.folder / "results" / name
         for image, shape in zip(read_manifest(folder / "images"), shapes, strict=True):
             for kind in ("denoised", "uncertainty"):
-                estimate = read_frame(folder / "dvlae-rf4/seed0" / kind / f"{image.name}.tif")
+                estimate = read_output(folder / "dvlae-rf4/seed0" / kind, image, deviation=kind == "uncertainty")
                 assert image.shape == estimate.shape == shape
                 assert np.isfinite(estimate).all()
 

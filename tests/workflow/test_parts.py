@@ -107,13 +107,14 @@ def test_the_frames_of_a_stack_are_divided(project):
         "source": {"kind": "files"}, "noisy": "stack.tif", "axes": "TYX", "noise_direction": "x",
     })  # fmt: skip
     share(project, 2, datasets=["stack"])
-    run = "stack/noisy/seed0"
+    run = "stack/gaussian/seed0"
     project.snakemake(f"results/{run}/denoised", "--notemp")
     assert project.files(f"{run}/parts/*/denoised/*") == [
-        f"{run}/parts/1-of-2/denoised/stack_0.tif",
-        f"{run}/parts/2-of-2/denoised/stack_1.tif",
-        f"{run}/parts/2-of-2/denoised/stack_2.tif",
+        f"{run}/parts/1-of-2/denoised/stack.frames",
+        f"{run}/parts/2-of-2/denoised/stack.frames",
     ]
+    assert project.files(f"{run}/denoised/*") == [f"{run}/denoised/stack.tif"]
+    assert tifffile.imread(project.folder / "results" / run / "denoised/stack.tif").shape == frames.shape
 
 
 def test_a_job_that_failed_is_repeated_alone_and_continues_after_its_last_image(whole, trained):
@@ -122,13 +123,13 @@ def test_a_job_that_failed_is_repeated_alone_and_continues_after_its_last_image(
     (trained.folder / "sitecustomize.py").write_text(
         "import os, pathlib, signal, sys\n"
         "if sys.argv[1:2] == ['predict'] and '2-of-2' in sys.argv:\n"
-        "    import dvlae.inference.prediction as module\n"
-        "    write = module.write_image\n"
-        "    def kill_after_first(path, image):\n"
-        "        write(path, image)\n"
-        "        if path.parent.name == '.unfinished-denoised' and path.stem == 'coins':\n"
+        "    from dvlae.data.outputs.folder import OutputFolder\n"
+        "    write = OutputFolder.write\n"
+        "    def kill_after_first(outputs, image, values):\n"
+        "        write(outputs, image, values)\n"
+        "        if outputs.folder.name == '.unfinished-denoised' and image.name == 'coins':\n"
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    module.write_image = kill_after_first\n"
+        "    OutputFolder.write = kill_after_first\n"
     )
     target = f"results/{RUNS[0]}/denoised"
     python_path = {"PYTHONPATH": f"{trained.folder}:{REPOSITORY}"}

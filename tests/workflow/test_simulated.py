@@ -70,7 +70,8 @@ def test_each_image_is_denoised_by_each_method(grid):
     images = ["camera.tif", "coins.tif", "moon.tif"]
     for method in ["dvlae-rf4", "dvlae-rf40", "noisy", "gaussian"]:
         folder = f"small/{method}/seed0/denoised"
-        assert grid.files(f"{folder}/*") == [f"{folder}/{image}" for image in images]
+        found = ["the-noisy-images.txt"] if method == "noisy" else images
+        assert grid.files(f"{folder}/*") == [f"{folder}/{name}" for name in found]
     assert len(grid.files("small/dvlae-rf*/seed0/uncertainty/*.tif")) == 6
 
 
