@@ -7,6 +7,7 @@ from typing import Any
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.loading import load_settings
 from dvlae.system.errors import UserError
+from dvlae.system.files import check_folder
 
 
 def check_counts(option: str, *numbers: int) -> None:
@@ -55,6 +56,9 @@ def predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
     **values
         The other parameters of the function.
     """
+    if remove_checkpoints is not None:
+        check_folder(remove_checkpoints)
+
     from dvlae.inference.prediction import predict
 
     predict(**values)
