@@ -107,9 +107,9 @@ class FrameChecks:
             )
         if self._masked:
             logger.warning(
-                f"prepare: {np.mean(self._masked_fractions):.1%} of the pixels of {len(self._masked)} images of `{key}` "
-                f"are masked (NaN, a border, or `mask`); they are given back as they are, and nothing is learned from "
-                f"them: {list_names(self._masked)}"
+                f"prepare: {np.mean(self._masked_fractions):.1%} of the pixels of {len(self._masked)} images of "
+                f"`{key}` are masked (NaN, a border, or `mask`); they are given back as they are, and nothing is "
+                f"learned from them: {list_names(self._masked)}"
             )
         if self._blank:
             logger.warning(
