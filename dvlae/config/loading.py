@@ -93,7 +93,7 @@ def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None
         except (ValueError, RecursionError) as error:
             raise UserError(f"settings: not JSON: {error}") from None
     else:
-        where = str(text_or_path)
+        where = str(text_or_path) or "''"
         data = read_yaml(where)
     if key is not None:
         data = (data if isinstance(data, dict) else {}).get(key, {})
