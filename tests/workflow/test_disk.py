@@ -38,7 +38,7 @@ def whole(project) -> set[str]:
 def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(disk):
     project, mount = disk
     target = "results/small/dvlae-rf4/seed0/psnr.csv"
-    for size, made in [("150k", "images"), ("450k", "patches"), ("730k", "model")]:
+    for size, made in [("60k", "images"), ("250k", "patches"), ("600k", "model")]:
         assert mount(f"remount,size={size}").returncode == 0
         printed = project.snakemake(target, *ONE, fails=True)
         (line,) = error_lines(printed)
