@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import io
 import json
+import shlex
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -293,6 +294,22 @@ def test_figures_evaluates_each_dataset_its_own_way(step):
     assert (call["settings"]["one"].border, call["settings"]["two"].border) == (8, 0)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ('--settings {"b":{}}', "settings: found 'b', allowed: a"),
+        ("--settings list.yaml", "list.yaml: found [1], allowed: a block for each of a"),
+        ("--noise b=noise.json", "--noise: found 'b', allowed: the datasets of --images, a"),
+        ("--targets b=targets.csv", "--targets: found 'b', allowed: the datasets of --images, a"),
+    ],
+)
+def test_figures_know_no_dataset_without_images(words, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("list.yaml").write_text("[1]")
+    assert cli.main(["figures", "a.csv", "--output", "figures", "--images", "a=images", *words.split()]) == 1
+    assert capsys.readouterr().err == f"dvlae figures: error: {told}\n"
+
+
 def test_a_dataset_is_a_file_or_its_settings(step, tmp_path):
     call = step("dvlae.data.prepare", "prepare")
     settings = {"source": {"kind": "files"}, "noisy": "*.tif", "axes": "YX", "noise_direction": "x"}
@@ -337,6 +354,43 @@ def test_predict_removes_checkpoints_only_when_told_to_and_only_once_it_is_finis
     assert (tmp_path / "checkpoints").exists()
     assert cli.main(told) == 0
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("extract-patches images images", "output: found images, which would replace images images"),
+        ("extract-patches a/images a", "output: found a, which would replace images a/images"),
+        ("register /elsewhere/images .", "output: found ., which would replace the working folder"),
+        ("register /elsewhere/images ..", "output: found .., which would replace the working folder"),
+        ("predict m i --denoised d --uncertainty d", "--denoised: found d, which would replace --uncertainty d"),
+        ("predict m i --denoised d --uncertainty u --samples i/", "--samples: found i, which would replace images i"),
+        ("predict m/x i --denoised d --uncertainty u --remove-checkpoints m", "--remove-checkpoints: found m, which"),
+        ("train p m --receptive-field 4 --noise-direction x --checkpoints p", "--checkpoints: found p, which"),
+        ("baseline noisy images --denoised images", "--denoised: found images, which would replace images images"),
+        ("evaluate images denoised images --dataset a --method b", "output: found images, which would replace images"),
+    ],
+)
+def test_an_output_does_not_replace_an_input(words, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words.split()) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"dvlae {words.split()[0]}: error: {told}")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("levels model images --image a --output a.png --crop 5", "--crop: found '5', allowed: FIRST:STOP"),
+        ("levels model images --image a --output a.png --crop 9:5", "--crop: found '9:5', allowed: FIRST:STOP"),
+        ("register '' targets.csv", "IMAGES: found '', allowed: a path"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told(words, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(shlex.split(words))
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
 
 
 # All commands, one after the other, on tiny images --------------------------------------------------------------------
@@ -502,6 +556,14 @@ def test_simulate_prepare_and_extract_patches_make_the_folders_of_the_training(c
 
 def test_register_writes_a_row_for_each_image(chain):
     assert [row["image"] for row in chain.rows("results/small/targets.csv")] == ["a", "b", "c"]
+
+
+def test_a_receptive_field_without_a_direction_is_one_line(chain, capsys):
+    words = ["train", str(chain.folder / "results/small/patches"), str(chain.folder / "other")]
+    assert cli.main([*words, "--receptive-field", "40", "--noise-direction", "none", "--device", "cpu"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "dvlae train: error: receptive field: found 40, allowed: 0, as the noise direction is none"
+    )
 
 
 def test_diagnose_finds_the_direction_of_the_noise(chain):

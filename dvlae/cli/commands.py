@@ -15,9 +15,10 @@ from typing import Any, get_args
 from dvlae.cli.command import Argument, Command
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import MIRROR_VARIABLE, Device, NoiseDirection, StrictModel, is_file_of_names
-from dvlae.config.loading import load_configuration, load_dataset, load_settings
+from dvlae.config.loading import load_blocks, load_configuration, load_dataset, load_settings
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
 from dvlae.system.errors import UserError
+from dvlae.system.files import check_folder
 from dvlae.system.parts import Part
 
 DEVICES = get_args(Device)
@@ -31,6 +32,12 @@ def _seed(text: str) -> int:
     if not (text.isdecimal() and int(text) < 2**32):
         raise argparse.ArgumentTypeError(f"found {text!r}, allowed: a whole number from 0 to 2^32 - 1")
     return int(text)
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed: a name")
+    return text
 
 
 def _path_with_name(text: str) -> Path:
@@ -89,6 +96,9 @@ def _train(*, model: Path, tensorboard: bool, **values: Any) -> None:
 
 
 def _predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
+    if remove_checkpoints is not None:
+        check_folder(remove_checkpoints)
+
     from dvlae.inference.prediction import predict
 
     predict(**values)
@@ -134,7 +144,11 @@ def _check_generate(kind: str, values: dict[str, Any]) -> None:
 
 
 def _figures(*, images: dict[str, Path], settings: str | None, **values: Any) -> None:
-    each = {name: load_settings(EvaluationSettings, settings, name) for name in images}
+    for option in ("noise", "targets"):
+        for name in values[option]:
+            if name not in images:
+                raise UserError(f"--{option}: found {name!r}, allowed: the datasets of --images, {', '.join(images)}")
+    each = load_blocks(EvaluationSettings, settings, images)
 
     from dvlae.reporting.figures import make_figures
 
@@ -368,8 +382,8 @@ COMMANDS = {
         IMAGES,
         _path("denoised", "DENOISED", "folder of denoised images"),
         _new_path("output", "PSNR_CSV", "table to write, one row an image"),
-        _argument("--dataset", "NAME", "written into the table", required=True),
-        _argument("--method", "NAME", "written into the table", required=True),
+        _argument("--dataset", "NAME", "written into the table", type=_name, required=True),
+        _argument("--method", "NAME", "written into the table", type=_name, required=True),
         _argument("--receptive-field", "PIXELS", "written into the table", type=int),
         SEED,
         EVALUATION,

@@ -115,8 +115,11 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
     ------
     UserError
         If no file matches; if an image cannot be read, has other axes or channels, contains values that are not
-        numbers, or is constant; if clean and noisy images differ in number or shape; or if the files are in the output.
+        numbers, or is constant; if clean and noisy images differ in number or shape; if the files are in the output; or
+        if there is a folder of simulated images but nothing to simulate.
     """
+    if dataset.simulate is None and simulated is not None:
+        raise UserError(f"--simulated: found {simulated}, but the dataset has no `simulate`")
     with atomic_folder(output) as folder:
         if dataset.simulate is None:
             rows = _from_files(dataset, Path(data), folder, output)

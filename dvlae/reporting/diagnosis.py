@@ -35,7 +35,8 @@ MAX_FRAMES = 256
 MIN_SHOWN_LAGS = 15  # pixels
 COLOURS = (BLACK, BLUE, GREEN, PURPLE)  # of channels
 WARNING_COLOUR = "#B03A00"
-CHARACTERS_PER_INCH = 19  # of the notes below the plots
+# Of the title, and of the notes below the plots.
+CHARACTERS_PER_INCH = (15, 17)
 
 BASIS_LABELS = {"residuals": "noisy − clean", "estimate": "an estimate: no clean images"}
 
@@ -145,10 +146,11 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
     """
     correlation = found["autocorrelation"]
     width = max(7.2, 2.4 * (len(correlation) + 1))
-    notes = [part for note in _notes(found) for part in textwrap.wrap(note, int(CHARACTERS_PER_INCH * width))]
+    longest_title, longest_note = (int(number * width) for number in CHARACTERS_PER_INCH)
+    notes = [part for note in _notes(found) for part in textwrap.wrap(note, longest_note)]
     figure = Figure(figsize=(width, 3.2 + 0.15 * len(notes)))
-    text = textwrap.wrap(f"{found['dataset']}: {_describe(found)}", int(CHARACTERS_PER_INCH * width / 1.15))
-    figure.suptitle("\n".join(text), fontsize=9, parse_math=False)
+    title = textwrap.wrap(f"{found['dataset']}: {_describe(found)}", longest_title)
+    figure.suptitle("\n".join(title), fontsize=9, parse_math=False)
     if notes:
         figure.supxlabel("\n".join(notes), fontsize=8, color=WARNING_COLOUR, parse_math=False)
     if not correlation:

@@ -79,9 +79,7 @@ def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterato
         If there is something else than a folder.
     """
     path = Path(path)
-    _check_place(path)
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: found a file, allowed: a folder to make")
+    check_folder(path)
     temporary = path.with_name(f".unfinished-{path.name}")
     mark = temporary / ".resumable-for"
     with exclusive_lock(path.with_name(f".lock-{path.name}")), _naming(path):
@@ -137,6 +135,24 @@ def check_outside(output: Path, files: Iterable[Path]) -> None:
     folder = output.resolve()
     if (inside := next((file for file in files if folder in file.resolve().parents), None)) is not None:
         raise UserError(f"{output}: contains {inside}, which is read; allowed: an output without files that are read")
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a path at which no folder can be made, before anything is computed for it.
+
+    Parameters
+    ----------
+    path
+        The folder, which need not exist.
+
+    Raises
+    ------
+    UserError
+        If there is something else than a folder, or than a folder for it.
+    """
+    _check_place(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: found a file, allowed: a folder to make")
 
 
 def _check_place(path: Path) -> None:
@@ -223,6 +239,7 @@ def exclusive_lock(lock: str | Path) -> Iterator[None]:
         The lock's file. It exists only while the lock is held.
     """
     lock = Path(lock)
+    _check_place(lock)
     lock.parent.mkdir(parents=True, exist_ok=True)
     with _acquired(lock):
         try:

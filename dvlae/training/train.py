@@ -33,7 +33,7 @@ from dvlae.models.layers import to_channels_last
 from dvlae.runs.record import write_run
 from dvlae.system.devices import device_name, has_fast_bfloat16, tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, exclusive_lock
+from dvlae.system.files import atomic_folder, check_folder, exclusive_lock
 from dvlae.system.machine import choose_workers, log_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
@@ -137,8 +137,12 @@ def train(
     Raises
     ------
     UserError
-        If the device or TensorBoard is missing, the patches are unreadable, or the weights do not stay finite.
+        If a folder cannot be made, the device or TensorBoard is missing, the patches are unreadable, or the weights do
+        not stay finite.
     """
+    for folder in (model, checkpoints):
+        if folder is not None:
+            check_folder(folder)
     description = _read_description(patches)
     job = TrainingJob(
         patches, model, receptive_field, noise_direction, seed, checkpoints, settings, tensorboard, description

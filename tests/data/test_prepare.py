@@ -270,3 +270,8 @@ def test_images_are_not_replaced_by_what_is_made_of_them(tmp_path, dataset):
     with pytest.raises(UserError, match=r"images: contains .*a\.tif, which is read"):
         prepare(dataset(noisy="images/*.tif"), tmp_path, None, tmp_path / "images")
     assert (tmp_path / "images/a.tif").exists()
+
+
+def test_simulated_images_without_a_simulation_are_refused(tmp_path, dataset):
+    with pytest.raises(UserError, match=r"--simulated: found .*, but the dataset has no `simulate`"):
+        prepare(dataset(), tmp_path, tmp_path / "simulated", tmp_path / "images")

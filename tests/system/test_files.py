@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, atomic_folder, exclusive_lock
 
 HOLD = """
@@ -122,3 +123,27 @@ def test_a_full_disk_is_put_down_to_the_file(tmp_path, error):
     with pytest.raises(OSError) as caught, atomic_file(tmp_path / "a.tif"):
         raise error
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("make", [atomic_file, atomic_folder])
+@pytest.mark.parametrize("place", ["file/below", "file/further/below", ".", "a/.."])
+def test_a_place_where_nothing_can_be_made_is_named_before_anything_is_computed(tmp_path, monkeypatch, make, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"allowed: (a folder|a path)"), make(place):
+        raise AssertionError
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_does_not_replace_a_folder_nor_a_folder_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="folder: found a folder, allowed: a file"), atomic_file(tmp_path / "folder"):
+        raise AssertionError
+    with pytest.raises(UserError, match="file: found a file, allowed: a folder"), atomic_folder(tmp_path / "file"):
+        raise AssertionError
+
+
+def test_a_device_is_not_replaced_by_a_file():
+    with pytest.raises(UserError, match="/dev/null: found a device"), atomic_file("/dev/null"):
+        raise AssertionError

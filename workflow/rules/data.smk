@@ -122,7 +122,7 @@ rule diagnose:
     params:
         settings=evaluation_settings,
         noise_direction=lambda wildcards: DATASETS[wildcards.dataset].noise_direction,
-        revision=revision.EVALUATION,
+        revision=revision.DIAGNOSIS,
     shell:
         "dvlae diagnose {input.images:q} --output {output.found:q} --dataset {wildcards.dataset:q}"
         " --noise-direction {params.noise_direction} --settings {params.settings:q} --targets {input.targets:q}"
