@@ -272,7 +272,8 @@ def _hot(checks: Sequence[FrameCheck]) -> Finding | None:
     )
     if not hot + dead:
         return None
-    line = f"{hot} hot and {dead} dead of {values} values in {len(checks)} images; they are left out"
+    line = f"{hot} hot and {dead} dead of {values} values in {len(checks)} images; they are not learned from, and filled in; "
+        "`prediction.hot_pixels: keep` leaves them as they are"
     return Finding("hot pixels", hot + dead, line)
 
 
@@ -281,7 +282,7 @@ def _saturated(checks: Sequence[FrameCheck]) -> Finding | None:
     if not number:
         return None
     highest = max(one.highest for one in checks if one.saturated)
-    line = f"{number} of {values} values in {len(checks)} images are clipped at {highest:g}; they are left out here"
+    line = f"{number} of {values} values in {len(checks)} images are clipped at {highest:g}; they do not count here"
     return Finding("saturation", number / values, line)
 
 
