@@ -272,8 +272,10 @@ def _hot(checks: Sequence[FrameCheck]) -> Finding | None:
     )
     if not hot + dead:
         return None
-    line = f"{hot} hot and {dead} dead of {values} values in {len(checks)} images; they are not learned from, and filled in; "
-        "`prediction.hot_pixels: keep` leaves them as they are"
+    line = (
+        f"{hot} hot and {dead} dead of {values} values in {len(checks)} images; they are not learned from, and filled "
+        "in; `prediction.hot_pixels: keep` leaves them as they are"
+    )
     return Finding("hot pixels", hot + dead, line)
 
 

@@ -84,8 +84,8 @@ def compare_sequence(frames: Sequence[FrameIdentity], total: int) -> list[Findin
         fall = (first - last) / abs(first) if first else 0.0
         if fall >= MIN_FALL and stats.spearmanr(np.arange(len(means)), means).statistic <= -MIN_TREND:
             line = (
-                f"the mean falls by {fall:.0%}, from {first:.4g} to {last:.4g}, over {number}; `training.rescale: true` "
-                "and `prediction.rescale: true` help where the contrast falls alike"
+                f"the mean falls by {fall:.0%}, from {first:.4g} to {last:.4g}, over {number}; `training.rescale: "
+                "true` and `prediction.rescale: true` help where the contrast falls alike"
             )
             findings.append(Finding("bleaching", float(fall), line))
     return findings
