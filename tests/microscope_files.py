@@ -40,22 +40,19 @@ def adam7(pixels: np.ndarray) -> bytes:
 # ---------------------------------------------------------------------------------------------- LIF
 
 
-def lif(images: Mapping[str, tuple[str, Sequence[tuple[str, float]], Sequence[np.ndarray]]]) -> bytes:
+def lif(images: Mapping[str, tuple[str, Mapping[str, tuple[str, float]], np.ndarray]]) -> bytes:
     """Return a LIF file.
 
     Parameters
     ----------
     images
-        By their names: the axes; for each axis, unit and step; and the channels, one array each. Channels lie one after
-        another, but those with C as last axis, of which each array is (..., 3), as blue, green and red in each pixel.
+        By their names: the axes as stored; for each of them but C, its unit and step; and the pixels. If C is the last
+        axis, the file has blue before green before red.
     """
     elements, blocks = "", b""
-    for number, (name, (axes, steps, channels)) in enumerate(images.items()):
-        pixels = b"".join(
-            channel[..., ::-1].tobytes() if axes[-1] == "C" else channel.tobytes() for channel in channels
-        )
-        elements += _lif_element(name, number, len(pixels), axes, steps, channels)
-        blocks += _lif_block(f"MemBlock_{number}", pixels)
+    for number, (name, (axes, steps, pixels)) in enumerate(images.items()):
+        elements += _lif_element(name, number, axes, steps, pixels)
+        blocks += _lif_block(f"MemBlock_{number}", (pixels[..., ::-1] if axes[-1] == "C" else pixels).tobytes())
     return _lif_header(elements) + blocks
 
 
@@ -72,32 +69,27 @@ def _lif_block(name: str, pixels: bytes) -> bytes:
     return struct.pack("<IIBQBI", 0x70, len(text) + 14, 0x2A, len(pixels), 0x2A, len(name)) + text + pixels
 
 
-def _lif_element(name: str, number: int, size: int, axes: str, steps: Sequence, channels: Sequence[np.ndarray]) -> str:
-    first = channels[0]
-    itemsize = first.dtype.itemsize
-    if axes[-1] == "C":
-        increments, tags, luts = [2 * itemsize, itemsize, 0], [1, 2, 3], ["Red", "Green", "Blue"]
-    else:
-        increments = [number * first.nbytes for number in range(len(channels))]
-        tags, luts = [0] * len(channels), ["Green", "Red", "Grey"][: len(channels)]
-    described = "".join(
-        f'<ChannelDescription DataType="{int(first.dtype.kind == "f")}" ChannelTag="{tag}" Resolution="{8 * itemsize}" '
-        f'NameOfMeasuredQuantity="" Min="0" Max="255" Unit="" LUTName="{lut}" IsLUTInverted="0" '
-        f'BytesInc="{increment}" BitInc="0"/>'
-        for increment, tag, lut in zip(increments, tags, luts, strict=True)
+def _lif_element(name: str, number: int, axes: str, steps: Mapping[str, tuple[str, float]], pixels: np.ndarray) -> str:
+    sides, strides = (dict(zip(axes, values, strict=True)) for values in (pixels.shape, pixels.strides))
+    places = list(range(sides.get("C", 1)))
+    colours = axes[-1] == "C"
+    channels = "".join(
+        f'<ChannelDescription DataType="{int(pixels.dtype.kind == "f")}" ChannelTag="{place + 1 if colours else 0}" '
+        f'Resolution="{8 * pixels.itemsize}" NameOfMeasuredQuantity="" Min="0" Max="255" Unit="" '
+        f'LUTName="{["Red", "Green", "Blue"][place]}" IsLUTInverted="0" '
+        f'BytesInc="{(places[-1] - place if colours else place) * strides.get("C", 0)}" BitInc="0"/>'
+        for place in places
     )
-    identities = {"X": 1, "Y": 2, "Z": 3, "T": 4, "S": 10}
+    numbers = {"X": 1, "Y": 2, "Z": 3, "T": 4, "S": 10}
     dimensions = "".join(
-        f'<DimensionDescription DimID="{identities[axis]}" NumberOfElements="{side}" Origin="0" '
-        f'Length="{step * (side - 1)}" Unit="{unit}" BytesInc="{stride}" BitInc="0"/>'
-        for axis, side, stride, (unit, step) in reversed(
-            list(zip(axes, first.shape, first.strides, steps, strict=False))
-        )
+        f'<DimensionDescription DimID="{numbers[axis]}" NumberOfElements="{sides[axis]}" Origin="0" '
+        f'Length="{step * (sides[axis] - 1)}" Unit="{unit}" BytesInc="{strides[axis]}" BitInc="0"/>'
+        for axis, (unit, step) in steps.items()
     )
     return (
-        f'<Element Name="{name}"><Data><Image><ImageDescription><Channels>{described}</Channels>'
+        f'<Element Name="{name}"><Data><Image><ImageDescription><Channels>{channels}</Channels>'
         f"<Dimensions>{dimensions}</Dimensions></ImageDescription></Image></Data>"
-        f'<Memory Size="{size}" MemoryBlockID="MemBlock_{number}"/></Element>'
+        f'<Memory Size="{pixels.nbytes}" MemoryBlockID="MemBlock_{number}"/></Element>'
     )
 
 
@@ -188,7 +180,12 @@ def _clx(values: Mapping[str, Any]) -> bytes:
 
 
 def write_czi(
-    path: Path, scenes: Sequence[np.ndarray], axes: str, channels: Sequence[str] = (), skipped: Sequence[tuple] = ()
+    path: Path,
+    scenes: Sequence[np.ndarray],
+    axes: str,
+    channels: Sequence[str] = (),
+    skipped: Sequence[tuple] = (),
+    compression: str = "uncompressed:",
 ) -> None:
     """Write a CZI file.
 
@@ -204,10 +201,12 @@ def write_czi(
         Names of the channels.
     skipped
         Places of planes that are left out.
+    compression
+        As ``create_czi`` takes it.
     """
     from pylibCZIrw import czi
 
-    with czi.create_czi(str(path)) as file:
+    with czi.create_czi(str(path), compression_options=compression) as file:
         for number, scene in enumerate(scenes):
             for place in np.ndindex(scene.shape[: len(axes)]):
                 if place in skipped:

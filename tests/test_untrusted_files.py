@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import shutil
 import signal
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from dvlae.models.files import load_model, save_model
 from dvlae.system.errors import UserError
 from dvlae.system.files import sha256
 from frames import read_frames
-from microscope_files import lif, nd2, png, unfiltered
+from microscope_files import lif, nd2, png, unfiltered, write_czi
 
 SECONDS = 30  # for one file, on a busy machine
 # The same cases at each run: what CI has passed once it does not fail by chance.
@@ -266,8 +267,11 @@ def test_a_png_that_is_of_another_kind_is_refused(folder):
 def whole_files(folder):
     """Return the content of a file of each format, by its suffix."""
     np.save(folder / "whole.npy", PIXELS)
-    steps = [("m", 1e-7)] * 3
-    files = {"npy": (folder / "whole.npy").read_bytes(), "lif": lif({"one": ("ZYX", steps, [PIXELS, PIXELS])})}
+    steps = dict.fromkeys("ZYX", ("m", 1e-7))
+    files = {
+        "npy": (folder / "whole.npy").read_bytes(),
+        "lif": lif({"one": ("ZCYX", steps, np.stack([PIXELS, PIXELS], axis=1))}),
+    }
     time = {"eType": 1, "uLoopPars": {"uiCount": 3, "dStart": 0.0, "dPeriod": 9.0, "dDuration": 27.0}}
     files["nd2"] = nd2(PIXELS[..., None], [time], ["GFP"], 0.25)
     files["png"] = png(24, 20, 16, 0, unfiltered(PIXELS[0].astype(np.uint16)))
@@ -285,6 +289,23 @@ def test_any_damaged_file_of_a_microscope_is_read_or_refused(folder, whole_files
             source.read()
 
 
+@pytest.fixture(scope="module")
+def whole_czi(folder):
+    pytest.importorskip("pylibCZIrw", reason="unavailable: pylibCZIrw")
+    write_czi(folder / "whole.czi", [PIXELS, PIXELS], "T", compression="zstd1:ExplicitLevel=1")
+    return (folder / "whole.czi").read_bytes()
+
+
+# Other damage can crash the library.
+@settings(fuzz, max_examples=100)
+@given(data=st.data())
+def test_any_czi_file_that_breaks_off_is_read_or_refused(folder, whole_czi, data):
+    (folder / "a.czi").write_bytes(whole_czi[: data.draw(st.integers(0, len(whole_czi)))])
+    with one_line_at_most(), open_sources(folder / "a.czi") as sources:
+        for source in sources:
+            source.read()
+
+
 @pytest.fixture(scope="module", params=[2, 3])
 def store(folder, request):
     zarr = pytest.importorskip("zarr", reason="unavailable: zarr")
@@ -293,6 +314,16 @@ def store(folder, request):
     multiscales = [{"axes": [{"name": axis} for axis in "tyx"], "datasets": [{"path": "0"}]}]
     group.attrs.update({"ome": {"multiscales": multiscales}} if request.param == 3 else {"multiscales": multiscales})
     return Path(group.store.root)
+
+
+@settings(fuzz, max_examples=200)
+@given(data=st.data())
+def test_any_damaged_archive_of_a_zarr_store_is_read_or_refused(folder, store, data):
+    whole = Path(shutil.make_archive(str(folder / f"{store.name}.whole"), "zip", store))
+    (folder / "a.zip").write_bytes(data.draw(damaged([whole.read_bytes()])))
+    with one_line_at_most(), open_sources(folder / "a.zip") as sources:
+        for source in sources:
+            source.read()
 
 
 @settings(fuzz, max_examples=200)

@@ -5,20 +5,18 @@ command that runs.
 """
 
 import argparse
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from dvlae.cli import functions
 from dvlae.cli.command import Argument, Command
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import MIRROR_VARIABLE, Device, NoiseDirection, StrictModel, is_file_of_names
-from dvlae.config.loading import load_blocks, load_configuration, load_dataset, load_settings
+from dvlae.config.loading import load_configuration, load_dataset, load_settings
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
-from dvlae.system.errors import UserError
-from dvlae.system.files import check_folder
 from dvlae.system.parts import Part
 
 DEVICES = get_args(Device)
@@ -65,14 +63,9 @@ def _first_and_stop(text: str) -> tuple[int, int]:
     return int(first), int(stop)
 
 
-def _check_counts(option: str, *numbers: int) -> None:
-    if any(number < 1 for number in numbers):
-        raise UserError(f"{option}: found {min(numbers)}, allowed: 1 or more")
-
-
 def _check_cores(cores: int | None) -> int | None:
     if cores is not None:
-        _check_counts("--cores", cores)
+        functions.check_counts("--cores", cores)
     return cores
 
 
@@ -84,75 +77,6 @@ def _read_selection(words: list[str]) -> str | list[str]:
     """Return a selection as for `select`: all, a slice or a file of names if it is one such word, else names."""
     one = len(words) == 1 and (not is_file_of_names(words[0]) or Path(words[0]).is_file())
     return words[0] if one else words
-
-
-# Functions of commands whose arguments differ from a function's parameters --------------------------------------------
-
-
-def _train(*, model: Path, tensorboard: bool, **values: Any) -> None:
-    from dvlae.training.train import train
-
-    train(model=model, tensorboard=model.with_name("tensorboard") if tensorboard else None, **values)
-
-
-def _predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
-    if remove_checkpoints is not None:
-        check_folder(remove_checkpoints)
-
-    from dvlae.inference.prediction import predict
-
-    predict(**values)
-    if remove_checkpoints is not None:
-        shutil.rmtree(remove_checkpoints, ignore_errors=True)
-
-
-def _gather(**values: Any) -> None:
-    from dvlae.data.outputs.folder import join_folders
-    from dvlae.runs.gather import gather
-
-    gather(join_folders=join_folders, **values)
-
-
-def _generate(*, kind: str, **values: Any) -> None:
-    _check_generate(kind, values)
-    if kind == "prior":
-        from dvlae.reporting.generation import generate_from_prior
-
-        generate_from_prior(size=tuple(values.pop("size")), **values)
-    else:
-        settings = values.pop("settings")
-        settings = None if settings is None else load_settings(EvaluationSettings, settings)
-
-        from dvlae.reporting.generation import generate_noise
-
-        generate_noise(settings=settings, **values)
-
-
-def _check_generate(kind: str, values: dict[str, Any]) -> None:
-    """Refuse missing options and those of the other kind; remove the latter from the values."""
-    kinds = {"noise": ("images", ["size"]), "prior": ("size", ["images", "settings", "targets"])}
-    needed, others = kinds[kind]
-    if values[needed] is None:
-        raise UserError(f"--{needed}: found none, but --kind {kind} needs it")
-    for name in others:
-        if (found := values.pop(name)) is not None:
-            raise UserError(f"--{name}: found {found}, but --kind {kind} has no use for it")
-    if values.get("targets") is not None and values["settings"] is None:
-        raise UserError(f"--targets: found {values['targets']}, but without --settings there is no use for it")
-    _check_counts("--realisations", values["realisations"])
-    _check_counts("--size", *values.get("size", []))
-
-
-def _figures(*, images: dict[str, Path], settings: str | None, **values: Any) -> None:
-    for option in ("noise", "targets"):
-        for name in values[option]:
-            if name not in images:
-                raise UserError(f"--{option}: found {name!r}, allowed: the datasets of --images, {', '.join(images)}")
-    each = load_blocks(EvaluationSettings, settings, images)
-
-    from dvlae.reporting.figures import make_figures
-
-    make_figures(images=images, settings=each, **values)
 
 
 # How arguments are declared -------------------------------------------------------------------------------------------
@@ -261,7 +185,7 @@ COMMANDS = {
         TARGETS,
         CORES,
     ],
-    Command("train", "Train a model on the patches of one dataset.", _train): [
+    Command("train", "Train a model on the patches of one dataset.", functions.train): [
         _path("patches", "PATCHES", "folder made by `dvlae extract-patches`"),
         _new_path("model", "MODEL", "folder to make"),
         _argument(
@@ -284,7 +208,7 @@ COMMANDS = {
         _setting("training.workers", "N|auto", "processes that share each batch on a processor", type=_number_or_word),
         CORES,
     ],
-    Command("predict", "Denoise images with a trained model.", _predict): [
+    Command("predict", "Denoise images with a trained model.", functions.predict): [
         MODEL,
         IMAGES,
         _new_path("--denoised", "DIR", "folder to make", required=True),
@@ -339,7 +263,7 @@ COMMANDS = {
         SEED,
         DEVICE,
     ],
-    Command("generate", "Sample new noise on given images, or complete images from the prior.", _generate): [
+    Command("generate", "Sample new noise on given images, or complete images from the prior.", functions.generate): [
         MODEL,
         _new_path("output", "OUTPUT", "folder to make"),
         _argument(
@@ -391,7 +315,7 @@ COMMANDS = {
         PART,
         CORES,
     ],
-    Command("gather", "Join the results of several jobs that share a dataset.", _gather): [
+    Command("gather", "Join the results of several jobs that share a dataset.", functions.gather): [
         _path("parts", "PART", "folders of all parts, in order", nargs="+"),
         _new_path("--output", "PATH", "paths to make, named as in the parts", dest="outputs", nargs="+", required=True),
     ],
@@ -399,7 +323,7 @@ COMMANDS = {
         PSNR_CSVS,
         _path("--output", "DIR", "folder for the tables", required=True),
     ],
-    Command("figures", "Plot what was measured: panels, training curves, noise, ablation.", _figures): [
+    Command("figures", "Plot what was measured: panels, training curves, noise, ablation.", functions.figures): [
         PSNR_CSVS,
         _path("--output", "DIR", "folder for the pictures", required=True),
         _named_paths("--images", "DATASET=IMAGES", "folders made by `dvlae prepare`", required=True),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from dvlae.data.sources import SUFFIXES, ZARR_METADATA
+from dvlae.data.sources import SUFFIXES, ZARR_METADATA, refusal
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -88,10 +88,7 @@ def _check_file(path: Path, key: str) -> None:
     except UnicodeEncodeError:
         raise UserError(f"{key}: found a file whose name is not UTF-8, {str(path)!r}; rename it") from None
     if path.suffix.lower() not in SUFFIXES and not path.is_dir():
-        raise UserError(
-            f"{path}: found a file of kind {path.suffix!r}, allowed: {', '.join(SUFFIXES)}; "
-            f"a pattern such as '*.tif' for {key!r} leaves it out"
-        )
+        raise UserError(f"{refusal(path, path.suffix)}; a pattern such as '*.tif' for {key!r} leaves it out")
 
 
 def _is_image(path: Path) -> bool:

@@ -264,9 +264,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("no object with names and values")
     except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); remove the run's folder and run it again") from None
+        raise UserError(f"{path}: not a record ({error}); remove the run's folder and run it again") from None
+    return record
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dvlae.runs.folder import RunFolder, read_json
+from dvlae.runs.folder import read_json
 from dvlae.system.errors import UserError
 from dvlae.system.files import combine_hashes, write_csv, write_json
 
 # These values of a record may differ between the parts: a program may be updated between two jobs.
 VERSIONS = ("versions", "git_commit")
+# The records of the steps that make results of these names.
+_DENOISING, _EVALUATION = ("prediction.json", "baseline.json"), ("evaluation.json",)
+RECORDS = {
+    **dict.fromkeys(("denoised", "uncertainty", "samples", *_DENOISING), _DENOISING),
+    **dict.fromkeys(("psnr.csv", *_EVALUATION), _EVALUATION),
+}
 
 
 def gather(
@@ -32,10 +38,11 @@ def gather(
     Raises
     ------
     UserError
-        If a part is missing or not in its place, something is missing in a part, a file is in two parts, or the parts
-        were made with different settings.
+        If an output has another name or is in a part; if a part is missing, unfinished or not in its place, a file is
+        in two parts, or the parts were made with different settings.
     """
-    _check_order(parts)
+    for output in outputs:
+        _check_output(output, parts)
     for output in outputs:
         found = [part / output.name for part in parts]
         for path in found:
@@ -49,21 +56,33 @@ def gather(
             join_folders(found, output)
 
 
-def _check_order(parts: Sequence[Path]) -> None:
-    """Refuse parts whose records do not say that they are all the parts of a dataset, in order."""
+def _check_output(output: Path, parts: Sequence[Path]) -> None:
+    """Refuse an output that no step makes, or parts that are not all the parts of one dataset, in order."""
+    if output.name not in RECORDS:
+        raise UserError(f"--output: found {str(output)!r}, allowed: a path that ends in {', '.join(RECORDS)}")
+    if output.absolute().parent.resolve() in [part.resolve() for part in parts]:
+        raise UserError(f"{output}: is in a part, which must not change, allowed: a path in another folder")
+    records = []
     for number, part in enumerate(parts, start=1):
-        run, expected = RunFolder(part), f"{number}/{len(parts)}"
-        for path in (run.prediction_record, run.baseline_record, run.evaluation_record):
-            if path.exists() and (found := read_json(path).get("part", "1/1")) != expected:
-                raise UserError(f"{path}: found part {found}, allowed: {expected}; name all parts, in order")
+        expected = f"{number}/{len(parts)}"
+        record = next((part / name for name in RECORDS[output.name] if (part / name).exists()), None)
+        if record is None:
+            raise UserError(f"{part}: found no {' or '.join(RECORDS[output.name])}, allowed: a part that is finished")
+        if (found := read_json(record).get("part", "1/1")) != expected:
+            raise UserError(f"{record}: found part {found}, allowed: {expected}; name all parts, in order")
+        records.append(record)
+    _join_records(records)
 
 
 def _join_tables(tables: Sequence[Path], output: Path) -> None:
     rows: list[list[str]] = []
     columns: list[str] = []
     for table in tables:
-        with open(table, newline="", encoding="utf-8") as file:
-            found, *more = csv.reader(file)
+        try:
+            with open(table, newline="", encoding="utf-8") as file:
+                found, *more = csv.reader(file)
+        except (ValueError, csv.Error):
+            raise UserError(f"{table}: not a table; remove the part's folder and run it again") from None
         if columns and found != columns:
             raise UserError(f"{table}: found columns {found}, allowed: {columns}, as in the first part")
         columns = found

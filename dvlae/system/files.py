@@ -257,6 +257,8 @@ def _acquired(lock: Path) -> AbstractContextManager[object]:
     try:
         return file_lock.acquire(blocking=False)
     except Timeout:
+        # FileLock waits forever, too, where no file can be made.
+        lock.touch()
         logger.info(f"waiting for another dvlae process that is writing here ({lock})")
         return file_lock.acquire()
     except OSError as error:

@@ -190,9 +190,11 @@ def run_workers(work: Callable[[Workers], None], count: int) -> None:
         except LostWorkerError:
             codes = [_end(child) for child in children]
             if killed := [-code for code in codes if code < 0]:
+                name = signal.Signals(killed[0]).name
+                cause = " (perhaps because memory ran out: lower training.workers then)" if name == "SIGKILL" else ""
                 raise UserError(
-                    f"train: a worker was killed by {signal.Signals(killed[0]).name}, perhaps because memory ran out; "
-                    "lower training.workers, and train again: the training continues from its last checkpoint"
+                    f"train: a worker was killed by {name}{cause}; the same command continues from the last "
+                    "checkpoint, if there is one"
                 ) from None
             raise RuntimeError(f"a worker failed, see above; exit codes {codes}") from None
         finally:

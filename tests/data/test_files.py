@@ -95,6 +95,7 @@ def test_the_home_folder_of_nobody_is_a_name(folder):
 def test_other_kinds_of_files_are_refused(folder):
     message = refusal("*", folder("notes.txt"))
     assert "notes.txt: found a file of kind '.txt', allowed: .tif" in message
+    assert "save this one as TIFF or PNG; a pattern such as '*.tif'" in refusal("*", folder("a.jpg"))
 
 
 def test_links_are_followed_and_each_file_is_found_once(folder, caplog):

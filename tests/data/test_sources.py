@@ -1,9 +1,12 @@
 import sys
 
+import numpy as np
 import pytest
 
 from dvlae.data.sources import open_sources
 from dvlae.system.errors import UserError
+from frames import read_frames
+from microscope_files import lif, nd2, write_czi
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,35 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch, name, module):
     said = r"a\.\w+: found no package .*pip install 'dvlae\[formats\]'"
     with pytest.raises(UserError, match=said), open_sources(tmp_path / name):
         pass
+
+
+def write(path, pixels):
+    """Write pixels (T, Z, C, Y, X) in the format that the suffix says."""
+    if path.suffix == ".czi":
+        pytest.importorskip("pylibCZIrw", reason="unavailable: pylibCZIrw")
+        write_czi(path, [pixels], "TZC")
+    elif path.suffix == ".lif":
+        pytest.importorskip("liffile", reason="unavailable: liffile")
+        steps = {"T": ("s", 1.0), "Z": ("m", 1e-6), "Y": ("m", 1e-7), "X": ("m", 1e-7)}
+        path.write_bytes(lif({"one": ("TZCYX", steps, pixels)}))
+    elif path.suffix == ".nd2":
+        pytest.importorskip("nd2", reason="unavailable: nd2")
+        time = {"eType": 1, "uLoopPars": {"uiCount": 3, "dStart": 0.0, "dPeriod": 9.0, "dDuration": 27.0}}
+        depth = {"eType": 4, "uLoopPars": {"uiCount": 4, "dZStep": 0.5}}
+        frames = pixels.reshape(12, *pixels.shape[2:]).transpose(0, 2, 3, 1)
+        path.write_bytes(nd2(np.ascontiguousarray(frames), [time, depth], ["a", "b"], 0.25))
+    elif path.suffix == ".zarr":
+        zarr = pytest.importorskip("zarr", reason="unavailable: zarr")
+        zarr.create_array(path, data=pixels, dimension_names=list("tzcyx"))
+    else:
+        np.save(path, pixels)
+
+
+@pytest.mark.parametrize("suffix", [".czi", ".lif", ".nd2", ".npy", ".zarr"])
+def test_frames_of_all_formats_are_read_by_the_same_settings(tmp_path, suffix):
+    pixels = np.random.default_rng([0]).integers(0, 999, (3, 4, 2, 12, 14)).astype(np.uint16)
+    write(tmp_path / f"a{suffix}", pixels)
+    axes = {"axes": "TZCYX"} if suffix == ".npy" else {}
+    frames = read_frames(tmp_path / f"a{suffix}", **axes)
+    assert np.array_equal(frames, pixels.transpose(0, 2, 1, 3, 4))
+    assert frames[0].dtype == np.uint16

@@ -114,3 +114,42 @@ def test_a_part_that_is_not_finished_is_refused(parts, tmp_path):
     with pytest.raises(UserError, match=r"1-of-2/samples: not found; gather after all parts are finished"):
         gather(parts, [tmp_path / "samples"], join_folders)
     assert list(tmp_path.iterdir()) == [parts[0].parent]
+
+
+def test_parts_with_different_settings_are_refused_whatever_is_joined(parts, tmp_path):
+    change(parts[1], settings={"samples": 3})
+    with pytest.raises(UserError, match=r"2-of-2/prediction.json: settings: found .*3.*, allowed: .*2"):
+        gather(parts, [tmp_path / "denoised"], join_folders)
+    assert not (tmp_path / "denoised").exists()
+
+
+@pytest.mark.parametrize("output", ["", "/", "..", "hostname", "a.csv"])
+def test_an_output_that_no_step_makes_is_refused(parts, tmp_path, output):
+    with pytest.raises(UserError, match=r"--output: found '.*', allowed: a path that ends in denoised, "):
+        gather(parts, [tmp_path / output], join_folders)
+
+
+def test_an_output_in_a_part_is_refused(parts):
+    with pytest.raises(UserError, match=r"1-of-2/denoised: is in a part, which must not change"):
+        gather(parts, [parts[0] / "denoised"], join_folders)
+    assert len(list((parts[0] / "denoised").glob("*.tif"))) == 1
+
+
+@pytest.mark.parametrize("output, record", [("denoised", "prediction.json"), ("psnr.csv", "evaluation.json")])
+def test_a_part_without_a_record_is_refused(parts, tmp_path, output, record):
+    (parts[1] / record).unlink()
+    with pytest.raises(UserError, match=rf"2-of-2: found no {record}.*, allowed: a part that is finished"):
+        gather(parts, [tmp_path / output], join_folders)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe"])
+def test_a_damaged_table_is_refused(parts, tmp_path, content):
+    (parts[1] / "psnr.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"2-of-2/psnr.csv: not a table"):
+        gather(parts, [tmp_path / "psnr.csv"], join_folders)
+
+
+def test_a_record_without_names_is_refused(parts, tmp_path):
+    (parts[1] / "prediction.json").write_text("[]")
+    with pytest.raises(UserError, match=r"2-of-2/prediction.json: not a record"):
+        gather(parts, [tmp_path / "denoised"], join_folders)

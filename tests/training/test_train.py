@@ -240,7 +240,7 @@ def test_gradients_that_are_added_survive_a_kill_in_an_epoch_that_is_no_multiple
 def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp_path, monkeypatch):
     folder = patches()
 
-    def save_model(*_):
+    def save_model(*_, **__):
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -386,8 +386,8 @@ def test_what_is_no_number_any_more_returns_to_the_last_good_state(patches, tmp_
     healthy = Objective.forward
     calls = iter(range(100))
 
-    def forward(self, batch, kl_weight):
-        loss, values = healthy(self, batch, kl_weight)
+    def forward(self, batch, kl_weight, counts):
+        loss, values = healthy(self, batch, kl_weight, counts)
         return loss * math.nan if next(calls) == 3 else loss, values
 
     monkeypatch.setattr(Objective, "forward", forward)
@@ -426,8 +426,8 @@ def test_a_crop_larger_than_the_patches_is_refused(patches, tmp_path):
 
 
 def test_a_crop_shorter_than_the_stride_makes_the_model_halve_that_axis_less_often(patches, tmp_path):
-    run(patches(), tmp_path / "model", patch_size=[3, 16], model={"levels": 3})
-    assert load_model(tmp_path / "model").stride == (1, 8)
+    run(patches(), tmp_path / "model", patch_size=[3, 16])
+    assert load_model(tmp_path / "model").stride == (1, 4)
 
 
 def test_activation_checkpointing_learns_the_same(patches, tmp_path):

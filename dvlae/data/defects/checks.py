@@ -28,6 +28,8 @@ class FrameChecks:
     def __init__(self, masks: MaskSource | None):
         self.masks = masks
         self._blank: list[str] = []
+        self._masked: list[str] = []
+        self._masked_fractions: list[float] = []
         self._constant: np.ndarray | None = None
         self._example, self._value = "", 0.0
 
@@ -71,7 +73,11 @@ class FrameChecks:
         if self._constant is None:
             self._example, self._value = what, frame.flat[0]
         self._constant = constant if self._constant is None else self._constant & constant
-        return None if mask is None else PackedMask.pack(mask)
+        if mask is None:
+            return None
+        self._masked.append(what)
+        self._masked_fractions.append(1 - np.count_nonzero(mask) / mask.size)
+        return PackedMask.pack(mask)
 
     def finish(self, key: str) -> None:
         """Refuse images without any content, after all of them were checked, and name those that are blank.
@@ -98,6 +104,12 @@ class FrameChecks:
             raise UserError(
                 f"{key}: channel {constant[0]} is constant in all images, such as {self._example}; "
                 f"`channel: {others[0]}` keeps another one"
+            )
+        if self._masked:
+            logger.warning(
+                f"prepare: {np.mean(self._masked_fractions):.1%} of the pixels of {len(self._masked)} images of "
+                f"`{key}` are masked (NaN, a border, or `mask`); they are given back as they are, and nothing is "
+                f"learned from them: {list_names(self._masked)}"
             )
         if self._blank:
             logger.warning(

@@ -137,11 +137,11 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
             constant.append(True)
             continue
         typical = np.median(values[:: -(-values.size // SAMPLE)])
-        constant.append(np.count_nonzero(values != typical) <= BLANK_EXCEPTIONS * values.size)
-        if constant[-1]:
-            continue
         # A masked pixel must not stand out.
         planes = channel if mask is None else np.where(mask, channel, typical).astype(channel.dtype)
+        constant.append(_is_constant(planes, typical))
+        if constant[-1]:
+            continue
         for found, sign in ((hot[number], 1), (dead[number], -1)):
             found[...] = _find_single(sign * planes)
             if (count := int(np.count_nonzero(found))) > MAX_FRACTION * found.size:
@@ -159,6 +159,15 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
             hot[number] &= mask
             dead[number] &= mask
     return Defects(hot, dead, saturated, glaring, all(constant), any(full), crowd)
+
+
+def _is_constant(channel: np.ndarray, typical: float) -> bool:
+    """Return whether all pixels have the typical value, or all but a few that are not beside each other."""
+    others = channel != typical
+    if np.count_nonzero(others) > BLANK_EXCEPTIONS * others.size:
+        return False
+    lines = (np.moveaxis(others, axis, 0) for axis in range(others.ndim))
+    return not any((line[1:] & line[:-1]).any() for line in lines)
 
 
 def _find_single(channel: np.ndarray) -> np.ndarray:

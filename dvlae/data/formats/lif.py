@@ -42,49 +42,50 @@ def sources(path: Path) -> Iterator[list[Source]]:
             # The other kinds of Leica's files name further files, anywhere.
             if file.type != liffile.LifFileType.LIF:
                 raise ValueError(f"it is of Leica's kind {file.type.value}, not LIF")
-            content = np.memmap(path, np.uint8, "r")
-            notes = tuple(
-                f"leaves out {image.path!r}, which contains lifetimes" for image in file.images if image.is_flim
-            )
-            found = as_series([_source(path, image, content, notes) for image in file.images if not image.is_flim])
+            images = [image for image in file.images if not image.is_flim and image.memory_block.size]
+            left_out = [image.path for image in file.images if image not in images]
+            notes = tuple(f"leaves out {name!r}, which contains lifetimes or nothing" for name in left_out)
+            found = as_series([_source(path, image, notes) for image in images])
         yield found
 
 
-def _source(path: Path, image: Any, content: np.ndarray, notes: tuple[str, ...]) -> PartSource:
+def _source(path: Path, image: Any, notes: tuple[str, ...]) -> PartSource:
     channels = _described(image, "Channel")
     if [channel["ChannelTag"] for channel in channels] == ["3", "2", "1"]:
         channels.reverse()  # blue, green, red
-    axes = [
-        axis
-        for axis in _described(image, "Dimension")
-        if axis["NumberOfElements"] != "1" or axis["DimID"] in ("1", "2")
-    ]
-    axes.reverse()
+    described = _described(image, "Dimension")[::-1]
+    axes = [axis for axis in described if axis["NumberOfElements"] != "1" or LETTERS.get(axis["DimID"], "S") in "YX"]
     letters = "".join(LETTERS.get(axis["DimID"], "S") for axis in axes)
     shape, strides = (tuple(int(axis[key]) for axis in axes) for key in ("NumberOfElements", "BytesInc"))
-    block = content[image.memory_block.offset :][: image.memory_block.size]
-    # Views of the file with the strides that it names: nothing is read before it is asked for.
-    views = [np.ndarray(shape, _dtype(channel), block, int(channel["BytesInc"]), strides) for channel in channels]
-    if sum(view.nbytes for view in views) > block.size:
+    dtypes, starts = [_dtype(channel) for channel in channels], [int(channel["BytesInc"]) for channel in channels]
+    offset, size = image.memory_block.offset, image.memory_block.size
+    if math.prod(shape) * sum(dtype.itemsize for dtype in dtypes) > size:
         raise ValueError(f"its image {image.path!r} claims to contain more pixels than it does")
-    several = len(views) > 1
+    several = len(channels) > 1
     outer = max(len(axes) - 2, 0)
+
+    def map_channels() -> list[np.ndarray]:
+        """Map the channels with the strides that the file names: nothing is read before it is asked for."""
+        block = np.memmap(path, np.uint8, "r", offset, size)
+        return [np.ndarray(shape, dtype, block, start, strides) for dtype, start in zip(dtypes, starts, strict=True)]
 
     def part(index: tuple[int, ...]) -> np.ndarray:
         first, rest = index[:outer], index[outer:]
+        mapped = map_channels()
         if not several:
-            return np.array(views[0][index])
+            return np.array(mapped[0][index])
         if rest:
-            return np.array(views[rest[0]][first + rest[1:]])
-        return np.stack([view[first] for view in views], axis=outer - len(first))
+            return np.array(mapped[rest[0]][first + rest[1:]])
+        return np.stack([channel[first] for channel in mapped], axis=outer - len(first))
 
+    map_channels()  # or say that the file breaks off
     return PartSource(
         path=path,
         series=image.path,
         kind="lif",
         axes=letters[:outer] + "C" * several + letters[outer:],
-        shape=shape[:outer] + (len(views),) * several + shape[outer:],
-        dtype=np.result_type(*views),
+        shape=shape[:outer] + (len(channels),) * several + shape[outer:],
+        dtype=np.result_type(*dtypes),
         calibration=_calibration(axes, channels),
         notes=notes,
         part=part,
@@ -106,10 +107,10 @@ def _calibration(axes: list[dict[str, str]], channels: list[dict[str, str]]) -> 
     steps = {}
     for axis in axes:
         # The length reaches from the first pixel to the last.
-        length, side = abs(float(axis["Length"])), int(axis["NumberOfElements"])
+        length, side = abs(float(axis.get("Length", 0))), int(axis["NumberOfElements"])
         if side > 1 and 0 < length < math.inf:
-            steps[LETTERS.get(axis["DimID"]), axis["Unit"]] = length / (side - 1)
-    names = tuple(channel["NameOfMeasuredQuantity"] or channel["LUTName"] for channel in channels)
+            steps[LETTERS.get(axis["DimID"]), axis.get("Unit")] = length / (side - 1)
+    names = tuple(channel.get("NameOfMeasuredQuantity") or channel.get("LUTName", "") for channel in channels)
     return Calibration(
         sizes={axis.lower(): 1e6 * steps[axis, "m"] for axis in "ZYX" if (axis, "m") in steps},
         unit="um",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,9 @@ def sources(path: Path) -> Iterator[list[Source]]:
         If the file is damaged, or the package that reads it is missing.
     """
     nd2 = optional_module("nd2", path)
-    with ExitStack() as stack:
-        with errors_named(path):
-            found = _source(path, stack.enter_context(nd2.ND2File(path)))
-        yield [found]
+    with errors_named(path), nd2.ND2File(path) as file:
+        found = _source(path, file)
+    yield [found]
 
 
 def _source(path: Path, file: Any) -> PartSource:
@@ -53,7 +52,9 @@ def _source(path: Path, file: Any) -> PartSource:
             number = int(np.ravel_multi_index(place, planes)) if planes else 0
             return file.read_frame(number).reshape(plane)
 
-        return read_planes(index, planes, plane, file.dtype, read_plane)
+        # Opened anew each time: what was read would count as memory as long as the file is mapped.
+        with file:
+            return read_planes(index, planes, plane, file.dtype, read_plane)
 
     return PartSource(
         path=path,

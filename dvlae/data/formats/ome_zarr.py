@@ -93,7 +93,7 @@ def _scaled_image(name: str, group: Any, scale: dict[str, Any], channels: list[d
     times = [step * SECONDS[unit] for letter, step, unit in steps if letter == "T" and unit in SECONDS]
     calibration = Calibration(
         sizes={
-            axis.lower(): step * MICROMETRES.get(unit if known else "", 1.0)
+            axis.lower(): step * MICROMETRES[str(unit)] if known else step
             for axis, step, unit in steps
             if axis in "ZYX"
         },

@@ -13,7 +13,7 @@ import numpy as np
 from dvlae.data.formats.ome_zarr import StoredImage, stored_images
 from dvlae.data.formats.parts import PartSource, as_series, optional_module
 from dvlae.data.pixels import errors_named
-from dvlae.data.sources import Source
+from dvlae.data.sources import ZARR_METADATA, Source
 
 
 @contextmanager
@@ -41,9 +41,9 @@ def sources(path: Path) -> Iterator[list[Source]]:
         with errors_named(path), warnings.catch_warnings(action="ignore", category=UserWarning):
             names = sorted(_names(path))
             store = zarr.storage.ZipStore(path) if path.is_file() else zarr.storage.LocalStore(path, read_only=True)
+            root = zarr.open(store, path=_root(names), mode="r")
             stack.callback(store.close)
-            images = stored_images(zarr.open(store, mode="r"))
-            found = as_series([_source(path, names, image) for image in images])
+            found = as_series([_source(path, names, image) for image in stored_images(root)])
         yield found
 
 
@@ -55,10 +55,16 @@ def _names(path: Path) -> list[str]:
         return archive.namelist()
 
 
+def _root(names: list[str]) -> str:
+    """Return the outermost folder that is a store: an archive may contain the store's folder, and not its content."""
+    folders = [folder for folder, _, name in (name.rpartition("/") for name in names) if name in ZARR_METADATA]
+    if not folders:
+        raise ValueError("it contains no Zarr store")
+    return min(folders, key=lambda folder: folder.count("/") + bool(folder))
+
+
 def _source(path: Path, names: list[str], image: StoredImage) -> PartSource:
     array, letters = image.array, image.axes
-    if any(getattr(codec, "codec_id", "") == "pickle" for codec in (*array.filters, *array.compressors)):
-        raise ValueError("its pixels are packed by pickle, which could run a program")
     # Axes of length 1 are a habit of writers, not dimensions of the image.
     kept = [axis for axis, side in enumerate(array.shape) if side > 1 or not letters or letters[axis] in "YX"]
 

@@ -45,6 +45,13 @@ def test_pixels_that_are_not_numbers_get_a_mask_and_are_kept(prepared):
     assert np.isfinite(read_noisy(row)).all()
 
 
+def test_masked_pixels_are_said_on_the_screen(prepared, caplog):
+    prepared(files={"a.tif": with_nan(movie(0)[0]), "b.tif": movie(1)[0]})
+    (line,) = [record.getMessage() for record in caplog.records if "masked" in record.getMessage()]
+    assert line.startswith("prepare: 9.2% of the pixels of 1 images of `noisy` are masked")
+    assert line.endswith("a.tif")
+
+
 def test_frames_without_a_mask_have_none_and_others_have_their_own(prepared):
     frames = movie(1)
     frames[1], frames[3, :7] = with_nan(frames[1]), 0

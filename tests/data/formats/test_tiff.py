@@ -41,23 +41,31 @@ def read_all(path):
 # ---------------------------------------------------------------------------------------------- codecs
 
 # All that tifffile can write.
-CODECS = {
-    "none": {},
-    "lzw": {"compression": "lzw"},
-    "deflate": {"compression": "zlib"},
-    "adobe deflate": {"compression": 32946},
-    "packbits": {"compression": "packbits"},
-    "lzma": {"compression": "lzma"},
-    "zstd": {"compression": "zstd"},
-    "zstd, old": {"compression": 34926},
-    "jpeg": {"compression": "jpeg"},
-    "jpeg 2000": {"compression": "jpeg2000"},
-    "jpeg xr": {"compression": 34934},
-    "jpeg xl": {"compression": "jpegxl"},
-    "webp": {"compression": "webp"},
-    "png": {"compression": "png"},
-    "lerc": {"compression": "lerc"},
-}
+CODECS = [
+    "NONE",
+    "LZW",
+    "PACKBITS",
+    "ADOBE_DEFLATE",
+    "DEFLATE",
+    "PIXTIFF",
+    "LZMA",
+    "ZSTD",
+    "ZSTD_DEPRECATED",
+    "LERC",
+    "JPEG",
+    "JPEG_LOSSY",
+    "JPEG2000",
+    "JPEG_2000_LOSSY",
+    "APERIO_JP2000_RGB",
+    "APERIO_JP2000_YCBC",
+    "JPEGXR",
+    "JPEGXR_NDPI",
+    "JPEGXL",
+    "JPEGXL_DNG",
+    "WEBP",
+    "WEBP_DEPRECATED",
+    "PNG",
+]
 OPTIONS = {
     "codec": CODECS,
     "predictor": [None, True],
@@ -85,7 +93,7 @@ def write_case(path: Path, codec, predictor, byteorder, tile, rowsperstrip, samp
         bigtiff=bigtiff,
         photometric="rgb" if samples in ("contig", "separate") else "minisblack",
         planarconfig=samples if samples in ("contig", "separate") else None,
-        **CODECS[codec],
+        compression=tifffile.COMPRESSION[codec],
     )
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def write_ome(group, pixels, axes, scale, version):
         group.attrs["multiscales"], group.attrs["omero"] = [multiscale], omero
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [None, ".", "a.zarr"])
 @pytest.mark.parametrize("version", [2, 3])
 def test_an_ome_zarr_is_read_in_full_resolution_with_axes_and_calibration(tmp_path, version, packed):
     pixels = array(3, 2, 4, 5, 6)
@@ -46,8 +47,8 @@ def test_an_ome_zarr_is_read_in_full_resolution_with_axes_and_calibration(tmp_pa
     )
     path = tmp_path / "a.zarr"
     if packed:
-        path = shutil.make_archive(str(tmp_path / "b"), "zip", path)
-        path = tmp_path / "b.zip"
+        root = path if packed == "." else tmp_path
+        path = Path(shutil.make_archive(str(tmp_path / "b.zarr"), "zip", root, packed))
     with open_sources(path) as (source,):
         assert (source.kind, source.series, source.axes, source.shape) == ("zarr", "", "TCZYX", pixels.shape)
         assert source.dtype == np.uint16
@@ -74,6 +75,18 @@ def test_axes_of_other_kinds_and_old_versions(tmp_path):
     write_ome(group, array(3, 4, 5, 6), [{"name": "angle"}, *[axis["name"] for axis in SPACE]], [1, 1, 1, 1], 2)
     with open_sources(tmp_path / "a.zarr") as (source,):
         assert (source.axes, source.calibration.unit) == ("SZYX", "")
+
+
+def test_each_series_of_bioformats2raw_is_a_series(tmp_path):
+    root = zarr.create_group(tmp_path / "a.zarr", zarr_format=2, attributes={"bioformats2raw.layout": 3})
+    images = {str(number): array(5, 6 + number) for number in range(11)}
+    for name, pixels in images.items():
+        write_ome(root.create_group(name), pixels, ["y", "x"], [1, 1], 2)
+    (tmp_path / "a.zarr" / "OME").mkdir()
+    (tmp_path / "a.zarr" / "OME" / "METADATA.ome.xml").touch()
+    with open_sources(tmp_path / "a.zarr") as sources:
+        assert [source.series for source in sources] == list(images)
+        assert [source.shape[1] for source in sources] == list(range(6, 17))
 
 
 def test_each_image_of_a_plate_is_a_series(tmp_path):
@@ -153,7 +166,7 @@ def test_an_archive_of_other_files_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.tif").touch()
     shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "in")
-    with pytest.raises(UserError, match=r"a\.zip: "), open_sources(tmp_path / "a.zip"):
+    with pytest.raises(UserError, match=r"a\.zip: .*it contains no Zarr store"), open_sources(tmp_path / "a.zip"):
         pass
 
 

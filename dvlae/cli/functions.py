@@ -1,0 +1,152 @@
+"""Functions of the commands whose arguments differ from the parameters of the function that computes."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.config.loading import load_blocks, load_settings
+from dvlae.system.errors import UserError
+from dvlae.system.files import check_folder
+
+
+def check_counts(option: str, *numbers: int) -> None:
+    """Refuse numbers below 1.
+
+    Parameters
+    ----------
+    option
+        The option, for the message.
+    *numbers
+        Its values.
+
+    Raises
+    ------
+    UserError
+        If a number is below 1.
+    """
+    if any(number < 1 for number in numbers):
+        raise UserError(f"{option}: found {min(numbers)}, allowed: 1 or more")
+
+
+def train(*, model: Path, tensorboard: bool, **values: Any) -> None:
+    """Call :func:`dvlae.training.train.train`.
+
+    Parameters
+    ----------
+    model
+        The folder to make.
+    tensorboard
+        Whether the history for TensorBoard is written next to the model.
+    **values
+        The other parameters of the function.
+    """
+    from dvlae.training.train import train
+
+    train(model=model, tensorboard=model.with_name("tensorboard") if tensorboard else None, **values)
+
+
+def predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
+    """Call :func:`dvlae.inference.prediction.predict`.
+
+    Parameters
+    ----------
+    remove_checkpoints
+        Folder of checkpoints to remove afterwards; None: none.
+    **values
+        The other parameters of the function.
+    """
+    if remove_checkpoints is not None:
+        check_folder(remove_checkpoints)
+
+    from dvlae.inference.prediction import predict
+
+    predict(**values)
+    if remove_checkpoints is not None:
+        shutil.rmtree(remove_checkpoints, ignore_errors=True)
+
+
+def gather(**values: Any) -> None:
+    """Call :func:`dvlae.runs.gather.gather`.
+
+    Parameters
+    ----------
+    **values
+        The other parameters of the function.
+    """
+    from dvlae.data.outputs.folder import join_folders
+    from dvlae.runs.gather import gather
+
+    gather(join_folders=join_folders, **values)
+
+
+def generate(*, kind: str, **values: Any) -> None:
+    """Call :func:`dvlae.reporting.generation.generate_noise` or ``generate_from_prior``.
+
+    Parameters
+    ----------
+    kind
+        ``noise`` or ``prior``.
+    **values
+        The parameters of both functions; None: not given.
+
+    Raises
+    ------
+    UserError
+        If an option is missing, or is one of the other kind.
+    """
+    _check_generate(kind, values)
+    if kind == "prior":
+        from dvlae.reporting.generation import generate_from_prior
+
+        generate_from_prior(size=tuple(values.pop("size")), **values)
+    else:
+        settings = values.pop("settings")
+        settings = None if settings is None else load_settings(EvaluationSettings, settings)
+
+        from dvlae.reporting.generation import generate_noise
+
+        generate_noise(settings=settings, **values)
+
+
+def _check_generate(kind: str, values: dict[str, Any]) -> None:
+    """Refuse missing options and those of the other kind; remove the latter from the values."""
+    kinds = {"noise": ("images", ["size"]), "prior": ("size", ["images", "settings", "targets"])}
+    needed, others = kinds[kind]
+    if values[needed] is None:
+        raise UserError(f"--{needed}: found none, but --kind {kind} needs it")
+    for name in others:
+        if (found := values.pop(name)) is not None:
+            raise UserError(f"--{name}: found {found}, but --kind {kind} has no use for it")
+    if values.get("targets") is not None and values["settings"] is None:
+        raise UserError(f"--targets: found {values['targets']}, but without --settings there is no use for it")
+    check_counts("--realisations", values["realisations"])
+    check_counts("--size", *values.get("size", []))
+
+
+def figures(*, images: dict[str, Path], settings: str | None, **values: Any) -> None:
+    """Call :func:`dvlae.reporting.figures.make_figures`.
+
+    Parameters
+    ----------
+    images
+        Folder with ``manifest.csv`` of each dataset.
+    settings
+        How each dataset is evaluated; None: the defaults.
+    **values
+        The other parameters of the function.
+
+    Raises
+    ------
+    UserError
+        If an option names a dataset without images.
+    """
+    for option in ("noise", "targets"):
+        for name in values[option]:
+            if name not in images:
+                raise UserError(f"--{option}: found {name!r}, allowed: the datasets of --images, {', '.join(images)}")
+    each = load_blocks(EvaluationSettings, settings, images)
+
+    from dvlae.reporting.figures import make_figures
+
+    make_figures(images=images, settings=each, **values)
