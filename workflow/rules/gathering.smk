@@ -26,7 +26,7 @@ if JOBS > 1:
             settings=prediction_settings,
             revision=revision.PREDICTION,
         shell:
-            "dvlae gather {params.parts:q} --output {output:q} > {log:q} 2>&1 || failed {log:q}"
+            "dvlae gather {params.parts:q} --output {output:q} 2>&1 | tee -i {log:q} || failed {log:q}"
 
     use rule gather_predictions as gather_baselines with:
         input:

@@ -6,6 +6,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ class Frames:
         info = SourceInfo.from_json(header["info"])
         return cls(path, info, header["first"], OutputSettings(**header["output"]), header["deviation"])
 
-    @property
+    @cached_property
     def _header(self) -> bytes:
         output = self.output.model_dump(mode="json")
         values = {"info": self.info.to_json(), "first": self.first, "output": output, "deviation": self.deviation}
@@ -95,10 +96,12 @@ class Frames:
         values
             (C, ...).
         """
-        header, values = self._header, np.ascontiguousarray(values, np.float32)
-        with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
-            file.write(header)
-            file.seek(len(header) + (number - self.first) * values.nbytes)
+        values = np.ascontiguousarray(values, np.float32)
+        new = not self.path.exists() or self.path.stat().st_size < len(self._header)
+        with open(self.path, "w+b" if new else "r+b") as file:
+            if new:
+                file.write(self._header)
+            file.seek(len(self._header) + (number - self.first) * values.nbytes)
             file.write(values.data)
 
     def map(self) -> MappedFrames:
@@ -145,14 +148,16 @@ class OutputFolder:
     def __init__(
         self, folder: Path, images: Sequence[Image], output: OutputSettings | None = None, *, deviation: bool = False
     ):
-        self.folder, self.output, self.deviation = folder, output or OutputSettings(), deviation
-        self.first: dict[Path, int] = {}
-        for image in images:
-            self.first.setdefault(image.noisy, image.frame)
+        self.folder, output = folder, output or OutputSettings()
         self.report = Report()
-        for source in self.first:
-            if not self._target(source).exists():
-                self._complete(self._frames(source))
+        self._frames: dict[Path, Frames] = {}
+        for image in images:
+            source = image.noisy
+            if source not in self._frames:
+                path = self._target(source).with_suffix(FRAMES_SUFFIX)
+                self._frames[source] = Frames(path, read_info(source), image.frame, output, deviation)
+                if not self._target(source).exists():
+                    self._complete(self._frames[source])
 
     def has(self, image: Image) -> bool:
         """Return whether the result for an image is there.
@@ -167,7 +172,7 @@ class OutputFolder:
         bool
             Whether it need not be computed.
         """
-        frames = self._frames(image.noisy)
+        frames = self._frames[image.noisy]
         return self._target(image.noisy).exists() or image.frame - frames.first < frames.count
 
     def write(self, image: Image, values: np.ndarray) -> None:
@@ -182,16 +187,12 @@ class OutputFolder:
         """
         if self._target(image.noisy).exists():
             return
-        frames = self._frames(image.noisy)
+        frames = self._frames[image.noisy]
         frames.write(image.frame, values)
         self._complete(frames)
 
     def _target(self, source: Path) -> Path:
         return self.folder / source.name
-
-    def _frames(self, source: Path) -> Frames:
-        path = self._target(source).with_suffix(FRAMES_SUFFIX)
-        return Frames(path, read_info(source), self.first[source], self.output, self.deviation)
 
     def _complete(self, frames: Frames) -> None:
         if frames.count == frames.info.frames:

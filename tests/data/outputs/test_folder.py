@@ -156,3 +156,10 @@ def test_a_stack_of_another_program_is_read(tmp_path, images, compression, byteo
 
 def test_a_missing_result_is_none(tmp_path, images):
     assert read_output(tmp_path, images[0]) is None
+
+
+def test_a_job_that_was_killed_within_the_first_bytes_starts_again(tmp_path, images):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/stack.frames").write_bytes(b'{"info": ')
+    assert write(tmp_path / "out", images) == [image.name for image in images]
+    check(tmp_path / "out", images)
