@@ -1,9 +1,8 @@
 """Peak memory of each step on one very large image, from file to file, with a tiny model.
 
-    python benchmarks/mosaic.py [--side 33000] [--folder DIR]
+    python benchmarks/mosaic.py [--side 8000] [--folder DIR]
 
-The mosaic has 8 bits. The temporary files of the prediction are in ``TMPDIR``, which needs 8 bytes for each pixel. With
-33,000 pixels to each side, it takes hours on two cores.
+The mosaic has 8 bits. The temporary files of the prediction are in ``TMPDIR``, which needs 8 bytes for each pixel.
 """
 
 import argparse
@@ -49,7 +48,7 @@ def measure(*words: str | Path) -> str:
 def main() -> None:
     """Make the mosaic, run all steps on it, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--side", type=int, default=33_000)
+    parser.add_argument("--side", type=int, default=8_000)
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:

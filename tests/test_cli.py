@@ -294,6 +294,22 @@ def test_figures_evaluates_each_dataset_its_own_way(step):
     assert (call["settings"]["one"].border, call["settings"]["two"].border) == (8, 0)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ('--settings {"b":{}}', "settings: found 'b', allowed: a"),
+        ("--settings list.yaml", "list.yaml: found [1], allowed: a block for each of a"),
+        ("--noise b=noise.json", "--noise: found 'b', allowed: the datasets of --images, a"),
+        ("--targets b=targets.csv", "--targets: found 'b', allowed: the datasets of --images, a"),
+    ],
+)
+def test_figures_know_no_dataset_without_images(words, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("list.yaml").write_text("[1]")
+    assert cli.main(["figures", "a.csv", "--output", "figures", "--images", "a=images", *words.split()]) == 1
+    assert capsys.readouterr().err == f"dvlae figures: error: {told}\n"
+
+
 def test_a_dataset_is_a_file_or_its_settings(step, tmp_path):
     call = step("dvlae.data.prepare", "prepare")
     settings = {"source": {"kind": "files"}, "noisy": "*.tif", "axes": "YX", "noise_direction": "x"}

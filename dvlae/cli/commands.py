@@ -32,6 +32,12 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed: a name")
+    return text
+
+
 def _path_with_name(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("found '', allowed: a path")
@@ -300,8 +306,8 @@ COMMANDS = {
         IMAGES,
         _path("denoised", "DENOISED", "folder of denoised images"),
         _new_path("output", "PSNR_CSV", "table to write, one row an image"),
-        _argument("--dataset", "NAME", "written into the table", required=True),
-        _argument("--method", "NAME", "written into the table", required=True),
+        _argument("--dataset", "NAME", "written into the table", type=_name, required=True),
+        _argument("--method", "NAME", "written into the table", type=_name, required=True),
         _argument("--receptive-field", "PIXELS", "written into the table", type=int),
         SEED,
         EVALUATION,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.config.loading import load_settings
+from dvlae.config.loading import load_blocks, load_settings
 from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder
 
@@ -135,8 +135,17 @@ def figures(*, images: dict[str, Path], settings: str | None, **values: Any) -> 
         How each dataset is evaluated; None: the defaults.
     **values
         The other parameters of the function.
+
+    Raises
+    ------
+    UserError
+        If an option names a dataset without images.
     """
-    each = {name: load_settings(EvaluationSettings, settings, name) for name in images}
+    for option in ("noise", "targets"):
+        for name in values[option]:
+            if name not in images:
+                raise UserError(f"--{option}: found {name!r}, allowed: the datasets of --images, {', '.join(images)}")
+    each = load_blocks(EvaluationSettings, settings, images)
 
     from dvlae.reporting.figures import make_figures
 

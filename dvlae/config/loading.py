@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.fields import Images, dataset_name, is_file_of_names
-from dvlae.config.messages import S, validate
+from dvlae.config.messages import S, format_value, validate
 from dvlae.config.settings import Settings
 from dvlae.config.yaml_files import count_values, read_yaml
 from dvlae.system.errors import UserError
@@ -61,7 +61,7 @@ def _merged(lower: dict, upper: dict) -> dict:
     return merged
 
 
-def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None = None) -> S:
+def load_settings(cls: type[S], text_or_path: str | Path | None) -> S:
     """Read and check settings.
 
     Parameters
@@ -70,8 +70,6 @@ def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None
         The settings' class.
     text_or_path
         A YAML or JSON file, or JSON text, which starts with ``{``; None: the defaults.
-    key
-        Read only this block.
 
     Returns
     -------
@@ -83,8 +81,45 @@ def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None
     UserError
         If the file cannot be read or a setting is wrong.
     """
+    data, where = _read_settings(text_or_path)
+    return validate(cls, data, where)
+
+
+def load_blocks(cls: type[S], text_or_path: str | Path | None, names: Collection[str]) -> dict[str, S]:
+    """Read and check settings that have a block for each of some names.
+
+    Parameters
+    ----------
+    cls
+        The class of a block.
+    text_or_path
+        As for :func:`load_settings`.
+    names
+        The names that blocks may have. One without a block gets the defaults.
+
+    Returns
+    -------
+    dict
+        The checked settings, by name.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, a block has another name, or a setting is wrong.
+    """
+    data, where = _read_settings(text_or_path)
+    if not isinstance(data, dict):
+        raise UserError(f"{where}: found {format_value(data)}, allowed: a block for each of {', '.join(names)}")
+    for name in data:
+        if name not in names:
+            raise UserError(f"{where}: found {name!r}, allowed: {', '.join(names)}")
+    return {name: validate(cls, data.get(name, {}), f"{where}: {name}") for name in names}
+
+
+def _read_settings(text_or_path: str | Path | None) -> tuple[Any, str]:
+    """Return the content of a file or of JSON text, and where it is, for error messages."""
     if text_or_path is None:
-        return validate(cls, {}, "settings")
+        return {}, "settings"
     if str(text_or_path).lstrip().startswith("{"):
         where = "settings"
         try:
@@ -95,10 +130,7 @@ def load_settings(cls: type[S], text_or_path: str | Path | None, key: str | None
     else:
         where = str(text_or_path) or "''"
         data = read_yaml(where)
-    if key is not None:
-        data = (data if isinstance(data, dict) else {}).get(key, {})
-        where = f"{where}: {key}"
-    return validate(cls, data, where)
+    return data, where
 
 
 def _relative_to(dataset: DatasetSettings, folder: Path) -> DatasetSettings:

@@ -30,10 +30,10 @@ MIN_T = 6.0
 MIN_GAIN = 0.05  # of the squared difference between a line and its neighbours
 MIN_BRIGHTNESS = 0.1  # of the standard deviation of the noise
 
-# Fixed stripes, in standard deviations of the noise, and relative to what columns of independent pixels give.
+# Fixed stripes, in standard deviations of the noise, and as a part of the stripes of one frame.
 MIN_STRIPES = 0.05
-MIN_STRIPES_OF_ERROR = 2.0
-MIN_STRIPES_ALIKE = 0.5  # correlation between the profiles of two frames
+MIN_STRIPES_ALIKE = 0.5
+BANDS = 4  # in each of which a stripe is seen
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class FrameCheck:
     brightness
         Grey values by which every second row is brighter; 0 if none.
     profiles
-        The mean deviation of each column and of each row from its neighbours, with the standard deviation that
-        independent pixels would give it, and the standard deviation of the noise.
+        The median deviation of each column and of each row from its neighbours, in each of some bands across them, with
+        its error, and the standard deviation of the noise.
     values, hot, dead, saturated
         Numbers of values of the frame, and of those that are hot, dead or saturated.
     highest
@@ -226,13 +226,17 @@ def _t(values: np.ndarray) -> float:
 
 
 def _profile(plane: np.ndarray, axis: int) -> tuple[np.ndarray, float, float]:
-    """Return the median of each line across an axis after a filter along it, its standard error, and the noise."""
+    """Filter along an axis. Return medians across it in each of some bands, (bands, lines), their error, and the noise.
+
+    The error is that of the median of all bands together.
+    """
     filtered = _filtered(plane, axis)
     across = -3 - axis
+    bands = np.array_split(filtered, BANDS, axis=across)
     noise = math.sqrt(robust_variance(filtered))
     # Lines at the border are often odd. The median of normal values has an error 1.25 times as large as their mean.
-    profile = np.median(filtered, axis=across)[WINDOW:-WINDOW]
-    return profile, 1.25 * noise / math.sqrt(plane.shape[across]), noise
+    profiles = np.array([np.median(band, axis=across)[WINDOW:-WINDOW] for band in bands])
+    return profiles, 1.25 * noise / math.sqrt(plane.shape[across]), noise
 
 
 def _filtered(plane: np.ndarray, axis: int) -> np.ndarray:
@@ -268,17 +272,20 @@ def _hot(checks: Sequence[FrameCheck]) -> Finding | None:
     )
     if not hot + dead:
         return None
-    line = f"{hot} hot and {dead} dead of {values} values in {len(checks)} images; they are left out"
+    line = (
+        f"{hot} hot and {dead} dead of {values} values in {len(checks)} images; they are not learned from, and filled "
+        "in; `prediction.hot_pixels: keep` leaves them as they are"
+    )
     return Finding("hot pixels", hot + dead, line)
 
 
 def _saturated(checks: Sequence[FrameCheck]) -> Finding | None:
-    fraction = sum(one.saturated for one in checks) / sum(one.values for one in checks)
-    if not fraction:
+    number, values = sum(one.saturated for one in checks), sum(one.values for one in checks)
+    if not number:
         return None
     highest = max(one.highest for one in checks if one.saturated)
-    line = f"{fraction:.2%} of the values in {len(checks)} images are clipped at {highest:g}; they are left out here"
-    return Finding("saturation", fraction, line)
+    line = f"{number} of {values} values in {len(checks)} images are clipped at {highest:g}; they do not count here"
+    return Finding("saturation", number / values, line)
 
 
 def _bar(checks: Sequence[FrameCheck]) -> Finding | None:
@@ -322,23 +329,26 @@ def _interlaced(checks: Sequence[FrameCheck]) -> Finding | None:
 
 def _stripes(checks: Sequence[FrameCheck], kind: str) -> Finding | None:
     every = [check.profiles[kind] for check in checks if kind in check.profiles]
-    lengths = [len(profile) for profile, _, _ in every]
-    found = [one for one in every if len(one[0]) == max(lengths, key=lengths.count)]
+    lengths = [profiles.shape[1] for profiles, _, _ in every]
+    found = [one for one in every if one[0].shape[1] == max(lengths, key=lengths.count)]
     if len(found) < 2:
         return None
     profiles, errors, noise = (np.array(part) for part in zip(*found, strict=True))
     number = len(profiles)
-    each, total = profiles.var(axis=1).mean(), profiles.mean(axis=0).var()
-    # The variance of the mean has the part that all frames share, and 1 / number of the rest.
-    fixed = (total - each / number) / (1 - 1 / number)
-    least = max(MIN_STRIPES * noise.mean(), MIN_STRIPES_OF_ERROR * errors.mean())
-    if each == 0 or fixed / each < MIN_STRIPES_ALIKE or math.sqrt(fixed) < least:
+    profiles -= profiles.mean(axis=-1, keepdims=True)
+    mean = profiles.mean(axis=0)
+    # Between two bands of one frame, and of the mean of all frames, which has 1 / number of what changes.
+    each = np.einsum("tal,tbl->ab", profiles, profiles) / profiles.shape[-1] / number
+    fixed = (mean @ mean.T / mean.shape[-1] - each / number) / (1 - 1 / number)
+    # What the scene shows along a line ends somewhere; a stripe goes through all bands.
+    weakest = np.unravel_index(np.argmin(fixed + np.diag(np.full(BANDS, np.inf))), fixed.shape)
+    strength = math.sqrt(max(0.0, fixed[weakest]))
+    if strength <= max(MIN_STRIPES * noise.mean(), errors.mean()) or fixed[weakest] < MIN_STRIPES_ALIKE * each[weakest]:
         return None
-    strength = math.sqrt(fixed)
-    relative = f"{strength / noise.mean():.2g}" if noise.mean() > 0 else "many"
     return Finding(
         f"fixed stripes ({kind})",
         strength,
-        f"the {kind} differ by {strength:.3g} grey values ({relative} standard deviations of the noise) alike in all "
-        f"{number} images; no key corrects this: correct the offset of the detector before `dvlae prepare`",
+        f"the {kind} differ by {strength:.3g} grey values ({strength / noise.mean():.2g} standard deviations of the "
+        f"noise) alike in all {number} images; no key corrects this: correct the offset of the detector before `dvlae "
+        "prepare`",
     )

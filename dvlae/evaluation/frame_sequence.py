@@ -72,7 +72,7 @@ def compare_sequence(frames: Sequence[FrameIdentity], total: int) -> list[Findin
     findings = []
     shown = [frame for frame in frames if not frame.blank]
     if blank := len(frames) - len(shown):
-        line = f"{blank} of {number} are constant; `training.images` and `evaluation.images` leave them out"
+        line = f"{blank} of {number} are constant; nothing is learned from them; `evaluation.images` leaves them out"
         findings.append(Finding("blank frames", blank, line))
     if repeated := len(shown) - len({frame.digest for frame in shown}):
         line = f"{repeated} of {number} are equal to another; `training.images` and `evaluation.images` leave them out"
@@ -83,6 +83,9 @@ def compare_sequence(frames: Sequence[FrameIdentity], total: int) -> list[Findin
         first, last = means[:part].mean(), means[-part:].mean()
         fall = (first - last) / abs(first) if first else 0.0
         if fall >= MIN_FALL and stats.spearmanr(np.arange(len(means)), means).statistic <= -MIN_TREND:
-            line = f"the mean falls by {fall:.0%}, from {first:.4g} to {last:.4g}, over {number}"
+            line = (
+                f"the mean falls by {fall:.0%}, from {first:.4g} to {last:.4g}, over {number}; `training.rescale: "
+                "true` and `prediction.rescale: true` help where the contrast falls alike"
+            )
             findings.append(Finding("bleaching", float(fall), line))
     return findings

@@ -142,7 +142,7 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
     Returns
     -------
     Figure
-        One plot per axis, and one of the variance.
+        One plot per axis, and one of the variance if a direction was found.
     """
     correlation = found["autocorrelation"]
     width = max(7.2, 2.4 * (len(correlation) + 1))
@@ -155,7 +155,7 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
         figure.supxlabel("\n".join(notes), fontsize=8, color=WARNING_COLOUR, parse_math=False)
     if not correlation:
         return figure
-    plots = figure.subplots(1, len(correlation) + 1)
+    plots = figure.subplots(1, len(correlation) + bool(curves), squeeze=False)[0]
     points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linewidth": 1.2}
     length = found["correlation_length"]
     for axes, axis in zip(plots, correlation, strict=False):
@@ -176,7 +176,8 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
         plots[0].legend(fontsize=8)
     for number, (signal, variance) in enumerate(curves):
         plots[-1].plot(signal, variance, color=COLOURS[number % len(COLOURS)], **points)
-    plots[-1].set(title="variance of the noise", xlabel="signal (grey values)", ylim=(0, None))
+    if curves:
+        plots[-1].set(title="variance of the noise", xlabel="signal (grey values)", ylim=(0, None))
     return figure
 
 

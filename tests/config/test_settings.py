@@ -8,7 +8,7 @@ import yaml
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import sides
 from dvlae.config.grid import Method, resolve_methods
-from dvlae.config.loading import load_configuration, load_dataset, load_settings
+from dvlae.config.loading import load_blocks, load_configuration, load_dataset, load_settings
 from dvlae.config.messages import locate, validate
 from dvlae.config.reference import reference, schema
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
@@ -208,9 +208,10 @@ def test_without_a_file_there_are_the_defaults():
     assert EvaluationSettings().register is False
 
 
-def test_one_block_of_a_file_can_be_taken(tmp_path):
-    (tmp_path / "d.yaml").write_text(yaml.safe_dump(DATASET | {"evaluation": {"border": 3}}))
-    assert load_settings(EvaluationSettings, tmp_path / "d.yaml", key="evaluation").border == 3
+def test_each_name_has_a_block_or_the_defaults(tmp_path):
+    (tmp_path / "d.yaml").write_text("a: {border: 3}")
+    blocks = load_blocks(EvaluationSettings, tmp_path / "d.yaml", ["a", "b"])
+    assert {name: block.border for name, block in blocks.items()} == {"a": 3, "b": 0}
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_hot_pixels_and_saturated_ones_are_counted():
     assert "3 hot" in line
     number, line = findings((scene(0) + 10 * noise(0)).clip(0, 150).round())["saturation"]
     assert number > 0.1
-    assert "at 150" in line
+    assert "clipped at 150" in line
 
 
 def test_an_interpolated_image_is_not_interlaced():

@@ -9,6 +9,8 @@ from dvlae.axes import AXES
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, write_manifest
+from dvlae.system.errors import UserError
+from noisy_images import with_bar
 
 KERNEL = [1, 0.6, 0.36]  # correlations 0.57, 0.24
 SMEARED = 0.57
@@ -20,8 +22,8 @@ def scene(seed: int, shape=(1, 160, 200)) -> np.ndarray:
     return 30.0 + 150 * ndimage.gaussian_filter((blobs > 0).astype(float), (0, *(0.7,) * (len(shape) - 1)))
 
 
-def make(folder, direction="x", *, with_clean=True, shape=(1, 160, 200)):
-    """Write images whose noise has the variance 3 s."""
+def make(folder, direction="x", *, with_clean=True, shape=(1, 160, 200), change=lambda noisy: noisy):
+    """Write images whose noise has the variance 3 s; ``change`` is applied to the noisy ones."""
     rows = []
     for i in range(3):
         clean = scene(i, shape)
@@ -30,7 +32,7 @@ def make(folder, direction="x", *, with_clean=True, shape=(1, 160, 200)):
             kernel = np.array(KERNEL) / np.linalg.norm(KERNEL)
             noise = ndimage.convolve1d(noise, kernel, axis=AXES[direction])
         image = Image(f"a {i}", folder / f"a {i}.tif", folder / f"c {i}.tif" if with_clean else None, shape)
-        write_image(image.noisy, clean + noise)
+        write_image(image.noisy, change(clean + noise))
         if with_clean:
             write_image(image.clean, clean)
         rows.append(image)
@@ -112,3 +114,63 @@ def test_the_right_direction_gives_no_warning(diagnose, caplog):
 def test_a_picture_lies_beside_the_json(diagnose, tmp_path):
     diagnose("x")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["noise.json", "noise.png", "noise.svg"]
+
+
+def blur(noisy):
+    return ndimage.gaussian_filter(noisy, (0, 0.8, 0.8))
+
+
+def add_bar(noisy):
+    return np.stack([with_bar(channel.round(), "HV 5.0 kV  WD 4.1 mm") for channel in noisy])
+
+
+def test_what_cannot_be_told_is_said_with_the_reason(diagnose, caplog):
+    found = diagnose("none", configured="x", with_clean=False, change=blur)
+    assert [found[key] for key in ("direction", "correlation_length", "receptive_field", "warning")] == [None] * 4
+    assert f"the direction of the noise cannot be told: {found['reason']}" in caplog.text
+
+
+def test_what_is_odd_is_written_and_said_in_one_line_each(diagnose, caplog):
+    found = diagnose("x", with_clean=False, change=add_bar)
+    (finding,) = found["findings"]
+    assert (found["direction"], finding["kind"], finding["number"]) == ("x", "information bar", 31)
+    assert f"diagnose: information bar: {finding['line']}" in caplog.text
+
+
+@pytest.mark.parametrize("change", [blur, add_bar])
+def test_the_figure_says_the_same(change, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(dvlae.reporting.diagnosis, "save_figure", lambda figure, stem: figures.append(figure))
+    images = make(tmp_path / "images", "none", with_clean=False, change=change)
+    settings = EvaluationSettings()
+    output = tmp_path / "noise.json"
+    dvlae.reporting.diagnosis.diagnose(images, output, dataset="made up", noise_direction=None, settings=settings)
+    found = json.loads(output.read_text())
+    title, notes = (text.replace("\n", " ") for text in (figures[0].get_suptitle(), figures[0].get_supxlabel()))
+    assert found["reason"] is None or found["reason"] in title
+    assert all(finding["line"] in notes for finding in found["findings"])
+
+
+def test_each_channel_is_drawn_and_said_where_they_differ(diagnose, caplog):
+    def smooth_second(noisy):
+        noisy[1:] = ndimage.convolve1d(noisy[1:], [0.5, 0.5], axis=-1)
+        return noisy
+
+    found = diagnose("none", with_clean=False, shape=(2, 160, 200), change=smooth_second)
+    assert [channel["direction"] for channel in found["channels"]] == ["none", "x"]
+    assert found["direction"] == "x"
+    assert "channel 0: noise without direction" in caplog.text and "channel 1: noise along x" in caplog.text
+
+
+def test_a_picture_does_not_replace_the_description(tmp_path):
+    with pytest.raises(UserError, match=r"output: .*noise\.png"):
+        dvlae.reporting.diagnosis.diagnose(
+            tmp_path, tmp_path / "noise.png", dataset="", noise_direction=None, settings=EvaluationSettings()
+        )
+
+
+@pytest.mark.parametrize("count", [3, 256, 257, 1000])
+def test_frames_are_compared_with_their_neighbours(count):
+    chosen = dvlae.reporting.diagnosis._neighbours(count, 256)
+    assert len(chosen) == min(count, 256)
+    assert {0, 1, count - 2, count - 1} <= set(chosen)
