@@ -181,7 +181,9 @@ def stacks(tmp_path):
 def predict_stacks(tmp_path, folder, part=None, **prediction):
     settings = validate(PredictSettings, {"prediction": {"samples": 2} | prediction, "device": "cpu"}, "test")
     part = WHOLE if part is None else Part.parse(part)
-    predict(tmp_path, tmp_path / "images", folder / "d", folder / "u", seed=0, settings=settings, part=part)
+    predict(
+        tmp_path, tmp_path / "images", folder / "denoised", folder / "uncertainty", seed=0, settings=settings, part=part
+    )
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")}
 
 
@@ -192,22 +194,22 @@ def test_an_interrupted_prediction_of_a_stack_goes_on_after_the_last_frame(tmp_p
 
     class Interrupted(OutputFolder):
         def write(self, image, values):
-            if len(computed) == last and self.folder.name == ".unfinished-d":
+            if len(computed) == last and self.folder.name == ".unfinished-denoised":
                 raise KeyboardInterrupt
             super().write(image, values)
-            if self.folder.name == ".unfinished-d":
+            if self.folder.name == ".unfinished-denoised":
                 computed.append(image.name)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(dvlae.inference.prediction, "OutputFolder", Interrupted)
         predict_stacks(tmp_path, tmp_path / "run")
-    assert not (tmp_path / "run/d").exists()
+    assert not (tmp_path / "run/denoised").exists()
     seen = []
     monkeypatch.setattr(dvlae.inference.prediction, "read_frame", lambda *at: seen.append(at) or read_frame(*at))
     resumed = predict_stacks(tmp_path, tmp_path / "run")
     assert len(seen) == 6 - last
     assert resumed == predict_stacks(tmp_path, tmp_path / "whole")
-    assert tifffile.imread(tmp_path / "run/d/movie.tif").shape == (5, 20, 30)
+    assert tifffile.imread(tmp_path / "run/denoised/movie.tif").shape == (5, 20, 30)
 
 
 @pytest.mark.usefixtures("stacks")
@@ -217,7 +219,7 @@ def test_parts_of_a_stack_become_the_same_file_as_without_parts(tmp_path, count,
     parts = [tmp_path / f"{number}-of-{count}" for number in range(1, count + 1)]
     for part in parts:
         predict_stacks(tmp_path, part, part.name, output=output)
-    gather(parts, [tmp_path / "joined/d", tmp_path / "joined/u"], join_folders)
+    gather(parts, [tmp_path / "joined/denoised", tmp_path / "joined/uncertainty"], join_folders)
     joined = {path.relative_to(tmp_path / "joined"): path.read_bytes() for path in tmp_path.glob("joined/*/*.tif")}
     assert joined == predict_stacks(tmp_path, tmp_path / "whole", output=output)
     assert len(joined) == 4
