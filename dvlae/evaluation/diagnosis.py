@@ -26,6 +26,8 @@ MAX_IMAGES = 16
 
 # Neighbours along an axis that correlate less are considered independent.
 MIN_CORRELATION = 0.1
+# Images of which fewer pixels count are left out, relative to the median of all images.
+MIN_SHARE = 0.1
 # A correlation counts if it is this many times its standard error.
 MIN_SIGNIFICANCE = 3.0
 # Standard error of a correlation times the square root of the number of pixels: of moments, and of medians of filtered
@@ -164,7 +166,10 @@ def judge(samples: Sequence[NoiseSample]) -> Verdict:
     """
     if not samples[0].correlation:
         return Verdict(None, "of traces without clean ones, noise and signal cannot be told apart", {})
-    used = [sample for sample in samples if min(sample.pixels.values()) > 0 and _has_lags(sample)]
+    counts = np.array([min(sample.pixels.values()) for sample in samples])
+    # Of a nearly blank image, what little counts is not noise alone.
+    least = MIN_SHARE * np.median(counts)
+    used = [one for one, count in zip(samples, counts, strict=True) if count > least and _has_lags(one)]
     if not used:
         return Verdict(None, "no pixel counts: all are constant, saturated or masked, or too few for the filter", {})
     correlation = average_curves([sample.correlation for sample in used], np.median)

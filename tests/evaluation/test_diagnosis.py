@@ -117,6 +117,15 @@ def test_one_odd_image_turns_no_direction():
     assert len(found["variance_slope"]) == 1
 
 
+def test_a_nearly_blank_image_hides_no_lag_of_the_others():
+    images = [scene(seed) + 10 * noise(seed, along="x") for seed in range(3)]
+    blank = np.zeros_like(images[0])
+    blank[-9:-2, 20:60] = np.random.default_rng(0).normal(100, 10, (7, 40))
+    found = measure(*images, blank)
+    assert found["direction"] == "x"
+    assert found["autocorrelation"]["x"] == measure(*images)["autocorrelation"]["x"]
+
+
 @pytest.mark.parametrize("sigma", [0.5, 0.7, 1])
 def test_blurred_noise_has_no_direction(sigma):
     assert cannot_be_told(measure(scene() + 10 * ndimage.gaussian_filter(noise(), sigma)), "alike", "blur")
