@@ -210,7 +210,9 @@ def _scale(values: np.ndarray) -> tuple[float, float]:
 
 
 def _limits(channel: np.ndarray) -> tuple[float, float]:
-    return float(np.nanmin(channel)), float(np.nanmax(channel))
+    """Return the smallest and the largest number; an empty range if there is none."""
+    numbers = channel[np.isfinite(channel)]
+    return float(numbers.min(initial=np.inf)), float(numbers.max(initial=-np.inf))
 
 
 def _kept(values: np.ndarray) -> np.ndarray:
