@@ -21,8 +21,6 @@ from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
 from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
-from dvlae.data.manifest import read_manifest
-from dvlae.data.prepare import list_files
 from dvlae.system.errors import UserError
 from dvlae.system.gpus import count_gpus
 from dvlae.system.machine import free_memory
@@ -132,6 +130,9 @@ def recorded_files(wildcards) -> dict:
 @cache
 def own_files(name: str) -> list[str]:
     """Return the user's own files that `dvlae prepare` reads; none if it will refuse the settings that name them."""
+    # Only this needs the packages that read images, so that the workflow can be linted without them.
+    from dvlae.data.prepare import list_files
+
     try:
         return [str(file) for file in list_files(DATASETS[name], Path(SETTINGS.data))]
     except UserError:
@@ -351,6 +352,8 @@ def dimensions_of(name: str) -> int:
     if DATASETS[name].dimensions is not None:
         return DATASETS[name].dimensions
     if (images / "manifest.csv").exists():
+        from dvlae.data.manifest import read_manifest
+
         return len(read_manifest(images)[0].shape) - 1
     return len(patch_size) if isinstance(patch_size, list) else 2
 
