@@ -19,6 +19,7 @@ from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.folder import OutputFolder
 from dvlae.inference.direct import denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
+from dvlae.inference.posterior import check_model_input
 from dvlae.inference.samples import count_parts, worker_memory
 from dvlae.models.files import load_to, read_seen_scale
 from dvlae.runs.folder import RunFolder
@@ -83,6 +84,8 @@ def predict(
         (device,) = stack.enter_context(reserved_devices(settings.device))
         start = time.monotonic()
         network = load_to(device, model)
+        for image in manifest:
+            check_model_input(network, image.shape, image.name)
         workers = 1
         if device.type == "cpu":
             use_one_thread()

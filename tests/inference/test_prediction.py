@@ -257,3 +257,13 @@ def test_asking_for_a_gpu_where_none_is_leaves_nothing_behind(tmp_path, images_f
     with pytest.raises(UserError, match="device: found 'cuda'"):
         predict(tmp_path, images_folder(a=noisy(16, 16)), tmp_path / "d", tmp_path / "u", seed=0, settings=settings)
     assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_images_with_other_axes_than_the_model_are_refused_by_name(tmp_path, images_folder, dimensions):
+    save_model(build(dimensions=dimensions), tmp_path)
+    images = images_folder(**{"a b": noisy(20, 30)})
+    settings = validate(PredictSettings, {"device": "cpu"}, "test")
+    with pytest.raises(UserError, match=f"^a b: found 1 channels and 2 spatial axes.* on 1 and {dimensions}$"):
+        predict(tmp_path, images, tmp_path / "denoised", tmp_path / "uncertainty", seed=0, settings=settings)
+    assert not (tmp_path / "denoised").exists()

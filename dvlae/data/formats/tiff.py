@@ -245,7 +245,7 @@ def _make_source(
     orientation = page.tags.valueof(ORIENTATION, UPRIGHT)
     if orientation != UPRIGHT:
         notes += (f"is turned or mirrored where it is shown (orientation {orientation}), and is read as it is stored",)
-    conversion = find_conversion(page, series.kind, series.transform is not None)
+    conversion = find_conversion(page, series.kind, axes, series.transform is not None)
     if conversion.added and any(has_several_colour_maps(part) for part in group):
         raise NotImplementedError("its pages have different colour maps; save it in red, green and blue")
     files = _files_of(series, path, ome)

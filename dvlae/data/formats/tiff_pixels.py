@@ -54,7 +54,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
 
-def find_conversion(page: tifffile.TiffPage, kind: str, scaled: bool) -> Conversion:
+def find_conversion(page: tifffile.TiffPage, kind: str, axes: str, scaled: bool) -> Conversion:
     """Find out from the photometric interpretation of a page what has to be done with its pixels.
 
     Parameters
@@ -63,6 +63,8 @@ def find_conversion(page: tifffile.TiffPage, kind: str, scaled: bool) -> Convers
         The page.
     kind
         The kind of its series.
+    axes
+        The axes that the file states, in our letters.
     scaled
         Whether the format has a scale of its own, which is applied already.
 
@@ -87,7 +89,9 @@ def find_conversion(page: tifffile.TiffPage, kind: str, scaled: bool) -> Convers
     decoded = page.compression in TIFF.IMAGE_COMPRESSIONS and page.compression != COMPRESSION.APERIO_JP2000_YCBC
     if page.photometric in OTHER_COLOURS and not (decoded and page.photometric == PHOTOMETRIC.YCBCR):
         notes = (f"its channels are {OTHER_COLOURS[PHOTOMETRIC(page.photometric)]}, and are read as they are stored",)
-    if page.photometric == PHOTOMETRIC.RGB and page.planarconfig == 2 and kind in ("shaped", "generic"):
+    # A file that says that the planes are times is read so.
+    planar = page.photometric == PHOTOMETRIC.RGB and page.planarconfig == 2
+    if planar and "C" in axes and kind in ("shaped", "generic"):
         notes = (
             "its planes are tagged as red, green and blue; if they are frames, set `axes: TYX` and "
             "`axes_override: true`",

@@ -343,6 +343,10 @@ def test_three_frames_tagged_as_colours_have_a_way(tmp_path):
     assert "`axes_override: true`" in refusal(tmp_path / "a.tif", axes="TYX")
     frames = read_frames(tmp_path / "a.tif", axes="TYX", axes_override=True)
     assert np.array_equal(np.concatenate(frames), array)
+    # tifffile tags three planes so unasked.
+    tifffile.imwrite(tmp_path / "b.tif", array, photometric="rgb", planarconfig="separate", metadata={"axes": "TYX"})
+    source, _ = read_all(tmp_path / "b.tif")
+    assert (source.axes, source.notes) == ("TYX", ())
 
 
 def test_colours_of_jpeg_are_red_green_and_blue(tmp_path):
