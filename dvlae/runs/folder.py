@@ -268,7 +268,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if not isinstance(record, dict):
             raise ValueError("no object with names and values")
     except ValueError as error:
-        raise UserError(f"{path}: not a record ({error}); remove the run's folder and run it again") from None
+        raise UserError(f"{path}: not a JSON record ({error}); remove the run's folder and run it again") from None
     return record
 
 

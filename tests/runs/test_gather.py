@@ -151,5 +151,5 @@ def test_a_damaged_table_is_refused(parts, tmp_path, content):
 
 def test_a_record_without_names_is_refused(parts, tmp_path):
     (parts[1] / "prediction.json").write_text("[]")
-    with pytest.raises(UserError, match=r"2-of-2/prediction.json: not a record"):
+    with pytest.raises(UserError, match=r"2-of-2/prediction.json: not a JSON record"):
         gather(parts, [tmp_path / "denoised"], join_folders)

@@ -132,5 +132,5 @@ def test_patches_that_were_cut_since_say_nothing_of_what_was_trained_on(tmp_path
 def test_a_damaged_record_is_named(tmp_path):
     run = write_run(tmp_path)
     (run.parent / "evaluation.json").write_text("{")
-    with pytest.raises(UserError, match=r"evaluation\.json: not JSON"):
+    with pytest.raises(UserError, match=r"evaluation\.json: not a JSON record"):
         make(tmp_path, run)
