@@ -24,8 +24,8 @@ demo: $(VENV)/.demo
 check: lint types
 	@$(IN_VENV) python -m pytest -n 2 --dist worksteal -m "not workflow and not slow and not clouds"
 
-test: lint types
-	@$(IN_VENV) python -m pytest
+test: check
+	@$(IN_VENV) python -m pytest -m "workflow and not slow and not clouds"
 
 test-slow: $(VENV)/.dev
 	@$(IN_VENV) python -m pytest -m slow
