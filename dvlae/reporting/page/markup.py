@@ -68,7 +68,7 @@ def encode_png(pixels: np.ndarray, colours: str = "") -> bytes:
         A PNG with 8 bits. With a colour map it has a palette, which takes a third of the bytes of RGB.
     """
     values = np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
-    png = imagecodecs.png_encode(values)
+    png = imagecodecs.png_encode(np.ascontiguousarray(values))
     if not colours:
         return png
     palette = (255 * matplotlib.colormaps[colours](np.arange(256))[:, :3]).round().astype(np.uint8).tobytes()

@@ -118,5 +118,5 @@ def _scale(low: float, high: float, name: str, text: str = "") -> str:
     return (
         f'<p class="scale"><span>{ends[0]}</span>'
         f'<span class="bar" style="background: linear-gradient(to right, {stops})"></span>'
-        f"<span>{ends[1]}</span><span class=\"note\">grey values{text and ', '}{text}</span></p>"
+        f'<span>{ends[1]}</span><span class="note">grey values{text and ", "}{text}</span></p>'
     )
