@@ -45,7 +45,7 @@ lint: $(VENV)/.dev
 	@$(IN_VENV) numpydoc lint $$(find dvlae -name '*.py')
 
 types: $(VENV)/.dev
-	@$(IN_VENV) mypy
+	@$(IN_VENV) for platform in linux darwin win32; do mypy --platform $$platform; done
 
 format: $(VENV)/.dev
 	@$(IN_VENV) ruff check --fix-only .

@@ -525,6 +525,7 @@ def chain(tmp_path_factory):
         )  # fmt: skip
         chain.run("status")
         chain.run("clean", "--patches")
+        chain.run("completion", "bash")
     return chain
 
 
@@ -539,7 +540,7 @@ def test_gather_joins_the_images_of_two_parts(chain):
 
 
 def test_only_the_commands_whose_product_is_text_print(chain):
-    assert {name for name, text in chain.printed.items() if text} == {"status", "clean"}
+    assert {name for name, text in chain.printed.items() if text} == {"status", "clean", "completion"}
 
 
 def test_download_takes_the_files_from_the_mirror_and_lists_them(chain):

@@ -1,12 +1,11 @@
 """The command line: it parses the arguments, runs a command, and reports errors in one line with an exit code."""
 
-import argparse
 import os
 import signal
 import sys
 
-from dvlae import __version__
 from dvlae.cli.commands import COMMANDS
+from dvlae.cli.parser import parse
 from dvlae.system.errors import UserError
 from dvlae.system.progress import log_to_stderr
 
@@ -30,8 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         standard error; 130 for an interruption. Wrong arguments end the process with 2. Any other exception is a bug
         and shows its traceback.
     """
-    values = vars(_parser().parse_args(argv))
-    command = values.pop("command")
+    command, values = parse(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _end)
     # NumPy and PyTorch read them when they are imported. Threads of one operation wait for each other by spinning, so
     # another busy process slows them down many times; workers use the cores better.
@@ -63,17 +61,3 @@ def main(argv: list[str] | None = None) -> int:
 def _end(signal_number: int, frame: object) -> None:
     """Exit through the ``finally`` blocks, which remove incomplete files."""
     sys.exit(EXIT_TERMINATED)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dvlae", description="Remove signal-dependent, row- or column-correlated noise, without any clean image."
-    )
-    parser.add_argument("--version", action="version", version=f"dvlae {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command, arguments in COMMANDS.items():
-        added = commands.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)
-        added.set_defaults(command=command)
-        for argument in arguments:
-            added.add_argument(argument.name, **argument.options)
-    return parser

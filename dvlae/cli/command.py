@@ -26,6 +26,8 @@ class Argument:
     convert
         Converts the value from argparse, or its default, for the function. It runs after parsing, so that it may raise
         a :class:`UserError`.
+    is_path
+        Whether the value is a path, or a list of paths.
     replaces
         Whether the value is a path whose content is replaced or removed.
     """
@@ -33,6 +35,7 @@ class Argument:
     name: str
     options: dict[str, Any]
     convert: Callable[[Any], Any] | None = None
+    is_path: bool = False
     replaces: bool = False
 
     @property
@@ -54,11 +57,14 @@ class Command:
     function
         ``module:name`` of a function whose parameters are the arguments, or a function that calls it if they are not.
         If it returns text, the text is printed.
+    example
+        The command as it is typed.
     """
 
     name: str
     help: str
     function: str | Callable[..., str | None]
+    example: str
 
     def run(self, arguments: Sequence[Argument], values: dict[str, Any]) -> None:
         """Call the function, and print what it returns.
@@ -85,6 +91,9 @@ class Command:
         function = resolve_name(self.function) if isinstance(self.function, str) else self.function
         if (text := function(**values)) is not None:
             print(text)
+
+
+Commands = dict[Command, list[Argument]]
 
 
 def _check_paths(arguments: Sequence[Argument], values: dict[str, Any]) -> None:

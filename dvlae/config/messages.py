@@ -1,6 +1,5 @@
 """Validation of settings, with error messages that name the file, the key, what was found and what is allowed."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -9,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dvlae.config.yaml_files import read_yaml
-from dvlae.system.errors import UserError
+from dvlae.system.errors import UserError, did_you_mean
 
 MAX_SHOWN_PROBLEMS = 20
 
@@ -131,9 +130,7 @@ def _problem(cls: type[BaseModel], data: dict, error: ErrorDetails) -> tuple[tup
         path = tuple(part for part in error["loc"] if part != "[key]")
         block = next(option for option in _alternatives(*_schema_at(cls, path[:-1])) if "properties" in option)
         keys = list(block["properties"])
-        near = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return path, f"unknown key; {hint}allowed: {', '.join(keys)}"
+        return path, f"unknown key; {did_you_mean(str(path[-1]), keys)}allowed: {', '.join(keys)}"
     if error["type"] == "missing":
         path = tuple(error["loc"])
         return path, f"missing; it needs {describe(*_schema_at(cls, path))}"

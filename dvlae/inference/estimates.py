@@ -6,6 +6,7 @@ large image are in temporary files, of which only what is being updated is in me
 
 import math
 import mmap
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -45,8 +46,8 @@ def _zeros(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _release(array: np.ndarray) -> None:
-    """Give the memory of an array back that is in a file, which keeps its values."""
-    if isinstance(array.base, mmap.mmap):
+    """Give the memory of an array back that is in a file, which keeps its values. Windows does so by itself."""
+    if isinstance(array.base, mmap.mmap) and sys.platform != "win32":
         array.base.madvise(mmap.MADV_DONTNEED)
 
 

@@ -3,9 +3,12 @@
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+
+import psutil
 
 # A short measurement is repeated while too few cores are free. Snakemake computes for a moment when it starts a job;
 # another program that computes is seen every time.
@@ -122,8 +125,8 @@ def _idle_cores(seconds: float) -> float:
     differences = [(later[core][0] - times[core][0], later[core][1] - times[core][1]) for core in cores]
     if any(total > 0 for _, total in differences):
         idle_cores = sum(idle / total for idle, total in differences if total > 0)
-    else:  # Not on Linux, or in a sandbox.
-        idle_cores = len(_affinity()) - os.getloadavg()[0]
+    else:  # In a sandbox of Linux.
+        idle_cores = len(_affinity()) - psutil.getloadavg()[0]
     unused = [
         quota - (after - before) / elapsed
         for quota, before, after in zip(quotas.values(), used, used_later, strict=True)
@@ -131,9 +134,11 @@ def _idle_cores(seconds: float) -> float:
     return max(0.0, min([idle_cores, *unused]))
 
 
-def _core_times() -> dict[int, tuple[int, int]]:
-    """Return how long each core on which this process may run has been idle, and the complete time, in ticks."""
-    times = {}
+def _core_times() -> dict[int, tuple[float, float]]:
+    """Return how long each core on which this process may run has been idle, and the complete time, in one unit."""
+    if sys.platform != "linux":
+        return {core: (each.idle, sum(each)) for core, each in enumerate(psutil.cpu_times(percpu=True))}
+    times: dict[int, tuple[float, float]] = {}
     cores = {f"cpu{core}": core for core in _affinity()}
     for line in _read(PROC / "stat").splitlines():
         name, *words = line.split()
@@ -151,13 +156,9 @@ def free_memory() -> int:
     -------
     int
         In bytes: what the machine and the control groups of this process have available. Pages of files that can be
-        read again count as available. A system that does not say what is available: all memory of the machine.
+        read again count as available.
     """
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for line in _read(PROC / "meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            available = 1024 * int(line.split()[1])
-    return max(0, min([available, *_memory_of_groups()]))
+    return max(0, min([psutil.virtual_memory().available, *_memory_of_groups()]))
 
 
 def _memory_of_groups() -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -39,8 +40,11 @@ def reserved_devices(name: str, count: int = 1) -> Iterator[list[torch.device]]:
     Raises
     ------
     UserError
-        If there are fewer GPUs, or ``DVLAE_JOBS_PER_GPU`` is not a whole number.
+        If there are fewer GPUs, or several on Windows, or ``DVLAE_JOBS_PER_GPU`` is not a whole number.
     """
+    # PyTorch has no NCCL there.
+    if count > 1 and sys.platform == "win32":
+        raise UserError(f"devices: found {count}, allowed on Windows: 1")
     device = choose_device(name)
     if device.type != "cuda":
         yield [device] * count
@@ -77,7 +81,9 @@ def reserve(identities: Sequence[str], count: int = 1) -> Iterator[list[int]]:
     UserError
         If ``DVLAE_JOBS_PER_GPU`` is not a whole number.
     """
-    folder = Path(tempfile.gettempdir()) / f"dvlae-gpus-{os.getuid()}"
+    # On Windows each user has a folder of temporary files.
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"dvlae-gpus-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
     places = _jobs_per_gpu()
     waiting = False

@@ -9,6 +9,7 @@ import logging
 import mmap
 import os
 import pickle
+import secrets
 import signal
 import socket
 import struct
@@ -46,10 +47,10 @@ class Workers:
     connections
         Sockets to all workers in the order of their ranks, without this one.
     memory
-        File that all workers map into their memory; None: a single worker needs none.
+        File or, on Windows, name of the memory that all workers share; None: a single worker needs none.
     """
 
-    def __init__(self, rank: int = 0, connections: Sequence[socket.socket] = (), memory: int | None = None):
+    def __init__(self, rank: int = 0, connections: Sequence[socket.socket] = (), memory: int | str | None = None):
         self.rank, self.count = rank, len(connections) + 1
         self._connections, self._memory = connections, memory
 
@@ -128,10 +129,16 @@ class Workers:
         """
         if self._memory is None:
             return torch.zeros(size, dtype=torch.float64)
-        if self.rank == 0:
+        if self.rank == 0 and isinstance(self._memory, int):
             os.ftruncate(self._memory, size * 8)
         self.wait()
-        return torch.frombuffer(mmap.mmap(self._memory, size * 8), dtype=torch.float64)
+        return torch.frombuffer(_map(self._memory, size * 8), dtype=torch.float64)
+
+
+def _map(memory: int | str, size: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size, tagname=str(memory))
+    return mmap.mmap(int(memory), size)
 
 
 def _send(connection: socket.socket, content: bytes) -> None:
@@ -179,7 +186,9 @@ def run_workers(work: Callable[[Workers], None], count: int) -> None:
         for one, other in combinations(range(count), 2):
             for rank, end in zip((one, other), socket.socketpair(), strict=True):
                 connections[rank].append(stack.enter_context(end))
-        memory = _memory_file(stack)
+                if end.family == socket.AF_INET:  # Windows has no other sockets.
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        memory = _make_memory(stack)
         children = [_start(work, rank, connections[rank], memory) for rank in range(1, count)]
         # Each end is open in one process only, so that it is closed when that process ends.
         for ends in connections[1:]:
@@ -204,8 +213,10 @@ def run_workers(work: Callable[[Workers], None], count: int) -> None:
                 _end(child)
 
 
-def _memory_file(stack: ExitStack) -> int:
-    """Return an empty file without a name, in memory where the system provides that."""
+def _make_memory(stack: ExitStack) -> int | str:
+    """Return an empty file without a name, in memory where the system provides that; on Windows, a name for memory."""
+    if sys.platform == "win32":
+        return f"dvlae-{secrets.token_hex(16)}"
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("dvlae")
         stack.callback(os.close, file)
@@ -214,21 +225,37 @@ def _memory_file(stack: ExitStack) -> int:
 
 
 def _start(
-    work: Callable[[Workers], None], rank: int, connections: Sequence[socket.socket], memory: int
+    work: Callable[[Workers], None], rank: int, connections: Sequence[socket.socket], memory: int | str
 ) -> subprocess.Popen:
     """Start one worker. Unlike multiprocessing, this does not import the user's own script a second time."""
-    files = [memory, *(connection.fileno() for connection in connections)]
+    # On Windows the Python of a virtual environment starts another one, so that only this one knows its number.
+    code = "import os; print(os.getpid(), flush=True); from dvlae.training import workers; workers.start_worker()"
     child = subprocess.Popen(
-        [sys.executable, "-c", "from dvlae.training import workers; workers.start_worker()", *map(str, [rank, *files])],
+        [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        pass_fds=files,
+        stdout=subprocess.PIPE,
+        pass_fds=[] if isinstance(memory, str) else [memory, *(connection.fileno() for connection in connections)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    assert child.stdin is not None
+    assert child.stdin is not None and child.stdout is not None
+    with child.stdout as pipe:
+        process = int(pipe.readline())
     with child.stdin as pipe:
-        pickle.dump(work, pipe)
+        pickle.dump((rank, [_give(connection, process) for connection in connections], memory, work), pipe)
     return child
+
+
+def _give(connection: socket.socket, process: int) -> bytes | int:
+    """Return what lets a new process take a connection: on Windows a description, elsewhere the number of its file."""
+    if sys.platform == "win32":
+        return connection.share(process)
+    return connection.fileno()
+
+
+def _take(given: Any) -> socket.socket:
+    if sys.platform == "win32":
+        return socket.fromshare(given)
+    return socket.socket(fileno=given)
 
 
 def _end(child: subprocess.Popen) -> int:
@@ -247,9 +274,10 @@ def start_worker() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("dvlae").addHandler(logging.NullHandler())
     logging.getLogger("dvlae").propagate = False
-    rank, memory, *files = map(int, sys.argv[1:])
-    work = pickle.load(sys.stdin.buffer)
+    # Nobody reads what it prints.
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (it stays open to the end of the process)
+    rank, given, memory, work = pickle.load(sys.stdin.buffer)
     try:
-        work(Workers(rank, [socket.socket(fileno=file) for file in files], memory))
+        work(Workers(rank, [_take(connection) for connection in given], memory))
     except (LostWorkerError, UserError):
         sys.exit(1)

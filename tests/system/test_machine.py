@@ -2,8 +2,10 @@ import logging
 import os
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dvlae.system import machine
@@ -16,10 +18,11 @@ GIB = 2**30
 def system(tmp_path, monkeypatch):
     """Return a function that writes files of a system with four cores, in which no control group has a limit."""
     monkeypatch.setattr(machine, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"), raising=False)
     monkeypatch.setattr(machine, "CONTROL_GROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(machine, "_affinity", lambda: {0, 1, 2, 3})
     monkeypatch.setattr(os, "process_cpu_count", lambda: 4, raising=False)
-    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    monkeypatch.setattr(psutil, "getloadavg", lambda: (0.0, 0.0, 0.0))
     monkeypatch.setattr(machine, "SECONDS_OF_MEASUREMENT", 0.001)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
 
@@ -174,9 +177,16 @@ def test_the_times_are_those_of_the_cores_that_may_be_used(system, monkeypatch):
     assert machine._core_times() == {1: (450, 477)}
 
 
+def test_on_windows_and_macos_the_times_are_those_of_all_cores(monkeypatch):
+    times = namedtuple("times", ["user", "system", "idle"])
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [times(1, 2, 3), times(4, 5, 6)])
+    assert machine._core_times() == {0: (3, 6), 1: (6, 15)}
+
+
 @pytest.mark.parametrize(("load", "free"), [(0.2, 4), (1.0, 3), (8.0, 0)])
 def test_where_the_system_has_no_times_its_load_counts(system, monkeypatch, load, free):
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(psutil, "getloadavg", lambda: (load, 0.0, 0.0))
     assert free_cores() == free
 
 
@@ -198,7 +208,8 @@ def test_a_core_on_which_another_program_computes_is_not_free():
 
 # The memory that is free ----------------------------------------------------------------------------------------------
 
-MEMINFO = f"MemTotal: {16 * 2**20} kB\nMemFree: 1 kB\nMemAvailable: {8 * 2**20} kB\n"
+MEMINFO = f"MemTotal: {16 * 2**20} kB\nMemFree: 1 kB\nMemAvailable: {8 * 2**20} kB\nBuffers: 1 kB\nCached: 1 kB\n"
+MEMINFO += "".join(f"{name}: 1 kB\n" for name in ("Shmem", "Active", "Inactive", "Slab", "SReclaimable"))
 
 
 def test_the_memory_is_what_the_system_has_available(system):
@@ -229,13 +240,10 @@ def test_a_control_group_of_version_1_leaves_what_those_inside_it_do_not_use(sys
             "cgroup/memory/job/memory.limit_in_bytes": f"{4 * GIB}\n",
             "cgroup/memory/job/memory.usage_in_bytes": f"{3 * GIB}\n",
             "cgroup/memory/job/memory.stat": f"active_file 7\ntotal_active_file {GIB}\ntotal_inactive_file 0\n",
+            "proc/meminfo": MEMINFO,
         }
     )
     assert free_memory() == 2 * GIB
-
-
-def test_a_system_that_does_not_say_what_is_available_has_all_its_memory(system):
-    assert free_memory() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def test_this_machine_has_cores_and_memory():

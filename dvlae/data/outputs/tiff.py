@@ -2,6 +2,7 @@
 
 import math
 import mmap
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class MappedFrames:
         self._read = 0
 
     def note(self, nbytes: int) -> None:
-        """Let go of what was read, from time to time.
+        """Let go of what was read, from time to time. Windows does so by itself.
 
         Parameters
         ----------
@@ -130,7 +131,7 @@ class MappedFrames:
             Bytes that were read since the last call.
         """
         self._read += nbytes
-        if self._read > MAX_MAPPED_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+        if self._read > MAX_MAPPED_BYTES and sys.platform != "win32":
             self._mapped.madvise(mmap.MADV_DONTNEED)
             self._read = 0
 

@@ -1,0 +1,95 @@
+"""The commands that take a trained model."""
+
+from dvlae.cli import functions
+from dvlae.cli.command import Command, Commands
+from dvlae.cli.commands.arguments import (
+    DEVICE,
+    IMAGES,
+    MODEL,
+    SEED,
+    TARGETS,
+    argument,
+    new_path,
+    output,
+    path,
+    read_first_and_stop,
+    read_selection,
+)
+
+COMMANDS: Commands = {
+    Command(
+        "likelihood",
+        "Compute a lower bound on the log-likelihood of images.",
+        "dvlae.inference.log_likelihood:likelihood",
+        "dvlae likelihood results/mine/model results/mine/images --output likelihood.csv --select 0:8",
+    ): [
+        MODEL,
+        IMAGES,
+        output("CSV", "table to write, one row an image"),
+        argument(
+            "--select",
+            "IMAGE",
+            "names of images, a slice such as 0:8, or a file of names (default: all)",
+            read_selection,
+            dest="selection",
+            nargs="+",
+            default=["all"],
+        ),
+        argument("--samples", "K", "posterior samples of each image (default: 10)", type=int, default=10),
+        SEED,
+        DEVICE,
+    ],
+    Command(
+        "levels",
+        "Plot what each level of the ladder decides in one image.",
+        "dvlae.reporting.levels:make_levels_figure",
+        "dvlae levels results/mine/model results/mine/images --image a --output levels.png",
+    ): [
+        MODEL,
+        IMAGES,
+        argument("--image", "NAME", "the image's name in the manifest", required=True),
+        output("PNG", "picture to make; an SVG is written next to it"),
+        argument(
+            "--crop",
+            "FIRST:STOP",
+            "part to show, in pixels, for each axis in the order of the file, for example 100:228 50:178",
+            type=read_first_and_stop,
+            nargs="+",
+        ),
+        SEED,
+        DEVICE,
+    ],
+    Command(
+        "generate",
+        "Sample new noise on given images, or complete images from the prior.",
+        functions.generate,
+        "dvlae generate results/mine/model new --kind noise --images results/mine/images",
+    ): [
+        MODEL,
+        new_path("output", "OUTPUT", "folder to make"),
+        argument(
+            "--kind",
+            None,
+            "noise: new noise on the content of images; prior: content and noise sampled from the model",
+            choices=["noise", "prior"],
+            required=True,
+        ),
+        path("--images", "IMAGES", "for new noise: folder made by `dvlae prepare`"),
+        argument(
+            "--settings",
+            "SETTINGS",
+            "for new noise: compare it with noisy minus clean, fitted with these settings of `dvlae evaluate`",
+        ),
+        TARGETS,
+        argument("--size", "PIXELS", "for the prior: the images' sides, [Z [Y]] X", type=int, nargs="+"),
+        argument(
+            "--realisations",
+            "N",
+            "number for each image, or of images from the prior (default: 1)",
+            type=int,
+            default=1,
+        ),
+        SEED,
+        DEVICE,
+    ],
+}
