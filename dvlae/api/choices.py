@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dvlae.config.fields import PatchSize
 from dvlae.config.messages import validate
 from dvlae.config.patch_size import fitting_crop
 from dvlae.config.receptive_field import kernel_and_blocks
@@ -30,7 +31,7 @@ MINUTES_FOR_DIRECT = 20
 # In less time, a small network learns more (docs/benchmarks.md).
 MINUTES_FOR_LARGE = 3
 # Crops of volumes have about as many pixels as those of images.
-VOLUME_CROP = {"cpu": (8, 32, 32), "cuda": (16, 64, 64), "mps": (16, 64, 64)}
+VOLUME_CROP, VOLUME_CROP_ON_GPU = (8, 32, 32), (16, 64, 64)
 IMAGE_SIDE_ON_GPU = 128
 SAMPLES = 16
 # The mean of so few samples is 0.1 dB behind that of 16.
@@ -157,27 +158,29 @@ def choose_training(
         of ``config/sem_gpu.yaml``. Crops of volumes are smaller.
     """
     smallest = np.min([shape[1:] for shape in shapes], axis=0).tolist()
-    if device != "cpu":
-        model, batch = {"levels": 6, "channels": 64, "latent_channels": 32}, 16
-    elif minutes >= MINUTES_FOR_LARGE:
-        model, batch = {"channels": 48, "latent_channels": 24}, 4
-    else:
-        model, batch = {"channels": 16, "latent_channels": 8}, 8
-    training: dict[str, Any] = {
-        "batch_size": batch,
-        "learning_rate": 0.004 if model["channels"] > 16 else 0.01,
-        "max_minutes": float(minutes),
-        "max_steps": max_steps,
-    }
-    if direct or (max_steps is None and minutes >= MINUTES_FOR_DIRECT):
-        model["direct_denoiser"] = "mean"
-    settings = validate(ModelSettings, model, "model")
+    on_gpu = device != "cpu"
+    levels, channels, batch = (6, 64, 16) if on_gpu else (3, 48, 4) if minutes >= MINUTES_FOR_LARGE else (3, 16, 8)
+    has_time = max_steps is None and minutes >= MINUTES_FOR_DIRECT
+    model = ModelSettings(
+        levels=levels,
+        channels=channels,
+        latent_channels=channels // 2,
+        direct_denoiser="mean" if direct or has_time else False,
+    )
+    patch_size: PatchSize = "auto"
     if len(smallest) == 3:
-        longest = np.minimum(smallest, VOLUME_CROP[device]).tolist()
-        training["patch_size"] = list(fitting_crop(longest, settings.stride))
-    elif len(smallest) == 2 and device != "cpu" and min(smallest) >= IMAGE_SIDE_ON_GPU:
-        training["patch_size"] = IMAGE_SIDE_ON_GPU
-    return TrainSettings(model=settings, training=validate(TrainingSettings, training, "training"), device=device)
+        longest = np.minimum(smallest, VOLUME_CROP_ON_GPU if on_gpu else VOLUME_CROP).tolist()
+        patch_size = list(fitting_crop(longest, model.stride))
+    elif len(smallest) == 2 and on_gpu and min(smallest) >= IMAGE_SIDE_ON_GPU:
+        patch_size = IMAGE_SIDE_ON_GPU
+    training = TrainingSettings(
+        patch_size=patch_size,
+        batch_size=batch,
+        learning_rate=0.01 if channels == 16 else 0.004,
+        max_minutes=float(minutes),
+        max_steps=max_steps,
+    )
+    return TrainSettings.model_validate({"model": model, "training": training, "device": device})
 
 
 def choose_prediction(

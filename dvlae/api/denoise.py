@@ -163,7 +163,7 @@ class _Call:
     def run(self, *, quick: bool, overwrite: bool) -> None:
         start, request, places, session = time.monotonic(), self.request(), self.places, self.session
         if places.is_complete(request):
-            logger.info(f"denoise: all is there already, and nothing is left to do: {places.record} lists it")
+            logger.info(f"denoise: all is there already, and nothing is left to do: {_names([places.record])} lists it")
             return
         places.begin(request, self.targets, overwrite=overwrite)
         warnings = places.work / "warnings.txt"
@@ -177,9 +177,11 @@ class _Call:
             self._write_page(session, self._model, warnings, preview=False)
         record = {"request": request, "warnings": _lines(warnings), **software()}
         made = places.finish(session, record)
-        logger.info(f"denoise: done in {_duration(time.monotonic() - start)}; written: {_names(made, len(made))}")
+        logger.info(f"denoise: done in {_duration(time.monotonic() - start)}; written: {_names(made, 12)}")
         if self.model is None:
-            logger.info(f"denoise: other images like these take seconds: dvlae denoise --model {places.model} FILES")
+            logger.info(
+                f"denoise: other images like these take seconds: dvlae denoise --model {_names([places.model])} FILES"
+            )
 
     @property
     def _model(self) -> Path:
@@ -198,13 +200,13 @@ class _Call:
         """Train, with a preview where there is time for one; return whether that is all."""
         session, samples = self.session, SAMPLES if self.samples is None else max(self.samples, 1)
         pause = min(PREVIEW_MINUTES, session.wishes.minutes / 2)
-        results = _names(self.targets)
+        results = _names(self.targets, 12)
         has_time = pause == PREVIEW_MINUTES and not session.run.model.exists()
         if quick or (has_time and not session.preview.run.denoised.exists()):
             session.train(samples, results, pause_minutes=pause)
             session.make_preview()
             self._write_page(session.preview, session.preview.run.model, warnings, preview=True)
-            logger.info(f"denoise: {self.places.page} shows a preview, after {pause:g} minutes of training")
+            logger.info(f"denoise: {_names([self.places.page])} shows a preview, after {pause:g} minutes of training")
             results = ""
         if quick:
             logger.info("denoise: the same command without --quick goes on with the training")
@@ -235,18 +237,16 @@ class _Call:
             settings = choose_training(
                 [shape for _, _, shape in stacks], device, minutes=wishes.minutes, max_steps=None, direct=wishes.direct
             )
-            known = [
-                f"{name} {value}"
-                for name, value in (("direction", wishes.noise_direction), ("receptive field", wishes.receptive_field))
-            ]
-            lines.append(f"measures the noise, and takes the {', '.join(known)}")
+            lines.append(
+                f"measures the noise (direction: {wishes.noise_direction}, receptive field: {wishes.receptive_field})"
+            )
             lines.append(
                 f"trains for {wishes.minutes:g} minutes on {device}: {settings.model.channels} channels, "
                 f"{settings.model.levels} levels, {settings.training.batch_size} crops in a batch"
             )
         else:
             lines.append(f"uses the model in {self.model}")
-        lines.append(f"writes {_names(self.targets, len(self.targets))}")
+        lines.append(f"writes {_names(self.targets, 12)}")
         there = [target for target in self.targets if target.exists()]
         if self.places.is_complete(self.request()):
             lines.append("all of this is there already: nothing would be done")
@@ -291,8 +291,9 @@ def _lines(path: Path) -> list[str]:
 
 
 def _names(paths: Sequence[Path], most: int = 4) -> str:
-    """Name files, with the folder of the first."""
-    named = [str(paths[0]), *(path.name if path.parent == paths[0].parent else str(path) for path in paths[1:most])]
+    """Name files, in the working folder without it."""
+    here = Path.cwd()
+    named = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths[:most]]
     return ", ".join(named) + (f" and {len(paths) - most} others" if len(paths) > most else "")
 
 

@@ -230,8 +230,10 @@ class Session:
             side = round(PREVIEW_PIXELS ** (1 / len(image.shape[1:])))
             part = middle(image.shape[1:], [side] * len(image.shape[1:]))
             offset = read_info(image.noisy).offset
-            # With the offset, float32 numbers would be too far apart.
-            values = read_noisy(image)[(slice(None), *part)].astype(np.float64 if offset else np.float32) + offset
+            values = read_noisy(image)[(slice(None), *part)]
+            if offset:
+                # With the offset, float32 numbers would be too far apart.
+                values = values.astype(np.float64) + offset
             with atomic_folder(preview.images) as folder:
                 path = folder / "noisy" / f"{image.name}.tif"
                 write_frames(path, SourceInfo.of_frames(values.shape), [values], values.dtype)
