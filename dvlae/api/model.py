@@ -118,16 +118,6 @@ class Model:
         ------
         UserError
             If the image has other channels or axes than those of the training, or a value is not allowed.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import dvlae
-        >>> stack = np.random.default_rng(0).poisson(20, (3, 64, 64))
-        >>> model = dvlae.fit(stack, noise_direction="none", max_steps=2)
-        >>> clean, std = model.denoise(stack[0], samples=2)
-        >>> clean.shape, clean.dtype, std.shape
-        ((64, 64), dtype('float32'), (64, 64))
         """
         (array,) = as_list([image])
         axes = choose_axes(array.shape, axes, self._architecture.dimensions)
@@ -218,11 +208,20 @@ def fit(
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np
     >>> import dvlae
     >>> stack = np.random.default_rng(0).poisson(20, (3, 64, 64))
-    >>> dvlae.fit(stack, noise_direction="x", receptive_field=8, max_steps=2)
+    >>> model = dvlae.fit(stack, noise_direction="x", receptive_field=8, minutes=1, max_steps=2)
+    >>> model
     <dvlae.Model: noise direction x, receptive field 8 px>
+    >>> clean, std = model.denoise(stack[0], samples=2)
+    >>> clean.shape, clean.dtype, std.shape
+    ((64, 64), dtype('float32'), (64, 64))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/model")
+    ...     again = dvlae.load(f"{folder}/model")
+    >>> clean, std = again.denoise(stack, samples=2)
     """
     arrays = as_list(images)
     dimensions = 3 if noise_direction == "z" else None
@@ -255,17 +254,6 @@ def load(path: str | Path) -> Model:
     ------
     UserError
         If the folder contains no model.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import numpy as np
-    >>> import dvlae
-    >>> stack = np.random.default_rng(0).poisson(20, (3, 64, 64))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     dvlae.fit(stack, noise_direction="none", max_steps=2).save(f"{folder}/model")
-    ...     dvlae.load(f"{folder}/model")
-    <dvlae.Model: noise direction none, receptive field 0 px>
     """
     load_model(Path(path))
     return Model(Path(path).absolute())

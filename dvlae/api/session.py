@@ -82,6 +82,8 @@ class Wishes:
                     f"receptive field: found {self.receptive_field!r}, allowed: auto, or a number of pixels"
                 )
             kernel_and_blocks(self.receptive_field)
+            if self.noise_direction == "none" and self.receptive_field:
+                raise UserError(f"receptive field: found {self.receptive_field}, allowed: 0, without a noise direction")
 
 
 @dataclass(frozen=True)

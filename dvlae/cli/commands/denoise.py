@@ -32,7 +32,7 @@ COMMANDS: Commands = {
     ): [
         FILES,
         path("--output", "DIR", "folder for all results (default: beside each image; of a folder, FOLDER_denoised)"),
-        argument("--minutes", "N", "time for the training (default: 30)", type=float, default=30.0),
+        argument("--minutes", "N", "time for the training (default: 30)", type=float),
         argument(
             "--noise-direction",
             None,
