@@ -53,12 +53,12 @@ class Model:
     Parameters
     ----------
     folder
-        Folder that ``dvlae train`` or :meth:`save` wrote.
+        The files that ``dvlae train`` writes.
     temporary
-        The folder to remove with the model; None: none.
+        The folder around it, which is removed with the model.
     """
 
-    def __init__(self, folder: Path, temporary: "TemporaryDirectory[str] | None" = None):
+    def __init__(self, folder: Path, temporary: "TemporaryDirectory[str]"):
         self._folder, self._temporary = folder, temporary
         self._architecture = read_architecture(folder)
 
@@ -199,7 +199,7 @@ def fit(
     Returns
     -------
     Model
-        The trained model. It is in a temporary folder, which is removed with it.
+        The trained model.
 
     Raises
     ------
@@ -228,13 +228,10 @@ def fit(
     axes = choose_common_axes(arrays, axes, dimensions)
     wishes = Wishes(noise_direction, receptive_field, minutes, max_steps, seed, device, direct_denoiser)
     direction = "none" if noise_direction == "auto" else noise_direction
-    kept = TemporaryDirectory(prefix="dvlae-")
     with _session(arrays, axes, direction, wishes, progress) as session:
         session.prepare()
         session.train()
-        folder = Path(kept.name) / "model"
-        shutil.copytree(session.run.model, folder)
-    return Model(folder, kept)
+        return _copy_of(session.run.model)
 
 
 def load(path: str | Path) -> Model:
@@ -248,7 +245,7 @@ def load(path: str | Path) -> Model:
     Returns
     -------
     Model
-        The model.
+        The model. It does not need the folder any more.
 
     Raises
     ------
@@ -256,7 +253,15 @@ def load(path: str | Path) -> Model:
         If the folder contains no model.
     """
     load_model(Path(path))
-    return Model(Path(path).absolute())
+    return _copy_of(Path(path))
+
+
+def _copy_of(folder: Path) -> Model:
+    """Return a model that keeps its files in a temporary folder of its own."""
+    temporary = TemporaryDirectory(prefix="dvlae-")
+    copy = Path(temporary.name) / "model"
+    shutil.copytree(folder, copy)
+    return Model(copy, temporary)
 
 
 def diagnose(images: Any, *, axes: str = "auto", progress: bool = False) -> Diagnosis:

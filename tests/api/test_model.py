@@ -3,7 +3,6 @@ import logging
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,9 +149,11 @@ def test_wrong_values_are_refused(options, words):
         dvlae.fit(STACK, max_steps=2, **options)
 
 
-def test_the_folder_of_a_loaded_model_stays(model, tmp_path):
+def test_a_loaded_model_neither_needs_its_folder_nor_removes_it(model, tmp_path):
     model.save(tmp_path / "model")
     loaded = dvlae.load(str(tmp_path / "model"))
+    (tmp_path / "model").rename(tmp_path / "moved")
+    assert loaded.denoise(STACK[0], samples=2)[0].shape == STACK[0].shape
     del loaded
     gc.collect()
-    assert (Path(tmp_path) / "model" / "model.json").exists()
+    assert (tmp_path / "moved" / "model.json").exists()
