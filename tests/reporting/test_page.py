@@ -137,7 +137,7 @@ def test_a_page_of_a_real_run_says_what_its_records_say(tmp_path, images_folder,
     paths = {name: tmp_path / name for name in ("images", "denoised", "uncertainty", "model")}
     page = make_page({}, **paths, diagnosis=tmp_path / "noise.json", warnings=["A warning."])
     record = json.loads((tmp_path / "model/run.json").read_text())
-    assert f"{record['seconds'] / 60:.1f} minutes on cpu, 4 steps, ended by max_steps" in page.said("dd")
+    assert f"{record['seconds'] / 60:.1f} minutes, on cpu, 4 steps, ended by max_steps" in page.said("dd")
     cells = page.said("td")
     for text in ("model.channels 8", "seed 3 5", f"versions.torch {record['versions']['torch']}", "samples 2"):
         assert text in cells
@@ -157,6 +157,7 @@ def test_a_preview_says_so_and_after_what_time(tmp_path, denoised, make_page):
     page = make_page(paths, preview=True, model=model)
     assert page.said("strong") == "This is a preview after 1.5 minutes of training."
     assert page.said("title") == page.said("h1") == "Preview: A page"
+    assert "1.5 minutes, on cpu, 10 steps" in page.said("dd") and "None" not in page.said("dd")
     assert make_page(paths, preview=True).said("strong") == "This is a preview."
 
 
@@ -177,7 +178,7 @@ def test_text_of_the_user_is_shown_as_it_is(denoised, make_page, tmp_path):
 def test_psnr_is_given_only_where_there_are_clean_images(denoised, make_page):
     page = make_page(denoised((1, 40, 48), (1, 40, 48), clean=True))
     assert re.search(r"[\d.]+( to [\d.]+)? dB before, inf dB after, against the clean images", page.said("dd"))
-    assert "noisy − clean" in page.said("dd")
+    assert "noisy − clean" in page.said("dd") and "(register: false, fit: none)" in page.said("dd")
 
 
 def test_the_noise_before_and_what_was_removed_are_measured(denoised, make_page):
@@ -220,6 +221,7 @@ def test_a_volume_shows_three_planes(denoised, make_page):
     page = make_page(denoised((1, 12, 24, 30)))
     labels = [text for text in page.text["option"] if text.strip()]
     assert labels == [f"image 0, plane {plane} of 0 to 11" for plane in (2, 6, 10)]
+    assert [values["value"] for _, values in page.elements if "selected" in values] == ["view-1"]
 
 
 def test_a_thin_volume_shows_each_plane_once(denoised, make_page):
@@ -338,3 +340,58 @@ def test_images_move_together_and_the_divider_moves(denoised, make_page, tmp_pat
         assert np.array(found[name]) == pytest.approx(np.array([place] * 4), abs=0.01)
     assert np.array(found["reset"]) == pytest.approx(np.array([[0, 0, 1]] * 4), abs=0.01)
     assert found["clip"] == "inset(0px 0px 0px 0%)"
+
+
+def test_pointers_move_and_zoom_the_images_and_move_the_divider(denoised, make_page, tmp_path):
+    make_page(denoised((1, 40, 48)))
+    found = look(
+        tmp_path / "page.html",
+        """
+        // Events that a script makes have no pointer that could be captured.
+        Element.prototype.setPointerCapture = () => {};
+        Element.prototype.hasPointerCapture = () => true;
+        const views = document.getElementById("views").style;
+        const state = () => ["--x", "--y", "--zoom", "--divider"].map(name => Number(views.getPropertyValue(name)));
+        const pane = document.querySelector(".before .pane"), box = pane.getBoundingClientRect();
+        const send = (target, kind, id, x, y) => target.dispatchEvent(new PointerEvent(kind, {
+          pointerId: id, clientX: box.left + x * box.width, clientY: box.top + y * box.height, bubbles: true,
+        }));
+        const wheel = () => pane.dispatchEvent(new WheelEvent("wheel", {
+          deltaY: -100, clientX: box.left, clientY: box.top, cancelable: true,
+        }));
+        const result = {};
+        wheel();
+        result.scrolled = state();
+        document.querySelector(".compare").focus({preventScroll: true});
+        wheel();
+        result.wheel = state();
+        send(pane, "pointerdown", 1, 0.5, 0.5);
+        send(pane, "pointermove", 1, 0.4, 0.5);
+        result.drag = state();
+        send(pane, "pointerdown", 2, 0.6, 0.5);
+        send(pane, "pointermove", 2, 0.8, 0.5);
+        result.pinch = state();
+        send(pane, "pointerup", 1, 0, 0);
+        send(pane, "pointerup", 2, 0, 0);
+        send(pane, "pointermove", 1, 0, 0);
+        result.end = state();
+        send(document.querySelector(".divider"), "pointermove", 3, 0.3, 0.5);
+        result.divider = state();
+        return result;
+        """,
+    )
+    zoom = np.exp(0.25)
+    assert found["scrolled"] == [0, 0, 1, 50]
+    assert found["wheel"] == pytest.approx([0, 0, zoom, 50])
+    assert found["drag"] == pytest.approx([-0.1, 0, zoom, 50])
+    assert found["pinch"][2] == pytest.approx(2 * zoom)
+    assert found["end"] == found["pinch"]
+    assert found["divider"] == pytest.approx([*found["end"][:3], 30], abs=0.5)
+
+
+def test_of_traces_only_the_choice_is_offered(denoised, make_page, tmp_path):
+    make_page(denoised((1, 90), (1, 90)))
+    controls = '[...document.querySelectorAll(".controls > *")]'
+    shown = f"return {controls}.filter(one => one.offsetParent).map(one => one.innerText)"
+    (shown,) = look(tmp_path / "page.html", shown)
+    assert shown.startswith("Image")

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,50 @@ def escape(text: object) -> str:
         HTML.
     """
     return html.escape(str(text))
+
+
+def decimal(value: float, digits: int) -> str:
+    """Write a number.
+
+    Parameters
+    ----------
+    value
+        The number.
+    digits
+        How many digits follow the point.
+
+    Returns
+    -------
+    str
+        The number, with a minus sign if it is negative.
+
+    Examples
+    --------
+    >>> decimal(-0.25, 1), decimal(-0.001, 2)
+    ('−0.2', '0.00')
+    """
+    return f"{value:z.{digits}f}".replace("-", "−")
+
+
+def digits_for(size: float) -> int:
+    """Return how many digits after the point make three digits.
+
+    Parameters
+    ----------
+    size
+        The number, or the range that is to be divided, above 0.
+
+    Returns
+    -------
+    int
+        0 from 100 upwards.
+
+    Examples
+    --------
+    >>> digits_for(1500), digits_for(15), digits_for(0.15)
+    (0, 1, 3)
+    """
+    return max(0, 2 - math.floor(math.log10(size)))
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -68,7 +113,7 @@ def encode_png(pixels: np.ndarray, colours: str = "") -> bytes:
         A PNG with 8 bits. With a colour map it has a palette, which takes a third of the bytes of RGB.
     """
     values = np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
-    png = imagecodecs.png_encode(np.ascontiguousarray(values))
+    png = bytes(imagecodecs.png_encode(np.ascontiguousarray(values)))
     if not colours:
         return png
     palette = (255 * matplotlib.colormaps[colours](np.arange(256))[:, :3]).round().astype(np.uint8).tobytes()

@@ -12,6 +12,7 @@ from dvlae.evaluation.diagnosis import MIN_CORRELATION
 from dvlae.evaluation.noise_samples import MAX_SIDES, NoiseSample, estimate_noise, known_noise
 from dvlae.evaluation.noise_statistics import SIGNAL_GROUPS, masked_autocorrelation, robust_variance, variance_by_signal
 from dvlae.evaluation.register import Targets
+from dvlae.reporting.page.markup import decimal
 from dvlae.reporting.page.views import Frame, counted
 
 # The estimate of the noise was wrong by up to 12 % on photographs with known noise.
@@ -49,6 +50,11 @@ class Score:
 
     before: tuple[float, float]
     after: tuple[float, float]
+
+    @property
+    def numbers(self) -> list[float]:
+        """The PSNR before and after, and the SSIM before and after."""
+        return [value for pair in zip(self.before, self.after, strict=True) for value in pair]
 
 
 def measure(frame: Frame, direction: str | None, targets: Targets) -> list[Measurement]:
@@ -176,4 +182,4 @@ def _judge_correlation(found: Sequence[Measurement], diagnosis: Mapping[str, Any
 
 
 def _numbers(correlation: Mapping[str, float]) -> str:
-    return ", ".join(f"{value:z.2f} along {axis}" for axis, value in correlation.items())
+    return ", ".join(f"{decimal(value, 2)} along {axis}" for axis, value in correlation.items())

@@ -1,12 +1,10 @@
 """HTML of one view: the images before and after, what was removed, and the uncertainty, each with a scale."""
 
-import math
-
 import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
 
-from dvlae.reporting.page.markup import encode_png, escape, figure, image
+from dvlae.reporting.page.markup import decimal, digits_for, encode_png, escape, figure, image
 from dvlae.reporting.page.views import View
 from dvlae.reporting.panels import Picture, colours, plot_traces
 
@@ -113,10 +111,9 @@ def _spread(black: float, white: float) -> tuple[float, float]:
 def _scale(low: float, high: float, name: str, text: str = "") -> str:
     """Write which colours stand for which grey values."""
     stops = ", ".join(to_hex(matplotlib.colormaps[name](place)) for place in np.linspace(0, 1, GRADIENT_STOPS))
-    digits = max(0, 2 - math.floor(math.log10(high - low)))
-    ends = [f"{value:z.{digits}f}".replace("-", "−") for value in (low, high)]
+    digits = digits_for(high - low)
     return (
-        f'<p class="scale"><span>{ends[0]}</span>'
+        f'<p class="scale"><span>{decimal(low, digits)}</span>'
         f'<span class="bar" style="background: linear-gradient(to right, {stops})"></span>'
-        f'<span>{ends[1]}</span><span class="note">grey values{text and ", "}{text}</span></p>'
+        f'<span>{decimal(high, digits)}</span><span class="note">grey values{text and ", "}{text}</span></p>'
     )

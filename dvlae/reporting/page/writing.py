@@ -64,7 +64,8 @@ def write_page(
     """
     records = Records.read(model, denoised)
     found, noise = sections.read_diagnosis(diagnosis)
-    targets = Targets(evaluation or EvaluationSettings())
+    evaluation = evaluation or EvaluationSettings()
+    targets = Targets(evaluation)
     manifest = read_manifest(images)
     chosen = choose_frames(manifest, records.unchanged)
     measured: list[Measurement] = []
@@ -79,14 +80,15 @@ def write_page(
         if (compared := score(frame, targets)) is not None:
             scores[image.name] = compared
         for view in iterate_views(frame, len(chosen), parts):
-            choices.append(f'<option value="view-{len(views)}">{escape(view.label)}</option>')
+            selected = " selected" if view.middle and image == chosen[0] else ""
+            choices.append(f'<option value="view-{len(views)}"{selected}>{escape(view.label)}</option>')
             views.append(render(view, len(views)))
     settings, others = records.tables()
     values = {
         "title": escape(f"Preview: {title}" if preview else title),
         "preview": sections.preview(records) if preview else "",
         "warnings": sentences(warnings) or "<p>None.</p>",
-        "summary": sections.summary(manifest, chosen, measured, scores, found, records),
+        "summary": sections.summary(manifest, chosen, measured, scores, found, evaluation, records),
         "choices": "\n".join(choices),
         "views": "\n".join(views),
         "numbers": sections.numbers(measured, scores, records),
