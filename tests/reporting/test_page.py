@@ -2,6 +2,8 @@ import html.parser
 import json
 import re
 
+import imagecodecs
+import matplotlib
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -17,6 +19,7 @@ from dvlae.data.sources import Calibration, SourceInfo
 from dvlae.inference.prediction import predict
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.reporting.page import views, write_page
+from dvlae.reporting.page.markup import encode_png
 from dvlae.system.errors import UserError
 from dvlae.training.train import train
 
@@ -299,6 +302,17 @@ def test_another_file_than_a_diagnosis_is_refused_in_one_line(denoised, make_pag
         paths["diagnosis"].write_text(content)
     with pytest.raises(UserError, match=r"noise\.json: not what dvlae diagnose writes"):
         make_page(paths)
+
+
+def test_a_picture_with_a_palette_has_the_colours_of_its_colour_map():
+    values = np.linspace(0, 1, 256).reshape(8, 32)
+    pixels = imagecodecs.png_decode(encode_png(values, "PuOr"))[..., :3]
+    expected = 255 * matplotlib.colormaps["PuOr"](np.arange(256))[:, :3]
+    assert np.abs(pixels.reshape(256, 3) - expected).max() <= 0.5
+
+
+def test_names_of_another_encoding_are_shown_with_question_marks(denoised, make_page):
+    assert make_page(denoised((1, 24, 24)), title="caf\udce9").said("h1") == "caf?"
 
 
 def test_equal_runs_give_equal_pages(denoised, make_page):

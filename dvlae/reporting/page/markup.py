@@ -30,9 +30,9 @@ def escape(text: object) -> str:
     Returns
     -------
     str
-        HTML.
+        HTML. A question mark takes the place of what UTF-8 does not have, as in a file name of another encoding.
     """
-    return html.escape(str(text))
+    return html.escape(str(text).encode("utf-8", "replace").decode("utf-8"))
 
 
 def decimal(value: float, digits: int) -> str:
