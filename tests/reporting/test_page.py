@@ -1,6 +1,7 @@
 import html.parser
 import json
 import re
+from dataclasses import replace
 
 import imagecodecs
 import matplotlib
@@ -12,8 +13,8 @@ from browser import look
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.messages import validate
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
-from dvlae.data.canonical import set_offset, write_frames, write_image
-from dvlae.data.manifest import Image, write_manifest
+from dvlae.data.canonical import read_frame, set_offset, write_frames, write_image
+from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.patches import extract_patches
 from dvlae.data.sources import Calibration, SourceInfo
 from dvlae.inference.prediction import predict
@@ -79,7 +80,7 @@ def denoised(tmp_path):
             path, clean_path = images / f"noisy/{number}.tif", images / f"clean/{number}.tif" if clean else None
             info = SourceInfo.of_frames(shape)
             calibration = Calibration(channels=channels)
-            write_frames(path, type(info)(**vars(info) | {"calibration": calibration}), [noisy], noisy.dtype)
+            write_frames(path, replace(info, calibration=calibration), [noisy], noisy.dtype)
             if clean:
                 write_image(clean_path, signal)
             write_image(tmp_path / f"denoised/{number}.tif", signal)
@@ -275,10 +276,53 @@ def test_of_a_large_image_the_most_structured_part_is_shown(denoised, make_page,
         assert last - first + 1 == side
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 90), (1, 90, 1), (1, 5, 5)])
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(1, 1, 90), (1, 90, 1), (1, 5, 5), (1, 1, 1), (1, 1), (1, 1, 9, 9), (1, 3, 1, 1)])
 def test_images_of_any_size_are_shown(denoised, make_page, monkeypatch, shape):
     monkeypatch.setattr(views, "MAX_PIXELS", 40)
-    make_page(denoised(shape))
+    said = make_page(denoised(shape)).said("dd")
+    # So few pixels say nothing about a correlation.
+    assert "correlate" not in said
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("factor", [1e-12, 1e9])
+def test_grey_values_of_any_size_are_written_with_few_digits(denoised, make_page, tmp_path, factor):
+    paths = denoised((1, 30, 30))
+    for path in (tmp_path / "images/noisy/0.tif", tmp_path / "denoised/0.tif", tmp_path / "uncertainty/0.tif"):
+        write_image(path, read_frame(path) * factor)
+    levels = re.findall(r"standard deviation (\S+) grey values", make_page(paths).said("dd"))
+    assert len(levels) == 2 and all(len(level) <= 8 for level in levels)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [7.0, np.nan])
+def test_blank_images_and_those_without_numbers_are_shown(denoised, make_page, tmp_path, value):
+    paths = denoised((1, 30, 30), (1, 30, 30))
+    blank = np.full((1, 30, 30), value)
+    mask = tmp_path / "images/mask.tif"
+    write_image(mask, np.isfinite(blank))
+    for number in range(2):
+        write_image(tmp_path / f"images/noisy/{number}.tif", blank)
+        write_image(tmp_path / f"denoised/{number}.tif", blank)
+    write_manifest(tmp_path / "images", [replace(one, mask=mask) for one in read_manifest(tmp_path / "images")])
+    page = make_page(paths)
+    assert "standard deviation 0 grey values" in page.said("dd")
+    assert "nan" not in page.said("span") + page.said("dd") + page.said("td")
+
+
+def test_a_flat_estimate_is_shown_with_the_grey_values_of_the_noisy_image(denoised, make_page, tmp_path):
+    paths = denoised((1, 60, 60))
+    noisy = noisy_image(1, 60, 60)[1]
+    write_image(tmp_path / "denoised/0.tif", np.full_like(noisy, 100))
+    black = float(re.findall(r'<span>([\d.]+)</span><span class="bar"', make_page(paths).source)[0])
+    assert black == pytest.approx(np.percentile(noisy, 0.2), abs=0.5)
+
+
+def test_an_estimate_that_removed_nothing_is_told(denoised, make_page, tmp_path):
+    paths = denoised((1, 60, 60))
+    write_image(tmp_path / "denoised/0.tif", noisy_image(1, 60, 60)[1])
+    assert "Nothing was removed." in make_page(paths).said("dd")
 
 
 def test_grey_values_of_the_scale_are_those_of_the_file(denoised, make_page, tmp_path):

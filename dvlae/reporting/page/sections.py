@@ -10,7 +10,7 @@ from typing import Any
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.manifest import Image
 from dvlae.reporting.diagnosis import describe, list_notes
-from dvlae.reporting.page.markup import decimal, digits_for, escape, figure, plotted, sentences, table
+from dvlae.reporting.page.markup import decimal, escape, figure, number, plotted, sentences, table
 from dvlae.reporting.page.measurements import Measurement, Score, judge
 from dvlae.reporting.page.records import Records
 from dvlae.reporting.training_figures import plot_histories, read_history
@@ -128,10 +128,8 @@ def _range(values: Sequence[float]) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Write a number that is not negative with at least three digits; nothing if it is not known."""
-    if value is None or math.isnan(value):
-        return ""
-    return decimal(value, digits_for(value)) if 0 < value < math.inf else f"{value:g}"
+    """Write a number; nothing if it is not known."""
+    return "" if value is None or math.isnan(value) else number(value)
 
 
 def numbers(measured: Sequence[Measurement], scores: Mapping[str, Score], records: Records) -> str:
