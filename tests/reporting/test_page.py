@@ -162,6 +162,8 @@ def test_a_preview_says_so_and_after_what_time(tmp_path, denoised, make_page):
     assert page.said("strong") == "This is a preview after 1.5 minutes of training."
     assert page.said("title") == page.said("h1") == "Preview: A page"
     assert "1.5 minutes, on cpu, 10 steps" in page.said("dd") and "None" not in page.said("dd")
+    assert page.said("code") == ""
+    assert f"--model {tmp_path}/kept FILES" in make_page(paths, model=model, kept=tmp_path / "kept").said("code")
     assert make_page(paths, preview=True).said("strong") == "This is a preview."
 
 
@@ -217,6 +219,7 @@ def test_frames_that_were_left_as_they_are_are_not_shown(denoised, make_page, tm
     (tmp_path / "prediction.json").write_text(json.dumps({"seed": 1, "found": found}))
     page = make_page(paths)
     assert "image 0" not in page.said("option")
+    assert [values["value"] for _, values in page.elements if "selected" in values] == ["view-0"]
     assert "1 left as it was" in page.said("dd")
     assert "7 hot or dead pixel values" in page.said("td")
 
@@ -245,6 +248,7 @@ def test_a_thin_volume_shows_each_plane_once(denoised, make_page):
 def test_three_channels_without_names_are_colours_and_others_a_choice(denoised, make_page, channels, names, labels):
     page = make_page(denoised((channels, 24, 30), channels=names))
     assert [text for text in page.text["option"] if text.strip()] == labels
+    assert [values["value"] for _, values in page.elements if "selected" in values] == ["view-0"]
 
 
 def test_the_number_of_views_is_bounded(denoised, make_page):

@@ -16,8 +16,8 @@ GREY_PERCENTILES = (0.2, 99.8)
 MIN_SPAN = 0.05
 RESIDUAL_PERCENTILE, DEVIATION_PERCENTILE = 99.5, 99.8
 DETAILS = "Look for details that are in one image only: the noisy image decides whether they are there."
-RESIDUAL_HINT = "It should show only noise. Edges or shapes of the object in it are signal that was lost."
-DEVIATION_HINT = "Where it is large, the model is not sure: compare these places with the noisy image."
+RESIDUAL_HINT = "What was removed should be noise only. Edges or shapes of the object in it are signal that was lost."
+DEVIATION_HINT = "Where the uncertainty is large, the model is not sure: compare these places with the noisy image."
 NO_DEVIATION = "There is no uncertainty: it needs at least two samples of the posterior."
 
 
@@ -58,7 +58,7 @@ def _render_traces(view: View) -> str:
     plot = figure(
         plot_traces(pictures), "png", f"{view.label} before and after, a magnified part, and what was removed"
     )
-    hints = [f"What was removed: {RESIDUAL_HINT}", DEVIATION_HINT if view.deviation is not None else NO_DEVIATION]
+    hints = [RESIDUAL_HINT, DEVIATION_HINT if view.deviation is not None else NO_DEVIATION]
     return plot + "".join(f'\n<p class="note">{escape(hint)}</p>' for hint in hints)
 
 

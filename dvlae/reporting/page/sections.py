@@ -40,11 +40,12 @@ def read_diagnosis(path: Path) -> tuple[dict[str, Any], str]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         line, notes = describe(found), list_notes(found)
-        found["autocorrelation"].items()
-        svg = path.with_suffix(".svg").read_bytes()
+        # Without a correlation, the figure has no plots.
+        svg = path.with_suffix(".svg").read_bytes() if found["autocorrelation"].values() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not what dvlae diagnose writes ({error!r}); run it again") from None
-    plot = plotted(svg, "image/svg+xml", "correlation of the noise with distance, and its variance against the signal")
+    shows = "correlation of the noise with distance, and its variance against the signal"
+    plot = "" if svg is None else plotted(svg, "image/svg+xml", shows)
     return found, f"<p>{escape(line[0].upper() + line[1:])}.</p>\n{plot}\n{sentences(notes)}"
 
 
@@ -196,7 +197,7 @@ def use(model: Path | None) -> str:
     Parameters
     ----------
     model
-        Folder made by ``dvlae train``; None: unknown.
+        Folder of the model; None: unknown.
 
     Returns
     -------
@@ -205,7 +206,7 @@ def use(model: Path | None) -> str:
     """
     if model is None:
         return ""
-    command = f"dvlae denoise --model {shlex.quote(str(model.absolute()))} NEW_IMAGES"
+    command = f"dvlae denoise --model {shlex.quote(str(model.absolute()))} FILES"
     return (
         "<h2>Use the model again</h2>\n"
         "<p>For images of the same microscope with the same settings, without training:</p>\n"
