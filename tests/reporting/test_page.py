@@ -1,7 +1,10 @@
 import html.parser
 import json
 import re
+from dataclasses import replace
 
+import imagecodecs
+import matplotlib
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -10,13 +13,14 @@ from browser import look
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.messages import validate
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
-from dvlae.data.canonical import set_offset, write_frames, write_image
-from dvlae.data.manifest import Image, write_manifest
+from dvlae.data.canonical import read_frame, set_offset, write_frames, write_image
+from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.patches import extract_patches
 from dvlae.data.sources import Calibration, SourceInfo
 from dvlae.inference.prediction import predict
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.reporting.page import views, write_page
+from dvlae.reporting.page.markup import encode_png
 from dvlae.system.errors import UserError
 from dvlae.training.train import train
 
@@ -76,7 +80,7 @@ def denoised(tmp_path):
             path, clean_path = images / f"noisy/{number}.tif", images / f"clean/{number}.tif" if clean else None
             info = SourceInfo.of_frames(shape)
             calibration = Calibration(channels=channels)
-            write_frames(path, type(info)(**vars(info) | {"calibration": calibration}), [noisy], noisy.dtype)
+            write_frames(path, replace(info, calibration=calibration), [noisy], noisy.dtype)
             if clean:
                 write_image(clean_path, signal)
             write_image(tmp_path / f"denoised/{number}.tif", signal)
@@ -137,7 +141,7 @@ def test_a_page_of_a_real_run_says_what_its_records_say(tmp_path, images_folder,
     paths = {name: tmp_path / name for name in ("images", "denoised", "uncertainty", "model")}
     page = make_page({}, **paths, diagnosis=tmp_path / "noise.json", warnings=["A warning."])
     record = json.loads((tmp_path / "model/run.json").read_text())
-    assert f"{record['seconds'] / 60:.1f} minutes on cpu, 4 steps, ended by max_steps" in page.said("dd")
+    assert f"{record['seconds'] / 60:.1f} minutes, on cpu, 4 steps, ended by max_steps" in page.said("dd")
     cells = page.said("td")
     for text in ("model.channels 8", "seed 3 5", f"versions.torch {record['versions']['torch']}", "samples 2"):
         assert text in cells
@@ -157,6 +161,9 @@ def test_a_preview_says_so_and_after_what_time(tmp_path, denoised, make_page):
     page = make_page(paths, preview=True, model=model)
     assert page.said("strong") == "This is a preview after 1.5 minutes of training."
     assert page.said("title") == page.said("h1") == "Preview: A page"
+    assert "1.5 minutes, on cpu, 10 steps" in page.said("dd") and "None" not in page.said("dd")
+    assert page.said("code") == ""
+    assert f"--model {tmp_path}/kept FILES" in make_page(paths, model=model, kept=tmp_path / "kept").said("code")
     assert make_page(paths, preview=True).said("strong") == "This is a preview."
 
 
@@ -177,7 +184,7 @@ def test_text_of_the_user_is_shown_as_it_is(denoised, make_page, tmp_path):
 def test_psnr_is_given_only_where_there_are_clean_images(denoised, make_page):
     page = make_page(denoised((1, 40, 48), (1, 40, 48), clean=True))
     assert re.search(r"[\d.]+( to [\d.]+)? dB before, inf dB after, against the clean images", page.said("dd"))
-    assert "noisy − clean" in page.said("dd")
+    assert "noisy − clean" in page.said("dd") and "(register: false, fit: none)" in page.said("dd")
 
 
 def test_the_noise_before_and_what_was_removed_are_measured(denoised, make_page):
@@ -212,6 +219,7 @@ def test_frames_that_were_left_as_they_are_are_not_shown(denoised, make_page, tm
     (tmp_path / "prediction.json").write_text(json.dumps({"seed": 1, "found": found}))
     page = make_page(paths)
     assert "image 0" not in page.said("option")
+    assert [values["value"] for _, values in page.elements if "selected" in values] == ["view-0"]
     assert "1 left as it was" in page.said("dd")
     assert "7 hot or dead pixel values" in page.said("td")
 
@@ -220,6 +228,7 @@ def test_a_volume_shows_three_planes(denoised, make_page):
     page = make_page(denoised((1, 12, 24, 30)))
     labels = [text for text in page.text["option"] if text.strip()]
     assert labels == [f"image 0, plane {plane} of 0 to 11" for plane in (2, 6, 10)]
+    assert [values["value"] for _, values in page.elements if "selected" in values] == ["view-1"]
 
 
 def test_a_thin_volume_shows_each_plane_once(denoised, make_page):
@@ -239,6 +248,7 @@ def test_a_thin_volume_shows_each_plane_once(denoised, make_page):
 def test_three_channels_without_names_are_colours_and_others_a_choice(denoised, make_page, channels, names, labels):
     page = make_page(denoised((channels, 24, 30), channels=names))
     assert [text for text in page.text["option"] if text.strip()] == labels
+    assert [values["value"] for _, values in page.elements if "selected" in values] == ["view-0"]
 
 
 def test_the_number_of_views_is_bounded(denoised, make_page):
@@ -270,10 +280,53 @@ def test_of_a_large_image_the_most_structured_part_is_shown(denoised, make_page,
         assert last - first + 1 == side
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 90), (1, 90, 1), (1, 5, 5)])
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(1, 1, 90), (1, 90, 1), (1, 5, 5), (1, 1, 1), (1, 1), (1, 1, 9, 9), (1, 3, 1, 1)])
 def test_images_of_any_size_are_shown(denoised, make_page, monkeypatch, shape):
     monkeypatch.setattr(views, "MAX_PIXELS", 40)
-    make_page(denoised(shape))
+    said = make_page(denoised(shape)).said("dd")
+    # So few pixels say nothing about a correlation.
+    assert "correlate" not in said
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("factor", [1e-12, 1e9])
+def test_grey_values_of_any_size_are_written_with_few_digits(denoised, make_page, tmp_path, factor):
+    paths = denoised((1, 30, 30))
+    for path in (tmp_path / "images/noisy/0.tif", tmp_path / "denoised/0.tif", tmp_path / "uncertainty/0.tif"):
+        write_image(path, read_frame(path) * factor)
+    levels = re.findall(r"standard deviation (\S+) grey values", make_page(paths).said("dd"))
+    assert len(levels) == 2 and all(len(level) <= 8 for level in levels)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [7.0, np.nan])
+def test_blank_images_and_those_without_numbers_are_shown(denoised, make_page, tmp_path, value):
+    paths = denoised((1, 30, 30), (1, 30, 30))
+    blank = np.full((1, 30, 30), value)
+    mask = tmp_path / "images/mask.tif"
+    write_image(mask, np.isfinite(blank))
+    for number in range(2):
+        write_image(tmp_path / f"images/noisy/{number}.tif", blank)
+        write_image(tmp_path / f"denoised/{number}.tif", blank)
+    write_manifest(tmp_path / "images", [replace(one, mask=mask) for one in read_manifest(tmp_path / "images")])
+    page = make_page(paths)
+    assert "standard deviation 0 grey values" in page.said("dd")
+    assert "nan" not in page.said("span") + page.said("dd") + page.said("td")
+
+
+def test_a_flat_estimate_is_shown_with_the_grey_values_of_the_noisy_image(denoised, make_page, tmp_path):
+    paths = denoised((1, 60, 60))
+    noisy = noisy_image(1, 60, 60)[1]
+    write_image(tmp_path / "denoised/0.tif", np.full_like(noisy, 100))
+    black = float(re.findall(r'<span>([\d.]+)</span><span class="bar"', make_page(paths).source)[0])
+    assert black == pytest.approx(np.percentile(noisy, 0.2), abs=0.5)
+
+
+def test_an_estimate_that_removed_nothing_is_told(denoised, make_page, tmp_path):
+    paths = denoised((1, 60, 60))
+    write_image(tmp_path / "denoised/0.tif", noisy_image(1, 60, 60)[1])
+    assert "Nothing was removed." in make_page(paths).said("dd")
 
 
 def test_grey_values_of_the_scale_are_those_of_the_file(denoised, make_page, tmp_path):
@@ -297,6 +350,17 @@ def test_another_file_than_a_diagnosis_is_refused_in_one_line(denoised, make_pag
         paths["diagnosis"].write_text(content)
     with pytest.raises(UserError, match=r"noise\.json: not what dvlae diagnose writes"):
         make_page(paths)
+
+
+def test_a_picture_with_a_palette_has_the_colours_of_its_colour_map():
+    values = np.linspace(0, 1, 256).reshape(8, 32)
+    pixels = imagecodecs.png_decode(encode_png(values, "PuOr"))[..., :3]
+    expected = 255 * matplotlib.colormaps["PuOr"](np.arange(256))[:, :3]
+    assert np.abs(pixels.reshape(256, 3) - expected).max() <= 0.5
+
+
+def test_names_of_another_encoding_are_shown_with_question_marks(denoised, make_page):
+    assert make_page(denoised((1, 24, 24)), title="caf\udce9").said("h1") == "caf?"
 
 
 def test_equal_runs_give_equal_pages(denoised, make_page):
@@ -338,3 +402,58 @@ def test_images_move_together_and_the_divider_moves(denoised, make_page, tmp_pat
         assert np.array(found[name]) == pytest.approx(np.array([place] * 4), abs=0.01)
     assert np.array(found["reset"]) == pytest.approx(np.array([[0, 0, 1]] * 4), abs=0.01)
     assert found["clip"] == "inset(0px 0px 0px 0%)"
+
+
+def test_pointers_move_and_zoom_the_images_and_move_the_divider(denoised, make_page, tmp_path):
+    make_page(denoised((1, 40, 48)))
+    found = look(
+        tmp_path / "page.html",
+        """
+        // Events that a script makes have no pointer that could be captured.
+        Element.prototype.setPointerCapture = () => {};
+        Element.prototype.hasPointerCapture = () => true;
+        const views = document.getElementById("views").style;
+        const state = () => ["--x", "--y", "--zoom", "--divider"].map(name => Number(views.getPropertyValue(name)));
+        const pane = document.querySelector(".before .pane"), box = pane.getBoundingClientRect();
+        const send = (target, kind, id, x, y) => target.dispatchEvent(new PointerEvent(kind, {
+          pointerId: id, clientX: box.left + x * box.width, clientY: box.top + y * box.height, bubbles: true,
+        }));
+        const wheel = () => pane.dispatchEvent(new WheelEvent("wheel", {
+          deltaY: -100, clientX: box.left, clientY: box.top, cancelable: true,
+        }));
+        const result = {};
+        wheel();
+        result.scrolled = state();
+        document.querySelector(".compare").focus({preventScroll: true});
+        wheel();
+        result.wheel = state();
+        send(pane, "pointerdown", 1, 0.5, 0.5);
+        send(pane, "pointermove", 1, 0.4, 0.5);
+        result.drag = state();
+        send(pane, "pointerdown", 2, 0.6, 0.5);
+        send(pane, "pointermove", 2, 0.8, 0.5);
+        result.pinch = state();
+        send(pane, "pointerup", 1, 0, 0);
+        send(pane, "pointerup", 2, 0, 0);
+        send(pane, "pointermove", 1, 0, 0);
+        result.end = state();
+        send(document.querySelector(".divider"), "pointermove", 3, 0.3, 0.5);
+        result.divider = state();
+        return result;
+        """,
+    )
+    zoom = np.exp(0.25)
+    assert found["scrolled"] == [0, 0, 1, 50]
+    assert found["wheel"] == pytest.approx([0, 0, zoom, 50])
+    assert found["drag"] == pytest.approx([-0.1, 0, zoom, 50])
+    assert found["pinch"][2] == pytest.approx(2 * zoom)
+    assert found["end"] == found["pinch"]
+    assert found["divider"] == pytest.approx([*found["end"][:3], 30], abs=0.5)
+
+
+def test_of_traces_only_the_choice_is_offered(denoised, make_page, tmp_path):
+    make_page(denoised((1, 90), (1, 90)))
+    controls = '[...document.querySelectorAll(".controls > *")]'
+    shown = f"return {controls}.filter(one => one.offsetParent).map(one => one.innerText)"
+    (shown,) = look(tmp_path / "page.html", shown)
+    assert shown.startswith("Image")

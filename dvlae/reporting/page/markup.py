@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 FIGURE_DPI = 160
+# Numbers beyond are written with an exponent.
+SMALLEST, LARGEST = 1e-3, 1e7
 # Of a PNG: the signature, and the first chunk with its length, name, 13 bytes and checksum.
 SIGNATURE_BYTES, HEADER_BYTES = 8, 25
 PALETTE = 3
@@ -29,9 +32,60 @@ def escape(text: object) -> str:
     Returns
     -------
     str
-        HTML.
+        HTML. A question mark takes the place of what UTF-8 does not have, as in a file name of another encoding.
     """
-    return html.escape(str(text))
+    return html.escape(str(text).encode("utf-8", "replace").decode("utf-8"))
+
+
+def number(value: float, size: float | None = None) -> str:
+    """Write a number.
+
+    Parameters
+    ----------
+    value
+        The number.
+    size
+        What is written with three digits, such as the range of a scale; None: the number.
+
+    Returns
+    -------
+    str
+        The number, with a minus sign if it is negative; very small and very large ones with an exponent.
+
+    Examples
+    --------
+    >>> number(1502), number(-0.25), number(1000.25, 8)
+    ('1502', '−0.250', '1000.25')
+    >>> number(0), number(2.5e-9)
+    ('0', '2.5e−09')
+    """
+    size = abs(value) if size is None else size
+    if SMALLEST <= size < LARGEST:
+        return decimal(value, max(0, 2 - math.floor(math.log10(size))))
+    return f"{value:.3g}".replace("-", "−")
+
+
+def decimal(value: float, digits: int) -> str:
+    """Write a number.
+
+    Parameters
+    ----------
+    value
+        The number.
+    digits
+        How many digits follow the point.
+
+    Returns
+    -------
+    str
+        The number, with a minus sign if it is negative.
+
+    Examples
+    --------
+    >>> decimal(-0.25, 1), decimal(-0.001, 2)
+    ('−0.2', '0.00')
+    """
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -68,7 +122,7 @@ def encode_png(pixels: np.ndarray, colours: str = "") -> bytes:
         A PNG with 8 bits. With a colour map it has a palette, which takes a third of the bytes of RGB.
     """
     values = np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
-    png = imagecodecs.png_encode(np.ascontiguousarray(values))
+    png = bytes(imagecodecs.png_encode(np.ascontiguousarray(values)))
     if not colours:
         return png
     palette = (255 * matplotlib.colormaps[colours](np.arange(256))[:, :3]).round().astype(np.uint8).tobytes()

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from dvlae.axes import middle
-from dvlae.evaluation.diagnosis import MIN_CORRELATION
+from dvlae.evaluation.diagnosis import MAX_ERROR, MIN_CORRELATION
 from dvlae.evaluation.noise_samples import MAX_SIDES, NoiseSample, estimate_noise, known_noise
 from dvlae.evaluation.noise_statistics import SIGNAL_GROUPS, masked_autocorrelation, robust_variance, variance_by_signal
 from dvlae.evaluation.register import Targets
+from dvlae.reporting.page.markup import decimal
 from dvlae.reporting.page.views import Frame, counted
 
 # The estimate of the noise was wrong by up to 12 % on photographs with known noise.
@@ -33,7 +34,7 @@ class Measurement:
     removed
         Standard deviation of what was removed, in grey values.
     correlation
-        Correlation of neighbours in what was removed, by axis; an axis without neighbours is missing.
+        Correlation of neighbours in what was removed, by axis; missing where there are few neighbours.
     """
 
     image: str
@@ -49,6 +50,11 @@ class Score:
 
     before: tuple[float, float]
     after: tuple[float, float]
+
+    @property
+    def numbers(self) -> list[float]:
+        """The PSNR before and after, and the SSIM before and after."""
+        return [value for pair in zip(self.before, self.after, strict=True) for value in pair]
 
 
 def measure(frame: Frame, direction: str | None, targets: Targets) -> list[Measurement]:
@@ -84,7 +90,9 @@ def measure(frame: Frame, direction: str | None, targets: Targets) -> list[Measu
     found = []
     for number, level in enumerate(noise):
         removed = np.where(counts[number], noisy[number] - denoised[number], np.nan)
-        lags = masked_autocorrelation(removed, 1)
+        # With fewer pixels, a correlation says nothing.
+        enough = np.count_nonzero(counts[number]) * MAX_ERROR**2 >= 1
+        lags = masked_autocorrelation(removed, 1) if enough else {}
         found.append(
             Measurement(
                 frame.image.name,
@@ -152,6 +160,8 @@ def _judge_amount(found: Sequence[Measurement]) -> list[str]:
     if not ratios:
         return []
     ratio = float(np.median(ratios))
+    if ratio == 0:
+        return ["Nothing was removed."]
     if ratio > MAX_RATIO:
         return [f"What was removed is {ratio:.2f} times as strong as the noise: it may contain signal."]
     if ratio < 1 / MAX_RATIO:
@@ -176,4 +186,4 @@ def _judge_correlation(found: Sequence[Measurement], diagnosis: Mapping[str, Any
 
 
 def _numbers(correlation: Mapping[str, float]) -> str:
-    return ", ".join(f"{value:z.2f} along {axis}" for axis, value in correlation.items())
+    return ", ".join(f"{decimal(value, 2)} along {axis}" for axis, value in correlation.items())

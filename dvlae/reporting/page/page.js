@@ -23,6 +23,8 @@
       document.getElementById("views").style.setProperty(`--${name}`, value);
     page.classList.toggle("zoomed", zoom > 1);
     page.classList.toggle("enlarged", scale > 2);
+    // Traces are plots, which do not move.
+    page.classList.toggle("still", !panes().length);
     text.textContent = panes().length ? `1 image pixel = ${scale.toPrecision(2)} screen pixels` : "";
   }
 

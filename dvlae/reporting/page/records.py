@@ -54,12 +54,12 @@ class Records:
 
     @property
     def minutes(self) -> float | None:
-        """Of training; None if they are not known."""
+        """The duration of the training; None if it is not known."""
         return self.training["seconds"] / 60 if "seconds" in self.training else None
 
     @property
     def unchanged(self) -> dict[str, str]:
-        """Why images were left as they are, by name."""
+        """The reasons why images were left as they are, by name of the image."""
         return self._found("unchanged")
 
     def notes(self, name: str) -> str:

@@ -4,13 +4,13 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.manifest import Image
 from dvlae.reporting.diagnosis import describe, list_notes
-from dvlae.reporting.page.markup import escape, figure, plotted, sentences, table
+from dvlae.reporting.page.markup import decimal, escape, figure, number, plotted, sentences, table
 from dvlae.reporting.page.measurements import Measurement, Score, judge
 from dvlae.reporting.page.records import Records
 from dvlae.reporting.training_figures import plot_histories, read_history
@@ -40,11 +40,12 @@ def read_diagnosis(path: Path) -> tuple[dict[str, Any], str]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         line, notes = describe(found), list_notes(found)
-        found["autocorrelation"].items()
-        svg = path.with_suffix(".svg").read_bytes()
+        # Without a correlation, the figure has no plots.
+        svg = path.with_suffix(".svg").read_bytes() if found["autocorrelation"].values() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not what dvlae diagnose writes ({error!r}); run it again") from None
-    plot = plotted(svg, "image/svg+xml", "correlation of the noise with distance, and its variance against the signal")
+    shows = "correlation of the noise with distance, and its variance against the signal"
+    plot = "" if svg is None else plotted(svg, "image/svg+xml", shows)
     return found, f"<p>{escape(line[0].upper() + line[1:])}.</p>\n{plot}\n{sentences(notes)}"
 
 
@@ -74,6 +75,7 @@ def summary(
     measured: Sequence[Measurement],
     scores: Mapping[str, Score],
     diagnosis: Mapping[str, Any],
+    evaluation: EvaluationSettings,
     records: Records,
 ) -> str:
     """Write the most important numbers.
@@ -86,6 +88,8 @@ def summary(
         What was measured in those on the page.
     diagnosis
         The content of the JSON file of ``dvlae diagnose``.
+    evaluation
+        How estimates were compared with clean images.
     records
         The records of the training and the prediction.
 
@@ -108,26 +112,25 @@ def summary(
     if meaning := " ".join(judge(measured, diagnosis)):
         facts["Assessment"] = meaning
     if scores:
-        before, after = (
-            _range([pair[0] for pair in pairs]) for pairs in zip(*map(astuple, scores.values()), strict=True)
-        )
-        facts["PSNR"] = f"{before} dB before, {after} dB after, against the clean images"
+        before = _range([one.before[0] for one in scores.values()])
+        after = _range([one.after[0] for one in scores.values()])
+        how = f"register: {str(evaluation.register).lower()}, fit: {evaluation.fit}"
+        facts["PSNR"] = f"{before} dB before, {after} dB after, against the clean images ({how})"
     if records.minutes is not None:
-        facts["Training"] = (
-            f"{records.minutes:.1f} minutes on {records.training['device']}, {records.training['steps']} steps, "
-            f"ended by {records.training['stopped_by']}"
-        )
+        said = {"on {}": "device", "{} steps": "steps", "ended by {}": "stopped_by"}
+        known = [text.format(records.training[key]) for text, key in said.items() if records.training.get(key)]
+        facts["Training"] = ", ".join([f"{records.minutes:.1f} minutes", *known])
     return "\n".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
 
 
 def _range(values: Sequence[float]) -> str:
     """Write the smallest and the largest value, or one if they look equal."""
-    ends = list(dict.fromkeys(_number(value) for value in (min(values), max(values))))
-    return " to ".join(ends)
+    return " to ".join(dict.fromkeys(_number(value) for value in (min(values), max(values))))
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:#.3g}".rstrip(".")
+    """Write a number; nothing if it is not known."""
+    return "" if value is None or math.isnan(value) else number(value)
 
 
 def numbers(measured: Sequence[Measurement], scores: Mapping[str, Score], records: Records) -> str:
@@ -148,6 +151,8 @@ def numbers(measured: Sequence[Measurement], scores: Mapping[str, Score], record
     axes = [axis for axis in "xyz" if any(axis in one.correlation for one in measured)]
     columns = ["image", "noise before", "removed", *(f"correlation along {axis}" for axis in axes)]
     compared = ["PSNR before (dB)", "PSNR after (dB)", "SSIM before", "SSIM after"] if scores else []
+    notes = {one.image: records.notes(one.image) for one in measured}
+    found = ["found"] if any(notes.values()) else []
     rows = []
     for one in measured:
         row = [
@@ -155,13 +160,11 @@ def numbers(measured: Sequence[Measurement], scores: Mapping[str, Score], record
             _number(one.noise),
             _number(one.removed),
         ]
-        row += [f"{one.correlation[axis]:z.2f}" if axis in one.correlation else "" for axis in axes]
+        row += [decimal(one.correlation[axis], 2) if axis in one.correlation else "" for axis in axes]
         if scores:
-            pairs = scores.get(one.image)
-            values = (math.nan,) * 4 if pairs is None else (*zip(pairs.before, pairs.after, strict=True),)
-            row += [_number(value) for pair in values for value in pair]
-        rows.append([*row, records.notes(one.image)])
-    return table([*columns, *compared, "found"], rows)
+            row += [_number(value) for value in (scores[one.image].numbers if one.image in scores else [None] * 4)]
+        rows.append(row + [notes[one.image]] * len(found))
+    return table([*columns, *compared, *found], rows)
 
 
 def training(model: Path | None, records: Records) -> str:
@@ -179,7 +182,7 @@ def training(model: Path | None, records: Records) -> str:
     str
         HTML.
     """
-    if model is None or not records.training or not (model / "history.csv").exists():
+    if model is None or "receptive_field" not in records.training or not (model / "history.csv").exists():
         return "<p>The records of the training are not with the model.</p>"
     history = read_history(model / "history.csv")
     title = f"training, {history.minutes.iloc[-1]:.1f} minutes"
@@ -194,7 +197,7 @@ def use(model: Path | None) -> str:
     Parameters
     ----------
     model
-        Folder made by ``dvlae train``; None: unknown.
+        Folder of the model; None: unknown.
 
     Returns
     -------
@@ -203,7 +206,7 @@ def use(model: Path | None) -> str:
     """
     if model is None:
         return ""
-    command = f"dvlae denoise --model {shlex.quote(str(model.absolute()))} NEW_IMAGES"
+    command = f"dvlae denoise --model {shlex.quote(str(model.absolute()))} FILES"
     return (
         "<h2>Use the model again</h2>\n"
         "<p>For images of the same microscope with the same settings, without training:</p>\n"

@@ -77,15 +77,18 @@ class Frame:
         UserError
             If a file is missing or cannot be read.
         """
-        noisy, estimate = read_noisy(image), read_estimate(denoised, image)
+        # An image of which no pixel counts may contain no numbers.
+        noisy = np.nan_to_num(read_noisy(image), copy=False, posinf=0.0, neginf=0.0)
+        estimate, deviation = read_estimate(denoised, image), read_output(uncertainty, image, deviation=True)
+        np.copyto(estimate, noisy, where=~np.isfinite(estimate))
         info = read_info(image.noisy)
         sizes = info.calibration.sizes
         sides = [f"{sizes[axis]:.4g}" for axis in "yx" if axis in sizes]
         return cls(
             image,
             noisy,
-            np.where(np.isfinite(estimate), estimate, noisy),
-            read_output(uncertainty, image, deviation=True),
+            estimate,
+            None if deviation is None else np.nan_to_num(deviation, copy=False),
             read_mask(image),
             info.offset,
             _channel_names(image),
@@ -111,6 +114,8 @@ class View:
         Which values are neither masked, hot, dead nor saturated, of the same shape.
     offset
         What is to be added to obtain the grey values of the file.
+    middle
+        Whether it is the middle one of the planes.
     """
 
     label: str
@@ -120,6 +125,7 @@ class View:
     deviation: np.ndarray | None
     counts: np.ndarray
     offset: float
+    middle: bool = True
 
     @property
     def residual(self) -> np.ndarray:
@@ -186,9 +192,8 @@ def iterate_views(frame: Frame, frames: int, parts: dict[tuple[int, ...], tuple[
     """
     shape, name = frame.image.shape, frame.image.name
     if len(shape) == 2:
-        part = format_sides(shape[1:]) + " pixels"
         counts = counted(frame.noisy, frame.mask)
-        yield View(name, part, frame.noisy, frame.denoised, frame.deviation, counts, frame.offset)
+        yield View(name, f"{shape[1]} pixels.", frame.noisy, frame.denoised, frame.deviation, counts, frame.offset)
         return
     planes, channels = _planes(shape), _channels(shape, frame.channels)
     if shape not in parts:
@@ -198,7 +203,7 @@ def iterate_views(frame: Frame, frames: int, parts: dict[tuple[int, ...], tuple[
     part = parts[shape]
     text = _describe_part(part, shape[-2:], frame.pixel_size)
     for plane in planes:
-        place = part if plane is None else (plane, *part)
+        place: tuple[slice | int, ...] = part if plane is None else (plane, *part)
         label = name if plane is None else f"{name}, plane {plane} of 0 to {shape[1] - 1}"
         pair = [values[:, *place] for values in (frame.noisy, frame.denoised)]
         deviation = None if frame.deviation is None else frame.deviation[:, *place]
@@ -212,6 +217,7 @@ def iterate_views(frame: Frame, frames: int, parts: dict[tuple[int, ...], tuple[
                 None if deviation is None else deviation[which],
                 counts[which],
                 frame.offset,
+                plane == planes[len(planes) // 2],
             )
 
 
@@ -221,7 +227,7 @@ def _channel_names(image: Image) -> tuple[str, ...]:
 
 
 def _planes(shape: tuple[int, ...]) -> Sequence[int | None]:
-    """Return the planes to show of a frame (C, ...): the middle one, and those in the middle of each half."""
+    """Return the planes to show of a frame (C, ...): those in the middle of each third."""
     if len(shape) < 4:
         return [None]
     return sorted({shape[1] * (2 * number + 1) // (2 * MAX_PLANES) for number in range(MAX_PLANES)})

@@ -32,6 +32,7 @@ def write_page(
     warnings: Sequence[str],
     preview: bool,
     evaluation: EvaluationSettings | None = None,
+    kept: Path | None = None,
 ) -> None:
     """Write what became of noisy images as one HTML file, which contains its pictures and needs no network.
 
@@ -56,6 +57,8 @@ def write_page(
         Whether the model is not trained to its end.
     evaluation
         How estimates are compared with clean images, where there are some; None: the defaults.
+    kept
+        Where the model will be when the page is read; None: where it is. Of a preview, the page does not say it.
 
     Raises
     ------
@@ -64,13 +67,15 @@ def write_page(
     """
     records = Records.read(model, denoised)
     found, noise = sections.read_diagnosis(diagnosis)
-    targets = Targets(evaluation or EvaluationSettings())
+    evaluation = evaluation or EvaluationSettings()
+    targets = Targets(evaluation)
     manifest = read_manifest(images)
     chosen = choose_frames(manifest, records.unchanged)
     measured: list[Measurement] = []
     scores: dict[str, Score] = {}
     choices: list[str] = []
     views: list[str] = []
+    first: int | None = None
     parts: dict[tuple[int, ...], tuple[slice, ...]] = {}
     # One frame is in memory at a time.
     for image in chosen:
@@ -79,20 +84,24 @@ def write_page(
         if (compared := score(frame, targets)) is not None:
             scores[image.name] = compared
         for view in iterate_views(frame, len(chosen), parts):
-            choices.append(f'<option value="view-{len(views)}">{escape(view.label)}</option>')
+            if first is None and view.middle:
+                first = len(views)
+            choices.append(
+                f'<option value="view-{len(views)}"{" selected" * (first == len(views))}>{escape(view.label)}</option>'
+            )
             views.append(render(view, len(views)))
     settings, others = records.tables()
     values = {
         "title": escape(f"Preview: {title}" if preview else title),
         "preview": sections.preview(records) if preview else "",
         "warnings": sentences(warnings) or "<p>None.</p>",
-        "summary": sections.summary(manifest, chosen, measured, scores, found, records),
+        "summary": sections.summary(manifest, chosen, measured, scores, found, evaluation, records),
         "choices": "\n".join(choices),
         "views": "\n".join(views),
         "numbers": sections.numbers(measured, scores, records),
         "noise": noise,
         "training": sections.training(model, records),
-        "use": sections.use(model),
+        "use": "" if preview else sections.use(kept or model),
         "settings": table(["", "training", "prediction"], settings),
         "records": table(["", "training", "prediction"], others),
         "style": _read("page.css"),
