@@ -87,7 +87,7 @@ def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterato
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
         if resumable_for is not None:
-            mark.write_text(resumable_for, encoding="utf-8")
+            mark.write_text(resumable_for, encoding="utf-8", newline="\n")
         try:
             yield temporary
             mark.unlink(missing_ok=True)
@@ -191,7 +191,7 @@ def write_json(path: str | Path, value: Any) -> None:
         Dictionaries, lists, text, numbers and None.
     """
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def run_baseline(
     denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, aligned, workers)
     with atomic_folder(output) as folder:
         if method == "noisy":
-            (folder / NOISY_MARK).write_text(NOISY_TEXT, encoding="utf-8")
+            (folder / NOISY_MARK).write_text(NOISY_TEXT, encoding="utf-8", newline="\n")
         else:
             chosen = part.share(manifest)
             results = OutputFolder(folder, chosen)
