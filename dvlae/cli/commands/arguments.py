@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from dvlae.cli import functions
-from dvlae.cli.command import Argument
+from dvlae.cli.command import SHOW_ONLY, Argument
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import Device, NoiseDirection, StrictModel, is_file_of_names
 from dvlae.config.loading import load_configuration, load_dataset, load_settings
@@ -284,6 +284,7 @@ SEED = argument("--seed", "N", "random seed (default: 0)", type=_read_seed, defa
 DEVICE = argument("--device", None, "where to compute (default: auto)", choices=DEVICES, default="auto")
 DEVICE_OF_SETTINGS = setting("device", None, "where to compute, instead of the device in the settings", choices=DEVICES)
 CORES = argument("--cores", "N", "cores to use (default: all that are free)", _check_cores, type=int)
+DRY_RUN = flag("--dry-run", "check the arguments, and only say what would be read and changed", dest=SHOW_ONLY)
 EVALUATION = settings_of(EvaluationSettings)
 PART = argument("--part", "K/N", "images of part K of N (default: all); see `dvlae gather`", Part.parse, default="1/1")
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"

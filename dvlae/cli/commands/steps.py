@@ -10,6 +10,7 @@ from dvlae.cli.commands.arguments import (
     DATA,
     DATASET,
     DEVICE_OF_SETTINGS,
+    DRY_RUN,
     EVALUATION,
     IMAGES,
     MODEL,
@@ -54,6 +55,7 @@ COMMANDS: Commands = {
         DATASET,
         DATA,
         output("DIR", "folder to make"),
+        DRY_RUN,
     ],
     Command(
         "prepare",
@@ -65,13 +67,14 @@ COMMANDS: Commands = {
         DATA,
         path("--simulated", "DIR", "folder made by `dvlae simulate`, for a dataset with simulated noise"),
         output("IMAGES", "folder to make"),
+        DRY_RUN,
     ],
     Command(
         "extract-patches",
         "Cut training and validation patches from prepared images.",
         "dvlae.data.patches:extract_patches",
         "dvlae extract-patches results/mine/images results/mine/patches",
-    ): [IMAGES, new_path("output", "PATCHES", "folder to make"), settings_of(PatchSettings)],
+    ): [IMAGES, new_path("output", "PATCHES", "folder to make"), settings_of(PatchSettings), DRY_RUN],
     Command(
         "register",
         "Register the clean images to the noisy ones, once for all commands.",
@@ -107,6 +110,7 @@ COMMANDS: Commands = {
             "training.workers", "N|auto", "processes that share each batch on a processor", type=read_number_or_word
         ),
         CORES,
+        DRY_RUN,
     ],
     Command(
         "predict",
@@ -127,6 +131,7 @@ COMMANDS: Commands = {
         setting("prediction.batch_size", "N|auto", "number of samples computed at once", type=read_number_or_word),
         PART,
         CORES,
+        DRY_RUN,
     ],
     Command(
         "baseline",
@@ -141,6 +146,7 @@ COMMANDS: Commands = {
         TARGETS,
         PART,
         CORES,
+        DRY_RUN,
     ],
     Command(
         "evaluate",
@@ -168,6 +174,7 @@ COMMANDS: Commands = {
     ): [
         path("parts", "PART", "folders of all parts, in order", nargs="+"),
         new_path("--output", "PATH", "paths to make, named as in the parts", dest="outputs", nargs="+", required=True),
+        DRY_RUN,
     ],
     Command(
         "tables",
