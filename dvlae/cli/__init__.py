@@ -1,5 +1,6 @@
 """The command line: it parses the arguments, runs a command, and reports errors in one line with an exit code."""
 
+import io
 import os
 import signal
 import sys
@@ -31,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     command, values = parse(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _end)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file or a console of Windows may have few characters; standard error shows others as numbers already.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # NumPy and PyTorch read them when they are imported. Threads of one operation wait for each other by spinning, so
     # another busy process slows them down many times; workers use the cores better.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")

@@ -11,6 +11,9 @@ from typing import Any
 from dvlae.config.messages import validate
 from dvlae.system.errors import UserError
 
+# The option --dry-run of commands whose function does not have it.
+SHOW_ONLY = "show_only"
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -67,7 +70,7 @@ class Command:
     example: str
 
     def run(self, arguments: Sequence[Argument], values: dict[str, Any]) -> None:
-        """Call the function, and print what it returns.
+        """Call the function, and print what it returns; or print what it would read and change, if that is wanted.
 
         Parameters
         ----------
@@ -81,6 +84,7 @@ class Command:
         UserError
             If a value is not allowed, or an output would replace an input.
         """
+        show_only = values.pop(SHOW_ONLY, False)
         changes = {key: values.pop(key) for key in list(values) if key.startswith("settings.")}
         for argument in arguments:
             if argument.convert is not None:
@@ -88,6 +92,9 @@ class Command:
         _check_paths(arguments, values)
         if changes:
             values["settings"] = _change_settings(values["settings"], changes)
+        if show_only:
+            print(_describe_paths(arguments, values))
+            return
         function = resolve_name(self.function) if isinstance(self.function, str) else self.function
         if (text := function(**values)) is not None:
             print(text)
@@ -107,6 +114,20 @@ def _check_paths(arguments: Sequence[Argument], values: dict[str, Any]) -> None:
             if path.resolve() in (place.resolve(), *place.resolve().parents):
                 what = f"{name} {text}".rstrip()
                 raise UserError(f"{argument.name}: found {path}, which would replace {what}; allowed: another path")
+
+
+def _describe_paths(arguments: Sequence[Argument], values: dict[str, Any]) -> str:
+    """Say what is at the paths that a command reads and changes, a line for each."""
+    lines = []
+    for argument in arguments:
+        for path in _paths(values.get(argument.dest)) if argument.is_path else []:
+            does = "changes" if argument.replaces else "reads"
+            if path.is_dir():
+                found = f"a folder, files: {sum(file.is_file() for file in path.rglob('*'))}"
+            else:
+                found = "a file" if path.exists() else "not there"
+            lines.append(f"{does:7}  {path}: {found}")
+    return "\n".join(lines)
 
 
 def _paths(value: Any) -> list[Path]:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.fields import (
+    Baseline,
     Count,
     Device,
     Fraction,
@@ -221,7 +222,7 @@ class Settings(StrictModel):
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         [0], description="seeds of training; each is a separate training"
     )
-    baselines: Annotated[list[Literal["noisy", "gaussian", "bm3d"]], Field(min_length=1)] = Field(
+    baselines: Annotated[list[Baseline], Field(min_length=1)] = Field(
         ["noisy", "gaussian"],
         description="methods to compare with; `bm3d` needs the extra `bm3d`, which is free for non-commercial use only",
     )

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from dvlae.data.sources import SUFFIXES, ZARR_METADATA, refusal
 from dvlae.system.errors import UserError
@@ -180,7 +180,7 @@ def _why_nothing(pattern: str, folder: Path) -> str:
     return f"{said}; there are {', '.join(names)}" if names else said
 
 
-def unique_names(files: Sequence[Path]) -> list[str]:
+def unique_names(files: Sequence[PurePath]) -> list[str]:
     """Name images after their files, with as many parent folders as make the names unique.
 
     Parameters
@@ -200,7 +200,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     """
     names: list[str] = []
     for depth in range(max(len(file.parts) for file in files)):
-        names = ["_".join(file.with_suffix("").parts[-1 - depth :]).lstrip("/") for file in files]
+        names = ["_".join(_parts(file)[-1 - depth :]) for file in files]
         if len({_folded(name) for name in names}) == len(names):
             return names
     folded = [_folded(name) for name in names]
@@ -211,6 +211,12 @@ def unique_names(files: Sequence[Path]) -> list[str]:
         f"{second}: differs from {first.name} only {how}, and each image needs a name of its own; rename one of them, "
         "or leave it out with a pattern"
     )
+
+
+def _parts(file: PurePath) -> list[str]:
+    """Return the parts of a path, of which the first one may be the letter of a drive."""
+    first, *others = file.with_suffix("").parts
+    return [*filter(None, [re.sub(r"[:/\\]", "", first) if file.anchor else first]), *others]
 
 
 def _folded(name: str) -> str:

@@ -4,7 +4,7 @@ import csv
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -122,7 +122,7 @@ def read_manifest(images: Path) -> list[Image]:
 
 def _file_name(name: str) -> str:
     """Return a name if it can be part of a file's name, which must not lead out of its folder."""
-    if not name or "/" in name or "\0" in name:
+    if not name or PurePath(name).name != name or "\0" in name:
         raise ValueError
     return name
 

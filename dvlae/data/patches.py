@@ -93,7 +93,7 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
                 for name, places in (("train", train), ("val", val))
             },
         }
-        (folder / "patches.json").write_text(json.dumps(description) + "\n", encoding="utf-8")
+        (folder / "patches.json").write_text(json.dumps(description) + "\n", encoding="utf-8", newline="\n")
 
 
 def _limit(train: list[Place], val: list[Place], pixels: int, most: int) -> tuple[list[Place], list[Place]]:

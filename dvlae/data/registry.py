@@ -3,7 +3,7 @@
 import csv
 import logging
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dvlae.system.errors import UserError
 from dvlae.system.files import write_csv
@@ -66,8 +66,9 @@ def read_registry(path: str | Path) -> dict[str, list[Address]]:
     registry: dict[str, list[Address]] = {}
     for number, row in enumerate(rows, start=2):
         address = Address(**{key: (value or "").strip() for key, value in row.items() if key})
-        name = PurePosixPath(address.file)
-        if not address.file or name.is_absolute() or ".." in name.parts:
+        name = Path(address.file)
+        # On Windows a path may have a drive without being absolute, or begin at the root of the current one.
+        if not address.file or name.anchor or ".." in name.parts:
             raise UserError(
                 f"{path}: line {number}: file: found {address.file!r}, allowed: a path below the data folder"
             )

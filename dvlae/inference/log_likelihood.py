@@ -228,7 +228,7 @@ def likelihood(
             )
             rows.append(_row(image.name, math.prod(image.shape), weights))
     with atomic_file(output) as path:
-        pd.DataFrame(rows).to_csv(path, index=False)
+        pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
     bits = np.mean([float(row["bits_per_value"]) for row in rows])
     logger.info("likelihood: %.4f bits per pixel value over %d images, %d samples each", bits, len(rows), samples)
 

@@ -42,7 +42,7 @@ def save_model(model: DVLAE, folder: Path, seen: dict[str, Any] | None = None) -
     }
     if seen is not None:
         description["seen"] = seen
-    (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n")
+    (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def read_seen_scale(folder: Path) -> dict[str, Any] | None:

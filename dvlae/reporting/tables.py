@@ -374,4 +374,4 @@ def _typeset(tables: Sequence[Table], path: Path, title: str, long: bool = False
         "html": typesetting.page(tables, title),
     }.items():
         with atomic_file(path.with_name(f"{path.name}.{suffix}")) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+            temporary.write_text(content, encoding="utf-8", newline="\n")

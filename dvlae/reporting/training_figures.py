@@ -213,7 +213,7 @@ def _collapse_limits(run: TrainedRun) -> np.ndarray:
     """Return the divergence below which each level is collapsed, in nats per pixel value, finest level first."""
     path = run.folder.architecture
     try:
-        sizes = json.loads(path.read_text())["architecture"]
+        sizes = json.loads(path.read_text(encoding="utf-8"))["architecture"]
         # Models of earlier versions have neither a number of axes nor a stride along each.
         dimensions, stride = sizes.get("dimensions", 2), sizes.get("stride")
         strides = level_strides(sizes["levels"], sizes["levels_per_scale"], dimensions, stride)

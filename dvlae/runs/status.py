@@ -185,7 +185,7 @@ def _jobs(results: Path) -> Iterable[Job]:
         if _modified(results / "benchmarks" / f"{name}.tsv") >= written:
             yield Job(name, "finished", "", log, silence)
         elif _modified(failure := log.with_name(f"{log.name}.failed")) >= written:
-            status, _, words = failure.read_text(errors="replace").strip().partition(" ")
+            status, _, words = failure.read_text(encoding="utf-8", errors="replace").strip().partition(" ")
             yield Job(name, "stopped" if int(status or 1) >= MIN_SIGNAL_STATUS else "failed", words, log, silence)
         else:
             yield Job(name, "running" if silence < MAX_SILENCE_SECONDS else "stopped", _last_line(log), log, silence)
@@ -199,7 +199,7 @@ def _modified(path: Path) -> float:
 def _last_line(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(-min(MAX_TAIL_BYTES, path.stat().st_size), os.SEEK_END)
-        return file.read().decode(errors="replace").strip().rpartition("\n")[2].strip()
+        return file.read().decode("utf-8", errors="replace").strip().rpartition("\n")[2].strip()
 
 
 def _run_status(results: Path, settings: Settings, cell: Cell, jobs: Sequence[Job]) -> RunStatus:

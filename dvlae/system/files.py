@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import shutil
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 # The errors on a file system without locks. Some network file systems are mounted without them.
 NO_LOCKS_ERRORS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
+SECONDS_BETWEEN_MOVES = (0.1, 0.3, 0.6)
 
 
 @contextmanager
@@ -51,7 +54,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     try:
         with _naming(path):
             yield temporary
-        temporary.replace(path)
+        _move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -87,16 +90,31 @@ def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterato
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
         if resumable_for is not None:
-            mark.write_text(resumable_for, encoding="utf-8")
+            mark.write_text(resumable_for, encoding="utf-8", newline="\n")
         try:
             yield temporary
             mark.unlink(missing_ok=True)
             if path.is_dir():
                 shutil.rmtree(path)
-            temporary.replace(path)
+            _move(temporary, path)
         finally:
             if not mark.exists():
                 shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(old: Path, new: Path) -> None:
+    """Rename a file or folder. On Windows this is tried again: virus scanners open new files for a moment."""
+    for seconds in SECONDS_BETWEEN_MOVES if sys.platform == "win32" else ():
+        try:
+            old.replace(new)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    try:
+        old.replace(new)
+    except PermissionError as error:
+        error.filename, error.filename2 = str(new), None
+        raise
 
 
 def link_or_copy(file: Path, new: Path) -> None:
@@ -191,7 +209,7 @@ def write_json(path: str | Path, value: Any) -> None:
         Dictionaries, lists, text, numbers and None.
     """
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 @contextmanager

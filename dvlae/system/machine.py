@@ -66,7 +66,7 @@ def _control_groups(controller: str) -> Iterator[Path]:
 def _read(path: Path) -> str:
     """Return the content of a file of the system; nothing if there is no such file, or this user may not read it."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:
         return ""
 

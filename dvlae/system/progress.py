@@ -13,6 +13,7 @@ from tqdm import tqdm
 # The environment variable with the number of the open file where warnings are shown, too. The workflow sets it, as it
 # writes standard error to logs that nobody may look at.
 SCREEN_VARIABLE = "DVLAE_SCREEN"
+USUAL_SIZE = {"ncols": 80, "nrows": 24}
 TIME_LEFT_PATTERN = re.compile(r"so far, (?:(\d+):)?(\d+):(\d+) left\]")
 
 
@@ -99,11 +100,24 @@ def progress(
     """
     shown = any(isinstance(handler, _StderrHandler) for handler in logging.getLogger("dvlae").handlers)
     options = {"desc": description, "unit": unit, "total": total, "disable": not shown, **options}
-    if sys.stderr.isatty():
-        return tqdm(iterable, **options)
     count = "{n_fmt}/{total_fmt} {unit}" if unit else "{n_fmt}/{total_fmt}"
+    if sys.stderr.isatty():
+        # A narrow terminal shows the beginning.
+        options["bar_format"] = (
+            "{desc}: {percentage:3.0f}% |{bar:10}| {remaining} left, {elapsed} so far, " + count + "{postfix}"
+        )
+        options |= {"dynamic_ncols": True} if _has_size() else USUAL_SIZE
+        return tqdm(iterable, **options)
     options["bar_format"] = "{desc}: {percentage:3.0f}% " + count + " [{elapsed} so far, {remaining} left]{postfix}"
     return tqdm(iterable, file=_Lines(sys.stderr), mininterval=10, maxinterval=30, ascii=True, **options)
+
+
+def _has_size() -> bool:
+    """Return whether the terminal knows its size. Those of some containers and consoles do not."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except OSError:
+        return False
 
 
 def time_left(line: str) -> int | None:

@@ -35,7 +35,7 @@ def git_commit() -> str | None:
     for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):
         try:
             result = subprocess.run(
-                ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+                ["git", *command], cwd=Path(__file__).parent, capture_output=True, encoding="utf-8", check=False
             )
         except FileNotFoundError:
             # Git is not installed.

@@ -47,7 +47,7 @@ class Checkpoints:
         if not (settings_file.exists() and state_file.exists()):
             return None
         try:
-            older = json.loads(settings_file.read_text())
+            older = json.loads(settings_file.read_text(encoding="utf-8"))
             if older == self.fingerprint:
                 with zipfile.ZipFile(state_file) as archive:  # torch.load does not verify the checksums.
                     if (part := archive.testzip()) is not None:
@@ -96,7 +96,7 @@ class Checkpoints:
         with atomic_file(self.folder / "state.pt") as path:
             path.write_bytes(content.getbuffer())  # Its errors are clearer than those of torch.save.
         with atomic_file(self.folder / "settings.json") as path:
-            path.write_text(json.dumps(self.fingerprint, indent=2))
+            path.write_text(json.dumps(self.fingerprint, indent=2), encoding="utf-8", newline="\n")
 
 
 def _changes(older: dict, newer: dict, of: str = "") -> Iterator[str]:

@@ -56,7 +56,7 @@ def _start(rank: int, work: Callable[[int], None], port: int, threads: int, mist
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(threads)
     if rank > 0:
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (it stays open to the end of the process)
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (it stays open to the end of the process)
     try:
         with log_to_stderr():
             work(rank)

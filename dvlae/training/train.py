@@ -283,7 +283,7 @@ def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: t
     }
     with atomic_folder(job.model) as folder:
         save_model(state.average, folder, seen=job.description.get("seen"))
-        pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False)
+        pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False, lineterminator="\n")
         write_run(folder, record)
     if (kl := state.history[-1]["val_kl"]) < COLLAPSED_KL:
         logger.warning(
@@ -345,7 +345,7 @@ def build_model(
 
 def _read_description(patches: Path) -> dict[str, Any]:
     try:
-        return json.loads((patches / "patches.json").read_text())
+        return json.loads((patches / "patches.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{patches}: not a folder of patches ({error}); make it with dvlae extract-patches") from None
 

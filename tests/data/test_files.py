@@ -1,6 +1,6 @@
 import os
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
@@ -125,6 +125,18 @@ def test_files_of_one_name_in_several_folders_get_names_of_their_own(tmp_path):
     files = [tmp_path / "day1" / "a.tif", tmp_path / "day2" / "a.tif"]
     assert unique_names(files) == ["day1_a", "day2_a"]
     assert unique_names(files[:1]) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        ([r"C:\a\x.tif", r"C:\b\x.tif"], ["a_x", "b_x"]),
+        ([r"C:\x.tif", r"D:\x.tif"], ["C_x", "D_x"]),
+        ([r"C:\x.tif", r"\\server\share\x.tif"], ["C_x", "servershare_x"]),
+    ],
+)
+def test_the_names_of_images_on_drives_of_windows_have_no_forbidden_characters(paths, names):
+    assert unique_names([PureWindowsPath(path) for path in paths]) == names
 
 
 @pytest.mark.parametrize(("other", "how"), [("a.png", "in their suffix"), ("A.tif", "in upper and lower case")])

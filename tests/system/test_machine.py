@@ -240,7 +240,6 @@ def test_a_control_group_of_version_1_leaves_what_those_inside_it_do_not_use(sys
             "cgroup/memory/job/memory.limit_in_bytes": f"{4 * GIB}\n",
             "cgroup/memory/job/memory.usage_in_bytes": f"{3 * GIB}\n",
             "cgroup/memory/job/memory.stat": f"active_file 7\ntotal_active_file {GIB}\ntotal_inactive_file 0\n",
-            "proc/meminfo": MEMINFO,
         }
     )
     assert free_memory() == 2 * GIB

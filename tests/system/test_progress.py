@@ -1,6 +1,9 @@
 import io
 import logging
 import os
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 
@@ -78,6 +81,52 @@ def test_on_a_terminal_a_message_stands_above_the_bar(monkeypatch):
     before, after = terminal.getvalue().split("a message\n")
     assert before.rsplit("\r", 1)[1] == "", "the bar is wiped off the line"
     assert after.lstrip("\r").startswith("predict:"), "and is drawn again below it"
+
+
+SHOW = """
+import sys, time
+from dvlae.system.progress import log_to_stderr, progress
+with log_to_stderr(), progress(total=3, description="train", unit="s", mininterval=0) as bar:
+    for _ in range(3):
+        bar.set_postfix_str("ELBO 1.234, " + 20 * "a long text ", refresh=False)
+        time.sleep(0.01)
+        bar.update(1)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="unavailable: Windows has no terminals for tests")
+@pytest.mark.parametrize(
+    ("columns", "encoding", "shown"),
+    [
+        (80, "utf-8", "train:  67% |██████▋   | 00:00 left, 00:00 so far, 2/3 s, ELBO 1.234"),
+        (36, "utf-8", "train:  67% |██████▋   | 00:00 left"),
+        (0, "utf-8", "train:  67% |██████▋   | 00:00 left, 00:00 so far, 2/3 s, ELBO 1.234"),
+        (60, "cp1252", "train:  67% |######6   | 00:00 left, 00:00 so far, 2/3 s, "),
+    ],
+)
+def test_a_terminal_shows_the_time_left_in_one_line_whatever_its_width_and_characters(columns, encoding, shown):
+    import pty
+    import termios
+    import tty
+
+    main, other = pty.openpty()
+    tty.setraw(other)
+    termios.tcsetwinsize(other, (24 if columns else 0, columns))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [sys.executable, "-c", SHOW], stderr=other, env=environment | {"PYTHONIOENCODING": encoding}
+    ) as showing:
+        os.close(other)
+        written = b""
+        with suppress(OSError):  # The end of a terminal.
+            while read := os.read(main, 65536):
+                written += read
+    os.close(main)
+    assert showing.returncode == 0
+    lines = written.decode(encoding).split("\r")
+    assert lines[-1].count("\n") == 1, "one line is left"
+    assert any(line.startswith(shown) for line in lines), lines
+    assert max(len(line.rstrip("\n")) for line in lines) < (columns or 81)
 
 
 def test_an_error_in_writing_a_message_is_not_lost(monkeypatch):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from dvlae.cli import functions
-from dvlae.cli.command import Argument
+from dvlae.cli.command import SHOW_ONLY, Argument
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.fields import Device, NoiseDirection, StrictModel, is_file_of_names
+from dvlae.config.fields import Baseline, Device, NoiseDirection, StrictModel, is_file_of_names
 from dvlae.config.loading import load_configuration, load_dataset, load_settings
 from dvlae.system.parts import Part
 
@@ -273,6 +273,7 @@ def setting(key: str, metavar: str | None, text: str, **options: Any) -> Argumen
 
 # Arguments of several commands ----------------------------------------------------------------------------------------
 
+BASELINES = get_args(Baseline)
 DEVICES = get_args(Device)
 NOISE_DIRECTIONS = get_args(NoiseDirection)
 DATASET = argument("dataset", "DATASET", "a dataset's YAML file, or its settings as JSON", _read_dataset)
@@ -284,6 +285,7 @@ SEED = argument("--seed", "N", "random seed (default: 0)", type=_read_seed, defa
 DEVICE = argument("--device", None, "where to compute (default: auto)", choices=DEVICES, default="auto")
 DEVICE_OF_SETTINGS = setting("device", None, "where to compute, instead of the device in the settings", choices=DEVICES)
 CORES = argument("--cores", "N", "cores to use (default: all that are free)", _check_cores, type=int)
+DRY_RUN = flag("--dry-run", "check the arguments, and only say what would be read and changed", dest=SHOW_ONLY)
 EVALUATION = settings_of(EvaluationSettings)
 PART = argument("--part", "K/N", "images of part K of N (default: all); see `dvlae gather`", Part.parse, default="1/1")
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"

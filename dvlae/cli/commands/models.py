@@ -4,6 +4,7 @@ from dvlae.cli import functions
 from dvlae.cli.command import Command, Commands
 from dvlae.cli.commands.arguments import (
     DEVICE,
+    DRY_RUN,
     IMAGES,
     MODEL,
     SEED,
@@ -91,5 +92,6 @@ COMMANDS: Commands = {
         ),
         SEED,
         DEVICE,
+        DRY_RUN,
     ],
 }

@@ -5,11 +5,13 @@ import argparse
 from dvlae.cli import functions
 from dvlae.cli.command import Command, Commands
 from dvlae.cli.commands.arguments import (
+    BASELINES,
     CONFIGURATION,
     CORES,
     DATA,
     DATASET,
     DEVICE_OF_SETTINGS,
+    DRY_RUN,
     EVALUATION,
     IMAGES,
     MODEL,
@@ -54,6 +56,7 @@ COMMANDS: Commands = {
         DATASET,
         DATA,
         output("DIR", "folder to make"),
+        DRY_RUN,
     ],
     Command(
         "prepare",
@@ -65,13 +68,14 @@ COMMANDS: Commands = {
         DATA,
         path("--simulated", "DIR", "folder made by `dvlae simulate`, for a dataset with simulated noise"),
         output("IMAGES", "folder to make"),
+        DRY_RUN,
     ],
     Command(
         "extract-patches",
         "Cut training and validation patches from prepared images.",
         "dvlae.data.patches:extract_patches",
         "dvlae extract-patches results/mine/images results/mine/patches",
-    ): [IMAGES, new_path("output", "PATCHES", "folder to make"), settings_of(PatchSettings)],
+    ): [IMAGES, new_path("output", "PATCHES", "folder to make"), settings_of(PatchSettings), DRY_RUN],
     Command(
         "register",
         "Register the clean images to the noisy ones, once for all commands.",
@@ -107,6 +111,7 @@ COMMANDS: Commands = {
             "training.workers", "N|auto", "processes that share each batch on a processor", type=read_number_or_word
         ),
         CORES,
+        DRY_RUN,
     ],
     Command(
         "predict",
@@ -127,6 +132,7 @@ COMMANDS: Commands = {
         setting("prediction.batch_size", "N|auto", "number of samples computed at once", type=read_number_or_word),
         PART,
         CORES,
+        DRY_RUN,
     ],
     Command(
         "baseline",
@@ -134,13 +140,14 @@ COMMANDS: Commands = {
         "dvlae.evaluation.baselines:run_baseline",
         "dvlae baseline gaussian results/mine/images --denoised results/mine/gaussian/denoised",
     ): [
-        argument("method", "METHOD", "noisy (the image itself), gaussian or bm3d"),
+        argument("method", None, "noisy: the image itself; bm3d: needs the extra `bm3d`", choices=BASELINES),
         IMAGES,
         new_path("--denoised", "DIR", "folder to make", required=True, dest="output"),
         EVALUATION,
         TARGETS,
         PART,
         CORES,
+        DRY_RUN,
     ],
     Command(
         "evaluate",
@@ -168,6 +175,7 @@ COMMANDS: Commands = {
     ): [
         path("parts", "PART", "folders of all parts, in order", nargs="+"),
         new_path("--output", "PATH", "paths to make, named as in the parts", dest="outputs", nargs="+", required=True),
+        DRY_RUN,
     ],
     Command(
         "tables",

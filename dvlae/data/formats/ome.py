@@ -124,7 +124,8 @@ def _members(first: Path, root: ElementTree.Element) -> tuple[Path, ...]:
 
 def _beside(path: Path, name: str) -> Path | None:
     """Return a file in the folder of another, or in one below it, whatever way its name is written in Unicode."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    # On Windows a path may have a drive without being absolute, or begin at the root of the current one.
+    if Path(name).anchor or ".." in Path(name).parts:
         return None
     file = path.parent / name
     if not file.is_file():
