@@ -201,6 +201,7 @@ COMMANDS = {
             action=argparse.BooleanOptionalAction,
             default=False,
         ),
+        _path("--start-from", "MODEL", "model of the same sizes whose weights are the first (default: random weights)"),
         SEED,
         _settings(TrainSettings),
         DEVICE_OF_SETTINGS,

@@ -28,12 +28,12 @@ from dvlae.config.patch_size import crop_stride, training_crop
 from dvlae.config.settings import TrainingSettings, TrainSettings
 from dvlae.data.manifest import spread_evenly
 from dvlae.models.dvlae import DVLAE, Architecture
-from dvlae.models.files import save_model
+from dvlae.models.files import load_weights, save_model
 from dvlae.models.layers import to_channels_last
 from dvlae.runs.record import write_run
 from dvlae.system.devices import device_name, has_fast_bfloat16, tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, check_folder, exclusive_lock
+from dvlae.system.files import atomic_folder, check_folder, exclusive_lock, sha256
 from dvlae.system.machine import choose_workers, log_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
@@ -67,6 +67,8 @@ class TrainingJob:
     ----------
     description
         The content of ``patches.json``: ``mean``, ``std`` and ``step`` of each channel, and the hashes of the files.
+    start_from
+        Folder of the model whose weights are the first ones; None: they are random.
     """
 
     patches: Path
@@ -78,6 +80,7 @@ class TrainingJob:
     settings: TrainSettings
     tensorboard: Path | None
     description: dict[str, Any]
+    start_from: Path | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         """Return all that the trained model depends on, as plain values.
@@ -87,7 +90,8 @@ class TrainingJob:
         dict
             Only a training with the same fingerprint is resumed.
         """
-        return {
+        started = {} if self.start_from is None else {"start_from": sha256(self.start_from / "weights.safetensors")}
+        return started | {
             "settings": self.settings.identity() | self.settings.model_dump(mode="json", include={"device", "devices"}),
             "receptive_field": self.receptive_field,
             "noise_direction": self.noise_direction,
@@ -107,6 +111,7 @@ def train(
     checkpoints: Path | None,
     settings: TrainSettings,
     tensorboard: Path | None = None,
+    start_from: Path | None = None,
     cores: int | None = None,
 ) -> None:
     """Train a model and write its folder: ``weights.safetensors``, ``model.json``, ``history.csv``, ``run.json``.
@@ -131,21 +136,33 @@ def train(
         Model, limits and device.
     tensorboard
         Folder for TensorBoard's events; None: none are written.
+    start_from
+        Folder of a trained model of the same sizes, whose weights are the first ones; None: they are random. The grey
+        values are scaled as those of the patches.
     cores
         Cores that the training may use; None: all that this process may use.
 
     Raises
     ------
     UserError
-        If a folder cannot be made, the device or TensorBoard is missing, the patches are unreadable, or the weights do
-        not stay finite.
+        If a folder cannot be made, the device or TensorBoard is missing, the patches are unreadable, the model to start
+        from has other sizes, or the weights do not stay finite.
     """
     for folder in (model, checkpoints):
         if folder is not None:
             check_folder(folder)
     description = _read_description(patches)
     job = TrainingJob(
-        patches, model, receptive_field, noise_direction, seed, checkpoints, settings, tensorboard, description
+        patches,
+        model,
+        receptive_field,
+        noise_direction,
+        seed,
+        checkpoints,
+        settings,
+        tensorboard,
+        description,
+        start_from,
     )
     lock = model.with_name(f".lock-training-{model.name}")
     with exclusive_lock(lock), reserved_devices(settings.device, settings.devices) as devices:
@@ -179,9 +196,12 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     )
     crop = _choose_crop(job.settings, train_patches.shape[2:])
     pixels = math.prod(train_patches[:, 0].shape)
-    schedule = Schedule(limits, max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop)))))
+    steps_per_epoch = max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
+    schedule = Schedule(limits, steps_per_epoch, started=job.start_from is not None)
     torch.manual_seed(job.seed)
     model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
+    if job.start_from is not None:
+        load_weights(model, job.start_from)
     fabric = _connect(devices, limits)
     objective = Objective(
         model, free_bits=limits.free_bits, compiled=limits.compile, workers=workers, batch_size=limits.batch_size
