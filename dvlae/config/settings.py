@@ -18,6 +18,7 @@ from dvlae.config.fields import (
     Fraction,
     Images,
     Index,
+    ModelName,
     NotNegative,
     PatchSize,
     Positive,
@@ -215,9 +216,10 @@ class Settings(StrictModel):
         ["simulated"],
         description="names of files in `config/datasets/`, or paths of `.yaml` files relative to the working folder",
     )
-    receptive_fields: Annotated[list[Index], Field(min_length=1)] = Field(
+    receptive_fields: list[Index] = Field(
         [40],
-        description="previous pixels in the noise direction that the autoregressive decoder sees; each one a method",
+        description="previous pixels in the noise direction that the autoregressive decoder sees; each one a method; "
+        "`[]`, to train nothing, is allowed with `models`",
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         [0], description="seeds of training; each is a separate training"
@@ -225,6 +227,17 @@ class Settings(StrictModel):
     baselines: Annotated[list[Baseline], Field(min_length=1)] = Field(
         ["noisy", "gaussian"],
         description="methods to compare with; `bm3d` needs the extra `bm3d`, which is free for non-commercial use only",
+    )
+    models: dict[ModelName, Annotated[str, Field(min_length=1)]] = Field(
+        {},
+        description="models that exist, each a method that trains nothing: a name and a folder made by `dvlae train`, "
+        "for example `{sem_2026: models/sem}`; with `receptive_fields: []` nothing is trained",
+    )
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="folder of a trained model whose weights all trainings begin with, for new images of the same "
+        "microscope; its sizes have to be those of `model`; `null`: random weights",
     )
     results: str = Field("results/demo", min_length=1, description="folder for all results")
     data: str = Field("data", min_length=1, description="folder of the images; downloads are kept there")
@@ -275,7 +288,9 @@ class Settings(StrictModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        if self.prediction.estimator == "direct" and not self.model.direct_denoiser:
+        if not (self.receptive_fields or self.models):
+            raise ValueError("receptive_fields: found [], allowed: at least one, or `models`")
+        if self.receptive_fields and self.prediction.estimator == "direct" and not self.model.direct_denoiser:
             raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
         check_devices(self.devices, self.training.accumulate)
         check_patch_size(self.training.patch_size, self.model.stride)
