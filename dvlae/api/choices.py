@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 # More channels than red, green, blue and transparency are usually images that a program has called so.
 MAX_CHANNELS = 4
+AXIS_NAMES = {"Z": "planes of a volume", "C": "channels", "?": "pages"}
 # Where the noise cannot be measured: the direction of most scans and read-outs, and a field that covers short noise.
 ASSUMED_DIRECTION, ASSUMED_RECEPTIVE_FIELD = "x", 8
 # Texture looks like noise of any length.
@@ -60,25 +61,21 @@ def choose_axes(files: Sequence[Path], series: int | str) -> str:
         with open_sources(path) as sources:
             for source in select_series(sources, series, path):
                 stated = source.axes or "?" * (len(source.shape) - 2) + "YX"[-len(source.shape) :]
-                axes = "".join(
-                    "S" if _are_images(axis, length, stated) else axis
-                    for axis, length in zip(stated, source.shape, strict=True)
-                )
-                if axes == stated or axes.count("S") > 1:
-                    continue
-                place = axes.index("S")
-                what = {"Z": "planes of a volume", "C": "channels"}.get(stated[place], "pages")
-                other = stated.replace("?", "Z")
-                logger.warning(
-                    f"denoise: {path.name}: its {source.shape[place]} {what} are denoised as images, one by one; "
-                    f"--axes {other} takes them together, as {'channels' if 'C' in other else 'a volume'}"
-                )
-                return axes
+                letters = [letter for letter in "ST" if letter not in stated]
+                axes, said = "", []
+                for axis, length in zip(stated, source.shape, strict=True):
+                    if letters and ((axis in "Z?" and "Y" in stated) or (axis == "C" and length > MAX_CHANNELS)):
+                        axes += letters.pop(0)
+                        said.append(f"{length} {AXIS_NAMES[axis]}")
+                    else:
+                        axes += axis
+                if said:
+                    logger.warning(
+                        f"denoise: {path.name}: its {' and '.join(said)} are denoised as images, one by one; --axes "
+                        f"{stated.replace('?', 'Z', 1)} takes them together, which learns more slowly"
+                    )
+                    return axes
     return "auto"
-
-
-def _are_images(axis: str, length: int, axes: str) -> bool:
-    return (axis in "Z?" and "Y" in axes) or (axis == "C" and length > MAX_CHANNELS)
 
 
 def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int | str) -> tuple[str, int]:
