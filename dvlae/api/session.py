@@ -210,6 +210,12 @@ class Session:
         if not patches.exists():
             of_patches = PatchSettings.of(Settings(model=settings.model, training=settings.training), self.dataset)
             extract_patches(self.images, patches, settings=of_patches)
+            sizes, limits = settings.model, settings.training
+            end = f"{limits.max_minutes:g} minutes" if limits.max_steps is None else f"{limits.max_steps} steps"
+            logger.info(
+                f"denoise: trains for {end} on {settings.device}: {sizes.levels} levels, {sizes.channels} channels, "
+                f"{limits.batch_size} crops in a batch" + (", with a direct denoiser" * bool(sizes.direct_denoiser))
+            )
         pixels = samples * sum(math.prod(image.shape[1:]) for image in self.manifest())
         train(
             patches,

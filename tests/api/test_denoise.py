@@ -1,6 +1,9 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +135,20 @@ def test_an_interrupted_command_goes_on_where_it_was(folder, monkeypatch, capsys
         for earlier in before[: before.index(step)]:
             patch.setattr(f"dvlae.api.session.{earlier}", forbidden)
         assert cli.main(["denoise", "stack.tif", *TIME]) == 0
+    assert names(folder) == RESULTS
+
+
+def test_a_killed_command_goes_on_after_its_training(folder, monkeypatch):
+    process = subprocess.Popen([sys.executable, "-m", "dvlae", "denoise", "stack.tif", *TIME])
+    try:
+        while not (folder / "stack_denoised_work" / "model").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    monkeypatch.setattr("dvlae.api.session.train", None)
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 0
     assert names(folder) == RESULTS
 
 

@@ -41,6 +41,13 @@ def test_what_comes_out_has_the_axes_of_what_went_in(model, axes):
     np.testing.assert_allclose(std, expected_std.transpose(order), rtol=1e-2, atol=1e-3)
 
 
+def test_an_array_in_a_zarr_store_is_denoised_like_one_in_memory(model, tmp_path):
+    import zarr
+
+    stored = zarr.create_array(tmp_path / "a.zarr", data=STACK, chunks=(1, 40, 48))
+    np.testing.assert_array_equal(model.denoise(stored, samples=2)[0], model.denoise(STACK, samples=2)[0])
+
+
 def test_single_images_and_single_samples_are_possible(model):
     clean, std = model.denoise(STACK[0], samples=1)
     assert clean.shape == STACK[0].shape
