@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dvlae.data.files import natural_key
 from dvlae.data.reading import select_series
 from dvlae.data.sources import open_sources
 from dvlae.evaluation.diagnosis import correlation_length, suggest_receptive_field
+from dvlae.models.dvlae import Architecture
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -131,7 +133,13 @@ def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int 
 
 
 def choose_training(
-    shapes: Iterable[Sequence[int]], device: str, *, minutes: float, max_steps: int | None, direct: bool
+    shapes: Iterable[Sequence[int]],
+    device: str,
+    *,
+    minutes: float,
+    max_steps: int | None,
+    direct: bool,
+    like: Architecture | None = None,
 ) -> TrainSettings:
     """Choose the size of the network, and how it is trained.
 
@@ -147,6 +155,8 @@ def choose_training(
         Largest number of batches; None: as many as there is time for.
     direct
         Whether a direct denoiser is trained even if there is little time.
+    like
+        A model whose sizes the new one has, too; None: they are chosen.
 
     Returns
     -------
@@ -158,12 +168,16 @@ def choose_training(
     on_gpu = device != "cpu"
     levels, channels, batch = (6, 64, 16) if on_gpu else (3, 48, 4) if minutes >= MINUTES_FOR_LARGE else (3, 16, 8)
     has_time = max_steps is None and minutes >= MINUTES_FOR_DIRECT
-    model = ModelSettings(
-        levels=levels,
-        channels=channels,
-        latent_channels=channels // 2,
-        direct_denoiser="mean" if direct or has_time else False,
-    )
+    if like is None:
+        model = ModelSettings(
+            levels=levels,
+            channels=channels,
+            latent_channels=channels // 2,
+            direct_denoiser="mean" if direct or has_time else False,
+        )
+    else:
+        sizes = asdict(like) | {"direct_denoiser": like.direct_denoiser or False}
+        model = ModelSettings.model_validate({name: sizes[name] for name in ModelSettings.model_fields})
     patch_size: PatchSize = "auto"
     if len(smallest) == 3:
         longest = np.minimum(smallest, VOLUME_CROP_ON_GPU if on_gpu else VOLUME_CROP).tolist()
@@ -173,7 +187,7 @@ def choose_training(
     training = TrainingSettings(
         patch_size=patch_size,
         batch_size=batch,
-        learning_rate=0.01 if channels == 16 else 0.004,
+        learning_rate=0.01 if model.channels <= 16 else 0.004,
         max_minutes=float(minutes),
         max_steps=max_steps,
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_axes, choose_prediction, choose_training
+from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_axes, choose_prediction
 from dvlae.api.places import Places, find_inputs
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
@@ -19,7 +19,6 @@ from dvlae.data.prepare import list_files
 from dvlae.data.reading import open_stacks
 from dvlae.models.files import read_architecture
 from dvlae.reporting.page import write_page
-from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
 from dvlae.system.files import exclusive_lock, hash_files, sha256, write_json
 from dvlae.system.software import software
@@ -28,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # With what comes before it, a page can be looked at after two minutes.
 PREVIEW_MINUTES = 1.5
-MINUTES = 30.0
+MINUTES, MINUTES_TO_CONTINUE = 30.0, 6.0
 
 
 def denoise(
@@ -42,6 +41,7 @@ def denoise(
     channel: int | Literal["grey"] | None = None,
     series: int | str = "auto",
     model: Path | None = None,
+    start_from: Path | None = None,
     rescale: bool = False,
     samples: int | None = None,
     quick: bool = False,
@@ -63,7 +63,7 @@ def denoise(
     output
         Folder for all results. None: each is beside its image, or, of a folder of images, in ``FOLDER_denoised``.
     minutes
-        Time for the training. None: 30.
+        Time for the training. None: 30, or 6 with ``start_from``.
     noise_direction, receptive_field
         Those of the noise; ``auto``: they are measured.
     axes, channel, series
@@ -71,6 +71,8 @@ def denoise(
         many channels, and pages of unknown meaning as images.
     model
         Folder of a trained model. None: one is trained.
+    start_from
+        Folder of a trained model whose training is continued on these images; None: a new one is trained.
     rescale
         With such a model: whether images of another gain and offset are brought to the scale of its training.
     samples
@@ -97,18 +99,30 @@ def denoise(
     UserError
         If the images or the model cannot be used, a value is not allowed, or there are results of another call.
     """
-    trains = {"--minutes": minutes, "--noise-direction": noise_direction, "--receptive-field": receptive_field}
-    for option, value in (trains | {"--quick": quick or None} if model else {"--rescale": rescale or None}).items():
-        if value not in (None, "auto"):
-            raise UserError(f"{option}: found {value}, allowed only {'without' if model else 'with'} --model")
-    minutes = MINUTES if minutes is None else minutes
-    wishes = Wishes(noise_direction, receptive_field, minutes, None, seed, device, direct=samples == 0)
+    _check_options(
+        {"--noise-direction": noise_direction, "--receptive-field": receptive_field},
+        {"--minutes": minutes, "--quick": quick, "--start-from": start_from},
+        {"--rescale": rescale},
+        model=model,
+        start_from=start_from,
+    )
+    if minutes is None:
+        minutes = MINUTES if start_from is None else MINUTES_TO_CONTINUE
+    wishes = Wishes(
+        noise_direction=noise_direction,
+        receptive_field=receptive_field,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        direct=samples == 0,
+        start_from=None if start_from is None else start_from.absolute(),
+    )
     inputs, results = find_inputs(files)
     if results:
         logger.info(f"denoise: leaves out results of an earlier run: {_names(results)}")
     together = noise_direction == "z"
-    if model is not None:
-        architecture = read_architecture(model)
+    if (given := model or start_from) is not None:
+        architecture = read_architecture(given)
         noise_direction = architecture.noise_direction
         together = architecture.dimensions > 2 or architecture.image_channels > MAX_CHANNELS
     if axes == "auto" and not together:
@@ -136,6 +150,24 @@ def denoise(
     with exclusive_lock(places.lock()):
         call.run(quick=quick, overwrite=overwrite)
     return None
+
+
+def _check_options(
+    of_noise: dict[str, Any],
+    of_training: dict[str, Any],
+    of_model: dict[str, Any],
+    *,
+    model: Path | None,
+    start_from: Path | None,
+) -> None:
+    """Refuse options that would have no effect."""
+    given = "--model" if model else "--start-from" if start_from else None
+    useless = {} if given is None else dict(of_noise)
+    useless |= of_training if model else of_model
+    for option, value in useless.items():
+        if value not in (None, "auto", False):
+            allowed = "with --model" if option in of_model else f"without {given}"
+            raise UserError(f"{option}: found {value}, allowed only {allowed}")
 
 
 class _Call:
@@ -174,7 +206,8 @@ class _Call:
             weights = sha256(self.model / "weights.safetensors")
             return {**common, "model": weights, "rescale": self.rescale}
         training = {name: getattr(wishes, name) for name in ("noise_direction", "receptive_field", "minutes")}
-        return {**common, "model": None, **training}
+        first = None if wishes.start_from is None else sha256(wishes.start_from / "weights.safetensors")
+        return {**common, "model": None, **training, "start_from": first}
 
     def run(self, *, quick: bool, overwrite: bool) -> None:
         """Do what is left to do."""
@@ -261,15 +294,12 @@ class _Call:
         stacks = [(stack.axes, stack.shape, stack.frame_shape) for stack in open_stacks(self.inputs, session.dataset)]
         lines = [f"reads {_names(self.inputs)}: " + ", ".join(sorted({f"{a} {format_sides(s)}" for a, s, _ in stacks}))]
         if self.model is None:
-            device = choose_device(wishes.device).type
-            settings = choose_training(
-                [shape for _, _, shape in stacks], device, minutes=wishes.minutes, max_steps=None, direct=wishes.direct
-            )
+            settings = session.training([shape for _, _, shape in stacks])
             lines.append(
                 f"measures the noise (direction: {wishes.noise_direction}, receptive field: {wishes.receptive_field})"
             )
             lines.append(
-                f"trains for {wishes.minutes:g} minutes on {device}: {settings.model.channels} channels, "
+                f"trains for {wishes.minutes:g} minutes on {settings.device}: {settings.model.channels} channels, "
                 f"{settings.model.levels} levels, {settings.training.batch_size} crops in a batch"
             )
         else:

@@ -318,6 +318,18 @@ def test_a_mistake_is_one_line_and_leaves_nothing(folder, capsys, arguments, wor
     assert names(folder) == {"stack.tif"}
 
 
+def test_a_training_is_continued_on_other_images(done, capsys):
+    tifffile.imwrite("other.tif", images(7), photometric="minisblack")
+    assert cli.main(["denoise", "--start-from", "stack_denoised_model", "other.tif", *TIME]) == 0
+    assert "continues" in capsys.readouterr().err
+    old, new = (json.loads((done / f"{name}_denoised_model" / "model.json").read_text()) for name in ("stack", "other"))
+    assert old["architecture"] == new["architecture"]
+    assert old["weights_sha256"] != new["weights_sha256"]
+    options = ["--start-from", "stack_denoised_model", "--noise-direction", "y"]
+    assert cli.main(["denoise", "other.tif", *options]) == 1
+    assert "--noise-direction: found y, allowed only without --start-from" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("options", [["--minutes", "3"], ["--quick"], ["--noise-direction", "x"]])
 def test_options_of_the_training_are_refused_with_a_model(done, capsys, options):
     assert cli.main(["denoise", "--model", "stack_denoised_model", "stack.tif", *options]) == 1

@@ -105,6 +105,13 @@ def test_the_direct_denoiser_needs_no_samples():
     assert clean.shape == STACK.shape and std is None
 
 
+def test_a_training_is_continued_on_other_images(model):
+    continued = dvlae.fit(STACK[1:], start_from=model, max_steps=2)
+    assert (continued.noise_direction, continued.receptive_field) == ("x", 8)
+    with pytest.raises(UserError, match="those of the model to start from are kept"):
+        dvlae.fit(STACK, noise_direction="y", start_from=model, max_steps=2)
+
+
 def test_nothing_is_left_behind_and_nothing_is_shown(capfd, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()

@@ -32,7 +32,7 @@ COMMANDS: Commands = {
     ): [
         FILES,
         path("--output", "DIR", "folder for all results (default: beside each image; of a folder, FOLDER_denoised)"),
-        argument("--minutes", "N", "time for the training (default: 30)", type=float),
+        argument("--minutes", "N", "time for the training (default: 30; with --start-from, 6)", type=float),
         argument(
             "--noise-direction",
             None,
@@ -59,6 +59,7 @@ COMMANDS: Commands = {
             "--series", "N|NAME|all", "which series of images in a file", type=read_number_or_word, default="auto"
         ),
         path("--model", "MODEL", "use this model instead of training one"),
+        path("--start-from", "MODEL", "continue the training of this model, for new images of the same microscope"),
         flag("--rescale", "with --model: bring images of another gain and offset to the scale of its training"),
         argument(
             "--samples",

@@ -140,7 +140,7 @@ class FramesToDenoise:
                 f"predict: blank, masked or overexposed, and left as they are: {list_names(list(self._unchanged))}"
             )
         for kind, what, help_ in (
-            ("gain and offset", "other gain or offset", "set `prediction.rescale: true`"),
+            ("gain and offset", "other gain or offset", "set `prediction.rescale: true`, or --rescale"),
             ("other", "other grey values or other noise", "train on such images"),
         ):
             if names := [name for name, found in self._unseen.items() if found == kind]:
