@@ -84,8 +84,8 @@ class Wishes:
             raise UserError(f"noise direction: found {self.noise_direction!r}, allowed: auto, x, y, z, none")
         if self.start_from is not None and (self.noise_direction, self.receptive_field) != ("auto", "auto"):
             raise UserError(
-                f"noise direction, receptive field: found {self.noise_direction}, {self.receptive_field}, allowed: auto, "
-                "as those of the model to start from are kept"
+                f"noise direction, receptive field: found {self.noise_direction}, {self.receptive_field}, allowed: "
+                "auto, as those of the model to start from are kept"
             )
         if self.receptive_field != "auto":
             if not isinstance(self.receptive_field, int):
