@@ -19,6 +19,7 @@ from dvlae.data.prepare import list_files
 from dvlae.data.reading import open_stacks
 from dvlae.models.files import read_architecture
 from dvlae.reporting.page import write_page
+from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
 from dvlae.system.files import exclusive_lock, hash_files, sha256, write_json
 from dvlae.system.software import software
@@ -192,6 +193,9 @@ class _Call:
         ]
         if (target := next((target for target in self.targets if target in inputs), None)) is not None:
             raise UserError(f"{target}: is an image to denoise and would be replaced; give --output DIR")
+        # Before anything takes time.
+        choose_device(session.wishes.device)
+        self._prediction(direct=True if model is None else None)
 
     def request(self) -> dict[str, Any]:
         """Return all that the results depend on."""
@@ -216,7 +220,7 @@ class _Call:
             logger.info(f"denoise: all is there already, and nothing is left to do: {_names([places.record])} lists it")
             return
         places.begin(request, self.targets, overwrite=overwrite)
-        if not places.finished.exists() and self._is_preview(request, quick=quick):
+        if not (places.finished.exists() or self._run_steps(request, quick=quick)):
             return
         made = places.finish(session)
         logger.info(f"denoise: done in {_duration(time.monotonic() - start)}; written: {_names(made, 12)}")
@@ -225,8 +229,8 @@ class _Call:
                 f"denoise: other images like these take seconds: dvlae denoise --model {_names([places.model])} FILES"
             )
 
-    def _is_preview(self, request: dict[str, Any], *, quick: bool) -> bool:
-        """Run all steps, or those up to the preview if that is all that is wanted."""
+    def _run_steps(self, request: dict[str, Any], *, quick: bool) -> bool:
+        """Run all steps, or those up to the preview; return whether all are done."""
         places, session = self.places, self.session
         warnings = places.work / "warnings.txt"
         with _noted_warnings(warnings):
@@ -237,28 +241,31 @@ class _Call:
                 raise
             if self.model is not None:
                 session.diagnose(read_architecture(self.model).noise_direction)
-            elif self._train(quick=quick, warnings=warnings):
-                return True
+            elif not self._train(quick=quick, warnings=warnings):
+                return False
             session.denoise(self._model, self._prediction())
             self._write_page(session, self._model, warnings, preview=False)
         write_json(places.finished, {"request": request, "warnings": _lines(warnings), **software()})
-        return False
+        return True
 
     @property
     def _model(self) -> Path:
         return self.model or self.session.run.model
 
-    def _prediction(self) -> PredictSettings:
+    def _prediction(self, direct: bool | None = None) -> PredictSettings:
+        """Return how the images are denoised, with a direct denoiser or without; None: as the model has it."""
+        if direct is None:
+            direct = read_architecture(self._model).direct_denoiser is not None
         return choose_prediction(
             self.samples,
             self.session.wishes.device,
             trained=self.model is None,
-            direct=read_architecture(self._model).direct_denoiser is not None,
+            direct=direct,
             rescale=self.rescale,
         )
 
     def _train(self, *, quick: bool, warnings: Path) -> bool:
-        """Train, with a preview where there is time for one; return whether that is all."""
+        """Train, with a preview where there is time for one; return whether the training has ended."""
         session, samples = self.session, SAMPLES if self.samples is None else max(self.samples, 1)
         pause = min(PREVIEW_MINUTES, session.wishes.minutes / 2)
         results = _names(self.targets, 12)
@@ -271,9 +278,9 @@ class _Call:
             results = ""
         if quick:
             logger.info("denoise: the same command without --quick goes on with the training")
-            return True
+            return False
         session.train(samples, results)
-        return False
+        return True
 
     def _write_page(self, shown: Session, model: Path, warnings: Path, *, preview: bool) -> None:
         write_page(

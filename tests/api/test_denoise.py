@@ -301,6 +301,8 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     [
         (["missing.tif"], "no file matches 'missing.tif'"),
         (["stack.tif", "--minutes", "0"], "minutes: found 0"),
+        (["stack.tif", "--samples", "-1"], "found -1"),
+        (["stack.tif", "--device", "mps"], "device: found 'mps'"),
         (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
         (["stack.tif", "--model", "missing"], "missing is not the folder of a trained model"),
         (["stack.tif", "--axes", "CYX", "--channel", "7"], "channel: found 7"),
@@ -328,6 +330,13 @@ def test_a_training_is_continued_on_other_images(done, capsys):
     options = ["--start-from", "stack_denoised_model", "--noise-direction", "y"]
     assert cli.main(["denoise", "other.tif", *options]) == 1
     assert "--noise-direction: found y, allowed only without --start-from" in capsys.readouterr().err
+
+
+def test_a_direct_denoiser_that_a_model_lacks_is_missed_at_once(done, capsys):
+    tifffile.imwrite("other.tif", images(7)[0])
+    assert cli.main(["denoise", "--model", "stack_denoised_model", "other.tif", "--samples", "0"]) == 1
+    assert "no direct denoiser" in capsys.readouterr().err
+    assert names(done) == RESULTS | {"other.tif"}
 
 
 @pytest.mark.parametrize("options", [["--minutes", "3"], ["--quick"], ["--noise-direction", "x"]])
