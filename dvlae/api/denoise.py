@@ -3,12 +3,12 @@
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_axes, choose_prediction
+from dvlae.api.notes import Warnings
 from dvlae.api.places import Places, find_inputs
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
@@ -126,8 +126,10 @@ def denoise(
         architecture = read_architecture(given)
         noise_direction = architecture.noise_direction
         together = architecture.dimensions > 2 or architecture.image_channels > MAX_CHANNELS
+    warnings = Warnings()
     if axes == "auto" and not together:
-        axes = choose_axes(inputs, series)
+        with warnings.noted():
+            axes = choose_axes(inputs, series)
     keys: dict[str, Any] = {
         "source": {"kind": "files"},
         "noisy": [str(file) for file in inputs],
@@ -145,10 +147,11 @@ def denoise(
         model=None if model is None else model.absolute(),
         samples=samples,
         rescale=rescale,
+        warnings=warnings,
     )
     if dry_run:
         return call.describe()
-    with exclusive_lock(places.lock()):
+    with exclusive_lock(places.lock()), warnings.noted():
         call.run(quick=quick, overwrite=overwrite)
     return None
 
@@ -182,9 +185,10 @@ class _Call:
         model: Path | None,
         samples: int | None,
         rescale: bool,
+        warnings: Warnings,
     ):
         self.inputs, self.places, self.session, self.model = inputs, places, session, model
-        self.samples, self.rescale = samples, rescale
+        self.samples, self.rescale, self.warnings = samples, rescale, warnings
         self.targets = [
             *places.results_of(inputs, session.dataset),
             places.page,
@@ -232,20 +236,19 @@ class _Call:
     def _run_steps(self, request: dict[str, Any], *, quick: bool) -> bool:
         """Run all steps, or those up to the preview; return whether all are done."""
         places, session = self.places, self.session
-        warnings = places.work / "warnings.txt"
-        with _noted_warnings(warnings):
-            try:
-                session.prepare()
-            except UserError:
-                shutil.rmtree(places.work)
-                raise
-            if self.model is not None:
-                session.diagnose(read_architecture(self.model).noise_direction)
-            elif not self._train(quick=quick, warnings=warnings):
-                return False
-            session.denoise(self._model, self._prediction())
-            self._write_page(session, self._model, warnings, preview=False)
-        write_json(places.finished, {"request": request, "warnings": _lines(warnings), **software()})
+        self.warnings.keep(places.work / "warnings.txt")
+        try:
+            session.prepare()
+        except UserError:
+            shutil.rmtree(places.work)
+            raise
+        if self.model is not None:
+            session.diagnose(read_architecture(self.model).noise_direction)
+        elif not self._train(quick=quick):
+            return False
+        session.denoise(self._model, self._prediction())
+        self._write_page(session, self._model, preview=False)
+        write_json(places.finished, {"request": request, "warnings": self.warnings.lines, **software()})
         return True
 
     @property
@@ -264,7 +267,7 @@ class _Call:
             rescale=self.rescale,
         )
 
-    def _train(self, *, quick: bool, warnings: Path) -> bool:
+    def _train(self, *, quick: bool) -> bool:
         """Train, with a preview where there is time for one; return whether the training has ended."""
         session, samples = self.session, SAMPLES if self.samples is None else max(self.samples, 1)
         pause = min(PREVIEW_MINUTES, session.wishes.minutes / 2)
@@ -273,7 +276,7 @@ class _Call:
         if quick or (has_time and not session.preview.run.denoised.exists()):
             session.train(samples, results, pause_minutes=pause)
             session.make_preview()
-            self._write_page(session.preview, session.preview.run.model, warnings, preview=True)
+            self._write_page(session.preview, session.preview.run.model, preview=True)
             logger.info(f"denoise: {_names([self.places.page])} shows a preview, after {pause:g} minutes of training")
             results = ""
         if quick:
@@ -282,7 +285,7 @@ class _Call:
         session.train(samples, results)
         return True
 
-    def _write_page(self, shown: Session, model: Path, warnings: Path, *, preview: bool) -> None:
+    def _write_page(self, shown: Session, model: Path, *, preview: bool) -> None:
         write_page(
             self.places.page,
             title=self.places.base.name,
@@ -291,8 +294,9 @@ class _Call:
             uncertainty=shown.run.uncertainty,
             diagnosis=self.session.noise,
             model=model,
-            warnings=_lines(warnings),
+            warnings=self.warnings.for_page(),
             preview=preview,
+            kept=self.places.model if self.model is None else None,
         )
 
     def describe(self) -> str:
@@ -318,41 +322,6 @@ class _Call:
         elif there:
             lines.append(f"of these, there are already: {_names(there)}; --overwrite replaces them")
         return "\n".join(f"would do: {line}" for line in lines)
-
-
-class _WarningFile(logging.Handler):
-    """Adds warnings to a file, each once, so that they outlast an interruption."""
-
-    def __init__(self, path: Path):
-        super().__init__(logging.WARNING)
-        self.path = path
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Add one.
-
-        Parameters
-        ----------
-        record
-            A message of the package.
-        """
-        if (text := record.getMessage()) not in _lines(self.path):
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
-
-
-@contextmanager
-def _noted_warnings(path: Path) -> Iterator[None]:
-    """Note the warnings of all steps in a file while the block runs."""
-    package, handler = logging.getLogger("dvlae"), _WarningFile(path)
-    package.addHandler(handler)
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def _names(paths: Sequence[Path], most: int = 4) -> str:

@@ -291,6 +291,10 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     tifffile.imwrite("stack.tif", images(), imagej=True, metadata=metadata, resolution=(4, 4))
     assert cli.main(["denoise", "stack.tif", *TIME]) == 0
     assert "3 planes of a volume are denoised as images" in capsys.readouterr().err
+    (warning,) = [text for text in json.loads(Path("stack_denoised.json").read_text())["warnings"] if "planes" in text]
+    page = Path("stack_denoised.html").read_text(encoding="utf-8")
+    assert "planes of a volume are denoised as images" in page and warning not in page
+    assert str(tmp_path / "stack_denoised_model") in page
     with tifffile.TiffFile("stack_denoised.tif") as file:
         assert file.is_imagej and file.series[0].axes == "ZYX"
         assert file.imagej_metadata["spacing"] == 2.0
