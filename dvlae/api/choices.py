@@ -31,8 +31,8 @@ ASSUMED_DIRECTION, ASSUMED_RECEPTIVE_FIELD = "x", 8
 MAX_ASSUMED_LENGTH = 20
 # From so many minutes on, the time for a direct denoiser, a third of a step's, costs the samples hardly any quality.
 MINUTES_FOR_DIRECT = 20
-# In less time, a small network learns more (docs/benchmarks.md).
-MINUTES_FOR_LARGE = 3
+# In less time, a small network is as good on a quiet machine, and better on a busy one (docs/notes/experiments.md).
+MINUTES_FOR_LARGE = 5
 # Crops of volumes have about as many pixels as those of images.
 VOLUME_CROP, VOLUME_CROP_ON_GPU = (8, 32, 32), (16, 64, 64)
 IMAGE_SIDE_ON_GPU = 128
