@@ -236,7 +236,7 @@ class Report:
             Name of the step.
         """
         for why, names in self.others.items():
-            logger.info("%s: %s written as %s", step, _name_some(names), why)
+            logger.info("%s: results for %s are written as %s", step, _name_some(names), why)
         if self.types:
             types, clipped = " and ".join(sorted(self.types)), [name for name, count in self.clipped.items() if count]
             beyond = "no value is beyond its range"
