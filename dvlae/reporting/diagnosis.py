@@ -103,8 +103,8 @@ def diagnose(
     with matplotlib.rc_context(STYLE):
         save_figure(plot_diagnosis(found, curves), Path(output).with_suffix(""))
     write_json(output, found)
-    logger.info("diagnose: %s", _describe(found))
-    for line in _notes(found):
+    logger.info("diagnose: %s", describe(found))
+    for line in list_notes(found):
         logger.warning("diagnose: %s", line)
 
 
@@ -147,9 +147,9 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
     correlation = found["autocorrelation"]
     width = max(7.2, 2.4 * (len(correlation) + 1))
     longest_title, longest_note = (int(number * width) for number in CHARACTERS_PER_INCH)
-    notes = [part for note in _notes(found) for part in textwrap.wrap(note, longest_note)]
+    notes = [part for note in list_notes(found) for part in textwrap.wrap(note, longest_note)]
     figure = Figure(figsize=(width, 3.2 + 0.15 * len(notes)))
-    title = textwrap.wrap(f"{found['dataset']}: {_describe(found)}", longest_title)
+    title = textwrap.wrap(f"{found['dataset']}: {describe(found)}", longest_title)
     figure.suptitle("\n".join(title), fontsize=9, parse_math=False)
     if notes:
         figure.supxlabel("\n".join(notes), fontsize=8, color=WARNING_COLOUR, parse_math=False)
@@ -181,8 +181,19 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
     return figure
 
 
-def _describe(found: Mapping[str, Any]) -> str:
-    """Return one line that describes the noise."""
+def describe(found: Mapping[str, Any]) -> str:
+    """Describe the noise of a dataset.
+
+    Parameters
+    ----------
+    found
+        What :func:`diagnose` writes into its JSON file.
+
+    Returns
+    -------
+    str
+        One line.
+    """
     basis = f"from {found['images']} image{'s' if found['images'] > 1 else ''} ({BASIS_LABELS[found['basis']]})"
     return f"{_describe_noise(found)}, {basis}"
 
@@ -198,8 +209,19 @@ def _describe_noise(verdict: Mapping[str, Any]) -> str:
     )
 
 
-def _notes(found: Mapping[str, Any]) -> list[str]:
-    """Return the warning, what is odd in the images, and what the channels look like if they differ, as lines."""
+def list_notes(found: Mapping[str, Any]) -> list[str]:
+    """Return the warning, what is odd in the images, and what the channels look like if they differ.
+
+    Parameters
+    ----------
+    found
+        What :func:`diagnose` writes into its JSON file.
+
+    Returns
+    -------
+    list of str
+        One line each.
+    """
     notes = [f"warning: {found['warning']}"] if found["warning"] else []
     notes += [f"{finding['kind']}: {finding['line']}" for finding in found["findings"]]
     channels = [_describe_noise(channel) for channel in found["channels"]]

@@ -75,7 +75,7 @@ def plot_panel(run: Run, images: Sequence[Image], targets: Targets) -> Figure:
     image, why = _median_image(run, images)
     pictures = _pictures(run, image, targets)
     what = {2: "trace", 3: "image", 4: "middle plane of the volume"}[len(image.shape)]
-    figure = _plot_image_panel(pictures) if pictures[0].pixels.ndim == 3 else _plot_trace_panel(pictures)
+    figure = _plot_image_panel(pictures) if pictures[0].pixels.ndim == 3 else plot_traces(pictures)
     figure.suptitle(f"{run.dataset}, {what} “{image.name}”{why}", fontsize=10, parse_math=False)
     return figure
 
@@ -83,7 +83,8 @@ def plot_panel(run: Run, images: Sequence[Image], targets: Targets) -> Figure:
 def _plot_image_panel(pictures: Sequence[Picture]) -> Figure:
     """Plot pictures (C, Y, X) side by side, each with a magnified part below."""
     height, width = pictures[0].pixels.shape[1:]
-    rows, columns = _find_detail(next(p for p in reversed(pictures) if p.kind == "image").pixels)
+    cleanest = next(p for p in reversed(pictures) if p.kind == "image").pixels
+    rows, columns = find_detail(cleanest, _zoom_sides(cleanest.shape[1:]))
 
     tall = MAX_PICTURE_WIDTH * float(np.clip(height / width, 0.4, 1.6))
     wide = float(np.clip(tall * width / height, 0.85 * MAX_PICTURE_WIDTH, MAX_PICTURE_WIDTH))
@@ -117,13 +118,26 @@ def _frame(zoom: Axes) -> None:
         spine.set(visible=True, edgecolor=ORANGE, linewidth=1.5)
 
 
-def _plot_trace_panel(pictures: Sequence[Picture]) -> Figure:
-    """Plot pictures (C, X) as lines, with a magnified part and the residual below, in one column per channel."""
+def plot_traces(pictures: Sequence[Picture]) -> Figure:
+    """Plot traces as lines, with a magnified part and the residual below, in one column per channel.
+
+    Parameters
+    ----------
+    pictures
+        With pixels (C, X): the noisy one, the denoised one and, if there is one, the clean one, which are images; the
+        residual; and the deviation, if there is one.
+
+    Returns
+    -------
+    Figure
+        Three plots per channel, of the first three channels.
+    """
     signals = [p for p in pictures if p.kind == "image"]
     residual = next(p for p in pictures if p.kind == "residual")
     deviation = next((p for p in pictures if p.kind == "deviation"), None)
     channels = min(MAX_SHOWN_CHANNELS, len(residual.pixels))
-    (part,) = _find_detail(signals[-1].pixels)
+    cleanest = signals[-1].pixels
+    (part,) = find_detail(cleanest, _zoom_sides(cleanest.shape[1:]))
     looks = [("0.7", 0.6), (BLUE, 1.2), (BLACK, 0.8)]  # colour and width of noisy, denoised, clean
     figure = Figure(figsize=(max(7.2, 4 * channels), 5.6))
     plots = figure.subplots(3, channels, squeeze=False)
@@ -197,14 +211,32 @@ def _describe_score(target: Target, estimate: np.ndarray) -> str:
     return f"{psnr:.2f} dB" if math.isnan(ssim) else f"{psnr:.2f} dB, SSIM {ssim:.2f}"
 
 
-def _find_detail(image: np.ndarray) -> tuple[slice, ...]:
-    """Return the most structured part of an image (C, Y, X) or trace (C, X), about a quarter of each side long."""
+def _zoom_sides(shape: Sequence[int]) -> list[int]:
+    """Return the sides of the magnified part: about a quarter of each side of the picture."""
+    part = min(1.0, max(0.25, MIN_ZOOM_SIDE / min(shape)))
+    longest = MAX_ZOOM_LENGTH if len(shape) == 1 else max(shape)
+    return [min(longest, max(1, round(part * length))) for length in shape]
+
+
+def find_detail(image: np.ndarray, sides: Sequence[int]) -> tuple[slice, ...]:
+    """Return the most structured part of an image.
+
+    Parameters
+    ----------
+    image
+        An image (C, Y, X) or a trace (C, X).
+    sides
+        The sides of the part, in pixels.
+
+    Returns
+    -------
+    tuple of slice
+        One per spatial axis.
+    """
     grey = ndimage.gaussian_filter(image.mean(axis=0, dtype=np.float64), 2)
-    part = min(1.0, max(0.25, MIN_ZOOM_SIDE / min(grey.shape)))
-    longest = MAX_ZOOM_LENGTH if grey.ndim == 1 else max(grey.shape)
-    sides = [min(longest, max(1, round(part * length))) for length in grey.shape]
     # The smallest slope over the axes prefers detail in both directions to one long edge.
-    slope = np.min([np.abs(np.gradient(grey, axis=axis)) for axis in range(grey.ndim)], axis=0)
+    slopes = [np.abs(np.gradient(grey, axis=axis)) for axis, length in enumerate(grey.shape) if length > 1]
+    slope = np.min(slopes or [grey], axis=0)
     mean = ndimage.uniform_filter(slope, sides)
     inside = mean[tuple(slice(n // 2, n // 2 + length - n + 1) for n, length in zip(sides, grey.shape, strict=True))]
     corner = np.unravel_index(np.argmax(inside), inside.shape)
@@ -262,11 +294,22 @@ def plot_picture(
         top = np.percentile(np.abs(reference.mean(axis=0)), 99.5)
         return axes.imshow(picture.pixels.mean(axis=0), cmap="PuOr", vmin=-(top or 1), vmax=top or 1)
     black, white = limits
-    return axes.imshow(_colour(np.clip((picture.pixels - black) / (white - black), 0, 1)), cmap="gray", vmin=0, vmax=1)
+    return axes.imshow(colours(np.clip((picture.pixels - black) / (white - black), 0, 1)), cmap="gray", vmin=0, vmax=1)
 
 
-def _colour(pixels: np.ndarray) -> np.ndarray:
-    """Return the colours of (C, Y, X): three channels are red, green, blue; two are green, magenta; else the first."""
+def colours(pixels: np.ndarray) -> np.ndarray:
+    """Return the colours of channels: three are red, green, blue; two are green, magenta; of others the first is grey.
+
+    Parameters
+    ----------
+    pixels
+        (C, Y, X).
+
+    Returns
+    -------
+    numpy.ndarray
+        (Y, X, 3), or (Y, X) for grey.
+    """
     if len(pixels) == 3:
         return np.moveaxis(pixels, 0, -1)
     if len(pixels) == 2:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import matplotlib
@@ -39,8 +40,28 @@ def plot_training_curves(runs: Sequence[TrainedRun]) -> Figure:
     UserError
         If a history is missing.
     """
-    histories = [(run, _read_history(run)) for run in sorted(runs, key=lambda run: (run.receptive_field, run.seed))]
-    colours = sequential_colours(run.receptive_field for run in runs)
+    ordered = sorted(runs, key=lambda run: (run.receptive_field, run.seed))
+    histories = [(run.receptive_field, read_history(run.folder.history)) for run in ordered]
+    minutes = max(history.minutes.iloc[-1] for _, history in histories)
+    return plot_histories(histories, f"{runs[0].dataset}: training, at most {minutes:.1f} minutes a run")
+
+
+def plot_histories(histories: Sequence[tuple[int, pd.DataFrame]], title: str) -> Figure:
+    """Plot histories of trainings as :func:`plot_training_curves` does.
+
+    Parameters
+    ----------
+    histories
+        The receptive field in pixels and the history of each training.
+    title
+        The text above the plots.
+
+    Returns
+    -------
+    Figure
+        Four plots against the training step.
+    """
+    colours = sequential_colours(field for field, _ in histories)
     quantities = {
         "elbo": "ELBO (nats per value): higher is better",
         "log_likelihood": "log-likelihood of the noisy image (nats per value)",
@@ -48,13 +69,13 @@ def plot_training_curves(runs: Sequence[TrainedRun]) -> Figure:
         "mse": "signal decoder: squared error (normalised image)",
     }
     figure = Figure(figsize=(7.2, 4.8))
-    for axes, (name, title) in zip(figure.subplots(2, 2, sharex=True).flat, quantities.items(), strict=True):
-        for run, history in histories:
-            colour = colours[run.receptive_field]
+    for axes, (name, label) in zip(figure.subplots(2, 2, sharex=True).flat, quantities.items(), strict=True):
+        for field, history in histories:
+            colour = colours[field]
             marker = "o" if len(history) == 1 else None
             axes.plot(history.step, history[f"train_{name}"], color=colour, linewidth=0.8, alpha=0.5, marker=marker)
             axes.plot(history.step, history[f"val_{name}"], color=colour, linewidth=1.6, marker=marker)
-        axes.set_title(title)
+        axes.set_title(label)
         _limit_to_later_part(axes, [history[f"{part}_{name}"] for _, history in histories for part in ("train", "val")])
     for axes in figure.axes[2:]:
         axes.set_xlabel("training step")
@@ -65,13 +86,28 @@ def plot_training_curves(runs: Sequence[TrainedRun]) -> Figure:
         Line2D([], [], color="0.3", linewidth=0.8, alpha=0.5, label="training"),
     ]
     legend_below(figure, handles, columns=4)
-    minutes = max(history.minutes.iloc[-1] for _, history in histories)
-    figure.suptitle(f"{runs[0].dataset}: training, at most {minutes:.1f} minutes a run", fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     return figure
 
 
-def _read_history(run: TrainedRun) -> pd.DataFrame:
-    path = run.folder.history
+def read_history(path: Path) -> pd.DataFrame:
+    """Read the history of a training.
+
+    Parameters
+    ----------
+    path
+        The file ``history.csv``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each epoch.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read.
+    """
     try:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -158,7 +194,7 @@ def _name_level(level: int, levels: int) -> str:
 
 def _read_divergences(run: TrainedRun) -> pd.DataFrame:
     """Return a history with a column ``val_kl_level{level}`` for each level."""
-    history = _read_history(run)
+    history = read_history(run.folder.history)
     if "val_kl_level0" not in history:
         path = run.folder.history
         raise UserError(f"{path}: found no column val_kl_level0, as an older version trained it; train the model again")
