@@ -70,6 +70,33 @@ def read_seen_scale(folder: Path) -> dict[str, Any] | None:
         raise UserError(f"{path}: not the description of a trained model ({error}); train the model again") from None
 
 
+def read_architecture(folder: Path) -> Architecture:
+    """Return the sizes of a model, without its weights.
+
+    Parameters
+    ----------
+    folder
+        Folder that :func:`save_model` wrote.
+
+    Returns
+    -------
+    Architecture
+        All that is needed to build the networks.
+
+    Raises
+    ------
+    UserError
+        If the description is missing or damaged.
+    """
+    path = folder / "model.json"
+    try:
+        return Architecture(**json.loads(path.read_text(encoding="utf-8"))["architecture"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; {folder} is not the folder of a trained model") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: not the description of a trained model ({error}); train the model again") from None
+
+
 def load_to(device: str | torch.device, folder: Path) -> DVLAE:
     """Rebuild a model as :func:`load_model` does, on a device, in the layout that is fastest.
 

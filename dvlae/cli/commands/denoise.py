@@ -1,17 +1,78 @@
 """The commands that look at images and denoise them."""
 
+from dataclasses import replace
+
 from dvlae.cli.command import Command, Commands
 from dvlae.cli.commands.arguments import (
     CORES,
+    DEVICE,
     EVALUATION,
     IMAGES,
     NOISE_DIRECTIONS,
+    SEED,
     TARGETS,
     argument,
+    flag,
     output,
+    path,
+    read_number_or_word,
+)
+
+FILES = replace(
+    argument("files", "FILES", "images: files, folders, and patterns such as 'scan_*.tif'", nargs="+"), is_path=True
 )
 
 COMMANDS: Commands = {
+    Command(
+        "denoise",
+        "Denoise your own images: measure the noise, train a model, and write denoised images and a page to look at. "
+        "The same command goes on where it was interrupted.",
+        "dvlae.api.denoise:denoise",
+        "dvlae denoise stack.tif --minutes 10",
+    ): [
+        FILES,
+        path("--output", "DIR", "folder for all results (default: beside each image; of a folder, FOLDER_denoised)"),
+        argument("--minutes", "N", "time for the training (default: 30)", type=float, default=30.0),
+        argument(
+            "--noise-direction",
+            None,
+            "axis along which the noise is correlated (default: auto, it is measured)",
+            choices=("auto", *NOISE_DIRECTIONS),
+            default="auto",
+        ),
+        argument(
+            "--receptive-field",
+            "PIXELS|auto",
+            "how many previous pixels the model of the noise sees (default: auto, twice the measured length)",
+            type=read_number_or_word,
+            default="auto",
+        ),
+        argument(
+            "--axes",
+            "AXES",
+            "axes of each file, of S (images), T, C, Z, Y and X, such as ZYX for volumes (default: what the file says, "
+            "with planes as images)",
+            default="auto",
+        ),
+        argument("--channel", "N|grey", "keep one channel, or the luminance of RGB", type=read_number_or_word),
+        argument(
+            "--series", "N|NAME|all", "which series of images in a file", type=read_number_or_word, default="auto"
+        ),
+        path("--model", "MODEL", "use this model instead of training one"),
+        flag("--rescale", "with --model: bring images of another gain and offset to the scale of its training"),
+        argument(
+            "--samples",
+            "N",
+            "samples of each pixel; 0: one pass of the direct denoiser (default: 16; with --model, the direct denoiser "
+            "or, without one, 4)",
+            type=int,
+        ),
+        flag("--quick", "stop at the preview; the same command without this goes on from there"),
+        flag("--overwrite", "replace results of other commands"),
+        flag("--dry-run", "say what would be done, and write nothing"),
+        SEED,
+        DEVICE,
+    ],
     Command(
         "diagnose",
         "Measure the noise's direction and length, with or without clean images.",

@@ -1,0 +1,1 @@
+"""Denoising in one call, from a command or from Python, by the steps of the workflow."""

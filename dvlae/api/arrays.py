@@ -1,0 +1,192 @@
+"""Arrays as images: each is a file for the steps, and what they make of it comes back as an array of the same axes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dvlae.config.dataset import DatasetSettings
+from dvlae.config.messages import validate
+from dvlae.data.canonical import read_info
+from dvlae.data.manifest import read_manifest
+from dvlae.data.outputs.reading import read_output
+from dvlae.system.errors import UserError
+
+# Colours are at most so many, in the last axis.
+MAX_COLOURS = 4
+
+
+def as_list(images: Any) -> list[Any]:
+    """Return arrays one by one.
+
+    Parameters
+    ----------
+    images
+        An array, or a list or tuple of arrays.
+
+    Returns
+    -------
+    list
+        The arrays. Those in files are not read.
+
+    Raises
+    ------
+    UserError
+        If there is none, or something is not an array.
+    """
+    arrays = list(images) if isinstance(images, list | tuple) else [images]
+    if not arrays:
+        raise UserError("images: found an empty list, allowed: at least one array")
+    return [_check_array(array) for array in arrays]
+
+
+def _check_array(array: Any) -> Any:
+    """Return an array of NumPy, or something that has its type and its shape and is read part by part."""
+    if not isinstance(getattr(array, "dtype", None), np.dtype) and hasattr(array, "__array__"):
+        array = np.asarray(array)
+    if not isinstance(getattr(array, "dtype", None), np.dtype):
+        raise UserError(f"images: found {type(array).__name__}, allowed: an array, or a list of arrays")
+    if array.dtype.kind not in "iuf" or 0 in array.shape or array.ndim == 0:
+        raise UserError(
+            f"images: found an array of shape {tuple(array.shape)} and type {array.dtype}, allowed: at least one "
+            "pixel, integers or real numbers"
+        )
+    return array
+
+
+def choose_axes(shape: Sequence[int], axes: str, dimensions: int | None = None) -> str:
+    """Choose the axes of an array if the user does not say them.
+
+    Parameters
+    ----------
+    shape
+        Shape of the array.
+    axes
+        What the user says: a letter of S, T, C, Z, Y and X for each axis, or ``auto``.
+    dimensions
+        Number of spatial axes of the model; None: images are expected.
+
+    Returns
+    -------
+    str
+        A letter for each axis. An axis more than the spatial ones counts images.
+
+    Raises
+    ------
+    UserError
+        If the letters do not fit the shape, or there is more than one way to read it.
+
+    Examples
+    --------
+    >>> choose_axes((20, 512, 512), "auto")
+    'SYX'
+    >>> choose_axes((20, 512, 512), "auto", dimensions=3)
+    'ZYX'
+    """
+    if axes != "auto":
+        if len(axes) != len(shape):
+            raise UserError(
+                f"axes: found {axes!r} for an array of shape {tuple(shape)}, allowed: a letter for each axis"
+            )
+        return axes
+    spatial = "ZYX"[-(dimensions or min(2, len(shape))) :]
+    more = len(shape) - len(spatial)
+    colours = more == 1 and len(spatial) == 2 and shape[-1] <= MAX_COLOURS
+    if more not in (0, 1) or colours:
+        ways = "'YXC' (colours) or 'SYX' (images)" if colours else "a letter of S, T, C, Z, Y and X for each axis"
+        raise UserError(f"axes: found an array of shape {tuple(shape)}, which can be read in several ways; say {ways}")
+    return "S" * more + spatial
+
+
+def choose_common_axes(arrays: Sequence[Any], axes: str, dimensions: int | None = None) -> str:
+    """Choose the axes of arrays, some of which may be single images.
+
+    Parameters
+    ----------
+    arrays
+        The arrays.
+    axes, dimensions
+        As for :func:`choose_axes`.
+
+    Returns
+    -------
+    str
+        A letter for each axis of the array that has most.
+
+    Raises
+    ------
+    UserError
+        As for :func:`choose_axes`.
+    """
+    return max((choose_axes(array.shape, axes, dimensions) for array in arrays), key=len)
+
+
+def describe_arrays(folder: Path, arrays: Sequence[Any], axes: str, noise_direction: str) -> DatasetSettings:
+    """Write arrays as files for the steps.
+
+    Parameters
+    ----------
+    folder
+        The folder for the files.
+    arrays
+        The arrays. They are read one part after the other.
+    axes
+        The axes of each, as :func:`choose_axes` returns them.
+    noise_direction
+        The direction of the noise, or ``none``.
+
+    Returns
+    -------
+    DatasetSettings
+        How the files are read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, array in enumerate(arrays):
+        shape = tuple(array.shape)
+        stored = np.lib.format.open_memmap(folder / f"{number}.npy", mode="w+", dtype=array.dtype, shape=shape)
+        # Of an array in a file, one part is in memory at a time.
+        for index in range(shape[0]) if len(shape) > 2 else [slice(None)]:
+            stored[index] = np.asarray(array[index])
+        stored.flush()
+    keys = {
+        "source": {"kind": "files"},
+        "noisy": [f"{number}.npy" for number in range(len(arrays))],
+        "axes": axes,
+        "axes_override": True,
+        "noise_direction": noise_direction,
+    }
+    return validate(DatasetSettings, keys, "arguments")
+
+
+def read_array(images: Path, folder: Path, shape: Sequence[int], *, deviation: bool) -> np.ndarray | None:
+    """Read the result for the only source of a folder of images.
+
+    Parameters
+    ----------
+    images
+        Folder with ``manifest.csv``.
+    folder
+        Folder of results.
+    shape
+        Shape of the array that was denoised.
+    deviation
+        Whether the results are standard deviations.
+
+    Returns
+    -------
+    array or None
+        With the axes and the shape of the array. float32, or float64 where float32 would lose the noise of large grey
+        values. None if there are no such results.
+    """
+    manifest = read_manifest(images)
+    info = read_info(manifest[0].noisy)
+    offset = 0 if deviation else info.offset
+    frames = np.empty((len(manifest), *info.frame_shape), np.float64 if offset else np.float32)
+    for frame, image in zip(frames, manifest, strict=True):
+        values = read_output(folder, image, deviation=deviation)
+        if values is None:
+            return None
+        frame[...] = values
+        frame += offset
+    return np.ascontiguousarray(info.in_source_order(frames)).reshape(shape)

@@ -1,0 +1,220 @@
+"""What follows from the images, the device and the time: axes, receptive field, size of the network, samples."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dvlae.config.fields import PatchSize
+from dvlae.config.messages import validate
+from dvlae.config.patch_size import fitting_crop
+from dvlae.config.receptive_field import kernel_and_blocks
+from dvlae.config.settings import ModelSettings, PredictSettings, TrainingSettings, TrainSettings
+from dvlae.data.files import natural_key
+from dvlae.data.reading import select_series
+from dvlae.data.sources import open_sources
+from dvlae.evaluation.diagnosis import correlation_length, suggest_receptive_field
+from dvlae.system.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# More channels than red, green, blue and transparency are usually images that a program has called so.
+MAX_CHANNELS = 4
+# Where the noise cannot be measured: the direction of most scans and read-outs, and a field that covers short noise.
+ASSUMED_DIRECTION, ASSUMED_RECEPTIVE_FIELD = "x", 8
+# Texture looks like noise of any length.
+MAX_ASSUMED_LENGTH = 20
+# From so many minutes on, the time for a direct denoiser, a third of a step's, costs the samples hardly any quality.
+MINUTES_FOR_DIRECT = 20
+# In less time, a small network learns more (docs/benchmarks.md).
+MINUTES_FOR_LARGE = 3
+# Crops of volumes have about as many pixels as those of images.
+VOLUME_CROP, VOLUME_CROP_ON_GPU = (8, 32, 32), (16, 64, 64)
+IMAGE_SIDE_ON_GPU = 128
+SAMPLES = 16
+# The mean of so few samples is 0.1 dB behind that of 16.
+FEW_SAMPLES = 4
+
+
+def choose_axes(files: Sequence[Path], series: int | str) -> str:
+    """Choose how the axes of files are read if the user does not say it.
+
+    What a file calls planes of a volume, or many channels, is read as images of their own, as are pages that it says
+    nothing of: images learn faster than volumes.
+
+    Parameters
+    ----------
+    files
+        The image files.
+    series
+        The setting ``series``.
+
+    Returns
+    -------
+    str
+        The setting ``axes``. The screen says what is read as images.
+    """
+    for path in sorted(files, key=natural_key):
+        with open_sources(path) as sources:
+            for source in select_series(sources, series, path):
+                stated = source.axes or "?" * (len(source.shape) - 2) + "YX"[-len(source.shape) :]
+                axes = "".join(
+                    "S" if _are_images(axis, length, stated) else axis
+                    for axis, length in zip(stated, source.shape, strict=True)
+                )
+                if axes == stated or axes.count("S") > 1:
+                    continue
+                place = axes.index("S")
+                what = {"Z": "planes of a volume", "C": "channels"}.get(stated[place], "pages")
+                other = stated.replace("?", "Z")
+                logger.warning(
+                    f"denoise: {path.name}: its {source.shape[place]} {what} are denoised as images, one by one; "
+                    f"--axes {other} takes them together, as {'channels' if 'C' in other else 'a volume'}"
+                )
+                return axes
+    return "auto"
+
+
+def _are_images(axis: str, length: int, axes: str) -> bool:
+    return (axis in "Z?" and "Y" in axes) or (axis == "C" and length > MAX_CHANNELS)
+
+
+def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int | str) -> tuple[str, int]:
+    """Choose the direction of the noise and the receptive field.
+
+    Parameters
+    ----------
+    found
+        The content of the file that :func:`dvlae.reporting.diagnosis.diagnose` writes.
+    direction
+        What the user says: an axis, ``none`` or ``auto``.
+    receptive_field
+        What the user says: a number of pixels, or ``auto``.
+
+    Returns
+    -------
+    direction, receptive_field
+        For :func:`dvlae.training.train.train`. The screen says what was chosen, and warns where it was assumed.
+
+    Raises
+    ------
+    UserError
+        If there is no decoder with this receptive field, or noise without a direction has one.
+    """
+    said, assumed = direction != "auto", direction == "auto" and found["direction"] is None
+    if not said:
+        direction = found["direction"] or ASSUMED_DIRECTION
+    lags = found["autocorrelation"].get(direction)
+    if receptive_field != "auto":
+        field = int(receptive_field)
+        if direction == "none" and field:
+            raise UserError(f"receptive field: found {field}, allowed: 0, as the noise has no direction")
+        kernel_and_blocks(field)
+    elif direction == "none":
+        field = 0
+    elif lags is None:
+        field = ASSUMED_RECEPTIVE_FIELD
+    else:
+        length = correlation_length([np.nan if value is None else value for value in lags])
+        field = suggest_receptive_field(min(length, MAX_ASSUMED_LENGTH) if found["direction"] is None else length)
+        # Who names a direction may know more than can be measured.
+        field = max(field, ASSUMED_RECEPTIVE_FIELD) if said and length == 0 else field
+    text = f"noise direction {direction}, receptive field {field} px"
+    options = "--noise-direction and --receptive-field"
+    if assumed:
+        logger.warning(
+            f"denoise: WARNING: {text} is only assumed, as the direction cannot be told: {found['reason']}; if stripes "
+            f"along another axis remain, set {options}"
+        )
+    else:
+        logger.info(f"denoise: takes {text}; {options} change this")
+    return direction, field
+
+
+def choose_training(
+    shapes: Iterable[Sequence[int]], device: str, *, minutes: float, max_steps: int | None, direct: bool
+) -> TrainSettings:
+    """Choose the size of the network, and how it is trained.
+
+    Parameters
+    ----------
+    shapes
+        Shapes of the images, (C, ...).
+    device
+        ``cpu``, ``cuda`` or ``mps``.
+    minutes
+        Time for the training.
+    max_steps
+        Largest number of batches; None: as many as there is time for.
+    direct
+        Whether a direct denoiser is trained even if there is little time.
+
+    Returns
+    -------
+    TrainSettings
+        On a processor those of ``config/sem.yaml``, or a third of the channels if there is little time; on a GPU those
+        of ``config/sem_gpu.yaml``. Crops of volumes are smaller.
+    """
+    smallest = np.min([shape[1:] for shape in shapes], axis=0).tolist()
+    on_gpu = device != "cpu"
+    levels, channels, batch = (6, 64, 16) if on_gpu else (3, 48, 4) if minutes >= MINUTES_FOR_LARGE else (3, 16, 8)
+    has_time = max_steps is None and minutes >= MINUTES_FOR_DIRECT
+    model = ModelSettings(
+        levels=levels,
+        channels=channels,
+        latent_channels=channels // 2,
+        direct_denoiser="mean" if direct or has_time else False,
+    )
+    patch_size: PatchSize = "auto"
+    if len(smallest) == 3:
+        longest = np.minimum(smallest, VOLUME_CROP_ON_GPU if on_gpu else VOLUME_CROP).tolist()
+        patch_size = list(fitting_crop(longest, model.stride))
+    elif len(smallest) == 2 and on_gpu and min(smallest) >= IMAGE_SIDE_ON_GPU:
+        patch_size = IMAGE_SIDE_ON_GPU
+    training = TrainingSettings(
+        patch_size=patch_size,
+        batch_size=batch,
+        learning_rate=0.01 if channels == 16 else 0.004,
+        max_minutes=float(minutes),
+        max_steps=max_steps,
+    )
+    return TrainSettings.model_validate({"model": model, "training": training, "device": device})
+
+
+def choose_prediction(
+    samples: int | None, device: str, *, trained: bool, direct: bool, rescale: bool = False
+) -> PredictSettings:
+    """Choose how images are denoised.
+
+    Parameters
+    ----------
+    samples
+        What the user says: a number of samples; 0: the direct denoiser; None: nothing.
+    device
+        The setting ``device``.
+    trained
+        Whether the model was trained on these images, so that there was time for it.
+    direct
+        Whether the model has a direct denoiser.
+    rescale
+        Whether images of another gain and offset are brought to the scale of the training.
+
+    Returns
+    -------
+    PredictSettings
+        Many samples after a training. With a model that exists, the direct denoiser, or few samples without one.
+
+    Raises
+    ------
+    UserError
+        If the model has no direct denoiser and the user wants it.
+    """
+    if samples is None:
+        samples = SAMPLES if trained else 0 if direct else FEW_SAMPLES
+    if samples == 0 and not direct:
+        raise UserError("samples: found 0, but the model has no direct denoiser, allowed: 1 or more")
+    prediction: dict[str, Any] = {"rescale": rescale}
+    prediction |= {"samples": samples} if samples else {"estimator": "direct"}
+    return validate(PredictSettings, {"prediction": prediction, "device": device}, "samples")

@@ -1,0 +1,301 @@
+"""The command that denoises a user's own images: one model is trained on all of them, or one that exists is used."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from dvlae.api.choices import SAMPLES, choose_axes, choose_prediction, choose_training
+from dvlae.api.places import Places, find_inputs
+from dvlae.api.session import Session, Wishes
+from dvlae.axes import format_sides
+from dvlae.config.dataset import DatasetSettings
+from dvlae.config.messages import validate
+from dvlae.config.settings import PredictSettings
+from dvlae.data.prepare import list_files
+from dvlae.data.reading import open_stacks
+from dvlae.models.files import read_architecture
+from dvlae.reporting.page import write_page
+from dvlae.system.devices import choose_device
+from dvlae.system.errors import UserError
+from dvlae.system.files import exclusive_lock, hash_files, sha256
+from dvlae.system.software import software
+
+logger = logging.getLogger(__name__)
+
+# With what comes before it, a page can be looked at after two minutes.
+PREVIEW_MINUTES = 1.5
+
+
+def denoise(
+    files: Sequence[str],
+    *,
+    output: Path | None = None,
+    minutes: float = 30.0,
+    noise_direction: str = "auto",
+    receptive_field: int | str = "auto",
+    axes: str = "auto",
+    channel: int | Literal["grey"] | None = None,
+    series: int | str = "auto",
+    model: Path | None = None,
+    rescale: bool = False,
+    samples: int | None = None,
+    quick: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+) -> str | None:
+    """Denoise image files, and write what is needed to judge and to repeat it.
+
+    For each image ``stack.tif``, ``stack_denoised.tif`` and ``stack_uncertainty.tif`` are written, and once
+    ``stack_denoised_model``, ``stack_denoised.html`` and ``stack_denoised.json``, which are named after the first image
+    or the folder. What is unfinished is in ``stack_denoised_work``. The same call goes on where it was interrupted.
+
+    Parameters
+    ----------
+    files
+        Files, folders and globs.
+    output
+        Folder for all results. None: each is beside its image, or, of a folder of images, in ``FOLDER_denoised``.
+    minutes
+        Time for the training.
+    noise_direction, receptive_field
+        Those of the noise; ``auto``: they are measured.
+    axes, channel, series
+        The settings of a dataset, which say how the files are read. ``axes: auto`` follows the files, but reads planes,
+        many channels, and pages of unknown meaning as images.
+    model
+        Folder of a trained model. None: one is trained.
+    rescale
+        With such a model: whether images of another gain and offset are brought to the scale of its training.
+    samples
+        Number of samples; 0: the direct denoiser. None: 16 after a training; with a model that exists, the direct
+        denoiser, or few samples if it has none.
+    quick
+        Stop at the preview. The same call without this goes on from there.
+    overwrite
+        Replace results of other calls.
+    dry_run
+        Write nothing, and return what would be done.
+    seed
+        Seed of the training and of the samples.
+    device
+        Where to compute.
+
+    Returns
+    -------
+    str or None
+        What would be done, if nothing else is wanted.
+
+    Raises
+    ------
+    UserError
+        If the images or the model cannot be used, a value is not allowed, or there are results of another call.
+    """
+    wishes = Wishes(noise_direction, receptive_field, minutes, None, seed, device, direct=samples == 0)
+    inputs, results = find_inputs(files)
+    if results:
+        logger.info(f"denoise: leaves out results of an earlier run: {_names(results)}")
+    if model is not None:
+        noise_direction = read_architecture(model).noise_direction
+    axes = choose_axes(inputs, series) if axes == "auto" and noise_direction != "z" else axes
+    keys: dict[str, Any] = {
+        "source": {"kind": "files"},
+        "noisy": [str(file) for file in inputs],
+        "axes": axes,
+        "axes_override": axes != "auto",
+        "channel": channel,
+        "series": series,
+        "noise_direction": "none" if noise_direction == "auto" else noise_direction,
+    }
+    places = Places.choose(files, inputs, output)
+    call = _Call(
+        inputs=inputs,
+        places=places,
+        session=Session(places.work, validate(DatasetSettings, keys, "command line"), Path.cwd(), wishes),
+        model=None if model is None else model.absolute(),
+        samples=samples,
+        rescale=rescale,
+    )
+    if dry_run:
+        return call.describe()
+    with exclusive_lock(places.lock()):
+        call.run(quick=quick, overwrite=overwrite)
+    return None
+
+
+class _Call:
+    """One call of :func:`denoise`, after its arguments were checked."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Path],
+        places: Places,
+        session: Session,
+        model: Path | None,
+        samples: int | None,
+        rescale: bool,
+    ):
+        self.inputs, self.places, self.session, self.model = inputs, places, session, model
+        self.samples, self.rescale = samples, rescale
+        self.targets = [*places.results_of(inputs), places.page, places.record, *([] if model else [places.model])]
+        if (target := next((target for target in self.targets if target in inputs), None)) is not None:
+            raise UserError(f"{target}: is an image to denoise and would be replaced; give --output DIR")
+
+    def request(self) -> dict[str, Any]:
+        """Return all that the results depend on."""
+        wishes, dataset = self.session.wishes, self.session.dataset
+        common = {
+            "images": {file.name: hash_files([file]) for file in list_files(dataset, self.session.data)},
+            **dataset.model_dump(include={"axes", "channel", "series"}),
+            "samples": self.samples,
+            "seed": wishes.seed,
+        }
+        if self.model is not None:
+            weights = sha256(self.model / "weights.safetensors")
+            return {**common, "model": weights, "rescale": self.rescale}
+        training = {name: getattr(wishes, name) for name in ("noise_direction", "receptive_field", "minutes")}
+        return {**common, "model": None, **training}
+
+    def run(self, *, quick: bool, overwrite: bool) -> None:
+        start, request, places, session = time.monotonic(), self.request(), self.places, self.session
+        if places.is_complete(request):
+            logger.info(f"denoise: all is there already, and nothing is left to do: {_names([places.record])} lists it")
+            return
+        places.begin(request, self.targets, overwrite=overwrite)
+        warnings = places.work / "warnings.txt"
+        with _noted_warnings(warnings):
+            session.prepare()
+            if self.model is not None:
+                session.diagnose(read_architecture(self.model).noise_direction)
+            elif self._train(quick=quick, warnings=warnings):
+                return
+            session.denoise(self._model, self._prediction())
+            self._write_page(session, self._model, warnings, preview=False)
+        record = {"request": request, "warnings": _lines(warnings), **software()}
+        made = places.finish(session, record)
+        logger.info(f"denoise: done in {_duration(time.monotonic() - start)}; written: {_names(made, 12)}")
+        if self.model is None:
+            logger.info(
+                f"denoise: other images like these take seconds: dvlae denoise --model {_names([places.model])} FILES"
+            )
+
+    @property
+    def _model(self) -> Path:
+        return self.model or self.session.run.model
+
+    def _prediction(self) -> PredictSettings:
+        return choose_prediction(
+            self.samples,
+            self.session.wishes.device,
+            trained=self.model is None,
+            direct=read_architecture(self._model).direct_denoiser is not None,
+            rescale=self.rescale,
+        )
+
+    def _train(self, *, quick: bool, warnings: Path) -> bool:
+        """Train, with a preview where there is time for one; return whether that is all."""
+        session, samples = self.session, SAMPLES if self.samples is None else max(self.samples, 1)
+        pause = min(PREVIEW_MINUTES, session.wishes.minutes / 2)
+        results = _names(self.targets, 12)
+        has_time = pause == PREVIEW_MINUTES and not session.run.model.exists()
+        if quick or (has_time and not session.preview.run.denoised.exists()):
+            session.train(samples, results, pause_minutes=pause)
+            session.make_preview()
+            self._write_page(session.preview, session.preview.run.model, warnings, preview=True)
+            logger.info(f"denoise: {_names([self.places.page])} shows a preview, after {pause:g} minutes of training")
+            results = ""
+        if quick:
+            logger.info("denoise: the same command without --quick goes on with the training")
+            return True
+        session.train(samples, results)
+        return False
+
+    def _write_page(self, shown: Session, model: Path, warnings: Path, *, preview: bool) -> None:
+        write_page(
+            self.places.page,
+            title=self.places.base.name,
+            images=shown.images,
+            denoised=shown.run.denoised,
+            uncertainty=shown.run.uncertainty,
+            diagnosis=self.session.noise,
+            model=model,
+            warnings=_lines(warnings),
+            preview=preview,
+        )
+
+    def describe(self) -> str:
+        """Return what would be done, for the user."""
+        session, wishes = self.session, self.session.wishes
+        stacks = [(stack.axes, stack.shape, stack.frame_shape) for stack in open_stacks(self.inputs, session.dataset)]
+        lines = [f"reads {_names(self.inputs)}: " + ", ".join(sorted({f"{a} {format_sides(s)}" for a, s, _ in stacks}))]
+        if self.model is None:
+            device = choose_device(wishes.device).type
+            settings = choose_training(
+                [shape for _, _, shape in stacks], device, minutes=wishes.minutes, max_steps=None, direct=wishes.direct
+            )
+            lines.append(
+                f"measures the noise (direction: {wishes.noise_direction}, receptive field: {wishes.receptive_field})"
+            )
+            lines.append(
+                f"trains for {wishes.minutes:g} minutes on {device}: {settings.model.channels} channels, "
+                f"{settings.model.levels} levels, {settings.training.batch_size} crops in a batch"
+            )
+        else:
+            lines.append(f"uses the model in {self.model}")
+        lines.append(f"writes {_names(self.targets, 12)}")
+        there = [target for target in self.targets if target.exists()]
+        if self.places.is_complete(self.request()):
+            lines.append("all of this is there already: nothing would be done")
+        elif there:
+            lines.append(f"of these, there are already: {_names(there)}; --overwrite replaces them")
+        return "\n".join(f"would do: {line}" for line in lines)
+
+
+class _WarningFile(logging.Handler):
+    """Adds warnings to a file, each once, so that they outlast an interruption."""
+
+    def __init__(self, path: Path):
+        super().__init__(logging.WARNING)
+        self.path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add one.
+
+        Parameters
+        ----------
+        record
+            A message of the package.
+        """
+        if (text := record.getMessage()) not in _lines(self.path):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+
+@contextmanager
+def _noted_warnings(path: Path) -> Iterator[None]:
+    """Note the warnings of all steps in a file while the block runs."""
+    package, handler = logging.getLogger("dvlae"), _WarningFile(path)
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _names(paths: Sequence[Path], most: int = 4) -> str:
+    """Name files, in the working folder without it."""
+    here = Path.cwd()
+    named = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths[:most]]
+    return ", ".join(named) + (f" and {len(paths) - most} others" if len(paths) > most else "")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,331 @@
+"""Denoising of arrays from Python."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from dvlae.api.arrays import as_list, choose_axes, choose_common_axes, describe_arrays, read_array
+from dvlae.api.choices import choose_prediction
+from dvlae.api.session import Session, Wishes
+from dvlae.models.files import load_model, read_architecture
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_folder
+from dvlae.system.progress import log_to_stderr
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the noise of images looks like.
+
+    Attributes
+    ----------
+    direction
+        ``x``, ``y``, ``z``, or ``none`` for noise without direction; None if it cannot be told.
+    length
+        The correlation length, in pixels; None without a direction.
+    receptive_field
+        The suggested receptive field, in pixels; None without a direction.
+    reasons
+        Why the direction cannot be told, and what is odd in the images, one line each.
+    autocorrelation
+        The correlation along each axis, from a distance of 0 pixels.
+    """
+
+    direction: str | None
+    length: int | None
+    receptive_field: int | None
+    reasons: tuple[str, ...]
+    autocorrelation: dict[str, list[float | None]]
+
+
+class Model:
+    """A trained model.
+
+    :func:`fit` and :func:`load` return models.
+
+    Parameters
+    ----------
+    folder
+        Folder that ``dvlae train`` or :meth:`save` wrote.
+    temporary
+        The folder to remove with the model; None: none.
+    """
+
+    def __init__(self, folder: Path, temporary: "TemporaryDirectory[str] | None" = None):
+        self._folder, self._temporary = folder, temporary
+        self._architecture = read_architecture(folder)
+
+    def __repr__(self) -> str:
+        return f"<dvlae.Model: noise direction {self.noise_direction}, receptive field {self.receptive_field} px>"
+
+    @property
+    def noise_direction(self) -> str:
+        """The direction of the noise: ``x``, ``y``, ``z`` or ``none``."""
+        return self._architecture.noise_direction
+
+    @property
+    def receptive_field(self) -> int:
+        """The receptive field of the noise model, in pixels."""
+        return self._architecture.receptive_field
+
+    def denoise(
+        self,
+        image: Any,
+        *,
+        axes: str = "auto",
+        samples: int = 16,
+        rescale: bool = False,
+        seed: int = 0,
+        device: str = "auto",
+        progress: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Denoise an image, or all images of a stack.
+
+        Parameters
+        ----------
+        image
+            An array: NumPy, mapped into memory, Zarr, or anything with ``__array__``.
+        axes
+            A letter for each axis, of S (images), T (time), C (channels), Z, Y and X. ``auto``: the last axes are those
+            of the model, and one more counts images.
+        samples
+            Number of samples of the posterior, whose mean is the result; 0: one pass of the direct denoiser, if the
+            model was trained with one.
+        rescale
+            Whether images of another gain and offset are brought to the scale of the training, and back.
+        seed
+            Seed of the samples.
+        device
+            ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``mps``.
+        progress
+            Whether messages and progress are shown on standard error.
+
+        Returns
+        -------
+        clean, std
+            The denoised image and the standard deviation of the posterior, in the axes, the shape and the units of the
+            image; float32, or float64 for grey values so large that float32 would lose the noise. ``std`` is None for
+            fewer than two samples.
+
+        Raises
+        ------
+        UserError
+            If the image has other channels or axes than those of the training, or a value is not allowed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import dvlae
+        >>> stack = np.random.default_rng(0).poisson(20, (3, 64, 64))
+        >>> model = dvlae.fit(stack, noise_direction="none", max_steps=2)
+        >>> clean, std = model.denoise(stack[0], samples=2)
+        >>> clean.shape, clean.dtype, std.shape
+        ((64, 64), dtype('float32'), (64, 64))
+        """
+        (array,) = as_list([image])
+        axes = choose_axes(array.shape, axes, self._architecture.dimensions)
+        direct = self._architecture.direct_denoiser is not None
+        settings = choose_prediction(samples, device, trained=True, direct=direct, rescale=rescale)
+        wishes = Wishes(seed=seed, device=device)
+        with _session([array], axes, self.noise_direction, wishes, progress) as session:
+            session.prepare()
+            session.denoise(self._folder, settings)
+            found = [
+                read_array(session.images, folder, array.shape, deviation=deviation)
+                for folder, deviation in ((session.run.denoised, False), (session.run.uncertainty, True))
+            ]
+        clean, std = found
+        assert clean is not None
+        return clean, std
+
+    def save(self, path: str | Path) -> None:
+        """Write the model into a folder, as ``dvlae train`` does.
+
+        Parameters
+        ----------
+        path
+            The folder to make, which ``dvlae denoise --model`` and :func:`load` read.
+
+        Raises
+        ------
+        UserError
+            If there is something already.
+        """
+        if Path(path).exists():
+            raise UserError(f"{path}: exists already; allowed: a new folder")
+        with atomic_folder(path) as folder:
+            for file in self._folder.iterdir():
+                shutil.copyfile(file, folder / file.name)
+
+
+def fit(
+    images: Any,
+    *,
+    axes: str = "auto",
+    noise_direction: str = "auto",
+    receptive_field: int | str = "auto",
+    minutes: float = 5.0,
+    max_steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    direct_denoiser: bool = False,
+    progress: bool = False,
+) -> Model:
+    """Train a model on noisy images alone.
+
+    Parameters
+    ----------
+    images
+        An array, or a list of arrays: NumPy, mapped into memory, Zarr, or anything with ``__array__``.
+    axes
+        A letter for each axis, of S (images), T (time), C (channels), Z, Y and X, such as ``SYX`` or ``YXC``. ``auto``:
+        Y and X, and one more that counts images.
+    noise_direction
+        The axis along which the noise is correlated, ``x``, ``y`` or ``z``, or ``none``. ``auto``: it is measured, and
+        the log warns if it cannot be told.
+    receptive_field
+        How many previous pixels along this axis the model of the noise sees; ``auto``: twice the measured correlation
+        length.
+    minutes
+        Time for the training. The size of the network follows it, and the device.
+    max_steps
+        Largest number of batches; None: as many as there is time for. With a number, the result is the same each time.
+    seed
+        Seed of the training.
+    device
+        ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``mps``.
+    direct_denoiser
+        Whether a network that denoises in one pass is trained, too, even if there is little time.
+    progress
+        Whether messages and progress are shown on standard error.
+
+    Returns
+    -------
+    Model
+        The trained model. It is in a temporary folder, which is removed with it.
+
+    Raises
+    ------
+    UserError
+        If the images cannot be used, or a value is not allowed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dvlae
+    >>> stack = np.random.default_rng(0).poisson(20, (3, 64, 64))
+    >>> dvlae.fit(stack, noise_direction="x", receptive_field=8, max_steps=2)
+    <dvlae.Model: noise direction x, receptive field 8 px>
+    """
+    arrays = as_list(images)
+    dimensions = 3 if noise_direction == "z" else None
+    axes = choose_common_axes(arrays, axes, dimensions)
+    wishes = Wishes(noise_direction, receptive_field, minutes, max_steps, seed, device, direct_denoiser)
+    direction = "none" if noise_direction == "auto" else noise_direction
+    kept = TemporaryDirectory(prefix="dvlae-")
+    with _session(arrays, axes, direction, wishes, progress) as session:
+        session.prepare()
+        session.train()
+        folder = Path(kept.name) / "model"
+        shutil.copytree(session.run.model, folder)
+    return Model(folder, kept)
+
+
+def load(path: str | Path) -> Model:
+    """Read a model.
+
+    Parameters
+    ----------
+    path
+        Folder that :meth:`Model.save`, ``dvlae denoise`` or ``dvlae train`` wrote.
+
+    Returns
+    -------
+    Model
+        The model.
+
+    Raises
+    ------
+    UserError
+        If the folder contains no model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import dvlae
+    >>> stack = np.random.default_rng(0).poisson(20, (3, 64, 64))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dvlae.fit(stack, noise_direction="none", max_steps=2).save(f"{folder}/model")
+    ...     dvlae.load(f"{folder}/model")
+    <dvlae.Model: noise direction none, receptive field 0 px>
+    """
+    load_model(Path(path))
+    return Model(Path(path).absolute())
+
+
+def diagnose(images: Any, *, axes: str = "auto", progress: bool = False) -> Diagnosis:
+    """Measure the direction and the length of the noise.
+
+    Parameters
+    ----------
+    images, axes, progress
+        As for :func:`fit`.
+
+    Returns
+    -------
+    Diagnosis
+        What the noise looks like.
+
+    Raises
+    ------
+    UserError
+        If the images cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dvlae
+    >>> noise = np.random.default_rng(0).normal(100, 10, (4, 128, 129))
+    >>> dvlae.diagnose(noise[..., 1:] + noise[..., :-1]).direction
+    'x'
+    """
+    arrays = as_list(images)
+    axes = choose_common_axes(arrays, axes)
+    with _session(arrays, axes, "none", Wishes(), progress) as session:
+        session.prepare()
+        found = session.diagnose()
+    reasons = [found["reason"], found["warning"], *(finding["line"] for finding in found["findings"])]
+    return Diagnosis(
+        found["direction"],
+        found["correlation_length"],
+        found["receptive_field"],
+        tuple(filter(None, reasons)),
+        found["autocorrelation"],
+    )
+
+
+@contextmanager
+def _session(arrays: Sequence[Any], axes: str, direction: str, wishes: Wishes, progress: bool) -> Iterator[Session]:
+    """Provide a session in a temporary folder, and leave PyTorch's settings of this process as they are."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        with (
+            log_to_stderr() if progress else nullcontext(),
+            torch.random.fork_rng(),
+            TemporaryDirectory(prefix="dvlae-") as folder,
+        ):
+            data = Path(folder) / "arrays"
+            yield Session(Path(folder), describe_arrays(data, arrays, axes, direction), data, wishes)
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.benchmark = benchmark

@@ -1,0 +1,284 @@
+"""Where one command writes its results, and which command made what is there."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvlae.api.session import Session
+from dvlae.data.files import find_images, unique_names
+from dvlae.system.errors import UserError
+from dvlae.system.files import check_folder, write_json
+
+RESULT_PATTERN = re.compile(r"(.+)_(denoised|uncertainty)\.tif")
+
+
+def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """Find the image files that a user names.
+
+    Parameters
+    ----------
+    patterns
+        Files, folders and globs.
+
+    Returns
+    -------
+    inputs, results
+        Absolute paths in natural order: the images, and results of earlier commands for some of these, which the
+        patterns match, too.
+
+    Raises
+    ------
+    UserError
+        If nothing matches a pattern, or a file is of an unknown kind.
+    """
+    found = find_images(patterns, Path.cwd(), "FILES")
+    names = {file.with_suffix("") for file in found}
+    results = [
+        file for file in found if (match := RESULT_PATTERN.fullmatch(file.name)) and file.parent / match[1] in names
+    ]
+    return [file for file in found if file not in results], results
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files and folders of the results of one command.
+
+    Attributes
+    ----------
+    base
+        The path that the names of the model, the page and the record begin with.
+    together
+        The folder of the denoised images; None: each is beside its noisy image.
+    """
+
+    base: Path
+    together: Path | None
+
+    @classmethod
+    def choose(cls, patterns: Sequence[str], inputs: Sequence[Path], output: Path | None) -> "Places":
+        """Choose where the results go.
+
+        Parameters
+        ----------
+        patterns, inputs
+            What the user names, and the image files that were found.
+        output
+            The folder for all results; None: beside each image, or, of a folder, in a new one beside it. They are named
+            after the first image, or after the folder.
+
+        Returns
+        -------
+        Places
+            The places.
+        """
+        folder = Path(patterns[0]).expanduser().absolute()
+        if folder.is_dir() and folder not in inputs:
+            folder = folder.resolve()
+            output = output or folder.with_name(f"{folder.name}_denoised")
+            return cls(output.absolute() / folder.name, output.absolute())
+        first = inputs[0].with_suffix("").name
+        together = None if output is None else output.absolute()
+        return cls((together or inputs[0].parent) / first, together)
+
+    def _named(self, end: str) -> Path:
+        return self.base.with_name(f"{self.base.name}_denoised{end}")
+
+    @property
+    def model(self) -> Path:
+        """The folder of the model."""
+        return self._named("_model")
+
+    @property
+    def page(self) -> Path:
+        """The page to look at."""
+        return self._named(".html")
+
+    @property
+    def record(self) -> Path:
+        """What the results were made of, and how: JSON."""
+        return self._named(".json")
+
+    @property
+    def work(self) -> Path:
+        """The folder of what is unfinished."""
+        return self._named("_work")
+
+    def lock(self) -> Path:
+        """Return the file that is locked while the results are made, and make its folder.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        check_folder(self.base.parent)
+        self.base.parent.mkdir(parents=True, exist_ok=True)
+        return self.base.with_name(f".lock-{self.base.name}_denoised")
+
+    def result(self, source: Path, name: str, kind: str) -> Path:
+        """Return the file of a result.
+
+        Parameters
+        ----------
+        source
+            The noisy image file.
+        name
+            The name of the image, which no other image has.
+        kind
+            ``denoised`` or ``uncertainty``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        return (self.together or source.parent) / f"{name}_{kind}.tif"
+
+    def results_of(self, inputs: Sequence[Path]) -> list[Path]:
+        """List the results to expect, before the files are read.
+
+        Parameters
+        ----------
+        inputs
+            The image files.
+
+        Returns
+        -------
+        list of Path
+            Two for each file. Of a file with several series, there are others.
+        """
+        named = list(zip(inputs, unique_names(inputs), strict=True))
+        return [self.result(file, name, kind) for file, name in named for kind in ("denoised", "uncertainty")]
+
+    def is_complete(self, request: dict[str, Any]) -> bool:
+        """Return whether a command has finished.
+
+        Parameters
+        ----------
+        request
+            All that its results depend on.
+
+        Returns
+        -------
+        bool
+            True if its results are there.
+        """
+        record = _read(self.record)
+        if record is None or record.get("request") != request:
+            return False
+        return all((self.base.parent / path).exists() for path in record["results"])
+
+    def begin(self, request: dict[str, Any], targets: Iterable[Path], *, overwrite: bool) -> None:
+        """Begin a command, or go on with it, and refuse to replace what another one made.
+
+        Parameters
+        ----------
+        request
+            All that its results depend on.
+        targets
+            The files and folders that it will make.
+        overwrite
+            Whether they may be replaced.
+
+        Raises
+        ------
+        UserError
+            If there is something of another command.
+        """
+        begun = self.work / "request.json"
+        other = _read(begun)
+        if other == request:
+            return
+        if not overwrite:
+            if self.work.exists():
+                how = _differences(other, request)
+                raise UserError(
+                    f"{self.work}: found what another command has not finished ({how}); type that command again to "
+                    "finish it, or add --overwrite to begin anew, or --output DIR to write elsewhere"
+                )
+            self.refuse(targets, request)
+        shutil.rmtree(self.work, ignore_errors=True)
+        write_json(begun, request)
+
+    def refuse(self, targets: Iterable[Path], request: dict[str, Any]) -> None:
+        """Refuse to replace something.
+
+        Parameters
+        ----------
+        targets
+            Files and folders that a command would make.
+        request
+            All that its results depend on.
+
+        Raises
+        ------
+        UserError
+            If one of them exists.
+        """
+        if (there := next((target for target in targets if target.exists()), None)) is not None:
+            record = _read(self.record)
+            how = "" if record is None else f" by another command ({_differences(record.get('request'), request)})"
+            raise UserError(
+                f"{there}: was made{how}; add --overwrite to replace it, or --output DIR to write elsewhere"
+            )
+
+    def finish(self, session: Session, record: dict[str, Any]) -> list[Path]:
+        """Move the results to their places, write the record, and remove the working folder.
+
+        Parameters
+        ----------
+        session
+            Its working folder is :attr:`work`, and all steps are done.
+        record
+            The record, with the key ``request``.
+
+        Returns
+        -------
+        list of Path
+            What was written.
+        """
+        made: list[Path] = []
+        for file, source in {image.noisy: Path(image.source) for image in session.manifest()}.items():
+            for folder in (session.run.denoised, session.run.uncertainty):
+                made += _move(folder / file.name, self.result(source, file.stem, folder.name))
+        if record["request"]["model"] is None:
+            made += _move(session.run.model, self.model)
+        made.append(self.page)
+        results = [os.path.relpath(path, self.base.parent) for path in made]
+        write_json(self.record, {**record, "results": results})
+        shutil.rmtree(self.work)
+        return [*made, self.record]
+
+
+def _move(old: Path, new: Path) -> list[Path]:
+    """Move a result, unless an earlier attempt has, and return where it is; nothing if there is none."""
+    if old.exists():
+        if new.is_dir():
+            shutil.rmtree(new)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(old, new)
+    return [new] if new.exists() else []
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _differences(older: dict[str, Any] | None, newer: dict[str, Any]) -> str:
+    """Say in which options two commands differ."""
+    if older is None:
+        return "it is not known which"
+    changes = [
+        f"other {key}" if isinstance(value, dict) else f"{key} {older.get(key)} instead of {value}"
+        for key, value in newer.items()
+        if older.get(key) != value
+    ]
+    return ", ".join(changes) or "of another version"

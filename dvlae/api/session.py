@@ -1,0 +1,256 @@
+"""The steps from noisy images to denoised ones in a working folder, each of which is done once."""
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dvlae.api.choices import choose_noise, choose_prediction, choose_training
+from dvlae.axes import AXES, format_sides, middle
+from dvlae.config.dataset import DatasetSettings, EvaluationSettings
+from dvlae.config.receptive_field import kernel_and_blocks
+from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
+from dvlae.data.canonical import read_info, read_noisy, write_frames
+from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.data.patches import extract_patches
+from dvlae.data.prepare import prepare
+from dvlae.data.sources import SourceInfo
+from dvlae.inference.prediction import predict
+from dvlae.reporting.diagnosis import diagnose
+from dvlae.runs.folder import DatasetFolder, RunFolder
+from dvlae.system.devices import choose_device
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_folder
+from dvlae.training.displays import Outlook
+from dvlae.training.train import train
+
+logger = logging.getLogger(__name__)
+
+# A preview is denoised in seconds.
+PREVIEW_PIXELS = 2**18
+PREVIEW_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user may say of a training.
+
+    Attributes
+    ----------
+    noise_direction
+        An axis, ``none`` or ``auto``.
+    receptive_field
+        A number of pixels, or ``auto``.
+    minutes
+        Time for the training.
+    max_steps
+        Largest number of batches; None: as many as there is time for.
+    seed
+        Seed of the training and of the samples.
+    device
+        Where to compute.
+    direct
+        Whether a direct denoiser is trained even if there is little time.
+
+    Raises
+    ------
+    UserError
+        If a value is not allowed.
+    """
+
+    noise_direction: str = "auto"
+    receptive_field: int | str = "auto"
+    minutes: float = 30.0
+    max_steps: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    direct: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.minutes > 0:
+            raise UserError(f"minutes: found {self.minutes:g}, allowed: more than 0")
+        if self.noise_direction not in (*AXES, "none", "auto"):
+            raise UserError(f"noise direction: found {self.noise_direction!r}, allowed: auto, x, y, z, none")
+        if self.receptive_field != "auto":
+            if not isinstance(self.receptive_field, int):
+                raise UserError(
+                    f"receptive field: found {self.receptive_field!r}, allowed: auto, or a number of pixels"
+                )
+            kernel_and_blocks(self.receptive_field)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The steps in a working folder. A step whose result is there is not repeated.
+
+    Attributes
+    ----------
+    folder
+        The working folder.
+    dataset
+        The image files, and how to read them.
+    data
+        The folder that these are relative to.
+    wishes
+        What the user says of the training.
+    """
+
+    folder: Path
+    dataset: DatasetSettings
+    data: Path
+    wishes: Wishes
+
+    @property
+    def images(self) -> Path:
+        """The folder of canonical images."""
+        return DatasetFolder(self.folder).images
+
+    @property
+    def run(self) -> RunFolder:
+        """The folders of the training and of the results."""
+        return RunFolder(self.folder)
+
+    @property
+    def noise(self) -> Path:
+        """The description of the noise, JSON."""
+        return self.folder / "noise.json"
+
+    @property
+    def preview(self) -> "Session":
+        """The same for a part of one image, with the model as it is then."""
+        return Session(self.folder / "preview", self.dataset, self.data, self.wishes)
+
+    def manifest(self) -> list[Image]:
+        """List the images.
+
+        Returns
+        -------
+        list of Image
+            Those in the folder of canonical images.
+        """
+        return read_manifest(self.images)
+
+    def prepare(self) -> None:
+        """Read the images, and say what was read."""
+        if not self.images.exists():
+            prepare(self.dataset, self.data, None, self.images)
+            images = self.manifest()
+            shapes = sorted({(image.shape[0], *image.shape[1:]) for image in images})
+            sizes = [
+                f"{format_sides(sides)} pixels" + (f" with {channels} channels" if channels > 1 else "")
+                for channels, *sides in shapes
+            ]
+            logger.info(
+                f"denoise: {len(images)} image{'s' * (len(images) > 1)} of {', '.join(sizes[:3])}"
+                + (" and others" if len(sizes) > 3 else "")
+            )
+
+    def diagnose(self, direction: str | None = None) -> dict[str, Any]:
+        """Measure the noise.
+
+        Parameters
+        ----------
+        direction
+            The direction that a model or the user assumes, for a warning where the noise contradicts it; None: none.
+
+        Returns
+        -------
+        dict
+            The content of :attr:`noise`.
+        """
+        if not self.noise.exists():
+            diagnose(self.images, self.noise, dataset="noise", noise_direction=direction, settings=EvaluationSettings())
+        return json.loads(self.noise.read_text(encoding="utf-8"))
+
+    @cached_property
+    def chosen_noise(self) -> tuple[str, int]:
+        """The direction of the noise and the receptive field, as the user says or as measured."""
+        wishes = self.wishes
+        found = self.diagnose(None if wishes.noise_direction == "auto" else wishes.noise_direction)
+        return choose_noise(found, wishes.noise_direction, wishes.receptive_field)
+
+    def training(self) -> TrainSettings:
+        """Choose how the model is trained.
+
+        Returns
+        -------
+        TrainSettings
+            As :func:`dvlae.api.choices.choose_training` returns them.
+        """
+        shapes = [image.shape for image in self.manifest()]
+        device = choose_device(self.wishes.device).type
+        wishes = self.wishes
+        return choose_training(shapes, device, minutes=wishes.minutes, max_steps=wishes.max_steps, direct=wishes.direct)
+
+    def train(self, samples: int = 0, results: str = "", pause_minutes: float | None = None) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        samples
+            Samples of each image that are taken afterwards, for the outlook.
+        results
+            What is written in the end, for the outlook; empty: there is none.
+        pause_minutes
+            Minutes after which the model of the preview is written instead; None: the training goes on to its end.
+        """
+        model = (self if pause_minutes is None else self.preview).run.model
+        if model.exists():
+            return
+        direction, receptive_field = self.chosen_noise
+        settings = self.training()
+        patches = DatasetFolder(self.folder).patches
+        if not patches.exists():
+            of_patches = PatchSettings.of(Settings(model=settings.model, training=settings.training), self.dataset)
+            extract_patches(self.images, patches, settings=of_patches)
+        pixels = samples * sum(math.prod(image.shape[1:]) for image in self.manifest())
+        train(
+            patches,
+            model,
+            receptive_field=receptive_field,
+            noise_direction=direction,
+            seed=self.wishes.seed,
+            checkpoints=self.run.checkpoints,
+            settings=settings,
+            pause_minutes=pause_minutes,
+            outlook=Outlook(pixels, results) if results else None,
+        )
+
+    def make_preview(self) -> None:
+        """Denoise a part of an image with the model of the preview."""
+        preview = self.preview
+        if not preview.images.exists():
+            images = self.manifest()
+            image = images[len(images) // 2]
+            side = round(PREVIEW_PIXELS ** (1 / len(image.shape[1:])))
+            part = middle(image.shape[1:], [side] * len(image.shape[1:]))
+            offset = read_info(image.noisy).offset
+            values = read_noisy(image)[(slice(None), *part)]
+            if offset:
+                # With the offset, float32 numbers would be too far apart.
+                values = values.astype(np.float64) + offset
+            with atomic_folder(preview.images) as folder:
+                path = folder / "noisy" / f"{image.name}.tif"
+                write_frames(path, SourceInfo.of_frames(values.shape), [values], values.dtype)
+                write_manifest(folder, [Image(image.name, path, None, values.shape, source=image.source)])
+        settings = choose_prediction(PREVIEW_SAMPLES, self.wishes.device, trained=True, direct=False)
+        preview.denoise(preview.run.model, settings)
+
+    def denoise(self, model: Path, settings: PredictSettings) -> None:
+        """Denoise the images.
+
+        Parameters
+        ----------
+        model
+            Folder of a trained model.
+        settings
+            How they are denoised.
+        """
+        denoised, uncertainty = self.run.denoised, self.run.uncertainty
+        if not (denoised.exists() and uncertainty.exists()):
+            predict(model, self.images, denoised, uncertainty, seed=self.wishes.seed, settings=settings)
