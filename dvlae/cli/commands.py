@@ -224,6 +224,25 @@ COMMANDS = {
         CORES,
     ],
     Command(
+        "export",
+        "Write the direct denoiser of a model for other programs: Fiji, napari, ilastik.",
+        "dvlae.inference.export.command:export",
+    ): [
+        MODEL,
+        _new_path("output", "OUTPUT", "what to make: NAME.zip or a folder; NAME.onnx; NAME.pt"),
+        _argument(
+            "--format", None, "kind of file", dest="kind", choices=["bioimageio", "onnx", "torchscript"], required=True
+        ),
+        _path(
+            "--images",
+            "IMAGES",
+            "folder made by `dvlae prepare`, of which part of an image goes into a package as the example (default: an "
+            "image that the model samples)",
+        ),
+        _argument("--license", "SPDX", "licence of the model, for bioimageio, for example CC-BY-4.0", dest="licence"),
+        _argument("--author", "NAME", "who made the model, for bioimageio", dest="authors", nargs="+", default=()),
+    ],
+    Command(
         "likelihood",
         "Compute a lower bound on the log-likelihood of images.",
         "dvlae.inference.log_likelihood:likelihood",
