@@ -99,7 +99,9 @@ def write_package(
     save_cover(example, folder / "cover.png")
     for tensor, image in {INPUT: example.noisy, OUTPUT: example.denoised}.items():
         np.save(folder / f"{tensor}.npy", image[None])
-        tifffile.imwrite(folder / f"{tensor}.tif", image.squeeze(), photometric="minisblack")
+        # A single trace is an image of one row, and an image of a single channel has no axis of channels.
+        sample = image[0] if len(image) == 1 and image.ndim > 2 else image
+        tifffile.imwrite(folder / f"{tensor}.tif", sample, photometric="minisblack")
     sides = list(zip("zyx"[-len(network.stride) :], network.smallest, network.stride, network.halo, strict=True))
     inputs = [
         {"type": "space", "id": axis, "size": {"min": smallest, "step": stride}} for axis, smallest, stride, _ in sides

@@ -12,8 +12,8 @@ from dvlae.inference.export.bioimageio import (
     PACKAGE_FILE,
     TORCHSCRIPT_FILE,
     check_licence,
-    model_name,
     check_package,
+    model_name,
     write_package,
     zip_package,
 )
@@ -83,8 +83,9 @@ def export(
     else:
         with atomic_file(output) as file:
             _write(kind, network, example, file)
+    logger.info("export: the model in other programs does not do all that dvlae does:")
     for sentence in left_out(network):
-        logger.info(f"export: {sentence}")
+        logger.info(f"  {sentence}")
 
 
 def _check_output(output: Path, kind: Format) -> None:

@@ -34,18 +34,14 @@ def left_out(network: ExportedDenoiser) -> list[str]:
     list of str
         Sentences.
     """
-    halo, reach = format_sides(network.halo), format_sides(network.reach)
-    if network.halo == network.reach:
-        tiles = f"Tiles equal the complete image only with an overlap of {halo} pixels to each side"
-    else:
-        tiles = (
-            f"Tiles differ from the complete image near their edges: the network sees {reach} pixels to each side, and "
-            f"an overlap of {halo} is asked for"
-        )
+    halo, reach, stride = (format_sides(sides) for sides in (network.halo, network.reach, network.stride))
+    tiles = f"Tiles equal the complete image only with an overlap of {reach} pixels to each side"
+    if network.halo != network.reach:
+        tiles += f"; {halo} are asked for, and seams may be seen"
     return [
         "It gives neither an uncertainty nor samples.",
-        f"{tiles}, and only where they begin at multiples of {format_sides(network.stride)} pixels.",
-        "It does not look for hot, dead or masked pixels: what they contain spreads to their neighbours.",
+        f"{tiles}. They have to begin at multiples of {stride} pixels.",
+        "It does not look for hot, dead or masked pixels and values that are no numbers: they spread to neighbours.",
         "It does not notice images of another gain, offset or noise than those of its training, and is wrong there.",
     ]
 
@@ -92,26 +88,26 @@ def describe(
         "",
         "## Input and output",
         "",
-        f"- Axes: batch, channel, {axes}; {architecture.image_channels} channels.",
+        f"- Axes: batch, channel, {axes}. Channels, chosen as for the training: {architecture.image_channels}.",
         "- Grey values as they are in the file, as float32: the network normalises them itself, and gives grey values "
         "of the same scale.",
         f"- The estimate is the {statistic} of the posterior of the clean image.",
         f"- The noise is {noise}.",
-        "- Sides of any length from half the stride on, which is "
-        f"{format_sides(network.stride)} pixels; the network pads them by mirroring.",
+        f"- Any number of images, of any size: they are mirrored to sides that are multiples of "
+        f"{format_sides(network.stride)} pixels, at least half of which they need.",
         *_seen_lines(seen),
         "",
         "## What it leaves out",
         "",
         *(f"- {sentence}" for sentence in left_out(network)),
         "",
-        "dvlae itself (`dvlae predict`) does all of this.",
+        "The command `dvlae predict` does all of this.",
         "",
         *_training_lines(record),
         "## Validation",
         "",
-        f"The example is {example.origin}. On it, and on smaller parts of it, the numbers were compared with those of "
-        f"dvlae; allowed is a difference of {TOLERANCE:g} standard deviations of the noise:",
+        f"The example is {_origin(example)}. On it, and on smaller parts of it, the numbers were compared with those "
+        f"of dvlae; allowed is a difference of {TOLERANCE:g} standard deviations of the noise:",
         "",
         *(f"- {kind}: {difference:.1g}" for kind, difference in differences.items()),
         "",
@@ -122,6 +118,12 @@ def describe(
         *(f"- {text}, doi {doi}" for doi, text in PAPERS.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _origin(example: Example) -> str:
+    if example.recorded is None:
+        return "a sample of the model itself, not a recorded image"
+    return f"part of the recorded image {example.recorded}"
 
 
 def _seen_lines(seen: Mapping[str, Any] | None) -> list[str]:
@@ -159,7 +161,8 @@ def save_cover(example: Example, path: Path) -> None:
         The PNG to write.
     """
     figure = Figure(figsize=(8, 4.3), layout="constrained")
-    pictures = {"noisy": example.noisy, "denoised": example.denoised}
+    title = "noisy" if example.recorded is not None else "noisy, sampled by the model"
+    pictures = {title: example.noisy, "denoised": example.denoised}
     for axes, (title, picture) in zip(figure.subplots(1, 2, sharex=True, sharey=True), pictures.items(), strict=True):
         _draw(axes, picture, example.noisy)
         axes.set_title(title)

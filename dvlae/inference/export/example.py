@@ -37,13 +37,13 @@ class Example:
         The model.
     noisy
         The image, (C, ...) float32, with sides that tiles may have.
-    origin
-        Where it comes from, to follow the words "The example is".
+    recorded
+        Name of the recorded image of which it is a part; None: it was sampled from the prior of the model.
     """
 
     model: DVLAE
     noisy: np.ndarray
-    origin: str
+    recorded: str | None
 
     @classmethod
     def choose(cls, model: DVLAE, network: ExportedDenoiser, images: Path | None) -> "Example":
@@ -72,7 +72,7 @@ class Example:
         if images is None:
             code = sample_code_from_prior(model, sides, number=0, seed=0)
             noisy = sample_noisy(model, code, sides, name=PRIOR_NAME, number=0, seed=0)
-            return cls(model, noisy, "a sample of the model itself, not a recorded image")
+            return cls(model, noisy, None)
 
         manifest = read_manifest(images)
         for image in manifest:
@@ -88,12 +88,8 @@ class Example:
             if not frame.usable:
                 continue
             part = frame.filled[(slice(None), *middle(image.shape[1:], sides))]
-            missing = [side - length for side, length in zip(sides, part.shape[1:], strict=True)]
-            example = cls(
-                model,
-                np.pad(part, [(0, 0), *((0, more) for more in missing)], "symmetric"),
-                f"part of the recorded image {image.name}",
-            )
+            padding = [(0, 0), *((0, side - length) for side, length in zip(sides, part.shape[1:], strict=True))]
+            example = cls(model, np.pad(part, padding, "symmetric"), image.name)
             if (example.noise > 0).all():
                 return example
         raise UserError(f"{images}: found no image that shows noise in its middle; allowed: those of the training")

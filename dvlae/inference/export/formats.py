@@ -1,6 +1,5 @@
 """The exported denoiser as TorchScript and as ONNX: writing the files, and running them."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,19 +101,17 @@ def write_onnx(network: ExportedDenoiser, example: np.ndarray, path: Path, docum
     onnx = needed("onnx")
     axes = ["batch", "channel", *"zyx"[-len(network.stride) :]]
     sides = {number: name for number, name in enumerate(axes) if name != "channel"}
-    with warnings.catch_warnings():
-        # The exporter that PyTorch recommends instead needs two packages more, and fixes more sizes.
-        warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
-        torch.onnx.export(
-            network,
-            (torch.from_numpy(example),),
-            str(path),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: sides, OUTPUT: sides},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+    torch.onnx.export(
+        network,
+        (torch.from_numpy(example),),
+        str(path),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_axes={INPUT: sides, OUTPUT: sides},
+        opset_version=OPSET,
+        # The other exporter needs two packages more, and may fix sizes.
+        dynamo=False,
+    )
     written = onnx.load(path)
     written.doc_string = documentation
     onnx.save(written, path)
