@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from dvlae.system.files import sha256
 
 # The files of a package by which it is known and run.
 PACKAGE_FILE, TORCHSCRIPT_FILE, ONNX_FILE = "rdf.yaml", "weights.pt", "weights.onnx"
+# A version of bioimageio.spec that works with this pydantic and later ones; those before are not known to.
+WITH_NEW_PYDANTIC, NEW_PYDANTIC = [0, 5, 14, 3], [2, 14]
 # Programs that are older than the library still read this version of the description.
 FORMAT_VERSION = "0.5.3"
 # Names of models have these letters, and at least so many; identifiers are in lower case.
@@ -74,6 +77,25 @@ def check_licence(licence: str) -> None:
         ) from None
 
 
+def check_library() -> None:
+    """Refuse versions of the zoo's library and of pydantic that do not work together.
+
+    Raises
+    ------
+    UserError
+        If they do not, or the extra ``export`` is not installed.
+    """
+    for name in ("bioimageio.core", "onnx", "onnxruntime"):
+        needed(name)
+    found = {name: version(name) for name in ("bioimageio.spec", "pydantic")}
+    spec, pydantic = ([int(number) for number in re.findall(r"\d+", text)] for text in found.values())
+    if spec < WITH_NEW_PYDANTIC and pydantic >= NEW_PYDANTIC:
+        raise UserError(
+            f"--format bioimageio: found pydantic {found['pydantic']}, with which bioimageio.spec "
+            f"{found['bioimageio.spec']} fails; pip install 'dvlae[export]'"
+        )
+
+
 def write_package(
     folder: Path,
     network: ExportedDenoiser,
@@ -102,13 +124,12 @@ def write_package(
         # A single trace is an image of one row, and an image of a single channel has no axis of channels.
         sample = image[0] if len(image) == 1 and image.ndim > 2 else image
         tifffile.imwrite(folder / f"{tensor}.tif", sample, photometric="minisblack")
-    sides = list(zip("zyx"[-len(network.stride) :], network.smallest, network.stride, network.halo, strict=True))
-    inputs = [
-        {"type": "space", "id": axis, "size": {"min": smallest, "step": stride}} for axis, smallest, stride, _ in sides
-    ]
+    sides = list(zip("zyx"[-len(network.stride) :], network.smallest, network.halo, strict=True))
+    # With a larger step, programs refuse images of other sides instead of padding them.
+    inputs = [{"type": "space", "id": axis, "size": {"min": smallest, "step": 1}} for axis, smallest, _ in sides]
     outputs = [
         {"type": "space", "id": axis, "size": {"tensor_id": INPUT, "axis_id": axis}, "halo": halo}
-        for axis, _, _, halo in sides
+        for axis, _, halo in sides
     ]
     tolerance = {"relative_tolerance": 0.0, "absolute_tolerance": TOLERANCE * float(example.noise.min())}
     description = {

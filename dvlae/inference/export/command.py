@@ -11,6 +11,7 @@ from dvlae.inference.export.bioimageio import (
     ONNX_FILE,
     PACKAGE_FILE,
     TORCHSCRIPT_FILE,
+    check_library,
     check_licence,
     check_package,
     model_name,
@@ -33,11 +34,6 @@ SUFFIXES: Mapping[Format, Sequence[str]] = {
     "bioimageio": (".zip", ""),
     "onnx": (".onnx",),
     "torchscript": (".pt",),
-}
-NEEDED: Mapping[Format, Sequence[str]] = {
-    "bioimageio": ("onnx", "onnxruntime", "bioimageio.core"),
-    "onnx": ("onnx", "onnxruntime"),
-    "torchscript": (),
 }
 EXAMPLES = {"--license": "CC-BY-4.0", "--author": "'Ada Lovelace'"}
 
@@ -102,8 +98,11 @@ def _check_output(output: Path, kind: Format) -> None:
 
 def _check_options(kind: Format, licence: str | None, authors: Sequence[str]) -> None:
     """Refuse missing packages, and values that a package needs or that other files have no place for."""
-    for name in NEEDED[kind]:
-        needed(name)
+    if kind == "bioimageio":
+        check_library()
+    elif kind == "onnx":
+        needed("onnx")
+        needed("onnxruntime")
     values = {"--license": licence, "--author": authors}
     for option, value in values.items():
         if kind == "bioimageio" and not value:

@@ -27,8 +27,9 @@ from dvlae.models.ladder_vae import Level
 from dvlae.models.layers import CONVOLUTIONS, Convolution, Pointwise, ResidualBlock, fused_upsample_kernel, upsampled
 
 TRANSPOSED: dict[int, Callable[..., nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-# The longest overlap of tiles that is asked for, in pixels, by the number of spatial axes.
-MAX_HALO = {1: 2**12, 2: 128, 3: 16}
+# The longest overlap of tiles that is asked for, in pixels along each axis, before it is rounded up to the stride.
+# Other programs refuse images that are shorter than twice the overlap.
+MAX_HALO = {1: (48,), 2: (48, 48), 3: (8, 16, 16)}
 
 
 class ExportedDenoiser(nn.Module):
@@ -46,7 +47,7 @@ class ExportedDenoiser(nn.Module):
     reach
         Pixels that an output pixel sees to each side along each spatial axis, rounded up to the stride.
     halo
-        The overlap of tiles that is asked for: the reach, but not more than is practical.
+        Pixels to each side by which tiles have to overlap: the reach, but not more than is practical.
     smallest
         Sides of the smallest tile.
     """
@@ -61,7 +62,7 @@ class ExportedDenoiser(nn.Module):
         ladder_vae = model.ladder_vae
         self.stride = model.stride
         self.reach = _reach(model)
-        most = padded_shape([MAX_HALO[dimensions]] * dimensions, self.stride)
+        most = padded_shape(MAX_HALO[dimensions], self.stride)
         self.halo = tuple(map(min, self.reach, most))
         self.smallest = tuple(2 * halo + stride for halo, stride in zip(self.halo, self.stride, strict=True))
         self.stem = copy.deepcopy(ladder_vae.stem)

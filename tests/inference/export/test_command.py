@@ -6,11 +6,13 @@ import pytest
 import torch
 import yaml
 
+import dvlae.inference.export.bioimageio
 import dvlae.inference.export.command
 import dvlae.inference.export.example
 from dvlae.config.settings import PredictionSettings
 from dvlae.data.canonical import set_offset
 from dvlae.inference.direct import denoise_directly
+from dvlae.inference.export.bioimageio import check_library
 from dvlae.inference.export.command import export
 from dvlae.inference.export.formats import run_onnx, run_torchscript
 from dvlae.models.files import load_model, save_model
@@ -27,6 +29,15 @@ def model(tmp_path):
     folder.mkdir()
     save_model(build(levels=2, direct_denoiser="mean"), folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def library():
+    """Skip without the library of the zoo, or where it does not work."""
+    try:
+        check_library()
+    except UserError as error:
+        pytest.skip(f"unavailable: {error}")
 
 
 def package(model, output, **options):
@@ -102,9 +113,7 @@ def test_an_argument_that_does_not_fit_is_refused(model, tmp_path, name, options
         ({"licence": "free", "authors": ["A"]}, "--license: found 'free', allowed: an identifier of spdx.org/licenses"),
     ],
 )
-def test_a_package_needs_a_licence_of_spdx_and_an_author(model, tmp_path, options, message):
-    for name in ("onnx", "onnxruntime", "bioimageio.core"):
-        pytest.importorskip(name, reason=NEEDED)
+def test_a_package_needs_a_licence_of_spdx_and_an_author(library, model, tmp_path, options, message):
     assert message in refused(model, tmp_path / "a.zip", kind="bioimageio", **options)
 
 
@@ -117,6 +126,13 @@ def test_a_missing_package_names_the_extra(model, tmp_path, monkeypatch, kind):
     )
 
 
+def test_a_pydantic_with_which_the_zoo_fails_names_the_extra(library, model, tmp_path, monkeypatch):
+    versions = {"pydantic": "2.14.3", "bioimageio.spec": "0.5.12.0"}
+    monkeypatch.setattr(dvlae.inference.export.bioimageio, "version", versions.get)
+    message = refused(model, tmp_path / "a.zip", kind="bioimageio", licence="MIT", authors=["A"])
+    assert "found pydantic 2.14.3, with which bioimageio.spec 0.5.12.0 fails; pip install 'dvlae[export]'" in message
+
+
 def test_images_of_which_an_offset_is_subtracted_are_refused(model, tmp_path, images_folder):
     images = images_folder(a=noisy(64, 64))
     set_offset(images / "noisy/a.tif", 4e9)
@@ -127,16 +143,6 @@ def test_images_of_which_an_offset_is_subtracted_are_refused(model, tmp_path, im
 def test_images_that_show_nothing_are_refused(model, tmp_path, images_folder):
     images = images_folder(a=np.zeros((1, 64, 64)), b=np.full((1, 64, 64), 7))
     assert "found no image that shows noise" in refused(model, tmp_path / "a.pt", kind="torchscript", images=images)
-
-
-@pytest.fixture(scope="module")
-def library():
-    """Skip without the library of the zoo, or where it does not work."""
-    for name in ("onnx", "onnxruntime", "bioimageio.core"):
-        pytest.importorskip(name, reason=NEEDED)
-    pydantic = pytest.importorskip("pydantic")
-    if tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 14):
-        pytest.skip("unavailable: bioimageio.spec 0.5.12 fails with this pydantic; the extra `export` installs another")
 
 
 @pytest.fixture

@@ -53,20 +53,20 @@ def test_a_trace_runs_on_another_device_than_that_on_which_it_was_made():
 
 
 @pytest.mark.parametrize("sizes", [{}, {"stride": (1, 4)}, {"levels": 3, "levels_per_scale": 2}], ids=str)
-def test_a_tile_with_its_halo_equals_the_complete_image(sizes):
+def test_a_tile_equals_the_complete_image_if_it_begins_on_the_grid_and_overlaps_by_the_reach(sizes):
     network = ExportedDenoiser(build(direct_denoiser="mean", **{"levels": 2} | sizes))
-    assert network.halo == network.reach
     places, inner = [slice(None)] * 2, [slice(None)] * 2
-    for stride, halo in zip(network.stride, network.halo, strict=True):
-        places.append(slice(stride, 9 * stride + 2 * halo))
-        inner.append(slice(halo, halo + 8 * stride))
+    for stride, reach in zip(network.stride, network.reach, strict=True):
+        places.append(slice(stride, 9 * stride + 2 * reach))
+        inner.append(slice(reach, reach + 8 * stride))
     image = torch.from_numpy(noisy(*(place.stop + 16 for place in places[2:])))[None]
     whole, tile = network(image)[tuple(places)], network(image[tuple(places)])
     np.testing.assert_allclose(tile[tuple(inner)], whole[tuple(inner)], rtol=0, atol=TOLERANCE)
     assert (tile - whole).abs().max() > TOLERANCE, "the edges of the tile do not matter"
 
 
-def test_the_halo_of_a_deep_model_is_limited():
-    network = ExportedDenoiser(build(levels=5, direct_denoiser="mean"))
-    assert network.reach > network.halo == (128, 128)
-    assert network.smallest == (288, 288)
+def test_the_halo_is_the_reach_unless_that_is_long():
+    shallow, deep = (ExportedDenoiser(build(levels=levels, direct_denoiser="mean")) for levels in (1, 5))
+    assert (shallow.halo, shallow.smallest) == (shallow.reach, (54, 54))
+    assert deep.reach > deep.halo == (64, 64)
+    assert deep.smallest == (160, 160)
