@@ -1,6 +1,5 @@
 """What the readers of formats have in common."""
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ import numpy as np
 
 from dvlae.data.pixels import ALWAYS_READ_BYTES, check_size, errors_named
 from dvlae.data.sources import Calibration, Source
-from dvlae.system.errors import UserError
+from dvlae.system import software
 
 
 @dataclass(kw_only=True)
@@ -160,9 +159,4 @@ def optional_module(name: str, path: Path) -> ModuleType:
     UserError
         If the library is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{path}: found no package {error.name!r}, which reads files of this kind; pip install 'dvlae[formats]'"
-        ) from None
+    return software.optional_module(name, "formats", subject=str(path), use="reads files of this kind")
