@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 MOST_NAMED = 3
 # The end of a glob that says of which kind a file is, whose upper and lower case cameras and programs choose.
-SUFFIX = re.compile(r"(\.(ome|zarr))*(\.[a-z0-9]+)?$", re.IGNORECASE | re.ASCII)
+SUFFIX = re.compile(r"(\.(ome|zarr))*\.[a-z0-9]+$", re.IGNORECASE | re.ASCII)
 
 
 def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
@@ -162,10 +162,11 @@ def _named(folder: Path, part: str, any_case: bool) -> list[Path]:
     named = [(unicodedata.normalize("NFC", child.name), child) for child in _children(folder, wanted.startswith("."))]
     if exact := [child for name, child in named if name == wanted]:
         return exact
-    is_glob, suffix = re.search(r"[*?[]", wanted), len(SUFFIX.search(wanted)[0])
+    is_glob, suffix = re.search(r"[*?[]", wanted), SUFFIX.search(wanted)
+    length = len(suffix[0]) if suffix else 0
 
     def folded(name: str) -> str:
-        at = max(0, len(name) - suffix)
+        at = max(0, len(name) - length)
         return name.casefold() if any_case and is_glob else name[:at] + name[at:].lower()
 
     if not is_glob:
