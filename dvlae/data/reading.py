@@ -214,8 +214,12 @@ def find_window(crop: CropSettings | None, sides: Mapping[str, int], what: str) 
     Raises
     ------
     UserError
-        If the crop is not within the image.
+        If the crop is not within the image, or names an axis that the image does not have.
     """
+    for name in "zyx":
+        if name.upper() not in sides and getattr(crop, name, None) is not None:
+            found, axes = getattr(crop, name), "".join(sides)
+            raise UserError(f"{what}.{name}: found {found}, allowed: null, as the axes {axes!r} have no {name.upper()}")
     window = []
     for axis, length in sides.items():
         name = axis.lower()
