@@ -15,7 +15,7 @@ from dvlae.cli import functions
 from dvlae.cli.command import Argument, Command
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import MIRROR_VARIABLE, Device, NoiseDirection, StrictModel, is_file_of_names
-from dvlae.config.loading import load_configuration, load_dataset, load_settings
+from dvlae.config.loading import load_configuration, load_dataset, load_settings, load_step
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
 from dvlae.system.parts import Part
 
@@ -110,8 +110,8 @@ def _output(metavar: str, text: str) -> Argument:
 
 
 def _settings(cls: type[StrictModel]) -> Argument:
-    text = "YAML or JSON file, or JSON (default: the defaults)"
-    return _argument("--settings", "SETTINGS", text, partial(load_settings, cls))
+    text = "YAML or JSON file, which may be a complete configuration, or JSON (default: the defaults)"
+    return _argument("--settings", "SETTINGS", text, partial(load_step, cls))
 
 
 def _setting(key: str, metavar: str | None, text: str, **options: Any) -> Argument:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.config.loading import load_blocks, load_settings
+from dvlae.config.loading import load_blocks, load_step
 from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder
 
@@ -102,7 +102,7 @@ def generate(*, kind: str, **values: Any) -> None:
         generate_from_prior(size=tuple(values.pop("size")), **values)
     else:
         settings = values.pop("settings")
-        settings = None if settings is None else load_settings(EvaluationSettings, settings)
+        settings = None if settings is None else load_step(EvaluationSettings, settings)
 
         from dvlae.reporting.generation import generate_noise
 

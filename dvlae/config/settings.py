@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dvlae.config.dataset import DatasetSettings
+from dvlae.config.dataset import DatasetSettings, SplitSettings
 from dvlae.config.fields import (
     Count,
     Device,
@@ -295,25 +295,28 @@ class PatchSettings(StepSettings):
     rescale: bool = Field(False, description="bring images of another gain and offset to the scale of the others")
 
     @classmethod
-    def of(cls, settings: Settings, dataset: DatasetSettings) -> "PatchSettings":
+    def of(cls, settings: "Settings | TrainSettings", dataset: DatasetSettings | None = None) -> "PatchSettings":
         """Take the settings of the patches from a configuration and a dataset.
 
         Parameters
         ----------
-        settings, dataset
-            The configuration and the dataset.
+        settings
+            The configuration.
+        dataset
+            The dataset; None: all images are trained on.
 
         Returns
         -------
         PatchSettings
             The sizes from the configuration, and the images from the dataset.
         """
+        split = SplitSettings() if dataset is None else dataset.training
         return cls(
             patch_size=settings.training.patch_size,
             stride=settings.model.stride,
             validation_fraction=settings.training.validation_fraction,
-            images=dataset.training.images,
-            block=dataset.training.block,
+            images=split.images,
+            block=split.block,
             max_patch_pixels=settings.training.max_patch_pixels,
             rescale=settings.training.rescale,
         )
