@@ -77,6 +77,24 @@ def write_manifest(folder: Path, images: Iterable[Image]) -> None:
     write_csv(folder / "manifest.csv", MANIFEST_COLUMNS, rows)
 
 
+def is_manifest(path: Path) -> bool:
+    """Return whether a file is a manifest, of this version or an older one.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bool
+        Whether its first line has the names of the columns.
+    """
+    with path.open("rb") as file:
+        line = file.readline().decode("utf-8-sig", errors="replace").strip()
+    return line in (",".join(MANIFEST_COLUMNS), ",".join(OLD_COLUMNS))
+
+
 def read_manifest(images: Path) -> list[Image]:
     """List the images of a dataset.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.data.canonical import read_clean, read_noisy, set_offset, write_frames
+from dvlae.data.canonical import CANONICAL_FILES, read_clean, read_noisy, set_offset, write_frames
 from dvlae.data.defects.checks import FrameChecks, write_masks
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.defects.masks import MaskSource, PackedMask
@@ -119,11 +119,11 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
     UserError
         If no file matches; if an image cannot be read, has other axes or channels, contains values that are not
         numbers, or is constant; if clean and noisy images do not fit each other; if the files are in the output; or
-        if there is a folder of simulated images but nothing to simulate.
+        if there is a folder of simulated images but nothing to simulate; or if other files are in the output.
     """
     if dataset.simulate is None and simulated is not None:
         raise UserError(f"--simulated: found {simulated}, but the dataset has no `simulate`")
-    with atomic_folder(output) as folder:
+    with atomic_folder(output, CANONICAL_FILES) as folder:
         if dataset.simulate is None:
             rows = _from_files(dataset, Path(data), folder, output)
         elif simulated is None:

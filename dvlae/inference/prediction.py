@@ -17,6 +17,7 @@ from dvlae.data.defects.denoising import FramesToDenoise
 from dvlae.data.defects.scale import SeenScale
 from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.folder import OutputFolder
+from dvlae.data.outputs.reading import OUTPUT_FILES
 from dvlae.inference.direct import denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.posterior import check_model_input
@@ -93,10 +94,12 @@ def predict(
             parts = sum(count_parts(network, shape, how) for shape in shapes)
             workers = choose_workers("predict", parts, cores=cores, memory=worker_memory(network, shapes, how))
         inputs = _inputs(model, images, seed, settings, part)
-        folders = [stack.enter_context(atomic_folder(folder, inputs)) for folder in (denoised, uncertainty)]
+        folders = [
+            stack.enter_context(atomic_folder(folder, OUTPUT_FILES, inputs)) for folder in (denoised, uncertainty)
+        ]
         results = OutputFolder(folders[0], manifest, how.output)
         deviations = OutputFolder(folders[1], manifest, how.output, deviation=True)
-        samples = samples and stack.enter_context(atomic_folder(samples, inputs))
+        samples = samples and stack.enter_context(atomic_folder(samples, OUTPUT_FILES, inputs))
 
         kept: dict[str, np.ndarray] = {}
 

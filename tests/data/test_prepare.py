@@ -223,6 +223,21 @@ def test_a_truncated_file_is_refused(tmp_path, dataset):
     assert "a.tif: cannot be read" in refusal(dataset(), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["noisy/b.tif", "b.tif", "manifest.csv", "notes.txt"])
+def test_a_folder_with_files_of_the_user_is_not_replaced(tmp_path, dataset, name):
+    save(tmp_path / "a.tif", random(30, 40))
+    for _ in range(2):
+        prepare(dataset(), tmp_path, None, tmp_path / "images")
+    file = tmp_path / "images" / name
+    if file.suffix == ".tif":
+        save(file, random(30, 40))
+    else:
+        file.write_text("image,weight\n")
+    with pytest.raises(UserError, match=f"images: contains {name}, which this command has not written"):
+        prepare(dataset(), tmp_path, None, tmp_path / "images")
+    assert file.exists()
+
+
 def test_a_failure_leaves_the_older_images(tmp_path, dataset):
     save(tmp_path / "a.tif", random(30, 40))
     prepare(dataset(), tmp_path, None, tmp_path / "images")
@@ -330,7 +345,7 @@ def test_all_files_of_a_set_are_listed(tmp_path, dataset):
 def test_images_are_not_replaced_by_what_is_made_of_them(tmp_path, dataset):
     (tmp_path / "images").mkdir()
     tifffile.imwrite(tmp_path / "images/a.tif", np.random.default_rng(0).poisson(50, (32, 32)).astype(np.uint16))
-    with pytest.raises(UserError, match=r"images: contains .*a\.tif, which is read"):
+    with pytest.raises(UserError, match=r"images: contains .*a\.tif, which"):
         prepare(dataset(noisy="images/*.tif"), tmp_path, None, tmp_path / "images")
     assert (tmp_path / "images/a.tif").exists()
 

@@ -14,7 +14,7 @@ import numpy as np
 from dvlae.config.settings import OutputSettings
 from dvlae.data.canonical import read_info
 from dvlae.data.manifest import Image
-from dvlae.data.outputs.reading import NOISY_MARK
+from dvlae.data.outputs.reading import FRAMES_SUFFIX, NOISY_MARK, OUTPUT_FILES
 from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
@@ -22,8 +22,6 @@ from dvlae.system.files import atomic_folder, link_or_copy
 
 logger = logging.getLogger(__name__)
 
-# A file of frames of a source of which others are not finished, or are computed by another job.
-FRAMES_SUFFIX = ".frames"
 # The header is padded to a multiple of this.
 HEADER_BYTES = 4096
 
@@ -267,7 +265,7 @@ def join_folders(folders: Sequence[Path], output: Path) -> None:
     """
     report = Report()
     pieces: dict[str, list[Frames]] = defaultdict(list)
-    with atomic_folder(output) as joined:
+    with atomic_folder(output, OUTPUT_FILES) as joined:
         for folder in folders:
             # Snakemake notes in a hidden file when it made a folder.
             for file in sorted(folder.glob("[!.]*")):

@@ -103,6 +103,15 @@ def test_the_frames_of_several_jobs_become_one_file(tmp_path, images, bounds):
     check(tmp_path / "again", images)
 
 
+def test_a_folder_with_images_of_the_user_is_not_replaced(tmp_path, images):
+    write(tmp_path / "part", images)
+    for _ in range(2):
+        join_folders([tmp_path / "part"], tmp_path / "all")
+    tifffile.imwrite(tmp_path / "all" / "mine.tif", np.zeros((4, 5), np.float32))
+    with pytest.raises(UserError, match=r"all: contains mine\.tif, which this command has not written"):
+        join_folders([tmp_path / "part"], tmp_path / "all")
+
+
 def test_frames_that_are_missing_or_there_twice_are_refused(tmp_path, images):
     parts = [tmp_path / "a", tmp_path / "b"]
     write(parts[0], images[:2])
