@@ -14,7 +14,7 @@ from typing import Any, get_args
 from dvlae.cli import functions
 from dvlae.cli.command import Argument, Command
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.fields import MIRROR_VARIABLE, Device, NoiseDirection, StrictModel, is_file_of_names
+from dvlae.config.fields import MIRROR_VARIABLE, Device, NoiseDirection, StrictModel, expand_home, is_file_of_names
 from dvlae.config.loading import load_configuration, load_dataset, load_settings, load_step
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
 from dvlae.system.parts import Part
@@ -41,14 +41,14 @@ def _name(text: str) -> str:
 def _path_with_name(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("found '', allowed: a path")
-    return Path(text)
+    return expand_home(text)
 
 
 def _named_path(text: str) -> tuple[str, Path]:
     name, found, path = text.partition("=")
     if not (name and found and path):
         raise argparse.ArgumentTypeError(f"found {text!r}, allowed: DATASET=PATH")
-    return name, Path(path)
+    return name, expand_home(path)
 
 
 def _number_or_word(text: str) -> int | str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.fields import Images, StrictModel, dataset_name, is_file_of_names
+from dvlae.config.fields import Images, StrictModel, dataset_name, expand_home, is_file_of_names
 from dvlae.config.messages import S, format_value, validate
 from dvlae.config.settings import PatchSettings, Settings, TrainSettings
 from dvlae.config.yaml_files import count_values, read_yaml
@@ -182,14 +182,16 @@ def _relative_to(dataset: DatasetSettings, folder: Path) -> DatasetSettings:
     """Make the paths in a dataset's file relative to the working folder."""
 
     def selection(images: Images) -> Images:
-        return str(folder / images) if is_file_of_names(images) else images
+        return str(folder / expand_home(images)) if is_file_of_names(images) else images
 
     changes: dict[str, Any] = {
         name: (block := getattr(dataset, name)).model_copy(update={"images": selection(block.images)})
         for name in ("training", "evaluation")
     }
     if dataset.source.registry is not None:
-        changes["source"] = dataset.source.model_copy(update={"registry": str(folder / dataset.source.registry)})
+        changes["source"] = dataset.source.model_copy(
+            update={"registry": str(folder / expand_home(dataset.source.registry))}
+        )
     return dataset.model_copy(update=changes)
 
 
@@ -219,7 +221,7 @@ def load_dataset(path_or_name: str, folder: str | Path = "config/datasets") -> t
         raise UserError(f"datasets: found {path_or_name!r}, allowed: names of letters, digits, '_', '-' and '.'")
     if name in RESERVED_NAMES:
         raise UserError(f"datasets: found {path_or_name!r}, which is a folder of the results; name the file otherwise")
-    path = Path(path_or_name) if path_or_name != name else Path(folder) / f"{name}.yaml"
+    path = expand_home(path_or_name) if path_or_name != name else Path(folder) / f"{name}.yaml"
     if not path.is_file():
         there = sorted(file.stem for file in Path(folder).glob("*.yaml"))
         raise UserError(

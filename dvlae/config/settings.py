@@ -25,6 +25,7 @@ from dvlae.config.fields import (
     StrictModel,
     check_devices,
     dataset_name,
+    expand_home,
 )
 from dvlae.config.messages import format_value
 from dvlae.config.patch_size import check_patch_size, model_stride
@@ -261,6 +262,11 @@ class Settings(StrictModel):
         if value.startswith("-") or set(value) & set("{}\n"):
             raise ValueError(f"found {value!r}, allowed: no dash in front, no braces and no line breaks")
         return value
+
+    @field_validator("results", "data", "data_mirror")
+    @classmethod
+    def _expanded(cls, value: str | None) -> str | None:
+        return str(expand_home(value)) if value is not None and value.startswith("~") else value
 
     @field_validator("receptive_fields")
     @classmethod

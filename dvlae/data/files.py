@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from dvlae.config.fields import expand_home
 from dvlae.data.sources import SUFFIXES, ZARR_METADATA, refusal
 from dvlae.system.errors import UserError
 
@@ -110,7 +111,7 @@ def _is_image(path: Path) -> bool:
 
 def _match(pattern: str, folder: Path, any_case: bool = False) -> list[Path]:
     """Return the files that match a pattern, if asked for with globs in any case; of a folder, the images in it."""
-    path = _expand(pattern)
+    path = expand_home(pattern)
     start = Path(path.anchor) if path.is_absolute() else folder
     parts = path.parts[1:] if path.is_absolute() else path.parts
     files = []
@@ -120,14 +121,6 @@ def _match(pattern: str, folder: Path, any_case: bool = False) -> list[Path]:
         elif not parts or not re.search("[*?]", parts[-1]):
             files += [child for child in _children(match) if _is_image(child)]
     return files
-
-
-def _expand(pattern: str) -> Path:
-    try:
-        return Path(pattern).expanduser()
-    except RuntimeError:
-        # There is no such user, so that the sign stands for itself.
-        return Path(pattern)
 
 
 def _walk(start: Path, parts: Sequence[str], any_case: bool = False) -> Iterator[Path]:
@@ -184,7 +177,7 @@ def _children(folder: Path, hidden: bool = False) -> list[Path]:
 
 def _why_nothing(pattern: str, folder: Path) -> str:
     """Say why a pattern matches nothing, with what is there instead."""
-    path = _expand(pattern)
+    path = expand_home(pattern)
     place = folder / path.parent
     if (folder / path).is_dir():
         return f"the folder {folder / path} contains no images, which end with {', '.join(SUFFIXES)}"

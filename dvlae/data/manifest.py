@@ -116,7 +116,7 @@ def read_manifest(images: Path) -> list[Image]:
     images = Path(images).absolute()
     path = images / "manifest.csv"
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
         if tuple(reader.fieldnames or ()) == OLD_COLUMNS:
@@ -289,7 +289,7 @@ def select(names: Sequence[str], images: str | Sequence[str]) -> list[str]:
 
 def _read_names(path: str) -> list[str]:
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise UserError(
             f"images: found {path!r}, allowed: all, a list, a slice such as 0:8, or a file of names ({error})"

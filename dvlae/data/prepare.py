@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
+from dvlae.config.fields import expand_home
 from dvlae.data.canonical import CANONICAL_FILES, read_clean, read_noisy, set_offset, write_frames
 from dvlae.data.defects.checks import FrameChecks, write_masks
 from dvlae.data.defects.frames import ExaminedFrame
@@ -78,7 +79,7 @@ def list_files(dataset: DatasetSettings, data: Path) -> list[Path]:
     if dataset.clean not in (None, "mean"):
         named += find_images(dataset.clean, root, "clean")
     if dataset.mask not in ("auto", "none"):
-        named.append(root / Path(dataset.mask).expanduser())
+        named.append(root / expand_home(dataset.mask))
     files: dict[Path, None] = {}
     for path in named:
         if path.is_dir():

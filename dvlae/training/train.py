@@ -302,7 +302,7 @@ def build_model(
 
 def _read_description(patches: Path) -> dict[str, Any]:
     try:
-        return json.loads((patches / "patches.json").read_text())
+        return json.loads((patches / "patches.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"{patches}: not a folder of patches ({error}); make it with dvlae extract-patches") from None
 

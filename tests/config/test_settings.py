@@ -269,6 +269,27 @@ def test_unknown_keys_are_refused_in_a_complete_configuration_too(cls, data, lin
     assert line in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("text", ["model:\r\n  channels: 16\r\n", '{"model":\r\n {"channels": 16}}\r\n'])
+def test_files_of_windows_are_read(tmp_path, mark, text):
+    (tmp_path / "c.yaml").write_text(mark + text, encoding="utf-8", newline="")
+    assert load_step(TrainSettings, tmp_path / "c.yaml").model.channels == 16
+    assert load_configuration([tmp_path / "c.yaml"]).model.channels == 16
+
+
+def test_the_home_folder_may_stand_in_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.yaml").write_text("{results: ~/r, data: ~/d, data_mirror: ~, datasets: [~/mine.yaml]}")
+    settings = load_configuration(["~/c.yaml"])
+    assert (settings.results, settings.data, settings.data_mirror) == (f"{tmp_path}/r", f"{tmp_path}/d", None)
+    dataset = DOWNLOAD | {"source": {"kind": "download", "registry": "~/r.csv"}, "training": {"images": "~/n.txt"}}
+    (tmp_path / "mine.yaml").write_text(json.dumps(dataset))
+    name, found = load_dataset(settings.datasets[0])
+    assert (name, found.source.registry, found.training.images) == ("mine", f"{tmp_path}/r.csv", f"{tmp_path}/n.txt")
+    assert validate(Settings, {"results": "~nobody-at-all/r"}, "here").results == "~nobody-at-all/r"
+    assert validate(Settings, {"data_mirror": "~/m"}, "here").data_mirror == f"{tmp_path}/m"
+
+
 def test_paths_in_a_dataset_file_are_relative_to_it(tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(DOWNLOAD | {"training": {"images": "train.txt"}}))
     name, dataset = load_dataset(str(tmp_path / "mine.yaml"))
