@@ -54,7 +54,7 @@ def gather(
     """
     for output in outputs:
         _check_output(output, parts)
-    for names in {RECORDS[output.name] for output in outputs}:
+    for names in dict.fromkeys(RECORDS[output.name] for output in outputs):
         _check_parts(parts, names)
     for output in outputs:
         found = [part / output.name for part in parts]
