@@ -187,7 +187,10 @@ class PredictionSettings(StrictModel):
         description="bring images whose gain and offset are others than those of the training to its scale, and their "
         "estimates back",
     )
-    save_samples: Index = Field(0, description="number of samples of each image to write into the folder `samples/`")
+    save_samples: Index = Field(
+        0,
+        description="number of samples of each image to write into the folder `samples/`, in one file for each source",
+    )
     output: OutputSettings = Field(OutputSettings(), description="how the results are written")
     tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
         "auto", description="longest side of a tile, in pixels; `auto`: chosen to limit the memory"

@@ -273,13 +273,15 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def reserve_space(path: str | Path) -> None:
-    """Allocate the disk space of a file that has its size but not yet its contents.
+def reserve_space(path: str | Path, start: int = 0, size: int | None = None) -> None:
+    """Allocate the disk space of a file that has not yet its contents.
 
     Parameters
     ----------
     path
         The file.
+    start, size
+        The part, in bytes, which may be beyond its end; None: all of a file that has its size.
 
     Raises
     ------
@@ -288,7 +290,7 @@ def reserve_space(path: str | Path) -> None:
     """
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file, _naming(Path(path)):
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            os.posix_fallocate(file.fileno(), start, os.fstat(file.fileno()).st_size if size is None else size)
 
 
 @contextmanager
