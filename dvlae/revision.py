@@ -8,6 +8,6 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 PREPARE = 2
 PATCHES = 3
 TRAINING = 6
-PREDICTION = 4
+PREDICTION = 5
 EVALUATION = 3
 DIAGNOSIS = 2

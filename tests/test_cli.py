@@ -108,7 +108,7 @@ import dvlae.reporting.tables
 from dvlae import cli
 from dvlae.system.files import atomic_folder
 def run(psnr_csvs, output):
-    with atomic_folder({str(tmp_path / "out")!r}) as folder:
+    with atomic_folder({str(tmp_path / "out")!r}, {{}}) as folder:
         (folder / "half").touch()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)

@@ -143,6 +143,25 @@ def is_file_of_names(images: str | Sequence[str]) -> TypeGuard[str]:
     return isinstance(images, str) and images != "all" and not SLICE_PATTERN.fullmatch(images)
 
 
+def expand_home(path: str | Path) -> Path:
+    """Replace the sign ``~`` at the beginning of a path by the home folder.
+
+    Parameters
+    ----------
+    path
+        A path.
+
+    Returns
+    -------
+    Path
+        The path; as it is if there is no such user, so that the sign stands for itself.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def dataset_name(path_or_name: str) -> str:
     """Return a dataset's name from its name or the path of its file.
 

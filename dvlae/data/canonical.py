@@ -20,11 +20,11 @@ import numpy as np
 import tifffile
 
 from dvlae.data.defects.finding import Defects, fill
-from dvlae.data.manifest import Image
+from dvlae.data.manifest import Image, is_manifest
 from dvlae.data.pixels import check_size, errors_named, find_pages
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_file
+from dvlae.system.files import Contents, atomic_file
 
 # Planes that compression does not make smaller need a little more than their own size, and each page has its tags.
 PAGE_BYTES = 512
@@ -125,6 +125,33 @@ def read_info(path: Path) -> SourceInfo:
     state = _state(path)
     with errors_named(path):
         return _read_info(path, *state)
+
+
+def is_canonical(path: Path) -> bool:
+    """Return whether a file is a canonical one.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bool
+        Whether it says what is known of its source.
+    """
+    try:
+        read_info(path)
+    except UserError:
+        return False
+    return True
+
+
+# The files of a folder of canonical files.
+CANONICAL_FILES: Contents = {
+    "manifest.csv": is_manifest,
+    **dict.fromkeys(("noisy/*.tif", "clean/*.tif", "mask/*.tif"), is_canonical),
+}
 
 
 @lru_cache(maxsize=CACHED_FILES)

@@ -1,19 +1,20 @@
 """Conversion of a dataset's files to canonical ones."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.data.canonical import read_clean, read_noisy, set_offset, write_frames
+from dvlae.config.fields import expand_home
+from dvlae.data.canonical import CANONICAL_FILES, read_clean, read_noisy, set_offset, write_frames
 from dvlae.data.defects.checks import FrameChecks, write_masks
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
-from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.data.manifest import Image, pair_frames, read_manifest, write_manifest
 from dvlae.data.reading import Stack, open_stacks
 from dvlae.data.sources import SourceInfo, open_sources
 from dvlae.system.errors import UserError
@@ -26,6 +27,9 @@ MAX_EXACT = 2**24
 MAX_ROUNDING = 1e-3
 # The squares of float32 values in this range are float32 values, with some room for sums.
 MIN_LARGEST, MAX_LARGEST = 1e-15, 1e15
+
+# By canonical file and number of the frame: which pixels count; None: all.
+Masks = dict[tuple[Path, int], PackedMask | None]
 
 
 def source_folder(dataset: DatasetSettings, data: Path) -> Path:
@@ -75,7 +79,7 @@ def list_files(dataset: DatasetSettings, data: Path) -> list[Path]:
     if dataset.clean not in (None, "mean"):
         named += find_images(dataset.clean, root, "clean")
     if dataset.mask not in ("auto", "none"):
-        named.append(root / Path(dataset.mask).expanduser())
+        named.append(root / expand_home(dataset.mask))
     files: dict[Path, None] = {}
     for path in named:
         if path.is_dir():
@@ -115,12 +119,12 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
     ------
     UserError
         If no file matches; if an image cannot be read, has other axes or channels, contains values that are not
-        numbers, or is constant; if clean and noisy images differ in number or shape; if the files are in the output; or
-        if there is a folder of simulated images but nothing to simulate.
+        numbers, or is constant; if clean and noisy images do not fit each other; if the files are in the output; or
+        if there is a folder of simulated images but nothing to simulate; or if other files are in the output.
     """
     if dataset.simulate is None and simulated is not None:
         raise UserError(f"--simulated: found {simulated}, but the dataset has no `simulate`")
-    with atomic_folder(output) as folder:
+    with atomic_folder(output, CANONICAL_FILES) as folder:
         if dataset.simulate is None:
             rows = _from_files(dataset, Path(data), folder, output)
         elif simulated is None:
@@ -142,45 +146,49 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path, output: Path
     clean_files = [] if dataset.clean in (None, "mean") else find_images(dataset.clean, root, "clean")
     check_outside(output, [*files, *clean_files])
     total = _Mean() if dataset.clean == "mean" else None
-    rows: list[Image] = []
-    masks: list[PackedMask | None] = []
-    checks = FrameChecks(MaskSource(dataset.mask, root))
     offsets = OffsetChoice()
-    for stack in open_stacks(files, dataset, progress(files, description="prepare", unit="file")):
-        found = _write_stack(stack, folder / "noisy", offsets, checks, rows, total)
-        rows += found[0]
-        masks += found[1]
-    checks.finish("noisy")
+    loop, checks = progress(files, description="prepare", unit="file"), FrameChecks(MaskSource(dataset.mask, root))
+    sources, masks = _write_stacks(open_stacks(files, dataset, loop), folder / "noisy", offsets, checks, total)
+    rows = [row for source in sources for row in source]
     if total is not None:
         rows = total.write(folder / "clean" / "mean.tif", rows, offsets.offset)
     elif clean_files:
-        cleans: list[Image] = []
-        clean_masks: list[PackedMask | None] = []
         checks = FrameChecks(None)
-        for stack in open_stacks(clean_files, dataset):
-            found = _write_stack(stack, folder / "clean", OffsetChoice(), checks, [])
-            cleans += found[0]
-            clean_masks += found[1]
-        checks.finish("clean")
-        rows = _in_pairs(rows, cleans)
-        masks = [a & b if a and b else a or b for a, b in zip(masks, clean_masks, strict=True)]
+        cleans, clean_masks = _write_stacks(
+            open_stacks(clean_files, dataset), folder / "clean", OffsetChoice(), checks, None
+        )
+        rows = pair_frames(sources, cleans)
+        for row in rows:
+            assert row.clean is not None
+            both = [masks[row.noisy, row.frame], clean_masks[row.clean, row.clean_frame]]
+            masks[row.noisy, row.frame] = both[0] & both[1] if both[0] and both[1] else both[0] or both[1]
     if offsets.offset:
         for path in {path for row in rows for path in (row.noisy, row.clean) if path is not None}:
             set_offset(path, offsets.offset)
     return _add_masks(folder, rows, masks)
 
 
-def _add_masks(folder: Path, rows: Sequence[Image], masks: Sequence[PackedMask | None]) -> list[Image]:
+def _write_stacks(
+    stacks: Iterable[Stack], folder: Path, offsets: "OffsetChoice", checks: FrameChecks, total: "_Mean | None"
+) -> tuple[list[list[Image]], Masks]:
+    """Write the frames of all sources. Return their rows of the manifest, for each source, and the masks of all."""
+    sources: list[list[Image]] = []
+    masks: Masks = {}
+    for stack in stacks:
+        sources.append(_write_stack(stack, folder, offsets, checks, sources[0][0] if sources else None, masks, total))
+    checks.finish(folder.name)
+    return sources, masks
+
+
+def _add_masks(folder: Path, rows: Sequence[Image], masks: Masks) -> list[Image]:
     """Write the masks of the frames of each source that has any, and name them in the rows of the manifest."""
     of_files: dict[Path, list[PackedMask | None]] = {}
-    for row, mask in zip(rows, masks, strict=True):
-        of_files.setdefault(row.noisy, []).append(mask)
+    for row in rows:
+        of_files.setdefault(row.noisy, []).append(masks[row.noisy, row.frame])
     written = {path: folder / "mask" / path.name for path, found in of_files.items() if any(found)}
     for path, mask_path in written.items():
         write_masks(mask_path, of_files[path])
-    return [
-        row if mask is None else replace(row, mask=written[row.noisy]) for row, mask in zip(rows, masks, strict=True)
-    ]
+    return [row if masks[row.noisy, row.frame] is None else replace(row, mask=written[row.noisy]) for row in rows]
 
 
 def describe(stack: Stack) -> SourceInfo:
@@ -283,48 +291,31 @@ def _write_stack(
     folder: Path,
     offsets: OffsetChoice,
     checks: FrameChecks,
-    earlier: Sequence[Image],
-    total: "_Mean | None" = None,
-) -> tuple[list[Image], list[PackedMask | None]]:
-    """Write the frames of a source, which need as many channels as earlier ones.
-
-    Return their rows of the manifest, and their masks.
-    """
+    first: Image | None,
+    masks: Masks,
+    total: "_Mean | None",
+) -> list[Image]:
+    """Write the frames of a source, which need as many channels as the first one. Return their rows of the manifest."""
     info = describe(stack)
     source, shape, path = stack.source.path, info.frame_shape, folder / f"{stack.name}.tif"
-    if earlier and shape[0] != earlier[0].shape[0]:
+    if first is not None and shape[0] != first.shape[0]:
         raise UserError(
-            f"{source}: found {shape[0]} channels, allowed: {earlier[0].shape[0]} like the other images "
+            f"{source}: found {shape[0]} channels, allowed: {first.shape[0]} like the other images "
             "(`channel: grey` makes one of red, green and blue)"
         )
-
-    masks: list[PackedMask | None] = []
 
     def frames() -> Iterator[np.ndarray]:
         for number, frame in enumerate(stack):
             offsets.add(frame, source)
-            masks.append(checks.check(frame, stack, number))
+            masks[path, number] = mask = checks.check(frame, stack, number)
             if total is not None:
-                total.add(frame, masks[-1], source)
+                total.add(frame, mask, source)
             yield frame
 
     write_frames(path, info, frames(), stack.dtype)
     row = Image("", path, None, shape, source=str(source), source_sha256=hash_files(stack.source.files))
-    rows = [
-        replace(row, name=numbered_name(stack.name, number, info.frames), frame=number) for number in range(info.frames)
-    ]
-    return rows, masks
-
-
-def _in_pairs(rows: Sequence[Image], cleans: Sequence[Image]) -> list[Image]:
-    """Give each noisy frame the clean frame with the same index."""
-    if len(rows) != len(cleans):
-        raise UserError(f"clean: found {len(cleans)} clean images for {len(rows)} noisy ones, allowed: as many")
-    for noisy, clean in zip(rows, cleans, strict=True):
-        if clean.shape != noisy.shape:
-            raise UserError(f"{clean.source}: found shape {clean.shape}, allowed: {noisy.shape} like {noisy.source}")
     return [
-        replace(noisy, clean=clean.noisy, clean_frame=clean.frame) for noisy, clean in zip(rows, cleans, strict=True)
+        replace(row, name=numbered_name(stack.name, number, info.frames), frame=number) for number in range(info.frames)
     ]
 
 

@@ -4,7 +4,7 @@ import itertools
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -71,7 +71,8 @@ class Stack:
         _check_channel(source, channels, channel)
         self._luminance = channel == "grey" and channels > 1
         self.dtype = np.dtype(np.float32) if self._luminance else source.dtype
-        self._window = _window(crop, {axis: sizes[axis] for axis in layout.spatial}, source.path)
+        spatial = {axis: sizes[axis] for axis in layout.spatial}
+        self._window = find_window(crop, spatial, f"{source.path}: crop")
         sizes |= {axis: part.stop - part.start for axis, part in zip(layout.spatial, self._window, strict=True)}
         sizes["C"] = channels if channel is None else 1
         self.axes = layout.axes
@@ -193,15 +194,39 @@ def _check_channel(source: Source, channels: int, channel: int | Literal["grey"]
         )
 
 
-def _window(crop: CropSettings | None, sides: dict[str, int], path: Path) -> tuple[slice, ...]:
-    """Return the part of a frame that is kept, one slice for each spatial axis."""
+def find_window(crop: CropSettings | None, sides: Mapping[str, int], what: str) -> tuple[slice, ...]:
+    """Return the part of an image that a crop keeps.
+
+    Parameters
+    ----------
+    crop
+        The setting; None: the complete image.
+    sides
+        The number of pixels along each spatial axis, by its letter.
+    what
+        The setting, after the image if it is known, for the error message.
+
+    Returns
+    -------
+    tuple of slice
+        One for each spatial axis.
+
+    Raises
+    ------
+    UserError
+        If the crop is not within the image, or names an axis that the image does not have.
+    """
+    for name in "zyx":
+        if name.upper() not in sides and getattr(crop, name, None) is not None:
+            found, axes = getattr(crop, name), "".join(sides)
+            raise UserError(f"{what}.{name}: found {found}, allowed: null, as the axes {axes!r} have no {name.upper()}")
     window = []
     for axis, length in sides.items():
         name = axis.lower()
         bounds = getattr(crop, name) if crop is not None else None
         first, last = (bound + length if bound < 0 else bound for bound in bounds or (0, length))
         if not 0 <= first < last <= length:
-            raise UserError(f"{path}: crop.{name}: found {bounds}, but the image has {length} pixels along {name}")
+            raise UserError(f"{what}.{name}: found {bounds}, but the image has {length} pixels along {name}")
         window.append(slice(first, last))
     return tuple(window)
 

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -224,13 +224,30 @@ class SourceInfo:
         """The number of frames."""
         return math.prod(self.frame_sizes)
 
+    def with_samples(self, samples: int) -> "SourceInfo":
+        """Describe several versions of the source, one after the other.
+
+        Parameters
+        ----------
+        samples
+            Their number.
+
+        Returns
+        -------
+        SourceInfo
+            A source with one more axis, the slowest.
+        """
+        # A file of the same kind has no such axis, and no labels for it.
+        calibration = replace(self.calibration, labels=())
+        return replace(self, axes="S" + self.axes, shape=(samples, *self.shape), kind="tiff", calibration=calibration)
+
     def in_source_order(self, frames: np.ndarray) -> np.ndarray:
         """Give frames the axes that they have in the source.
 
         Parameters
         ----------
         frames
-            All frames, (F, C, ...).
+            All frames, (F, C, ...); the axis F may be several.
 
         Returns
         -------

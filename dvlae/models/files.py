@@ -65,7 +65,7 @@ def read_seen_scale(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / "model.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get("seen")
+        return json.loads(path.read_text(encoding="utf-8-sig")).get("seen")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the description of a trained model ({error}); train the model again") from None
 
@@ -144,7 +144,7 @@ def load_model(folder: Path) -> DVLAE:
     """
     description_file, weights = folder / "model.json", folder / "weights.safetensors"
     try:
-        description = json.loads(description_file.read_text(encoding="utf-8"))
+        description = json.loads(description_file.read_text(encoding="utf-8-sig"))
         if description["format"] != FORMAT:
             raise UserError(
                 f"{description_file}: format {description['format']} cannot be read; this version reads {FORMAT}"

@@ -18,6 +18,8 @@ from dvlae.data.outputs.ome import edit_xml, ome_unit
 from dvlae.data.sources import SourceInfo
 from dvlae.system.files import atomic_file, reserve_space
 
+# What a file that is written here says of itself, so that it may be replaced.
+SOFTWARE = "dvlae"
 # The types of ImageJ: 8 and 16 bits with and without sign, and float32.
 IMAGEJ_TYPES = "BHhf"
 IMAGEJ_AXES = "TZCYX"
@@ -170,7 +172,14 @@ def write_source(path: Path, info: SourceInfo, frames: MappedFrames, convert: Co
         if packed and convert.dtype.kind != "f" and convert.dtype.itemsize > 4:
             packed["predictor"] = False
         pages = _pages(frames, view, convert, layout)
-        common = {"shape": layout.shape, "dtype": convert.dtype, "maxworkers": 1, **layout.samples, **packed}
+        common = {
+            "software": SOFTWARE,
+            "shape": layout.shape,
+            "dtype": convert.dtype,
+            "maxworkers": 1,
+            **layout.samples,
+            **packed,
+        }
         if not why:
             with tifffile.TiffWriter(temporary, imagej=True) as file:
                 file.write(pages, **common, **_imagej_options(info, layout))
@@ -334,7 +343,13 @@ def _write_mapped(path: Path, view: np.ndarray, convert: Converter, layout: Layo
     """Write an array whose planes are not pages."""
     metadata = {"axes": layout.axes}
     out = tifffile.memmap(
-        path, shape=view.shape, dtype=convert.dtype, photometric="minisblack", metadata=metadata, **options
+        path,
+        shape=view.shape,
+        dtype=convert.dtype,
+        photometric="minisblack",
+        metadata=metadata,
+        software=SOFTWARE,
+        **options,
     )
     reserve_space(path)
     for index in range(len(view)):

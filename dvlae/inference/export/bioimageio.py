@@ -19,10 +19,19 @@ from dvlae.inference.export.example import TOLERANCE, Example
 from dvlae.inference.export.formats import INPUT, OPSET, OUTPUT, needed
 from dvlae.inference.export.network import ExportedDenoiser
 from dvlae.system.errors import UserError
-from dvlae.system.files import sha256
+from dvlae.system.files import contents_beside, sha256
 
 # The files of a package by which it is known and run.
 PACKAGE_FILE, TORCHSCRIPT_FILE, ONNX_FILE = "rdf.yaml", "weights.pt", "weights.onnx"
+DOCUMENTATION, COVER = "README.md", "cover.png"
+PACKAGE_FILES = contents_beside(
+    PACKAGE_FILE,
+    TORCHSCRIPT_FILE,
+    ONNX_FILE,
+    DOCUMENTATION,
+    COVER,
+    *(f"{tensor}{suffix}" for tensor in (INPUT, OUTPUT) for suffix in (".npy", ".tif")),
+)
 # A version of bioimageio.spec that works with this pydantic and later ones; those before are not known to.
 WITH_NEW_PYDANTIC, NEW_PYDANTIC = [0, 5, 14, 3], [2, 14]
 # Programs that are older than the library still read this version of the description.
@@ -117,8 +126,8 @@ def write_package(
     name, documentation, licence, authors
         What the package says of the model.
     """
-    (folder / "README.md").write_text(documentation, encoding="utf-8")
-    save_cover(example, folder / "cover.png")
+    (folder / DOCUMENTATION).write_text(documentation, encoding="utf-8")
+    save_cover(example, folder / COVER)
     for tensor, image in {INPUT: example.noisy, OUTPUT: example.denoised}.items():
         np.save(folder / f"{tensor}.npy", image[None])
         # A single trace is an image of one row, and an image of a single channel has no axis of channels.
@@ -142,8 +151,8 @@ def write_package(
         "authors": [{"name": author} for author in authors],
         "license": licence,
         "cite": [{"text": text, "doi": doi} for doi, text in PAPERS.items()],
-        "documentation": "README.md",
-        "covers": ["cover.png"],
+        "documentation": DOCUMENTATION,
+        "covers": [COVER],
         "tags": ["denoising", "self-supervised", f"{len(sides)}d"],
         "inputs": [_tensor(folder, INPUT, "noisy images, grey values as recorded", len(example.noisy), inputs)],
         "outputs": [_tensor(folder, OUTPUT, "clean images, on the same scale", len(example.noisy), outputs)],

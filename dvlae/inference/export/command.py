@@ -10,6 +10,7 @@ from typing import Literal
 from dvlae.inference.export.bioimageio import (
     ONNX_FILE,
     PACKAGE_FILE,
+    PACKAGE_FILES,
     TORCHSCRIPT_FILE,
     check_library,
     check_licence,
@@ -148,7 +149,7 @@ def _export_package(
                 zip_package(folder, archive)
                 check_package(archive)
         else:
-            with atomic_folder(output) as copy:
+            with atomic_folder(output, PACKAGE_FILES) as copy:
                 shutil.copytree(folder, copy, dirs_exist_ok=True)
                 check_package(copy)
     logger.info("export: the test of bioimageio.core passed")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import dvlae.data.outputs.tiff
 from dvlae.config.settings import OutputSettings
+from dvlae.data.outputs.reading import is_output
 from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
 from dvlae.data.sources import Calibration, SourceInfo
 
@@ -43,6 +44,7 @@ def test_what_comes_out_has_the_axes_that_went_in(tmp_path_factory, axes, kind, 
     path = tmp_path_factory.mktemp("out") / "a.tif"
     shape = tuple(SIZES[axis] for axis in axes)
     values, _ = make(path, axes, shape, kind, "uint8", compression, output)
+    assert is_output(path)
     found = tifffile.imread(path)
     assert found.shape == (shape if len(shape) > 1 else (1, *shape))
     assert found.dtype == ("float32" if output == "float32" else "uint8")
