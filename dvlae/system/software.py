@@ -42,3 +42,15 @@ def git_commit() -> str | None:
             return None
         answers.append(result.stdout.strip())
     return answers[1] if all(answers) else None
+
+
+def workflow_file() -> Path:
+    """Return the Snakefile of this package.
+
+    Returns
+    -------
+    Path
+        It is installed with the package, or in the checkout that the package is part of.
+    """
+    package = Path(__file__).parents[1]
+    return next(folder / "workflow/Snakefile" for folder in (package, package.parent) if (folder / "workflow").is_dir())
