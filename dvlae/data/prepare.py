@@ -211,7 +211,15 @@ def describe(stack: Stack) -> SourceInfo:
         source.dtype.name,
         replace(calibration, channels=kept, labels=labels),
         series=source.series,
+        stated=source.axes if _reads_as_images(source.axes, axes) else "",
     )
+
+
+def _reads_as_images(stated: str, axes: str) -> bool:
+    """Return whether axes differ from those of a file only in that its planes or channels are images."""
+    if len(stated) != len(axes) or stated == axes:
+        return False
+    return all(found == read or (found in "ZC" and read == "S") for found, read in zip(stated, axes, strict=True))
 
 
 class OffsetChoice:

@@ -172,6 +172,8 @@ class SourceInfo:
     offset
         Subtracted from all grey values before anything is computed with 32 bits, which would lose small differences of
         large numbers.
+    stated
+        The axes as the source calls them, where planes or channels are read as images; otherwise empty.
     """
 
     axes: str
@@ -181,6 +183,7 @@ class SourceInfo:
     calibration: Calibration = field(default_factory=Calibration)
     offset: float = 0
     series: str = ""
+    stated: str = ""
 
     @classmethod
     def of_frames(cls, shape: tuple[int, ...], count: int = 1, dtype: str = "float32") -> "SourceInfo":

@@ -1,26 +1,29 @@
 """Denoise all images of a manifest, as ``dvlae predict`` does."""
 
 import json
+import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import tifffile
+import torch
 
 from dvlae import revision
-from dvlae.config.settings import PredictSettings
+from dvlae.config.settings import PredictionSettings, PredictSettings
 from dvlae.data.canonical import read_frame, read_mask
 from dvlae.data.defects.denoising import FramesToDenoise
 from dvlae.data.defects.scale import SeenScale
-from dvlae.data.manifest import read_manifest
+from dvlae.data.manifest import Image, read_manifest
 from dvlae.data.outputs.folder import OutputFolder
 from dvlae.inference.direct import denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.posterior import check_model_input
-from dvlae.inference.samples import count_parts, worker_memory
+from dvlae.inference.samples import count_parts, halve_portions, worker_memory
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to, read_seen_scale
 from dvlae.runs.folder import RunFolder
 from dvlae.system.devices import device_name, tune_malloc, use_one_thread
@@ -30,6 +33,8 @@ from dvlae.system.parts import WHOLE, Part
 from dvlae.system.progress import progress
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
+
+logger = logging.getLogger(__name__)
 
 
 def predict(
@@ -72,7 +77,8 @@ def predict(
     Raises
     ------
     UserError
-        If the model or an image cannot be used, or the device is missing.
+        If the model or an image cannot be used, the device is missing, or its memory does not suffice for the smallest
+        tile.
     """
     tune_malloc()
     manifest = part.share(read_manifest(images))
@@ -116,19 +122,20 @@ def predict(
             keep_hot=how.hot_pixels == "keep",
             rescale=how.rescale,
         )
-        noisy = (
-            (image.name, frames.take(image.name, read_frame(image.noisy, image.frame), read_mask(image)))
-            for image in waiting
-        )
-        estimates: Iterator[Estimate]
-        if how.estimator == "direct":
-            direct = denoise_images_directly(network, noisy, settings=how, workers=workers, on_progress=bar.update)
-            estimates = ((estimate, None) for estimate in direct)
-        else:
-            estimates = denoise_images(
-                network, noisy, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update
+
+        def estimate_all(waiting: Sequence[Image], how: PredictionSettings) -> Iterator[Estimate]:
+            noisy = (
+                (image.name, frames.take(image.name, read_frame(image.noisy, image.frame), read_mask(image)))
+                for image in waiting
             )
-        for image, found in zip(waiting, estimates, strict=True):
+            if how.estimator != "direct":
+                return denoise_images(
+                    network, noisy, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update
+                )
+            direct = denoise_images_directly(network, noisy, settings=how, workers=workers, on_progress=bar.update)
+            return ((estimate, None) for estimate in direct)
+
+        for image, found in _within_memory(network, waiting, how, estimate_all):
             estimate, std = frames.give_back(image.name, *found)
             if image.name in kept:
                 frames.convert_samples(image.name, kept.pop(image.name))
@@ -151,6 +158,32 @@ def predict(
         **software(),
     }
     write_json(record, description)
+
+
+def _within_memory(
+    network: DVLAE,
+    images: Sequence[Image],
+    settings: PredictionSettings,
+    estimate_all: Callable[[Sequence[Image], PredictionSettings], Iterator[Estimate]],
+) -> Iterator[tuple[Image, Estimate]]:
+    """Yield each image with its estimate. Where the memory of a GPU does not suffice, go on with less at once."""
+    done = 0
+    while done < len(images):
+        waiting = images[done:]
+        try:
+            for image, found in zip(waiting, estimate_all(waiting, settings), strict=True):
+                yield image, found
+                done += 1
+        except torch.cuda.OutOfMemoryError:
+            settings = halve_portions(network, images[done].shape, settings)
+        else:
+            return
+        # The exception, and all tensors that it referred to, are gone here.
+        torch.cuda.empty_cache()
+        logger.warning(
+            f"predict: WARNING: the memory of the GPU does not suffice for {images[done].name}; goes on with "
+            f"{settings.batch_size} samples at once of tiles of {settings.tile} pixels"
+        )
 
 
 def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings, part: Part) -> str:

@@ -22,6 +22,7 @@ from dvlae.inference.posterior import Posterior, check_model_input, choose_batch
 from dvlae.inference.tiling import Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
+from dvlae.system.errors import UserError
 from dvlae.system.workers import ThreadWorkers, one_ahead
 
 # Longest side of a tile by the number of spatial axes, in pixels.
@@ -35,6 +36,8 @@ AUTO_TILE_SIDES = {
 # (48 channels, 500 x 500 pixels).
 MAPS_OF_WORKER = 16
 BYTES_OF_WORKER = 2**27
+# In pixels. The halo of a smaller tile takes most of the memory.
+MIN_TILE = 16
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,42 @@ def choose_tile(model: DVLAE, settings: PredictionSettings) -> int:
         # One stride more: a shifted image whose sides are powers of two is not cut into narrow tiles.
         tile = AUTO_TILE_SIDES[model.mean.device.type][model.architecture.dimensions] + stride
     return padded_shape([tile], [stride])[0]
+
+
+def halve_portions(model: DVLAE, shape: Sequence[int], settings: PredictionSettings) -> PredictionSettings:
+    """Return settings that need less memory and give the same estimates: half the batch or, of one sample, half a tile.
+
+    Parameters
+    ----------
+    model
+        Model on the device to compute on.
+    shape
+        Shape of the image for which memory does not suffice, (C, ...).
+    settings
+        Settings of the prediction.
+
+    Returns
+    -------
+    PredictionSettings
+        Settings with numbers for the tile and the batch.
+
+    Raises
+    ------
+    UserError
+        If the tile is as small as can be.
+    """
+    tile = min(choose_tile(model, settings), max(padded_shape(shape[1:], model.stride)))
+    batch = 1
+    if settings.estimator != "direct":
+        batch = choose_batch_size(model, _tile_sides(model, shape, tile), settings.batch_size)
+        batch = min(batch, settings.samples)
+    if batch > 1:
+        return settings.model_copy(update={"batch_size": batch // 2, "tile": tile})
+    stride = max(model.stride)
+    half = tile // 2 // stride * stride
+    if half < max(stride, MIN_TILE):
+        raise UserError(f"predict: the memory of the GPU does not suffice for a tile of {tile} pixels; use device: cpu")
+    return settings.model_copy(update={"batch_size": 1, "tile": half})
 
 
 def count_parts(model: DVLAE, shape: Sequence[int], settings: PredictionSettings) -> int:

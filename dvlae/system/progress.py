@@ -78,7 +78,8 @@ def progress(
 ) -> tqdm:
     """Show the progress and the remaining time of a long loop on standard error.
 
-    On a terminal a bar is redrawn in place; in a log file a line is added at most every ten seconds.
+    On a terminal a bar is redrawn in place; in a log file a line is added at most every ten seconds. Nothing is shown
+    outside of :func:`log_to_stderr`.
 
     Parameters
     ----------
@@ -96,7 +97,8 @@ def progress(
     tqdm.tqdm
         An iterator over the items of ``iterable``.
     """
-    options = {"desc": description, "unit": unit, "total": total, **options}
+    shown = any(isinstance(handler, _StderrHandler) for handler in logging.getLogger("dvlae").handlers)
+    options = {"desc": description, "unit": unit, "total": total, "disable": not shown, **options}
     if sys.stderr.isatty():
         return tqdm(iterable, **options)
     count = "{n_fmt}/{total_fmt} {unit}" if unit else "{n_fmt}/{total_fmt}"

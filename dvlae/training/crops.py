@@ -1,5 +1,6 @@
-"""Batches of random crops."""
+"""Batches of random crops for training, and of held-out patches for validation."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -7,7 +8,14 @@ import torch
 from torch import Tensor
 
 from dvlae.axes import mirrored_axes
+from dvlae.data.manifest import spread_evenly
 from dvlae.models.layers import memory_format
+
+# More patches would make validation a considerable part of the training time.
+MAX_VALIDATION_PATCHES = 32
+
+# Images, (N, C, ...), and 1 where a value counts; None: all of them count.
+ValidationBatch = tuple[Tensor, Tensor | None]
 
 
 class RandomCrops:
@@ -108,3 +116,39 @@ def _own_sides(counts: np.ndarray) -> np.ndarray:
         counted = np.asarray(counts.any(axis=others))  # (N, side)
         sides.append(counted.shape[1] - counted[:, ::-1].argmax(axis=1))
     return np.stack(sides, axis=1)
+
+
+def validation_batches(
+    patches: np.ndarray, counts: np.ndarray | None, stride: Sequence[int], crop: Sequence[int], batch_size: int
+) -> list[ValidationBatch]:
+    """Select held-out patches, evenly spread, and cut sides longer than a crop to multiples of the model's stride.
+
+    Parameters
+    ----------
+    patches
+        The held-out patches, (N, C, ...).
+    counts
+        0 where a value of the patches does not count, else 1, (N, C, ...); None: all of them count.
+    stride
+        Stride of the model's coarsest level along each axis, in pixels.
+    crop
+        Sides of a training crop, in pixels.
+    batch_size
+        Crops in a batch of the training, whose pixels no batch exceeds.
+
+    Returns
+    -------
+    list of ValidationBatch
+        At most :data:`MAX_VALIDATION_PATCHES` patches.
+    """
+    chosen = spread_evenly(len(patches), MAX_VALIDATION_PATCHES)
+    sides = zip(patches.shape[2:], stride, crop, strict=True)
+    lengths = [max(side // step * step, least) for side, step, least in sides]
+    pixels = batch_size * math.prod(crop)
+
+    def split(values: np.ndarray) -> Sequence[Tensor]:
+        cut = np.array(values[chosen][:, :, *map(slice, lengths)])
+        return torch.from_numpy(cut).split(max(1, pixels // math.prod(lengths)))
+
+    batches = split(patches)
+    return list(zip(batches, [None] * len(batches) if counts is None else split(counts), strict=True))

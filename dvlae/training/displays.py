@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +18,11 @@ SECONDS_OF_COMPARED_STEPS = 10
 SLOW_FACTOR = 3
 # Steps that are slow for a shorter time are not worth a message.
 SECONDS_OF_SLOW_STEPS = 30
+# After so long, steps are as long as all later ones, and the user is told how long everything will take.
+SECONDS_TO_OUTLOOK = 60
+# One sample of a pixel takes this part of the time that a pixel takes in a training step: 3.2 of 15 microseconds with
+# 48 channels, on one core (docs/benchmarks.md).
+COST_OF_SAMPLE = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +64,69 @@ class ProgressLine:
     def close(self) -> None:
         """End the line, so that the next output begins on a new one."""
         self.bar.close()
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What follows a training.
+
+    Attributes
+    ----------
+    pixels
+        Number of pixels that are denoised afterwards, times the number of samples of each.
+    results
+        What is written in the end, for the user.
+    """
+
+    pixels: int
+    results: str
+
+
+class OutlookLine:
+    """Says once how many steps and minutes of training and denoising are to come, and what will be written.
+
+    Parameters
+    ----------
+    schedule
+        Schedule of the training.
+    state
+        State in which the training begins.
+    outlook
+        What follows.
+    crop_pixels
+        Number of pixels in a crop.
+    """
+
+    def __init__(self, schedule: Schedule, state: TrainingState, outlook: Outlook, crop_pixels: int):
+        self.schedule, self.outlook = schedule, outlook
+        self.pixels = schedule.settings.batch_size * crop_pixels
+        self.seconds, self.steps = state.seconds, state.steps
+        self.has_told = False
+
+    def update(self, state: TrainingState) -> None:
+        """Say it after a minute.
+
+        Parameters
+        ----------
+        state
+            The training, after a step.
+        """
+        if self.has_told or state.seconds - self.seconds < SECONDS_TO_OUTLOOK:
+            return
+        self.has_told = True
+        of_step = (state.seconds - self.seconds) / (state.steps - self.steps)
+        left = of_step * (self.schedule.total_steps - state.steps)
+        if self.schedule.total_seconds is not None:
+            left = min(left, self.schedule.total_seconds - state.seconds)
+        denoising = COST_OF_SAMPLE * self.outlook.pixels * of_step / self.pixels
+        logger.info(
+            f"train: {state.steps} steps are done, about {left / of_step:.0f} are to come in {_minutes(left)}; "
+            f"denoising then takes about {_minutes(denoising)}; what will be written: {self.outlook.results}"
+        )
+
+
+def _minutes(seconds: float) -> str:
+    return "less than a minute" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
 class SlowSteps:
@@ -167,4 +236,4 @@ class TensorBoard:
         self.writer.close()
 
 
-Display = ProgressLine | SlowSteps | TensorBoard
+Display = ProgressLine | OutlookLine | SlowSteps | TensorBoard

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from dvlae.models.dvlae import DVLAE
 from dvlae.training.checkpoints import Checkpoints
-from dvlae.training.crops import RandomCrops
+from dvlae.training.crops import RandomCrops, ValidationBatch
 from dvlae.training.displays import Display
 from dvlae.training.objective import Objective
 from dvlae.training.processes import Clock, average_over_processes
@@ -19,9 +19,6 @@ from dvlae.training.state import TrainingState
 from dvlae.training.workers import Workers
 
 MAX_GRADIENT_NORM = 5.0
-
-# Images, (N, C, ...), and 1 where a value counts; None: all of them count.
-ValidationBatch = tuple[Tensor, Tensor | None]
 
 
 def fit(
@@ -33,8 +30,9 @@ def fit(
     validation: Sequence[ValidationBatch],
     checkpoints: Checkpoints | None,
     displays: Sequence[Display],
+    pause: float | None = None,
 ) -> None:
-    """Train until a limit is reached.
+    """Train until a limit is reached, or until a pause.
 
     Parameters
     ----------
@@ -54,6 +52,8 @@ def fit(
         Folder in which the unfinished training is saved; None: it is not saved.
     displays
         Displays that show the state to the user after each step.
+    pause
+        Seconds of training after which the loop ends early, with a checkpoint; None: never.
 
     Raises
     ------
@@ -65,7 +65,8 @@ def fit(
     accumulate = schedule.settings.accumulate // processes
     chosen = shared.workers.share(crops.batch_size)
     clock = Clock(state.seconds, processes)
-    while state.stopped_by is None:
+    paused = False
+    while state.stopped_by is None and not paused:
         step, last_step = state.steps + fabric.global_rank, state.steps + processes - 1
         epoch_ends = schedule.ends_epoch(state.steps, processes)
         weights_change = schedule.changes_weights(state.steps, processes)
@@ -92,14 +93,16 @@ def fit(
         state.count(values, processes, shared.end_step(clock.read()))
 
         state.stopped_by = schedule.reached_limit(state.steps, state.seconds, len(state.history) - state.best_epoch)
-        if epoch_ends or state.stopped_by:
+        paused = pause is not None and state.seconds >= pause and weights_change
+        if epoch_ends or state.stopped_by or paused:
             state.check_finite_or_roll_back()  # Only finite weights are validated.
             state.add_row(validate(fabric, state.objective, validation, shared.workers), schedule.steps_per_epoch)
-        if checkpoints is not None:
-            due = checkpoints.are_due(state.seconds, validated=epoch_ends)
-            if state.stopped_by or (due and weights_change):  # A state does not hold gradients that wait for others.
-                shared.gather(state.optimizer)
-                checkpoints.save(state.state_dict())
+        # A state does not hold gradients that wait for others.
+        if checkpoints is not None and (
+            state.stopped_by or paused or (weights_change and checkpoints.are_due(state.seconds, validated=epoch_ends))
+        ):
+            shared.gather(state.optimizer)
+            checkpoints.save(state.state_dict())
         for display in displays:
             display.update(state)
 

@@ -1,16 +1,25 @@
 """One training in several processes, each with a device of its own."""
 
+import logging
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
+from typing import Any
 
 import torch
+from lightning.fabric import Fabric
+from lightning.fabric.plugins import MixedPrecision
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.strategies import DDPStrategy
 from torch import distributed
 
+from dvlae.config.settings import TrainingSettings
+from dvlae.system.devices import has_fast_bfloat16
 from dvlae.system.errors import UserError
 from dvlae.system.progress import log_to_stderr
 
@@ -107,3 +116,65 @@ class Clock:
             distributed.broadcast(seconds, src=0, group=self.group)
             self.seconds = float(seconds)
         return self.seconds
+
+
+class _Autocast(MixedPrecision):
+    """Mixed precision that does not convert the images: bfloat16 rounds grey values above 256."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def connect(devices: Sequence[torch.device], limits: TrainingSettings) -> Fabric:
+    """Return the Fabric of this process's device, connected to the other processes.
+
+    Parameters
+    ----------
+    devices
+        The devices of all processes.
+    limits
+        The settings of the training; its precision counts.
+
+    Returns
+    -------
+    Fabric
+        Launched.
+    """
+    device = devices[0]
+    # These messages are of no use to a user: that the processes are connected, the layout of gradients, and the new
+    # name of the option below.
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    for text in ("Grad strides", "`broadcast_buffers`"):
+        warnings.filterwarnings("ignore", f".*{text}")
+    plugins: list[Any] = [LightningEnvironment()]  # Otherwise Fabric would connect according to Slurm's variables.
+    if choose_precision(limits, device) == "bf16":
+        plugins.append(_Autocast("bf16-mixed", device.type))
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=[each.index for each in devices] if device.type == "cuda" else len(devices),
+        # The loop averages batch statistics once a step; DDP would copy those of the first process.
+        strategy=DDPStrategy(broadcast_buffers=False) if len(devices) > 1 else "auto",
+        plugins=plugins,
+    )
+    fabric.launch()
+    return fabric
+
+
+def choose_precision(settings: TrainingSettings, device: torch.device) -> str:
+    """Return the precision of a training on a device.
+
+    Parameters
+    ----------
+    settings
+        The settings of the training, whose precision may be ``auto``.
+    device
+        The device.
+
+    Returns
+    -------
+    str
+        ``32`` or ``bf16``.
+    """
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if has_fast_bfloat16(device) else "32"

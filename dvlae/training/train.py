@@ -4,10 +4,9 @@ import json
 import logging
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,34 +15,28 @@ import numpy as np
 import pandas as pd
 import tifffile
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins import MixedPrecision
-from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.fabric.strategies import DDPStrategy
-from torch import Tensor
 
 from dvlae import revision
 from dvlae.axes import format_sides
 from dvlae.config.patch_size import crop_stride, training_crop
 from dvlae.config.settings import TrainingSettings, TrainSettings
-from dvlae.data.manifest import spread_evenly
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import load_weights, save_model
 from dvlae.models.layers import to_channels_last
 from dvlae.runs.record import write_run
-from dvlae.system.devices import device_name, has_fast_bfloat16, tune_malloc, use_fast_arithmetic, use_one_thread
+from dvlae.system.devices import device_name, tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_folder, exclusive_lock, sha256
 from dvlae.system.machine import choose_workers, log_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
 from dvlae.training.checkpoints import Checkpoints
-from dvlae.training.crops import RandomCrops
-from dvlae.training.displays import Display, ProgressLine, SlowSteps, TensorBoard
-from dvlae.training.loop import ValidationBatch, fit
+from dvlae.training.crops import RandomCrops, validation_batches
+from dvlae.training.displays import Display, Outlook, OutlookLine, ProgressLine, SlowSteps, TensorBoard
+from dvlae.training.loop import fit
 from dvlae.training.objective import Objective
 from dvlae.training.optimizers import OPTIMIZERS
-from dvlae.training.processes import run_processes
+from dvlae.training.processes import choose_precision, connect, run_processes
 from dvlae.training.schedule import Schedule
 from dvlae.training.shared_weights import SharedWeights
 from dvlae.training.state import TrainingState
@@ -53,8 +46,6 @@ from dvlae.training.workers import Workers, run_workers
 COLLAPSED_KL = 1e-3
 
 MIN_EPOCH_STEPS = 50
-# More patches would make validation a considerable part of the training time.
-MAX_VALIDATION_PATCHES = 32
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +60,8 @@ class TrainingJob:
         The content of ``patches.json``: ``mean``, ``std`` and ``step`` of each channel, and the hashes of the files.
     start_from
         Folder of the model whose weights are the first ones; None: they are random.
+    batch_size
+        Crops in a batch where memory does not suffice for those of the settings; None: as many as in the settings.
     """
 
     patches: Path
@@ -81,6 +74,15 @@ class TrainingJob:
     tensorboard: Path | None
     description: dict[str, Any]
     start_from: Path | None = None
+    pause_minutes: float | None = None
+    outlook: Outlook | None = None
+    batch_size: int | None = None
+
+    @property
+    def limits(self) -> TrainingSettings:
+        """The settings of the training, with the batches that memory suffices for."""
+        limits = self.settings.training
+        return limits if self.batch_size is None else limits.model_copy(update={"batch_size": self.batch_size})
 
     def fingerprint(self) -> dict[str, Any]:
         """Return all that the trained model depends on, as plain values.
@@ -113,6 +115,8 @@ def train(
     tensorboard: Path | None = None,
     start_from: Path | None = None,
     cores: int | None = None,
+    pause_minutes: float | None = None,
+    outlook: Outlook | None = None,
 ) -> None:
     """Train a model and write its folder: ``weights.safetensors``, ``model.json``, ``history.csv``, ``run.json``.
 
@@ -141,12 +145,18 @@ def train(
         values are scaled as those of the patches.
     cores
         Cores that the training may use; None: all that this process may use.
+    pause_minutes
+        Minutes of training after which the model is written as it is, with a checkpoint. The same call with another
+        folder for the model, and without this, goes on from there. None: no pause.
+    outlook
+        What follows the training; None: nothing is said of it.
 
     Raises
     ------
     UserError
         If a folder cannot be made, the device or TensorBoard is missing, the patches are unreadable, the model to start
-        from has other sizes, or the weights do not stay finite.
+        from has other sizes, the weights do not stay finite, or the memory of the GPU does not suffice for a single
+        crop.
     """
     for folder in (model, checkpoints):
         if folder is not None:
@@ -163,6 +173,8 @@ def train(
         tensorboard,
         description,
         start_from,
+        pause_minutes,
+        outlook,
     )
     lock = model.with_name(f".lock-training-{model.name}")
     with exclusive_lock(lock), reserved_devices(settings.device, settings.devices) as devices:
@@ -171,7 +183,28 @@ def train(
         elif devices[0].type == "cpu":
             run_workers(partial(_train, job, devices, 0), _choose_workers(settings.training, cores))
         else:
-            _train(job, devices, 0, Workers())
+            _train_within_memory(job, devices)
+
+
+def _train_within_memory(job: TrainingJob, devices: list[torch.device]) -> None:
+    """Train on one GPU. If its memory does not suffice, go on with batches of half the size."""
+    while True:
+        try:
+            return _train(job, devices, 0, Workers())
+        except torch.cuda.OutOfMemoryError:
+            batch_size = job.limits.batch_size // 2
+        if batch_size == 0:
+            raise UserError(
+                "train: the memory of the GPU does not suffice for a single crop; set a smaller model.channels or "
+                "training.patch_size, or training.activation_checkpointing"
+            )
+        # The exception, and all tensors that it referred to, are gone here.
+        torch.cuda.empty_cache()
+        logger.warning(
+            f"train: WARNING: the memory of the GPU does not suffice for {job.limits.batch_size} crops in a batch; "
+            f"goes on with {batch_size}"
+        )
+        job = replace(job, batch_size=batch_size)
 
 
 def _choose_workers(limits: TrainingSettings, cores: int | None) -> int:
@@ -188,7 +221,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     if devices[0].type == "cpu":
         use_one_thread()
     is_first = rank + workers.rank == 0
-    limits = job.settings.training
+    limits = job.limits
     train_patches, val_patches = (_read_patches(job.patches / f"{name}.tif") for name in ("train", "val"))
     train_counts, val_counts = (
         _read_patches(job.patches / f"{name}.tif") if name in job.description["sha256"] else None
@@ -202,7 +235,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
     if job.start_from is not None:
         load_weights(model, job.start_from)
-    fabric = _connect(devices, limits)
+    fabric = connect(devices, limits)
     objective = Objective(
         model, free_bits=limits.free_bits, compiled=limits.compile, workers=workers, batch_size=limits.batch_size
     )
@@ -225,16 +258,19 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
             noise_direction=job.noise_direction,
             counts=train_counts,
         )
-        validation = _validation_batches(val_patches, val_counts, model, crop, limits.batch_size)
+        validation = validation_batches(val_patches, val_counts, model.stride, crop, limits.batch_size)
         with ExitStack() as stack:
             displays: list[Display] = []
             if is_first:
                 displays.append(stack.enter_context(closing(ProgressLine(schedule, state))))
+            if is_first and job.outlook is not None:
+                displays.append(OutlookLine(schedule, state, job.outlook, math.prod(crop)))
             if is_first and devices[0].type == "cpu":
                 displays.append(SlowSteps(schedule, state, workers.count))
             if job.tensorboard is not None and is_first:
                 displays.append(stack.enter_context(closing(TensorBoard(job.tensorboard, state))))
-            fit(fabric, shared, state, schedule, crops, validation, checkpoints, displays)
+            pause = None if job.pause_minutes is None else 60 * job.pause_minutes
+            fit(fabric, shared, state, schedule, crops, validation, checkpoints, displays, pause)
     if is_first:
         _write(job, state, schedule, devices[0], workers.count)
 
@@ -245,7 +281,8 @@ def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: t
         **software(),
         **job.fingerprint(),
         "device": device_name(device),
-        "precision": _precision(schedule.settings, device),
+        "precision": choose_precision(schedule.settings, device),
+        "batch_size": schedule.settings.batch_size,
         "workers": workers,
         "processors": os.cpu_count(),
         "seconds": round(state.seconds, 1),
@@ -267,7 +304,8 @@ def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: t
             f"be flat: KL divergence {kl:.1e} nats per pixel value; lower training.learning_rate, or set "
             "training.free_bits"
         )
-    logger.info(f"train: {state.steps} steps in {state.seconds / 60:.1f} minutes, ended by {state.stopped_by}")
+    end = f"ended by {state.stopped_by}" if state.stopped_by else "then a pause"
+    logger.info(f"train: {state.steps} steps in {state.seconds / 60:.1f} minutes, {end}")
 
 
 def build_model(
@@ -343,56 +381,3 @@ def _choose_crop(settings: TrainSettings, stored: Sequence[int]) -> tuple[int, .
             "them with this setting"
         )
     return crop
-
-
-def _validation_batches(
-    patches: np.ndarray, counts: np.ndarray | None, model: DVLAE, crop: Sequence[int], batch_size: int
-) -> list[ValidationBatch]:
-    """Select held-out patches, evenly spread, and cut sides longer than a crop to multiples of the model's stride."""
-    chosen = spread_evenly(len(patches), MAX_VALIDATION_PATCHES)
-    sides = zip(patches.shape[2:], model.stride, crop, strict=True)
-    lengths = [max(side // stride * stride, least) for side, stride, least in sides]
-    pixels = batch_size * math.prod(crop)
-
-    def split(values: np.ndarray) -> Sequence[Tensor]:
-        cut = np.array(values[chosen][:, :, *map(slice, lengths)])
-        return torch.from_numpy(cut).split(max(1, pixels // math.prod(lengths)))
-
-    batches = split(patches)
-    return list(zip(batches, [None] * len(batches) if counts is None else split(counts), strict=True))
-
-
-class _Autocast(MixedPrecision):
-    """Mixed precision that does not convert the images: bfloat16 rounds grey values above 256."""
-
-    def convert_input(self, data: Any) -> Any:
-        return data
-
-
-def _connect(devices: list[torch.device], limits: TrainingSettings) -> Fabric:
-    """Return the Fabric of this process's device, connected to the other processes."""
-    device = devices[0]
-    # These messages are of no use to a user: that the processes are connected, the layout of gradients, and the new
-    # name of the option below.
-    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-    for text in ("Grad strides", "`broadcast_buffers`"):
-        warnings.filterwarnings("ignore", f".*{text}")
-    plugins: list[Any] = [LightningEnvironment()]  # Otherwise Fabric would connect according to Slurm's variables.
-    if _precision(limits, device) == "bf16":
-        plugins.append(_Autocast("bf16-mixed", device.type))
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=[each.index for each in devices] if device.type == "cuda" else len(devices),
-        # The loop averages batch statistics once a step; DDP would copy those of the first process.
-        strategy=DDPStrategy(broadcast_buffers=False) if len(devices) > 1 else "auto",
-        plugins=plugins,
-    )
-    fabric.launch()
-    return fabric
-
-
-def _precision(settings: TrainingSettings, device: torch.device) -> str:
-    """Return the precision that is used on this device."""
-    if settings.precision != "auto":
-        return settings.precision
-    return "bf16" if has_fast_bfloat16(device) else "32"

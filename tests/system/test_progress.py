@@ -55,13 +55,19 @@ def test_in_a_log_file_progress_is_lines(capsys):
 
 
 def test_in_a_log_file_no_line_of_progress_stands_twice(capsys):
-    with progress(total=2, description="evaluate") as bar:
+    with log_to_stderr(), progress(total=2, description="evaluate") as bar:
         bar.update(2)
         bar.refresh()
         bar.refresh()
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == "evaluate: 100% 2/2 [00:00 so far, 00:00 left]"
     assert len(lines) == len(set(lines)) == 2
+
+
+def test_without_messages_there_is_no_progress_either(capsys):
+    with progress(total=2, description="evaluate") as bar:
+        bar.update(2)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_on_a_terminal_a_message_stands_above_the_bar(monkeypatch):

@@ -232,7 +232,7 @@ class Layout:
             Its pages.
         """
         shape = info.shape
-        letters, others = list(info.axes), iter(OTHER_AXES)
+        letters, others = list(info.stated or info.axes), iter(OTHER_AXES)
         for place, axis in enumerate(letters):
             if axis == "S":
                 letters[place] = "T" if "T" not in letters else next(others)
