@@ -142,6 +142,28 @@ CONFIGURATION = _argument("--configfile", "FILE", OVERRIDES, load_configuration,
 
 COMMANDS = {
     Command(
+        "init", "Write the files with which the workflow denoises your images.", "dvlae.api.project:make_project"
+    ): [
+        _argument("images", "IMAGES", "files, folders or globs of noisy images", nargs="+"),
+        _path("--output", "DIR", "folder to make (default: named after the images)"),
+        _argument(
+            "--noise-direction",
+            None,
+            "direction of the noise correlation (default: measured)",
+            choices=["auto", *NOISE_DIRECTIONS],
+            default="auto",
+        ),
+        _argument(
+            "--receptive-field",
+            "PIXELS",
+            "receptive field of the autoregressive decoder (default: measured)",
+            type=_number_or_word,
+            default="auto",
+        ),
+        _argument("--minutes", "MINUTES", "time for a training (default: 30)", type=float, default=30.0),
+        DEVICE,
+    ],
+    Command(
         "download",
         "Download a dataset's files, or take them from a mirror; check hashes.",
         "dvlae.data.download:download",
