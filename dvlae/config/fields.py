@@ -3,12 +3,15 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeGuard
+from typing import Annotated, Any, ClassVar, Literal, TypeGuard, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.system.errors import UserError
 
+# The names of datasets and methods, which are names of folders and stand in patterns of the workflow.
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # For example "0:8", ":10", "-8:" and "::2".
 SLICE_PATTERN = re.compile(r"-?\d{0,9}:-?\d{0,9}(:[1-9]\d{0,8})?")
 
@@ -21,6 +24,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Range = Annotated[list[int], Field(min_length=2, max_length=2)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 NoiseDirection = Literal["x", "y", "z", "none"]
+Baseline = Literal["noisy", "gaussian", "bm3d"]
 # The environment variable that names a mirror of the downloads.
 MIRROR_VARIABLE = "DVLAE_DATA_MIRROR"
 
@@ -77,6 +81,26 @@ def _check_selection(images: str | list[str]) -> str | list[str]:
     return images
 
 
+def _check_model_name(name: str) -> str:
+    """Refuse the name of a method if it is no name of a folder, or that of another method."""
+    if not NAME_PATTERN.fullmatch(name) or name.startswith("dvlae-rf") or name in get_args(Baseline):
+        raise ValueError(
+            f"found {name!r}, allowed: a name of letters, digits, '_', '-' and '.' that is not that of another method"
+        )
+    return name
+
+
+def _check_receptive_field(pixels: int) -> int:
+    """Refuse a receptive field that no decoder has."""
+    try:
+        kernel_and_blocks(pixels)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return pixels
+
+
+ReceptiveField = Annotated[Index, AfterValidator(_check_receptive_field)]
+ModelName = Annotated[str, AfterValidator(_check_model_name)]
 PatchSize = (
     Literal["auto"]
     | Annotated[int, Field(ge=MIN_CROP_SIDE)]

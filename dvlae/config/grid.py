@@ -1,11 +1,14 @@
 """The grid of a configuration: which methods denoise each dataset, with which seeds."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.settings import Settings
+from dvlae.system.errors import UserError
 
 Autoregression = Literal["nonlinear", "linear"]
 
@@ -22,16 +25,24 @@ class Method:
         Receptive field of the autoregressive decoder, in pixels; None for a baseline.
     autoregression
         Kind of the autoregressive decoder; None for a baseline.
+    model
+        Folder of the trained model that the method uses; None: the method trains one, or is a baseline.
     """
 
     name: str
     receptive_field: int | None = None
     autoregression: Autoregression | None = None
+    model: str | None = None
 
     @property
     def trained(self) -> bool:
         """Whether the method trains a model."""
         return self.receptive_field is not None
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a model denoises, which the method trains or is given."""
+        return self.trained or self.model is not None
 
 
 class Cell(NamedTuple):
@@ -72,12 +83,15 @@ def resolve_methods(settings: Settings, dataset: DatasetSettings) -> list[tuple[
     Returns
     -------
     list of (method, seed)
-        Each trained method with each seed, then the baselines, with seed 0.
+        Each trained method with each seed, then the models that exist and the baselines, with seed 0.
     """
-    fields = [0] if dataset.noise_direction == "none" else settings.receptive_fields
+    fields = settings.receptive_fields
+    if dataset.noise_direction == "none":
+        fields = fields and [0]
     trained = [dvlae_method(field, settings.model.autoregression) for field in fields]
-    baselines = [Method(name) for name in settings.baselines]
-    return [(method, seed) for method in trained for seed in settings.seeds] + [(method, 0) for method in baselines]
+    others = [Method(name, model=folder) for name, folder in settings.models.items()]
+    others += [Method(name) for name in settings.baselines]
+    return [(method, seed) for method in trained for seed in settings.seeds] + [(method, 0) for method in others]
 
 
 def resolve_grid(settings: Settings, datasets: Mapping[str, DatasetSettings]) -> list[Cell]:
@@ -100,3 +114,38 @@ def resolve_grid(settings: Settings, datasets: Mapping[str, DatasetSettings]) ->
         for name, dataset in datasets.items()
         for method, seed in resolve_methods(settings, dataset)
     ]
+
+
+def check_models(settings: Settings, datasets: Mapping[str, DatasetSettings]) -> None:
+    """Refuse models that do not exist, or that learned noise of another direction than that of a dataset.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    datasets
+        Its datasets by name.
+
+    Raises
+    ------
+    UserError
+        If a folder is not that of a trained model, or the directions differ.
+    """
+    named = {f"models: {name}": folder for name, folder in settings.models.items()}
+    if settings.start_from is not None:
+        named["start_from"] = settings.start_from
+    for key, folder in named.items():
+        direction = _noise_direction(key, Path(folder))
+        for name, dataset in datasets.items():
+            if dataset.noise_direction != direction:
+                raise UserError(
+                    f"{key}: found {folder}, which learned noise of direction {direction}, but the dataset {name} has "
+                    f"noise_direction {dataset.noise_direction}; allowed: models and datasets of one direction"
+                )
+
+
+def _noise_direction(key: str, folder: Path) -> str:
+    try:
+        return json.loads((folder / "model.json").read_text(encoding="utf-8"))["architecture"]["noise_direction"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{key}: found {str(folder)!r}, allowed: a folder made by dvlae train") from None

@@ -1,21 +1,18 @@
 """Reading of configurations and datasets from their files."""
 
 import json
-import re
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.fields import Images, StrictModel, dataset_name, expand_home, is_file_of_names
+from dvlae.config.fields import NAME_PATTERN, Images, StrictModel, dataset_name, expand_home, is_file_of_names
 from dvlae.config.messages import S, format_value, validate
 from dvlae.config.settings import PatchSettings, Settings, TrainSettings
 from dvlae.config.yaml_files import count_values, read_yaml
 from dvlae.system.errors import UserError
 
-# A dataset's name is used as the name of a folder and in patterns of the workflow.
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # These folders are next to those of the datasets.
 RESERVED_NAMES = {"tables", "figures", "logs", "benchmarks"}
 

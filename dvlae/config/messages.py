@@ -67,8 +67,13 @@ def describe(schema: dict, definitions: dict) -> str:
     ]
     if kind == "array":
         least, most = schema.get("minItems"), schema.get("maxItems")
-        length = "at least one" if most is None else f"{most}" if least == most else f"{least} to {most}"
-        return f"a list of {length}: " + describe(schema["items"], definitions)
+        if most is None:
+            length = " of at least one" if least else ""
+        else:
+            length = f" of {most}" if least == most else f" of {least} to {most}"
+        return f"a list{length}: " + describe(schema["items"], definitions)
+    if "additionalProperties" in schema and "properties" not in schema:
+        return "names, each with " + describe(schema["additionalProperties"], definitions)
     if kind == "object":
         return "a block with the keys " + ", ".join(schema["properties"])
     words = {
@@ -98,6 +103,7 @@ def _schema_at(cls: type[BaseModel], path: Sequence) -> tuple[dict, dict]:
         found = _alternatives(schema, definitions)
         inner = [each["items"] for each in found if isinstance(part, int) and "items" in each]
         inner += [each["properties"][part] for each in found if part in each.get("properties", {})]
+        inner += [each["additionalProperties"] for each in found if isinstance(each.get("additionalProperties"), dict)]
         schema = inner[0] if len(inner) == 1 else {"anyOf": inner}
     return schema, definitions
 

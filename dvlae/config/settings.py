@@ -12,14 +12,17 @@ from pydantic import Field, field_validator, model_validator
 
 from dvlae.config.dataset import DatasetSettings, SplitSettings
 from dvlae.config.fields import (
+    Baseline,
     Count,
     Device,
     Fraction,
     Images,
     Index,
+    ModelName,
     NotNegative,
     PatchSize,
     Positive,
+    ReceptiveField,
     Seed,
     StepSettings,
     StrictModel,
@@ -29,8 +32,6 @@ from dvlae.config.fields import (
 )
 from dvlae.config.messages import format_value
 from dvlae.config.patch_size import check_patch_size, model_stride
-from dvlae.config.receptive_field import kernel_and_blocks
-from dvlae.system.errors import UserError
 
 
 class ModelSettings(StrictModel):
@@ -218,16 +219,28 @@ class Settings(StrictModel):
         ["simulated"],
         description="names of files in `config/datasets/`, or paths of `.yaml` files relative to the working folder",
     )
-    receptive_fields: Annotated[list[Index], Field(min_length=1)] = Field(
+    receptive_fields: list[ReceptiveField] = Field(
         [40],
-        description="previous pixels in the noise direction that the autoregressive decoder sees; each one a method",
+        description="previous pixels in the noise direction that the autoregressive decoder sees; each one a method; "
+        "`[]`, to train nothing, is allowed with `models`",
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         [0], description="seeds of training; each is a separate training"
     )
-    baselines: Annotated[list[Literal["noisy", "gaussian", "bm3d"]], Field(min_length=1)] = Field(
+    baselines: Annotated[list[Baseline], Field(min_length=1)] = Field(
         ["noisy", "gaussian"],
         description="methods to compare with; `bm3d` needs the extra `bm3d`, which is free for non-commercial use only",
+    )
+    models: dict[ModelName, Annotated[str, Field(min_length=1)]] = Field(
+        {},
+        description="models that exist, each a method that trains nothing: a name and a folder made by `dvlae train`, "
+        "for example `{sem_2026: models/sem}`; with `receptive_fields: []` nothing is trained",
+    )
+    start_from: str | None = Field(
+        None,
+        min_length=1,
+        description="folder of a trained model whose weights all trainings begin with, for new images of the same "
+        "microscope; its sizes have to be those of `model`; `null`: random weights",
     )
     results: str = Field("results/demo", min_length=1, description="folder for all results")
     data: str = Field("data", min_length=1, description="folder of the images; downloads are kept there")
@@ -271,19 +284,11 @@ class Settings(StrictModel):
     def _expanded(cls, value: str | None) -> str | None:
         return str(expand_home(value)) if value is not None and value.startswith("~") else value
 
-    @field_validator("receptive_fields")
-    @classmethod
-    def _reachable(cls, values: list[int]) -> list[int]:
-        for value in values:
-            try:
-                kernel_and_blocks(value)
-            except UserError as error:
-                raise ValueError(str(error)) from None
-        return values
-
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        if self.prediction.estimator == "direct" and not self.model.direct_denoiser:
+        if not (self.receptive_fields or self.models):
+            raise ValueError("receptive_fields: found [], allowed: at least one, or `models`")
+        if self.receptive_fields and self.prediction.estimator == "direct" and not self.model.direct_denoiser:
             raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
         check_devices(self.devices, self.training.accumulate)
         check_patch_size(self.training.patch_size, self.model.stride)

@@ -16,6 +16,8 @@ from dvlae.system.errors import UserError
 from dvlae.system.files import sha256
 
 FORMAT = 2
+# What belongs to the images, and not to the networks.
+SCALE = ("mean", "std", "step")
 
 
 def save_model(model: DVLAE, folder: Path, seen: dict[str, Any] | None = None) -> None:
@@ -165,6 +167,36 @@ def load_model(folder: Path) -> DVLAE:
         text = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{folder}: not a model that can be read ({text}); train the model again") from None
     return model.eval()
+
+
+def load_weights(model: DVLAE, folder: Path) -> None:
+    """Give a model the weights of one that :func:`save_model` wrote; it keeps its own scale of grey values.
+
+    Parameters
+    ----------
+    model
+        A model of the same architecture, on the CPU; its weights and batch statistics are changed.
+    folder
+        Folder of the other model.
+
+    Raises
+    ------
+    UserError
+        As for :func:`load_model`, and if the other model has another architecture.
+    """
+    other = load_model(folder)
+    found, wanted = (asdict(each.architecture) | {"stride": each.stride} for each in (other, model))
+    unlike = [name for name in found if found[name] != wanted[name]]
+    if unlike:
+        raise UserError(
+            f"{folder}: a training cannot start from this model: found "
+            + ", ".join(f"{name} {found[name]}" for name in unlike)
+            + ", allowed: "
+            + ", ".join(f"{name} {wanted[name]}" for name in unlike)
+            + ", as the settings and the images say"
+        )
+    scale = {name: getattr(model, name) for name in SCALE}
+    model.load_state_dict(other.state_dict() | scale)
 
 
 def _check_sizes(architecture: Architecture, description: dict, weights: Path) -> None:

@@ -44,7 +44,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         If a file is damaged.
     """
     training, baseline, evaluation = run.training, run.baseline, run.evaluation
-    how = training or baseline
+    how = training or baseline or run.prediction
     hashes = training.get("patches", {})
     return {
         **run.psnr.iloc[0][["dataset", "method", "receptive_field", "seed"]],
@@ -54,8 +54,8 @@ def describe_run(run: Run) -> dict[str, Any]:
         "minutes": run.minutes,
         "oracle": baseline.get("oracle", False),
         "psnr": run.psnr.psnr.mean(),
-        "record": (run.folder.training_record if training else run.folder.baseline_record) if how else None,
-        "settings": _training_settings(training) if training else _chosen(baseline),
+        "record": _record(run) if how else None,
+        "settings": _training_settings(training) if training else _chosen(baseline) or _given(run.prediction),
         "prediction": run.prediction.get("settings"),
         "evaluation": evaluation.get("settings"),
         "trained_on": _trained_on(run, hashes) if training else None,
@@ -76,6 +76,18 @@ def _training_settings(training: dict[str, Any]) -> dict[str, Any]:
 def _chosen(baseline: dict) -> dict | None:
     """Return the parameters of a baseline, such as ``sigma``."""
     return {name: value for name, value in baseline.items() if name not in NOT_BASELINE_PARAMETERS} or None
+
+
+def _given(prediction: dict[str, Any]) -> dict[str, Any] | None:
+    """Return which model, trained elsewhere, denoised the images."""
+    return {"weights_sha256": prediction["weights_sha256"]} if prediction else None
+
+
+def _record(run: Run) -> Path:
+    """Return the record of what made the result of a run."""
+    if run.training:
+        return run.folder.training_record
+    return run.folder.baseline_record if run.baseline else run.folder.prediction_record
 
 
 def _trained_on(run: Run, hashes: dict[str, str]) -> str | None:

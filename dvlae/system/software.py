@@ -78,3 +78,15 @@ def optional_module(name: str, extra: str, *, subject: str, use: str) -> ModuleT
         raise UserError(
             f"{subject}: found no package {error.name!r}, which {use}; pip install 'dvlae[{extra}]'"
         ) from None
+
+
+def workflow_file() -> Path:
+    """Return the Snakefile of this package.
+
+    Returns
+    -------
+    Path
+        It is installed with the package, or in the checkout that the package is part of.
+    """
+    package = Path(__file__).parents[1]
+    return next(folder / "workflow/Snakefile" for folder in (package, package.parent) if (folder / "workflow").is_dir())

@@ -23,10 +23,13 @@ class Schedule:
         Limits and learning rate.
     steps_per_epoch
         Batches in one pass over the training pixels.
+    started
+        Whether the first weights are those of a trained model.
     """
 
     settings: TrainingSettings
     steps_per_epoch: int
+    started: bool = False
 
     @property
     def total_seconds(self) -> float | None:
@@ -105,7 +108,7 @@ class Schedule:
         return self.settings.learning_rate * cosine * self._warm_up(WARM_UP_STEPS, step)
 
     def kl_weight(self, step: int) -> float:
-        """Return the weight of the KL divergence in the loss of a step, which rises from 0 to 1.
+        """Return the weight of the KL divergence in the loss of a step, which rises from 0 to 1 at the start.
 
         Parameters
         ----------
@@ -122,7 +125,7 @@ class Schedule:
         Bowman et al., "Generating sentences from a continuous space", CoNLL 2016, arXiv 1511.06349; for ladders:
         Sønderby et al., "Ladder variational autoencoders", NeurIPS 2016, arXiv 1602.02282.
         """
-        return self._warm_up(KL_WARM_UP_STEPS, step)
+        return 1.0 if self.started else self._warm_up(KL_WARM_UP_STEPS, step)
 
     def _warm_up(self, steps: int, step: int) -> float:
         """Rise from 0 to 1 over this number of steps, or over the first part of a short training."""

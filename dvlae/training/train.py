@@ -21,12 +21,12 @@ from dvlae.axes import format_sides
 from dvlae.config.patch_size import crop_stride, training_crop
 from dvlae.config.settings import TrainingSettings, TrainSettings
 from dvlae.models.dvlae import DVLAE, Architecture
-from dvlae.models.files import save_model
+from dvlae.models.files import load_weights, save_model
 from dvlae.models.layers import to_channels_last
 from dvlae.runs.record import RECORD_NAME, write_run
 from dvlae.system.devices import device_name, tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, check_folder, contents_beside, exclusive_lock
+from dvlae.system.files import atomic_folder, check_folder, contents_beside, exclusive_lock, sha256
 from dvlae.system.machine import choose_workers, log_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
@@ -60,6 +60,8 @@ class TrainingJob:
     ----------
     description
         The content of ``patches.json``: ``mean``, ``std`` and ``step`` of each channel, and the hashes of the files.
+    start_from
+        Folder of the model whose weights are the first ones; None: they are random.
     batch_size
         Crops in a batch where memory does not suffice for those of the settings; None: as many as in the settings.
     """
@@ -73,6 +75,7 @@ class TrainingJob:
     settings: TrainSettings
     tensorboard: Path | None
     description: dict[str, Any]
+    start_from: Path | None = None
     pause_minutes: float | None = None
     outlook: Outlook | None = None
     batch_size: int | None = None
@@ -91,7 +94,8 @@ class TrainingJob:
         dict
             Only a training with the same fingerprint is resumed.
         """
-        return {
+        started = {} if self.start_from is None else {"start_from": sha256(self.start_from / "weights.safetensors")}
+        return started | {
             "settings": self.settings.identity() | self.settings.model_dump(mode="json", include={"device", "devices"}),
             "receptive_field": self.receptive_field,
             "noise_direction": self.noise_direction,
@@ -111,6 +115,7 @@ def train(
     checkpoints: Path | None,
     settings: TrainSettings,
     tensorboard: Path | None = None,
+    start_from: Path | None = None,
     cores: int | None = None,
     pause_minutes: float | None = None,
     outlook: Outlook | None = None,
@@ -137,6 +142,9 @@ def train(
         Model, limits and device.
     tensorboard
         Folder for TensorBoard's events; None: none are written.
+    start_from
+        Folder of a trained model of the same sizes, whose weights are the first ones; None: they are random. The grey
+        values are scaled as those of the patches.
     cores
         Cores that the training may use; None: all that this process may use.
     pause_minutes
@@ -148,8 +156,9 @@ def train(
     Raises
     ------
     UserError
-        If a folder cannot be made, the device or TensorBoard is missing, the patches are unreadable, the weights do
-        not stay finite, or the memory of the GPU does not suffice for a single crop.
+        If a folder cannot be made, the device or TensorBoard is missing, the patches are unreadable, the model to start
+        from has other sizes, the weights do not stay finite, or the memory of the GPU does not suffice for a single
+        crop.
     """
     check_folder(model, MODEL_FILES)
     if checkpoints is not None:
@@ -165,6 +174,7 @@ def train(
         settings,
         tensorboard,
         description,
+        start_from,
         pause_minutes,
         outlook,
     )
@@ -221,9 +231,12 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     )
     crop = _choose_crop(job.settings, train_patches.shape[2:])
     pixels = math.prod(train_patches[:, 0].shape)
-    schedule = Schedule(limits, max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop)))))
+    steps_per_epoch = max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
+    schedule = Schedule(limits, steps_per_epoch, started=job.start_from is not None)
     torch.manual_seed(job.seed)
     model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
+    if job.start_from is not None:
+        load_weights(model, job.start_from)
     fabric = connect(devices, limits)
     objective = Objective(
         model, free_bits=limits.free_bits, compiled=limits.compile, workers=workers, batch_size=limits.batch_size

@@ -8,7 +8,7 @@ import yaml
 
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import sides
-from dvlae.config.grid import Method, resolve_methods
+from dvlae.config.grid import Method, check_models, resolve_methods
 from dvlae.config.loading import load_blocks, load_configuration, load_dataset, load_settings, load_step
 from dvlae.config.messages import locate, validate
 from dvlae.config.reference import reference, schema
@@ -354,6 +354,41 @@ def test_the_linear_decoder_does_not_share_its_name_with_the_nonlinear_one():
     settings = Settings(model={"autoregression": "linear"}, baselines=["noisy"])
     methods = resolve_methods(settings, validate(DatasetSettings, DATASET, ""))
     assert methods[0] == (Method("dvlae-rf40-linear", 40, "linear"), 0)
+
+
+def test_a_model_that_exists_is_a_method_without_training():
+    settings = Settings(receptive_fields=[], seeds=[0, 3], models={"sem": "models/sem"}, baselines=["noisy"])
+    for direction in ("x", "none"):
+        methods = resolve_methods(settings, validate(DatasetSettings, DATASET | {"noise_direction": direction}, ""))
+        assert methods == [(Method("sem", model="models/sem"), 0), (Method("noisy"), 0)]
+        assert [(method.trained, method.has_model) for method, _ in methods] == [(False, True), (False, False)]
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"models": {"a b": "m"}}, r"models.a b: found 'a b', allowed: a name of letters"),
+    ({"models": {"noisy": "m"}}, r"models.noisy: found 'noisy', allowed: .* not that of another method"),
+    ({"models": {"dvlae-rf4": "m"}}, r"not that of another method"),
+    ({"models": {"m": 3}}, r"models.m: found 3, allowed: text"),
+    ({"models": ["m"]}, r"models: found \['m'\], allowed: names, each with text"),
+    ({"receptive_fields": []}, r"receptive_fields: found \[\], allowed: at least one, or `models`"),
+])  # fmt: skip
+def test_what_is_no_model_is_refused(changes, said):
+    with pytest.raises(UserError, match=said):
+        validate(Settings, changes, "test")
+
+
+def test_models_have_to_exist_and_to_fit_the_datasets(tmp_path):
+    datasets = {"small": validate(DatasetSettings, DATASET | {"noise_direction": "x"}, "")}
+    settings = Settings(models={"sem": str(tmp_path)})
+    with pytest.raises(UserError, match=r"models: sem: found '.*', allowed: a folder made by dvlae train"):
+        check_models(settings, datasets)
+    (tmp_path / "model.json").write_text('{"architecture": {"noise_direction": "y"}}')
+    with pytest.raises(UserError, match=r"direction y, but the dataset small has noise_direction x"):
+        check_models(settings, datasets)
+    with pytest.raises(UserError, match=r"start_from: found .* direction y"):
+        check_models(Settings(start_from=str(tmp_path)), datasets)
+    (tmp_path / "model.json").write_text('{"architecture": {"noise_direction": "x"}}')
+    check_models(settings, datasets)
 
 
 def test_baselines_are_not_trained():

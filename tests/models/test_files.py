@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dvlae.models.dvlae import DVLAE, Architecture
-from dvlae.models.files import load_model, save_model
+from dvlae.models.files import load_model, load_weights, save_model
 from dvlae.system.errors import UserError
 from dvlae.system.files import sha256
 
@@ -100,3 +100,20 @@ def test_weights_that_are_a_pickle_are_refused_and_not_run(saved):
     with pytest.raises(UserError, match="not a model that can be read"):
         load_model(folder)
     assert not (folder / "trapped").exists()
+
+
+def test_weights_are_taken_over_but_not_the_scale_of_grey_values(saved):
+    folder, model = saved
+    other = DVLAE(model.architecture, [7.0, 8.0], [9.0, 10.0], [1.0, 2.0])
+    load_weights(other, folder)
+    assert other.mean.flatten().tolist() == [7, 8] and other.step.flatten().tolist() == [1, 2]
+    assert all(map(torch.equal, other.parameters(), model.parameters()))
+
+
+def test_weights_of_other_sizes_are_refused_with_both(saved):
+    folder, _ = saved
+    other = DVLAE(Architecture(2, 6, 2, 2, 1, 3, 4, "y"), [1.0, 2.0], [3.0, 4.0], [0.5, 0.0])
+    before = [weight.clone() for weight in other.parameters()]
+    with pytest.raises(UserError, match="found channels 4, receptive_field 8, allowed: channels 6, receptive_field 4"):
+        load_weights(other, folder)
+    assert all(map(torch.equal, other.parameters(), before))

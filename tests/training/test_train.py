@@ -18,6 +18,7 @@ from dvlae.config.messages import validate
 from dvlae.config.settings import TrainSettings
 from dvlae.models.files import load_model
 from dvlae.system.errors import UserError
+from dvlae.system.files import sha256
 from dvlae.training.crops import RandomCrops
 from dvlae.training.objective import Objective
 from dvlae.training.schedule import Schedule
@@ -33,7 +34,7 @@ def settings(model: dict | None = None, device: str = "cpu", devices: int = 1, *
     return validate(TrainSettings, values, "test")
 
 
-def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_direction="x", **keys):
+def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_direction="x", start_from=None, **keys):
     train(
         patches,
         model,
@@ -42,6 +43,7 @@ def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_di
         seed=seed,
         checkpoints=checkpoints,
         settings=settings(**keys),
+        start_from=start_from,
         cores=1,
     )
     return (model / "weights.safetensors").read_bytes()
@@ -523,3 +525,39 @@ def test_two_devices_learn_what_one_learns_that_accumulates(patches, tmp_path):
         record = json.loads((folder / "run.json").read_text())
         assert (record["steps"], record["stopped_by"], record["settings"]["devices"]) == (8, "max_steps", devices)
     assert np.isfinite(histories[1].to_numpy()).all()
+
+
+def test_a_training_goes_on_from_a_model_and_says_from_which(patches, tmp_path):
+    folder = patches()
+    run(folder, tmp_path / "first", max_steps=100)
+    # The learning rate is too low to change anything.
+    still = {"start_from": tmp_path / "first", "learning_rate": 1e-12, "max_steps": 2}
+    run(folder, tmp_path / "second", **still)
+    first, second = (load_model(tmp_path / name) for name in ("first", "second"))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    record = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert record["start_from"] == sha256(tmp_path / "first" / "weights.safetensors")
+    assert "start_from" not in json.loads((tmp_path / "first" / "run.json").read_text())
+
+
+def test_the_divergence_has_its_full_weight_from_the_first_step_of_a_trained_model():
+    limits = settings(max_steps=10_000).training
+    assert Schedule(limits, 50).kl_weight(0) < 0.01
+    assert Schedule(limits, 50, started=True).kl_weight(0) == 1
+
+
+def test_a_checkpoint_of_a_training_from_another_model_is_not_resumed(patches, tmp_path, caplog):
+    folder = patches()
+    for name, seed in (("first", 0), ("other", 1)):
+        run(folder, tmp_path / name, seed=seed)
+    run(folder, tmp_path / "model", tmp_path / "checkpoints", start_from=tmp_path / "first")
+    caplog.clear()
+    run(folder, tmp_path / "model", tmp_path / "checkpoints", start_from=tmp_path / "other")
+    assert "resuming" not in caplog.text
+
+
+def test_a_folder_without_a_model_to_start_from_is_refused(patches, tmp_path):
+    folder = patches()
+    with pytest.raises(UserError, match=r"model.json: not found; .* is not the folder of a trained model"):
+        run(folder, tmp_path / "model", start_from=tmp_path / "nothing")
+    assert not (tmp_path / "model").exists()

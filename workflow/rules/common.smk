@@ -15,7 +15,7 @@ if (found := find_spec("dvlae")) is None or found.origin is None:
 from dvlae import revision
 from dvlae.config import report_names
 from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names
-from dvlae.config.grid import resolve_grid
+from dvlae.config.grid import check_models, resolve_grid
 from dvlae.config.loading import load_dataset
 from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
@@ -64,6 +64,7 @@ DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
 for dataset in DATASETS.values():
     if dataset.dimensions is not None:
         checked(largest_crop, SETTINGS.training.patch_size, dataset.dimensions, SETTINGS.model.stride)
+checked(check_models, SETTINGS, DATASETS)
 GRID = resolve_grid(SETTINGS, DATASETS)
 METHODS = {cell.method.name: cell.method for cell in GRID}
 TRAININGS = sum(cell.method.trained for cell in GRID)
@@ -103,7 +104,8 @@ def one_of(names) -> str:
 
 
 TRAINED_METHODS = one_of(name for name, method in METHODS.items() if method.trained)
-BASELINES = one_of(name for name, method in METHODS.items() if not method.trained)
+METHODS_WITH_MODEL = one_of(name for name, method in METHODS.items() if method.has_model)
+BASELINES = one_of(name for name, method in METHODS.items() if not method.has_model)
 
 
 # Inputs of the rules --------------------------------------------------------------------------------------------------
@@ -167,15 +169,41 @@ def names_file(step: str):
     return file
 
 
-def all_runs(pattern, trained: bool | None = None) -> list:
-    """Fill in dataset, method and seed of every run, or only of runs with or without training, in an output of a rule.
+def trained(method) -> bool:
+    """Return whether a method trains a model."""
+    return method.trained
+
+
+def has_model(method) -> bool:
+    """Return whether a model denoises."""
+    return method.has_model
+
+
+def model_files(folder: str) -> list[str]:
+    """Return the files of a model that exists."""
+    return [local(f"{folder}/{name}") for name in ("model.json", "weights.safetensors")]
+
+
+def start_model() -> dict:
+    """Return the files of the model that trainings begin with, if there is one."""
+    return {} if SETTINGS.start_from is None else {"start": model_files(SETTINGS.start_from)}
+
+
+def model_to_use(wildcards) -> str | list[str]:
+    """Return the folder of the model that a method trains, or the files of the one that it is given."""
+    model = METHODS[wildcards.method].model
+    return rules.train.output.model.apply_wildcards(dict(wildcards)) if model is None else model_files(model)
+
+
+def all_runs(pattern, which=lambda method: True) -> list:
+    """Fill in dataset, method and seed of the runs of all methods, or of some, in an output of a rule.
 
     `expand` does not accept paths in a storage.
     """
     return [
         pattern.apply_wildcards({"dataset": name, "method": method.name, "seed": seed})
         for name, method, seed in GRID
-        if trained is None or method.trained == trained
+        if which(method)
     ]
 
 
@@ -282,7 +310,7 @@ def saved_samples() -> list:
 
     Snakemake knows nothing of an output that was not asked for before, and would not run `predict` again for it.
     """
-    return all_runs(PREDICTED.samples, trained=True) if SETTINGS.prediction.save_samples else []
+    return all_runs(PREDICTED.samples, has_model) if SETTINGS.prediction.save_samples else []
 
 
 def evaluation_settings(wildcards) -> str:

@@ -18,7 +18,7 @@ if JOBS > 1:
         benchmark:
             "<benchmarks>/gather_predictions/{dataset}/{method}/seed{seed}.tsv"
         wildcard_constraints:
-            method=TRAINED_METHODS,
+            method=METHODS_WITH_MODEL,
         conda:
             "../envs/dvlae.yaml"
         params:

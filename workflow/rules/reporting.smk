@@ -1,10 +1,10 @@
 rule tables:
     input:
         psnr=all_runs(MEASURED.psnr),
-        models=all_runs(rules.train.output.model, trained=True),
+        models=all_runs(rules.train.output.model, trained),
         records=all_runs(MEASURED.record)
-        + all_runs(PREDICTED.record, trained=True)
-        + all_runs(FILTERED.record, trained=False),
+        + all_runs(PREDICTED.record, has_model)
+        + all_runs(FILTERED.record, lambda method: not method.has_model),
     output:
         summary=reported("<results>/tables/summary.html", "summary", "1 Results", "Table: every method"),
         receptive_field=reported(
@@ -45,8 +45,8 @@ rule figures:
     input:
         psnr=all_runs(MEASURED.psnr),
         denoised=all_runs(PREDICTED.denoised),
-        uncertainty=all_runs(PREDICTED.uncertainty, trained=True),
-        models=all_runs(rules.train.output.model, trained=True),
+        uncertainty=all_runs(PREDICTED.uncertainty, has_model),
+        models=all_runs(rules.train.output.model, trained),
         images=all_datasets([rules.prepare.output.images]),
         noise=all_datasets([rules.diagnose.output.found]),
         targets=all_datasets([rules.register.output.targets]),

@@ -1,5 +1,6 @@
 rule train:
     input:
+        **start_model(),
         patches=rules.extract_patches.output.patches,
     output:
         model=directory("<results>/{dataset}/{method}/seed{seed}/model"),
@@ -29,19 +30,22 @@ rule train:
         # This folder is not an output, so that Snakemake keeps it and an interrupted training can continue. `predict`
         # removes it, because Snakemake has then recorded the model as complete.
         checkpoints=lambda wildcards, output: str(Path(output.model).with_name("checkpoints")),
+        # What depends on `input` is not compared with that of earlier results.
+        start=lambda wildcards, input: option("--start-from", SETTINGS.start_from),
         revision=revision.TRAINING,
     message:
         "Training {wildcards.method} on {wildcards.dataset}, seed {wildcards.seed}; log in {log}"
     shell:
         "dvlae train {input.patches:q} {output.model:q} --receptive-field {params.receptive_field}"
         " --noise-direction {params.noise_direction} --seed {wildcards.seed} --checkpoints {params.checkpoints:q}"
+        " {params.start:q}"
         " --settings {params.settings:q} --device {resources.device} --devices {resources.devices}"
         " --cores {threads} --workers {resources.workers} --{resources.tensorboard} 2>&1 | tee -i {log:q} || failed {log:q}"
 
 
 rule predict:
     input:
-        model=rules.train.output.model,
+        model=model_to_use,
         images=rules.prepare.output.images,
     output:
         **sample_folder(part_output("<results>/{dataset}/{method}/seed{seed}/samples", directory)),
@@ -53,7 +57,7 @@ rule predict:
     benchmark:
         in_part("<benchmarks>/predict/{dataset}/{method}/seed{seed}.tsv")
     wildcard_constraints:
-        method=TRAINED_METHODS,
+        method=METHODS_WITH_MODEL,
     conda:
         "../envs/dvlae.yaml"
     threads: prediction_threads
@@ -68,13 +72,19 @@ rule predict:
         settings=prediction_settings,
         samples=lambda wildcards, output: option("--samples", output.get("samples")),
         part=part_option,
+        model=lambda wildcards, input: METHODS[wildcards.method].model or input.model,
+        checkpoints=lambda wildcards, input: (
+            option("--remove-checkpoints", f"{input.model}/../checkpoints")
+            if METHODS[wildcards.method].trained
+            else []
+        ),
         revision=revision.PREDICTION,
     message:
         "Denoising {wildcards.dataset} with {wildcards.method}, seed {wildcards.seed}; log in {log}"
     shell:
-        "dvlae predict {input.model:q} {input.images:q} --denoised {output.denoised:q}"
+        "dvlae predict {params.model:q} {input.images:q} --denoised {output.denoised:q}"
         " --uncertainty {output.uncertainty:q} {params.samples:q} {params.part} --seed {wildcards.seed}"
         " --settings {params.settings:q} --device {resources.device} --cores {threads}"
         " --tile {resources.tile} --batch-size {resources.batch_size}"
-        " --remove-checkpoints {input.model:q}/../checkpoints"
+        " {params.checkpoints:q}"
         " 2>&1 | tee -i {log:q} || failed {log:q}"
