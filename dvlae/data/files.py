@@ -18,7 +18,7 @@ MOST_NAMED = 3
 SUFFIX = re.compile(r"(\.(ome|zarr))*\.[a-z0-9]+$", re.IGNORECASE | re.ASCII)
 
 
-def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
+def natural_key(path: str | Path) -> tuple[list[tuple[int, int, str]], str]:
     """Return a key for sorting names in natural order.
 
     Parameters
@@ -28,8 +28,8 @@ def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
 
     Returns
     -------
-    list of tuple
-        The key; numbers come before text.
+    tuple
+        The key; numbers come before text, and case decides only between names that differ in nothing else.
 
     Examples
     --------
@@ -37,8 +37,9 @@ def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
     >>> sorted(["a10.tif", "a2.tif"], key=natural_key)
     ['a2.tif', 'a10.tif']
     """
-    parts = re.split("([0-9]+)", str(path))
-    return [(0, int(part), "") if number % 2 else (1, 0, part) for number, part in enumerate(parts) if part]
+    parts = re.split("([0-9]+)", str(path).casefold())
+    key = [(0, int(part), "") if number % 2 else (1, 0, part) for number, part in enumerate(parts) if part]
+    return key, str(path)
 
 
 def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[Path]:

@@ -1,6 +1,7 @@
 """Conversion of a dataset's files to canonical ones."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -133,9 +134,8 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
             )
         else:
             rows = _from_simulated(Path(simulated), folder)
-        names = [row.name for row in rows]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(row.name for row in rows).items():
+            if count > 1:
                 raise UserError(f"noisy: two images are called {name!r}; each needs its own name")
         write_manifest(folder, rows)
 
