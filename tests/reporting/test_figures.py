@@ -304,6 +304,11 @@ def test_noise_of_traces_and_volumes_is_drawn_along_each_of_their_axes(tmp_path,
     assert len(figure.axes[-1].lines[-1].get_ydata()) == (16 if axes == "x" else 5)
 
 
+def test_training_curves_say_how_long_the_longest_training_was(images):
+    figure = training_figures.plot_training_curves([Run.read(make_run(images, "dvlae-rf4", 4))])
+    assert figure.get_suptitle() == "made_up: training, at most 60.0 minutes a run"
+
+
 def test_seeds_of_one_receptive_field_share_a_colour(images):
     runs = [Run.read(make_run(images, f"dvlae-rf{f}", f, seed)) for f in (4, 40) for seed in (0, 1)]
     colours = [line.get_color() for line in training_figures.plot_training_curves(runs).axes[0].lines[::2]]

@@ -1,7 +1,10 @@
 import html.parser
 import json
 import re
+from dataclasses import replace
 
+import imagecodecs
+import matplotlib
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -10,13 +13,14 @@ from browser import look
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.messages import validate
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
-from dvlae.data.canonical import set_offset, write_frames, write_image
-from dvlae.data.manifest import Image, write_manifest
+from dvlae.data.canonical import read_frame, set_offset, write_frames, write_image
+from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.patches import extract_patches
 from dvlae.data.sources import Calibration, SourceInfo
 from dvlae.inference.prediction import predict
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.reporting.page import views, write_page
+from dvlae.reporting.page.markup import encode_png
 from dvlae.system.errors import UserError
 from dvlae.training.train import train
 
@@ -76,7 +80,7 @@ def denoised(tmp_path):
             path, clean_path = images / f"noisy/{number}.tif", images / f"clean/{number}.tif" if clean else None
             info = SourceInfo.of_frames(shape)
             calibration = Calibration(channels=channels)
-            write_frames(path, type(info)(**vars(info) | {"calibration": calibration}), [noisy], noisy.dtype)
+            write_frames(path, replace(info, calibration=calibration), [noisy], noisy.dtype)
             if clean:
                 write_image(clean_path, signal)
             write_image(tmp_path / f"denoised/{number}.tif", signal)
@@ -158,6 +162,8 @@ def test_a_preview_says_so_and_after_what_time(tmp_path, denoised, make_page):
     assert page.said("strong") == "This is a preview after 1.5 minutes of training."
     assert page.said("title") == page.said("h1") == "Preview: A page"
     assert "1.5 minutes, on cpu, 10 steps" in page.said("dd") and "None" not in page.said("dd")
+    assert page.said("code") == ""
+    assert f"--model {tmp_path}/kept FILES" in make_page(paths, model=model, kept=tmp_path / "kept").said("code")
     assert make_page(paths, preview=True).said("strong") == "This is a preview."
 
 
@@ -213,6 +219,7 @@ def test_frames_that_were_left_as_they_are_are_not_shown(denoised, make_page, tm
     (tmp_path / "prediction.json").write_text(json.dumps({"seed": 1, "found": found}))
     page = make_page(paths)
     assert "image 0" not in page.said("option")
+    assert [values["value"] for _, values in page.elements if "selected" in values] == ["view-0"]
     assert "1 left as it was" in page.said("dd")
     assert "7 hot or dead pixel values" in page.said("td")
 
@@ -241,6 +248,7 @@ def test_a_thin_volume_shows_each_plane_once(denoised, make_page):
 def test_three_channels_without_names_are_colours_and_others_a_choice(denoised, make_page, channels, names, labels):
     page = make_page(denoised((channels, 24, 30), channels=names))
     assert [text for text in page.text["option"] if text.strip()] == labels
+    assert [values["value"] for _, values in page.elements if "selected" in values] == ["view-0"]
 
 
 def test_the_number_of_views_is_bounded(denoised, make_page):
@@ -272,10 +280,53 @@ def test_of_a_large_image_the_most_structured_part_is_shown(denoised, make_page,
         assert last - first + 1 == side
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 90), (1, 90, 1), (1, 5, 5)])
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(1, 1, 90), (1, 90, 1), (1, 5, 5), (1, 1, 1), (1, 1), (1, 1, 9, 9), (1, 3, 1, 1)])
 def test_images_of_any_size_are_shown(denoised, make_page, monkeypatch, shape):
     monkeypatch.setattr(views, "MAX_PIXELS", 40)
-    make_page(denoised(shape))
+    said = make_page(denoised(shape)).said("dd")
+    # So few pixels say nothing about a correlation.
+    assert "correlate" not in said
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("factor", [1e-12, 1e9])
+def test_grey_values_of_any_size_are_written_with_few_digits(denoised, make_page, tmp_path, factor):
+    paths = denoised((1, 30, 30))
+    for path in (tmp_path / "images/noisy/0.tif", tmp_path / "denoised/0.tif", tmp_path / "uncertainty/0.tif"):
+        write_image(path, read_frame(path) * factor)
+    levels = re.findall(r"standard deviation (\S+) grey values", make_page(paths).said("dd"))
+    assert len(levels) == 2 and all(len(level) <= 8 for level in levels)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [7.0, np.nan])
+def test_blank_images_and_those_without_numbers_are_shown(denoised, make_page, tmp_path, value):
+    paths = denoised((1, 30, 30), (1, 30, 30))
+    blank = np.full((1, 30, 30), value)
+    mask = tmp_path / "images/mask.tif"
+    write_image(mask, np.isfinite(blank))
+    for number in range(2):
+        write_image(tmp_path / f"images/noisy/{number}.tif", blank)
+        write_image(tmp_path / f"denoised/{number}.tif", blank)
+    write_manifest(tmp_path / "images", [replace(one, mask=mask) for one in read_manifest(tmp_path / "images")])
+    page = make_page(paths)
+    assert "standard deviation 0 grey values" in page.said("dd")
+    assert "nan" not in page.said("span") + page.said("dd") + page.said("td")
+
+
+def test_a_flat_estimate_is_shown_with_the_grey_values_of_the_noisy_image(denoised, make_page, tmp_path):
+    paths = denoised((1, 60, 60))
+    noisy = noisy_image(1, 60, 60)[1]
+    write_image(tmp_path / "denoised/0.tif", np.full_like(noisy, 100))
+    black = float(re.findall(r'<span>([\d.]+)</span><span class="bar"', make_page(paths).source)[0])
+    assert black == pytest.approx(np.percentile(noisy, 0.2), abs=0.5)
+
+
+def test_an_estimate_that_removed_nothing_is_told(denoised, make_page, tmp_path):
+    paths = denoised((1, 60, 60))
+    write_image(tmp_path / "denoised/0.tif", noisy_image(1, 60, 60)[1])
+    assert "Nothing was removed." in make_page(paths).said("dd")
 
 
 def test_grey_values_of_the_scale_are_those_of_the_file(denoised, make_page, tmp_path):
@@ -299,6 +350,17 @@ def test_another_file_than_a_diagnosis_is_refused_in_one_line(denoised, make_pag
         paths["diagnosis"].write_text(content)
     with pytest.raises(UserError, match=r"noise\.json: not what dvlae diagnose writes"):
         make_page(paths)
+
+
+def test_a_picture_with_a_palette_has_the_colours_of_its_colour_map():
+    values = np.linspace(0, 1, 256).reshape(8, 32)
+    pixels = imagecodecs.png_decode(encode_png(values, "PuOr"))[..., :3]
+    expected = 255 * matplotlib.colormaps["PuOr"](np.arange(256))[:, :3]
+    assert np.abs(pixels.reshape(256, 3) - expected).max() <= 0.5
+
+
+def test_names_of_another_encoding_are_shown_with_question_marks(denoised, make_page):
+    assert make_page(denoised((1, 24, 24)), title="caf\udce9").said("h1") == "caf?"
 
 
 def test_equal_runs_give_equal_pages(denoised, make_page):

@@ -14,6 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 FIGURE_DPI = 160
+# Numbers beyond are written with an exponent.
+SMALLEST, LARGEST = 1e-3, 1e7
 # Of a PNG: the signature, and the first chunk with its length, name, 13 bytes and checksum.
 SIGNATURE_BYTES, HEADER_BYTES = 8, 25
 PALETTE = 3
@@ -30,9 +32,37 @@ def escape(text: object) -> str:
     Returns
     -------
     str
-        HTML.
+        HTML. A question mark takes the place of what UTF-8 does not have, as in a file name of another encoding.
     """
-    return html.escape(str(text))
+    return html.escape(str(text).encode("utf-8", "replace").decode("utf-8"))
+
+
+def number(value: float, size: float | None = None) -> str:
+    """Write a number.
+
+    Parameters
+    ----------
+    value
+        The number.
+    size
+        What is written with three digits, such as the range of a scale; None: the number.
+
+    Returns
+    -------
+    str
+        The number, with a minus sign if it is negative; very small and very large ones with an exponent.
+
+    Examples
+    --------
+    >>> number(1502), number(-0.25), number(1000.25, 8)
+    ('1502', '−0.250', '1000.25')
+    >>> number(0), number(2.5e-9)
+    ('0', '2.5e−09')
+    """
+    size = abs(value) if size is None else size
+    if SMALLEST <= size < LARGEST:
+        return decimal(value, max(0, 2 - math.floor(math.log10(size))))
+    return f"{value:.3g}".replace("-", "−")
 
 
 def decimal(value: float, digits: int) -> str:
@@ -56,27 +86,6 @@ def decimal(value: float, digits: int) -> str:
     ('−0.2', '0.00')
     """
     return f"{value:z.{digits}f}".replace("-", "−")
-
-
-def digits_for(size: float) -> int:
-    """Return how many digits after the point make three digits.
-
-    Parameters
-    ----------
-    size
-        The number, or the range that is to be divided, above 0.
-
-    Returns
-    -------
-    int
-        0 from 100 upwards.
-
-    Examples
-    --------
-    >>> digits_for(1500), digits_for(15), digits_for(0.15)
-    (0, 1, 3)
-    """
-    return max(0, 2 - math.floor(math.log10(size)))
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dvlae.axes import middle
-from dvlae.evaluation.diagnosis import MIN_CORRELATION
+from dvlae.evaluation.diagnosis import MAX_ERROR, MIN_CORRELATION
 from dvlae.evaluation.noise_samples import MAX_SIDES, NoiseSample, estimate_noise, known_noise
 from dvlae.evaluation.noise_statistics import SIGNAL_GROUPS, masked_autocorrelation, robust_variance, variance_by_signal
 from dvlae.evaluation.register import Targets
@@ -34,7 +34,7 @@ class Measurement:
     removed
         Standard deviation of what was removed, in grey values.
     correlation
-        Correlation of neighbours in what was removed, by axis; an axis without neighbours is missing.
+        Correlation of neighbours in what was removed, by axis; missing where there are few neighbours.
     """
 
     image: str
@@ -90,7 +90,9 @@ def measure(frame: Frame, direction: str | None, targets: Targets) -> list[Measu
     found = []
     for number, level in enumerate(noise):
         removed = np.where(counts[number], noisy[number] - denoised[number], np.nan)
-        lags = masked_autocorrelation(removed, 1)
+        # With fewer pixels, a correlation says nothing.
+        enough = np.count_nonzero(counts[number]) * MAX_ERROR**2 >= 1
+        lags = masked_autocorrelation(removed, 1) if enough else {}
         found.append(
             Measurement(
                 frame.image.name,
@@ -158,6 +160,8 @@ def _judge_amount(found: Sequence[Measurement]) -> list[str]:
     if not ratios:
         return []
     ratio = float(np.median(ratios))
+    if ratio == 0:
+        return ["Nothing was removed."]
     if ratio > MAX_RATIO:
         return [f"What was removed is {ratio:.2f} times as strong as the noise: it may contain signal."]
     if ratio < 1 / MAX_RATIO:

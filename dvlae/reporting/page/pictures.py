@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
 
-from dvlae.reporting.page.markup import decimal, digits_for, encode_png, escape, figure, image
+from dvlae.reporting.page.markup import encode_png, escape, figure, image, number
 from dvlae.reporting.page.views import View
 from dvlae.reporting.panels import Picture, colours, plot_traces
 
@@ -12,21 +12,23 @@ RESIDUAL_COLOURS, DEVIATION_COLOURS = "PuOr", "viridis"
 GRADIENT_STOPS = 9
 # The rest is clipped.
 GREY_PERCENTILES = (0.2, 99.8)
+# Of the denoised image, relative to the noisy one.
+MIN_SPAN = 0.05
 RESIDUAL_PERCENTILE, DEVIATION_PERCENTILE = 99.5, 99.8
 DETAILS = "Look for details that are in one image only: the noisy image decides whether they are there."
-RESIDUAL_HINT = "It should show only noise. Edges or shapes of the object in it are signal that was lost."
-DEVIATION_HINT = "Where it is large, the model is not sure: compare these places with the noisy image."
+RESIDUAL_HINT = "What was removed should be noise only. Edges or shapes of the object in it are signal that was lost."
+DEVIATION_HINT = "Where the uncertainty is large, the model is not sure: compare these places with the noisy image."
 NO_DEVIATION = "There is no uncertainty: it needs at least two samples of the posterior."
 
 
-def render(view: View, number: int) -> str:
+def render(view: View, place: int) -> str:
     """Write a view.
 
     Parameters
     ----------
     view
         The view.
-    number
+    place
         Its number on the page, for its id.
 
     Returns
@@ -39,16 +41,16 @@ def render(view: View, number: int) -> str:
     size = "" if traces else f' data-shape="{height} x {width}" style="--height: {height}; --width: {width}"'
     pictures = _render_traces(view) if traces else _render_images(view)
     return (
-        f'<section class="view" id="view-{number}" aria-labelledby="view-{number}-label"{size}>\n'
-        f'<h3 id="view-{number}-label">{escape(view.label)}</h3>\n<p class="note">{escape(view.part)}</p>\n'
+        f'<section class="view" id="view-{place}" aria-labelledby="view-{place}-label"{size}>\n'
+        f'<h3 id="view-{place}-label">{escape(view.label)}</h3>\n<p class="note">{escape(view.part)}</p>\n'
         f"{pictures}\n</section>"
     )
 
 
 def _render_traces(view: View) -> str:
     pictures = [
-        Picture("before (noisy)", view.noisy + view.offset, "image"),
-        Picture("after (denoised)", view.denoised + view.offset, "image"),
+        Picture("before (noisy)", np.add(view.noisy, view.offset, dtype=np.float64), "image"),
+        Picture("after (denoised)", np.add(view.denoised, view.offset, dtype=np.float64), "image"),
         Picture("removed: noisy − denoised", view.residual, "residual"),
     ]
     if view.deviation is not None:
@@ -56,12 +58,12 @@ def _render_traces(view: View) -> str:
     plot = figure(
         plot_traces(pictures), "png", f"{view.label} before and after, a magnified part, and what was removed"
     )
-    hints = [f"What was removed: {RESIDUAL_HINT}", DEVIATION_HINT if view.deviation is not None else NO_DEVIATION]
+    hints = [RESIDUAL_HINT, DEVIATION_HINT if view.deviation is not None else NO_DEVIATION]
     return plot + "".join(f'\n<p class="note">{escape(hint)}</p>' for hint in hints)
 
 
 def _render_images(view: View) -> str:
-    black, white = _spread(*np.percentile(view.denoised[view.counts], GREY_PERCENTILES))
+    black, white = _limits(view)
     panes = [
         _pane(encode_png(colours((pixels - black) / (white - black))), f"{view.label}, {name}")
         for name, pixels in (("before", view.noisy), ("after", view.denoised))
@@ -104,16 +106,21 @@ def _top(values: np.ndarray, percentile: float) -> float:
     return float(np.percentile(values, percentile)) or 1.0
 
 
-def _spread(black: float, white: float) -> tuple[float, float]:
-    return (black, white) if white > black else (black, black + 1.0)
+def _limits(view: View) -> tuple[float, float]:
+    """Return the values of black and white: of the denoised image, or, if that is nearly flat, of the noisy one."""
+    (black, white), (low, high) = (
+        np.percentile(pixels[view.counts], GREY_PERCENTILES) for pixels in (view.denoised, view.noisy)
+    )
+    if white - black < MIN_SPAN * (high - low):
+        black, white = low, high
+    return float(black), float(white if white > black else black + 1)
 
 
 def _scale(low: float, high: float, name: str, text: str = "") -> str:
     """Write which colours stand for which grey values."""
     stops = ", ".join(to_hex(matplotlib.colormaps[name](place)) for place in np.linspace(0, 1, GRADIENT_STOPS))
-    digits = digits_for(high - low)
     return (
-        f'<p class="scale"><span>{decimal(low, digits)}</span>'
+        f'<p class="scale"><span>{number(low, high - low)}</span>'
         f'<span class="bar" style="background: linear-gradient(to right, {stops})"></span>'
-        f'<span>{decimal(high, digits)}</span><span class="note">grey values{text and ", "}{text}</span></p>'
+        f'<span>{number(high, high - low)}</span><span class="note">grey values{text and ", "}{text}</span></p>'
     )

@@ -10,7 +10,7 @@ from typing import Any
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.manifest import Image
 from dvlae.reporting.diagnosis import describe, list_notes
-from dvlae.reporting.page.markup import decimal, digits_for, escape, figure, plotted, sentences, table
+from dvlae.reporting.page.markup import decimal, escape, figure, number, plotted, sentences, table
 from dvlae.reporting.page.measurements import Measurement, Score, judge
 from dvlae.reporting.page.records import Records
 from dvlae.reporting.training_figures import plot_histories, read_history
@@ -40,11 +40,12 @@ def read_diagnosis(path: Path) -> tuple[dict[str, Any], str]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         line, notes = describe(found), list_notes(found)
-        found["autocorrelation"].items()
-        svg = path.with_suffix(".svg").read_bytes()
+        # Without a correlation, the figure has no plots.
+        svg = path.with_suffix(".svg").read_bytes() if found["autocorrelation"].values() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not what dvlae diagnose writes ({error!r}); run it again") from None
-    plot = plotted(svg, "image/svg+xml", "correlation of the noise with distance, and its variance against the signal")
+    shows = "correlation of the noise with distance, and its variance against the signal"
+    plot = "" if svg is None else plotted(svg, "image/svg+xml", shows)
     return found, f"<p>{escape(line[0].upper() + line[1:])}.</p>\n{plot}\n{sentences(notes)}"
 
 
@@ -128,10 +129,8 @@ def _range(values: Sequence[float]) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Write a number that is not negative with at least three digits; nothing if it is not known."""
-    if value is None or math.isnan(value):
-        return ""
-    return decimal(value, digits_for(value)) if 0 < value < math.inf else f"{value:g}"
+    """Write a number; nothing if it is not known."""
+    return "" if value is None or math.isnan(value) else number(value)
 
 
 def numbers(measured: Sequence[Measurement], scores: Mapping[str, Score], records: Records) -> str:
@@ -198,7 +197,7 @@ def use(model: Path | None) -> str:
     Parameters
     ----------
     model
-        Folder made by ``dvlae train``; None: unknown.
+        Folder of the model; None: unknown.
 
     Returns
     -------
@@ -207,7 +206,7 @@ def use(model: Path | None) -> str:
     """
     if model is None:
         return ""
-    command = f"dvlae denoise --model {shlex.quote(str(model.absolute()))} NEW_IMAGES"
+    command = f"dvlae denoise --model {shlex.quote(str(model.absolute()))} FILES"
     return (
         "<h2>Use the model again</h2>\n"
         "<p>For images of the same microscope with the same settings, without training:</p>\n"

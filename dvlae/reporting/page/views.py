@@ -78,16 +78,17 @@ class Frame:
             If a file is missing or cannot be read.
         """
         # An image of which no pixel counts may contain no numbers.
-        noisy = np.nan_to_num(read_noisy(image), posinf=0.0, neginf=0.0)
+        noisy = np.nan_to_num(read_noisy(image), copy=False, posinf=0.0, neginf=0.0)
         estimate, deviation = read_estimate(denoised, image), read_output(uncertainty, image, deviation=True)
+        np.copyto(estimate, noisy, where=~np.isfinite(estimate))
         info = read_info(image.noisy)
         sizes = info.calibration.sizes
         sides = [f"{sizes[axis]:.4g}" for axis in "yx" if axis in sizes]
         return cls(
             image,
             noisy,
-            np.where(np.isfinite(estimate), estimate, noisy),
-            None if deviation is None else np.nan_to_num(deviation),
+            estimate,
+            None if deviation is None else np.nan_to_num(deviation, copy=False),
             read_mask(image),
             info.offset,
             _channel_names(image),

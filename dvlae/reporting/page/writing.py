@@ -32,6 +32,7 @@ def write_page(
     warnings: Sequence[str],
     preview: bool,
     evaluation: EvaluationSettings | None = None,
+    kept: Path | None = None,
 ) -> None:
     """Write what became of noisy images as one HTML file, which contains its pictures and needs no network.
 
@@ -56,6 +57,8 @@ def write_page(
         Whether the model is not trained to its end.
     evaluation
         How estimates are compared with clean images, where there are some; None: the defaults.
+    kept
+        Where the model will be when the page is read; None: where it is. Of a preview, the page does not say it.
 
     Raises
     ------
@@ -72,6 +75,7 @@ def write_page(
     scores: dict[str, Score] = {}
     choices: list[str] = []
     views: list[str] = []
+    first: int | None = None
     parts: dict[tuple[int, ...], tuple[slice, ...]] = {}
     # One frame is in memory at a time.
     for image in chosen:
@@ -80,8 +84,11 @@ def write_page(
         if (compared := score(frame, targets)) is not None:
             scores[image.name] = compared
         for view in iterate_views(frame, len(chosen), parts):
-            selected = " selected" if view.middle and image == chosen[0] else ""
-            choices.append(f'<option value="view-{len(views)}"{selected}>{escape(view.label)}</option>')
+            if first is None and view.middle:
+                first = len(views)
+            choices.append(
+                f'<option value="view-{len(views)}"{" selected" * (first == len(views))}>{escape(view.label)}</option>'
+            )
             views.append(render(view, len(views)))
     settings, others = records.tables()
     values = {
@@ -94,7 +101,7 @@ def write_page(
         "numbers": sections.numbers(measured, scores, records),
         "noise": noise,
         "training": sections.training(model, records),
-        "use": sections.use(model),
+        "use": "" if preview else sections.use(kept or model),
         "settings": table(["", "training", "prediction"], settings),
         "records": table(["", "training", "prediction"], others),
         "style": _read("page.css"),
