@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -49,6 +50,17 @@ def test_the_command_line_and_the_settings_load_no_heavy_library():
     code = f"import sys, dvlae.cli, dvlae.config; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("words", "seconds"), [(["-c", "import dvlae"], 0.3), (["-m", "dvlae", "--help"], 0.5)])
+def test_the_import_and_the_help_are_quick(words, seconds):
+    used = []
+    for _ in range(3):
+        before = os.times()
+        subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True)
+        after = os.times()
+        used.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert min(used) < seconds, "processor time, whatever else the machine computes"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

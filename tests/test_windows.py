@@ -38,7 +38,7 @@ for module in pkgutil.walk_packages(dvlae.__path__, "dvlae."):
         importlib.import_module(module.name)
 import os
 from dvlae.system import machine
-assert machine.sys.platform == "win32" and sys.platform != "win32" and hasattr(os, "fork")
+assert machine.sys.platform == sys.argv[1] and sys.platform != "win32" and hasattr(os, "fork")
 print("all of them")
 """
 
@@ -57,12 +57,13 @@ def run(tmp_path):
     """Return a function that runs code in a new process that sees a Windows, and returns what it prints."""
     site = tmp_path / "site"
     site.mkdir()
-    (site / "sitecustomize.py").write_text(
-        "import sys, windows; windows.pretend(); sys.modules['snakemake'] = None\n", encoding="utf-8"
-    )
     path = os.pathsep.join(map(str, [site, Path(windows.__file__).parent, REPOSITORY, *filter(None, sys.path)]))
 
-    def run(code: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    def run(code: str, *words: str, system: str = "win32", **environment: str) -> subprocess.CompletedProcess:
+        (site / "sitecustomize.py").write_text(
+            f"import sys, windows; windows.pretend({system == 'darwin'}); sys.modules['snakemake'] = None\n",
+            encoding="utf-8",
+        )
         return subprocess.run(
             [sys.executable, "-c", code, *words],
             cwd=tmp_path,
@@ -75,12 +76,48 @@ def run(tmp_path):
     return run
 
 
-def test_every_module_is_imported_without_modules_of_unix_and_without_snakemake(run):
-    done = run(IMPORT_ALL)
+REFUSED = """
+import dvlae.training.workers as seen
+from pathlib import Path
+from dvlae.system.files import atomic_file
+
+def is_refused(act):
+    try:
+        act()
+    except (OSError, AttributeError, ValueError, ImportError):
+        return True
+
+def replace_open_file():
+    with atomic_file("result") as path:
+        opened.append(open(path, "w"))
+
+def replace_mapped_file():
+    Path("mapped").write_bytes(b"content")
+    with open("mapped", "rb") as file:
+        opened.append(seen.mmap.mmap(file.fileno(), 0, access=seen.mmap.ACCESS_READ))
+    Path("mapped").unlink()
+
+opened = []
+acts = [replace_open_file, replace_mapped_file, lambda: seen.os.memfd_create("a"), lambda: open("a:b", "w")]
+acts += [lambda: Path("con").mkdir(), lambda: exec("import fcntl", {"__name__": "dvlae.some"})]
+acts += [lambda: seen.subprocess.Popen(["true"], pass_fds=[0])]
+print([is_refused(act) for act in acts], is_refused(lambda: open("a-b", "w")))
+"""
+
+
+def test_what_windows_refuses_is_refused_here(run):
+    done = run(REFUSED)
+    assert done.stdout == f"{[True] * 7} None\n", done.stderr
+
+
+@pytest.mark.parametrize("system", ["win32", "darwin"])
+def test_every_module_is_imported_without_what_the_system_lacks_and_without_snakemake(run, system):
+    done = run(IMPORT_ALL, system, system=system)
     assert (done.returncode, done.stdout) == (0, "all of them\n"), done.stderr
 
 
-def test_the_steps_run_without_the_calls_of_unix_and_without_snakemake(run, tmp_path):
+@pytest.mark.parametrize(("system", "count"), [("win32", None), ("darwin", 9)])
+def test_the_steps_run_without_what_the_system_lacks_and_without_snakemake(run, tmp_path, system, count):
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for name in "ab":
@@ -109,7 +146,7 @@ def test_the_steps_run_without_the_calls_of_unix_and_without_snakemake(run, tmp_
         "figures run/psnr.csv --output figures --images mine=prepared",
         "generate run/model new --kind prior --size 16 24",
     ]
-    done = run(RUN, json.dumps([step.split() for step in steps]))
+    done = run(RUN, json.dumps([step.split() for step in steps[:count]]), system=system)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "train: 2 workers" in done.stderr
     assert {"a.tif", "b.tif"} == {file.name for file in (tmp_path / "run/denoised").iterdir()}

@@ -1,8 +1,8 @@
-"""A Python in which this package sees a Windows, as far as a Unix can pretend that.
+"""A Python in which this package sees a Windows or macOS, as far as Linux can pretend that.
 
-Modules and functions of the standard library that Windows lacks are missing for the package, but not for the libraries
-that it uses, which are of this system. Files cannot be replaced or removed while they are open, and names that Windows
-forbids cannot be made. All processes that the package starts see the same.
+Modules and functions of the standard library that the system lacks are missing for the package, but not for the
+libraries that it uses, which are of this system. On Windows, files cannot be replaced or removed while they are open,
+and names that it forbids cannot be made. All processes that the package starts see the same.
 """
 
 import builtins
@@ -21,6 +21,12 @@ import threading
 from pathlib import Path
 from types import ModuleType
 
+# What macOS has of these.
+MACOS_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}
+MACOS_LACKS = {
+    *("memfd_create", "posix_fadvise", "posix_fallocate", "process_cpu_count", "sched_getaffinity"),
+    *("sched_setaffinity", "O_DIRECT", "getresuid", "pipe2", "preadv2"),
+}
 MISSING_MODULES = {
     *(
         "crypt",
@@ -74,7 +80,7 @@ class _Seen(ModuleType):
 
     def __getattr__(self, name: str):
         if name in self._missing:
-            raise AttributeError(f"Windows has no {self._module.__name__}.{name}")
+            raise AttributeError(f"there is no {self._module.__name__}.{name}")
         return self._changed[name] if name in self._changed else getattr(self._module, name)
 
     def __setattr__(self, name: str, value: object):
@@ -169,8 +175,13 @@ def _check_name(event: str, arguments: tuple) -> None:
         raise OSError(22, "The filename, directory name, or volume label syntax is incorrect", str(made))
 
 
-def pretend() -> None:
-    """Let the package see a Windows from now on. It must not be imported yet."""
+def pretend(macos: bool = False) -> None:
+    """Let the package see a Windows or macOS from now on. It must not be imported yet."""
+    if macos:
+        MISSING["os"] = MACOS_LACKS
+        mac = _Seen(platform, system=lambda: "Darwin", machine=lambda: "arm64", libc_ver=lambda: ("", ""))
+        _hide(MISSING_MODULES - MACOS_MODULES, {"sys": _Seen(sys, platform="darwin"), "os": _Seen(os), "platform": mac})
+        return
     for name in ("os.replace", "os.rename"):
         setattr(os, name.partition(".")[2], _closed_first(getattr(os, name.partition(".")[2]), 0, 1))
     for name in ("unlink", "remove", "rmdir"):
@@ -200,12 +211,17 @@ def pretend() -> None:
     }
     for name in MISSING.keys() - seen.keys():
         seen[name] = _Seen(importlib.import_module(name))
+    _hide(MISSING_MODULES, seen)
+
+
+def _hide(modules: set[str], seen: dict[str, _Seen]) -> None:
+    """Let the package import no such modules, and see others differently."""
     really_import = builtins.__import__
 
     def imports(name, globals=None, locals=None, fromlist=(), level=0):  # noqa: A002 (the names of __import__)
         if ((globals or {}).get("__name__") or "").partition(".")[0] == "dvlae" and level == 0:
-            if name.partition(".")[0] in MISSING_MODULES:
-                raise ModuleNotFoundError(f"Windows has no module {name!r}", name=name)
+            if name.partition(".")[0] in modules:
+                raise ModuleNotFoundError(f"no module {name!r} there", name=name)
             if name in seen:
                 return seen[name]
         return really_import(name, globals, locals, fromlist, level)

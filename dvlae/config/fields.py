@@ -23,8 +23,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Range = Annotated[list[int], Field(min_length=2, max_length=2)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-NoiseDirection = Literal["x", "y", "z", "none"]
 Baseline = Literal["noisy", "gaussian", "bm3d"]
+NoiseDirection = Literal["x", "y", "z", "none"]
 # The environment variable that names a mirror of the downloads.
 MIRROR_VARIABLE = "DVLAE_DATA_MIRROR"
 

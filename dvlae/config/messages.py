@@ -143,10 +143,15 @@ def _problem(cls: type[BaseModel], data: dict, error: ErrorDetails, others: Coll
     path, value = _follow(error["loc"], data)
     if error["type"] == "value_error":
         return path, error["msg"].removeprefix("Value error, ")
+    schema, definitions = _schema_at(cls, path)
     hint = ""
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value):
         hint = f" (YAML takes this for text; write {float(value)!r})"
-    return path, f"found {format_value(value)}, allowed: {describe(*_schema_at(cls, path))}{hint}"
+    elif isinstance(value, str):
+        words = [word for option in _alternatives(schema, definitions) for word in option.get("enum", ())]
+        near = did_you_mean(value, (word for word in words if isinstance(word, str)))
+        hint = f" ({near.rstrip()})" if near else ""
+    return path, f"found {format_value(value)}, allowed: {describe(schema, definitions)}{hint}"
 
 
 def validate(cls: type[S], data: Any, where: str | Sequence[str], others: Collection[str] = ()) -> S:

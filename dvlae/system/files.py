@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from fnmatch import fnmatchcase
@@ -26,6 +28,7 @@ ADDED_BY_OTHERS = (".snakemake_timestamp", ".DS_Store", "Thumbs.db", "desktop.in
 
 # The files that a command writes into a folder: by name or glob, whether it is such a file.
 Contents = dict[str, Callable[[Path], bool]]
+SECONDS_BETWEEN_MOVES = (0.1, 0.3, 0.6)
 
 
 @contextmanager
@@ -57,7 +60,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     try:
         with _naming(path):
             yield temporary
-        temporary.replace(path)
+        _move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -103,10 +106,25 @@ def atomic_folder(path: str | Path, contents: Contents, resumable_for: str | Non
             mark.unlink(missing_ok=True)
             if path.is_dir():
                 shutil.rmtree(path)
-            temporary.replace(path)
+            _move(temporary, path)
         finally:
             if not mark.exists():
                 shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(old: Path, new: Path) -> None:
+    """Rename a file or folder. On Windows this is tried again: virus scanners open new files for a moment."""
+    for seconds in SECONDS_BETWEEN_MOVES if sys.platform == "win32" else ():
+        try:
+            old.replace(new)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    try:
+        old.replace(new)
+    except PermissionError as error:
+        error.filename, error.filename2 = str(new), None
+        raise
 
 
 def link_or_copy(file: Path, new: Path) -> None:

@@ -39,7 +39,10 @@ def refusal(cls, data) -> str:
         ({"datasets": ["a", "mine/a.yaml"]}, "file.yaml: datasets: found 'a' twice"),
         ({"datasets": "simulated"}, "file.yaml: datasets: found 'simulated', allowed: a list of at least one: text"),
         ({"baselines": ["bm5d"]}, "file.yaml: baselines[0]: found 'bm5d', allowed: noisy, gaussian, bm3d"),
-        ({"receptive_fields": [41]}, "file.yaml: receptive_fields: receptive field 41 cannot be reached; the nearest"),
+        (
+            {"receptive_fields": [41]},
+            "file.yaml: receptive_fields[0]: receptive field 41 cannot be reached; the near",
+        ),
         ({"prediction": {"samples": 0}}, "file.yaml: prediction.samples: found 0, allowed: a whole number >= 1"),
         (
             {"prediction": {"tile": "big"}},

@@ -1,5 +1,6 @@
 import errno
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -7,9 +8,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from dvlae.system import files
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, atomic_folder, check_folder, contents_beside, exclusive_lock, remove_files
 
@@ -206,3 +209,37 @@ def test_files_of_others_stay_where_files_are_removed(tmp_path):
 def test_a_device_is_not_replaced_by_a_file():
     with pytest.raises(UserError, match="/dev/null: found a device"), atomic_file("/dev/null"):
         raise AssertionError
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Return a function that lets another program of Windows have new files open for so many renames."""
+
+    def lock(renames: int):
+        failures = iter(range(renames))
+
+        def replace(old, new):
+            if next(failures, None) is not None:
+                raise PermissionError(errno.EACCES, "Access is denied", str(old), None, str(new))
+            os.replace(old, new)
+
+        monkeypatch.setattr(Path, "replace", replace)
+        monkeypatch.setattr(sys, "platform", "win32")
+        monkeypatch.setattr(files, "SECONDS_BETWEEN_MOVES", (0, 0))
+
+    return lock
+
+
+def test_on_windows_a_file_that_is_open_for_a_moment_is_replaced_a_moment_later(tmp_path, locked):
+    locked(2)
+    with atomic_file(tmp_path / "new") as temporary:
+        temporary.touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_on_windows_a_file_that_stays_open_in_another_program_is_named(tmp_path, locked):
+    locked(3)
+    with pytest.raises(PermissionError) as refused, atomic_file(tmp_path / "new") as temporary:
+        temporary.touch()
+    assert refused.value.filename == str(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []

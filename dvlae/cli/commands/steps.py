@@ -5,6 +5,7 @@ import argparse
 from dvlae.cli import functions
 from dvlae.cli.command import Command, Commands
 from dvlae.cli.commands.arguments import (
+    BASELINES,
     CONFIGURATION,
     CORES,
     DATA,
@@ -140,7 +141,7 @@ COMMANDS: Commands = {
         "dvlae.evaluation.baselines:run_baseline",
         "dvlae baseline gaussian results/mine/images --denoised results/mine/gaussian/denoised",
     ): [
-        argument("method", "METHOD", "noisy (the image itself), gaussian or bm3d"),
+        argument("method", None, "noisy: the image itself; bm3d: needs the extra `bm3d`", choices=BASELINES),
         IMAGES,
         new_path("--denoised", "DIR", "folder to make", required=True, dest="output"),
         EVALUATION,

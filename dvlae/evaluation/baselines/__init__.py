@@ -7,8 +7,10 @@ that denoises one image (C, ...) in its units and that threads may share, and a 
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 from dvlae.config.dataset import EvaluationSettings
+from dvlae.config.fields import Baseline
 from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.folder import OutputFolder
@@ -21,7 +23,7 @@ from dvlae.system.files import atomic_folder, check_folder, write_json
 from dvlae.system.parts import WHOLE, Part
 from dvlae.system.software import software
 
-BASELINES = ("noisy", "gaussian", "bm3d")
+BASELINES = get_args(Baseline)
 # Memory that BM3D needs for each value of the plane that it filters, measured.
 BM3D_BYTES_PER_PLANE_VALUE = 600
 
