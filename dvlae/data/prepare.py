@@ -1,6 +1,5 @@
 """Conversion of a dataset's files to canonical ones."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.data.outputs.description import describe
 from dvlae.data.reading import Stack, open_stacks
 from dvlae.data.sources import SourceInfo, open_sources
 from dvlae.system.errors import UserError
@@ -181,37 +181,6 @@ def _add_masks(folder: Path, rows: Sequence[Image], masks: Sequence[PackedMask |
     return [
         row if mask is None else replace(row, mask=written[row.noisy]) for row, mask in zip(rows, masks, strict=True)
     ]
-
-
-def describe(stack: Stack) -> SourceInfo:
-    """Return what results have to know of a source.
-
-    Parameters
-    ----------
-    stack
-        The source, as the dataset's settings read it.
-
-    Returns
-    -------
-    SourceInfo
-        Its axes and its calibration, after the choice of a channel.
-    """
-    source, calibration = stack.source, stack.source.calibration
-    sizes = [(axis, size) for axis, size in zip(stack.axes, stack.shape, strict=True) if (axis, size) != ("C", 1)]
-    axes, shape = "".join(axis for axis, _ in sizes), tuple(size for _, size in sizes)
-    planes = math.prod(size for axis, size in sizes if axis not in "YX")
-    kept = calibration.channels if stack.channel is None else ()
-    if isinstance(stack.channel, int):
-        kept = calibration.channels[stack.channel : stack.channel + 1]
-    labels = calibration.labels if len(calibration.labels) == planes else ()
-    return SourceInfo(
-        axes,
-        shape,
-        source.kind,
-        source.dtype.name,
-        replace(calibration, channels=kept, labels=labels),
-        series=source.series,
-    )
 
 
 class OffsetChoice:

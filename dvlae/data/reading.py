@@ -43,6 +43,8 @@ class Stack:
     ----------
     name, source, channel
         The arguments.
+    channels
+        The number of channels in the source.
     axes
         The axes in the order of the source, letters of STCZYX: those of a frame, C, Z, Y and X, and others, along which
         the frames are numbered. S may be there more than once.
@@ -67,19 +69,24 @@ class Stack:
     ):
         self.name, self.source, self._layout, self.channel = name, source, layout, channel
         sizes = dict(zip(layout.axes, layout.shape, strict=True))
-        channels = sizes.get("C", 1)
-        _check_channel(source, channels, channel)
-        self._luminance = channel == "grey" and channels > 1
+        self.channels = sizes.get("C", 1)
+        _check_channel(source, self.channels, channel)
+        self._luminance = channel == "grey" and self.channels > 1
         self.dtype = np.dtype(np.float32) if self._luminance else source.dtype
         self._window = _window(crop, {axis: sizes[axis] for axis in layout.spatial}, source.path)
         sizes |= {axis: part.stop - part.start for axis, part in zip(layout.spatial, self._window, strict=True)}
-        sizes["C"] = channels if channel is None else 1
+        sizes["C"] = self.channels if channel is None else 1
         self.axes = layout.axes
         self.shape = tuple(
             sizes[axis] if axis in "C" + SPATIAL else length
             for axis, length in zip(layout.axes, layout.shape, strict=True)
         )
         self._whole: np.ndarray | None = None
+
+    @property
+    def spatial(self) -> str:
+        """The spatial axes of a frame, in order."""
+        return self._layout.spatial
 
     @property
     def window(self) -> tuple[slice, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,6 +88,8 @@ class Calibration:
         One for each plane in the order of the file; empty if there are none.
     description
         The OME-XML of the file; empty if it has none.
+    imagej
+        What else ImageJ keeps with the image, such as its colours, by ImageJ's names; bytes are text in base 64.
     """
 
     sizes: Mapping[str, float] = field(default_factory=dict)
@@ -95,6 +98,7 @@ class Calibration:
     channels: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     description: str = ""
+    imagej: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -172,6 +176,8 @@ class SourceInfo:
     offset
         Subtracted from all grey values before anything is computed with 32 bits, which would lose small differences of
         large numbers.
+    starts
+        The first index along C, Z, Y and X of a part of a source; 0 where an axis is missing.
     """
 
     axes: str
@@ -181,6 +187,7 @@ class SourceInfo:
     calibration: Calibration = field(default_factory=Calibration)
     offset: float = 0
     series: str = ""
+    starts: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of_frames(cls, shape: tuple[int, ...], count: int = 1, dtype: str = "float32") -> "SourceInfo":

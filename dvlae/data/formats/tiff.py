@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 
 from dvlae.data.formats.ome import OmeSet, find_set
-from dvlae.data.formats.tiff_metadata import read_calibration, stated_axes
+from dvlae.data.formats.tiff_metadata import calibration_notes, read_calibration, stated_axes
 from dvlae.data.formats.tiff_pixels import Conversion, find_conversion, has_several_colour_maps, read_page
 from dvlae.data.pixels import check_size, errors_named, open_tiff
 from dvlae.data.sources import Calibration, Source
@@ -248,6 +248,7 @@ def _make_source(
     conversion = find_conversion(page, series.kind, axes, series.transform is not None)
     if conversion.added and any(has_several_colour_maps(part) for part in group):
         raise NotImplementedError("its pages have different colour maps; save it in red, green and blue")
+    calibration = read_calibration(file, series, number, ome.xml)
     files = _files_of(series, path, ome)
     shape = (*outer, *inner, *conversion.added)
     check_size(math.prod(shape) * conversion.dtype.itemsize, sum(each.stat().st_size for each in files))
@@ -259,11 +260,11 @@ def _make_source(
         axes=axes + "C" * len(conversion.added),
         shape=shape,
         dtype=conversion.dtype,
-        calibration=read_calibration(file, series, number, ome.xml),
+        calibration=calibration,
         preview=page.is_reduced
         or bool(page.subfiletype & tifffile.FILETYPE.MASK)
         or (series.kind in SLIDE_KINDS and bool(PREVIEW_NAMES.search(series.name))),
-        notes=notes + conversion.notes,
+        notes=notes + conversion.notes + calibration_notes(calibration),
         places=places,
         outer=outer,
         conversion=conversion,

@@ -204,6 +204,7 @@ class Report:
 
     def __init__(self) -> None:
         self.others: dict[str, list[str]] = defaultdict(list)
+        self.lost: dict[str, list[str]] = defaultdict(list)
         self.types: set[str] = set()
         self.clipped: dict[str, int] = defaultdict(int)
 
@@ -217,9 +218,11 @@ class Report:
         """
         path, info = frames.path.with_suffix(".tif"), frames.info
         convert = Converter.choose(info, frames.output, deviation=frames.deviation)
-        why = write_source(path, info, frames.map(), convert, frames.output.compression)
+        why, lost = write_source(path, info, frames.map(), convert, frames.output.compression)
         if why:
             self.others[why].append(path.name)
+        if lost:
+            self.lost[lost].append(path.name)
         if convert.dtype.kind in "iu":
             self.types.add(convert.dtype.name)
             self.clipped[path.name] += convert.clipped
@@ -237,6 +240,8 @@ class Report:
         """
         for why, names in self.others.items():
             logger.info("%s: %s written as %s", step, _name_some(names), why)
+        for lost, names in self.lost.items():
+            logger.warning("%s: %s cannot keep of the source: %s", step, _name_some(names), lost)
         if self.types:
             types, clipped = " and ".join(sorted(self.types)), [name for name, count in self.clipped.items() if count]
             beyond = "no value is beyond its range"

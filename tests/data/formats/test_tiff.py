@@ -581,10 +581,20 @@ def test_ome_says_the_size_of_its_pixels(tmp_path):
     assert calibration.description.endswith("OME>")
 
 
-def test_a_resolution_in_centimetres_is_a_calibration_and_one_for_printing_is_not(tmp_path):
-    for unit, sizes in (("CENTIMETER", {"y": 0.5, "x": 0.5}), ("INCH", {})):
-        tifffile.imwrite(tmp_path / "a.tif", random(20, 24), resolution=(20000, 20000), resolutionunit=unit)
-        assert read_all(tmp_path / "a.tif")[0].calibration.sizes == pytest.approx(sizes)
+@pytest.mark.parametrize("imagej", [False, True])
+@pytest.mark.parametrize(("resolution", "unit", "sizes", "name"), [
+    ((20000, 10000), "CENTIMETER", {"y": 1e-4, "x": 5e-5}, "cm"),
+    ((20000, 10000), "INCH", {"y": 1e-4, "x": 5e-5}, "inch"),
+    ((20000, 10000), "NONE", {"y": 1e-4, "x": 5e-5}, ""),
+    ((72, 72), "INCH", {}, ""),
+    ((1, 1), "NONE", {}, ""),
+])  # fmt: skip
+def test_the_resolution_is_the_size_of_a_pixel_in_its_unit(tmp_path, imagej, resolution, unit, sizes, name):
+    tifffile.imwrite(tmp_path / "a.tif", random(20, 24), imagej=imagej, resolution=resolution, resolutionunit=unit)
+    calibration = read_all(tmp_path / "a.tif")[0].calibration
+    if name == "cm" and not imagej:
+        sizes, name = {axis: 1e4 * size for axis, size in sizes.items()}, "um"
+    assert (calibration.sizes, calibration.unit) == (pytest.approx(sizes), name)
 
 
 # ---------------------------------------------------------------------------------------------- other kinds

@@ -24,7 +24,7 @@ def make(path, axes, shape, kind="tiff", dtype="uint16", compression="none", out
     frames = RANDOM.normal(100, 20, (info.frames, *info.frame_shape)).astype(np.float32)
     converter = Converter.choose(info, OutputSettings(dtype=output), deviation=False)
     frames.tofile(path.with_suffix(".raw"))
-    why = write_source(path, info, MappedFrames(path.with_suffix(".raw"), 0, frames.shape), converter, compression)
+    why, _ = write_source(path, info, MappedFrames(path.with_suffix(".raw"), 0, frames.shape), converter, compression)
     return info.in_source_order(frames), why
 
 
@@ -148,7 +148,8 @@ def test_the_ome_metadata_of_the_source_stay(tmp_path, series):
 
 def test_the_ome_metadata_follow_a_crop_and_the_choice_of_a_channel(tmp_path):
     calibration = Calibration(channels=("GFP",), description=OME)
-    values, _ = make(tmp_path / "a.tif", "TYX", (3, 4, 5), "ome", calibration=calibration, series="1")
+    info = {"calibration": calibration, "series": "1", "starts": {"C": 1, "Y": 2}}
+    values, _ = make(tmp_path / "a.tif", "TYX", (3, 4, 5), "ome", **info)
     pixels = ome_types.from_tiff(tmp_path / "a.tif").images[0].pixels
     assert (pixels.size_t, pixels.size_c, pixels.size_y, pixels.size_x) == (3, 1, 4, 5)
     assert [channel.name for channel in pixels.channels] == ["GFP"]
