@@ -21,7 +21,7 @@ import tifffile
 
 from dvlae.data.defects.finding import Defects, fill
 from dvlae.data.manifest import Image
-from dvlae.data.pixels import check_size, errors_named, find_pages
+from dvlae.data.pixels import check_memory, errors_named, find_pages
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
@@ -196,7 +196,7 @@ def read_pages(path: Path, numbers: Iterable[int]) -> np.ndarray:
         for number in numbers:
             file.filehandle.seek(int(offsets[number]))
             page = tifffile.TiffPage(file, int(number))
-            check_size(page.nbytes, file.filehandle.size)
+            check_memory(page.nbytes)
             pages.append(page.asarray(maxworkers=1))
         return np.stack(pages)
 

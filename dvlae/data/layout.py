@@ -162,15 +162,16 @@ def _contradiction(source: Source, stated: str, shape: tuple[int, ...], dataset:
     found = f"axes: found {wanted!r}, but the file"
     choices = "" if dataset.page_counts else _choices(stated, source, dataset)
     if set(stated) == {"?"}:
-        without = " without `pages`" if dataset.page_counts else ""
-    ways = [f"set `axes` to {choices}"] if choices else []
+        ways = [f"set `axes` to {choices}"] if choices else []
         return "; ".join([f"{found} has {len(shape)} axes, of shape {shape}", *ways])
-    without = " without `pages`" if dataset.page_counts else ""
-    ways = [f"set `axes` to {choices}" if choices else ""] if "?" in stated else [f"`axes: auto`{without} follows the file"]
+    if "?" in stated:
+        ways = [f"set `axes` to {choices}"] if choices else []
+    else:
+        ways = [f"`axes: auto`{' without `pages`' if dataset.page_counts else ''} follows the file"]
     if len(_match(wanted, "?" * len(shape), shape)) == 1:
         ways.append("`axes_override: true` follows the settings")
     unknown = " (? may be any other)" if "?" in stated else ""
-    return "; ".join([f"{found} says {stated!r}{unknown}, of shape {shape}", *filter(None, ways)])
+    return "; ".join([f"{found} says {stated!r}{unknown}, of shape {shape}", *ways])
 
 
 def _count_pages(source: Source, stated: str, dataset: DatasetSettings) -> tuple[str, tuple[int, ...]]:

@@ -9,9 +9,12 @@ from types import ModuleType
 
 import numpy as np
 
-from dvlae.data.pixels import ALWAYS_READ_BYTES, check_size, errors_named
+from dvlae.data.pixels import check_memory, check_size, errors_named
 from dvlae.data.sources import Calibration, Source
 from dvlae.system.errors import UserError
+
+# Deflate stores at most 258 bytes in 2 bits.
+DEFLATE_EXPANSION = 1032
 
 
 @dataclass(kw_only=True)
@@ -22,6 +25,8 @@ class PartSource(Source):
     ----------
     part
         Takes indices along the first axes, and returns the pixels there.
+    expansion
+        The most bytes of pixels per byte of the file. None: no one knows, or the reader looks itself.
 
     Raises
     ------
@@ -40,6 +45,7 @@ class PartSource(Source):
     calibration: Calibration = field(default_factory=Calibration)
     preview: bool = False
     notes: tuple[str, ...] = ()
+    expansion: float | None = None
 
     def __post_init__(self) -> None:
         self.dtype = self.dtype.newbyteorder("=")
@@ -50,10 +56,14 @@ class PartSource(Source):
             raise ValueError(f"its values are of type {self.dtype}, not numbers")
         if any(self.axes.count(axis) > 1 for axis in "TCZYX"):
             raise ValueError(f"it has two axes of one kind, {self.axes}")
-        claimed = math.prod(self.shape) * self.dtype.itemsize
-        # A store may consist of a million files.
-        if claimed > ALWAYS_READ_BYTES:
-            check_size(claimed, sum(file.stat().st_size for file in self.files))
+        if self.expansion is not None:
+            packed = sum(file.stat().st_size for file in self.files)
+            check_size(math.prod(self.shape) * self.dtype.itemsize, packed, self.expansion)
+        # One frame is read at once; of axes that nobody knows, the last two are one.
+        axes = self.axes or "S" * (len(self.shape) - 2) + "YX"
+        with errors_named(self.path):
+            sides = (side for axis, side in zip(axes, self.shape, strict=False) if axis not in "ST?")
+            check_memory(math.prod(sides) * self.dtype.itemsize)
 
     def read(self, index: tuple[int, ...] = ()) -> np.ndarray:
         """Read a part of the pixels.

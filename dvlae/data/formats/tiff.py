@@ -14,8 +14,15 @@ import tifffile
 
 from dvlae.data.formats.ome import OmeSet, find_set
 from dvlae.data.formats.tiff_metadata import calibration_notes, read_calibration, stated_axes
-from dvlae.data.formats.tiff_pixels import Conversion, find_conversion, has_several_colour_maps, read_page
-from dvlae.data.pixels import check_size, errors_named, open_tiff
+from dvlae.data.formats.tiff_pixels import (
+    Conversion,
+    find_conversion,
+    has_several_colour_maps,
+    loss_notes,
+    most_bytes,
+    read_page,
+)
+from dvlae.data.pixels import check_memory, check_size, errors_named, open_tiff
 from dvlae.data.sources import Calibration, Source
 
 # The kinds of series whose pages have nothing in common but the file.
@@ -251,7 +258,9 @@ def _make_source(
     calibration = read_calibration(file, series, number, ome.xml)
     files = _files_of(series, path, ome)
     shape = (*outer, *inner, *conversion.added)
-    check_size(math.prod(shape) * conversion.dtype.itemsize, sum(each.stat().st_size for each in files))
+    packed = sum(each.stat().st_size for each in files)
+    check_size(math.prod(outer) * page.nbytes, packed, most_bytes(group))
+    check_memory(math.prod(shape[len(outer) :]) * conversion.dtype.itemsize)
     return TiffSource(
         path=files[0],
         files=files,
@@ -264,7 +273,7 @@ def _make_source(
         preview=page.is_reduced
         or bool(page.subfiletype & tifffile.FILETYPE.MASK)
         or (series.kind in SLIDE_KINDS and bool(PREVIEW_NAMES.search(series.name))),
-        notes=notes + conversion.notes + calibration_notes(calibration),
+        notes=notes + conversion.notes + loss_notes(group) + calibration_notes(calibration),
         places=places,
         outer=outer,
         conversion=conversion,

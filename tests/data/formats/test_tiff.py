@@ -223,7 +223,80 @@ def test_a_strip_that_claims_to_hold_more_than_the_memory_is_refused(tmp_path, c
     assert content.count(before) == 1
     place = content.index(before) + len(before)
     path.write_bytes(content[:place] + sides + content[place + len(sides) :])
-    assert "it claims to contain" in refusal(path)
+    assert re.search(r"strip 0 contains \d+ x \d+ pixels \(.*\), but the page says 40 x 50", refusal(path))
+
+
+# Codecs that decode to an image of their own size, with what loses something.
+IMAGE_CODECS = {
+    "jpeg": ({"level": 90}, True),
+    "jpeg2000": ({"level": 40}, True),
+    "jpegxl": ({"level": 90}, True),
+    "jpegxr": ({"level": 90}, None),
+    "webp": ({"lossless": False, "level": 90}, True),
+    "lerc": ({"level": 4}, True),
+    "png": ({}, False),
+}
+
+
+@pytest.mark.parametrize("codec", IMAGE_CODECS)
+@pytest.mark.parametrize("sides", [(16, 48), (64, 48), (32, 32), (32, 64)])
+@pytest.mark.parametrize("tile", [None, (32, 48)])
+def test_a_strip_or_tile_of_another_size_than_its_place_is_refused(tmp_path, codec, sides, tile):
+    path = tmp_path / "a.tif"
+    rows = {"tile": tile} if tile else {"rowsperstrip": 32}
+    options = {"compression": codec, "photometric": "rgb", "predictor": False}
+    tifffile.imwrite(path, random(*sides, 3, dtype=np.uint8), **options, rowsperstrip=sides[0])
+    with tifffile.TiffFile(path) as file:
+        strip = path.read_bytes()[file.pages[0].dataoffsets[0] :][: file.pages[0].databytecounts[0]]
+    tifffile.imwrite(path, random(96, 48, 3, dtype=np.uint8), **options, **rows)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        tags = file.pages[0].tags
+        kind = "Tile" if tile else "Strip"
+        offsets, counts = tags[f"{kind}Offsets"], tags[f"{kind}ByteCounts"]
+        end = path.stat().st_size
+        offsets.overwrite((offsets.value[0], end, offsets.value[2]))
+        counts.overwrite((counts.value[0], len(strip), counts.value[2]))
+    with path.open("ab") as file:
+        file.write(strip)
+    kind = kind.lower()
+    assert f"{kind} 1 contains {sides[0]} x {sides[1]} pixels" in refusal(path)
+    assert "but the page says 32 x 48" in refusal(path)
+
+
+@pytest.mark.parametrize("codec", IMAGE_CODECS)
+def test_lossy_compression_is_named_once(tmp_path, caplog, codec):
+    options, lossy = IMAGE_CODECS[codec]
+    pixels = random(3, 64, 48, 3, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, compression=codec, photometric="rgb", compressionargs=options)
+    read_frames(tmp_path / "a.tif", axes="TYXC")
+    found = [record.getMessage() for record in caplog.records if "lossy" in record.getMessage()]
+    words = {True: "which is lossy: it has changed the noise", None: "which may be lossy"}
+    assert len(found) == (lossy is not False)
+    assert all(words[lossy] in message for message in found)
+
+
+@pytest.mark.parametrize(
+    "options", [{"compressionargs": {"level": 0}}, {"compressionargs": {"compression": "deflate"}}]
+)
+def test_lerc_without_an_error_is_exact(tmp_path, options):
+    tifffile.imwrite(tmp_path / "a.tif", random(64, 48, dtype=np.float32), compression="lerc", **options)
+    assert read_all(tmp_path / "a.tif")[0].notes == ()
+
+
+@pytest.mark.parametrize("compression", ["zstd", "zlib", "lzma", "lzw", "jpegxl", None])
+def test_a_blank_stack_is_read_however_densely_it_is_packed(tmp_path, monkeypatch, compression):
+    monkeypatch.setattr("dvlae.data.pixels.ALWAYS_READ_BYTES", 2**16)
+    pixels = np.zeros((3, 2000, 2000), np.uint8)
+    options = {"compression": compression, "photometric": "minisblack", "rowsperstrip": 2000}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
+    assert np.array_equal(read_all(tmp_path / "a.tif")[1], pixels)
+
+
+def test_a_page_beyond_the_free_memory_is_refused_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr("dvlae.data.pixels.ALWAYS_READ_BYTES", 2**16)
+    monkeypatch.setattr("dvlae.data.pixels.free_memory", lambda: 10**6)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2000, 2000), np.uint8), compression="zstd")
+    assert "does not fit into the memory (4000000 bytes, of which 1000000 are free)" in refusal(tmp_path / "a.tif")
 
 
 # ---------------------------------------------------------------------------------------------- axes
@@ -353,7 +426,8 @@ def test_colours_of_jpeg_are_red_green_and_blue(tmp_path):
     array = np.zeros((32, 32, 3), np.uint8) + np.array([200, 40, 90], np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", compression="jpeg", subsampling=(2, 2))
     source, pixels = read_all(tmp_path / "a.tif")
-    assert (source.axes, source.notes) == ("YXC", ())
+    assert (source.axes, len(source.notes)) == ("YXC", 1)
+    assert "JPEG" in source.notes[0]
     assert np.abs(pixels.astype(int) - array).max() < 4
 
 
