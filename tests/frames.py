@@ -1,5 +1,6 @@
 """Reading image files as a dataset's settings say."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from dvlae.data.outputs.folder import OutputFolder
 from dvlae.data.outputs.reading import read_output
 from dvlae.data.prepare import prepare
 from dvlae.data.reading import open_stacks
+from dvlae.data.sources import Calibration, Source
 
 
 def settings(**keys) -> DatasetSettings:
@@ -39,3 +41,14 @@ def pass_through(folder: Path, output: OutputSettings | None = None, **keys) -> 
     outputs.report.log("test")
     (path,) = (folder / "out").iterdir()
     return path
+
+
+class Memory(Source):
+    """A source of numbers that are different everywhere."""
+
+    def __init__(self, axes, shape):
+        self.axes, self.shape, self.dtype = axes, shape, np.dtype(np.int64)
+        self.path, self.files, self.series, self.kind, self.calibration = "a", ("a",), "", "tiff", Calibration()
+
+    def read(self, index=()):
+        return np.arange(math.prod(self.shape)).reshape(self.shape)[index]

@@ -237,6 +237,7 @@ def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[
         several series and the settings do not say which one.
     """
     read: set[tuple[tuple[Path, ...], str]] = set()
+    told: set[tuple[Path, str]] = set()
     first: Stack | None = None
     for path, name in zip(files if loop is None else loop, unique_names(files), strict=True):
         with open_sources(path) as sources:
@@ -246,8 +247,11 @@ def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[
             chosen = select_series(new, dataset.series, path) if new else []
             for source, label in zip(chosen, _labels(chosen), strict=True):
                 read.add(_identity(source))
-                for note in source.notes:
-                    logger.warning(f"{path}: {note}")
+                for note in source.notes + (source.axes_notes if dataset.axes == "auto" else ()):
+                    # All series of a file may have the same.
+                    if (path, note) not in told:
+                        logger.warning(f"{path}: {note}")
+                    told.add((path, note))
                 layout = lay_out(source, dataset)
                 stack = Stack(name + label, source, layout, dataset.channel, dataset.crop)
                 _check_fit(stack, first, dataset)
@@ -337,14 +341,20 @@ def select_series(sources: Sequence[Source], wanted: int | str, path: Path) -> l
             logger.warning(f"{path}: leaves out previews: {_list_series([s for s in sources if s.preview])}")
         return images
     found = [source for number, source in enumerate(sources) if wanted in (number, str(number), source.series)]
+    if len(found) > 1 and not isinstance(wanted, int) and not wanted.isdecimal():
+        raise UserError(
+            f"{path}: series: found {wanted!r}, as {len(found)} series are called; set `series` to the number of one "
+            f"of them: {_list_series(sources)}"
+        )
     if not found:
         raise UserError(f"{path}: series: found {wanted!r}, allowed: auto, all, or one of {_list_series(sources)}")
     return found[:1]
 
 
 def _list_series(sources: Sequence[Source]) -> str:
+    names = [source.series for source in sources]
     listed = [
-        f"{number} ({source.series + ', ' if source.series not in ('', str(number)) else ''}"
+        f"{number} ({source.series + ', ' if source.series not in ('', str(number)) and names.count(source.series) == 1 else ''}"
         f"{source.axes or '?'} {format_sides(source.shape)} {source.dtype}{', a preview' if source.preview else ''})"
         for number, source in enumerate(sources)
     ]

@@ -127,6 +127,8 @@ class Source(ABC):
         Whether it is a smaller copy, a label or an overview of something else in the file.
     notes
         What the user has to know of how the file was read, one sentence each.
+    axes_notes
+        The same about its axes, for a user who leaves them to the file.
     """
 
     path: Path
@@ -139,6 +141,7 @@ class Source(ABC):
     calibration: Calibration
     preview: bool = False
     notes: tuple[str, ...] = ()
+    axes_notes: tuple[str, ...] = ()
 
     @abstractmethod
     def read(self, index: tuple[int, ...] = ()) -> np.ndarray:

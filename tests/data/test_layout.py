@@ -11,20 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from dvlae.data.layout import lay_out
-from dvlae.data.sources import Calibration, Source
 from dvlae.system.errors import UserError
-from frames import read_frames, settings
-
-
-class Memory(Source):
-    """A source of numbers that are different everywhere."""
-
-    def __init__(self, axes, shape):
-        self.axes, self.shape, self.dtype = axes, shape, np.dtype(np.int64)
-        self.path, self.files, self.series, self.kind, self.calibration = "a", ("a",), "", "tiff", Calibration()
-
-    def read(self, index=()):
-        return np.arange(math.prod(self.shape)).reshape(self.shape)[index]
+from frames import Memory, read_frames, settings
 
 
 def refusal(source, **keys) -> str:

@@ -31,7 +31,9 @@ class PartSource(Source):
     Raises
     ------
     ValueError
-        If the file contains no numbers, or claims more of them than it can contain.
+        If the file contains no pixels, or claims more of them than it can contain.
+    NotImplementedError
+        If they are no numbers.
     """
 
     path: Path
@@ -53,17 +55,12 @@ class PartSource(Source):
         if min(self.shape, default=0) < 1:
             raise ValueError("it contains no pixels")
         if self.dtype.kind not in "biufc":
-            raise ValueError(f"its values are of type {self.dtype}, not numbers")
+            raise NotImplementedError(f"its values are of type {self.dtype}, allowed: numbers")
         if any(self.axes.count(axis) > 1 for axis in "TCZYX"):
             raise ValueError(f"it has two axes of one kind, {self.axes}")
         if self.expansion is not None:
             packed = sum(file.stat().st_size for file in self.files)
             check_size(math.prod(self.shape) * self.dtype.itemsize, packed, self.expansion)
-        # One frame is read at once; of axes that nobody knows, the last two are one.
-        axes = self.axes or "S" * (len(self.shape) - 2) + "YX"
-        with errors_named(self.path):
-            sides = (side for axis, side in zip(axes, self.shape, strict=False) if axis not in "ST?")
-            check_memory(math.prod(sides) * self.dtype.itemsize)
 
     def read(self, index: tuple[int, ...] = ()) -> np.ndarray:
         """Read a part of the pixels.
@@ -84,6 +81,7 @@ class PartSource(Source):
             If the file is damaged there.
         """
         with errors_named(self.path):
+            check_memory(math.prod(self.shape[len(index) :]) * self.dtype.itemsize)
             array = np.asarray(self.part(index))
             if array.shape != self.shape[len(index) :]:
                 raise ValueError(f"found pixels of shape {array.shape}, announced: {self.shape[len(index) :]}")

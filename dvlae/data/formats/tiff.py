@@ -16,6 +16,7 @@ from dvlae.data.formats.ome import OmeSet, find_set
 from dvlae.data.formats.tiff_metadata import calibration_notes, read_calibration, stated_axes
 from dvlae.data.formats.tiff_pixels import (
     Conversion,
+    colour_notes,
     find_conversion,
     has_several_colour_maps,
     loss_notes,
@@ -115,6 +116,7 @@ class TiffSource(Source):
     calibration: Calibration
     preview: bool
     notes: tuple[str, ...]
+    axes_notes: tuple[str, ...]
     places: Sequence[Place]
     outer: tuple[int, ...]
     conversion: Conversion
@@ -141,6 +143,8 @@ class TiffSource(Source):
         free, inner = self.outer[len(fixed) :], self.shape[len(self.outer) :]
         count = math.prod(free)
         first = int(np.ravel_multi_index(fixed, self.outer[: len(fixed)])) * count if fixed else 0
+        with errors_named(self.path):
+            check_memory(count * math.prod(inner) * self.dtype.itemsize)
         array = np.empty((count, *inner), self.dtype)
         for number in range(count):
             with errors_named(self.path):
@@ -252,7 +256,7 @@ def _make_source(
     orientation = page.tags.valueof(ORIENTATION, UPRIGHT)
     if orientation != UPRIGHT:
         notes += (f"is turned or mirrored where it is shown (orientation {orientation}), and is read as it is stored",)
-    conversion = find_conversion(page, series.kind, axes, series.transform is not None)
+    conversion = find_conversion(page, series.kind, series.transform is not None)
     if conversion.added and any(has_several_colour_maps(part) for part in group):
         raise NotImplementedError("its pages have different colour maps; save it in red, green and blue")
     calibration = read_calibration(file, series, number, ome.xml)
@@ -260,7 +264,6 @@ def _make_source(
     shape = (*outer, *inner, *conversion.added)
     packed = sum(each.stat().st_size for each in files)
     check_size(math.prod(outer) * page.nbytes, packed, most_bytes(group))
-    check_memory(math.prod(shape[len(outer) :]) * conversion.dtype.itemsize)
     return TiffSource(
         path=files[0],
         files=files,
@@ -274,6 +277,7 @@ def _make_source(
         or bool(page.subfiletype & tifffile.FILETYPE.MASK)
         or (series.kind in SLIDE_KINDS and bool(PREVIEW_NAMES.search(series.name))),
         notes=notes + conversion.notes + loss_notes(group) + calibration_notes(calibration),
+        axes_notes=colour_notes(page, series.kind, axes),
         places=places,
         outer=outer,
         conversion=conversion,

@@ -73,7 +73,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
 
-def find_conversion(page: tifffile.TiffPage, kind: str, axes: str, scaled: bool) -> Conversion:
+def find_conversion(page: tifffile.TiffPage, kind: str, scaled: bool) -> Conversion:
     """Find out from the photometric interpretation of a page what has to be done with its pixels.
 
     Parameters
@@ -82,8 +82,6 @@ def find_conversion(page: tifffile.TiffPage, kind: str, axes: str, scaled: bool)
         The page.
     kind
         The kind of its series.
-    axes
-        The axes that the file states, in our letters.
     scaled
         Whether the format has a scale of its own, which is applied already.
 
@@ -108,14 +106,38 @@ def find_conversion(page: tifffile.TiffPage, kind: str, axes: str, scaled: bool)
     decoded = page.compression in TIFF.IMAGE_COMPRESSIONS and page.compression != COMPRESSION.APERIO_JP2000_YCBC
     if page.photometric in OTHER_COLOURS and not (decoded and page.photometric == PHOTOMETRIC.YCBCR):
         notes = (f"its channels are {OTHER_COLOURS[PHOTOMETRIC(page.photometric)]}, and are read as they are stored",)
-    # A file that says that the planes are times is read so.
-    planar = page.photometric == PHOTOMETRIC.RGB and page.planarconfig == 2
-    if planar and "C" in axes and kind in ("shaped", "generic"):
-        notes = (
-            "its planes are tagged as red, green and blue; if they are frames, set `axes: TYX` and "
-            "`axes_override: true`",
-        )
     return Conversion(lambda pixels: pixels, dtype, notes=notes)
+
+
+def colour_notes(page: tifffile.TiffPage, kind: str, axes: str) -> tuple[str, ...]:
+    """Return what helps if planes that are tagged as colours are none.
+
+    Parameters
+    ----------
+    page
+        A page of the file.
+    kind
+        The kind of its series.
+    axes
+        The axes that the file states, in our letters.
+
+    Returns
+    -------
+    tuple of str
+        A sentence if they may be others.
+    """
+    planar = page.photometric == PHOTOMETRIC.RGB and page.planarconfig == 2
+    # A file that says that the planes are times is read so.
+    if not (planar and "C" in axes and kind in ("shaped", "generic")):
+        return ()
+    free = [letter for letter in "TSZ" if letter not in axes]
+    frames = axes.replace("C", free.pop(0), 1)
+    while "?" in frames and free:
+        frames = frames.replace("?", free.pop(0), 1)
+    return (
+        f"its planes are tagged as red, green and blue; if they are frames, set `axes: {frames}` and "
+        "`axes_override: true`",
+    )
 
 
 def _inversion(dtype: np.dtype, bits: int) -> Conversion:

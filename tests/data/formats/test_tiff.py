@@ -283,7 +283,7 @@ def test_lerc_without_an_error_is_exact(tmp_path, options):
     assert read_all(tmp_path / "a.tif")[0].notes == ()
 
 
-@pytest.mark.parametrize("compression", ["zstd", "zlib", "lzma", "lzw", "jpegxl", None])
+@pytest.mark.parametrize("compression", ["zstd", "zlib", "lzma", "lzw", None])
 def test_a_blank_stack_is_read_however_densely_it_is_packed(tmp_path, monkeypatch, compression):
     monkeypatch.setattr("dvlae.data.pixels.ALWAYS_READ_BYTES", 2**16)
     pixels = np.zeros((3, 2000, 2000), np.uint8)
@@ -407,19 +407,29 @@ def test_a_colour_map_that_shows_grey_values_is_left_out_with_a_word(tmp_path):
     assert read_all(tmp_path / "a.tif")[0].notes == ()
 
 
-def test_three_frames_tagged_as_colours_have_a_way(tmp_path):
-    array = random(3, 20, 24, dtype=np.uint8)
+@pytest.mark.parametrize(("shape", "axes"), [((3, 20, 24), "TYX"), ((5, 3, 20, 24), "STYX")])
+def test_frames_tagged_as_colours_have_a_way_that_is_said_only_if_it_is_not_taken(tmp_path, caplog, shape, axes):
+    array = random(*shape, dtype=np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", planarconfig="separate")
-    source, _ = read_all(tmp_path / "a.tif")
-    assert source.axes == "CYX"
-    assert "if they are frames, set `axes: TYX` and `axes_override: true`" in source.notes[0]
-    assert "`axes_override: true`" in refusal(tmp_path / "a.tif", axes="TYX")
-    frames = read_frames(tmp_path / "a.tif", axes="TYX", axes_override=True)
-    assert np.array_equal(np.concatenate(frames), array)
+    hint = f"if they are frames, set `axes: {axes}` and `axes_override: true`"
+    if len(shape) == 3:
+        read_frames(tmp_path / "a.tif")
+        assert hint in caplog.text
+        assert "`axes_override: true`" in refusal(tmp_path / "a.tif", axes="TYX")
+    with open_sources(tmp_path / "a.tif") as (source,):
+        assert hint in source.axes_notes[0]
+    caplog.clear()
+    frames = read_frames(tmp_path / "a.tif", axes=axes, axes_override=True)
+    assert np.array_equal(np.concatenate(frames), array.reshape(-1, 20, 24))
+    assert not caplog.messages
+
+
+def test_planes_that_a_file_says_are_times_are_no_colours(tmp_path):
     # tifffile tags three planes so unasked.
-    tifffile.imwrite(tmp_path / "b.tif", array, photometric="rgb", planarconfig="separate", metadata={"axes": "TYX"})
-    source, _ = read_all(tmp_path / "b.tif")
-    assert (source.axes, source.notes) == ("TYX", ())
+    array, metadata = random(3, 20, 24, dtype=np.uint8), {"axes": "TYX"}
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", planarconfig="separate", metadata=metadata)
+    source, _ = read_all(tmp_path / "a.tif")
+    assert (source.axes, source.notes, source.axes_notes) == ("TYX", (), ())
 
 
 def test_colours_of_jpeg_are_red_green_and_blue(tmp_path):

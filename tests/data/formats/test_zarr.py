@@ -172,11 +172,10 @@ def test_an_archive_of_other_files_is_refused(tmp_path):
 
 def test_metadata_that_claim_more_than_the_files_can_contain_are_refused(tmp_path):
     zarr.create_array(tmp_path / "a.zarr", shape=(10**6, 10**6), chunks=(10**3, 10**3), dtype="u2")
-    with (
-        pytest.raises(UserError, match="does not fit into the memory .2000000000000 bytes"),
-        open_sources(tmp_path / "a.zarr"),
-    ):
-        pass
+    with open_sources(tmp_path / "a.zarr") as (source,):
+        with pytest.raises(UserError, match="does not fit into the memory"):
+            source.read()
+        assert source.read((1,)).shape == (10**6,)
 
 
 def test_codecs_that_change_numbers_are_named(tmp_path):
