@@ -1,5 +1,7 @@
 """Conversion of a dataset's files to canonical ones."""
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,8 @@ from dvlae.data.sources import SourceInfo, open_sources
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_outside, hash_files, link_or_copy
 from dvlae.system.progress import progress
+
+logger = logging.getLogger(__name__)
 
 # The largest magnitude up to which all whole numbers are float32 numbers.
 MAX_EXACT = 2**24
@@ -152,7 +156,7 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path, output: Path
         masks += found[1]
     checks.finish("noisy")
     if total is not None:
-        rows = total.write(folder / "clean" / "mean.tif", rows, offsets.offset)
+        rows = total.write(folder / "clean" / "mean.tif", rows, exact=bool(offsets.offset or offsets.scale != 1))
     elif clean_files:
         cleans: list[Image] = []
         clean_masks: list[PackedMask | None] = []
@@ -164,9 +168,14 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path, output: Path
         checks.finish("clean")
         rows = _in_pairs(rows, cleans)
         masks = [a & b if a and b else a or b for a, b in zip(masks, clean_masks, strict=True)]
-    if offsets.offset:
+    if offsets.offset or offsets.scale != 1:
         for path in {path for row in rows for path in (row.noisy, row.clean) if path is not None}:
-            set_offset(path, offsets.offset)
+            set_offset(path, offsets.offset, offsets.scale)
+    if offsets.scale != 1:
+        logger.warning(
+            f"prepare: grey values are computed with in units of {offsets.scale:g}, as the squares of values up to "
+            f"{offsets.largest:g} are not in the range of 32 bits; results come back in the units of the files"
+        )
     return _add_masks(folder, rows, masks)
 
 
@@ -184,59 +193,66 @@ def _add_masks(folder: Path, rows: Sequence[Image], masks: Sequence[PackedMask |
 
 
 class OffsetChoice:
-    """Chooses what to subtract from grey values so that float32 keeps their small differences.
+    """Chooses how grey values are converted so that float32 keeps their small differences and has their squares.
 
-    It is the median of the frames whose values are so large that float32 numbers near them are too far apart, if these
-    are most of the frames; a whole number for integers. Otherwise it is 0.
+    The offset is the median of the frames whose values are so large that float32 numbers near them are too far apart,
+    if these are most of the frames; a whole number for integers. Otherwise it is 0. The scale is 1 unless the squares
+    of what remains would be too large or too small for float32.
     """
 
     def __init__(self) -> None:
         self.middles: list[int | float] = []
         self.frames = 0
+        self.largest, self.farthest = 0.0, 0.0
 
-    def add(self, frame: np.ndarray, path: Path) -> None:
+    def add(self, frame: np.ndarray) -> None:
         """Take a frame into account.
 
         Parameters
         ----------
         frame
             (C, ...), in the type of its file.
-        path
-            The file.
-
-        Raises
-        ------
-        UserError
-            If float32 cannot have such values.
         """
-        if frame.dtype.itemsize < 4 or frame.dtype == np.float32:
+        if frame.dtype.itemsize < 4:
             self.frames += 1
             return
         values = frame[np.isfinite(frame)]
         if not values.size or values.min() == values.max():
             return
         self.frames += 1
+        if frame.dtype == np.float32:
+            self.largest = self.farthest = max(self.largest, float(np.abs(values).max()))
+            return
         middle = np.median(values)
         if frame.dtype.kind != "f":
             if abs(middle) > MAX_EXACT:
                 self.middles.append(int(middle))
             return
-        largest = float(np.abs(values).max())
-        if not MIN_LARGEST <= largest <= MAX_LARGEST:
-            raise UserError(
-                f"{path}: found values up to {largest:g} in magnitude, allowed: up to {MAX_LARGEST:g}, the largest at "
-                f"least {MIN_LARGEST:g}; convert them to another unit"
-            )
+        self.largest = max(self.largest, float(np.abs(values).max()))
+        self.farthest = max(self.farthest, float(np.abs(values - middle).max()))
         noise = np.nanmedian(np.abs(np.diff(frame)))
-        if not np.spacing(np.float32(abs(middle))) <= MAX_ROUNDING * noise:
+        # Numbers beyond the range of float32 are not rounded by it but by the scale.
+        near = np.spacing(np.float32(abs(middle) / _power_of_2(self.largest))) * _power_of_2(self.largest)
+        if not near <= MAX_ROUNDING * noise:
             self.middles.append(float(middle))
 
     @property
     def offset(self) -> int | float:
-        """The choice, after all frames."""
+        """What is subtracted, after all frames."""
         if 2 * len(self.middles) <= self.frames:
             return 0
         return sorted(self.middles)[len(self.middles) // 2]
+
+    @property
+    def scale(self) -> float:
+        """What the difference is divided by, after all frames."""
+        largest = self.farthest if self.offset else self.largest
+        return 1 if not largest or MIN_LARGEST <= largest <= MAX_LARGEST else _power_of_2(largest)
+
+
+def _power_of_2(largest: float) -> float:
+    """Return the largest power of 2 that is not above a number."""
+    return math.ldexp(1, math.frexp(largest)[1] - 1) if largest else 1
 
 
 def _write_stack(
@@ -263,7 +279,7 @@ def _write_stack(
 
     def frames() -> Iterator[np.ndarray]:
         for number, frame in enumerate(stack):
-            offsets.add(frame, source)
+            offsets.add(frame)
             masks.append(checks.check(frame, stack, number))
             if total is not None:
                 total.add(frame, masks[-1], source)
@@ -311,11 +327,11 @@ class _Mean:
             self.count = self.count + (1 if counts is None else counts)
             self.frames += 1
 
-    def write(self, path: Path, rows: Sequence[Image], offset: float) -> list[Image]:
+    def write(self, path: Path, rows: Sequence[Image], *, exact: bool) -> list[Image]:
         if self.total is None or self.frames < 2:
             raise UserError("clean: found 'mean' for one noisy image, allowed: mean of two or more, a glob, or null")
         info = SourceInfo.of_frames(self.total.shape)
-        dtype = np.dtype(np.float64 if offset else np.float32)
+        dtype = np.dtype(np.float64 if exact else np.float32)
         with np.errstate(invalid="ignore"):
             # A pixel that counts in no frame has no mean.
             write_frames(path, info, [self.total / self.count], dtype)

@@ -353,8 +353,13 @@ def select_series(sources: Sequence[Source], wanted: int | str, path: Path) -> l
 
 def _list_series(sources: Sequence[Source]) -> str:
     names = [source.series for source in sources]
+    # A number or a name of several says nothing beside the number.
+    own = [
+        f"{name}, " if name not in ("", str(number)) and names.count(name) == 1 else ""
+        for number, name in enumerate(names)
+    ]
     listed = [
-        f"{number} ({source.series + ', ' if source.series not in ('', str(number)) and names.count(source.series) == 1 else ''}"
+        f"{number} ({own[number]}"
         f"{source.axes or '?'} {format_sides(source.shape)} {source.dtype}{', a preview' if source.preview else ''})"
         for number, source in enumerate(sources)
     ]

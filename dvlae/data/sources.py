@@ -179,6 +179,8 @@ class SourceInfo:
     offset
         Subtracted from all grey values before anything is computed with 32 bits, which would lose small differences of
         large numbers.
+    scale
+        The grey values, less the offset, are divided by it: a power of 2, so that nothing is rounded.
     starts
         The first index along C, Z, Y and X of a part of a source; 0 where an axis is missing.
     """
@@ -190,6 +192,7 @@ class SourceInfo:
     calibration: Calibration = field(default_factory=Calibration)
     offset: float = 0
     series: str = ""
+    scale: float = 1
     starts: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod

@@ -18,6 +18,8 @@ from dvlae.data.outputs.ome import edit_xml, ome_unit
 from dvlae.data.sources import SourceInfo
 from dvlae.system.files import atomic_file, reserve_space
 
+# Beyond this offset, float64 numbers are more than a quarter of a grey value apart.
+MAX_FLOAT64_OFFSET = 2**50
 # What may stay in memory of a mapped file.
 MAX_MAPPED_BYTES = 2**26
 # Letters for axes of frames beside time: other, phase, tile, angle, lifetime, wavelength.
@@ -43,17 +45,20 @@ class Converter:
     dtype
         The type of the file.
     offset
-        Added to all values.
+        Added to all values, in the type of the file.
     clipped
         Number of values that were beyond the range of the type.
     deviation
         Whether the values are standard deviations.
+    scale
+        All values are multiplied by it first.
     """
 
     dtype: np.dtype
     offset: float
     clipped: int = 0
     deviation: bool = False
+    scale: float = 1
 
     @classmethod
     def choose(cls, info: SourceInfo, output: OutputSettings, *, deviation: bool) -> "Converter":
@@ -73,12 +78,14 @@ class Converter:
         Converter
             A converter for this file.
         """
+        wide = np.dtype(np.float64 if info.offset or info.scale != 1 else np.float32)
         if deviation:
-            return cls(np.dtype(np.float32), 0, deviation=True)
-        if output.dtype == "same":
-            return cls(np.dtype(info.dtype), info.offset)
-        # With the offset, float32 numbers would be too far apart.
-        return cls(np.dtype(np.float64 if info.offset else np.float32), info.offset)
+            return cls(wide if info.scale != 1 else np.dtype(np.float32), 0, deviation=True, scale=info.scale)
+        own = np.dtype(info.dtype)
+        # With the offset, float32 numbers would be too far apart, and beyond a larger one float64 numbers, too.
+        if output.dtype == "same" or (own.kind in "iu" and abs(info.offset) > MAX_FLOAT64_OFFSET):
+            return cls(own, info.offset, scale=info.scale)
+        return cls(wide, info.offset, scale=info.scale)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Convert values.
@@ -93,17 +100,27 @@ class Converter:
         array
             The values in the type of the file. Whole numbers are rounded and clipped to its range.
         """
-        if self.offset or self.dtype.kind in "iu":
-            values = values.astype(np.float64) + self.offset
-        if self.dtype.kind in "iu":
-            values = np.rint(values)
-            low, high = int(np.iinfo(self.dtype).min), int(np.iinfo(self.dtype).max)
-            # The float64 number next to 2^64 - 1 is 2^64, which is beyond the range.
-            limits = float(low), float(high) if float(high) <= high else float(np.nextafter(float(high), 0))
-            inside = np.clip(values, *limits)
-            self.clipped += int(np.count_nonzero(inside != values))
-            values = inside
-        return np.ascontiguousarray(values, self.dtype)
+        if self.offset or self.scale != 1 or self.dtype.kind in "iu":
+            values = values.astype(np.float64) * self.scale
+        if self.dtype.kind not in "iu":
+            return np.ascontiguousarray(values + self.offset if self.offset else values, self.dtype)
+        # The offset is added to whole numbers, as float64 numbers near a large one are far apart.
+        values, offset = np.rint(values), int(self.offset)
+        low, high = (
+            _toward_zero(int(limit) - offset) for limit in (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+        )
+        inside = np.clip(values, low, high)
+        self.clipped += int(np.count_nonzero(inside != values))
+        steps, start = np.abs(inside).astype(np.uint64), np.array(offset % 2**64, np.uint64)
+        # Numbers that wrap around have the right differences.
+        whole = np.where(inside < 0, start - steps, start + steps)
+        return np.ascontiguousarray(whole.view(np.int64) if self.dtype.kind == "i" else whole).astype(self.dtype)
+
+
+def _toward_zero(limit: int) -> float:
+    """Return the float64 number next to a limit that is not beyond it."""
+    number = float(limit)
+    return number if abs(int(number)) <= abs(limit) else float(np.nextafter(number, 0))
 
 
 class MappedFrames:

@@ -58,11 +58,9 @@ def test_python_objects_are_named_and_never_read_and_the_advice_works(tmp_path, 
 @pytest.mark.parametrize("array", [np.zeros(3, "u1,f4"), np.array(["a"]), np.zeros(3, "datetime64[s]")], ids=str)
 def test_what_is_no_number_is_not_called_damaged(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
-    with (
-        pytest.raises(UserError, match="its values are of type .*, allowed: numbers"),
-        open_sources(tmp_path / "a.npy"),
-    ):
+    with pytest.raises(UserError) as error, open_sources(tmp_path / "a.npy"):
         pass
+    assert str(error.value) == f"{tmp_path / 'a.npy'}: its values are of type {array.dtype}, allowed: numbers"
 
 
 def test_a_file_that_breaks_off_is_refused(tmp_path):

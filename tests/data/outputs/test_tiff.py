@@ -167,6 +167,26 @@ def test_the_same_type_is_rounded_and_clipped_and_the_clipped_values_are_counted
     assert float(found[3]) == pytest.approx(float(limits.max))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int64", "uint64"])
+def test_an_offset_is_added_to_whole_numbers_exactly(dtype):
+    limits = np.iinfo(dtype)
+    low, high = int(limits.min), int(limits.max)
+    for offset in {0, 7, low, high, high // 2 + 1, -7 if low else 0}:
+        convert = Converter(np.dtype(dtype), offset)
+        values = np.array([-3.4, -1, 0, 1, 2.6, 100, -100, 2.0**40, -(2.0**40), 2.0**70], np.float32)
+        exact = [round(float(value)) + offset for value in values]
+        found = convert(values)
+        inside = [low <= number <= high for number in exact]
+        assert [int(number) for number, there in zip(found, inside, strict=True) if there] == [
+            number for number, there in zip(exact, inside, strict=True) if there
+        ]
+        assert convert.clipped == inside.count(False)
+        edges = [(int(number), number > high) for number in np.array(exact, object)[~np.array(inside)]]
+        clipped = [int(number) for number in found[~np.array(inside)]]
+        # Next to a limit of 64 bits, float64 numbers are up to 2048 apart.
+        assert all(abs(number - (high if above else low)) <= 2048 for number, (_, above) in zip(clipped, edges, strict=True))
+
+
 @pytest.mark.parametrize(("dtype", "output", "expected"), [
     ("uint32", "same", "uint32"), ("uint32", "float32", "float64"), ("float64", "same", "float64"),
 ])  # fmt: skip
