@@ -231,8 +231,9 @@ class OffsetChoice:
         self.largest = max(self.largest, float(np.abs(values).max()))
         self.farthest = max(self.farthest, float(np.abs(values - middle).max()))
         noise = np.nanmedian(np.abs(np.diff(frame)))
-        # Numbers beyond the range of float32 are not rounded by it but by the scale.
-        near = np.spacing(np.float32(abs(middle) / _power_of_2(self.largest))) * _power_of_2(self.largest)
+        # The scale brings numbers beyond the range of float32 into it.
+        unit = _power_of_2(self.largest)
+        near = float(np.spacing(np.float32(abs(middle) / unit))) * unit
         if not near <= MAX_ROUNDING * noise:
             self.middles.append(float(middle))
 

@@ -184,7 +184,9 @@ def test_an_offset_is_added_to_whole_numbers_exactly(dtype):
         edges = [(int(number), number > high) for number in np.array(exact, object)[~np.array(inside)]]
         clipped = [int(number) for number in found[~np.array(inside)]]
         # Next to a limit of 64 bits, float64 numbers are up to 2048 apart.
-        assert all(abs(number - (high if above else low)) <= 2048 for number, (_, above) in zip(clipped, edges, strict=True))
+        assert all(
+            abs(number - (high if above else low)) <= 2048 for number, (_, above) in zip(clipped, edges, strict=True)
+        )
 
 
 @pytest.mark.parametrize(("dtype", "output", "expected"), [
