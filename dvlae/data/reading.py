@@ -4,6 +4,7 @@ import itertools
 import logging
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -237,7 +238,7 @@ def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[
         several series and the settings do not say which one.
     """
     read: set[tuple[tuple[Path, ...], str]] = set()
-    told: set[tuple[Path, str]] = set()
+    told: defaultdict[str, set[Path]] = defaultdict(set)
     first: Stack | None = None
     for path, name in zip(files if loop is None else loop, unique_names(files), strict=True):
         with open_sources(path) as sources:
@@ -248,15 +249,17 @@ def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[
             for source, label in zip(chosen, _labels(chosen), strict=True):
                 read.add(_identity(source))
                 for note in source.notes + (source.axes_notes if dataset.axes == "auto" else ()):
-                    # All series of a file may have the same.
-                    if (path, note) not in told:
+                    if note not in told:
                         logger.warning(f"{path}: {note}")
-                    told.add((path, note))
+                    told[note].add(path)
                 layout = lay_out(source, dataset)
                 stack = Stack(name + label, source, layout, dataset.channel, dataset.crop)
                 _check_fit(stack, first, dataset)
                 first = first or stack
                 yield stack
+    for note, paths in told.items():
+        if len(paths) > 1:
+            logger.warning(f"{len(paths) - 1} other file{'s' * (len(paths) > 2)}: {note}")
 
 
 def check_file(path: Path) -> None:

@@ -194,3 +194,13 @@ def test_a_sentence_about_a_file_is_said_once_for_all_its_series(tmp_path, caplo
             file.write(np.zeros((side, side, 3), np.uint8), compression="jpeg", photometric="rgb", metadata=None)
     read_frames(tmp_path / "a.tif", series="all")
     assert len([message for message in caplog.messages if "lossy" in message]) == 1
+
+
+def test_a_sentence_that_holds_for_many_files_takes_two_lines(tmp_path, caplog):
+    paths = [tmp_path / f"{number}.tif" for number in range(5)]
+    for path in paths:
+        tifffile.imwrite(path, random(20, 24), compression="jpeg")
+    read_frames(*paths)
+    assert len(caplog.messages) == 2
+    assert caplog.messages[0].startswith(f"{paths[0]}: its pixels are compressed with JPEG")
+    assert caplog.messages[1].startswith("4 other files: its pixels are compressed with JPEG")

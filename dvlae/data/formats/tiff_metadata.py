@@ -21,6 +21,8 @@ LENGTHS = {"nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.
 RESOLUTION_UNITS = {RESUNIT.INCH: "inch", RESUNIT.CENTIMETER: "cm"}
 # Programs write this resolution if they know none, so ImageJ ignores it.
 SCREEN_PIXELS_PER_INCH = 72
+# What ImageJ stores as bytes beside colours; its places count in pixels and planes.
+IMAGEJ_PLACED = ("ROI", "Overlays", "Plot")
 # What ImageJ says of an image that follows from its shape, or is a calibration of our own kind.
 IMAGEJ_KNOWN = (
     "ImageJ", "images", "channels", "slices", "frames", "hyperstack", "unit", "yunit", "zunit", "spacing", "finterval",
@@ -158,8 +160,13 @@ def _from_imagej(page: tifffile.TiffPage, metadata: Mapping[str, Any]) -> Calibr
         unit=unit if sizes else "",
         time_step=step / per_second if step else None,
         labels=tuple(map(str, metadata.get("Labels", ()))),
-        imagej={name: _as_text(value) for name, value in metadata.items() if name not in IMAGEJ_KNOWN},
+        imagej={name: _as_text(value) for name, value in metadata.items() if _is_kept(name, value)},
     )
+
+
+def _is_kept(name: str, value: Any) -> bool:
+    """Return whether a result may have it, and it is not of an unknown kind."""
+    return name not in IMAGEJ_KNOWN and (name in IMAGEJ_PLACED or not isinstance(value, bytes))
 
 
 def _as_text(value: Any) -> Any:

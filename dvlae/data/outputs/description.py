@@ -3,9 +3,13 @@
 import logging
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
-from dvlae.data.outputs.imagej import PLACED, select
+import numpy as np
+
+from dvlae.data.formats.tiff_metadata import IMAGEJ_PLACED
+from dvlae.data.outputs.imagej import select
 from dvlae.data.reading import Stack
 from dvlae.data.sources import SourceInfo
 
@@ -30,7 +34,6 @@ def describe(stack: Stack) -> SourceInfo:
     source, calibration, channel = stack.source, stack.source.calibration, stack.channel
     sizes = [(axis, size) for axis, size in zip(stack.axes, stack.shape, strict=True) if (axis, size) != ("C", 1)]
     axes, shape = "".join(axis for axis, _ in sizes), tuple(size for _, size in sizes)
-    planes = math.prod(size for axis, size in sizes if axis not in "YX")
     cut = math.prod(shape) < math.prod(source.shape)
     names = calibration.channels if channel is None else ()
     starts = {axis: part.start for axis, part in zip(stack.spatial, stack.window, strict=True) if part.start}
@@ -38,7 +41,7 @@ def describe(stack: Stack) -> SourceInfo:
         names = calibration.channels[channel : channel + 1]
         starts["C"] = channel
     items = select(calibration.imagej, channel, stack.channels, cut=cut)
-    lost = [name for name in PLACED if name in calibration.imagej and name not in items]
+    lost = [name for name in IMAGEJ_PLACED if name in calibration.imagej and name not in items]
     if lost:
         logger.warning(
             f"{source.path}: results do not keep {', '.join(lost)} of ImageJ, as a part of the image is read"
@@ -53,9 +56,22 @@ def describe(stack: Stack) -> SourceInfo:
         replace(
             calibration,
             channels=names,
-            labels=calibration.labels if len(calibration.labels) == planes else (),
+            labels=_labels_of_part(stack, starts),
             imagej=items,
         ),
         series=source.series,
         starts=starts,
     )
+
+
+def _labels_of_part(stack: Stack, starts: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the labels of the planes that are read; none if there is not one for each plane of the source."""
+    whole = dict(zip(stack.spatial, stack.complete_sides, strict=True)) | {"C": stack.channels}
+    kept = [(axis, size) for axis, size in zip(stack.axes, stack.shape, strict=True) if axis not in "YX"]
+    labels = np.array(stack.source.calibration.labels, object)
+    full = [whole.get(axis, size) for axis, size in kept]
+    computed = stack.channel == "grey" and stack.channels > 1
+    if labels.size != math.prod(full) or computed:
+        return ()
+    part = tuple(slice(starts.get(axis, 0), starts.get(axis, 0) + size) for axis, size in kept)
+    return tuple(map(str, labels.reshape(full)[part].ravel()))

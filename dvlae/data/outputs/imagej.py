@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from dvlae.data.formats.tiff_metadata import IMAGEJ_PLACED
 from dvlae.data.sources import SourceInfo
 
 # The types of ImageJ: 8 and 16 bits with and without sign, and float32.
 TYPES = "BHhf"
 AXES = "TZCYX"
-# What is stored as bytes; the places of the last three count in pixels and planes.
-COLOURS, PLACED = "LUTs", ("ROI", "Overlays", "Plot")
-BINARY = (COLOURS, *PLACED)
+# What is stored as bytes.
+COLOURS = "LUTs"
+BINARY = (COLOURS, *IMAGEJ_PLACED)
 # Texts that may have any characters.
 LONG_TEXTS = ("Info", "Properties")
 # Two numbers for each channel, and how channels are shown together.
@@ -83,7 +84,9 @@ def imagej_options(info: SourceInfo, axes: str, dtype: np.dtype, *, deviation: b
     calibration = info.calibration
     left_out = (SHOWN if deviation else ()) + (FUNCTION if deviation or dtype.kind == "f" else ())
     kept = {name: value for name, value in calibration.imagej.items() if name not in left_out}
-    metadata = {name: _from_text(value) if name in PLACED else _escape(name, value) for name, value in kept.items()}
+    metadata = {
+        name: _from_text(value) if name in IMAGEJ_PLACED else _escape(name, value) for name, value in kept.items()
+    }
     metadata |= {"axes": axes, "unit": _escape("unit", calibration.unit) or None}
     metadata |= {"spacing": calibration.sizes.get("z"), "finterval": calibration.time_step}
     if COLOURS in kept:
@@ -132,7 +135,7 @@ def select(items: Mapping[str, Any], channel: int | str | None, channels: int, *
     dict
         The items that still hold.
     """
-    kept = {name: value for name, value in items.items() if not (cut and name in PLACED)}
+    kept = {name: value for name, value in items.items() if not (cut and name in IMAGEJ_PLACED)}
     if channel is None or channels == 1:
         return kept
     colours, ranges = _listed(kept.pop(COLOURS, [])), kept.pop(RANGES, [])

@@ -121,6 +121,7 @@ def test_one_channel_of_an_imagej_hyperstack_keeps_its_colours(tmp_path, caplog)
     assert np.array_equal(found["LUTs"], GREEN) or np.array_equal(found["LUTs"], [GREEN])
     assert found["Ranges"] == (2.0, 80.0)
     assert found["Info"] == IMAGEJ["Info"]
+    assert found["Labels"] == LABELS[1::2]
     assert not {"Overlays", "ROI"} & set(found)
     assert "a.tif: results do not keep ROI, Overlays of ImageJ, as a part of the image is read" in warnings(caplog)[0]
 
@@ -146,6 +147,14 @@ def test_a_calibration_of_grey_values_is_named_and_stays_where_it_holds(tmp_path
     found = read_imagej(pass_through(tmp_path, OutputSettings(dtype="same")))
     assert (found["cf"], found["c0"], found["vunit"]) == (0, -32768.0, "Gray Value")
     assert "calibration of grey values (vunit Gray Value), which is not applied" in warnings(caplog)[0]
+
+
+def test_labels_are_those_of_the_planes_that_are_read(tmp_path):
+    labels = [f"c{c} z{z}" for z in range(4) for c in range(2)]
+    metadata = {"axes": "ZCYX", "Labels": labels}
+    tifffile.imwrite(tmp_path / "a.tif", random(4, 2, 20, 24), imagej=True, metadata=metadata)
+    found = read_imagej(pass_through(tmp_path, crop={"z": [1, 3], "x": [2, 20]}))
+    assert found["Labels"] == labels[2:6]
 
 
 # ---------------------------------------------------------------------------------------------- OME
