@@ -145,7 +145,8 @@ def _without_one(sizes: dict[str, float], unit: str) -> dict[str, float]:
 
 def _from_imagej(page: tifffile.TiffPage, metadata: Mapping[str, Any]) -> Calibration:
     tagged = _resolution_unit(page)
-    unit = _unit(str(metadata["unit"])) if "unit" in metadata else tagged
+    named = str(metadata.get("unit", "")).strip()
+    unit = _unit(named) if named else tagged
     sides = _pixel_sides(page)
     if (tagged, unit) == ("cm", "um"):
         # Some programs write the unit of ImageJ beside a resolution in centimetres.

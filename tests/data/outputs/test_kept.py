@@ -53,9 +53,9 @@ def warnings(caplog):
 
 
 @pytest.mark.parametrize("unit", ["NONE", "INCH", "CENTIMETER"])
-@pytest.mark.parametrize("imagej", [False, True])
-def test_a_resolution_and_its_unit_stay(tmp_path, unit, imagej):
-    metadata = {"axes": "TYX"}
+@pytest.mark.parametrize(("imagej", "named"), [(False, {}), (True, {}), (True, {"unit": ""})])
+def test_a_resolution_and_its_unit_stay(tmp_path, unit, imagej, named):
+    metadata = {"axes": "TYX"} | named
     options = {"resolution": (15384.6, 7692.3), "resolutionunit": unit, "imagej": imagej, "metadata": metadata}
     options["photometric"] = "minisblack"
     tifffile.imwrite(tmp_path / "a.tif", random(3, 20, 24), **options)
