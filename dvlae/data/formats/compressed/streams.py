@@ -4,19 +4,23 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-JPEG_START = b"\xff\xd8"
+JPEG_START, MARKER = b"\xff\xd8", 0xFF
 # The markers of JPEG after which the size of the image stands; the others among them begin tables.
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 JPEG_LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}
 JPEG_2000_SIZE, JPEG_2000_STYLE = b"\xff\x4f\xff\x51", b"\xff\x52"
 JPEG_2000_IRREVERSIBLE = 0
 JPEG_XL_START = b"\xff\x0a"
+# The boxes that contain the image or its first part, and the bytes before it there.
+JPEG_XL_BOXES = {b"jxlc": 0, b"jxlp": 4}
 # Widths of JPEG XL as parts of the height.
 JPEG_XL_RATIOS = (None, (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 # Kinds of channels beside colours: transparency, and those that are described at length.
 JPEG_XL_TRANSPARENCY, JPEG_XL_LONG_CHANNELS = 0, (2, 5)
+JPEG_XR_START = b"II\xbc"
 JPEG_XR_WIDTH, JPEG_XR_HEIGHT = 0xBC80, 0xBC81
 PNG_HEADER = b"IHDR"
+WEBP_KINDS = (b"VP8 ", b"VP8L", b"VP8X")
 LERC_START = b"Lerc2 "
 # Types of LERC from this on are real numbers. Whole numbers are exact if they differ by less than 1.
 LERC_REAL, LERC_EXACT = 6, 0.5
@@ -54,8 +58,12 @@ def read_jpeg(head: bytes) -> Stream:
     Stream
         What it says.
     """
-    place = max(0, head.find(JPEG_START)) + 2
-    while place + 10 <= len(head):
+    place = len(JPEG_START)
+    while head.startswith(JPEG_START) and place + 10 <= len(head) and head[place] == MARKER:
+        if head[place + 1] == MARKER:
+            # Markers may be filled up.
+            place += 1
+            continue
         marker, length = struct.unpack_from(">xBH", head, place)
         if marker in JPEG_FRAMES:
             return Stream(struct.unpack_from(">HH", head, place + 5), head[place + 9], marker not in JPEG_LOSSLESS)
@@ -99,10 +107,9 @@ def read_png(head: bytes) -> Stream:
     Stream
         What it says.
     """
-    place = head.find(PNG_HEADER)
-    if place < 0 or len(head) < place + 12:
+    if head[12:16] != PNG_HEADER or len(head) < 24:
         return Stream(lossy=False)
-    columns, rows = struct.unpack_from(">II", head, place + 4)
+    columns, rows = struct.unpack_from(">II", head, 16)
     return Stream((rows, columns), lossy=False)
 
 
@@ -120,7 +127,7 @@ def read_webp(head: bytes) -> Stream:
         What it says.
     """
     kind, body = head[12:16], head[20:30]
-    if len(body) < 10:
+    if len(body) < 10 or kind not in WEBP_KINDS:
         return Stream()
     if kind == b"VP8L":
         bits = int.from_bytes(body[1:5], "little")
@@ -145,6 +152,8 @@ def read_jpeg_xr(head: bytes) -> Stream:
     Stream
         What it says.
     """
+    if not head.startswith(JPEG_XR_START):
+        return Stream()
     try:
         (start,) = struct.unpack_from("<I", head, 4)
         (count,) = struct.unpack_from("<H", head, start)
@@ -214,8 +223,11 @@ def read_jpeg_xl(head: bytes) -> Stream:
     Stream
         What it says. The pixels are taken for exact if their colours were not converted.
     """
-    place = head.find(JPEG_XL_START)
-    if place < 0:
+    place = 0
+    for box, before in JPEG_XL_BOXES.items():
+        if not head.startswith(JPEG_XL_START) and box in head:
+            place = head.index(box) + len(box) + before
+    if head[place : place + 2] != JPEG_XL_START:
         return Stream()
     bits = _Bits(head[place + 2 :])
     sides: tuple[int, ...] = ()

@@ -49,6 +49,13 @@ def test_a_beginning_that_breaks_off_or_is_another_says_nothing_wrong(name, size
         READERS[name](content[:size])
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_a_beginning_of_another_kind_says_no_size(name):
+    # A strip of an old JPEG in a TIFF has no beginning of its own.
+    for content in (b"", *RANDOM.integers(0, 256, (200, 300), dtype=np.uint8)):
+        assert READERS[name](bytes(content)).sides == ()
+
+
 def test_a_loss_is_named_and_what_is_exact_needs_no_word():
     assert loss_note("PNG", False) == ""
     assert "JPEG, which is lossy: it has changed the noise" in loss_note("JPEG", True)
