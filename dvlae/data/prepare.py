@@ -1,5 +1,6 @@
 """Conversion of a dataset's files to canonical ones."""
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,11 +17,14 @@ from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, pair_frames, read_manifest, write_manifest
+from dvlae.data.outputs.description import describe
 from dvlae.data.reading import Stack, open_stacks
 from dvlae.data.sources import SourceInfo, open_sources
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_outside, hash_files, link_or_copy
 from dvlae.system.progress import progress
+
+logger = logging.getLogger(__name__)
 
 # The largest magnitude up to which all whole numbers are float32 numbers.
 MAX_EXACT = 2**24
@@ -151,7 +155,7 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path, output: Path
     sources, masks = _write_stacks(open_stacks(files, dataset, loop), folder / "noisy", offsets, checks, total)
     rows = [row for source in sources for row in source]
     if total is not None:
-        rows = total.write(folder / "clean" / "mean.tif", rows, offsets.offset)
+        rows = total.write(folder / "clean" / "mean.tif", rows, exact=bool(offsets.offset or offsets.scale != 1))
     elif clean_files:
         checks = FrameChecks(None)
         cleans, clean_masks = _write_stacks(
@@ -162,9 +166,14 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path, output: Path
             assert row.clean is not None
             both = [masks[row.noisy, row.frame], clean_masks[row.clean, row.clean_frame]]
             masks[row.noisy, row.frame] = both[0] & both[1] if both[0] and both[1] else both[0] or both[1]
-    if offsets.offset:
+    if offsets.offset or offsets.scale != 1:
         for path in {path for row in rows for path in (row.noisy, row.clean) if path is not None}:
-            set_offset(path, offsets.offset)
+            set_offset(path, offsets.offset, offsets.scale)
+    if offsets.scale != 1:
+        logger.warning(
+            f"prepare: grey values are computed with in units of {offsets.scale:g}, as the squares of values up to "
+            f"{offsets.largest:g} are not in the range of 32 bits; results come back in the units of the files"
+        )
     return _add_masks(folder, rows, masks)
 
 
@@ -191,99 +200,68 @@ def _add_masks(folder: Path, rows: Sequence[Image], masks: Masks) -> list[Image]
     return [row if masks[row.noisy, row.frame] is None else replace(row, mask=written[row.noisy]) for row in rows]
 
 
-def describe(stack: Stack) -> SourceInfo:
-    """Return what results have to know of a source.
-
-    Parameters
-    ----------
-    stack
-        The source, as the dataset's settings read it.
-
-    Returns
-    -------
-    SourceInfo
-        Its axes and its calibration, after the choice of a channel.
-    """
-    source, calibration = stack.source, stack.source.calibration
-    sizes = [(axis, size) for axis, size in zip(stack.axes, stack.shape, strict=True) if (axis, size) != ("C", 1)]
-    axes, shape = "".join(axis for axis, _ in sizes), tuple(size for _, size in sizes)
-    planes = math.prod(size for axis, size in sizes if axis not in "YX")
-    kept = calibration.channels if stack.channel is None else ()
-    if isinstance(stack.channel, int):
-        kept = calibration.channels[stack.channel : stack.channel + 1]
-    labels = calibration.labels if len(calibration.labels) == planes else ()
-    return SourceInfo(
-        axes,
-        shape,
-        source.kind,
-        source.dtype.name,
-        replace(calibration, channels=kept, labels=labels),
-        series=source.series,
-        stated=source.axes if _reads_as_images(source.axes, axes) else "",
-    )
-
-
-def _reads_as_images(stated: str, axes: str) -> bool:
-    """Return whether axes differ from those of a file only in that its planes or channels are images."""
-    if len(stated) != len(axes) or stated == axes:
-        return False
-    return all(found == read or (found in "ZC" and read == "S") for found, read in zip(stated, axes, strict=True))
-
-
 class OffsetChoice:
-    """Chooses what to subtract from grey values so that float32 keeps their small differences.
+    """Chooses how grey values are converted so that float32 keeps their small differences and has their squares.
 
-    It is the median of the frames whose values are so large that float32 numbers near them are too far apart, if these
-    are most of the frames; a whole number for integers. Otherwise it is 0.
+    The offset is the median of the frames whose values are so large that float32 numbers near them are too far apart,
+    if these are most of the frames; a whole number for integers. Otherwise it is 0. The scale is 1 unless the squares
+    of what remains would be too large or too small for float32.
     """
 
     def __init__(self) -> None:
         self.middles: list[int | float] = []
         self.frames = 0
+        self.largest, self.farthest = 0.0, 0.0
 
-    def add(self, frame: np.ndarray, path: Path) -> None:
+    def add(self, frame: np.ndarray) -> None:
         """Take a frame into account.
 
         Parameters
         ----------
         frame
             (C, ...), in the type of its file.
-        path
-            The file.
-
-        Raises
-        ------
-        UserError
-            If float32 cannot have such values.
         """
-        if frame.dtype.itemsize < 4 or frame.dtype == np.float32:
+        if frame.dtype.itemsize < 4:
             self.frames += 1
             return
         values = frame[np.isfinite(frame)]
         if not values.size or values.min() == values.max():
             return
         self.frames += 1
+        if frame.dtype == np.float32:
+            self.largest = self.farthest = max(self.largest, float(np.abs(values).max()))
+            return
         middle = np.median(values)
         if frame.dtype.kind != "f":
             if abs(middle) > MAX_EXACT:
                 self.middles.append(int(middle))
             return
-        largest = float(np.abs(values).max())
-        if not MIN_LARGEST <= largest <= MAX_LARGEST:
-            raise UserError(
-                f"{path}: found values up to {largest:g} in magnitude, allowed: up to {MAX_LARGEST:g}, the largest at "
-                f"least {MIN_LARGEST:g}; convert them to another unit"
-            )
+        self.largest = max(self.largest, float(np.abs(values).max()))
+        self.farthest = max(self.farthest, float(np.abs(values - middle).max()))
         noise = np.nanmedian(np.abs(np.diff(frame)))
-        if not np.spacing(np.float32(abs(middle))) <= MAX_ROUNDING * noise:
+        # The scale brings numbers beyond the range of float32 into it.
+        unit = _power_of_2(self.largest)
+        near = float(np.spacing(np.float32(abs(middle) / unit))) * unit
+        if not near <= MAX_ROUNDING * noise:
             self.middles.append(float(middle))
 
     @property
     def offset(self) -> int | float:
-        """The choice, after all frames."""
+        """What is subtracted, after all frames."""
         if 2 * len(self.middles) <= self.frames:
             return 0
         return sorted(self.middles)[len(self.middles) // 2]
+
+    @property
+    def scale(self) -> float:
+        """What the difference is divided by, after all frames."""
+        largest = self.farthest if self.offset else self.largest
+        return 1 if not largest or MIN_LARGEST <= largest <= MAX_LARGEST else _power_of_2(largest)
+
+
+def _power_of_2(largest: float) -> float:
+    """Return the largest power of 2 that is not above a number."""
+    return math.ldexp(1, math.frexp(largest)[1] - 1) if largest else 1
 
 
 def _write_stack(
@@ -306,7 +284,7 @@ def _write_stack(
 
     def frames() -> Iterator[np.ndarray]:
         for number, frame in enumerate(stack):
-            offsets.add(frame, source)
+            offsets.add(frame)
             masks[path, number] = mask = checks.check(frame, stack, number)
             if total is not None:
                 total.add(frame, mask, source)
@@ -341,11 +319,11 @@ class _Mean:
             self.count = self.count + (1 if counts is None else counts)
             self.frames += 1
 
-    def write(self, path: Path, rows: Sequence[Image], offset: float) -> list[Image]:
+    def write(self, path: Path, rows: Sequence[Image], *, exact: bool) -> list[Image]:
         if self.total is None or self.frames < 2:
             raise UserError("clean: found 'mean' for one noisy image, allowed: mean of two or more, a glob, or null")
         info = SourceInfo.of_frames(self.total.shape)
-        dtype = np.dtype(np.float64 if offset else np.float32)
+        dtype = np.dtype(np.float64 if exact else np.float32)
         with np.errstate(invalid="ignore"):
             # A pixel that counts in no frame has no mean.
             write_frames(path, info, [self.total / self.count], dtype)

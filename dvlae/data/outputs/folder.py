@@ -269,6 +269,7 @@ class Report:
 
     def __init__(self) -> None:
         self.others: dict[str, list[str]] = defaultdict(list)
+        self.lost: dict[str, list[str]] = defaultdict(list)
         self.types: set[str] = set()
         self.clipped: dict[str, int] = defaultdict(int)
 
@@ -284,9 +285,11 @@ class Report:
         convert = Converter.choose(info, frames.output, deviation=frames.deviation)
         if frames.samples:
             info, mapped.array = info.with_samples(frames.samples), mapped.array.swapaxes(0, 1)
-        why = write_source(path, info, mapped, convert, frames.output.compression)
+        why, lost = write_source(path, info, mapped, convert, frames.output.compression)
         if why:
             self.others[why].append(path.name)
+        if lost:
+            self.lost[lost].append(path.name)
         if convert.dtype.kind in "iu":
             self.types.add(convert.dtype.name)
             self.clipped[path.name] += convert.clipped
@@ -304,6 +307,8 @@ class Report:
         """
         for why, names in self.others.items():
             logger.info("%s: %s written as %s", step, _name_some(names), why)
+        for lost, names in self.lost.items():
+            logger.warning("%s: %s cannot keep of the source: %s", step, _name_some(names), lost)
         if self.types:
             types, clipped = " and ".join(sorted(self.types)), [name for name, count in self.clipped.items() if count]
             beyond = "no value is beyond its range"

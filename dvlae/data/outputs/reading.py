@@ -77,10 +77,10 @@ def read_output(folder: Path, image: Image, *, deviation: bool = False) -> np.nd
     offset = 0 if deviation else info.offset
     path, alone = folder / image.noisy.name, folder / f"{image.name}.tif"
     if path.exists():
-        return to_float32(_read_frame(path, info, image.frame), offset)
+        return to_float32(_read_frame(path, info, image.frame), offset, info.scale)
     if alone.exists():
         one = SourceInfo.of_frames(info.frame_shape)
-        return to_float32(_read_frame(alone, one, 0), offset)
+        return to_float32(_read_frame(alone, one, 0), offset, info.scale)
     return None
 
 
