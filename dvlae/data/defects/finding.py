@@ -32,11 +32,19 @@ TAIL_QUANTILE = 0.9
 TAIL_MARGIN = 10.0
 # In heights of an ordinary local maximum.
 MIN_HEIGHT = 40.0
+# In heights at which the tail begins: more photons in one pixel than where one or two of them make the tail.
+MIN_TAIL_HEIGHT = 6.0
 # In ranges of the neighbours. It is 2.4 for a spot of 1.5 pixels.
 MIN_RANGES = 3.0
 # Mean of the neighbours, of the height of the pixel. It is 0.19 for a spot of 1.5 pixels.
 MAX_SHARE = 0.04
-LIKE_HEIGHT = 0.5
+LIKE_HEIGHT = 0.31
+# Of the 8 neighbours; none at the border.
+MAX_LIKE = 1
+# Pixels that are no farther apart, along each axis, form a group.
+GROUP_DISTANCE = 5
+# Probability of the largest group in an image, if defective pixels are at random places.
+MAX_CHANCE = 0.01
 # A larger share of pixels is not defective: it is the noise, or the object.
 MAX_FRACTION = 0.005
 
@@ -186,10 +194,13 @@ def _find_single(channel: np.ndarray) -> np.ndarray:
     middle, start = np.quantile(maxima, (0.5, TAIL_QUANTILE))
     tail = maxima[maxima > start] - start
     scale = np.median(tail) / np.log(2) if tail.size else 0.0
-    threshold = max(start + scale * (np.log(max(tail.size, 1)) + TAIL_MARGIN), MIN_HEIGHT * middle)
+    expected = start + scale * (np.log(max(tail.size, 1)) + TAIL_MARGIN)
+    threshold = max(expected, MIN_HEIGHT * middle, MIN_TAIL_HEIGHT * start)
     places = np.nonzero(heights > threshold)
     near = _surroundings(planes, heights, places, 1)
-    alone = np.count_nonzero(np.isfinite(near), axis=1) >= max(1, near.shape[1] // 4)
+    beyond = np.isnan(_neighbours(planes, places, 1)).sum(axis=1)
+    # Of an object at the border, only a few pixels are seen.
+    alone = np.isnan(near).sum(axis=1) - beyond <= np.where(beyond, 0, MAX_LIKE)
     near, places = near[alone], tuple(place[alone] for place in places)
     all_around = _surroundings(planes, heights, places, reach)
     in_order = np.sort(all_around, axis=1)  # numbers before NaN
@@ -200,7 +211,30 @@ def _find_single(channel: np.ndarray) -> np.ndarray:
     share = np.nanmean(near, axis=1) - background
     chosen = (heights[places] > MIN_RANGES * spread) & (share < MAX_SHARE * (planes[places] - background))
     found.reshape(planes.shape)[tuple(place[chosen] for place in places)] = True
-    return found
+    return found & ~_in_groups(found.reshape(planes.shape)).reshape(found.shape) if found.any() else found
+
+
+def _in_groups(found: np.ndarray) -> np.ndarray:
+    """Return which pixels of planes (N, [Y,] X) stand in groups that are too large for pixels at random places.
+
+    Such a group is an object, such as a dotted line.
+    """
+    from scipy import ndimage
+
+    axes = found.ndim - 1
+    beside = np.zeros((3,) * found.ndim, bool)
+    beside[1] = True  # Pixels of different planes are not neighbours.
+    clusters, number = ndimage.label(found, beside)
+    groups, _ = ndimage.label(ndimage.maximum_filter(found, (1, *[GROUP_DISTANCE] * axes)), beside)
+    _, firsts = np.unique(clusters, return_index=True)
+    sizes = np.bincount(groups.flat[firsts[1:]], minlength=groups.max() + 1)  # in clusters
+    # At random places, a group that grows from one pixel to the next has Borel's distribution.
+    neighbours = number * (2 * GROUP_DISTANCE + 1) ** axes / found.size
+    size = np.arange(1, number + 1)
+    steps = np.cumsum(np.log(size))  # log(size!)
+    chances = np.exp(-neighbours * size + (size - 1) * np.log(neighbours * size) - steps)
+    too_large = number * np.cumsum(chances[::-1])[::-1] < MAX_CHANCE
+    return np.append(False, too_large)[sizes][groups] & found
 
 
 def _heights(planes: np.ndarray) -> np.ndarray:
