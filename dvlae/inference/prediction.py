@@ -14,7 +14,7 @@ from dvlae import revision
 from dvlae.config.settings import PredictSettings
 from dvlae.data.canonical import read_frame, read_mask
 from dvlae.data.defects.denoising import FramesToDenoise
-from dvlae.data.defects.scale import SeenScale
+from dvlae.data.defects.seen import SeenScale
 from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.folder import OutputFolder
 from dvlae.inference.direct import denoise_images_directly

@@ -27,6 +27,7 @@ from dvlae.evaluation.target import find_region
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, STYLE, save_figure
 from dvlae.system.errors import UserError
 from dvlae.system.files import write_json
+from dvlae.system.wording import count
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
 
 def _describe(found: Mapping[str, Any]) -> str:
     """Return one line that describes the noise."""
-    basis = f"from {found['images']} image{'s' if found['images'] > 1 else ''} ({BASIS_LABELS[found['basis']]})"
+    basis = f"from {count(found['images'], 'image')} ({BASIS_LABELS[found['basis']]})"
     return f"{_describe_noise(found)}, {basis}"
 
 

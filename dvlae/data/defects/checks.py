@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.data.canonical import write_frames
-from dvlae.data.defects.frames import list_names
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.reading import Stack
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
+from dvlae.system.wording import list_names
 
 logger = logging.getLogger(__name__)
 

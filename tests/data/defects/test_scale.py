@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from dvlae.data.defects import measure_scale
-from dvlae.data.defects.scale import SeenScale, find_exceptions, find_mixed
+from dvlae.data.defects.scale import find_exceptions, find_mixed
+from dvlae.data.defects.seen import SeenScale
 
 
 def cells(seed, exposure=1.0, shape=(96, 96)):

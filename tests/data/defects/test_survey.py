@@ -54,7 +54,7 @@ def test_hot_pixels_are_filled_in_left_out_and_counted(tmp_path, images_folder, 
     assert description["mean"] == pytest.approx([counted.mean(dtype=np.float64)])
     assert description["std"] == pytest.approx([counted.std(dtype=np.float64)])
     assert description["step"] == [1]
-    assert "found 8 hot pixel values in 4 of 4 images" in caplog.text
+    assert "8 hot pixel values in 4 of 4 images: left out of the training, and filled in" in caplog.text
 
 
 def test_without_defects_there_is_no_mask(tmp_path, images_folder):
