@@ -18,8 +18,8 @@ from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.diagnosis import MAX_IMAGES, NEGLIGIBLE_CORRELATION, measure_noise
 from dvlae.evaluation.each_image import choose_image_workers, map_images
-from dvlae.evaluation.frame_checks import FrameCheck, check_frame, compare_frames
-from dvlae.evaluation.frame_sequence import compare_sequence, identify_frame
+from dvlae.evaluation.findings.frames import FrameCheck, check_frame, compare_frames
+from dvlae.evaluation.findings.sequence import compare_sequence, identify_frame
 from dvlae.evaluation.noise_samples import NoiseSample, estimate_noise, known_noise
 from dvlae.evaluation.noise_statistics import VarianceCurve
 from dvlae.evaluation.register import Targets, evaluated_images
@@ -88,12 +88,12 @@ def diagnose(
     frames = evaluated_images(images, settings)
     chosen = [frames[i] for i in spread_evenly(len(frames), MAX_IMAGES)]
     known = all(image.clean is not None for image in chosen)
-    examine = partial(_examine, first=read_noisy(chosen[0]), targets=Targets(settings, targets), known=known)
+    examine = partial(_examine, first=_read(chosen[0]), targets=Targets(settings, targets), known=known)
     workers = choose_image_workers("diagnose", chosen, cores)
     examined = map_images(examine, chosen, workers, description="diagnose")
     samples, checks = zip(*examined, strict=True)
     sequence = map_images(
-        lambda image: identify_frame(read_noisy(image)),
+        lambda image: identify_frame(image.name, _read(image)),
         [frames[i] for i in _neighbours(len(frames), MAX_FRAMES)],
         workers,
         description="diagnose: frames",
@@ -117,15 +117,19 @@ def _neighbours(count: int, most: int) -> list[int]:
     return sorted({int(index) for first in firsts for index in (first, first + 1)})
 
 
+def _read(image: Image) -> ExaminedFrame:
+    return ExaminedFrame.examine(read_noisy(image), read_mask(image))
+
+
 def _examine(
-    image: Image, first: np.ndarray, targets: Targets, known: bool
+    image: Image, first: ExaminedFrame, targets: Targets, known: bool
 ) -> tuple[Sequence[NoiseSample], FrameCheck]:
     """Return the noise in the evaluated region of an image, known or estimated, and what is odd in the image."""
-    frame = ExaminedFrame.examine(read_noisy(image), read_mask(image))
+    frame = _read(image)
     noisy, counts = frame.noisy, np.isfinite(frame.noisy)
     if frame.measured is not None:
         counts &= frame.measured
-    check = check_frame(noisy, first, frame.defects)
+    check = check_frame(frame, first)
     if known:
         return known_noise(noisy, counts, targets.target(image, noisy)), check
     region = find_region(noisy.shape[1:], targets.settings)

@@ -16,10 +16,9 @@ from dvlae.data.defects.scale import FrameScale
 NOISE_FACTOR = 2.0
 # Noise and contrast that differ by less, after a change of gain and offset, are explained by that.
 EXPLAINED_FACTOR = 1.5
-# Only noise that differs by this factor tells another gain from another brightness. A gain multiplies noise and
-# contrast by the same factor; more light, or more dye, multiplies the contrast by the square of the factor of the noise,
-# or more.
-TOLD_FACTOR = 4.0
+# Only noise that differs by these factors tells another gain from another brightness. A gain multiplies noise and
+# contrast by the same factor; more light, or more dye, multiplies the contrast by the square of that factor, or more.
+GAIN_FACTOR, BRIGHTNESS_FACTOR = 8.0, 4.0
 # The factor of contrast over noise, as a power of that of the noise: 0 for another gain, 1 or more for more light.
 GAIN_POWER, BRIGHTNESS_POWER = 1 / 3, 2 / 3
 GAIN, BRIGHTNESS, UNTOLD = "gain or bit depth", "brightness", "brightness, gain or offset"
@@ -131,7 +130,7 @@ class SeenScale:
             the frame is like those that were seen.
         """
         others = np.flatnonzero(~self._included(scale))
-        found = {self._difference(channel, scale) for channel in others}
+        found = {self._difference(int(channel), scale) for channel in others}
         return "" if not found else found.pop() if len(found) == 1 else UNTOLD
 
     def _difference(self, channel: int, scale: FrameScale) -> str:
@@ -142,10 +141,11 @@ class SeenScale:
         if (noise <= 0).any() or (contrast < noise).any():
             return UNTOLD
         factor, ratio = np.log(noise[0] / noise[1]), np.log(contrast[0] / contrast[1])
-        if abs(factor) < np.log(TOLD_FACTOR):
-            return UNTOLD
-        power = ratio / factor - 1
-        return GAIN if abs(power) < GAIN_POWER else BRIGHTNESS if power > BRIGHTNESS_POWER else UNTOLD
+        if abs(factor) > np.log(GAIN_FACTOR) and abs(ratio / factor - 1) < GAIN_POWER:
+            return GAIN
+        if abs(factor) > np.log(BRIGHTNESS_FACTOR) and ratio / factor - 1 > BRIGHTNESS_POWER:
+            return BRIGHTNESS
+        return UNTOLD
 
     def conversion(self, scale: FrameScale) -> "Conversion | None":
         """Find the gain and the offset of a frame that differs from those that were seen by them alone.

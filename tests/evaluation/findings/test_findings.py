@@ -2,17 +2,22 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from dvlae.data.defects import find_defects
-from dvlae.evaluation.frame_checks import bar_rows, check_frame, compare_frames
-from dvlae.evaluation.frame_sequence import compare_sequence, identify_frame
+from dvlae.data.defects import find_mask
+from dvlae.data.defects.frames import ExaminedFrame
+from dvlae.evaluation.findings.frames import bar_rows, check_frame, compare_frames
+from dvlae.evaluation.findings.sequence import compare_sequence, identify_frame
 from noisy_images import disk, noise, scene, with_bar
 
 
-def findings(*images: np.ndarray) -> dict[str, tuple[float, str]]:
-    """Return the number and the line of each kind of finding in images (Y, X)."""
-    frames = [np.asarray(image, np.float32)[None] for image in images]
-    checks = [check_frame(frame, frames[0], find_defects(frame)) for frame in frames]
-    found = compare_frames(checks) + compare_sequence([identify_frame(frame) for frame in frames], len(frames))
+def findings(*images: np.ndarray, mask: np.ndarray | str | None = None) -> dict[str, tuple[float, str]]:
+    """Return the number and the line of each kind of finding in images (Y, X), called 0, 1, 2."""
+    frames = []
+    for image in images:
+        noisy = np.asarray(image, np.float32)[None]
+        frames.append(ExaminedFrame.examine(noisy, find_mask(noisy) if isinstance(mask, str) else mask))
+    checks = [check_frame(frame, frames[0]) for frame in frames]
+    sequence = [identify_frame(str(number), frame) for number, frame in enumerate(frames)]
+    found = compare_frames(checks) + compare_sequence(sequence, len(frames))
     assert all("\n" not in finding.line for finding in found)
     return {finding.kind: (finding.number, finding.line) for finding in found}
 
