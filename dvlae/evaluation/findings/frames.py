@@ -214,10 +214,12 @@ def _equal_rows(plane: np.ndarray, first: np.ndarray) -> int:
 
 def _interlace(plane: np.ndarray) -> tuple[int, float]:
     """Compare every second row with the mean of the rows above and below: return its displacement and brightness."""
-    odd, around = plane[1:-1:2], (plane[: len(plane) - 2 : 2] + plane[2::2]) / 2
-    rows = _row_means(odd - around)
-    told = rows[np.isfinite(rows)]
+    # What the scene shows changes its sign no more than its curvature does from row to row; a brighter row does.
+    rows = _row_means(plane[1:-1] - (plane[:-2] + plane[2:]) / 2)
+    rows = rows[: len(rows) // 2 * 2].reshape(-1, 2)
+    told = (rows[:, 0] - rows[:, 1])[np.isfinite(rows).all(axis=1)] / 2
     brightness = float(told.mean()) if len(told) else 0.0
+    odd, around = plane[1:-1:2], (plane[: len(plane) - 2 : 2] + plane[2::2]) / 2
     noise = math.sqrt(robust_variance(filter_lines(plane, -2)))
     shown = _t(told) > MIN_T and abs(brightness) > MIN_BRIGHTNESS * noise
     most = min(MAX_DISPLACEMENT, plane.shape[1] // 4)

@@ -22,6 +22,7 @@ MIN_SHARE = 0.5
 MIN_LINES = 8  # that two bands have in common
 # The strength of fixed stripes, in standard deviations of the noise.
 MIN_STRENGTH = 0.05
+MIN_SIGNIFICANCE = 3.0  # in standard errors
 # The part of all stripes of a frame that is fixed.
 MIN_FIXED = 0.5
 # The correlation of the stripes in two bands: what the scene shows along a line ends somewhere, or bends.
@@ -43,14 +44,11 @@ class Profile:
     lines
         The median deviation of each line, in each of some bands across them, (bands, lines); NaN where too few pixels
         count, and at the border.
-    error
-        The error of the median of all bands together.
     noise
         Standard deviation of the noise.
     """
 
     lines: np.ndarray
-    error: float
     noise: float
 
 
@@ -75,15 +73,14 @@ def measure_profile(plane: np.ndarray, axis: int) -> Profile:
     counts = np.isfinite(lines)
     medians = np.full((BANDS, len(lines)), np.nan)
     if not counts.any():
-        return Profile(medians, math.inf, noise)
+        return Profile(medians, noise)
     pixels, shown = (np.flatnonzero(counts.any(axis=across)) for across in (0, 1))
     # Lines at the border are often odd.
     inner = np.arange(shown[0] + WINDOW, shown[-1] + 1 - WINDOW)
     for median, band in zip(medians, np.array_split(np.arange(pixels[0], pixels[-1] + 1), BANDS), strict=True):
         told = inner[counts[np.ix_(inner, band)].mean(axis=1) >= MIN_SHARE]
         median[told] = np.nanmedian(lines[np.ix_(told, band)], axis=1)
-    # The median of normal values has an error 1.25 times as large as their mean.
-    return Profile(medians, 1.25 * noise / math.sqrt(counts[shown].sum(axis=1).mean()), noise)
+    return Profile(medians, noise)
 
 
 def filter_lines(plane: np.ndarray, axis: int) -> np.ndarray:
@@ -150,7 +147,7 @@ def find_fixed_stripes(profiles: Sequence[Profile], blocks: Sequence[np.ndarray]
     if number < 2:
         return None
     lines = np.array([profiles[each].lines for each in same])  # (frames, bands, lines)
-    noise, error = (float(np.mean([getattr(profiles[each], name) for each in same])) for name in ("noise", "error"))
+    noise = float(np.mean([profiles[each].noise for each in same]))
     told = np.isfinite(lines).all(axis=0)
     values = np.where(told, lines, 0.0)
     means = values.sum(axis=-1, keepdims=True) / np.maximum(1, told.sum(axis=-1, keepdims=True))
@@ -166,8 +163,11 @@ def find_fixed_stripes(profiles: Sequence[Profile], blocks: Sequence[np.ndarray]
     weakest = np.unravel_index(np.argmin(np.where(compared, fixed, np.inf)), fixed.shape)
     strength = math.sqrt(max(0.0, fixed[weakest]))
     alone = math.sqrt(np.prod([max(0.0, fixed[band, band]) for band in weakest]))
-    if strength <= max(MIN_STRENGTH * noise, error) or fixed[weakest] < max(
-        MIN_FIXED * each_frame[weakest], MIN_THROUGH * alone
+    # The filter correlates about two neighbouring lines.
+    spread = math.sqrt(np.prod([each_frame[band, band] for band in weakest]) * 2 / common[weakest])
+    error = spread / math.sqrt(number * (number - 1))
+    if strength <= MIN_STRENGTH * noise or fixed[weakest] < max(
+        MIN_SIGNIFICANCE * error, MIN_FIXED * each_frame[weakest], MIN_THROUGH * alone
     ):
         return None
     shapes = [each.shape for each in blocks]
