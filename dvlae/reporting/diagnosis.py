@@ -61,10 +61,10 @@ def diagnose(
     output
         The JSON file to write: ``basis`` (``residuals``, noisy minus clean, or ``estimate``), number of ``images``,
         ``direction``, ``correlation_length`` and the suggested ``receptive_field`` in pixels, ``reason`` (why the
-        direction cannot be told, or null; then the results before it are null, too), ``autocorrelation`` along each
-        axis from lag 0, ``channels`` (the same for each channel), ``variance_slope`` of each channel (variance per grey
-        value of signal), ``configured_direction``, ``warning`` (one line, or null), and ``findings``: what is odd in
-        the images, each with ``kind``, ``number`` and ``line``.
+        direction, or how far the noise is correlated, cannot be told, or null; what cannot be told is null, too),
+        ``autocorrelation`` along each axis from lag 0, ``channels`` (the same for each channel), ``variance_slope`` of
+        each channel (variance per grey value of signal), ``configured_direction``, ``warning`` (one line, or null), and
+        ``findings``: what is odd in the images, each with ``kind``, ``number`` and ``line``.
     dataset
         Name of the dataset, for the figure.
     noise_direction
@@ -172,7 +172,7 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
             ]
             axes.plot(lags, color=COLOURS[number % len(COLOURS)], label=f"channel {number}", **points)
             lowest = min(lowest, np.nanmin(lags, initial=0.0))
-        if axis == found["direction"]:
+        if axis == found["direction"] and length is not None:
             axes.axvline(length, color=ORANGE, linestyle="--")
             axes.text(length + 0.4, 0.9, f"{length} px", fontsize=8)
         axes.set(title=f"correlation along {axis}", xlabel="distance (px)", ylim=(min(-0.1, lowest) - 0.05, 1.05))
@@ -197,6 +197,8 @@ def _describe_noise(verdict: Mapping[str, Any]) -> str:
         return f"the direction of the noise cannot be told: {verdict['reason']}"
     if verdict["direction"] == "none":
         return "noise without direction, suggested receptive field 0 px"
+    if verdict["correlation_length"] is None:
+        return f"noise along {verdict['direction']}; how far it is correlated cannot be told: {verdict['reason']}"
     return (
         f"noise along {verdict['direction']}, correlation length {verdict['correlation_length']} px, "
         f"suggested receptive field {verdict['receptive_field']} px"
