@@ -141,15 +141,11 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
     constant, full, crowd = [], [], 0
     for number, channel in enumerate(frame):
         values = channel.ravel() if mask is None else channel[mask]
-        if not values.size:
-            constant.append(True)
-            continue
-        typical = np.median(values[:: -(-values.size // SAMPLE)])
-        # A masked pixel must not stand out.
-        planes = channel if mask is None else np.where(mask, channel, typical).astype(channel.dtype)
-        constant.append(_is_constant(planes, typical))
+        constant.append(is_constant(channel, mask))
         if constant[-1]:
             continue
+        # A masked pixel must not stand out.
+        planes = channel if mask is None else np.where(mask, channel, _typical(values)).astype(channel.dtype)
         for found, sign in ((hot[number], 1), (dead[number], -1)):
             found[...] = _find_single(sign * planes)
             if (count := int(np.count_nonzero(found))) > MAX_FRACTION * found.size:
@@ -169,9 +165,31 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
     return Defects(hot, dead, saturated, glaring, all(constant), any(full), crowd)
 
 
-def _is_constant(channel: np.ndarray, typical: float) -> bool:
-    """Return whether all pixels have the typical value, or all but a few that are not beside each other."""
-    others = channel != typical
+def _typical(values: np.ndarray) -> float:
+    return float(np.median(values[:: -(-values.size // SAMPLE)]))
+
+
+def is_constant(channel: np.ndarray, mask: np.ndarray | None = None) -> bool:
+    """Return whether a channel shows nothing: all pixels have one value, or all but a few, none beside each other.
+
+    Parameters
+    ----------
+    channel
+        With the spatial axes of a frame.
+    mask
+        True where a pixel counts; None: everywhere.
+
+    Returns
+    -------
+    bool
+        True, too, if no pixel counts.
+    """
+    values = channel.ravel() if mask is None else channel[mask]
+    if not values.size:
+        return True
+    others = channel != _typical(values)
+    if mask is not None:
+        others &= mask
     if np.count_nonzero(others) > BLANK_EXCEPTIONS * others.size:
         return False
     lines = (np.moveaxis(others, axis, 0) for axis in range(others.ndim))
