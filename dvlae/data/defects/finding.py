@@ -2,16 +2,19 @@
 
 A hot pixel is a single pixel, or one of two neighbours, that lies far above all pixels around it. The optics of a
 microscope spread light over several pixels, so that no object looks like this: of a spot with a full width of 1.5
-pixels at half its maximum, the four nearest neighbours of the brightest pixel still have 29 % of its height. Four
+pixels at half its maximum, the four nearest neighbours of the brightest pixel still have 29 % of its height. All
 conditions have to hold, and each of them prefers to miss a hot pixel over taking an object for one. With e the height
 of a pixel above the second largest of its 8 neighbours,
 
 - e is beyond the tail of e over the local maxima of the image, extrapolated as an exponential one;
-- e is many times as large as that of an ordinary local maximum, which is one photon where most pixels are 0;
+- e is many times as large as that of an ordinary local maximum, which is one photon where most pixels are 0, and as that
+  at which the tail begins;
 - e is larger than the range of the pixels around it, 5 x 5: of noise, texture, edges, and the ends of lines;
-- on average, the 8 neighbours have next to nothing of the height of the pixel above the median of those around it.
+- on average, the 8 neighbours have next to nothing of the height of the pixel above the median of those around it;
+- it stands alone: not in a group with more such pixels than come together by chance, as the dots of a line do.
 
-Pixels around it that are at least half as high may be hot, too, and do not count in the last two.
+One neighbour that is at least a third as high may be hot, too, and does not count in the third and the fourth. At the
+border, where only a part of an object may be seen, none may.
 
 A dead pixel is the same upside down. Both are searched in each plane and in each channel by itself.
 """
@@ -39,7 +42,7 @@ MIN_RANGES = 3.0
 # Mean of the neighbours, of the height of the pixel. It is 0.19 for a spot of 1.5 pixels.
 MAX_SHARE = 0.04
 LIKE_HEIGHT = 0.31
-# Of the 8 neighbours; none at the border.
+# Neighbours that are as high; none at the border.
 MAX_LIKE = 1
 # Pixels that are no farther apart, along each axis, form a group.
 GROUP_DISTANCE = 5
@@ -190,7 +193,7 @@ def is_constant(channel: np.ndarray, mask: np.ndarray | None = None) -> bool:
     others = channel != _typical(values)
     if mask is not None:
         others &= mask
-    if np.count_nonzero(others) > BLANK_EXCEPTIONS * others.size:
+    if np.count_nonzero(others) > max(1, BLANK_EXCEPTIONS * others.size):
         return False
     lines = (np.moveaxis(others, axis, 0) for axis in range(others.ndim))
     return not any((line[1:] & line[:-1]).any() for line in lines)

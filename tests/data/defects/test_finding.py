@@ -342,6 +342,7 @@ def test_a_blank_frame_is_blank_with_a_hot_pixel_too():
     assert find_defects(np.zeros((1, 160, 160), np.float32)).blank
     assert find_defects(np.full((2, 50), 7, np.float32)).blank
     assert find_defects(with_pixels(np.full(SIDES, 3, np.float32), [77], 900)[None]).blank
+    assert find_defects(with_pixels(np.full((20, 30), 3, np.float32), [77], 900)[None]).blank
     bead = np.zeros((1, 400, 400), np.float32)
     bead[0, 200:203, 100:103] = 50
     assert not find_defects(bead).blank
