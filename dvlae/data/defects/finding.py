@@ -7,8 +7,8 @@ conditions have to hold, and each of them prefers to miss a hot pixel over takin
 of a pixel above the second largest of its 8 neighbours,
 
 - e is beyond the tail of e over the local maxima of the image, extrapolated as an exponential one;
-- e is many times as large as that of an ordinary local maximum, which is one photon where most pixels are 0, and as that
-  at which the tail begins;
+- e is many times as large as that of an ordinary local maximum, which is one photon where most pixels are 0, and as
+  that at which the tail begins;
 - e is larger than the range of the pixels around it, 5 x 5: of noise, texture, edges, and the ends of lines;
 - on average, the 8 neighbours have next to nothing of the height of the pixel above the median of those around it;
 - it stands alone: not in a group with more such pixels than come together by chance, as the dots of a line do.
