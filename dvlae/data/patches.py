@@ -14,12 +14,12 @@ import tifffile
 from dvlae.axes import AXES, format_sides
 from dvlae.config.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.config.settings import PatchSettings
-from dvlae.data.defects.frames import list_names
 from dvlae.data.defects.survey import Survey
 from dvlae.data.manifest import Image, read_manifest, select_images, spread_evenly
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, contents_beside, reserve_space, sha256
 from dvlae.system.progress import progress
+from dvlae.system.wording import list_names
 
 # An image, and the first index of a patch along each of its spatial axes.
 Place = tuple[Image, tuple[int, ...]]

@@ -15,7 +15,7 @@ from dvlae import revision
 from dvlae.config.settings import OutputSettings, PredictionSettings, PredictSettings
 from dvlae.data.canonical import read_frame, read_mask
 from dvlae.data.defects.denoising import FramesToDenoise
-from dvlae.data.defects.scale import SeenScale
+from dvlae.data.defects.seen import SeenScale
 from dvlae.data.manifest import Image, read_manifest
 from dvlae.data.outputs.folder import OutputFolder
 from dvlae.data.outputs.reading import OUTPUT_FILES

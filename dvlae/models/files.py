@@ -30,7 +30,7 @@ def save_model(model: DVLAE, folder: Path, seen: dict[str, Any] | None = None) -
     folder
         An existing folder.
     seen
-        The scales of the images it was trained on, as of :meth:`dvlae.data.defects.scale.SeenScale.to_json`.
+        The scales of the images it was trained on, as of :meth:`dvlae.data.defects.seen.SeenScale.to_json`.
     """
     weights = folder / "weights.safetensors"
     weights.write_bytes(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))

@@ -20,6 +20,7 @@ from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, link_or_copy, reserve_space
+from dvlae.system.wording import list_names
 
 logger = logging.getLogger(__name__)
 
@@ -306,20 +307,15 @@ class Report:
             Name of the step.
         """
         for why, names in self.others.items():
-            logger.info("%s: %s written as %s", step, _name_some(names), why)
+            logger.info("%s: %s written as %s", step, list_names(names), why)
         for lost, names in self.lost.items():
-            logger.warning("%s: %s cannot keep of the source: %s", step, _name_some(names), lost)
+            logger.warning("%s: %s cannot keep of the source: %s", step, list_names(names), lost)
         if self.types:
             types, clipped = " and ".join(sorted(self.types)), [name for name, count in self.clipped.items() if count]
             beyond = "no value is beyond its range"
             if clipped:
-                beyond = f"{sum(self.clipped.values())} values beyond its range are clipped, in {_name_some(clipped)}"
+                beyond = f"{sum(self.clipped.values())} values beyond its range are clipped, in {list_names(clipped)}"
             logger.info("%s: results are rounded to %s; %s", step, types, beyond)
-
-
-def _name_some(names: Sequence[str]) -> str:
-    first, others = names[0], len(names) - 1
-    return f"{first} and {others} other file{'s' * (others > 1)}" if others else first
 
 
 def join_folders(folders: Sequence[Path], output: Path) -> None:
