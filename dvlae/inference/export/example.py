@@ -96,12 +96,12 @@ class Example:
 
     @cached_property
     def noise(self) -> np.ndarray:
-        """Standard deviation of the noise in each channel, (C,)."""
+        """The standard deviation of the noise in each channel, (C,)."""
         return measure_scale(self.noisy).noise
 
     @cached_property
     def denoised(self) -> np.ndarray:
-        """Our own estimate, (C, ...)."""
+        """The estimate of dvlae itself, (C, ...)."""
         return self._denoise(self.noisy)
 
     def _denoise(self, image: np.ndarray) -> np.ndarray:
