@@ -131,7 +131,10 @@ def write_package(
         {"type": "space", "id": axis, "size": {"tensor_id": INPUT, "axis_id": axis}, "halo": halo}
         for axis, _, halo in sides
     ]
-    tolerance = {"relative_tolerance": 0.0, "absolute_tolerance": TOLERANCE * float(example.noise.min())}
+    tolerance = {
+        "relative_tolerance": 0.0,
+        "absolute_tolerance": TOLERANCE * float(example.noise.min()) + example.rounding,
+    }
     description = {
         "format_version": FORMAT_VERSION,
         "type": "model",

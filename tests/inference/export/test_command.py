@@ -67,6 +67,15 @@ def test_the_file_gives_our_own_numbers_in_grey_values(model, tmp_path, kind):
     assert [path.name for path in path.parent.iterdir()] == [path.name]
 
 
+def test_grey_values_far_from_zero_are_as_exact_as_float32(tmp_path):
+    (tmp_path / "m").mkdir()
+    model = build(levels=2, direct_denoiser="mean")
+    model.mean.fill_(60_000.0)
+    model.std.fill_(2.0)
+    save_model(model, tmp_path / "m")
+    export(tmp_path / "m", tmp_path / "a.pt", kind="torchscript")
+
+
 @pytest.mark.parametrize("value", [0.1, np.nan])
 def test_a_file_with_other_numbers_is_not_left_there(model, tmp_path, monkeypatch, value):
     def run(path):
