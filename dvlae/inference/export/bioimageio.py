@@ -85,7 +85,7 @@ def check_library() -> None:
     UserError
         If they do not, or the extra ``export`` is not installed.
     """
-    for name in ("bioimageio.core", "onnx", "onnxruntime"):
+    for name in ("onnx", "onnxruntime", "bioimageio.core"):
         needed(name)
     found = {name: version(name) for name in ("bioimageio.spec", "pydantic")}
     spec, pydantic = ([int(number) for number in re.findall(r"\d+", text)] for text in found.values())

@@ -102,6 +102,7 @@ def test_a_model_without_direct_denoiser_names_the_setting(tmp_path):
         ("a.onnx", {"kind": "torchscript"}, "allowed for --format torchscript: a name that ends with .pt"),
         ("a.tif", {"kind": "bioimageio"}, "a name that ends with .zip or one without a suffix"),
         ("model", {"kind": "bioimageio"}, "which is no exported model; allowed: a new path"),
+        ("model/model", {"kind": "bioimageio"}, "model/model: found a file, allowed: a folder to make"),
         (
             "a.pt",
             {"kind": "torchscript", "licence": "MIT"},
@@ -111,6 +112,7 @@ def test_a_model_without_direct_denoiser_names_the_setting(tmp_path):
     ],
 )
 def test_an_argument_that_does_not_fit_is_refused(model, tmp_path, name, options, message):
+    (model / "model").touch()
     assert message in refused(model, tmp_path / name, **options)
 
 
@@ -119,6 +121,8 @@ def test_an_argument_that_does_not_fit_is_refused(model, tmp_path, name, options
     [
         ({"authors": ["A"]}, "--license: found none, but --format bioimageio needs it; for example CC-BY-4.0"),
         ({"licence": "MIT"}, "--author: found none, but --format bioimageio needs it; for example 'Ada Lovelace'"),
+        ({"licence": "MIT", "authors": ["A", "B/C"]}, "--author: found 'B/C', allowed: a name without slashes"),
+        ({"licence": "MIT", "authors": [" "]}, "--author: found ' ', allowed: a name without slashes"),
         ({"licence": "free", "authors": ["A"]}, "--license: found 'free', allowed: an identifier of spdx.org/licenses"),
     ],
 )
