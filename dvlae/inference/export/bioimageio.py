@@ -94,7 +94,7 @@ def check_library() -> None:
     UserError
         If they do not, or the extra ``export`` is not installed.
     """
-    for name in ("bioimageio.core", "onnx", "onnxruntime"):
+    for name in ("onnx", "onnxruntime", "bioimageio.core"):
         needed(name)
     found = {name: version(name) for name in ("bioimageio.spec", "pydantic")}
     spec, pydantic = ([int(number) for number in re.findall(r"\d+", text)] for text in found.values())
@@ -140,7 +140,10 @@ def write_package(
         {"type": "space", "id": axis, "size": {"tensor_id": INPUT, "axis_id": axis}, "halo": halo}
         for axis, _, halo in sides
     ]
-    tolerance = {"relative_tolerance": 0.0, "absolute_tolerance": TOLERANCE * float(example.noise.min())}
+    tolerance = {
+        "relative_tolerance": 0.0,
+        "absolute_tolerance": TOLERANCE * float(example.noise.min()) + example.rounding,
+    }
     description = {
         "format_version": FORMAT_VERSION,
         "type": "model",

@@ -26,7 +26,7 @@ from dvlae.inference.export.network import ExportedDenoiser
 from dvlae.models.files import load_model, read_seen_scale
 from dvlae.runs.record import RECORD_NAME, read_run
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_file, atomic_folder
+from dvlae.system.files import atomic_file, atomic_folder, check_folder
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,8 @@ def _check_output(output: Path, kind: Format) -> None:
             f"a name that ends with {suffix}" if suffix else "one without a suffix" for suffix in allowed
         )
         raise UserError(f"OUTPUT: found {output}, allowed for --format {kind}: {names}")
+    if not output.suffix:
+        check_folder(output)
     if output.is_dir() and not (output / PACKAGE_FILE).exists():
         raise UserError(f"OUTPUT: found the folder {output}, which is no exported model; allowed: a new path")
 
@@ -110,6 +112,9 @@ def _check_options(kind: Format, licence: str | None, authors: Sequence[str]) ->
             raise UserError(f"{option}: found none, but --format bioimageio needs it; for example {EXAMPLES[option]}")
         if kind != "bioimageio" and value:
             raise UserError(f"{option}: found a value, but --format {kind} has no place for it")
+    for author in authors:
+        if not author.strip() or set(author) & set("/\\"):
+            raise UserError(f"--author: found {author!r}, allowed: a name without slashes")
     if licence is not None:
         check_licence(licence)
 

@@ -67,6 +67,15 @@ def test_the_file_gives_our_own_numbers_in_grey_values(model, tmp_path, kind):
     assert [path.name for path in path.parent.iterdir()] == [path.name]
 
 
+def test_grey_values_far_from_zero_are_as_exact_as_float32(tmp_path):
+    (tmp_path / "m").mkdir()
+    model = build(levels=2, direct_denoiser="mean")
+    model.mean.fill_(60_000.0)
+    model.std.fill_(2.0)
+    save_model(model, tmp_path / "m")
+    export(tmp_path / "m", tmp_path / "a.pt", kind="torchscript")
+
+
 @pytest.mark.parametrize("value", [0.1, np.nan])
 def test_a_file_with_other_numbers_is_not_left_there(model, tmp_path, monkeypatch, value):
     def run(path):
@@ -93,6 +102,7 @@ def test_a_model_without_direct_denoiser_names_the_setting(tmp_path):
         ("a.onnx", {"kind": "torchscript"}, "allowed for --format torchscript: a name that ends with .pt"),
         ("a.tif", {"kind": "bioimageio"}, "a name that ends with .zip or one without a suffix"),
         ("model", {"kind": "bioimageio"}, "which is no exported model; allowed: a new path"),
+        ("model/model", {"kind": "bioimageio"}, "model/model: found a file, allowed: a folder to make"),
         (
             "a.pt",
             {"kind": "torchscript", "licence": "MIT"},
@@ -102,6 +112,7 @@ def test_a_model_without_direct_denoiser_names_the_setting(tmp_path):
     ],
 )
 def test_an_argument_that_does_not_fit_is_refused(model, tmp_path, name, options, message):
+    (model / "model").touch()
     assert message in refused(model, tmp_path / name, **options)
 
 
@@ -110,6 +121,8 @@ def test_an_argument_that_does_not_fit_is_refused(model, tmp_path, name, options
     [
         ({"authors": ["A"]}, "--license: found none, but --format bioimageio needs it; for example CC-BY-4.0"),
         ({"licence": "MIT"}, "--author: found none, but --format bioimageio needs it; for example 'Ada Lovelace'"),
+        ({"licence": "MIT", "authors": ["A", "B/C"]}, "--author: found 'B/C', allowed: a name without slashes"),
+        ({"licence": "MIT", "authors": [" "]}, "--author: found ' ', allowed: a name without slashes"),
         ({"licence": "free", "authors": ["A"]}, "--license: found 'free', allowed: an identifier of spdx.org/licenses"),
     ],
 )
