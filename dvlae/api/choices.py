@@ -110,7 +110,7 @@ def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int 
     if receptive_field != "auto":
         field = int(receptive_field)
         if direction == "none" and field:
-            raise UserError(f"receptive field: found {field}, allowed: 0, as the noise has no direction")
+            raise UserError(f"receptive field: found {field}, allowed: 0, or a noise direction, as the noise has none")
         kernel_and_blocks(field)
     elif direction == "none":
         field = 0

@@ -1,13 +1,14 @@
 """The command that denoises a user's own images: one model is trained on all of them, or one that exists is used."""
 
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from dvlae.api.choices import SAMPLES, choose_axes, choose_prediction, choose_training
+from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_axes, choose_prediction, choose_training
 from dvlae.api.places import Places, find_inputs
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
@@ -20,20 +21,21 @@ from dvlae.models.files import read_architecture
 from dvlae.reporting.page import write_page
 from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
-from dvlae.system.files import exclusive_lock, hash_files, sha256
+from dvlae.system.files import exclusive_lock, hash_files, sha256, write_json
 from dvlae.system.software import software
 
 logger = logging.getLogger(__name__)
 
 # With what comes before it, a page can be looked at after two minutes.
 PREVIEW_MINUTES = 1.5
+MINUTES = 30.0
 
 
 def denoise(
     files: Sequence[str],
     *,
     output: Path | None = None,
-    minutes: float = 30.0,
+    minutes: float | None = None,
     noise_direction: str = "auto",
     receptive_field: int | str = "auto",
     axes: str = "auto",
@@ -61,7 +63,7 @@ def denoise(
     output
         Folder for all results. None: each is beside its image, or, of a folder of images, in ``FOLDER_denoised``.
     minutes
-        Time for the training.
+        Time for the training. None: 30.
     noise_direction, receptive_field
         Those of the noise; ``auto``: they are measured.
     axes, channel, series
@@ -95,13 +97,22 @@ def denoise(
     UserError
         If the images or the model cannot be used, a value is not allowed, or there are results of another call.
     """
+    trains = {"--minutes": minutes, "--noise-direction": noise_direction, "--receptive-field": receptive_field}
+    for option, value in (trains | {"--quick": quick or None} if model else {"--rescale": rescale or None}).items():
+        if value not in (None, "auto"):
+            raise UserError(f"{option}: found {value}, allowed only {'without' if model else 'with'} --model")
+    minutes = MINUTES if minutes is None else minutes
     wishes = Wishes(noise_direction, receptive_field, minutes, None, seed, device, direct=samples == 0)
     inputs, results = find_inputs(files)
     if results:
         logger.info(f"denoise: leaves out results of an earlier run: {_names(results)}")
+    together = noise_direction == "z"
     if model is not None:
-        noise_direction = read_architecture(model).noise_direction
-    axes = choose_axes(inputs, series) if axes == "auto" and noise_direction != "z" else axes
+        architecture = read_architecture(model)
+        noise_direction = architecture.noise_direction
+        together = architecture.dimensions > 2 or architecture.image_channels > MAX_CHANNELS
+    if axes == "auto" and not together:
+        axes = choose_axes(inputs, series)
     keys: dict[str, Any] = {
         "source": {"kind": "files"},
         "noisy": [str(file) for file in inputs],
@@ -141,7 +152,12 @@ class _Call:
     ):
         self.inputs, self.places, self.session, self.model = inputs, places, session, model
         self.samples, self.rescale = samples, rescale
-        self.targets = [*places.results_of(inputs), places.page, places.record, *([] if model else [places.model])]
+        self.targets = [
+            *places.results_of(inputs, session.dataset),
+            places.page,
+            places.record,
+            *([] if model else [places.model]),
+        ]
         if (target := next((target for target in self.targets if target in inputs), None)) is not None:
             raise UserError(f"{target}: is an image to denoise and would be replaced; give --output DIR")
 
@@ -149,7 +165,7 @@ class _Call:
         """Return all that the results depend on."""
         wishes, dataset = self.session.wishes, self.session.dataset
         common = {
-            "images": {file.name: hash_files([file]) for file in list_files(dataset, self.session.data)},
+            "images": [[file.name, hash_files([file])] for file in list_files(dataset, self.session.data)],
             **dataset.model_dump(include={"axes", "channel", "series"}),
             "samples": self.samples,
             "seed": wishes.seed,
@@ -161,27 +177,39 @@ class _Call:
         return {**common, "model": None, **training}
 
     def run(self, *, quick: bool, overwrite: bool) -> None:
+        """Do what is left to do."""
         start, request, places, session = time.monotonic(), self.request(), self.places, self.session
         if places.is_complete(request):
             logger.info(f"denoise: all is there already, and nothing is left to do: {_names([places.record])} lists it")
             return
         places.begin(request, self.targets, overwrite=overwrite)
-        warnings = places.work / "warnings.txt"
-        with _noted_warnings(warnings):
-            session.prepare()
-            if self.model is not None:
-                session.diagnose(read_architecture(self.model).noise_direction)
-            elif self._train(quick=quick, warnings=warnings):
-                return
-            session.denoise(self._model, self._prediction())
-            self._write_page(session, self._model, warnings, preview=False)
-        record = {"request": request, "warnings": _lines(warnings), **software()}
-        made = places.finish(session, record)
+        if not places.finished.exists() and self._is_preview(request, quick=quick):
+            return
+        made = places.finish(session)
         logger.info(f"denoise: done in {_duration(time.monotonic() - start)}; written: {_names(made, 12)}")
         if self.model is None:
             logger.info(
                 f"denoise: other images like these take seconds: dvlae denoise --model {_names([places.model])} FILES"
             )
+
+    def _is_preview(self, request: dict[str, Any], *, quick: bool) -> bool:
+        """Run all steps, or those up to the preview if that is all that is wanted."""
+        places, session = self.places, self.session
+        warnings = places.work / "warnings.txt"
+        with _noted_warnings(warnings):
+            try:
+                session.prepare()
+            except UserError:
+                shutil.rmtree(places.work)
+                raise
+            if self.model is not None:
+                session.diagnose(read_architecture(self.model).noise_direction)
+            elif self._train(quick=quick, warnings=warnings):
+                return True
+            session.denoise(self._model, self._prediction())
+            self._write_page(session, self._model, warnings, preview=False)
+        write_json(places.finished, {"request": request, "warnings": _lines(warnings), **software()})
+        return False
 
     @property
     def _model(self) -> Path:

@@ -54,12 +54,12 @@ class Model:
     Parameters
     ----------
     folder
-        Folder that ``dvlae train`` or :meth:`save` wrote.
+        The files that ``dvlae train`` writes.
     temporary
-        The folder to remove with the model; None: none.
+        The folder around it, which is removed with the model.
     """
 
-    def __init__(self, folder: Path, temporary: "TemporaryDirectory[str] | None" = None):
+    def __init__(self, folder: Path, temporary: "TemporaryDirectory[str]"):
         self._folder, self._temporary = folder, temporary
         self._architecture = read_architecture(folder)
 
@@ -119,16 +119,6 @@ class Model:
         ------
         UserError
             If the image has other channels or axes than those of the training, or a value is not allowed.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import dvlae
-        >>> stack = np.random.default_rng(0).poisson(20, (3, 64, 64))
-        >>> model = dvlae.fit(stack, noise_direction="none", max_steps=2)
-        >>> clean, std = model.denoise(stack[0], samples=2)
-        >>> clean.shape, clean.dtype, std.shape
-        ((64, 64), dtype('float32'), (64, 64))
         """
         (array,) = as_list([image])
         axes = choose_axes(array.shape, axes, self._architecture.dimensions)
@@ -210,7 +200,7 @@ def fit(
     Returns
     -------
     Model
-        The trained model. It is in a temporary folder, which is removed with it.
+        The trained model.
 
     Raises
     ------
@@ -219,24 +209,30 @@ def fit(
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np
     >>> import dvlae
     >>> stack = np.random.default_rng(0).poisson(20, (3, 64, 64))
-    >>> dvlae.fit(stack, noise_direction="x", receptive_field=8, max_steps=2)
+    >>> model = dvlae.fit(stack, noise_direction="x", receptive_field=8, minutes=1, max_steps=2)
+    >>> model
     <dvlae.Model: noise direction x, receptive field 8 px>
+    >>> clean, std = model.denoise(stack[0], samples=2)
+    >>> clean.shape, clean.dtype, std.shape
+    ((64, 64), dtype('float32'), (64, 64))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/model")
+    ...     again = dvlae.load(f"{folder}/model")
+    >>> clean, std = again.denoise(stack, samples=2)
     """
     arrays = as_list(images)
     dimensions = 3 if noise_direction == "z" else None
     axes = choose_common_axes(arrays, axes, dimensions)
     wishes = Wishes(noise_direction, receptive_field, minutes, max_steps, seed, device, direct_denoiser)
     direction = "none" if noise_direction == "auto" else noise_direction
-    kept = TemporaryDirectory(prefix="dvlae-")
     with _session(arrays, axes, direction, wishes, progress) as session:
         session.prepare()
         session.train()
-        folder = Path(kept.name) / "model"
-        shutil.copytree(session.run.model, folder)
-    return Model(folder, kept)
+        return _copy_of(session.run.model)
 
 
 def load(path: str | Path) -> Model:
@@ -250,26 +246,23 @@ def load(path: str | Path) -> Model:
     Returns
     -------
     Model
-        The model.
+        The model. It does not need the folder any more.
 
     Raises
     ------
     UserError
         If the folder contains no model.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import numpy as np
-    >>> import dvlae
-    >>> stack = np.random.default_rng(0).poisson(20, (3, 64, 64))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     dvlae.fit(stack, noise_direction="none", max_steps=2).save(f"{folder}/model")
-    ...     dvlae.load(f"{folder}/model")
-    <dvlae.Model: noise direction none, receptive field 0 px>
     """
     load_model(Path(path))
-    return Model(Path(path).absolute())
+    return _copy_of(Path(path))
+
+
+def _copy_of(folder: Path) -> Model:
+    """Return a model that keeps its files in a temporary folder of its own."""
+    temporary = TemporaryDirectory(prefix="dvlae-")
+    copy = Path(temporary.name) / "model"
+    shutil.copytree(folder, copy)
+    return Model(copy, temporary)
 
 
 def diagnose(images: Any, *, axes: str = "auto", progress: bool = False) -> Diagnosis:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dvlae.api.session import Session
+from dvlae.config.dataset import DatasetSettings
 from dvlae.data.files import find_images, unique_names
+from dvlae.data.reading import open_stacks
+from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder, write_json
 
@@ -139,20 +142,24 @@ class Places:
         """
         return (self.together or source.parent) / f"{name}_{kind}.tif"
 
-    def results_of(self, inputs: Sequence[Path]) -> list[Path]:
+    def results_of(self, inputs: Sequence[Path], dataset: DatasetSettings) -> list[Path]:
         """List the results to expect, before the files are read.
 
         Parameters
         ----------
         inputs
             The image files.
+        dataset
+            How they are read.
 
         Returns
         -------
         list of Path
-            Two for each file. Of a file with several series, there are others.
+            Two for each image.
         """
         named = list(zip(inputs, unique_names(inputs), strict=True))
+        if dataset.series == "all":
+            named = [(stack.source.path, stack.name) for stack in open_stacks(inputs, dataset)]
         return [self.result(file, name, kind) for file, name in named for kind in ("denoised", "uncertainty")]
 
     def is_complete(self, request: dict[str, Any]) -> bool:
@@ -195,7 +202,8 @@ class Places:
         if other == request:
             return
         if not overwrite:
-            if self.work.exists():
+            # What was done before the training takes no time.
+            if (run := RunFolder(self.work)).checkpoints.exists() or run.model.exists():
                 how = _differences(other, request)
                 raise UserError(
                     f"{self.work}: found what another command has not finished ({how}); type that command again to "
@@ -227,21 +235,25 @@ class Places:
                 f"{there}: was made{how}; add --overwrite to replace it, or --output DIR to write elsewhere"
             )
 
-    def finish(self, session: Session, record: dict[str, Any]) -> list[Path]:
+    @property
+    def finished(self) -> Path:
+        """The record, as long as the results are in the working folder: from now on they are only moved."""
+        return self.work / "finished.json"
+
+    def finish(self, session: Session) -> list[Path]:
         """Move the results to their places, write the record, and remove the working folder.
 
         Parameters
         ----------
         session
             Its working folder is :attr:`work`, and all steps are done.
-        record
-            The record, with the key ``request``.
 
         Returns
         -------
         list of Path
             What was written.
         """
+        record = json.loads(self.finished.read_text(encoding="utf-8"))
         made: list[Path] = []
         for file, source in {image.noisy: Path(image.source) for image in session.manifest()}.items():
             for folder in (session.run.denoised, session.run.uncertainty):
@@ -277,7 +289,7 @@ def _differences(older: dict[str, Any] | None, newer: dict[str, Any]) -> str:
     if older is None:
         return "it is not known which"
     changes = [
-        f"other {key}" if isinstance(value, dict) else f"{key} {older.get(key)} instead of {value}"
+        f"other {key}" if isinstance(value, list) else f"{key} {older.get(key)} instead of {value}"
         for key, value in newer.items()
         if older.get(key) != value
     ]

@@ -70,7 +70,7 @@ def make_project(
     *,
     noise_direction: str = "auto",
     receptive_field: int | str = "auto",
-    minutes: float = 30.0,
+    minutes: float | None = None,
     device: str = "auto",
 ) -> str:
     """Write the files with which the workflow denoises images: of the dataset, of the configuration, and a Snakefile.
@@ -86,7 +86,7 @@ def make_project(
     receptive_field
         A number of pixels, or ``auto``.
     minutes
-        Time for a training.
+        Time for a training; None: as `dvlae denoise` takes.
     device
         Where to compute.
 
@@ -114,7 +114,8 @@ def make_project(
     }
     dataset = validate(DatasetSettings, data, "images")
     with TemporaryDirectory(prefix="dvlae-") as folder:
-        wishes = Wishes(noise_direction, receptive_field, minutes, device=device)
+        time = Wishes.minutes if minutes is None else minutes
+        wishes = Wishes(noise_direction, receptive_field, time, device=device)
         session = Session(Path(folder), dataset, Path(), wishes)
         session.prepare()
         direction, field = session.chosen_noise

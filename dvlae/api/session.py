@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,8 @@ class Wishes:
                     f"receptive field: found {self.receptive_field!r}, allowed: auto, or a number of pixels"
                 )
             kernel_and_blocks(self.receptive_field)
+            if self.noise_direction == "none" and self.receptive_field:
+                raise UserError(f"receptive field: found {self.receptive_field}, allowed: 0, without a noise direction")
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,9 @@ class Session:
                 values = values.astype(np.float64) + offset
             with atomic_folder(preview.images, CANONICAL_FILES) as folder:
                 path = folder / "noisy" / f"{image.name}.tif"
-                write_frames(path, SourceInfo.of_frames(values.shape), [values], values.dtype)
+                # The kind of file that is written without a word.
+                info = replace(SourceInfo.of_frames(values.shape), kind="imagej")
+                write_frames(path, info, [values], values.dtype)
                 write_manifest(folder, [Image(image.name, path, None, values.shape, source=image.source)])
         settings = choose_prediction(PREVIEW_SAMPLES, self.wishes.device, trained=True, direct=False)
         preview.denoise(preview.run.model, settings)

@@ -51,9 +51,9 @@ def test_the_help_lists_each_command_in_its_group_and_each_exit_code(columns, ca
 
 def test_an_unknown_command_is_answered_with_the_nearest_one(answer):
     assert answer("predit model").startswith(
-        "dvlae: error: unknown command 'predit'; did you mean 'predict'? allowed: diagnose, "
+        "dvlae: error: unknown command 'predit'; did you mean 'predict'? allowed: denoise, "
     )
-    assert answer("qqqq").startswith("dvlae: error: unknown command 'qqqq'; allowed: diagnose, ")
+    assert answer("qqqq").startswith("dvlae: error: unknown command 'qqqq'; allowed: denoise, ")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ FILES = replace(
     argument("files", "FILES", "images: files, folders, and patterns such as 'scan_*.tif'", nargs="+"), is_path=True
 )
 
-MINUTES = argument("--minutes", "N", "time for the training (default: 30)", type=float, default=30.0)
+MINUTES = argument("--minutes", "N", "time for the training (default: 30)", type=float)
 NOISE_DIRECTION = argument(
     "--noise-direction",
     None,

@@ -1,0 +1,150 @@
+import logging
+
+import numpy as np
+import pytest
+import tifffile
+
+from dvlae.api.choices import choose_axes, choose_noise, choose_prediction, choose_training
+from dvlae.system.errors import UserError
+
+PIXELS = np.zeros((8, 20, 30), np.uint8)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return a function that writes a TIFF file."""
+
+    def write(array, **options):
+        tifffile.imwrite(tmp_path / "stack.tif", array, **options)
+        return [tmp_path / "stack.tif"]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"imagej": True, "metadata": {"axes": "ZYX"}}, ["planes of a volume", "--axes ZYX", "as a volume"]),
+        ({"imagej": True, "metadata": {"axes": "CYX"}}, ["channels", "--axes CYX", "as channels"]),
+        ({"photometric": "minisblack", "metadata": None}, ["pages", "--axes ZYX", "as a volume"]),
+    ],
+)
+def test_planes_many_channels_and_pages_are_images_and_the_screen_says_so(file, caplog, options, words):
+    assert choose_axes(file(PIXELS, **options), "auto") == "SYX"
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert all(word in record.message for word in words)
+
+
+@pytest.mark.parametrize(
+    "array, options",
+    [
+        (PIXELS, {"imagej": True, "metadata": {"axes": "TYX"}}),
+        (PIXELS[:3], {"imagej": True, "metadata": {"axes": "CYX"}}),
+        (PIXELS[0], {}),
+        (np.zeros((20, 30, 3), np.uint8), {"photometric": "rgb"}),
+    ],
+)
+def test_what_a_file_says_of_times_colours_and_single_images_counts(file, caplog, array, options):
+    assert choose_axes(file(array, **options), "auto") == "auto"
+    assert caplog.records == []
+
+
+def found(direction, **correlation):
+    reason = None if direction else "what looks like noise may be texture"
+    return {"direction": direction, "reason": reason, "autocorrelation": correlation}
+
+
+X = {"x": [1.0, 0.6, 0.3, 0.01, 0.0], "y": [1.0, 0.01, 0.0]}
+WHITE = {"x": [1.0, 0.01], "y": [1.0, 0.0]}
+
+
+@pytest.mark.parametrize(
+    "noise, said, chosen",
+    [
+        (found("x", **X), ("auto", "auto"), ("x", 4)),
+        (found("none", **WHITE), ("auto", "auto"), ("none", 0)),
+        (found("x", **X), ("auto", 40), ("x", 40)),
+        (found("x", **X), ("none", "auto"), ("none", 0)),
+        # Who names a direction along which there is hardly any correlation may know more.
+        (found("none", **WHITE), ("y", "auto"), ("y", 8)),
+        (found(None, **X), ("y", "auto"), ("y", 8)),
+    ],
+)
+def test_the_receptive_field_is_twice_the_correlation_length(noise, said, chosen, caplog):
+    caplog.set_level(logging.INFO, "dvlae")
+    assert choose_noise(noise, *said) == chosen
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert f"noise direction {chosen[0]}, receptive field {chosen[1]} px" in record.message
+
+
+@pytest.mark.parametrize(
+    "noise, chosen", [(found(None, **X), ("x", 4)), (found(None), ("x", 8)), (found(None, x=[1.0] * 60), ("x", 40))]
+)
+def test_a_direction_that_cannot_be_told_is_assumed_with_a_warning(noise, chosen, caplog):
+    assert choose_noise(noise, "auto", "auto") == chosen
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "may be texture" in record.message and "--noise-direction" in record.message
+
+
+def test_a_receptive_field_needs_a_direction():
+    with pytest.raises(UserError, match="receptive field: found 8, allowed: 0"):
+        choose_noise(found("x", **X), "none", 8)
+
+
+@pytest.mark.parametrize(
+    "device, minutes, sizes",
+    [("cpu", 1, (3, 16, 8)), ("cpu", 10, (3, 48, 4)), ("cuda", 1, (6, 64, 16)), ("mps", 10, (6, 64, 16))],
+)
+def test_the_network_follows_the_time_and_the_device(device, minutes, sizes):
+    settings = choose_training([(1, 300, 400)], device, minutes=minutes, max_steps=None, direct=False)
+    assert (settings.model.levels, settings.model.channels, settings.training.batch_size) == sizes
+    assert settings.training.max_minutes == minutes
+    assert settings.training.patch_size == ("auto" if device == "cpu" else 128)
+
+
+@pytest.mark.parametrize("shapes", [[(1, 300, 400), (1, 100, 400)], [(1, 500)]])
+def test_crops_are_not_larger_than_small_images(shapes):
+    settings = choose_training(shapes, "cuda", minutes=1, max_steps=None, direct=False)
+    assert settings.training.patch_size == "auto"
+
+
+def test_crops_of_volumes_are_small():
+    settings = choose_training([(1, 20, 300, 400), (1, 5, 300, 400)], "cpu", minutes=10, max_steps=None, direct=False)
+    assert settings.training.patch_size == [5, 32, 32]
+
+
+@pytest.mark.parametrize(
+    "options, direct",
+    [
+        ({"minutes": 30, "max_steps": None, "direct": False}, "mean"),
+        ({"minutes": 5, "max_steps": None, "direct": False}, False),
+        ({"minutes": 30, "max_steps": 10, "direct": False}, False),
+        ({"minutes": 5, "max_steps": 10, "direct": True}, "mean"),
+    ],
+)
+def test_a_direct_denoiser_is_trained_where_there_is_time_or_it_is_wanted(options, direct):
+    assert choose_training([(1, 64, 64)], "cpu", **options).model.direct_denoiser == direct
+
+
+@pytest.mark.parametrize(
+    "samples, model, chosen",
+    [
+        (None, {"trained": True, "direct": True}, ("mmse", 16)),
+        (None, {"trained": False, "direct": False}, ("mmse", 4)),
+        (None, {"trained": False, "direct": True}, ("direct", 16)),
+        (0, {"trained": True, "direct": True}, ("direct", 16)),
+        (7, {"trained": False, "direct": True}, ("mmse", 7)),
+    ],
+)
+def test_samples_are_many_after_a_training_and_few_otherwise(samples, model, chosen):
+    how = choose_prediction(samples, "cpu", **model).prediction
+    assert (how.estimator, how.samples) == chosen
+
+
+@pytest.mark.parametrize("samples, words", [(0, "no direct denoiser"), (-1, "samples: found -1")])
+def test_impossible_numbers_of_samples_are_refused(samples, words):
+    with pytest.raises(UserError, match=words):
+        choose_prediction(samples, "cpu", trained=True, direct=False)

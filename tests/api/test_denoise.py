@@ -1,0 +1,307 @@
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+import dvlae
+from dvlae import cli
+from noisy_images import noise, scene
+
+FRAMES, SHAPE = 3, (48, 64)
+TIME = ["--minutes", "0.01", "--samples", "2"]
+RESULTS = {
+    "stack.tif", "stack_denoised.tif", "stack_uncertainty.tif", "stack_denoised.html", "stack_denoised.json",
+    "stack_denoised_model",
+}  # fmt: skip
+
+
+def images(seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    """Return frames whose noise is correlated along x."""
+    frames = [scene(seed + i, SHAPE) + 12 * noise(seed + i, SHAPE, along="x") for i in range(FRAMES)]
+    return np.round(scale * np.clip(frames, 0, 255)).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return the working folder, with a stack of images."""
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("stack.tif", images(), imagej=True, metadata={"axes": "TYX"}, resolution=(4, 4))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Return a folder with a stack and its results."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tifffile.imwrite("stack.tif", images(), imagej=True, metadata={"axes": "TYX"}, resolution=(4, 4))
+        assert cli.main(["denoise", "stack.tif", *TIME]) == 0
+    return folder
+
+
+@pytest.fixture
+def done(made, tmp_path, monkeypatch):
+    """Return a copy of the folder, as the working folder."""
+    shutil.copytree(made, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def interrupt(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_stack_gives_images_a_model_a_page_and_a_record(made):
+    assert names(made) == RESULTS
+    for kind in ("denoised", "uncertainty"):
+        with tifffile.TiffFile(made / f"stack_{kind}.tif") as file:
+            assert file.is_imagej and file.series[0].axes == "TYX"
+            assert file.asarray().shape == (FRAMES, *SHAPE) and file.asarray().dtype == np.float32
+    assert "<html" in (made / "stack_denoised.html").read_text(encoding="utf-8")
+    record = json.loads((made / "stack_denoised.json").read_text())
+    assert set(record["results"]) == RESULTS - {"stack.tif", "stack_denoised.json"}
+    assert record["request"]["minutes"] == 0.01
+    np.testing.assert_array_equal(tifffile.imread(made / "stack.tif"), images())
+
+
+def test_the_model_is_that_of_the_workflow_and_of_python(made):
+    model = dvlae.load(made / "stack_denoised_model")
+    assert model.noise_direction == "x" and model.receptive_field > 0
+
+
+def test_the_same_command_again_ends_at_once(done, capsys, monkeypatch):
+    monkeypatch.setattr("dvlae.api.session.prepare", None)
+    before = {path: path.stat().st_mtime_ns for path in done.iterdir()}
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 0
+    assert "all is there" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in done.iterdir()} == before
+
+
+@pytest.mark.parametrize("options", [["--minutes", "0.02"], ["--seed", "1"], ["--noise-direction", "y"]])
+def test_results_of_another_command_are_not_replaced(done, capsys, options):
+    before = (done / "stack_denoised.tif").read_bytes()
+    assert cli.main(["denoise", "stack.tif", *TIME, *options]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "stack_denoised.tif: was made by another command" in line and "--overwrite" in line
+    assert options[0].strip("-").replace("-", "_") in line
+    assert (done / "stack_denoised.tif").read_bytes() == before
+    assert names(done) == RESULTS
+
+
+def test_results_of_other_images_are_not_replaced(done, capsys):
+    tifffile.imwrite("stack.tif", images(9), photometric="minisblack")
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 1
+    assert "other images" in capsys.readouterr().err
+
+
+def test_files_of_unknown_origin_are_not_replaced(folder, capsys):
+    (folder / "stack_uncertainty.tif").touch()
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 1
+    assert "stack_uncertainty.tif: was made; add --overwrite" in capsys.readouterr().err
+    assert names(folder) == {"stack.tif", "stack_uncertainty.tif"}
+
+
+def test_overwrite_replaces_them(done):
+    before = (done / "stack_denoised.tif").read_bytes()
+    assert cli.main(["denoise", "stack.tif", *TIME, "--seed", "1", "--overwrite"]) == 0
+    assert (done / "stack_denoised.tif").read_bytes() != before
+    assert json.loads((done / "stack_denoised.json").read_text())["request"]["seed"] == 1
+    assert names(done) == RESULTS
+
+
+@pytest.mark.parametrize("step", ["extract_patches", "train", "predict"])
+def test_an_interrupted_command_goes_on_where_it_was(folder, monkeypatch, capsys, step):
+    def forbidden(*arguments, **options):
+        raise AssertionError("done already")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"dvlae.api.session.{step}", interrupt)
+        assert cli.main(["denoise", "stack.tif", *TIME]) == 130
+    assert names(folder) == {"stack.tif", "stack_denoised_work"}
+    before = ["prepare", "diagnose", "extract_patches", "train", "predict"]
+    with monkeypatch.context() as patch:
+        for earlier in before[: before.index(step)]:
+            patch.setattr(f"dvlae.api.session.{earlier}", forbidden)
+        assert cli.main(["denoise", "stack.tif", *TIME]) == 0
+    assert names(folder) == RESULTS
+
+
+def test_an_interruption_while_results_are_moved_loses_nothing(folder, monkeypatch):
+    move, moved = shutil.move, []
+
+    def move_one(old, new):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(new)
+        move(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dvlae.api.places.shutil.move", move_one)
+        assert cli.main(["denoise", "stack.tif", *TIME]) == 130
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 0
+    assert names(folder) == RESULTS
+    assert set(json.loads((folder / "stack_denoised.json").read_text())["results"]) == RESULTS - {
+        "stack.tif", "stack_denoised.json"
+    }  # fmt: skip
+
+
+def test_an_unfinished_training_is_not_replaced_by_another_command(folder, capsys):
+    assert cli.main(["denoise", "stack.tif", *TIME, "--quick"]) == 0
+    assert cli.main(["denoise", "stack.tif", *TIME, "--seed", "1"]) == 1
+    error = capsys.readouterr().err
+    assert "stack_denoised_work" in error and "seed 0 instead of 1" in error and "--overwrite" in error
+    assert cli.main(["denoise", "stack.tif", *TIME, "--seed", "1", "--overwrite"]) == 0
+    assert names(folder) == RESULTS
+
+
+def test_what_another_command_did_before_its_training_is(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("dvlae.api.session.train", interrupt)
+        assert cli.main(["denoise", "stack.tif", *TIME]) == 130
+    assert cli.main(["denoise", "stack.tif", *TIME, "--seed", "1"]) == 0
+    assert names(folder) == RESULTS
+
+
+def test_a_preview_stands_there_first_and_the_training_goes_on_from_it(folder, capsys):
+    options = ["--minutes", "0.05", "--samples", "2"]
+    assert cli.main(["denoise", "stack.tif", *options, "--quick"]) == 0
+    assert "without --quick goes on" in capsys.readouterr().err
+    assert names(folder) == {"stack.tif", "stack_denoised.html", "stack_denoised_work"}
+    preview = (folder / "stack_denoised.html").read_text(encoding="utf-8")
+    assert cli.main(["denoise", "stack.tif", *options]) == 0
+    assert re.search(r"resuming from step [1-9]", capsys.readouterr().err)
+    assert names(folder) == RESULTS
+    assert (folder / "stack_denoised.html").read_text(encoding="utf-8") != preview
+
+
+def test_a_preview_is_made_on_the_way_where_there_is_time(folder, capsys, monkeypatch):
+    monkeypatch.setattr("dvlae.api.denoise.PREVIEW_MINUTES", 0.01)
+    assert cli.main(["denoise", "stack.tif", "--minutes", "0.03", "--samples", "2"]) == 0
+    lines = capsys.readouterr().err
+    assert lines.index("stack_denoised.html shows a preview") < lines.index("resuming from step")
+    assert names(folder) == RESULTS
+
+
+def test_another_image_takes_the_model_and_no_training(done, monkeypatch, capsys):
+    monkeypatch.setattr("dvlae.api.session.train", None)
+    tifffile.imwrite("other.tif", images(7)[0])
+    assert cli.main(["denoise", "--model", "stack_denoised_model", "other.tif"]) == 0
+    assert names(done) - RESULTS == {
+        "other.tif", "other_denoised.tif", "other_uncertainty.tif", "other_denoised.html", "other_denoised.json"
+    }  # fmt: skip
+    assert tifffile.imread("other_denoised.tif").shape == SHAPE
+
+
+def test_images_unlike_those_of_the_training_are_warned_of_and_the_record_keeps_it(done, capsys):
+    tifffile.imwrite("other.tif", images(7, scale=0.4)[0])
+    arguments = ["denoise", "--model", "stack_denoised_model", "other.tif", "--samples", "2"]
+    assert cli.main(arguments) == 0
+    assert "other gain or offset than in the training" in capsys.readouterr().err
+    assert any("other gain" in line for line in json.loads((done / "other_denoised.json").read_text())["warnings"])
+    assert cli.main([*arguments, "--rescale", "--overwrite"]) == 0
+    assert "other gain" not in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(folder, capsys):
+    assert cli.main(["denoise", "stack.tif", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    for words in ("TYX 3 x 48 x 64", "30 minutes", "48 channels", "stack_denoised.tif", "stack_denoised_model"):
+        assert words in said
+    assert names(folder) == {"stack.tif"}
+
+
+def test_a_dry_run_says_what_is_there(done, capsys):
+    assert cli.main(["denoise", "stack.tif", *TIME, "--dry-run"]) == 0
+    assert "nothing would be done" in capsys.readouterr().out
+    assert cli.main(["denoise", "stack.tif", *TIME, "--seed", "1", "--dry-run"]) == 0
+    assert "--overwrite replaces them" in capsys.readouterr().out
+
+
+def test_a_folder_of_png_gives_a_folder_with_one_result_for_each(tmp_path, monkeypatch):
+    import imageio.v3 as imageio
+
+    (tmp_path / "scans").mkdir()
+    for number, image in enumerate(images()):
+        imageio.imwrite(tmp_path / "scans" / f"{number}.png", image)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["denoise", "scans", *TIME]) == 0
+    assert names(tmp_path) == {"scans", "scans_denoised"}
+    expected = {f"{number}_{kind}.tif" for number in range(FRAMES) for kind in ("denoised", "uncertainty")}
+    assert names(tmp_path / "scans_denoised") == expected | {
+        "scans_denoised.html", "scans_denoised.json", "scans_denoised_model"
+    }  # fmt: skip
+    assert tifffile.imread("scans_denoised/0_denoised.tif").shape == SHAPE
+
+
+def test_several_files_share_a_model_and_a_pattern_does_not_match_the_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, image in enumerate(images()):
+        tifffile.imwrite(f"scan_{number}.tif", image)
+    assert cli.main(["denoise", "scan_*.tif", *TIME]) == 0
+    assert (tmp_path / "scan_0_denoised_model").is_dir()
+    assert len(list(tmp_path.glob("*_denoised.tif"))) == FRAMES
+    capsys.readouterr()
+    assert cli.main(["denoise", "scan_*.tif", *TIME]) == 0
+    said = capsys.readouterr().err
+    assert "leaves out results of an earlier run" in said and "all is there" in said
+
+
+def test_all_results_go_where_output_says(folder):
+    assert cli.main(["denoise", "stack.tif", *TIME, "--output", "results/today"]) == 0
+    assert names(folder) == {"stack.tif", "results"}
+    assert names(folder / "results" / "today") == RESULTS - {"stack.tif"}
+
+
+def test_an_image_is_never_replaced(folder, capsys):
+    (folder / "out").mkdir()
+    tifffile.imwrite("out/stack_denoised.tif", images()[0])
+    assert cli.main(["denoise", "stack.tif", "out/stack_denoised.tif", *TIME, "--output", "out"]) == 1
+    assert "is an image to denoise and would be replaced" in capsys.readouterr().err
+
+
+def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    metadata = {"axes": "ZYX", "spacing": 2.0, "unit": "um"}
+    tifffile.imwrite("stack.tif", images(), imagej=True, metadata=metadata, resolution=(4, 4))
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 0
+    assert "3 planes of a volume are denoised as images" in capsys.readouterr().err
+    with tifffile.TiffFile("stack_denoised.tif") as file:
+        assert file.is_imagej and file.series[0].axes == "ZYX"
+        assert file.imagej_metadata["spacing"] == 2.0
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["missing.tif"], "no file matches 'missing.tif'"),
+        (["stack.tif", "--minutes", "0"], "minutes: found 0"),
+        (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
+        (["stack.tif", "--model", "missing"], "missing is not the folder of a trained model"),
+        (["stack.tif", "--axes", "CYX", "--channel", "7"], "channel: found 7"),
+        (["stack.tif", "--noise-direction", "z"], "noise_direction: found 'z'"),
+        (["stack.tif", "--axes", "YX"], "axes: found 'YX'"),
+        (["stack.tif", "--output", "stack.tif"], "stack.tif"),
+        (["stack.tif", "--noise-direction", "none", "--receptive-field", "8"], "receptive field: found 8, allowed: 0"),
+        (["stack.tif", "--rescale"], "--rescale: found True, allowed only with --model"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(folder, capsys, arguments, words):
+    assert cli.main(["denoise", *arguments]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert words in line
+    assert names(folder) == {"stack.tif"}
+
+
+@pytest.mark.parametrize("options", [["--minutes", "3"], ["--quick"], ["--noise-direction", "x"]])
+def test_options_of_the_training_are_refused_with_a_model(done, capsys, options):
+    assert cli.main(["denoise", "--model", "stack_denoised_model", "stack.tif", *options]) == 1
+    assert f"{options[0]}: found" in capsys.readouterr().err

@@ -1,0 +1,159 @@
+import gc
+import logging
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+
+import dvlae
+from dvlae.system.errors import UserError
+from noisy_images import noise, scene
+
+STACK = np.random.default_rng(0).poisson(scene(shape=(3, 40, 48))).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return dvlae.fit(STACK, noise_direction="x", receptive_field=8, max_steps=2)
+
+
+def test_the_package_is_imported_at_once_and_without_torch():
+    code = "import sys, dvlae; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_unknown_names_of_the_package_are_errors():
+    with pytest.raises(AttributeError, match="no attribute 'denoize'"):
+        dvlae.denoize  # noqa: B018
+
+
+@pytest.mark.parametrize("axes", ["SYX", "YSX", "YXS"])
+def test_what_comes_out_has_the_axes_of_what_went_in(model, axes):
+    order = ["SYX".index(axis) for axis in axes]
+    expected, expected_std = model.denoise(STACK, samples=2)
+    clean, std = model.denoise(STACK.transpose(order), axes=axes, samples=2)
+    assert clean.dtype == std.dtype == np.float32
+    np.testing.assert_allclose(clean, expected.transpose(order), rtol=1e-4)
+    np.testing.assert_allclose(std, expected_std.transpose(order), rtol=1e-2, atol=1e-3)
+
+
+def test_single_images_and_single_samples_are_possible(model):
+    clean, std = model.denoise(STACK[0], samples=1)
+    assert clean.shape == STACK[0].shape
+    assert std is None
+
+
+def test_axes_of_length_one_stay(model):
+    clean, std = model.denoise(STACK[None, :1, None], axes="TSCYX", samples=2)
+    assert clean.shape == std.shape == (1, 1, 1, 40, 48)
+
+
+def test_colours_are_denoised_together():
+    colours = STACK.transpose(1, 2, 0)
+    model = dvlae.fit(colours, axes="YXC", noise_direction="none", max_steps=2)
+    clean, std = model.denoise(colours, axes="YXC", samples=2)
+    assert clean.shape == std.shape == colours.shape
+
+
+def test_volumes_and_traces_have_models_of_their_own():
+    volume = np.random.default_rng(0).poisson(20, (8, 32, 32))
+    model = dvlae.fit(volume, axes="ZYX", noise_direction="z", receptive_field=4, max_steps=2)
+    assert model.denoise(volume, samples=2)[0].shape == volume.shape
+    traces = np.random.default_rng(0).poisson(20, (8, 300))
+    model = dvlae.fit(traces, axes="SX", noise_direction="x", max_steps=2)
+    assert model.denoise(traces, samples=2)[0].shape == traces.shape
+
+
+def test_large_grey_values_keep_their_noise(model):
+    large = STACK[0].astype(np.float64) + 4e9
+    clean, _ = model.denoise(large, samples=2, rescale=True)
+    assert clean.dtype == np.float64
+    assert abs(clean - 4e9).max() < 1e4
+
+
+def test_a_saved_model_is_that_of_the_workflow(model, tmp_path):
+    model.save(tmp_path / "model")
+    assert {file.name for file in (tmp_path / "model").iterdir()} == {
+        "weights.safetensors", "model.json", "history.csv", "run.json"
+    }  # fmt: skip
+    again = dvlae.load(tmp_path / "model")
+    assert (again.noise_direction, again.receptive_field) == ("x", 8)
+    np.testing.assert_array_equal(again.denoise(STACK[0], samples=2)[0], model.denoise(STACK[0], samples=2)[0])
+    with pytest.raises(UserError, match="exists already"):
+        model.save(tmp_path / "model")
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match="not the folder of a trained model"):
+        dvlae.load(tmp_path)
+
+
+def test_the_direct_denoiser_needs_no_samples():
+    model = dvlae.fit(STACK, noise_direction="none", max_steps=2, direct_denoiser=True)
+    clean, std = model.denoise(STACK, samples=0)
+    assert clean.shape == STACK.shape and std is None
+
+
+def test_nothing_is_left_behind_and_nothing_is_shown(capfd, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    model = dvlae.fit(STACK, noise_direction="none", max_steps=2)
+    model.denoise(STACK[0], samples=2)
+    assert len(list(tmp_path.glob("dvlae-*"))) == 1, "that of the model"
+    del model
+    gc.collect()
+    assert list(tmp_path.glob("dvlae-*")) == []
+    assert capfd.readouterr() == ("", "")
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_progress_is_shown_where_it_is_asked_for(model, capfd):
+    model.denoise(STACK[0], samples=2, progress=True)
+    assert "predict: 100%" in capfd.readouterr().err
+
+
+def test_a_diagnosis_has_the_direction_the_length_and_the_reasons():
+    images = np.stack([scene(seed) + 5 * noise(seed, along="y") for seed in range(4)])
+    found = dvlae.diagnose(images)
+    assert found.direction == "y"
+    assert found.length >= 3 and found.receptive_field >= 2 * found.length
+    assert found.autocorrelation["y"][1] > 0.4
+    unknown = dvlae.diagnose([np.random.default_rng(0).normal(size=300)])
+    assert unknown.direction is None and "traces" in unknown.reasons[0]
+
+
+def test_what_cannot_be_told_is_a_warning_of_the_log(caplog):
+    with caplog.at_level(logging.WARNING):
+        model = dvlae.fit(np.random.default_rng(0).normal(size=(4, 200)), axes="SX", max_steps=2)
+    assert (model.noise_direction, model.receptive_field) == ("x", 8)
+    assert "only assumed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"minutes": 0}, "minutes: found 0"),
+        ({"receptive_field": 41}, "receptive field 41 cannot be reached"),
+        ({"receptive_field": "long"}, "receptive field: found 'long'"),
+        ({"noise_direction": "diagonal"}, "noise direction: found 'diagonal'"),
+        ({"noise_direction": "none", "receptive_field": 8}, "allowed: 0"),
+    ],
+)
+def test_wrong_values_are_refused(options, words):
+    with pytest.raises(UserError, match=words):
+        dvlae.fit(STACK, max_steps=2, **options)
+
+
+def test_a_loaded_model_neither_needs_its_folder_nor_removes_it(model, tmp_path):
+    model.save(tmp_path / "model")
+    loaded = dvlae.load(str(tmp_path / "model"))
+    (tmp_path / "model").rename(tmp_path / "moved")
+    assert loaded.denoise(STACK[0], samples=2)[0].shape == STACK[0].shape
+    del loaded
+    gc.collect()
+    assert (tmp_path / "moved" / "model.json").exists()

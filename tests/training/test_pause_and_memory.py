@@ -1,0 +1,116 @@
+"""A training that pauses for a preview, says what is to come, and goes on where the memory of a GPU is short."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+
+import dvlae.training.train
+from dvlae.config.messages import validate
+from dvlae.config.settings import TrainingSettings, TrainSettings
+from dvlae.system.errors import UserError
+from dvlae.training.displays import Outlook, OutlookLine
+from dvlae.training.schedule import Schedule
+from dvlae.training.train import TrainingJob, _read_description, _train_within_memory, train
+
+MODEL = {"levels": 2, "channels": 8, "latent_channels": 4}
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog):
+    caplog.set_level(logging.INFO, "dvlae")
+
+
+def settings(**training) -> TrainSettings:
+    usual = {"patch_size": 16, "batch_size": 4, "max_steps": 6}
+    return validate(TrainSettings, {"model": MODEL, "training": usual | training, "device": "cpu"}, "test")
+
+
+def run(patches, model, checkpoints, pause_minutes=None):
+    arguments = {"receptive_field": 8, "noise_direction": "x", "seed": 0, "settings": settings(), "cores": 1}
+    train(patches, model, checkpoints=checkpoints, pause_minutes=pause_minutes, **arguments)
+    return (model / "weights.safetensors").read_bytes()
+
+
+def test_a_training_with_a_pause_is_that_without_one(patches, tmp_path, caplog):
+    folder = patches()
+    # The first step takes longer than this.
+    early = run(folder, tmp_path / "early", tmp_path / "checkpoints", pause_minutes=1e-6)
+    assert json.loads((tmp_path / "early" / "run.json").read_text())["steps"] == 1
+    assert "1 steps in 0.0 minutes, then a pause" in caplog.text
+    late = run(folder, tmp_path / "late", tmp_path / "checkpoints")
+    assert "resuming from step 1" in caplog.text
+    assert late == run(folder, tmp_path / "whole", None) != early
+
+
+class State:
+    """What a display sees of a training."""
+
+    def __init__(self, steps: int, seconds: float):
+        self.steps, self.seconds = steps, seconds
+
+
+@pytest.mark.parametrize(
+    "limits, words",
+    [
+        ({"max_minutes": 10}, "120 steps are done, about 1080 are to come in 9 min"),
+        ({"max_minutes": None, "max_steps": 300}, "120 steps are done, about 180 are to come in 2 min"),
+    ],
+)
+def test_after_a_minute_the_user_is_told_once_what_is_to_come(caplog, limits, words):
+    schedule = Schedule(TrainingSettings(batch_size=4, **limits), 1000)
+    # A step of 0.5 s sees 1000 pixels, and a sample of a pixel takes a fifth of the time.
+    line = OutlookLine(schedule, State(0, 0.0), Outlook(6_000_000, "stack_denoised.tif"), 250)
+    for seconds in (30, 59, 60, 61, 200):
+        line.update(State(2 * seconds, seconds))
+    (record,) = caplog.records
+    assert words in record.message
+    assert "denoising then takes about 10 min; what will be written: stack_denoised.tif" in record.message
+
+
+def job(patches, model, checkpoints=None) -> TrainingJob:
+    return TrainingJob(patches, model, 8, "x", 0, checkpoints, settings(), None, _read_description(patches))
+
+
+@pytest.fixture
+def small_gpu(monkeypatch):
+    """Return a function that lets batches of more than a number of crops run out of memory."""
+    fit = dvlae.training.train.fit
+
+    def limit(most: int) -> None:
+        def fit_if_small(fabric, shared, state, schedule, crops, *rest):
+            if crops.batch_size > most:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            fit(fabric, shared, state, schedule, crops, *rest)
+
+        monkeypatch.setattr(dvlae.training.train, "fit", fit_if_small)
+
+    return limit
+
+
+def test_where_memory_is_short_the_batch_is_halved_and_the_screen_says_so(patches, tmp_path, caplog, small_gpu):
+    small_gpu(1)
+    _train_within_memory(job(patches(), tmp_path / "model"), [torch.device("cpu")])
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert record["batch_size"] == 1 and record["settings"]["training"]["batch_size"] == 4
+    warnings = [entry.message for entry in caplog.records if entry.levelno == logging.WARNING]
+    assert [text.rsplit(" ", 1)[1] for text in warnings if "memory of the GPU" in text] == ["2", "1"]
+
+
+def test_a_training_with_smaller_batches_is_resumed_by_the_same_command(patches, tmp_path, caplog, small_gpu):
+    small_gpu(2)
+    folder = patches()
+    _train_within_memory(
+        replace(job(folder, tmp_path / "early", tmp_path / "checkpoints"), pause_minutes=1e-6), [torch.device("cpu")]
+    )
+    _train_within_memory(job(folder, tmp_path / "late", tmp_path / "checkpoints"), [torch.device("cpu")])
+    assert "resuming from step 1" in caplog.text
+    assert json.loads((tmp_path / "late" / "run.json").read_text())["steps"] == 6
+
+
+def test_memory_for_not_one_crop_is_one_line(patches, tmp_path, small_gpu):
+    small_gpu(0)
+    with pytest.raises(UserError, match="does not suffice for a single crop"):
+        _train_within_memory(job(patches(), tmp_path / "model"), [torch.device("cpu")])
