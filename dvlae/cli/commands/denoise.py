@@ -48,9 +48,27 @@ COMMANDS: Commands = {
     ): [
         FILES,
         path("--output", "DIR", "folder for all results (default: beside each image; of a folder, FOLDER_denoised)"),
+<<<<<<< HEAD
         MINUTES,
         NOISE_DIRECTION,
         RECEPTIVE_FIELD,
+=======
+        argument("--minutes", "N", "time for the training (default: 30; with --start-from, 6)", type=float),
+        argument(
+            "--noise-direction",
+            None,
+            "axis along which the noise is correlated (default: auto, it is measured)",
+            choices=("auto", *NOISE_DIRECTIONS),
+            default="auto",
+        ),
+        argument(
+            "--receptive-field",
+            "PIXELS|auto",
+            "how many previous pixels the model of the noise sees (default: auto, twice the measured length)",
+            type=read_number_or_word,
+            default="auto",
+        ),
+>>>>>>> ef6d1abb53c86f4732e6d50bb5c1ff0cbf8726a4
         argument(
             "--axes",
             "AXES",
@@ -63,6 +81,7 @@ COMMANDS: Commands = {
             "--series", "N|NAME|all", "which series of images in a file", type=read_number_or_word, default="auto"
         ),
         path("--model", "MODEL", "use this model instead of training one"),
+        path("--start-from", "MODEL", "continue the training of this model, for new images of the same microscope"),
         flag("--rescale", "with --model: bring images of another gain and offset to the scale of its training"),
         argument(
             "--samples",

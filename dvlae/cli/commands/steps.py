@@ -104,6 +104,7 @@ COMMANDS: Commands = {
             action=argparse.BooleanOptionalAction,
             default=False,
         ),
+        path("--start-from", "MODEL", "model of the same sizes whose weights are the first (default: random weights)"),
         SEED,
         settings_of(TrainSettings),
         DEVICE_OF_SETTINGS,

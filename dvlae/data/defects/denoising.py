@@ -155,3 +155,15 @@ class FramesToDenoise:
                 f"predict: WARNING: another {difference} than that of most images of the training, so estimates are "
                 f"unreliable: {list_names(names)}; {help_}"
             )
+<<<<<<< HEAD
+=======
+        for kind, what, help_ in (
+            ("gain and offset", "other gain or offset", "set `prediction.rescale: true`, or --rescale"),
+            ("other", "other grey values or other noise", "train on such images"),
+        ):
+            if names := [name for name, found in self._unseen.items() if found == kind]:
+                logger.warning(
+                    f"predict: WARNING: {what} than in the training, so estimates are unreliable: {list_names(names)}; "
+                    f"{help_}"
+                )
+>>>>>>> ef6d1abb53c86f4732e6d50bb5c1ff0cbf8726a4
