@@ -121,7 +121,7 @@ def make_project(
         direction, field = session.chosen_noise
         found = session.diagnose()
         shapes = sorted({image.shape for image in session.manifest()})
-        settings = session.training().model_dump(exclude_defaults=True)
+        settings = session.training([image.shape for image in session.manifest()]).model_dump(exclude_defaults=True)
     if noise_direction == "auto":
         reason = "measured" if found["direction"] else f"assumed, as it cannot be told: {found['reason']}"
     else:

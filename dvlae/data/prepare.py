@@ -197,52 +197,7 @@ def _add_masks(folder: Path, rows: Sequence[Image], masks: Masks) -> list[Image]
     written = {path: folder / "mask" / path.name for path, found in of_files.items() if any(found)}
     for path, mask_path in written.items():
         write_masks(mask_path, of_files[path])
-<<<<<<< HEAD
     return [row if masks[row.noisy, row.frame] is None else replace(row, mask=written[row.noisy]) for row in rows]
-=======
-    return [
-        row if mask is None else replace(row, mask=written[row.noisy]) for row, mask in zip(rows, masks, strict=True)
-    ]
-
-
-def describe(stack: Stack) -> SourceInfo:
-    """Return what results have to know of a source.
-
-    Parameters
-    ----------
-    stack
-        The source, as the dataset's settings read it.
-
-    Returns
-    -------
-    SourceInfo
-        Its axes and its calibration, after the choice of a channel.
-    """
-    source, calibration = stack.source, stack.source.calibration
-    sizes = [(axis, size) for axis, size in zip(stack.axes, stack.shape, strict=True) if (axis, size) != ("C", 1)]
-    axes, shape = "".join(axis for axis, _ in sizes), tuple(size for _, size in sizes)
-    planes = math.prod(size for axis, size in sizes if axis not in "YX")
-    kept = calibration.channels if stack.channel is None else ()
-    if isinstance(stack.channel, int):
-        kept = calibration.channels[stack.channel : stack.channel + 1]
-    labels = calibration.labels if len(calibration.labels) == planes else ()
-    return SourceInfo(
-        axes,
-        shape,
-        source.kind,
-        source.dtype.name,
-        replace(calibration, channels=kept, labels=labels),
-        series=source.series,
-        stated=source.axes if _reads_as_images(source.axes, axes) else "",
-    )
-
-
-def _reads_as_images(stated: str, axes: str) -> bool:
-    """Return whether axes differ from those of a file only in that its planes or channels are images."""
-    if len(stated) != len(axes) or stated == axes:
-        return False
-    return all(found == read or (found in "ZC" and read in "ST") for found, read in zip(stated, axes, strict=True))
->>>>>>> ef6d1abb53c86f4732e6d50bb5c1ff0cbf8726a4
 
 
 class OffsetChoice:

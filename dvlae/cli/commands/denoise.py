@@ -22,7 +22,6 @@ FILES = replace(
     argument("files", "FILES", "images: files, folders, and patterns such as 'scan_*.tif'", nargs="+"), is_path=True
 )
 
-MINUTES = argument("--minutes", "N", "time for the training (default: 30)", type=float)
 NOISE_DIRECTION = argument(
     "--noise-direction",
     None,
@@ -48,27 +47,9 @@ COMMANDS: Commands = {
     ): [
         FILES,
         path("--output", "DIR", "folder for all results (default: beside each image; of a folder, FOLDER_denoised)"),
-<<<<<<< HEAD
-        MINUTES,
+        argument("--minutes", "N", "time for the training (default: 30; with --start-from, 6)", type=float),
         NOISE_DIRECTION,
         RECEPTIVE_FIELD,
-=======
-        argument("--minutes", "N", "time for the training (default: 30; with --start-from, 6)", type=float),
-        argument(
-            "--noise-direction",
-            None,
-            "axis along which the noise is correlated (default: auto, it is measured)",
-            choices=("auto", *NOISE_DIRECTIONS),
-            default="auto",
-        ),
-        argument(
-            "--receptive-field",
-            "PIXELS|auto",
-            "how many previous pixels the model of the noise sees (default: auto, twice the measured length)",
-            type=read_number_or_word,
-            default="auto",
-        ),
->>>>>>> ef6d1abb53c86f4732e6d50bb5c1ff0cbf8726a4
         argument(
             "--axes",
             "AXES",
@@ -104,7 +85,7 @@ COMMANDS: Commands = {
     ): [
         FILES,
         path("--output", "DIR", "folder to make (default: in the working folder, named after the images)"),
-        MINUTES,
+        argument("--minutes", "N", "time for the training (default: 30)", type=float),
         NOISE_DIRECTION,
         RECEPTIVE_FIELD,
         DEVICE,

@@ -70,7 +70,7 @@ class FramesToDenoise:
         self._unseen[name] = difference = self.seen.difference(frame.scale)
         help_ = "train on such images"
         if conversion is not None:
-            rescale = "set `prediction.rescale: true`"
+            rescale = "set `prediction.rescale: true`, or --rescale"
             help_ = f"if it is the gain or the offset, {rescale}; else {help_}" if difference == UNTOLD else rescale
         self._others[difference, help_].append(name)
         return frame.filled
@@ -155,15 +155,3 @@ class FramesToDenoise:
                 f"predict: WARNING: another {difference} than that of most images of the training, so estimates are "
                 f"unreliable: {list_names(names)}; {help_}"
             )
-<<<<<<< HEAD
-=======
-        for kind, what, help_ in (
-            ("gain and offset", "other gain or offset", "set `prediction.rescale: true`, or --rescale"),
-            ("other", "other grey values or other noise", "train on such images"),
-        ):
-            if names := [name for name, found in self._unseen.items() if found == kind]:
-                logger.warning(
-                    f"predict: WARNING: {what} than in the training, so estimates are unreliable: {list_names(names)}; "
-                    f"{help_}"
-                )
->>>>>>> ef6d1abb53c86f4732e6d50bb5c1ff0cbf8726a4
