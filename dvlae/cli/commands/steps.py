@@ -97,7 +97,6 @@ COMMANDS: Commands = {
             "--noise-direction", None, "direction of the noise correlation", choices=NOISE_DIRECTIONS, required=True
         ),
         new_path("--checkpoints", "DIR", "folder for the unfinished training, so that it can be resumed"),
-        path("--start-from", "MODEL", "model of the same sizes whose weights are the first (default: random weights)"),
         flag(
             "--tensorboard",
             "also write the history for TensorBoard, into the folder `tensorboard` next to the model",
