@@ -5,9 +5,9 @@ what changed.
 A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/profiles``).
 """
 
-PREPARE = 2
-PATCHES = 3
+PREPARE = 3
+PATCHES = 4
 TRAINING = 6
-PREDICTION = 4
-EVALUATION = 3
-DIAGNOSIS = 2
+PREDICTION = 5
+EVALUATION = 4
+DIAGNOSIS = 3

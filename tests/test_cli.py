@@ -120,7 +120,7 @@ import dvlae.reporting.tables
 from dvlae import cli
 from dvlae.system.files import atomic_folder
 def run(psnr_csvs, output):
-    with atomic_folder({str(tmp_path / "out")!r}) as folder:
+    with atomic_folder({str(tmp_path / "out")!r}, {{}}) as folder:
         (folder / "half").touch()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
@@ -422,7 +422,7 @@ CONFIGURATION = {
     "receptive_fields": [4],
     "results": "results",
     "device": "cpu",
-    "model": {"levels": 2, "channels": 8, "latent_channels": 4},
+    "model": {"levels": 2, "channels": 8, "latent_channels": 4, "direct_denoiser": "mean"},
     "training": {"patch_size": 16, "batch_size": 2, "max_steps": 3, "max_minutes": None},
     "prediction": {"samples": 2},
 }
@@ -513,6 +513,7 @@ def chain(tmp_path_factory):
             "--samples", f"{RUN}/samples", "--settings", prediction, "--device", "cpu",
             "--remove-checkpoints", f"{RUN}/checkpoints",
         )  # fmt: skip
+        chain.run("export", f"{RUN}/model", "exported/small.pt", "--format", "torchscript", "--images", images)
         chain.run(
             "likelihood", f"{RUN}/model", images, "--output", "likelihood.csv", "--select", "0:2", "--samples", "2"
         )
@@ -566,6 +567,11 @@ def test_simulate_prepare_and_extract_patches_make_the_folders_of_the_training(c
         assert chain.files(f"results/small/{folder}") == {"noisy", "clean", "manifest.csv"}
         assert chain.files(f"results/small/{folder}/noisy") == IMAGES
     assert chain.files("results/small/patches") == {"train.tif", "val.tif", "patches.json"}
+
+
+def test_export_says_what_the_file_leaves_out(chain):
+    assert chain.files("exported") == {"small.pt"}
+    assert "It gives neither an uncertainty nor samples." in chain.logged["export"]
 
 
 def test_register_writes_a_row_for_each_image(chain):

@@ -18,6 +18,7 @@ from dvlae.models.files import load_model, read_architecture
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.progress import log_to_stderr
+from dvlae.training.train import MODEL_FILES
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Model:
         """
         if Path(path).exists():
             raise UserError(f"{path}: exists already; allowed: a new folder")
-        with atomic_folder(path) as folder:
+        with atomic_folder(path, MODEL_FILES) as folder:
             for file in self._folder.iterdir():
                 shutil.copyfile(file, folder / file.name)
 

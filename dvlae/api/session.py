@@ -16,7 +16,7 @@ from dvlae.axes import AXES, format_sides, middle
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
-from dvlae.data.canonical import read_info, read_noisy, write_frames
+from dvlae.data.canonical import CANONICAL_FILES, read_info, read_noisy, write_frames
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.patches import extract_patches
 from dvlae.data.prepare import prepare
@@ -273,7 +273,7 @@ class Session:
             if offset:
                 # With the offset, float32 numbers would be too far apart.
                 values = values.astype(np.float64) + offset
-            with atomic_folder(preview.images) as folder:
+            with atomic_folder(preview.images, CANONICAL_FILES) as folder:
                 path = folder / "noisy" / f"{image.name}.tif"
                 # The kind of file that is written without a word.
                 info = replace(SourceInfo.of_frames(values.shape), kind="imagej")

@@ -1,13 +1,12 @@
 """Functions of the commands whose arguments differ from the parameters of the function that computes."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.config.loading import load_blocks, load_settings
+from dvlae.config.loading import load_blocks, load_step
 from dvlae.system.errors import UserError
-from dvlae.system.files import check_folder
+from dvlae.system.files import check_folder, remove_files
 
 
 def check_counts(option: str, *numbers: int) -> None:
@@ -60,10 +59,11 @@ def predict(*, remove_checkpoints: Path | None, **values: Any) -> None:
         check_folder(remove_checkpoints)
 
     from dvlae.inference.prediction import predict
+    from dvlae.training.checkpoints import CHECKPOINT_FILES
 
     predict(**values)
     if remove_checkpoints is not None:
-        shutil.rmtree(remove_checkpoints, ignore_errors=True)
+        remove_files(remove_checkpoints, CHECKPOINT_FILES)
 
 
 def gather(**values: Any) -> None:
@@ -102,7 +102,7 @@ def generate(*, kind: str, **values: Any) -> None:
         generate_from_prior(size=tuple(values.pop("size")), **values)
     else:
         settings = values.pop("settings")
-        settings = None if settings is None else load_settings(EvaluationSettings, settings)
+        settings = None if settings is None else load_step(EvaluationSettings, settings)
 
         from dvlae.reporting.generation import generate_noise
 

@@ -132,12 +132,13 @@ class DatasetSettings(StrictModel):
     source: SourceSettings = Field(description="where the images come from")
     noisy: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)] = Field(
         description="glob of the noisy files, or their folder, or a list of these, in natural order, relative to the "
-        "data folder or absolute (kind `skimage`: names in the wheel's `skimage/data`)"
+        "data folder or absolute (kind `skimage`: names in the wheel's `skimage/data`); `*.tif` finds `a.TIF`, too"
     )
     clean: Annotated[str, Field(min_length=1)] | None = Field(
         None,
-        description="glob of the clean files, in the same order; `mean`: the mean of all noisy frames; "
-        "`null`: no clean image, hence no PSNR",
+        description="glob of the clean files, in the same order, each with as many frames as its noisy file, or all "
+        "with one, for all frames of the noisy one; `mean`: the mean of all noisy frames; `null`: no clean image, "
+        "hence no PSNR",
     )
     simulate: SimulateSettings | None = Field(
         None, description="noise to add: `noisy` then names clean images; `null`: the images are noisy already"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeGuard, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.system.errors import UserError
 
 # The names of datasets and methods, which are names of folders and stand in patterns of the workflow.
@@ -24,7 +25,6 @@ Range = Annotated[list[int], Field(min_length=2, max_length=2)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Baseline = Literal["noisy", "gaussian", "bm3d"]
 NoiseDirection = Literal["x", "y", "z", "none"]
-Baseline = Literal["noisy", "gaussian", "bm3d"]
 # The environment variable that names a mirror of the downloads.
 MIRROR_VARIABLE = "DVLAE_DATA_MIRROR"
 
@@ -90,6 +90,16 @@ def _check_model_name(name: str) -> str:
     return name
 
 
+def _check_receptive_field(pixels: int) -> int:
+    """Refuse a receptive field that no decoder has."""
+    try:
+        kernel_and_blocks(pixels)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return pixels
+
+
+ReceptiveField = Annotated[Index, AfterValidator(_check_receptive_field)]
 ModelName = Annotated[str, AfterValidator(_check_model_name)]
 PatchSize = (
     Literal["auto"]
@@ -155,6 +165,25 @@ def is_file_of_names(images: str | Sequence[str]) -> TypeGuard[str]:
         True for a file of names, which need not exist.
     """
     return isinstance(images, str) and images != "all" and not SLICE_PATTERN.fullmatch(images)
+
+
+def expand_home(path: str | Path) -> Path:
+    """Replace the sign ``~`` at the beginning of a path by the home folder.
+
+    Parameters
+    ----------
+    path
+        A path.
+
+    Returns
+    -------
+    Path
+        The path; as it is if there is no such user, so that the sign stands for itself.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def dataset_name(path_or_name: str) -> str:

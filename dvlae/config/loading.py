@@ -1,14 +1,15 @@
 """Reading of configurations and datasets from their files."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from dvlae.config.dataset import DatasetSettings
-from dvlae.config.fields import NAME_PATTERN, Images, dataset_name, is_file_of_names
+from dvlae.config.dataset import DatasetSettings, EvaluationSettings
+from dvlae.config.fields import NAME_PATTERN, Images, StrictModel, dataset_name, expand_home, is_file_of_names
 from dvlae.config.messages import S, format_value, validate
-from dvlae.config.settings import Settings
+from dvlae.config.settings import PatchSettings, Settings, TrainSettings
 from dvlae.config.yaml_files import count_values, read_yaml
 from dvlae.system.errors import UserError
 
@@ -82,6 +83,50 @@ def load_settings(cls: type[S], text_or_path: str | Path | None) -> S:
     return validate(cls, data, where)
 
 
+class _Evaluation(StrictModel):
+    """The block of a dataset's file that says how it is evaluated."""
+
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+# Where the settings of a step whose own file has no blocks are in a complete file.
+_WHOLE: dict[type, tuple[type[StrictModel], Callable[[Any], Any]]] = {
+    PatchSettings: (TrainSettings, PatchSettings.of),
+    EvaluationSettings: (_Evaluation, attrgetter("evaluation")),
+}
+
+
+def load_step(cls: type[S], text_or_path: str | Path | None) -> S:
+    """Read and check the settings of a step, which may be part of a complete configuration.
+
+    Parameters
+    ----------
+    cls
+        The settings' class.
+    text_or_path
+        As for :func:`load_settings`. The blocks of other steps are left out: those of a configuration of the workflow,
+        and, where images are evaluated, those of a dataset's file.
+
+    Returns
+    -------
+    cls
+        The checked settings.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, a setting of the step is wrong, or a key is unknown.
+    """
+    data, where = _read_settings(text_or_path)
+    others = [*Settings.model_fields, *(DatasetSettings.model_fields if issubclass(cls, EvaluationSettings) else ())]
+    whole, part = _WHOLE.get(cls, (cls, None))
+    if part is None:
+        return validate(cls, data, where, others)
+    if isinstance(data, dict) and set(data).intersection(others).difference(cls.model_fields):
+        return part(validate(whole, data, where, others))
+    return validate(cls, data, where)
+
+
 def load_blocks(cls: type[S], text_or_path: str | Path | None, names: Collection[str]) -> dict[str, S]:
     """Read and check settings that have a block for each of some names.
 
@@ -134,14 +179,16 @@ def _relative_to(dataset: DatasetSettings, folder: Path) -> DatasetSettings:
     """Make the paths in a dataset's file relative to the working folder."""
 
     def selection(images: Images) -> Images:
-        return str(folder / images) if is_file_of_names(images) else images
+        return str(folder / expand_home(images)) if is_file_of_names(images) else images
 
     changes: dict[str, Any] = {
         name: (block := getattr(dataset, name)).model_copy(update={"images": selection(block.images)})
         for name in ("training", "evaluation")
     }
     if dataset.source.registry is not None:
-        changes["source"] = dataset.source.model_copy(update={"registry": str(folder / dataset.source.registry)})
+        changes["source"] = dataset.source.model_copy(
+            update={"registry": str(folder / expand_home(dataset.source.registry))}
+        )
     return dataset.model_copy(update=changes)
 
 
@@ -171,7 +218,7 @@ def load_dataset(path_or_name: str, folder: str | Path = "config/datasets") -> t
         raise UserError(f"datasets: found {path_or_name!r}, allowed: names of letters, digits, '_', '-' and '.'")
     if name in RESERVED_NAMES:
         raise UserError(f"datasets: found {path_or_name!r}, which is a folder of the results; name the file otherwise")
-    path = Path(path_or_name) if path_or_name != name else Path(folder) / f"{name}.yaml"
+    path = expand_home(path_or_name) if path_or_name != name else Path(folder) / f"{name}.yaml"
     if not path.is_file():
         there = sorted(file.stem for file in Path(folder).glob("*.yaml"))
         raise UserError(

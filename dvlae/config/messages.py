@@ -1,7 +1,7 @@
 """Validation of settings, with error messages that name the file, the key, what was found and what is allowed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -129,13 +129,13 @@ def _key(path: Sequence) -> str:
     return text
 
 
-def _problem(cls: type[BaseModel], data: dict, error: ErrorDetails) -> tuple[tuple, str]:
+def _problem(cls: type[BaseModel], data: dict, error: ErrorDetails, others: Collection[str]) -> tuple[tuple, str]:
     """Turn one of pydantic's errors into the path of a key and a sentence about it."""
     # An invalid key is one that is not text.
     if error["type"] in ("extra_forbidden", "invalid_key"):
         path = tuple(part for part in error["loc"] if part != "[key]")
         block = next(option for option in _alternatives(*_schema_at(cls, path[:-1])) if "properties" in option)
-        keys = list(block["properties"])
+        keys = list(dict.fromkeys([*block["properties"], *(others if len(path) == 1 else ())]))
         return path, f"unknown key; {did_you_mean(str(path[-1]), keys)}allowed: {', '.join(keys)}"
     if error["type"] == "missing":
         path = tuple(error["loc"])
@@ -154,7 +154,7 @@ def _problem(cls: type[BaseModel], data: dict, error: ErrorDetails) -> tuple[tup
     return path, f"found {format_value(value)}, allowed: {describe(schema, definitions)}{hint}"
 
 
-def validate(cls: type[S], data: Any, where: str | Sequence[str]) -> S:
+def validate(cls: type[S], data: Any, where: str | Sequence[str], others: Collection[str] = ()) -> S:
     """Check settings and fill in the defaults.
 
     Parameters
@@ -166,6 +166,8 @@ def validate(cls: type[S], data: Any, where: str | Sequence[str]) -> S:
     where
         The file, or several files, each of which overrides the ones before it. A message names the file that contains
         the key.
+    others
+        Keys that may be there for others, and are left out.
 
     Returns
     -------
@@ -180,12 +182,13 @@ def validate(cls: type[S], data: Any, where: str | Sequence[str]) -> S:
     files = [where] if isinstance(where, str) else list(where)
     if not isinstance(data, dict):
         raise UserError(f"{files[-1]}: found {format_value(data)}, allowed: the keys {', '.join(cls.model_fields)}")
+    data = {key: value for key, value in data.items() if key in cls.model_fields or key not in others}
     try:
         return cls.model_validate(data)
     except ValidationError as error:
         errors = error.errors()
         # A union has several errors for one key; only one is shown.
-        problems = dict(_problem(cls, data, item) for item in errors[:MAX_SHOWN_PROBLEMS])
+        problems = dict(_problem(cls, data, item, others) for item in errors[:MAX_SHOWN_PROBLEMS])
     lines = []
     for path, text in problems.items():
         file = files[0] if len(files) == 1 else locate(path, files)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dvlae.config.dataset import DatasetSettings
+from dvlae.config.dataset import DatasetSettings, SplitSettings
 from dvlae.config.fields import (
     Baseline,
     Count,
@@ -22,16 +22,16 @@ from dvlae.config.fields import (
     NotNegative,
     PatchSize,
     Positive,
+    ReceptiveField,
     Seed,
     StepSettings,
     StrictModel,
     check_devices,
     dataset_name,
+    expand_home,
 )
 from dvlae.config.messages import format_value
 from dvlae.config.patch_size import check_patch_size, model_stride
-from dvlae.config.receptive_field import kernel_and_blocks
-from dvlae.system.errors import UserError
 
 
 class ModelSettings(StrictModel):
@@ -188,7 +188,10 @@ class PredictionSettings(StrictModel):
         description="bring images whose gain and offset are others than those of the training to its scale, and their "
         "estimates back",
     )
-    save_samples: Index = Field(0, description="number of samples of each image to write into the folder `samples/`")
+    save_samples: Index = Field(
+        0,
+        description="number of samples of each image to write into the folder `samples/`, in one file for each source",
+    )
     output: OutputSettings = Field(OutputSettings(), description="how the results are written")
     tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
         "auto", description="longest side of a tile, in pixels; `auto`: chosen to limit the memory"
@@ -216,7 +219,7 @@ class Settings(StrictModel):
         ["simulated"],
         description="names of files in `config/datasets/`, or paths of `.yaml` files relative to the working folder",
     )
-    receptive_fields: list[Index] = Field(
+    receptive_fields: list[ReceptiveField] = Field(
         [40],
         description="previous pixels in the noise direction that the autoregressive decoder sees; each one a method; "
         "`[]`, to train nothing, is allowed with `models`",
@@ -276,15 +279,10 @@ class Settings(StrictModel):
             raise ValueError(f"found {value!r}, allowed: no dash in front, no braces and no line breaks")
         return value
 
-    @field_validator("receptive_fields")
+    @field_validator("results", "data", "data_mirror")
     @classmethod
-    def _reachable(cls, values: list[int]) -> list[int]:
-        for value in values:
-            try:
-                kernel_and_blocks(value)
-            except UserError as error:
-                raise ValueError(str(error)) from None
-        return values
+    def _expanded(cls, value: str | None) -> str | None:
+        return str(expand_home(value)) if value is not None and value.startswith("~") else value
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
@@ -311,25 +309,28 @@ class PatchSettings(StepSettings):
     rescale: bool = Field(False, description="bring images of another gain and offset to the scale of the others")
 
     @classmethod
-    def of(cls, settings: Settings, dataset: DatasetSettings) -> "PatchSettings":
+    def of(cls, settings: "Settings | TrainSettings", dataset: DatasetSettings | None = None) -> "PatchSettings":
         """Take the settings of the patches from a configuration and a dataset.
 
         Parameters
         ----------
-        settings, dataset
-            The configuration and the dataset.
+        settings
+            The configuration.
+        dataset
+            The dataset; None: all images are trained on.
 
         Returns
         -------
         PatchSettings
             The sizes from the configuration, and the images from the dataset.
         """
+        split = SplitSettings() if dataset is None else dataset.training
         return cls(
             patch_size=settings.training.patch_size,
             stride=settings.model.stride,
             validation_fraction=settings.training.validation_fraction,
-            images=dataset.training.images,
-            block=dataset.training.block,
+            images=split.images,
+            block=split.block,
             max_patch_pixels=settings.training.max_patch_pixels,
             rescale=settings.training.rescale,
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from dvlae.config.fields import expand_home
 from dvlae.system.errors import UserError
 
 # The limit for the characters of a file, and for its values.
@@ -46,7 +47,8 @@ def read_yaml(path: str | Path) -> Any:
         If the file is missing, cannot be read, or is not YAML.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        # Some editors write a byte order mark.
+        with open(expand_home(path), encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARACTERS + 1)
         if len(text) > MAX_CHARACTERS:
             raise ValueError(f"more than {MAX_CHARACTERS} characters")

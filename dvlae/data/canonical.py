@@ -20,11 +20,11 @@ import numpy as np
 import tifffile
 
 from dvlae.data.defects.finding import Defects, fill
-from dvlae.data.manifest import Image
-from dvlae.data.pixels import check_size, errors_named, find_pages
+from dvlae.data.manifest import Image, is_manifest
+from dvlae.data.pixels import check_memory, errors_named, find_pages
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_file
+from dvlae.system.files import Contents, atomic_file
 
 # Planes that compression does not make smaller need a little more than their own size, and each page has its tags.
 PAGE_BYTES = 512
@@ -89,17 +89,19 @@ def write_image(path: Path, image: np.ndarray) -> None:
     write_frames(path, SourceInfo.of_frames(image.shape), [image], image.dtype)
 
 
-def set_offset(path: Path, offset: float) -> None:
-    """Write into a canonical file what is to be subtracted from its grey values.
+def set_offset(path: Path, offset: float, scale: float = 1) -> None:
+    """Write into a canonical file how its grey values are converted to those that are computed with.
 
     Parameters
     ----------
     path
         The file, which nobody has read yet.
     offset
-        In grey values.
+        Subtracted first, in grey values.
+    scale
+        What remains is divided by it.
     """
-    tifffile.tiffcomment(path, replace(read_info(path), offset=offset).to_json())
+    tifffile.tiffcomment(path, replace(read_info(path), offset=offset, scale=scale).to_json())
     _read_info.cache_clear()
     _read_offsets.cache_clear()
 
@@ -125,6 +127,33 @@ def read_info(path: Path) -> SourceInfo:
     state = _state(path)
     with errors_named(path):
         return _read_info(path, *state)
+
+
+def is_canonical(path: Path) -> bool:
+    """Return whether a file is a canonical one.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bool
+        Whether it says what is known of its source.
+    """
+    try:
+        read_info(path)
+    except UserError:
+        return False
+    return True
+
+
+# The files of a folder of canonical files.
+CANONICAL_FILES: Contents = {
+    "manifest.csv": is_manifest,
+    **dict.fromkeys(("noisy/*.tif", "clean/*.tif", "mask/*.tif"), is_canonical),
+}
 
 
 @lru_cache(maxsize=CACHED_FILES)
@@ -196,7 +225,7 @@ def read_pages(path: Path, numbers: Iterable[int]) -> np.ndarray:
         for number in numbers:
             file.filehandle.seek(int(offsets[number]))
             page = tifffile.TiffPage(file, int(number))
-            check_size(page.nbytes, file.filehandle.size)
+            check_memory(page.nbytes)
             pages.append(page.asarray(maxworkers=1))
         return np.stack(pages)
 
@@ -214,7 +243,7 @@ def read_frame(path: Path, frame: int = 0) -> np.ndarray:
     Returns
     -------
     (C, X), (C, Y, X) or (C, Z, Y, X) float32 array
-        The grey values, less the offset of the file.
+        The grey values that are computed with: less the offset of the file, and divided by its scale.
 
     Raises
     ------
@@ -222,7 +251,7 @@ def read_frame(path: Path, frame: int = 0) -> np.ndarray:
         If the file is missing or cannot be read.
     """
     info = read_info(path)
-    return to_float32(_read_own_type(path, info, frame), info.offset)
+    return to_float32(_read_own_type(path, info, frame), info.offset, info.scale)
 
 
 def _read_own_type(path: Path, info: SourceInfo, frame: int) -> np.ndarray:
@@ -230,7 +259,7 @@ def _read_own_type(path: Path, info: SourceInfo, frame: int) -> np.ndarray:
     return read_pages(path, range(frame * pages, (frame + 1) * pages)).reshape(info.frame_shape)
 
 
-def to_float32(values: np.ndarray, offset: float) -> np.ndarray:
+def to_float32(values: np.ndarray, offset: float, scale: float = 1) -> np.ndarray:
     """Convert grey values to those that are computed with.
 
     Parameters
@@ -239,16 +268,20 @@ def to_float32(values: np.ndarray, offset: float) -> np.ndarray:
         Grey values of a file, of any type.
     offset
         Subtracted first, with all digits. A whole number for integers.
+    scale
+        What remains is divided by it.
 
     Returns
     -------
     float32 array
-        The grey values less the offset.
+        The grey values, less the offset, as multiples of the scale.
     """
     if offset:
         # Unsigned integers that wrap around have the right differences.
         exact = np.int64 if values.dtype.kind in "iu" else np.float64
         values = values.astype(exact) - np.array(offset).astype(exact)
+    if scale != 1:
+        values = values.astype(np.float64) / scale
     return np.ascontiguousarray(values, np.float32)
 
 

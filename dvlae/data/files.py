@@ -7,15 +7,18 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
+from dvlae.config.fields import expand_home
 from dvlae.data.sources import SUFFIXES, ZARR_METADATA, refusal
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 MOST_NAMED = 3
+# The end of a glob that says of which kind a file is, whose upper and lower case cameras and programs choose.
+SUFFIX = re.compile(r"(\.(ome|zarr))*\.[a-z0-9]+$", re.IGNORECASE | re.ASCII)
 
 
-def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
+def natural_key(path: str | Path) -> tuple[list[tuple[int, int, str]], str]:
     """Return a key for sorting names in natural order.
 
     Parameters
@@ -25,8 +28,8 @@ def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
 
     Returns
     -------
-    list of tuple
-        The key; numbers come before text.
+    tuple
+        The key; numbers come before text, and case decides only between names that differ in nothing else.
 
     Examples
     --------
@@ -34,8 +37,9 @@ def natural_key(path: str | Path) -> list[tuple[int, int, str]]:
     >>> sorted(["a10.tif", "a2.tif"], key=natural_key)
     ['a2.tif', 'a10.tif']
     """
-    parts = re.split("([0-9]+)", str(path))
-    return [(0, int(part), "") if number % 2 else (1, 0, part) for number, part in enumerate(parts) if part]
+    parts = re.split("([0-9]+)", str(path).casefold())
+    key = [(0, int(part), "") if number % 2 else (1, 0, part) for number, part in enumerate(parts) if part]
+    return key, str(path)
 
 
 def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[Path]:
@@ -45,7 +49,8 @@ def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[P
     ----------
     patterns
         A glob, a file or a folder of images, or a list of them, relative to ``folder`` or absolute. In names of files
-        and folders, brackets may stand for themselves.
+        and folders, brackets may stand for themselves. Suffixes match in upper and lower case, so that ``*.tif`` finds
+        ``a.TIF``; a warning names the images that a glob leaves out because of another difference of case.
     folder
         The folder for relative patterns.
     key
@@ -67,6 +72,12 @@ def find_images(patterns: str | Sequence[str], folder: Path, key: str) -> list[P
         if not matches:
             raise UserError(f"{key}: {_why_nothing(pattern, folder)}")
         found.update(matches)
+        other_case = set(_match(pattern, folder, any_case=True)).difference(matches)
+        if names := sorted((path.name for path in other_case if _is_image(path)), key=natural_key):
+            logger.warning(
+                f"{key}: {pattern!r} leaves out {_list_some(names)}, as upper and lower case differ; write [aA] for a "
+                "letter of either case"
+            )
     links = {path for path in found if path.is_symlink()}
     folders = {folder: folder.resolve() for folder in {path.parent for path in found}}
     files: dict[Path, Path] = {}
@@ -99,13 +110,13 @@ def _is_image(path: Path) -> bool:
     return name.endswith(tuple(SUFFIXES)) and (not name.endswith(".zip") or name.endswith(".zarr.zip"))
 
 
-def _match(pattern: str, folder: Path) -> list[Path]:
-    """Return the files that match a pattern; of a folder, the images in it."""
-    path = _expand(pattern)
+def _match(pattern: str, folder: Path, any_case: bool = False) -> list[Path]:
+    """Return the files that match a pattern, if asked for with globs in any case; of a folder, the images in it."""
+    path = expand_home(pattern)
     start = Path(path.anchor) if path.is_absolute() else folder
     parts = path.parts[1:] if path.is_absolute() else path.parts
     files = []
-    for match in _walk(start, parts):
+    for match in _walk(start, parts, any_case):
         if not match.is_dir() or _is_image(match):
             files.append(match)
         elif not parts or not re.search("[*?]", parts[-1]):
@@ -113,45 +124,49 @@ def _match(pattern: str, folder: Path) -> list[Path]:
     return files
 
 
-def _expand(pattern: str) -> Path:
-    try:
-        return Path(pattern).expanduser()
-    except RuntimeError:
-        # There is no such user, so that the sign stands for itself.
-        return Path(pattern)
-
-
-def _walk(start: Path, parts: Sequence[str]) -> Iterator[Path]:
+def _walk(start: Path, parts: Sequence[str], any_case: bool = False) -> Iterator[Path]:
     """Yield what matches the parts of a path below a folder; ``**`` does not follow links that lead back."""
     if not parts:
         yield start
         return
     part, rest = parts[0], parts[1:]
     if part == "**":
-        yield from _walk(start, rest or ("*",))
+        yield from _walk(start, rest or ("*",), any_case)
         for child in _children(start):
             above = {folder.resolve() for folder in (start, *start.parents)} if child.is_symlink() else set()
             if child.is_dir() and not _is_image(child) and child.resolve() not in above:
-                yield from _walk(child, parts)
+                yield from _walk(child, parts, any_case)
         return
     if part in ("..", "."):
-        yield from _walk(start / part, rest)
+        yield from _walk(start / part, rest, any_case)
         return
-    for child in _named(start, part):
+    for child in _named(start, part, any_case):
         if not rest or child.is_dir():
-            yield from _walk(child, rest)
+            yield from _walk(child, rest, any_case)
 
 
-def _named(folder: Path, part: str) -> list[Path]:
-    """Return what has a name or matches a glob in a folder, whatever way the name is written in Unicode."""
+def _named(folder: Path, part: str, any_case: bool) -> list[Path]:
+    """Return what has a name or matches a glob in a folder, whatever way the name is written in Unicode.
+
+    The suffix may have another case, as it has on file systems that ignore case; with ``any_case``, a glob may.
+    """
     if (folder / part).exists() or (folder / part).is_symlink():
         return [folder / part]
     wanted = unicodedata.normalize("NFC", part)
     named = [(unicodedata.normalize("NFC", child.name), child) for child in _children(folder, wanted.startswith("."))]
     if exact := [child for name, child in named if name == wanted]:
         return exact
-    globs = (wanted, wanted.replace("[", "[[]")) if re.search(r"[*?[]", wanted) else ()
-    matches = ([child for name, child in named if fnmatchcase(name, glob)] for glob in globs)
+    is_glob, suffix = re.search(r"[*?[]", wanted), SUFFIX.search(wanted)
+    length = len(suffix[0]) if suffix else 0
+
+    def folded(name: str) -> str:
+        at = max(0, len(name) - length)
+        return name.casefold() if any_case and is_glob else name[:at] + name[at:].lower()
+
+    if not is_glob:
+        return [child for name, child in named if folded(name) == folded(wanted)]
+    globs = (wanted, wanted.replace("[", "[[]"))
+    matches = ([child for name, child in named if fnmatchcase(folded(name), folded(glob))] for glob in globs)
     return next((found for found in matches if found), [])
 
 
@@ -163,7 +178,7 @@ def _children(folder: Path, hidden: bool = False) -> list[Path]:
 
 def _why_nothing(pattern: str, folder: Path) -> str:
     """Say why a pattern matches nothing, with what is there instead."""
-    path = _expand(pattern)
+    path = expand_home(pattern)
     place = folder / path.parent
     if (folder / path).is_dir():
         return f"the folder {folder / path} contains no images, which end with {', '.join(SUFFIXES)}"
@@ -174,10 +189,12 @@ def _why_nothing(pattern: str, folder: Path) -> str:
     for child in children:
         if fnmatchcase(unicodedata.normalize("NFC", child.name).lower(), wanted):
             return f"{said}, where upper and lower case differ: there is {child.name!r}"
-    names = [repr(child.name) for child in children if _is_image(child)]
-    if len(names) > MOST_NAMED:
-        names[MOST_NAMED:] = ["others"]
-    return f"{said}; there are {', '.join(names)}" if names else said
+    names = [child.name for child in children if _is_image(child)]
+    return f"{said}; there are {_list_some(names)}" if names else said
+
+
+def _list_some(names: Sequence[str]) -> str:
+    return ", ".join([*map(repr, names[:MOST_NAMED]), *(["others"] if len(names) > MOST_NAMED else [])])
 
 
 def unique_names(files: Sequence[PurePath]) -> list[str]:
@@ -206,10 +223,11 @@ def unique_names(files: Sequence[PurePath]) -> list[str]:
     folded = [_folded(name) for name in names]
     again = next(number for number, name in enumerate(folded) if name in folded[:number])
     first, second = files[folded.index(folded[again])], files[again]
-    how = "in upper and lower case" if names[again] != names[folded.index(folded[again])] else "in their suffix"
+    same_letters = _folded(first.name) == _folded(second.name)
+    how = "in upper and lower case" if same_letters else "in their suffix"
     raise UserError(
         f"{second}: differs from {first.name} only {how}, and each image needs a name of its own; rename one of them, "
-        "or leave it out with a pattern"
+        "or list the files that are meant"
     )
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import combinations
 
 from dvlae.axes import format_sides
-from dvlae.config.dataset import DatasetSettings
+from dvlae.config.dataset import DatasetSettings, check_axes
 from dvlae.data.sources import Source
 from dvlae.system.errors import UserError
 
@@ -67,7 +67,7 @@ def lay_out(source: Source, dataset: DatasetSettings) -> Layout:
     """
     stated = source.axes or "?" * len(source.shape)
     if dataset.axes == "auto":
-        return _from_file(source, stated)
+        return _from_file(source, stated, dataset)
     if dataset.axes_override:
         stated = "?" * len(source.shape)
     shape = source.shape
@@ -75,7 +75,7 @@ def lay_out(source: Source, dataset: DatasetSettings) -> Layout:
         stated, shape = _count_pages(source, stated, dataset)
     found = _match(dataset.axes, stated, shape)
     if not found:
-        raise UserError(f"{source.path}: {_contradiction(dataset.axes, stated, shape)}")
+        raise UserError(f"{source.path}: {_contradiction(source, stated, shape, dataset)}")
     if len(found) > 1:
         raise UserError(
             f"{source.path}: axes: found {dataset.axes!r}, but the file has {len(shape)} axes, of shape {shape}; leave "
@@ -83,17 +83,23 @@ def lay_out(source: Source, dataset: DatasetSettings) -> Layout:
         )
     axes, lengths = zip(*found[0], strict=True)
     layout = Layout("".join(axes), lengths)
-    sizes = dict(zip(layout.axes, layout.shape, strict=True))
-    sides = [sizes[axis] for axis in layout.spatial]
-    if "C" not in stated and not dataset.axes_override and sizes.get("C", 1) > min(sides[-2:]):
+    if "C" not in stated and not dataset.axes_override and _has_odd_channels(layout):
+        sizes = dict(zip(layout.axes, layout.shape, strict=True))
+        sides = format_sides([sizes[axis] for axis in layout.spatial])
         raise UserError(
-            f"{source.path}: axes: found {dataset.axes!r}, which makes {sizes['C']} channels of {format_sides(sides)} "
+            f"{source.path}: axes: found {dataset.axes!r}, which makes {sizes['C']} channels of {sides} "
             "pixels out of the file; are they in another order? If not, set `axes_override: true`"
         )
     return layout
 
 
-def _from_file(source: Source, stated: str) -> Layout:
+def _has_odd_channels(layout: Layout) -> bool:
+    """Return whether there are more channels than rows or columns, as if an axis was taken for another one."""
+    sizes = dict(zip(layout.axes, layout.shape, strict=True))
+    return sizes.get("C", 1) > min(sizes[axis] for axis in layout.spatial[-2:])
+
+
+def _from_file(source: Source, stated: str, dataset: DatasetSettings) -> Layout:
     """Use what the file says alone."""
     if not source.axes and len(stated) <= 2:
         stated = "YX"[-len(stated) :]
@@ -101,7 +107,7 @@ def _from_file(source: Source, stated: str) -> Layout:
     pairs = zip(stated, source.shape, strict=True)
     axes = "".join("S" if pair == ("?", 1) else pair[0] for pair in pairs)
     if "?" in axes:
-        raise UserError(f"{source.path}: axes: {_question(axes, source)}")
+        raise UserError(f"{source.path}: axes: {_question(axes, source, dataset)}")
     if "Y" not in axes and "Z" in axes:
         # A section along the optical axis is an image.
         axes = axes.replace("Z", "Y")
@@ -110,39 +116,62 @@ def _from_file(source: Source, stated: str) -> Layout:
     return Layout(axes, source.shape)
 
 
-def _question(axes: str, source: Source) -> str:
+def _question(axes: str, source: Source, dataset: DatasetSettings) -> str:
     """Ask for the axes that a file does not say, with the choices."""
-    if not source.axes:
-        axes = axes[:-2] + "YX"
+    shape = f"shape {source.shape}, {source.dtype}"
+    choices = _choices(axes, source, dataset)
+    return f"the file does not say what its axes of {shape} are; set `axes`" + (f" to {choices}" if choices else "")
+
+
+def _choices(stated: str, source: Source, dataset: DatasetSettings) -> str:
+    """Return the settings of `axes` that the axes of a file allow, the likeliest first."""
+    axes = source.axes or stated[:-2] + "YX"
     unknown = axes.count("?")
     free = [letter for letter in MEANINGS if letter not in axes]
-    choices = []
+    choices = {}
+    if not source.axes and unknown == 1 and source.shape[-1] <= MAX_COLOURS:
+        choices["YXC"] = " (colours)"
     for letters in combinations(free, unknown):
         rest = list(letters)
         choice = "".join(rest.pop(0) if axis == "?" else axis for axis in axes)
-        choices.append(f"{choice} ({MEANINGS[letters[0]]})" if unknown == 1 else choice)
-    if not source.axes and unknown == 1 and source.shape[-1] <= MAX_COLOURS:
-        choices.insert(0, "YXC (colours)")
-    shape = f"shape {source.shape}, {source.dtype}"
-    if not choices:
-        return f"the file does not say what its axes of {shape} are; set `axes`"
-    return f"the file does not say what its axes of {shape} are; set `axes` to {_listed(choices)}"
+        choices[choice] = f" ({MEANINGS[letters[0]]})" if unknown == 1 else ""
+    works = [choice + meaning for choice, meaning in choices.items() if _works(choice, stated, source.shape, dataset)]
+    return _listed(works) if works else ""
+
+
+def _works(axes: str, stated: str, shape: tuple[int, ...], dataset: DatasetSettings) -> bool:
+    """Return whether a file can be read if the settings say these axes."""
+    found = _match(axes, stated, shape)
+    if len(found) != 1 or len(set(axes)) < len(axes) or not set(dataset.page_counts) <= set(axes):
+        return False
+    try:
+        check_axes(dataset, axes)
+    except ValueError:
+        return False
+    letters, lengths = zip(*found[0], strict=True)
+    return dataset.axes_override or "C" in stated or not _has_odd_channels(Layout("".join(letters), lengths))
 
 
 def _listed(choices: Sequence[str]) -> str:
     return " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
 
 
-def _contradiction(wanted: str, stated: str, shape: tuple[int, ...]) -> str:
+def _contradiction(source: Source, stated: str, shape: tuple[int, ...], dataset: DatasetSettings) -> str:
     """Say that a file has other axes than the settings, and which settings are possible."""
+    wanted = dataset.axes
     found = f"axes: found {wanted!r}, but the file"
+    choices = "" if dataset.page_counts else _choices(stated, source, dataset)
     if set(stated) == {"?"}:
-        return f"{found} has {len(shape)} axes, of shape {shape}"
-    ways = [] if "?" in stated else ["`axes: auto` follows the file"]
+        ways = [f"set `axes` to {choices}"] if choices else []
+        return "; ".join([f"{found} has {len(shape)} axes, of shape {shape}", *ways])
+    if "?" in stated:
+        ways = [f"set `axes` to {choices}"] if choices else []
+    else:
+        ways = [f"`axes: auto`{' without `pages`' if dataset.page_counts else ''} follows the file"]
     if len(_match(wanted, "?" * len(shape), shape)) == 1:
         ways.append("`axes_override: true` follows the settings")
     unknown = " (? may be any other)" if "?" in stated else ""
-    return f"{found} says {stated!r}{unknown}, of shape {shape}" + (f"; {', '.join(ways)}" if ways else "")
+    return "; ".join([f"{found} says {stated!r}{unknown}, of shape {shape}", *ways])
 
 
 def _count_pages(source: Source, stated: str, dataset: DatasetSettings) -> tuple[str, tuple[int, ...]]:
@@ -157,7 +186,7 @@ def _count_pages(source: Source, stated: str, dataset: DatasetSettings) -> tuple
         )
     pages, known = math.prod(source.shape[:first]), math.prod(counts.values())
     if set(stated[:first]) - {"?"}:
-        raise UserError(f"{source.path}: {_contradiction(dataset.axes, stated, source.shape)}")
+        raise UserError(f"{source.path}: {_contradiction(source, stated, source.shape, dataset)}")
     if pages % known or (not unknown and pages != known):
         allowed = f"a number of pages that {known} divides" if unknown else f"{known} pages"
         raise UserError(f"{source.path}: pages: found {pages} pages, allowed: {allowed}, as `pages` is {counts}")

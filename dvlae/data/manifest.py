@@ -2,8 +2,9 @@
 
 import csv
 import difflib
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from dvlae.config.fields import SLICE_PATTERN
 from dvlae.system.errors import UserError
 from dvlae.system.files import write_csv
+
+logger = logging.getLogger(__name__)
 
 MANIFEST_COLUMNS = (
     "image", "file", "frame", "clean", "clean_frame", "mask", "shape", "source", "source_sha256"
@@ -74,6 +77,24 @@ def write_manifest(folder: Path, images: Iterable[Image]) -> None:
     write_csv(folder / "manifest.csv", MANIFEST_COLUMNS, rows)
 
 
+def is_manifest(path: Path) -> bool:
+    """Return whether a file is a manifest, of this version or an older one.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bool
+        Whether its first line has the names of the columns.
+    """
+    with path.open("rb") as file:
+        line = file.readline().decode("utf-8-sig", errors="replace").strip()
+    return line in (",".join(MANIFEST_COLUMNS), ",".join(OLD_COLUMNS))
+
+
 def read_manifest(images: Path) -> list[Image]:
     """List the images of a dataset.
 
@@ -95,7 +116,7 @@ def read_manifest(images: Path) -> list[Image]:
     images = Path(images).absolute()
     path = images / "manifest.csv"
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
         if tuple(reader.fieldnames or ()) == OLD_COLUMNS:
@@ -125,6 +146,68 @@ def _file_name(name: str) -> str:
     if not name or PurePath(name).name != name or "\0" in name:
         raise ValueError
     return name
+
+
+def pair_frames(noisy: Sequence[Sequence[Image]], clean: Sequence[Sequence[Image]]) -> list[Image]:
+    """Give each noisy frame its clean one, source by source.
+
+    A single frame of a clean source is that of all frames of its noisy source, if all clean sources have one frame.
+    A stack and a list of files with one frame each belong together, too.
+
+    Parameters
+    ----------
+    noisy, clean
+        The frames of each source, in order.
+
+    Returns
+    -------
+    list of Image
+        The noisy frames in order, with their clean ones.
+
+    Raises
+    ------
+    UserError
+        If a noisy and a clean source differ in the number or the shape of their frames, or there are not as many.
+    """
+    one_each = all(len(source) == 1 for source in clean)
+    if len(noisy) != len(clean) and _are_stack_and_files(noisy, clean):
+        noisy, clean = ([[frame for source in sources for frame in source]] for sources in (noisy, clean))
+    if len(noisy) != len(clean):
+        of_clean, of_noisy = (sum(len(source) for source in sources) for sources in (clean, noisy))
+        single = (of_clean, of_noisy) == (len(clean), len(noisy))
+        raise UserError(
+            f"clean: found {len(clean)} clean images for {len(noisy)} noisy ones"
+            f"{'' if single else f' ({of_clean} frames for {of_noisy})'}, allowed: as many, each for its noisy one"
+        )
+    rows: list[Image] = []
+    shared: list[tuple[Sequence[Image], Image]] = []
+    for frames, paired in zip(noisy, clean, strict=True):
+        if len(paired) == 1 < len(frames) and one_each:
+            shared.append((frames, paired[0]))
+            paired = [*paired] * len(frames)
+        if len(paired) != len(frames):
+            raise UserError(
+                f"{paired[0].source}: found {len(paired)} clean frames, allowed: {len(frames)}, as many as in "
+                f"{frames[0].source}, or one in each clean file"
+            )
+        for frame, of_frame in zip(frames, paired, strict=True):
+            if of_frame.shape != frame.shape:
+                raise UserError(
+                    f"{of_frame.source}: found shape {of_frame.shape}, allowed: {frame.shape} like {frame.source}"
+                )
+            rows.append(replace(frame, clean=of_frame.noisy, clean_frame=of_frame.frame))
+    if shared:
+        (first, one), others = shared[0], f", and {len(shared) - 1} more so" if len(shared) > 1 else ""
+        logger.warning(
+            f"clean: the frame of {one.source} is that of all {len(first)} frames of {first[0].source}{others}"
+        )
+    return rows
+
+
+def _are_stack_and_files(*both: Sequence[Sequence[Image]]) -> bool:
+    """Return whether one source has as many frames as there are others, of one frame each."""
+    stack, files = sorted(both, key=len)
+    return len(stack) == 1 and len(stack[0]) == len(files) and all(len(file) == 1 for file in files)
 
 
 def select_images(images: Sequence[Image], selection: str | Sequence[str]) -> list[Image]:
@@ -206,7 +289,7 @@ def select(names: Sequence[str], images: str | Sequence[str]) -> list[str]:
 
 def _read_names(path: str) -> list[str]:
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise UserError(
             f"images: found {path!r}, allowed: all, a list, a slice such as 0:8, or a file of names ({error})"

@@ -14,12 +14,12 @@ import tifffile
 from dvlae.axes import AXES, format_sides
 from dvlae.config.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.config.settings import PatchSettings
-from dvlae.data.defects.frames import list_names
 from dvlae.data.defects.survey import Survey
 from dvlae.data.manifest import Image, read_manifest, select_images, spread_evenly
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, reserve_space, sha256
+from dvlae.system.files import atomic_folder, contents_beside, reserve_space, sha256
 from dvlae.system.progress import progress
+from dvlae.system.wording import list_names
 
 # An image, and the first index of a patch along each of its spatial axes.
 Place = tuple[Image, tuple[int, ...]]
@@ -27,6 +27,9 @@ Place = tuple[Image, tuple[int, ...]]
 MAX_GREY_LEVELS = 2**16
 
 logger = logging.getLogger(__name__)
+
+
+PATCH_FILES = contents_beside("patches.json", "train.tif", "val.tif", "train_mask.tif", "val_mask.tif")
 
 
 def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None:
@@ -68,7 +71,7 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
     crop, size = _choose_sides(usable, settings)
     train, val, validation = split(usable, size, settings)
     train, val = _limit(train, val, math.prod(size), settings.max_patch_pixels)
-    with atomic_folder(output) as folder:
+    with atomic_folder(output, PATCH_FILES) as folder:
         statistics = PatchStatistics(chosen[0].shape[0])
         write_patches(folder / "train.tif", train, size, survey, statistics)
         write_patches(folder / "val.tif", val, size, survey)

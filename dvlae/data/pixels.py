@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import tifffile
 
 from dvlae.system.errors import UserError
+from dvlae.system.machine import free_memory
 
-# Bytes of pixels per byte of the file. No compression method of TIFF packs an image more densely.
-MAX_EXPANSION = 1000
-# Constant images may be packed more densely, so smaller images are always read.
+# Smaller images are not compared with the size of their file.
 ALWAYS_READ_BYTES = 2**28
 # We report a damaged file once, by raising an error.
 logging.getLogger("tifffile").propagate = False
@@ -116,8 +114,8 @@ def find_pages(file: tifffile.TiffFile) -> list[int]:
     return list(seen)
 
 
-def check_size(nbytes: int, packed: int) -> None:
-    """Refuse a small file that claims so many pixels that they would fill the memory.
+def check_size(nbytes: int, packed: int, expansion: float | None = None) -> None:
+    """Refuse a file that claims more pixels than it can contain.
 
     Parameters
     ----------
@@ -125,35 +123,33 @@ def check_size(nbytes: int, packed: int) -> None:
         Bytes of its pixels.
     packed
         Bytes of the file.
+    expansion
+        The most bytes of pixels per byte of the file that its compression can reach. None: any number, as some methods
+        store a blank image in a few bytes.
 
     Raises
     ------
     ValueError
         If the file claims more pixels than it can contain, or has none.
     """
-    if nbytes > max(ALWAYS_READ_BYTES, MAX_EXPANSION * packed):
-        raise ValueError(f"it claims to contain {nbytes} bytes of pixels in a file of {packed}")
     if nbytes == 0:
         raise ValueError("it contains no pixels")
+    if expansion is not None and nbytes > max(ALWAYS_READ_BYTES, expansion * packed):
+        raise ValueError(f"it claims to contain {nbytes} bytes of pixels in a file of {packed}")
 
 
-def read_pixels(series: tifffile.TiffPageSeries) -> np.ndarray:
-    """Read the pixels of a series, unless a small file claims so many that they would fill the memory.
+def check_memory(nbytes: int) -> None:
+    """Refuse to read what does not fit into the memory.
 
     Parameters
     ----------
-    series
-        A series of an open TIFF file.
-
-    Returns
-    -------
-    array
-        The pixels, in the shape and type of the file.
+    nbytes
+        Bytes that are read at once.
 
     Raises
     ------
-    ValueError
-        If the file claims more pixels than it can contain, or has none.
+    MemoryError
+        If there is not as much free memory.
     """
-    check_size(series.nbytes, series.keyframe.parent.filehandle.size)
-    return series.asarray()
+    if nbytes > ALWAYS_READ_BYTES and nbytes > (free := free_memory()):
+        raise MemoryError(f"{nbytes} bytes, of which {free} are free")

@@ -1,24 +1,30 @@
 """Conversion of a dataset's files to canonical ones."""
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.data.canonical import read_clean, read_noisy, set_offset, write_frames
+from dvlae.config.fields import expand_home
+from dvlae.data.canonical import CANONICAL_FILES, read_clean, read_noisy, set_offset, write_frames
 from dvlae.data.defects.checks import FrameChecks, write_masks
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.files import find_images, numbered_name
-from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.data.manifest import Image, pair_frames, read_manifest, write_manifest
+from dvlae.data.outputs.description import describe
 from dvlae.data.reading import Stack, open_stacks
 from dvlae.data.sources import SourceInfo, open_sources
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_outside, hash_files, link_or_copy
 from dvlae.system.progress import progress
+
+logger = logging.getLogger(__name__)
 
 # The largest magnitude up to which all whole numbers are float32 numbers.
 MAX_EXACT = 2**24
@@ -26,6 +32,9 @@ MAX_EXACT = 2**24
 MAX_ROUNDING = 1e-3
 # The squares of float32 values in this range are float32 values, with some room for sums.
 MIN_LARGEST, MAX_LARGEST = 1e-15, 1e15
+
+# By canonical file and number of the frame: which pixels count; None: all.
+Masks = dict[tuple[Path, int], PackedMask | None]
 
 
 def source_folder(dataset: DatasetSettings, data: Path) -> Path:
@@ -75,7 +84,7 @@ def list_files(dataset: DatasetSettings, data: Path) -> list[Path]:
     if dataset.clean not in (None, "mean"):
         named += find_images(dataset.clean, root, "clean")
     if dataset.mask not in ("auto", "none"):
-        named.append(root / Path(dataset.mask).expanduser())
+        named.append(root / expand_home(dataset.mask))
     files: dict[Path, None] = {}
     for path in named:
         if path.is_dir():
@@ -115,12 +124,12 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
     ------
     UserError
         If no file matches; if an image cannot be read, has other axes or channels, contains values that are not
-        numbers, or is constant; if clean and noisy images differ in number or shape; if the files are in the output; or
-        if there is a folder of simulated images but nothing to simulate.
+        numbers, or is constant; if clean and noisy images do not fit each other; if the files are in the output; or
+        if there is a folder of simulated images but nothing to simulate; or if other files are in the output.
     """
     if dataset.simulate is None and simulated is not None:
         raise UserError(f"--simulated: found {simulated}, but the dataset has no `simulate`")
-    with atomic_folder(output) as folder:
+    with atomic_folder(output, CANONICAL_FILES) as folder:
         if dataset.simulate is None:
             rows = _from_files(dataset, Path(data), folder, output)
         elif simulated is None:
@@ -129,9 +138,8 @@ def prepare(dataset: DatasetSettings, data: Path, simulated: Path | None, output
             )
         else:
             rows = _from_simulated(Path(simulated), folder)
-        names = [row.name for row in rows]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(row.name for row in rows).items():
+            if count > 1:
                 raise UserError(f"noisy: two images are called {name!r}; each needs its own name")
         write_manifest(folder, rows)
 
@@ -142,140 +150,118 @@ def _from_files(dataset: DatasetSettings, data: Path, folder: Path, output: Path
     clean_files = [] if dataset.clean in (None, "mean") else find_images(dataset.clean, root, "clean")
     check_outside(output, [*files, *clean_files])
     total = _Mean() if dataset.clean == "mean" else None
-    rows: list[Image] = []
-    masks: list[PackedMask | None] = []
-    checks = FrameChecks(MaskSource(dataset.mask, root))
     offsets = OffsetChoice()
-    for stack in open_stacks(files, dataset, progress(files, description="prepare", unit="file")):
-        found = _write_stack(stack, folder / "noisy", offsets, checks, rows, total)
-        rows += found[0]
-        masks += found[1]
-    checks.finish("noisy")
+    loop, checks = progress(files, description="prepare", unit="file"), FrameChecks(MaskSource(dataset.mask, root))
+    sources, masks = _write_stacks(open_stacks(files, dataset, loop), folder / "noisy", offsets, checks, total)
+    rows = [row for source in sources for row in source]
     if total is not None:
-        rows = total.write(folder / "clean" / "mean.tif", rows, offsets.offset)
+        rows = total.write(folder / "clean" / "mean.tif", rows, exact=bool(offsets.offset or offsets.scale != 1))
     elif clean_files:
-        cleans: list[Image] = []
-        clean_masks: list[PackedMask | None] = []
         checks = FrameChecks(None)
-        for stack in open_stacks(clean_files, dataset):
-            found = _write_stack(stack, folder / "clean", OffsetChoice(), checks, [])
-            cleans += found[0]
-            clean_masks += found[1]
-        checks.finish("clean")
-        rows = _in_pairs(rows, cleans)
-        masks = [a & b if a and b else a or b for a, b in zip(masks, clean_masks, strict=True)]
-    if offsets.offset:
+        cleans, clean_masks = _write_stacks(
+            open_stacks(clean_files, dataset), folder / "clean", OffsetChoice(), checks, None
+        )
+        rows = pair_frames(sources, cleans)
+        for row in rows:
+            assert row.clean is not None
+            both = [masks[row.noisy, row.frame], clean_masks[row.clean, row.clean_frame]]
+            masks[row.noisy, row.frame] = both[0] & both[1] if both[0] and both[1] else both[0] or both[1]
+    if offsets.offset or offsets.scale != 1:
         for path in {path for row in rows for path in (row.noisy, row.clean) if path is not None}:
-            set_offset(path, offsets.offset)
+            set_offset(path, offsets.offset, offsets.scale)
+    if offsets.scale != 1:
+        logger.warning(
+            f"prepare: grey values are computed with in units of {offsets.scale:g}, as the squares of values up to "
+            f"{offsets.largest:g} are not in the range of 32 bits; results come back in the units of the files"
+        )
     return _add_masks(folder, rows, masks)
 
 
-def _add_masks(folder: Path, rows: Sequence[Image], masks: Sequence[PackedMask | None]) -> list[Image]:
+def _write_stacks(
+    stacks: Iterable[Stack], folder: Path, offsets: "OffsetChoice", checks: FrameChecks, total: "_Mean | None"
+) -> tuple[list[list[Image]], Masks]:
+    """Write the frames of all sources. Return their rows of the manifest, for each source, and the masks of all."""
+    sources: list[list[Image]] = []
+    masks: Masks = {}
+    for stack in stacks:
+        sources.append(_write_stack(stack, folder, offsets, checks, sources[0][0] if sources else None, masks, total))
+    checks.finish(folder.name)
+    return sources, masks
+
+
+def _add_masks(folder: Path, rows: Sequence[Image], masks: Masks) -> list[Image]:
     """Write the masks of the frames of each source that has any, and name them in the rows of the manifest."""
     of_files: dict[Path, list[PackedMask | None]] = {}
-    for row, mask in zip(rows, masks, strict=True):
-        of_files.setdefault(row.noisy, []).append(mask)
+    for row in rows:
+        of_files.setdefault(row.noisy, []).append(masks[row.noisy, row.frame])
     written = {path: folder / "mask" / path.name for path, found in of_files.items() if any(found)}
     for path, mask_path in written.items():
         write_masks(mask_path, of_files[path])
-    return [
-        row if mask is None else replace(row, mask=written[row.noisy]) for row, mask in zip(rows, masks, strict=True)
-    ]
-
-
-def describe(stack: Stack) -> SourceInfo:
-    """Return what results have to know of a source.
-
-    Parameters
-    ----------
-    stack
-        The source, as the dataset's settings read it.
-
-    Returns
-    -------
-    SourceInfo
-        Its axes and its calibration, after the choice of a channel.
-    """
-    source, calibration = stack.source, stack.source.calibration
-    sizes = [(axis, size) for axis, size in zip(stack.axes, stack.shape, strict=True) if (axis, size) != ("C", 1)]
-    axes, shape = "".join(axis for axis, _ in sizes), tuple(size for _, size in sizes)
-    planes = math.prod(size for axis, size in sizes if axis not in "YX")
-    kept = calibration.channels if stack.channel is None else ()
-    if isinstance(stack.channel, int):
-        kept = calibration.channels[stack.channel : stack.channel + 1]
-    labels = calibration.labels if len(calibration.labels) == planes else ()
-    return SourceInfo(
-        axes,
-        shape,
-        source.kind,
-        source.dtype.name,
-        replace(calibration, channels=kept, labels=labels),
-        series=source.series,
-        stated=source.axes if _reads_as_images(source.axes, axes) else "",
-    )
-
-
-def _reads_as_images(stated: str, axes: str) -> bool:
-    """Return whether axes differ from those of a file only in that its planes or channels are images."""
-    if len(stated) != len(axes) or stated == axes:
-        return False
-    return all(found == read or (found in "ZC" and read in "ST") for found, read in zip(stated, axes, strict=True))
+    return [row if masks[row.noisy, row.frame] is None else replace(row, mask=written[row.noisy]) for row in rows]
 
 
 class OffsetChoice:
-    """Chooses what to subtract from grey values so that float32 keeps their small differences.
+    """Chooses how grey values are converted so that float32 keeps their small differences and has their squares.
 
-    It is the median of the frames whose values are so large that float32 numbers near them are too far apart, if these
-    are most of the frames; a whole number for integers. Otherwise it is 0.
+    The offset is the median of the frames whose values are so large that float32 numbers near them are too far apart,
+    if these are most of the frames; a whole number for integers. Otherwise it is 0. The scale is 1 unless the squares
+    of what remains would be too large or too small for float32.
     """
 
     def __init__(self) -> None:
         self.middles: list[int | float] = []
         self.frames = 0
+        self.largest, self.farthest = 0.0, 0.0
 
-    def add(self, frame: np.ndarray, path: Path) -> None:
+    def add(self, frame: np.ndarray) -> None:
         """Take a frame into account.
 
         Parameters
         ----------
         frame
             (C, ...), in the type of its file.
-        path
-            The file.
-
-        Raises
-        ------
-        UserError
-            If float32 cannot have such values.
         """
-        if frame.dtype.itemsize < 4 or frame.dtype == np.float32:
+        if frame.dtype.itemsize < 4:
             self.frames += 1
             return
         values = frame[np.isfinite(frame)]
         if not values.size or values.min() == values.max():
             return
         self.frames += 1
+        if frame.dtype == np.float32:
+            self.largest = self.farthest = max(self.largest, float(np.abs(values).max()))
+            return
         middle = np.median(values)
         if frame.dtype.kind != "f":
             if abs(middle) > MAX_EXACT:
                 self.middles.append(int(middle))
             return
-        largest = float(np.abs(values).max())
-        if not MIN_LARGEST <= largest <= MAX_LARGEST:
-            raise UserError(
-                f"{path}: found values up to {largest:g} in magnitude, allowed: up to {MAX_LARGEST:g}, the largest at "
-                f"least {MIN_LARGEST:g}; convert them to another unit"
-            )
+        self.largest = max(self.largest, float(np.abs(values).max()))
+        self.farthest = max(self.farthest, float(np.abs(values - middle).max()))
         noise = np.nanmedian(np.abs(np.diff(frame)))
-        if not np.spacing(np.float32(abs(middle))) <= MAX_ROUNDING * noise:
+        # The scale brings numbers beyond the range of float32 into it.
+        unit = _power_of_2(self.largest)
+        near = float(np.spacing(np.float32(abs(middle) / unit))) * unit
+        if not near <= MAX_ROUNDING * noise:
             self.middles.append(float(middle))
 
     @property
     def offset(self) -> int | float:
-        """The choice, after all frames."""
+        """What is subtracted, after all frames."""
         if 2 * len(self.middles) <= self.frames:
             return 0
         return sorted(self.middles)[len(self.middles) // 2]
+
+    @property
+    def scale(self) -> float:
+        """What the difference is divided by, after all frames."""
+        largest = self.farthest if self.offset else self.largest
+        return 1 if not largest or MIN_LARGEST <= largest <= MAX_LARGEST else _power_of_2(largest)
+
+
+def _power_of_2(largest: float) -> float:
+    """Return the largest power of 2 that is not above a number."""
+    return math.ldexp(1, math.frexp(largest)[1] - 1) if largest else 1
 
 
 def _write_stack(
@@ -283,48 +269,31 @@ def _write_stack(
     folder: Path,
     offsets: OffsetChoice,
     checks: FrameChecks,
-    earlier: Sequence[Image],
-    total: "_Mean | None" = None,
-) -> tuple[list[Image], list[PackedMask | None]]:
-    """Write the frames of a source, which need as many channels as earlier ones.
-
-    Return their rows of the manifest, and their masks.
-    """
+    first: Image | None,
+    masks: Masks,
+    total: "_Mean | None",
+) -> list[Image]:
+    """Write the frames of a source, which need as many channels as the first one. Return their rows of the manifest."""
     info = describe(stack)
     source, shape, path = stack.source.path, info.frame_shape, folder / f"{stack.name}.tif"
-    if earlier and shape[0] != earlier[0].shape[0]:
+    if first is not None and shape[0] != first.shape[0]:
         raise UserError(
-            f"{source}: found {shape[0]} channels, allowed: {earlier[0].shape[0]} like the other images "
+            f"{source}: found {shape[0]} channels, allowed: {first.shape[0]} like the other images "
             "(`channel: grey` makes one of red, green and blue)"
         )
 
-    masks: list[PackedMask | None] = []
-
     def frames() -> Iterator[np.ndarray]:
         for number, frame in enumerate(stack):
-            offsets.add(frame, source)
-            masks.append(checks.check(frame, stack, number))
+            offsets.add(frame)
+            masks[path, number] = mask = checks.check(frame, stack, number)
             if total is not None:
-                total.add(frame, masks[-1], source)
+                total.add(frame, mask, source)
             yield frame
 
     write_frames(path, info, frames(), stack.dtype)
     row = Image("", path, None, shape, source=str(source), source_sha256=hash_files(stack.source.files))
-    rows = [
-        replace(row, name=numbered_name(stack.name, number, info.frames), frame=number) for number in range(info.frames)
-    ]
-    return rows, masks
-
-
-def _in_pairs(rows: Sequence[Image], cleans: Sequence[Image]) -> list[Image]:
-    """Give each noisy frame the clean frame with the same index."""
-    if len(rows) != len(cleans):
-        raise UserError(f"clean: found {len(cleans)} clean images for {len(rows)} noisy ones, allowed: as many")
-    for noisy, clean in zip(rows, cleans, strict=True):
-        if clean.shape != noisy.shape:
-            raise UserError(f"{clean.source}: found shape {clean.shape}, allowed: {noisy.shape} like {noisy.source}")
     return [
-        replace(noisy, clean=clean.noisy, clean_frame=clean.frame) for noisy, clean in zip(rows, cleans, strict=True)
+        replace(row, name=numbered_name(stack.name, number, info.frames), frame=number) for number in range(info.frames)
     ]
 
 
@@ -350,11 +319,11 @@ class _Mean:
             self.count = self.count + (1 if counts is None else counts)
             self.frames += 1
 
-    def write(self, path: Path, rows: Sequence[Image], offset: float) -> list[Image]:
+    def write(self, path: Path, rows: Sequence[Image], *, exact: bool) -> list[Image]:
         if self.total is None or self.frames < 2:
             raise UserError("clean: found 'mean' for one noisy image, allowed: mean of two or more, a glob, or null")
         info = SourceInfo.of_frames(self.total.shape)
-        dtype = np.dtype(np.float64 if offset else np.float32)
+        dtype = np.dtype(np.float64 if exact else np.float32)
         with np.errstate(invalid="ignore"):
             # A pixel that counts in no frame has no mean.
             write_frames(path, info, [self.total / self.count], dtype)

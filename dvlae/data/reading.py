@@ -4,7 +4,8 @@ import itertools
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +44,8 @@ class Stack:
     ----------
     name, source, channel
         The arguments.
+    channels
+        The number of channels in the source.
     axes
         The axes in the order of the source, letters of STCZYX: those of a frame, C, Z, Y and X, and others, along which
         the frames are numbered. S may be there more than once.
@@ -67,19 +70,25 @@ class Stack:
     ):
         self.name, self.source, self._layout, self.channel = name, source, layout, channel
         sizes = dict(zip(layout.axes, layout.shape, strict=True))
-        channels = sizes.get("C", 1)
-        _check_channel(source, channels, channel)
-        self._luminance = channel == "grey" and channels > 1
+        self.channels = sizes.get("C", 1)
+        _check_channel(source, self.channels, channel)
+        self._luminance = channel == "grey" and self.channels > 1
         self.dtype = np.dtype(np.float32) if self._luminance else source.dtype
-        self._window = _window(crop, {axis: sizes[axis] for axis in layout.spatial}, source.path)
+        spatial = {axis: sizes[axis] for axis in layout.spatial}
+        self._window = find_window(crop, spatial, f"{source.path}: crop")
         sizes |= {axis: part.stop - part.start for axis, part in zip(layout.spatial, self._window, strict=True)}
-        sizes["C"] = channels if channel is None else 1
+        sizes["C"] = self.channels if channel is None else 1
         self.axes = layout.axes
         self.shape = tuple(
             sizes[axis] if axis in "C" + SPATIAL else length
             for axis, length in zip(layout.axes, layout.shape, strict=True)
         )
         self._whole: np.ndarray | None = None
+
+    @property
+    def spatial(self) -> str:
+        """The spatial axes of a frame, in order."""
+        return self._layout.spatial
 
     @property
     def window(self) -> tuple[slice, ...]:
@@ -193,15 +202,39 @@ def _check_channel(source: Source, channels: int, channel: int | Literal["grey"]
         )
 
 
-def _window(crop: CropSettings | None, sides: dict[str, int], path: Path) -> tuple[slice, ...]:
-    """Return the part of a frame that is kept, one slice for each spatial axis."""
+def find_window(crop: CropSettings | None, sides: Mapping[str, int], what: str) -> tuple[slice, ...]:
+    """Return the part of an image that a crop keeps.
+
+    Parameters
+    ----------
+    crop
+        The setting; None: the complete image.
+    sides
+        The number of pixels along each spatial axis, by its letter.
+    what
+        The setting, after the image if it is known, for the error message.
+
+    Returns
+    -------
+    tuple of slice
+        One for each spatial axis.
+
+    Raises
+    ------
+    UserError
+        If the crop is not within the image, or names an axis that the image does not have.
+    """
+    for name in "zyx":
+        if name.upper() not in sides and getattr(crop, name, None) is not None:
+            found, axes = getattr(crop, name), "".join(sides)
+            raise UserError(f"{what}.{name}: found {found}, allowed: null, as the axes {axes!r} have no {name.upper()}")
     window = []
     for axis, length in sides.items():
         name = axis.lower()
         bounds = getattr(crop, name) if crop is not None else None
         first, last = (bound + length if bound < 0 else bound for bound in bounds or (0, length))
         if not 0 <= first < last <= length:
-            raise UserError(f"{path}: crop.{name}: found {bounds}, but the image has {length} pixels along {name}")
+            raise UserError(f"{what}.{name}: found {bounds}, but the image has {length} pixels along {name}")
         window.append(slice(first, last))
     return tuple(window)
 
@@ -230,6 +263,7 @@ def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[
         several series and the settings do not say which one.
     """
     read: set[tuple[tuple[Path, ...], str]] = set()
+    told: defaultdict[str, set[Path]] = defaultdict(set)
     first: Stack | None = None
     for path, name in zip(files if loop is None else loop, unique_names(files), strict=True):
         with open_sources(path) as sources:
@@ -239,13 +273,18 @@ def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[
             chosen = select_series(new, dataset.series, path) if new else []
             for source, label in zip(chosen, _labels(chosen), strict=True):
                 read.add(_identity(source))
-                for note in source.notes:
-                    logger.warning(f"{path}: {note}")
+                for note in source.notes + (source.axes_notes if dataset.axes == "auto" else ()):
+                    if note not in told:
+                        logger.warning(f"{path}: {note}")
+                    told[note].add(path)
                 layout = lay_out(source, dataset)
                 stack = Stack(name + label, source, layout, dataset.channel, dataset.crop)
                 _check_fit(stack, first, dataset)
                 first = first or stack
                 yield stack
+    for note, paths in told.items():
+        if len(paths) > 1:
+            logger.warning(f"{len(paths) - 1} other file{'s' * (len(paths) > 2)}: {note}")
 
 
 def check_file(path: Path) -> None:
@@ -330,14 +369,25 @@ def select_series(sources: Sequence[Source], wanted: int | str, path: Path) -> l
             logger.warning(f"{path}: leaves out previews: {_list_series([s for s in sources if s.preview])}")
         return images
     found = [source for number, source in enumerate(sources) if wanted in (number, str(number), source.series)]
+    if len(found) > 1 and not isinstance(wanted, int) and not wanted.isdecimal():
+        raise UserError(
+            f"{path}: series: found {wanted!r}, as {len(found)} series are called; set `series` to the number of one "
+            f"of them: {_list_series(sources)}"
+        )
     if not found:
         raise UserError(f"{path}: series: found {wanted!r}, allowed: auto, all, or one of {_list_series(sources)}")
     return found[:1]
 
 
 def _list_series(sources: Sequence[Source]) -> str:
+    names = [source.series for source in sources]
+    # A number or a name of several says nothing beside the number.
+    own = [
+        f"{name}, " if name not in ("", str(number)) and names.count(name) == 1 else ""
+        for number, name in enumerate(names)
+    ]
     listed = [
-        f"{number} ({source.series + ', ' if source.series not in ('', str(number)) else ''}"
+        f"{number} ({own[number]}"
         f"{source.axes or '?'} {format_sides(source.shape)} {source.dtype}{', a preview' if source.preview else ''})"
         for number, source in enumerate(sources)
     ]

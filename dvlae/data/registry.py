@@ -55,12 +55,14 @@ def read_registry(path: str | Path) -> dict[str, list[Address]]:
         If the registry is missing, has other columns, or a file would lie outside the data folder.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as text:
+        with open(path, newline="", encoding="utf-8-sig") as text:
             reader = csv.DictReader(text)
             rows = list(reader)
             columns = reader.fieldnames or []
     except OSError as error:
         raise UserError(f"{path}: {_reason(error)}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a CSV file in UTF-8 ({error})") from None
     if not set(REGISTRY_COLUMNS[:3]) <= set(columns) <= set(REGISTRY_COLUMNS):
         raise UserError(f"{path}: found the columns {', '.join(columns)}, allowed: {', '.join(REGISTRY_COLUMNS)}")
     registry: dict[str, list[Address]] = {}
@@ -103,7 +105,7 @@ def read_lock(path: Path) -> dict[str, str]:
         If the lock file cannot be read.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as text:
+        with open(path, newline="", encoding="utf-8-sig") as text:
             return {row["file"]: row["sha256"] for row in csv.DictReader(text)}
     except FileNotFoundError:
         return {}

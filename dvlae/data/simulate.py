@@ -9,7 +9,7 @@ import numpy as np
 
 from dvlae.axes import AXES
 from dvlae.config.dataset import DatasetSettings, SimulateSettings
-from dvlae.data.canonical import write_frames
+from dvlae.data.canonical import CANONICAL_FILES, write_frames
 from dvlae.data.files import find_images, numbered_name
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.prepare import source_folder
@@ -130,7 +130,7 @@ def simulate(dataset: DatasetSettings, data: Path, output: Path) -> None:
         )
     files = find_images(dataset.noisy, source_folder(dataset, data), "noisy")
     check_outside(output, files)
-    with atomic_folder(output) as folder:
+    with atomic_folder(output, CANONICAL_FILES) as folder:
         rows: list[Image] = []
         for stack in open_stacks(files, dataset, progress(files, description="simulate", unit="file")):
             rows += _simulate_stack(stack, dataset.noise_direction, settings, folder)

@@ -6,8 +6,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,6 +88,8 @@ class Calibration:
         One for each plane in the order of the file; empty if there are none.
     description
         The OME-XML of the file; empty if it has none.
+    imagej
+        What else ImageJ keeps with the image, such as its colours, by ImageJ's names; bytes are text in base 64.
     """
 
     sizes: Mapping[str, float] = field(default_factory=dict)
@@ -95,6 +98,7 @@ class Calibration:
     channels: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     description: str = ""
+    imagej: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -123,6 +127,8 @@ class Source(ABC):
         Whether it is a smaller copy, a label or an overview of something else in the file.
     notes
         What the user has to know of how the file was read, one sentence each.
+    axes_notes
+        The same about its axes, for a user who leaves them to the file.
     """
 
     path: Path
@@ -135,6 +141,7 @@ class Source(ABC):
     calibration: Calibration
     preview: bool = False
     notes: tuple[str, ...] = ()
+    axes_notes: tuple[str, ...] = ()
 
     @abstractmethod
     def read(self, index: tuple[int, ...] = ()) -> np.ndarray:
@@ -174,6 +181,10 @@ class SourceInfo:
         large numbers.
     stated
         The axes as the source calls them, where planes or channels are read as images; otherwise empty.
+    scale
+        The grey values, less the offset, are divided by it: a power of 2, so that nothing is rounded.
+    starts
+        The first index along C, Z, Y and X of a part of a source; 0 where an axis is missing.
     """
 
     axes: str
@@ -184,6 +195,8 @@ class SourceInfo:
     offset: float = 0
     series: str = ""
     stated: str = ""
+    scale: float = 1
+    starts: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of_frames(cls, shape: tuple[int, ...], count: int = 1, dtype: str = "float32") -> "SourceInfo":
@@ -224,13 +237,30 @@ class SourceInfo:
         """The number of frames."""
         return math.prod(self.frame_sizes)
 
+    def with_samples(self, samples: int) -> "SourceInfo":
+        """Describe several versions of the source, one after the other.
+
+        Parameters
+        ----------
+        samples
+            Their number.
+
+        Returns
+        -------
+        SourceInfo
+            A source with one more axis, the slowest.
+        """
+        # A file of the same kind has no such axis, and no labels for it.
+        calibration = replace(self.calibration, labels=())
+        return replace(self, axes="S" + self.axes, shape=(samples, *self.shape), kind="tiff", calibration=calibration)
+
     def in_source_order(self, frames: np.ndarray) -> np.ndarray:
         """Give frames the axes that they have in the source.
 
         Parameters
         ----------
         frames
-            All frames, (F, C, ...).
+            All frames, (F, C, ...); the axis F may be several.
 
         Returns
         -------

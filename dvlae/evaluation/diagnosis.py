@@ -16,7 +16,6 @@ from dvlae.config.receptive_field import reachable
 from dvlae.evaluation.noise_samples import NoiseSample
 from dvlae.evaluation.noise_statistics import (
     VarianceCurve,
-    average_curves,
     robust_variance,
     variance_by_signal,
     variance_slope,
@@ -61,7 +60,7 @@ class Verdict:
     direction
         An axis, ``none``, or None if it cannot be told.
     reason
-        Why the direction cannot be told; None if it can.
+        Why the direction, or how far the noise is correlated, cannot be told; None if both can.
     correlation
         By axis, from lag 0.
     """
@@ -72,8 +71,8 @@ class Verdict:
 
     @property
     def length(self) -> int | None:
-        """The correlation length in pixels; None without a direction."""
-        if self.direction is None:
+        """The correlation length in pixels; None if it cannot be told."""
+        if self.reason is not None or self.direction is None:
             return None
         return correlation_length(self.correlation.get(self.direction, [1.0]))
 
@@ -166,17 +165,18 @@ def judge(samples: Sequence[NoiseSample]) -> Verdict:
     """
     if not samples[0].correlation:
         return Verdict(None, "of traces without clean ones, noise and signal cannot be told apart", {})
-    counts = np.array([min(sample.pixels.values()) for sample in samples])
+    counts = np.array([_neighbouring_pairs(sample.pairs) for sample in samples])
     # Of a nearly blank image, what little counts is not noise alone.
     least = MIN_SHARE * np.median(counts)
     used = [one for one, count in zip(samples, counts, strict=True) if count > least and _has_lags(one)]
     if not used:
         return Verdict(None, "no pixel counts: all are constant, saturated or masked, or too few for the filter", {})
-    correlation = average_curves([sample.correlation for sample in used], np.median)
-    pixels = sum(min(sample.pixels.values()) for sample in used)
+    correlation = {axis: _middle_curve([sample.correlation[axis] for sample in used]) for axis in used[0].correlation}
+    pairs = {axis: _total([sample.pairs[axis] for sample in used]) for axis in correlation}
+    pixels = _neighbouring_pairs(pairs)
     found = classify(correlation, _error(used[0].known, pixels))
     axis = found if found is not None and found in correlation else "x"
-    votes = Counter(classify(one.correlation, _error(one.known, min(one.pixels.values()))) for one in used)
+    votes = Counter(classify(one.correlation, _error(one.known, _neighbouring_pairs(one.pairs))) for one in used)
     reason = (
         _too_clean(used, axis)
         or _contradiction([(vote, number) for vote, number in votes.most_common() if vote in correlation], "images")
@@ -184,11 +184,36 @@ def judge(samples: Sequence[NoiseSample]) -> Verdict:
         or _textured(used, correlation, found)
         or (None if found is not None else f"{pixels} pixels are too few")
     )
+    if reason is None and found in correlation:
+        told = pairs[axis] >= (ERROR_OF_ONE_PIXEL[used[0].known] / MAX_ERROR) ** 2
+        correlation[axis] = np.where(told, correlation[axis], np.nan)
+        return Verdict(found, _endless(correlation[axis], pairs[axis]), correlation)
     return Verdict(None if reason else found, reason, correlation)
 
 
 def _has_lags(sample: NoiseSample) -> bool:
     return all(np.isfinite(lags[1:2]).all() for lags in sample.correlation.values())
+
+
+def _neighbouring_pairs(pairs: Mapping[str, np.ndarray]) -> int:
+    """Return the number of pairs of neighbours along the axis that has the fewest."""
+    return min(int(numbers[:2][-1]) for numbers in pairs.values())
+
+
+def _middle_curve(curves: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the median of curves at each lag, of those that reach it: an outlier or a small image changes little."""
+    padded = _pad(curves, np.nan)
+    told = np.isfinite(padded).any(axis=0)
+    return np.where(told, np.nanmedian(np.where(told, padded, 0.0), axis=0), np.nan)
+
+
+def _total(numbers: Sequence[np.ndarray]) -> np.ndarray:
+    return _pad(numbers, 0).sum(axis=0)
+
+
+def _pad(curves: Sequence[np.ndarray], value: float) -> np.ndarray:
+    longest = max(map(len, curves))
+    return np.array([np.pad(curve, (0, longest - len(curve)), constant_values=value) for curve in curves])
 
 
 def _error(known: bool, pixels: int) -> float:
@@ -249,6 +274,17 @@ def _blurred(correlation: Mapping[str, Lags], found: str | None) -> str | None:
     )
 
 
+def _endless(lags: np.ndarray, pairs: np.ndarray) -> str | None:
+    """Say that too few pixels count to see where a correlation ends; None if it is seen."""
+    end = correlation_length(lags) + 1
+    if end == len(lags) or np.isfinite(lags[end]):
+        return None
+    return (
+        f"only {pairs[end]} pairs of pixels at a distance of {end} px count, which are too few, and nearer ones are "
+        "still correlated"
+    )
+
+
 def _textured(samples: Sequence[NoiseSample], correlation: Mapping[str, Lags], found: str | None) -> str | None:
     axis = found if found is not None and found in correlation else "x"
     excess = float(np.median([sample.excess[axis] for sample in samples])) - 1
@@ -278,7 +314,7 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
     told = [verdict for verdict in verdicts if verdict.direction is not None]
     if not told:
         return verdicts[0]
-    chosen = max(told, key=lambda one: (one.direction != "none", one.length))
+    chosen = max(told, key=lambda one: (one.direction != "none", math.inf if one.length is None else one.length))
     votes = Counter(one.direction for one in told if one.direction not in (None, "none"))
     if len(votes) < 2:
         return chosen

@@ -44,8 +44,8 @@ class NoiseSample:
     ----------
     correlation
         The correlation of the noise from lag 0, by axis. Empty if noise and signal cannot be separated.
-    pixels
-        Number of pixels that it was measured at, by axis.
+    pairs
+        Number of pairs of pixels that it was measured at, from lag 0, by axis.
     std
         Standard deviation of the noise, by axis, in grey values; the same for each axis if the noise is known.
     excess
@@ -64,7 +64,7 @@ class NoiseSample:
     """
 
     correlation: Mapping[str, np.ndarray]
-    pixels: Mapping[str, int]
+    pairs: Mapping[str, np.ndarray]
     std: Mapping[str, float]
     excess: Mapping[str, float]
     noise: Mapping[str, np.ndarray]
@@ -113,11 +113,10 @@ def _known_sample(
     axes = list(AXES)[: noise.ndim]
     used = counts & ~flat(np.where(counts, noisy, 0.0))
     masked = np.where(used, noise, np.nan)
-    number = int(used.sum())
-    std = float(masked[used].std()) if number else 0.0
+    std = float(masked[used].std()) if used.any() else 0.0
     return NoiseSample(
         masked_autocorrelation(masked, MAX_LAG),
-        dict.fromkeys(axes, number),
+        {axis: _count_pairs(masked, axis) for axis in axes},
         dict.fromkeys(axes, std),
         dict.fromkeys(axes, 1.0),
         dict.fromkeys(axes, _kept(masked)),
@@ -169,7 +168,7 @@ def _estimated_sample(noisy: np.ndarray, counts: np.ndarray, limits: tuple[float
     signal = ndimage.uniform_filter(filled, WINDOW, axes=(-2, -1)[-noisy.ndim :])
     return NoiseSample(
         {axis: robust_autocorrelation(values, axis, MAX_LAG) for axis, values in noise.items()},
-        {axis: int(np.isfinite(values).sum()) for axis, values in noise.items()},
+        {axis: _count_pairs(values, axis) for axis, values in noise.items()},
         {axis: math.sqrt(robust_variance(values)) for axis, values in noise.items()},
         excess,
         {axis: _kept(values) for axis, values in noise.items()},
@@ -178,6 +177,18 @@ def _estimated_sample(noisy: np.ndarray, counts: np.ndarray, limits: tuple[float
         span,
         step,
         known=False,
+    )
+
+
+def _count_pairs(noise: np.ndarray, axis: str) -> np.ndarray:
+    """Return the number of pairs of values at each distance along an axis, from 0."""
+    counts = np.moveaxis(np.isfinite(noise), AXES[axis], -1)
+    length = counts.shape[-1]
+    return np.array(
+        [
+            np.count_nonzero(counts[..., : length - lag] & counts[..., lag:])
+            for lag in range(min(MAX_LAG, length // 2) + 1)
+        ]
     )
 
 

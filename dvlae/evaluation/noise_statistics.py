@@ -29,15 +29,13 @@ Curves = dict[str, np.ndarray]  # by axis
 VarianceCurve = tuple[np.ndarray, np.ndarray]  # signal and variance of groups of pixels
 
 
-def average_curves(curves: Sequence[Mapping[str, np.ndarray]], average: Callable = np.mean) -> Curves:
+def average_curves(curves: Sequence[Mapping[str, np.ndarray]]) -> Curves:
     """Average curves along each axis, up to the length of the shortest.
 
     Parameters
     ----------
     curves
         The curves of each image, by axis.
-    average
-        ``numpy.mean``, or ``numpy.median``, which is less sensitive to an outlier.
 
     Returns
     -------
@@ -45,7 +43,7 @@ def average_curves(curves: Sequence[Mapping[str, np.ndarray]], average: Callable
         The average curve, by axis.
     """
     shortest = {axis: min(len(curve[axis]) for curve in curves) for axis in curves[0]}
-    return {axis: average([curve[axis][:n] for curve in curves], axis=0) for axis, n in shortest.items()}
+    return {axis: np.mean([curve[axis][:n] for curve in curves], axis=0) for axis, n in shortest.items()}
 
 
 def robust_variance(noise: np.ndarray) -> float:

@@ -196,7 +196,7 @@ def _identify(pair: Sequence[np.ndarray], settings: EvaluationSettings) -> dict[
 def _read_rows(table: Path) -> dict[str, dict[str, str]]:
     """Read a table of targets. Return its rows by the name of the image."""
     try:
-        with open(table, newline="", encoding="utf-8") as file:
+        with open(table, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             rows = {row["image"]: row for row in reader}
             if tuple(reader.fieldnames or ()) != TARGET_COLUMNS:

@@ -9,6 +9,7 @@ import numpy as np
 from dvlae.axes import format_sides
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.defects import fill, find_defects
+from dvlae.data.reading import find_window
 from dvlae.evaluation.metrics import find_shift, fit_affine, psnr, shift_image, ssim
 from dvlae.system.errors import UserError
 
@@ -175,14 +176,12 @@ def find_region(shape: Sequence[int], settings: EvaluationSettings) -> tuple[sli
     Raises
     ------
     UserError
-        If no pixel is left.
+        If the crop is not within the image, or no pixel is left.
     """
-    region = []
-    for name, length in zip("zyx"[-len(shape) :], shape, strict=True):
-        interval = getattr(settings.crop, name, None) if settings.crop is not None else None
-        first, last, _ = slice(*(interval or (0, length))).indices(length)
-        border = 0 if name == "z" else settings.border
-        region.append(slice(first + border, last - border))
+    sides = dict(zip("ZYX"[-len(shape) :], shape, strict=True))
+    window = find_window(settings.crop, sides, "evaluation.crop")
+    borders = [0 if axis == "Z" else settings.border for axis in sides]
+    region = [slice(part.start + border, part.stop - border) for part, border in zip(window, borders, strict=True)]
     if any(part.stop <= part.start for part in region):
         left = format_sides([max(0, part.stop - part.start) for part in region])
         raise UserError(

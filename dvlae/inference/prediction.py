@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import tifffile
 import torch
 
 from dvlae import revision
-from dvlae.config.settings import PredictionSettings, PredictSettings
+from dvlae.config.settings import OutputSettings, PredictionSettings, PredictSettings
 from dvlae.data.canonical import read_frame, read_mask
 from dvlae.data.defects.denoising import FramesToDenoise
-from dvlae.data.defects.scale import SeenScale
+from dvlae.data.defects.seen import SeenScale
 from dvlae.data.manifest import Image, read_manifest
 from dvlae.data.outputs.folder import OutputFolder
+from dvlae.data.outputs.reading import OUTPUT_FILES
 from dvlae.inference.direct import denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.posterior import check_model_input
@@ -27,7 +27,7 @@ from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to, read_seen_scale
 from dvlae.runs.folder import RunFolder
 from dvlae.system.devices import device_name, tune_malloc, use_one_thread
-from dvlae.system.files import atomic_folder, reserve_space, sha256, write_json
+from dvlae.system.files import atomic_folder, sha256, write_json
 from dvlae.system.machine import choose_workers
 from dvlae.system.parts import WHOLE, Part
 from dvlae.system.progress import progress
@@ -64,7 +64,8 @@ def predict(
         its axes. A single sample has no standard deviation; ``uncertainty`` is then empty. ``prediction.json`` next to
         ``denoised`` records settings, seed, model, seconds and versions.
     samples
-        Folder to make: the first ``settings.prediction.save_samples`` samples, one TIFF for each image, (S, C, ...).
+        Folder to make: the first ``settings.prediction.save_samples`` samples, one TIFF for each source, whose axes
+        follow that of the samples.
     seed
         Seed of the latent noise.
     settings
@@ -99,22 +100,30 @@ def predict(
             parts = sum(count_parts(network, shape, how) for shape in shapes)
             workers = choose_workers("predict", parts, cores=cores, memory=worker_memory(network, shapes, how))
         inputs = _inputs(model, images, seed, settings, part)
-        folders = [stack.enter_context(atomic_folder(folder, inputs)) for folder in (denoised, uncertainty)]
+        folders = [
+            stack.enter_context(atomic_folder(folder, OUTPUT_FILES, inputs)) for folder in (denoised, uncertainty)
+        ]
         results = OutputFolder(folders[0], manifest, how.output)
         deviations = OutputFolder(folders[1], manifest, how.output, deviation=True)
-        samples = samples and stack.enter_context(atomic_folder(samples, inputs))
-
-        kept: dict[str, np.ndarray] = {}
+        # A single sample has no deviation.
+        done = [results, deviations] if passes > 1 and how.estimator != "direct" else [results]
+        stored: OutputFolder | None = None
+        if samples is not None:
+            folder = stack.enter_context(atomic_folder(samples, OUTPUT_FILES, inputs))
+            if how.save_samples:
+                as_stored = OutputSettings(compression=how.output.compression)
+                stored = OutputFolder(folder, manifest, as_stored, samples=how.save_samples)
+                done.append(stored)
+        by_name = {image.name: image for image in manifest}
+        kept: dict[str, list[np.ndarray]] = {}
 
         def keep(name: str, shape: tuple[int, ...]) -> list[np.ndarray]:
-            if samples is None or not how.save_samples:
-                return []
-            kept[name] = _sample_file(samples / f"{name}.tif", (how.save_samples, *shape))
-            return [kept[name]]
+            kept[name] = [] if stored is None else stored.place(by_name[name])
+            return kept[name]
 
         bar = stack.enter_context(progress(total=total, description="predict", unit="px", unit_scale=True))
         # The estimate is what is written last of each image.
-        waiting = [image for image in manifest if not results.has(image)]
+        waiting = [image for image in manifest if not all(folder.has(image) for folder in done)]
         bar.update(total - passes * sum(math.prod(image.shape[1:]) for image in waiting))
         seen = read_seen_scale(model)
         frames = FramesToDenoise(
@@ -137,8 +146,10 @@ def predict(
 
         for image, found in _within_memory(network, waiting, how, estimate_all):
             estimate, std = frames.give_back(image.name, *found)
-            if image.name in kept:
-                frames.convert_samples(image.name, kept.pop(image.name))
+            if stored is not None:
+                for values in kept.pop(image.name):
+                    frames.convert_samples(image.name, values)
+                stored.finish(image)
             if std is not None:
                 deviations.write(image, std)
             results.write(image, estimate)
@@ -197,11 +208,3 @@ def _inputs(model: Path, images: Path, seed: int, settings: PredictSettings, par
         **part.record(),
     }
     return json.dumps(description)
-
-
-def _sample_file(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """Create a TIFF (S, C, ...) that is written in parts."""
-    axes = "QC" + "ZYX"[5 - len(shape) :]  # Q is an axis without a meaning for readers of TIFF files.
-    samples = tifffile.memmap(path, shape=shape, dtype=np.float32, photometric="minisblack", metadata={"axes": axes})
-    reserve_space(path)
-    return samples

@@ -30,7 +30,7 @@ def save_model(model: DVLAE, folder: Path, seen: dict[str, Any] | None = None) -
     folder
         An existing folder.
     seen
-        The scales of the images it was trained on, as of :meth:`dvlae.data.defects.scale.SeenScale.to_json`.
+        The scales of the images it was trained on, as of :meth:`dvlae.data.defects.seen.SeenScale.to_json`.
     """
     weights = folder / "weights.safetensors"
     weights.write_bytes(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
@@ -67,7 +67,7 @@ def read_seen_scale(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / "model.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get("seen")
+        return json.loads(path.read_text(encoding="utf-8-sig")).get("seen")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the description of a trained model ({error}); train the model again") from None
 
@@ -146,7 +146,7 @@ def load_model(folder: Path) -> DVLAE:
     """
     description_file, weights = folder / "model.json", folder / "weights.safetensors"
     try:
-        description = json.loads(description_file.read_text(encoding="utf-8"))
+        description = json.loads(description_file.read_text(encoding="utf-8-sig"))
         if description["format"] != FORMAT:
             raise UserError(
                 f"{description_file}: format {description['format']} cannot be read; this version reads {FORMAT}"

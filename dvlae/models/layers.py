@@ -27,7 +27,8 @@ def _fewer_planes_than_a_kernel(x: Tensor) -> bool:
     For volumes of one or two planes, the gradients that oneDNN computes in bfloat16 are wrong, and it writes beyond the
     end of its memory (PyTorch 2.13, AVX-512).
     """
-    return x.ndim == 5 and x.shape[2] < 3 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    # The shape comes last: a trace would take the comparison for a constant.
+    return torch.is_autocast_enabled("cpu") and x.device.type == "cpu" and x.ndim == 5 and x.shape[2] < 3
 
 
 class Conv3d(nn.Conv3d):

@@ -18,8 +18,8 @@ from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.diagnosis import MAX_IMAGES, NEGLIGIBLE_CORRELATION, measure_noise
 from dvlae.evaluation.each_image import choose_image_workers, map_images
-from dvlae.evaluation.frame_checks import FrameCheck, check_frame, compare_frames
-from dvlae.evaluation.frame_sequence import compare_sequence, identify_frame
+from dvlae.evaluation.findings.frames import FrameCheck, check_frame, compare_frames
+from dvlae.evaluation.findings.sequence import compare_sequence, identify_frame
 from dvlae.evaluation.noise_samples import NoiseSample, estimate_noise, known_noise
 from dvlae.evaluation.noise_statistics import VarianceCurve
 from dvlae.evaluation.register import Targets, evaluated_images
@@ -27,6 +27,7 @@ from dvlae.evaluation.target import find_region
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, STYLE, save_figure
 from dvlae.system.errors import UserError
 from dvlae.system.files import write_json
+from dvlae.system.wording import count
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +61,10 @@ def diagnose(
     output
         The JSON file to write: ``basis`` (``residuals``, noisy minus clean, or ``estimate``), number of ``images``,
         ``direction``, ``correlation_length`` and the suggested ``receptive_field`` in pixels, ``reason`` (why the
-        direction cannot be told, or null; then the results before it are null, too), ``autocorrelation`` along each
-        axis from lag 0, ``channels`` (the same for each channel), ``variance_slope`` of each channel (variance per grey
-        value of signal), ``configured_direction``, ``warning`` (one line, or null), and ``findings``: what is odd in
-        the images, each with ``kind``, ``number`` and ``line``.
+        direction, or how far the noise is correlated, cannot be told, or null; what cannot be told is null, too),
+        ``autocorrelation`` along each axis from lag 0, ``channels`` (the same for each channel), ``variance_slope`` of
+        each channel (variance per grey value of signal), ``configured_direction``, ``warning`` (one line, or null), and
+        ``findings``: what is odd in the images, each with ``kind``, ``number`` and ``line``.
     dataset
         Name of the dataset, for the figure.
     noise_direction
@@ -87,12 +88,12 @@ def diagnose(
     frames = evaluated_images(images, settings)
     chosen = [frames[i] for i in spread_evenly(len(frames), MAX_IMAGES)]
     known = all(image.clean is not None for image in chosen)
-    examine = partial(_examine, first=read_noisy(chosen[0]), targets=Targets(settings, targets), known=known)
+    examine = partial(_examine, first=_read(chosen[0]), targets=Targets(settings, targets), known=known)
     workers = choose_image_workers("diagnose", chosen, cores)
     examined = map_images(examine, chosen, workers, description="diagnose")
     samples, checks = zip(*examined, strict=True)
     sequence = map_images(
-        lambda image: identify_frame(read_noisy(image)),
+        lambda image: identify_frame(image.name, _read(image)),
         [frames[i] for i in _neighbours(len(frames), MAX_FRAMES)],
         workers,
         description="diagnose: frames",
@@ -116,15 +117,19 @@ def _neighbours(count: int, most: int) -> list[int]:
     return sorted({int(index) for first in firsts for index in (first, first + 1)})
 
 
+def _read(image: Image) -> ExaminedFrame:
+    return ExaminedFrame.examine(read_noisy(image), read_mask(image))
+
+
 def _examine(
-    image: Image, first: np.ndarray, targets: Targets, known: bool
+    image: Image, first: ExaminedFrame, targets: Targets, known: bool
 ) -> tuple[Sequence[NoiseSample], FrameCheck]:
     """Return the noise in the evaluated region of an image, known or estimated, and what is odd in the image."""
-    frame = ExaminedFrame.examine(read_noisy(image), read_mask(image))
+    frame = _read(image)
     noisy, counts = frame.noisy, np.isfinite(frame.noisy)
     if frame.measured is not None:
         counts &= frame.measured
-    check = check_frame(noisy, first, frame.defects)
+    check = check_frame(frame, first)
     if known:
         return known_noise(noisy, counts, targets.target(image, noisy)), check
     region = find_region(noisy.shape[1:], targets.settings)
@@ -167,7 +172,7 @@ def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) ->
             ]
             axes.plot(lags, color=COLOURS[number % len(COLOURS)], label=f"channel {number}", **points)
             lowest = min(lowest, np.nanmin(lags, initial=0.0))
-        if axis == found["direction"]:
+        if axis == found["direction"] and length is not None:
             axes.axvline(length, color=ORANGE, linestyle="--")
             axes.text(length + 0.4, 0.9, f"{length} px", fontsize=8)
         axes.set(title=f"correlation along {axis}", xlabel="distance (px)", ylim=(min(-0.1, lowest) - 0.05, 1.05))
@@ -194,7 +199,7 @@ def describe(found: Mapping[str, Any]) -> str:
     str
         One line.
     """
-    basis = f"from {found['images']} image{'s' if found['images'] > 1 else ''} ({BASIS_LABELS[found['basis']]})"
+    basis = f"from {count(found['images'], 'image')} ({BASIS_LABELS[found['basis']]})"
     return f"{_describe_noise(found)}, {basis}"
 
 
@@ -203,6 +208,8 @@ def _describe_noise(verdict: Mapping[str, Any]) -> str:
         return f"the direction of the noise cannot be told: {verdict['reason']}"
     if verdict["direction"] == "none":
         return "noise without direction, suggested receptive field 0 px"
+    if verdict["correlation_length"] is None:
+        return f"noise along {verdict['direction']}; how far it is correlated cannot be told: {verdict['reason']}"
     return (
         f"noise along {verdict['direction']}, correlation length {verdict['correlation_length']} px, "
         f"suggested receptive field {verdict['receptive_field']} px"

@@ -124,6 +124,6 @@ PLOTS_OF_DATASET: dict[str, Callable[[_Dataset], Figure | None]] = {
 def _correlation_length(path: Path) -> float | None:
     """Return the correlation length in pixels; None if the noise is not correlated."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["correlation_length"]
+        return json.loads(path.read_text(encoding="utf-8-sig"))["correlation_length"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not what dvlae diagnose writes ({error!r}); run it again") from None

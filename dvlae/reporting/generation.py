@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_frame, read_noisy, write_image
+from dvlae.data.canonical import CANONICAL_FILES, read_frame, read_noisy, write_image
 from dvlae.data.defects.frames import read_filled
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation.noise_statistics import NoiseComparison
@@ -17,8 +17,12 @@ from dvlae.inference.posterior import check_whole_input
 from dvlae.models.files import load_to
 from dvlae.reporting.noise_figures import plot_generated_noise
 from dvlae.reporting.style import STYLE, save_figure
-from dvlae.system.files import atomic_folder, write_csv
+from dvlae.system.files import Contents, atomic_folder, contents_beside, write_csv
 from dvlae.system.progress import progress
+
+GENERATED_FILES: Contents = CANONICAL_FILES | contents_beside(
+    "manifest.csv", "noise.csv", "generated_noise.png", "generated_noise.svg"
+)
 
 
 def generate_noise(
@@ -70,7 +74,7 @@ def generate_noise(
     comparison = NoiseComparison(network.mean.flatten().cpu().numpy(), network.std.flatten().cpu().numpy())
     total = realisations * sum(math.prod(image.shape[1:]) for image in manifest)
     with (
-        atomic_folder(output) as folder,
+        atomic_folder(output, GENERATED_FILES) as folder,
         progress(total=total, description="generate", unit="px", unit_scale=True) as bar,
     ):
         made = []
@@ -120,7 +124,7 @@ def generate_from_prior(
     """
     network = load_to(device, model)
     check_whole_input(network, (network.architecture.image_channels, *size), "size")
-    with atomic_folder(output) as folder:
+    with atomic_folder(output, GENERATED_FILES) as folder:
         made = []
         for number in progress(range(realisations), description="generate", unit="image"):
             code = sample_code_from_prior(network, size, number=number, seed=seed)

@@ -20,6 +20,7 @@ from dvlae.evaluation.target import find_region
 from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
 from dvlae.runs.folder import Run, RunFolder, TrainedRun, best_run
+from dvlae.system.wording import count
 
 # More images change the curves by less than a line width.
 MAX_NOISE_IMAGES = 16
@@ -72,7 +73,7 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.axes[0].set_ylabel("correlation")
     figure.axes[0].legend(fontsize=8)
-    number = f"{len(chosen)} image{'s' if len(chosen) > 1 else ''}"
+    number = count(len(chosen), "image")
     figure.suptitle(f"{runs[0].dataset}: autocorrelation of the noise and of what is removed, {number}", fontsize=10)
     return figure
 

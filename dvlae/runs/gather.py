@@ -5,18 +5,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dvlae.runs.folder import read_json
+from dvlae.runs.folder import RunFolder, read_json
 from dvlae.system.errors import UserError
 from dvlae.system.files import combine_hashes, write_csv, write_json
 
 # These values of a record may differ between the parts: a program may be updated between two jobs.
 VERSIONS = ("versions", "git_commit")
-# The records of the steps that make results of these names.
-_DENOISING, _EVALUATION = ("prediction.json", "baseline.json"), ("evaluation.json",)
-RECORDS = {
-    **dict.fromkeys(("denoised", "uncertainty", "samples", *_DENOISING), _DENOISING),
-    **dict.fromkeys(("psnr.csv", *_EVALUATION), _EVALUATION),
-}
+
+
+def _records() -> dict[str, tuple[str, ...]]:
+    """Return the records of the steps that make results, of which a part has one, by the name of the result."""
+    run = RunFolder(Path())
+    steps = {
+        (run.prediction_record, run.baseline_record): (run.denoised, run.uncertainty, run.samples),
+        (run.evaluation_record,): (run.psnr,),
+    }
+    return {
+        result.name: tuple(record.name for record in records)
+        for records, results in steps.items()
+        for result in (*results, *records)
+    }
+
+
+RECORDS = _records()
 
 
 def gather(
@@ -43,6 +54,8 @@ def gather(
     """
     for output in outputs:
         _check_output(output, parts)
+    for names in dict.fromkeys(RECORDS[output.name] for output in outputs):
+        _check_parts(parts, names)
     for output in outputs:
         found = [part / output.name for part in parts]
         for path in found:
@@ -57,17 +70,21 @@ def gather(
 
 
 def _check_output(output: Path, parts: Sequence[Path]) -> None:
-    """Refuse an output that no step makes, or parts that are not all the parts of one dataset, in order."""
+    """Refuse an output that no step makes, or that is in a part."""
     if output.name not in RECORDS:
         raise UserError(f"--output: found {str(output)!r}, allowed: a path that ends in {', '.join(RECORDS)}")
     if output.absolute().parent.resolve() in [part.resolve() for part in parts]:
         raise UserError(f"{output}: is in a part, which must not change, allowed: a path in another folder")
+
+
+def _check_parts(parts: Sequence[Path], names: Sequence[str]) -> None:
+    """Refuse parts that are not all the parts of one dataset, in order, by their records, which have these names."""
     records = []
     for number, part in enumerate(parts, start=1):
         expected = f"{number}/{len(parts)}"
-        record = next((part / name for name in RECORDS[output.name] if (part / name).exists()), None)
+        record = next((part / name for name in names if (part / name).exists()), None)
         if record is None:
-            raise UserError(f"{part}: found no {' or '.join(RECORDS[output.name])}, allowed: a part that is finished")
+            raise UserError(f"{part}: found no {' or '.join(names)}, allowed: a part that is finished")
         if (found := read_json(record).get("part", "1/1")) != expected:
             raise UserError(f"{record}: found part {found}, allowed: {expected}; name all parts, in order")
         records.append(record)
@@ -79,7 +96,7 @@ def _join_tables(tables: Sequence[Path], output: Path) -> None:
     columns: list[str] = []
     for table in tables:
         try:
-            with open(table, newline="", encoding="utf-8") as file:
+            with open(table, newline="", encoding="utf-8-sig") as file:
                 found, *more = csv.reader(file)
         except (ValueError, csv.Error):
             raise UserError(f"{table}: not a table; remove the part's folder and run it again") from None

@@ -44,7 +44,7 @@ def read_run(folder: Path) -> dict:
     """
     path = folder / RECORD_NAME
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
         found = record.get("format", 1)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; {folder} is not the folder of a trained model") from None

@@ -227,7 +227,7 @@ def _training_seconds(folder: RunFolder, settings: Settings) -> float | None:
 def _mean_psnr(path: Path) -> float | None:
     """Return the mean over images, in decibels; None without a table or without clean images."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             values = [float(row["psnr"]) for row in csv.DictReader(file) if row["psnr"]]
     except FileNotFoundError:
         return None

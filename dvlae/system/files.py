@@ -9,8 +9,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ logger = logging.getLogger(__name__)
 
 # The errors on a file system without locks. Some network file systems are mounted without them.
 NO_LOCKS_ERRORS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
+# Files that Snakemake and desktops add to folders.
+ADDED_BY_OTHERS = (".snakemake_timestamp", ".DS_Store", "Thumbs.db", "desktop.ini")
+
+# The files that a command writes into a folder: by name or glob, whether it is such a file.
+Contents = dict[str, Callable[[Path], bool]]
 SECONDS_BETWEEN_MOVES = (0.1, 0.3, 0.6)
 
 
@@ -60,13 +66,15 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterator[Path]:
+def atomic_folder(path: str | Path, contents: Contents, resumable_for: str | None = None) -> Iterator[Path]:
     """Provide a temporary folder next to ``path``; rename it to ``path`` if the block succeeds, otherwise remove it.
 
     Parameters
     ----------
     path
         The folder to make. An older one is replaced when the new one is complete.
+    contents
+        The files of an older one that may be lost with it.
     resumable_for
         Everything that the contents depend on. If the block fails, the temporary folder is kept, and the next block
         with the same value finds the files in it. None: the folder is always empty at first.
@@ -79,10 +87,12 @@ def atomic_folder(path: str | Path, resumable_for: str | None = None) -> Iterato
     Raises
     ------
     UserError
-        If there is something else than a folder.
+        If there is something else than a folder, or a folder with other files.
     """
     path = Path(path)
-    check_folder(path)
+    check_folder(path, contents)
+    # The folder that a link leads to is made, and the link stays.
+    path = path.resolve() if path.is_symlink() else path
     temporary = path.with_name(f".unfinished-{path.name}")
     mark = temporary / ".resumable-for"
     with exclusive_lock(path.with_name(f".lock-{path.name}")), _naming(path):
@@ -155,22 +165,77 @@ def check_outside(output: Path, files: Iterable[Path]) -> None:
         raise UserError(f"{output}: contains {inside}, which is read; allowed: an output without files that are read")
 
 
-def check_folder(path: Path) -> None:
-    """Refuse a path at which no folder can be made, before anything is computed for it.
+def check_folder(path: Path, contents: Contents | None = None) -> None:
+    """Refuse a path at which no folder can be made or removed, before anything is computed for it.
 
     Parameters
     ----------
     path
         The folder, which need not exist.
+    contents
+        The files that may be in it; None: any.
 
     Raises
     ------
     UserError
-        If there is something else than a folder, or than a folder for it.
+        If there is something else than a folder, than a folder for it, or than these files in it.
     """
     _check_place(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: found a file, allowed: a folder to make")
+    if contents is None:
+        return
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if (file.is_symlink() or not file.is_dir()) and not _is_one_of(contents, name, file):
+            raise UserError(
+                f"{path}: contains {name}, which this command has not written and would remove; allowed: a new folder, "
+                "an empty one, or one that this command made"
+            )
+
+
+def remove_files(folder: Path, names: Iterable[str]) -> None:
+    """Remove files of a folder, and the folder if nothing else is in it.
+
+    Parameters
+    ----------
+    folder
+        The folder, which need not exist.
+    names
+        Names or globs.
+    """
+    for name in names:
+        for file in folder.glob(name):
+            file.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _is_one_of(contents: Contents, name: str, file: Path) -> bool:
+    if file.name in ADDED_BY_OTHERS:
+        return True
+    depth = name.count("/")
+    return any(
+        fnmatchcase(name, glob) and glob.count("/") == depth and is_such(file) for glob, is_such in contents.items()
+    )
+
+
+def contents_beside(main: str, *names: str) -> Contents:
+    """Return the contents of a folder whose files have fixed names, one of which shows whose folder it is.
+
+    Parameters
+    ----------
+    main
+        The name of this file.
+    *names
+        The names of the others.
+
+    Returns
+    -------
+    Contents
+        All of them, where this file is.
+    """
+    return dict.fromkeys((main, *names), lambda file: file.with_name(main).exists())
 
 
 def _check_place(path: Path) -> None:
@@ -226,13 +291,15 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def reserve_space(path: str | Path) -> None:
-    """Allocate the disk space of a file that has its size but not yet its contents.
+def reserve_space(path: str | Path, start: int = 0, size: int | None = None) -> None:
+    """Allocate the disk space of a file that has not yet its contents.
 
     Parameters
     ----------
     path
         The file.
+    start, size
+        The part, in bytes, which may be beyond its end; None: all of a file that has its size.
 
     Raises
     ------
@@ -241,7 +308,7 @@ def reserve_space(path: str | Path) -> None:
     """
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file, _naming(Path(path)):
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            os.posix_fallocate(file.fileno(), start, os.fstat(file.fileno()).st_size if size is None else size)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
+from dvlae.system.wording import count
+
 # A short measurement is repeated while too few cores are free. Snakemake computes for a moment when it starts a job;
 # another program that computes is seen every time.
 SECONDS_OF_MEASUREMENT = 0.25
@@ -201,9 +203,9 @@ def choose_workers(step: str, most: int, *, cores: int | None = None, memory: in
     if most <= 1 or most < given:
         reason = "there is work for no more"
     elif repeatable:
-        reason = f"{_count(given, 'core')} may be used, busy or not"
+        reason = f"{count(given, 'core')} may be used, busy or not"
     elif given < usable or usable == 1:
-        reason = f"{given} of {_count(usable, 'core')} may be used"
+        reason = f"{given} of {count(usable, 'core')} may be used"
     else:
         reason = f"{_count_free(usable, usable)} free"
     if workers > 1 and not repeatable and (free := free_cores(workers)) < workers:
@@ -227,12 +229,8 @@ def log_workers(step: str, workers: int, reason: str) -> None:
     reason
         What determined it.
     """
-    logger.info(f"{step}: {_count(workers, 'worker')}; {reason}")
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'' if number == 1 else 's'}"
+    logger.info(f"{step}: {count(workers, 'worker')}; {reason}")
 
 
 def _count_free(free: int, usable: int) -> str:
-    return f"{free} of {_count(usable, 'core')} {'is' if free == 1 else 'are'}"
+    return f"{free} of {count(usable, 'core')} {'is' if free == 1 else 'are'}"

@@ -1,10 +1,14 @@
-"""The versions of the software that computes, for the records of results."""
+"""The software that computes: its versions, for the records of results, and packages that may be missing."""
 
+import importlib
 import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+from dvlae.system.errors import UserError
 
 PACKAGES = ("dvlae", "torch", "lightning", "numpy", "scipy", "scikit-image", "tifffile")
 
@@ -42,3 +46,47 @@ def git_commit() -> str | None:
             return None
         answers.append(result.stdout.strip())
     return answers[1] if all(answers) else None
+
+
+def optional_module(name: str, extra: str, *, subject: str, use: str) -> ModuleType:
+    """Import a module of a package that only an extra installs.
+
+    Parameters
+    ----------
+    name
+        The module.
+    extra
+        The extra of this package.
+    subject
+        The file or the option that needs the module, for the message.
+    use
+        What the package does, for the message.
+
+    Returns
+    -------
+    module
+        The module.
+
+    Raises
+    ------
+    UserError
+        If the package, or one that it needs, is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{subject}: found no package {error.name!r}, which {use}; pip install 'dvlae[{extra}]'"
+        ) from None
+
+
+def workflow_file() -> Path:
+    """Return the Snakefile of this package.
+
+    Returns
+    -------
+    Path
+        It is installed with the package, or in the checkout that the package is part of.
+    """
+    package = Path(__file__).parents[1]
+    return next(folder / "workflow/Snakefile" for folder in (package, package.parent) if (folder / "workflow").is_dir())

@@ -3,16 +3,17 @@
 import io
 import json
 import logging
-import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from dvlae.system.files import atomic_file
+from dvlae.system.files import atomic_file, remove_files
 
 SECONDS_BETWEEN_CHECKPOINTS = 120
+# The names of its files, and of those that a killed training leaves.
+CHECKPOINT_FILES = ("state.pt", "settings.json", ".unfinished-*")
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Checkpoints:
         except Exception as error:  # A damaged file can raise an error of any kind.
             logger.warning(f"train: {self.folder} is damaged and not resumed ({error}); starting over")
         # Otherwise a file of the old state could be combined with one of the new state.
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_files(self.folder, CHECKPOINT_FILES)
         return None
 
     def are_due(self, seconds: float, *, validated: bool) -> bool:

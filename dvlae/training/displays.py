@@ -1,12 +1,12 @@
 """Displays of a running training: a progress line, a warning where steps become slow, and TensorBoard."""
 
 import logging
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from dvlae.system.errors import UserError
+from dvlae.system.files import remove_files
 from dvlae.system.progress import progress
 from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
@@ -211,7 +211,7 @@ class TensorBoard:
                 'pip install --editable ".[tensorboard]" --constraint constraints.txt'
             ) from None
         if state.steps == 0:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_files(folder, ["events.out.tfevents.*"])
         # Steps after the last checkpoint are repeated, so their older events are hidden.
         self.writer = SummaryWriter(folder, purge_step=state.steps + 1)
         self.rows = len(state.history)

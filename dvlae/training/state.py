@@ -140,6 +140,8 @@ class TrainingState:
     def add_row(self, validation: dict[str, float], steps_per_epoch: int) -> None:
         """Add one row to the history: means over the steps since the last row, and those of a validation.
 
+        If these steps were all rolled back, their means are not numbers.
+
         Parameters
         ----------
         validation
@@ -154,7 +156,7 @@ class TrainingState:
                 "epoch": round(self.steps / steps_per_epoch, 4),
                 "minutes": round(self.seconds / 60, 4),
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
-                **{f"train_{name}": float(total) / steps for name, total in self.sums.items()},
+                **{f"train_{name}": float(self.sums.get(name, math.nan)) / steps for name in validation},
                 **{f"val_{name}": value for name, value in validation.items()},
             }
         )

@@ -23,10 +23,10 @@ from dvlae.config.settings import TrainingSettings, TrainSettings
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import load_weights, save_model
 from dvlae.models.layers import to_channels_last
-from dvlae.runs.record import write_run
+from dvlae.runs.record import RECORD_NAME, write_run
 from dvlae.system.devices import device_name, tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, check_folder, exclusive_lock, sha256
+from dvlae.system.files import atomic_folder, check_folder, contents_beside, exclusive_lock, sha256
 from dvlae.system.machine import choose_workers, log_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
@@ -41,6 +41,8 @@ from dvlae.training.schedule import Schedule
 from dvlae.training.shared_weights import SharedWeights
 from dvlae.training.state import TrainingState
 from dvlae.training.workers import Workers, run_workers
+
+MODEL_FILES = contents_beside("model.json", "weights.safetensors", "history.csv", RECORD_NAME)
 
 # In nats per pixel value. With a smaller KL divergence, the signal code carries no image.
 COLLAPSED_KL = 1e-3
@@ -158,9 +160,9 @@ def train(
         from has other sizes, the weights do not stay finite, or the memory of the GPU does not suffice for a single
         crop.
     """
-    for folder in (model, checkpoints):
-        if folder is not None:
-            check_folder(folder)
+    check_folder(model, MODEL_FILES)
+    if checkpoints is not None:
+        check_folder(checkpoints)
     description = _read_description(patches)
     job = TrainingJob(
         patches,
@@ -294,7 +296,7 @@ def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: t
         "best_val_elbo": state.best_elbo,
         "parameters": sum(p.numel() for p in state.model.parameters()),
     }
-    with atomic_folder(job.model) as folder:
+    with atomic_folder(job.model, MODEL_FILES) as folder:
         save_model(state.average, folder, seen=job.description.get("seen"))
         pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False, lineterminator="\n")
         write_run(folder, record)
@@ -358,7 +360,7 @@ def build_model(
 
 def _read_description(patches: Path) -> dict[str, Any]:
     try:
-        return json.loads((patches / "patches.json").read_text(encoding="utf-8"))
+        return json.loads((patches / "patches.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"{patches}: not a folder of patches ({error}); make it with dvlae extract-patches") from None
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import yaml
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import sides
 from dvlae.config.grid import Method, check_models, resolve_methods
-from dvlae.config.loading import load_blocks, load_configuration, load_dataset, load_settings
+from dvlae.config.loading import load_blocks, load_configuration, load_dataset, load_settings, load_step
 from dvlae.config.messages import locate, validate
 from dvlae.config.reference import reference, schema
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
@@ -38,7 +39,10 @@ def refusal(cls, data) -> str:
         ({"datasets": ["a", "mine/a.yaml"]}, "file.yaml: datasets: found 'a' twice"),
         ({"datasets": "simulated"}, "file.yaml: datasets: found 'simulated', allowed: a list of at least one: text"),
         ({"baselines": ["bm5d"]}, "file.yaml: baselines[0]: found 'bm5d', allowed: noisy, gaussian, bm3d"),
-        ({"receptive_fields": [41]}, "file.yaml: receptive_fields: receptive field 41 cannot be reached; the nearest"),
+        (
+            {"receptive_fields": [41]},
+            "file.yaml: receptive_fields[0]: receptive field 41 cannot be reached; the near",
+        ),
         ({"prediction": {"samples": 0}}, "file.yaml: prediction.samples: found 0, allowed: a whole number >= 1"),
         (
             {"prediction": {"tile": "big"}},
@@ -233,6 +237,60 @@ def test_a_missing_file_and_broken_json_are_user_errors(tmp_path):
         load_settings(Settings, tmp_path / "none.yaml")
     with pytest.raises(UserError, match="not JSON"):
         load_settings(PatchSettings, "{patch_size")
+
+
+WHOLE = {"training": {"max_steps": 20, "patch_size": 32}, "model": {"channels": 16}, "prediction": {"samples": 2}}
+
+
+def test_each_step_takes_its_own_blocks_out_of_a_complete_configuration(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(json.dumps(WHOLE | {"datasets": ["mine"], "results": "r"}))
+    whole = load_settings(Settings, file)
+    assert load_step(TrainSettings, file) == TrainSettings.of(whole)
+    assert load_step(PredictSettings, file) == PredictSettings.of(whole)
+    assert load_step(PatchSettings, file) == PatchSettings(patch_size=32)
+    assert load_step(PatchSettings, '{"patch_size": 32}') == PatchSettings(patch_size=32)
+    assert load_step(EvaluationSettings, file) == EvaluationSettings()
+    assert load_step(EvaluationSettings, json.dumps(DATASET | {"evaluation": {"border": 3}})).border == 3
+    assert load_step(EvaluationSettings, '{"border": 3}').border == 3
+
+
+@pytest.mark.parametrize(("cls", "data", "line"), [
+    (PredictSettings, {"trainig": {}}, "settings: trainig: unknown key; did you mean 'training'? allowed: prediction"),
+    (TrainSettings, {"predicton": {}}, "settings: predicton: unknown key; did you mean 'prediction'?"),
+    (PredictSettings, WHOLE | {"prediction": {"samles": 2}}, "prediction.samles: unknown key; did you mean 'samples'?"),
+    (TrainSettings, WHOLE | {"model": {"channels": 0}}, "settings: model.channels: found 0"),
+    (PatchSettings, WHOLE | {"patch_size": 32}, "settings: patch_size: unknown key"),
+    (PatchSettings, {"patchsize": 32}, "settings: patchsize: unknown key; did you mean 'patch_size'? allowed: patch_"),
+    (EvaluationSettings, {"evaluation": {"borders": 1}}, "evaluation.borders: unknown key; did you mean 'border'?"),
+    (EvaluationSettings, {"evaluaton": {}}, "settings: evaluaton: unknown key"),
+    (TrainSettings, {"noisy": "*.tif"}, "settings: noisy: unknown key"),
+])  # fmt: skip
+def test_unknown_keys_are_refused_in_a_complete_configuration_too(cls, data, line):
+    with pytest.raises(UserError) as error:
+        load_step(cls, json.dumps(data))
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("text", ["model:\r\n  channels: 16\r\n", '{"model":\r\n {"channels": 16}}\r\n'])
+def test_files_of_windows_are_read(tmp_path, mark, text):
+    (tmp_path / "c.yaml").write_text(mark + text, encoding="utf-8", newline="")
+    assert load_step(TrainSettings, tmp_path / "c.yaml").model.channels == 16
+    assert load_configuration([tmp_path / "c.yaml"]).model.channels == 16
+
+
+def test_the_home_folder_may_stand_in_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.yaml").write_text("{results: ~/r, data: ~/d, data_mirror: ~, datasets: [~/mine.yaml]}")
+    settings = load_configuration(["~/c.yaml"])
+    assert (settings.results, settings.data, settings.data_mirror) == (f"{tmp_path}/r", f"{tmp_path}/d", None)
+    dataset = DOWNLOAD | {"source": {"kind": "download", "registry": "~/r.csv"}, "training": {"images": "~/n.txt"}}
+    (tmp_path / "mine.yaml").write_text(json.dumps(dataset))
+    name, found = load_dataset(settings.datasets[0])
+    assert (name, found.source.registry, found.training.images) == ("mine", f"{tmp_path}/r.csv", f"{tmp_path}/n.txt")
+    assert validate(Settings, {"results": "~nobody-at-all/r"}, "here").results == "~nobody-at-all/r"
+    assert validate(Settings, {"data_mirror": "~/m"}, "here").data_mirror == f"{tmp_path}/m"
 
 
 def test_paths_in_a_dataset_file_are_relative_to_it(tmp_path):

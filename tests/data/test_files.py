@@ -39,10 +39,19 @@ def test_files_are_found_in_natural_order(folder):
     assert len(find_images(["im 2.tif", "im 1*", "im 10.tif"], there, "noisy")) == 3
 
 
+def test_case_does_not_change_the_order(folder):
+    assert found("*.tif", folder("a1.tif", "A2.tif", "a10.TIF", "A10.tif")) == [
+        "a1.tif",
+        "A2.tif",
+        "A10.tif",
+        "a10.TIF",
+    ]
+
+
 def test_signs_that_only_some_languages_count_with_are_text(folder):
     there = folder("2²1.tif", "x.tif", "٣.tif", "1.tif")
     assert set(found("*.tif", there)) == {"2²1.tif", "x.tif", "٣.tif", "1.tif"}
-    assert natural_key("2²1") == [(0, 2, ""), (1, 0, "²"), (0, 1, "")]
+    assert natural_key("2²1")[0] == [(0, 2, ""), (1, 0, "²"), (0, 1, "")]
 
 
 @pytest.mark.parametrize("name", ["scan [1].tif", "Exp [1]/a.tif", "[ab]/[!c].tif", "a*b.tif", "what?.tif"])
@@ -80,12 +89,48 @@ def test_a_folder_stands_for_the_images_in_it(folder):
 
 def test_no_match_says_what_is_there_instead(folder):
     there = folder("up/A.TIF", "up/b.czi")
-    message = refusal("up/*.tif", there)
-    assert message.startswith("noisy: no file matches 'up/*.tif' in /")
+    message = refusal("up/a*.tif", there)
+    assert message.startswith("noisy: no file matches 'up/a*.tif' in /")
     assert "upper and lower case differ: there is 'A.TIF'" in message
-    assert found("up/*.TIF", there) == ["up/A.TIF"]
+    assert found("up/A*.TIF", there) == ["up/A.TIF"]
     assert refusal("up/*.lsm", there).endswith("there are 'A.TIF', 'b.czi'")
     assert refusal("nowhere/*.lsm", there).endswith(str(there))
+
+
+@pytest.mark.parametrize("pattern", ["[ul]*.tif", "??.TIF", "**/*.Tif", ".", "u*[tT][iI][fF]", ["lo.tif", "UP.tif"]])
+def test_a_suffix_is_found_in_upper_and_lower_case(folder, caplog, pattern):
+    names = ["lo.tif", "UP.TIF"] if isinstance(pattern, list) else ["lo.tif", "up.TIF"]
+    there = folder(*names)
+    assert set(found(pattern, there)) == (set(names[1:]) if pattern == "u*[tT][iI][fF]" else set(names))
+    assert not caplog.messages
+
+
+def test_suffixes_of_several_parts_are_found_in_upper_and_lower_case(folder):
+    there = folder("a.OME.TIF", "b.ome.tif", "c.A.tif", "d.a.TIFF", "e.OME.zarr/zarr.json")
+    assert found("*.ome.tif", there) == ["a.OME.TIF", "b.ome.tif"]
+    assert found("*.ome.ZARR", there) == ["e.OME.zarr"]
+    assert found("*.a.tiff", there) == ["d.a.TIFF"]
+    assert found("*.ti[f]", there) == ["b.ome.tif", "c.A.tif"]
+
+
+def test_images_that_a_glob_leaves_out_for_their_case_are_named(folder, caplog):
+    there = folder("a1.tif", "A2.tif", "A3.TIF", "Day/a4.tif", "day/a5.tif", "A6.txt", "data/a7.tif", "Data/a8.tif")
+    assert found("a*.tif", there) == ["a1.tif"]
+    assert caplog.messages[0].startswith("noisy: 'a*.tif' leaves out 'A2.tif', 'A3.TIF', as upper and lower case")
+    assert found("[dD]ay/a*.tif", there) == ["Day/a4.tif", "day/a5.tif"]
+    assert found("Data/*.tif", there) == ["Data/a8.tif"]
+    assert found("[aA]*.tif", there) == ["a1.tif", "A2.tif", "A3.TIF"]
+    assert len(caplog.messages) == 1
+    found("D*y/*.tif", there)
+    assert "leaves out 'a5.tif'" in caplog.messages[1]
+
+
+def test_files_whose_suffix_differs_in_case_only_are_refused_and_can_be_chosen(folder):
+    there = folder("a.tif", "a.TIF", "b.tif")
+    files = find_images("*.tif", there, "noisy")
+    with pytest.raises(UserError, match=r"a.tif: differs from a.TIF only in upper and lower case.*list the files"):
+        unique_names(files)
+    assert found(["a.tif", "b.tif"], there) == found("*.ti[f]", there) == ["a.tif", "b.tif"]
 
 
 def test_the_home_folder_of_nobody_is_a_name(folder):

@@ -1,6 +1,7 @@
 """What the axes of files are, by what the files say and what the settings say."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,20 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from dvlae.data.layout import lay_out
-from dvlae.data.sources import Calibration, Source
 from dvlae.system.errors import UserError
-from frames import read_frames, settings
-
-
-class Memory(Source):
-    """A source of numbers that are different everywhere."""
-
-    def __init__(self, axes, shape):
-        self.axes, self.shape, self.dtype = axes, shape, np.dtype(np.int64)
-        self.path, self.files, self.series, self.kind, self.calibration = "a", ("a",), "", "tiff", Calibration()
-
-    def read(self, index=()):
-        return np.arange(math.prod(self.shape)).reshape(self.shape)[index]
+from frames import Memory, read_frames, settings
 
 
 def refusal(source, **keys) -> str:
@@ -59,7 +48,7 @@ def test_a_file_that_says_its_axes_is_read_so(stated, shape, axes):
         ("?CYX", (5, 2, 8, 9), "TCYX (times), ZCYX (planes of a volume) or SCYX (images)"),
         ("??YX", (5, 2, 8, 9), "TZYX, TCYX, TSYX, ZCYX, ZSYX or CSYX"),
         ("", (5, 8, 9), "TYX (times), ZYX (planes of a volume), CYX (channels) or SYX (images)"),
-        ("", (8, 9, 3), "YXC (colours), TYX (times), ZYX (planes of a volume), CYX (channels) or SYX (images)"),
+        ("", (8, 9, 3), "YXC (colours), TYX (times), ZYX (planes of a volume) or SYX (images)"),
     ],
 )
 def test_a_file_that_does_not_say_its_axes_makes_us_ask_with_the_choices(stated, shape, choices):
@@ -109,6 +98,32 @@ def test_axes_that_contradict_the_file_are_refused_and_a_key_overrides_it(stated
     assert ("`axes_override: true`" in message) == (len(wanted) == len(shape))
     if len(wanted) == len(shape):
         assert lay_out(Memory(stated, shape), settings(axes=wanted, axes_override=True)).axes == wanted
+
+
+@pytest.mark.parametrize("wanted", ["YX", "TYX", "ZYX", "TCYX", "XYT", "YXC"])
+@pytest.mark.parametrize(("stated", "shape"), [
+    ("?YX", (5, 18, 19)), ("??YX", (5, 4, 18, 19)), ("?CYX", (5, 4, 18, 19)), ("???YX", (5, 4, 3, 18, 19)),
+    ("??YX", (50, 4, 18, 19)), ("", (5, 18, 19)), ("", (18, 19, 3)), ("", (5, 4, 18, 19)), ("TYX", (5, 18, 19)),
+])  # fmt: skip
+@pytest.mark.parametrize("override", [False, True])
+def test_each_of_the_axes_that_a_message_proposes_works(stated, shape, wanted, override):
+    source = Memory(stated, shape)
+    keys = {"axes": wanted} | ({"axes_override": True} if override else {})
+    try:
+        lay_out(source, settings(**keys))
+        return
+    except UserError as error:
+        message = str(error)
+    choices = re.findall(r"\b[STCZYX]{2,6}\b(?!')", message.partition("set `axes` to ")[2].partition(";")[0])
+    if "leave out the axes" not in message and set(stated) & {"", "?"}:
+        assert str(shape) in message
+        assert choices
+    for choice in choices:
+        lay_out(source, settings(**keys | {"axes": choice}))
+    if "`axes: auto` follows" in message:
+        lay_out(source, settings())
+    if "`axes_override: true` follows" in message:
+        lay_out(source, settings(**keys | {"axes_override": True}))
 
 
 @pytest.mark.parametrize("wanted", ["XYT", "YXT", "TXY", "YX", "YXC"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dvlae.data.manifest import read_manifest, select, spread_evenly
+from dvlae.data.manifest import is_manifest, read_manifest, select, spread_evenly
 from dvlae.system.errors import UserError
 
 NAMES = ["a 1", "a 2", "a 10"]
@@ -33,6 +33,17 @@ def test_images_are_chosen_in_the_order_of_the_dataset(images, chosen):
 def test_images_can_be_chosen_by_a_file_of_names(tmp_path):
     (tmp_path / "names.txt").write_text("a 10\n\na 2\n")
     assert select(NAMES, str(tmp_path / "names.txt")) == ["a 2", "a 10"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_files_of_windows_are_read(tmp_path, images_folder, mark):
+    (tmp_path / "names.txt").write_text(f"{mark}a 10\r\na 2\r\n", encoding="utf-8", newline="")
+    assert select(NAMES, str(tmp_path / "names.txt")) == ["a 2", "a 10"]
+    folder = images_folder(a=np.ones((1, 5, 6)))
+    text = (folder / "manifest.csv").read_text(encoding="utf-8")
+    (folder / "manifest.csv").write_text(mark + text.replace("\n", "\r\n"), encoding="utf-8", newline="")
+    assert [image.name for image in read_manifest(folder)] == ["a"]
+    assert is_manifest(folder / "manifest.csv")
 
 
 @pytest.mark.parametrize(

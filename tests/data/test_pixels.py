@@ -4,27 +4,25 @@ import numpy as np
 import pytest
 import tifffile
 
-from dvlae.data.pixels import errors_named, open_tiff, read_pixels
+from dvlae.data.pixels import check_memory, check_size, errors_named, open_tiff
 from dvlae.system.errors import UserError
 
 
-def test_pixels_are_read_in_the_shape_and_type_of_the_file(tmp_path):
-    array = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)
-    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
-    with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        pixels = read_pixels(file.series[0])
-    assert pixels.dtype == np.uint16
-    assert np.array_equal(pixels, array)
+def test_a_size_that_the_file_cannot_contain_is_refused_and_one_without_a_bound_is_not(monkeypatch):
+    monkeypatch.setattr("dvlae.data.pixels.ALWAYS_READ_BYTES", 2**20)
+    check_size(10**9, 100)
+    check_size(2**20, 100, 2)
+    with pytest.raises(ValueError, match="it claims to contain 6000000 bytes of pixels in a file of 100"):
+        check_size(6 * 10**6, 100, 1032)
+    with pytest.raises(ValueError, match="it contains no pixels"):
+        check_size(0, 100)
 
 
-def test_a_large_constant_image_is_read_although_it_packs_densely(tmp_path, monkeypatch):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2000, 3000), np.uint8), compression="zlib", rowsperstrip=2000)
-    with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        assert read_pixels(file.series[0]).shape == (2000, 3000)
-        monkeypatch.setattr("dvlae.data.pixels.ALWAYS_READ_BYTES", 2**20)
-        monkeypatch.setattr("dvlae.data.pixels.MAX_EXPANSION", 100)
-        with pytest.raises(ValueError, match="it claims to contain 6000000 bytes of pixels in a file of"):
-            read_pixels(file.series[0])
+def test_what_does_not_fit_into_the_free_memory_is_refused(monkeypatch):
+    monkeypatch.setattr("dvlae.data.pixels.free_memory", lambda: 2**30)
+    check_memory(2**30)
+    with pytest.raises(MemoryError, match="2147483648 bytes, of which 1073741824 are free"):
+        check_memory(2**31)
 
 
 def pages_that_lead_back(path, count, target, bigtiff=False):

@@ -1,13 +1,14 @@
 import logging
+from pathlib import Path
 
 import imageio.v3
 import numpy as np
 import pytest
 import tifffile
 
-from dvlae.data.reading import check_file, open_stacks
+from dvlae.data.reading import check_file, open_stacks, select_series
 from dvlae.system.errors import UserError
-from frames import read_frames, settings
+from frames import Memory, read_frames, settings
 
 RANDOM = np.random.default_rng([0])
 
@@ -170,3 +171,36 @@ def test_what_a_user_has_to_know_is_said_once(tmp_path, caplog):
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="miniswhite")
     assert np.array_equal(read_frames(tmp_path / "a.tif")[0][0], 255 - image)
     assert caplog.messages == [f"{tmp_path / 'a.tif'}: 0 is white in it: reads 255 - value"]
+
+
+def test_a_name_of_several_series_is_refused_and_the_list_has_no_name_twice(tmp_path):
+    class Named(Memory):
+        def __init__(self, series):
+            super().__init__("YX", (8, 9))
+            self.series = series
+
+    sources = [Named("cells"), Named("cells"), Named("beads")]
+    with pytest.raises(UserError) as error:
+        select_series(sources, "cells", Path("a"))
+    assert "series: found 'cells', as 2 series are called" in str(error.value)
+    assert "0 (YX 8 x 9 int64), 1 (YX 8 x 9 int64), 2 (beads, YX 8 x 9 int64)" in str(error.value)
+    assert select_series(sources, 1, Path("a")) == [sources[1]]
+    assert select_series(sources, "beads", Path("a")) == [sources[2]]
+
+
+def test_a_sentence_about_a_file_is_said_once_for_all_its_series(tmp_path, caplog):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for side in (20, 24):
+            file.write(np.zeros((side, side, 3), np.uint8), compression="jpeg", photometric="rgb", metadata=None)
+    read_frames(tmp_path / "a.tif", series="all")
+    assert len([message for message in caplog.messages if "lossy" in message]) == 1
+
+
+def test_a_sentence_that_holds_for_many_files_takes_two_lines(tmp_path, caplog):
+    paths = [tmp_path / f"{number}.tif" for number in range(5)]
+    for path in paths:
+        tifffile.imwrite(path, random(20, 24), compression="jpeg")
+    read_frames(*paths)
+    assert len(caplog.messages) == 2
+    assert caplog.messages[0].startswith(f"{paths[0]}: its pixels are compressed with JPEG")
+    assert caplog.messages[1].startswith("4 other files: its pixels are compressed with JPEG")

@@ -11,6 +11,15 @@ def test_a_registry_cannot_write_outside_the_data_folder(tmp_path, file):
         read_registry(tmp_path / "r.csv")
 
 
+def test_a_registry_of_windows_is_read(tmp_path):
+    text = "file,sha256,url\r\na.tif,,https://example.org/a.tif\r\n"
+    (tmp_path / "r.csv").write_text("\ufeff" + text, encoding="utf-8", newline="")
+    assert read_registry(tmp_path / "r.csv")["a.tif"][0].url == "https://example.org/a.tif"
+    (tmp_path / "r.csv").write_text(text, encoding="utf-16")
+    with pytest.raises(UserError, match=r"r.csv: not a CSV file in UTF-8"):
+        read_registry(tmp_path / "r.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

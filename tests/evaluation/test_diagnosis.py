@@ -126,6 +126,25 @@ def test_a_nearly_blank_image_hides_no_lag_of_the_others():
     assert found["autocorrelation"]["x"] == measure(*images)["autocorrelation"]["x"]
 
 
+def test_an_image_of_which_little_counts_hides_no_lag_of_the_others():
+    images = [scene(seed) + 10 * noise(seed, along="x") for seed in range(3)]
+    expected = measure(*images[1:])
+    images[0][:, 30:] = np.nan
+    for found in (measure(*images), measure(images[0][:, :30], *images[1:])):
+        assert (found["direction"], found["reason"]) == ("x", None)
+        assert found["correlation_length"] == pytest.approx(expected["correlation_length"], abs=1)
+        assert len(found["autocorrelation"]["x"]) == len(expected["autocorrelation"]["x"])
+
+
+@pytest.mark.parametrize("width", [5, 8])
+def test_the_length_is_told_only_where_pixels_at_its_distance_count(width):
+    image = 100 + 10 * noise(0, (256, 256), "x", rho=0.95)
+    image[:, np.arange(256) % 40 >= width] = np.nan
+    found = measure(image)
+    assert (found["direction"], found["correlation_length"], found["receptive_field"]) == ("x", None, None)
+    assert f"pairs of pixels at a distance of {width - 1} px count, which are too few" in found["reason"]
+
+
 @pytest.mark.parametrize("sigma", [0.5, 0.7, 1])
 def test_blurred_noise_has_no_direction(sigma):
     assert cannot_be_told(measure(scene() + 10 * ndimage.gaussian_filter(noise(), sigma)), "alike", "blur")

@@ -63,6 +63,18 @@ def test_target_refuses_an_automatic_range_of_a_constant_clean_image():
         Target.build(flat, flat, settings(data_range="auto"))
 
 
+@pytest.mark.parametrize(("crop", "problem"), [
+    ({"y": [0, 61]}, r"y: found \[0, 61\], but the image has 60 pixels along y"),
+    ({"x": [-71, -1]}, r"x: found \[-71, -1\], but the image has 70 pixels along x"),
+    ({"x": [60, -20]}, r"x: found \[60, -20\], but the image has 70 pixels along x"),
+    ({"z": [0, 1]}, r"z: found \[0, 1\], allowed: null, as the axes 'YX' have no Z"),
+])  # fmt: skip
+def test_a_crop_beyond_the_image_is_refused(crop, problem):
+    with pytest.raises(UserError, match=rf"^evaluation.crop.{problem}$"):
+        find_region((60, 70), settings(crop=CropSettings(**crop)))
+    assert find_region((60, 70), settings(crop=CropSettings(y=[0, 60], x=[-70, -1]))) == (slice(0, 60), slice(0, 69))
+
+
 def test_region_is_the_crop_less_the_border():
     crop = CropSettings(y=[10, 40])
     rows, columns = find_region((60, 70), settings(crop=crop, border=3))

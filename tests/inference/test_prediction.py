@@ -44,9 +44,9 @@ def test_predict_writes_one_image_and_one_deviation_each(tmp_path, images_folder
 
 def test_predict_writes_the_first_samples_where_they_are_asked_for(tmp_path, images_folder):
     denoised, _, samples = predict_two(tmp_path, images_folder, samples=3, save_samples=3)
-    written = tifffile.imread(samples / "a b.tif", squeeze=False)
-    assert written.shape == (3, 1, 20, 30)
-    np.testing.assert_allclose(written.mean(0)[0], tifffile.imread(denoised / "a b.tif"), atol=1e-3)
+    written = tifffile.imread(samples / "a b.tif")
+    assert written.shape == (3, 20, 30)
+    np.testing.assert_allclose(written.mean(0), tifffile.imread(denoised / "a b.tif"), atol=1e-3)
 
 
 def test_predict_writes_the_direct_estimate_and_no_deviation(tmp_path, images_folder):
@@ -58,8 +58,8 @@ def test_predict_writes_the_direct_estimate_and_no_deviation(tmp_path, images_fo
 def test_predict_writes_the_median_and_leaves_no_scratch_file(tmp_path, images_folder):
     denoised, _, samples = predict_two(tmp_path, images_folder, samples=3, save_samples=3, estimator="median")
     assert sorted(path.name for path in denoised.iterdir()) == ["a b.tif", "c.tif"]
-    written = tifffile.imread(samples / "a b.tif", squeeze=False)
-    np.testing.assert_array_equal(tifffile.imread(denoised / "a b.tif"), np.median(written, axis=0)[0])
+    written = tifffile.imread(samples / "a b.tif")
+    np.testing.assert_array_equal(tifffile.imread(denoised / "a b.tif"), np.median(written, axis=0))
 
 
 @pytest.mark.parametrize("cores", [(1, 1), (3, 2)])
@@ -179,12 +179,12 @@ def stacks(tmp_path):
     return folder
 
 
-def predict_stacks(tmp_path, folder, part=None, **prediction):
-    settings = validate(PredictSettings, {"prediction": {"samples": 2} | prediction, "device": "cpu"}, "test")
+def predict_stacks(tmp_path, folder, part=None, samples="samples", **prediction):
+    options = {"samples": 2, "save_samples": 2} | prediction
+    settings = validate(PredictSettings, {"prediction": options, "device": "cpu"}, "test")
     part = WHOLE if part is None else Part.parse(part)
-    predict(
-        tmp_path, tmp_path / "images", folder / "denoised", folder / "uncertainty", seed=0, settings=settings, part=part
-    )
+    folders = [folder / name for name in ("denoised", "uncertainty", samples)]
+    predict(tmp_path, tmp_path / "images", *folders, seed=0, settings=settings, part=part)
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.tif")}
 
 
@@ -210,7 +210,26 @@ def test_an_interrupted_prediction_of_a_stack_goes_on_after_the_last_frame(tmp_p
     resumed = predict_stacks(tmp_path, tmp_path / "run")
     assert len(seen) == 6 - last
     assert resumed == predict_stacks(tmp_path, tmp_path / "whole")
-    assert tifffile.imread(tmp_path / "run/denoised/movie.tif").shape == (5, 20, 30)
+    denoised = tifffile.imread(tmp_path / "run/denoised/movie.tif")
+    samples = tifffile.imread(tmp_path / "run/samples/movie.tif")
+    assert (denoised.shape, samples.shape) == ((5, 20, 30), (2, 5, 20, 30))
+    np.testing.assert_allclose(samples.mean(axis=0), denoised, atol=1e-3)
+
+
+@pytest.mark.usefixtures("stacks")
+def test_samples_that_are_asked_for_elsewhere_after_an_interruption_are_all_there(tmp_path, monkeypatch):
+    class Interrupted(OutputFolder):
+        def write(self, image, values):
+            if image.name == "movie_3":
+                raise KeyboardInterrupt
+            super().write(image, values)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(dvlae.inference.prediction, "OutputFolder", Interrupted)
+        predict_stacks(tmp_path, tmp_path / "run")
+    predict_stacks(tmp_path, tmp_path / "run", samples="others")
+    denoised, samples = (tifffile.imread(tmp_path / "run" / name / "movie.tif") for name in ("denoised", "others"))
+    np.testing.assert_allclose(samples.mean(axis=0), denoised, atol=1e-3)
 
 
 @pytest.mark.usefixtures("stacks")
@@ -220,10 +239,11 @@ def test_parts_of_a_stack_become_the_same_file_as_without_parts(tmp_path, count,
     parts = [tmp_path / f"{number}-of-{count}" for number in range(1, count + 1)]
     for part in parts:
         predict_stacks(tmp_path, part, part.name, output=output)
-    gather(parts, [tmp_path / "joined/denoised", tmp_path / "joined/uncertainty"], join_folders)
+    gather(parts, [tmp_path / "joined" / name for name in ("denoised", "uncertainty", "samples")], join_folders)
     joined = {path.relative_to(tmp_path / "joined"): path.read_bytes() for path in tmp_path.glob("joined/*/*.tif")}
     assert joined == predict_stacks(tmp_path, tmp_path / "whole", output=output)
-    assert len(joined) == 4
+    assert len(joined) == 6
+    assert tifffile.imread(tmp_path / "joined/samples/movie.tif").dtype == np.float32
 
 
 @pytest.mark.parametrize("dimensions", [1, 3])

@@ -9,7 +9,7 @@ import tifffile
 from dvlae.config.messages import validate
 from dvlae.config.settings import PredictSettings
 from dvlae.data.defects import measure_scale
-from dvlae.data.defects.scale import SeenScale
+from dvlae.data.defects.seen import SeenScale
 from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.reading import read_output
 from dvlae.inference.prediction import predict
@@ -51,7 +51,7 @@ def test_a_hot_pixel_changes_nothing_around_it_and_is_filled_in(tmp_path, images
     expected, *_ = predict_frames(tmp_path / "second", images_folder, {"a": filled}, seen)
     np.testing.assert_array_equal(estimates["a"], expected["a"])
     assert record["found"]["hot_pixels"] == {"a": 1}
-    assert "1 hot or dead pixel values in 1 images were filled in" in caplog.text
+    assert "1 hot or dead pixel value in 1 of 1 image: filled in" in caplog.text
 
 
 def test_hot_pixels_are_kept_where_they_are_asked_for(tmp_path, images_folder, seen):
@@ -84,17 +84,17 @@ def ramp(exposure):
 @pytest.mark.parametrize(
     ("other", "kind"),
     [
-        (256 * ramp(1), "gain and offset"),
-        (ramp(1) + 500, "gain and offset"),
-        (ramp(16), "other"),
-        (ramp(1 / 4), "other"),
+        (256 * ramp(1), "gain or bit depth"),
+        (ramp(1) + 500, "brightness, gain or offset"),
+        (ramp(16), "brightness"),
+        (ramp(1 / 4), "brightness, gain or offset"),
     ],
 )
 def test_images_of_another_scale_are_named(tmp_path, images_folder, caplog, other, kind):
     seen = SeenScale.of([measure_scale(ramp(1))]).to_json()
     *_, record = predict_frames(tmp_path, images_folder, {"a": ramp(1), "b c": other}, seen)
     assert record["found"]["unseen"] == {"b c": kind}
-    assert "than in the training, so estimates are unreliable: b c; " in caplog.text
+    assert f"another {kind} than that of most images of the training, so estimates are unreliable: b c; " in caplog.text
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(256, 0), (1, 500)])
@@ -106,8 +106,8 @@ def test_images_of_another_gain_or_offset_can_be_rescaled(tmp_path, images_folde
     # The latent noise depends on the name, so the estimates differ a little.
     back = (estimates["b"] - offset) / gain
     assert np.abs(back - estimates["a"]).mean() < 0.3 * noisy(64, 64).std()
-    samples = tifffile.imread(tmp_path / "samples" / "b.tif", squeeze=False)
-    np.testing.assert_allclose(samples.mean(0), estimates["b"], rtol=1e-3)
+    samples = tifffile.imread(tmp_path / "samples" / "b.tif")
+    np.testing.assert_allclose(samples.mean(0), estimates["b"][0], rtol=1e-3)
     assert deviations["b"].mean() == pytest.approx(gain * deviations["a"].mean(), rel=0.2)
 
 

@@ -124,6 +124,15 @@ def test_every_kind_of_figure_can_be_plotted():
     assert {figure.kind for figure in planned if figure.dataset == "small"} == set(figures.PLOTS_OF_DATASET)
 
 
+def test_a_training_whose_steps_were_all_rolled_back_is_drawn(images):
+    psnr_csv = make_run(images, "dvlae-rf4", 4)
+    path = psnr_csv.parent / "model" / "history.csv"
+    history = pd.read_csv(path).iloc[:1]
+    history.loc[:, history.columns.str.startswith("train_")] = np.nan
+    history.to_csv(path, index=False)
+    assert "training_curves_made_up" in names(all_figures(images, [psnr_csv]))
+
+
 def test_equal_runs_give_equal_files(images):
     runs = [make_run(images, "noisy")]
     output = all_figures(images, runs)

@@ -7,13 +7,14 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dvlae.system import files
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_file, atomic_folder, exclusive_lock
+from dvlae.system.files import atomic_file, atomic_folder, check_folder, contents_beside, exclusive_lock, remove_files
 
 HOLD = """
 import sys, time
@@ -114,7 +115,7 @@ def test_a_lock_in_a_folder_that_cannot_be_written_is_an_error(tmp_path, monkeyp
 def test_a_folder_that_was_left_half_made_is_made_anew(tmp_path):
     (tmp_path / ".unfinished-a").mkdir()
     (tmp_path / ".unfinished-a/old").touch()
-    with atomic_folder(tmp_path / "a") as folder:
+    with atomic_folder(tmp_path / "a", {}) as folder:
         (folder / "new").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "new"]
 
@@ -128,7 +129,7 @@ def test_a_full_disk_is_put_down_to_the_file(tmp_path, error):
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a.tif"))
 
 
-@pytest.mark.parametrize("make", [atomic_file, atomic_folder])
+@pytest.mark.parametrize("make", [atomic_file, partial(atomic_folder, contents={})])
 @pytest.mark.parametrize("place", ["file/below", "file/further/below", ".", "a/.."])
 def test_a_place_where_nothing_can_be_made_is_named_before_anything_is_computed(tmp_path, monkeypatch, make, place):
     monkeypatch.chdir(tmp_path)
@@ -143,8 +144,66 @@ def test_a_file_does_not_replace_a_folder_nor_a_folder_a_file(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="folder: found a folder, allowed: a file"), atomic_file(tmp_path / "folder"):
         raise AssertionError
-    with pytest.raises(UserError, match="file: found a file, allowed: a folder"), atomic_folder(tmp_path / "file"):
+    with pytest.raises(UserError, match="file: found a file, allowed: a folder"), atomic_folder(tmp_path / "file", {}):
         raise AssertionError
+
+
+IMAGES = {"list.csv": lambda file: file.read_text() == "mine", "noisy/*.tif": lambda file: True}
+
+
+@pytest.mark.parametrize(
+    "other", ["notes.txt", "a.tif", "noisy/below/a.tif", "noisy/a.png", ".git/config", "c/list.csv"]
+)
+def test_a_folder_with_other_files_is_not_replaced(tmp_path, other):
+    for name in ("list.csv", "noisy/a.tif", "noisy/.snakemake_timestamp"):
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text("mine")
+    with atomic_folder(tmp_path / "out", IMAGES) as folder:
+        (folder / "list.csv").write_text("mine")
+    (tmp_path / "out" / other).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out" / other).touch()
+    with (
+        pytest.raises(UserError, match=f"out: contains {other}, which this command has not written"),
+        atomic_folder(tmp_path / "out", IMAGES),
+    ):
+        raise AssertionError
+    assert (tmp_path / "out" / other).exists()
+    (tmp_path / "out" / other).unlink()
+    with atomic_folder(tmp_path / "out", IMAGES):
+        pass
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
+
+
+def test_a_file_that_only_has_the_name_of_one_is_kept(tmp_path):
+    (tmp_path / "list.csv").write_text("yours")
+    with pytest.raises(UserError, match=r"contains list\.csv"), atomic_folder(tmp_path, IMAGES):
+        raise AssertionError
+    beside = contents_beside("main.json", "a.tif")
+    (tmp_path / "a.tif").touch()
+    with pytest.raises(UserError, match=r"contains a\.tif"):
+        check_folder(tmp_path, beside | IMAGES)
+    (tmp_path / "main.json").touch()
+    (tmp_path / "list.csv").unlink()
+    check_folder(tmp_path, beside)
+
+
+def test_a_link_to_a_folder_stays_and_leads_to_what_is_made(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    with atomic_folder(tmp_path / "out", {}) as folder:
+        (folder / "a").touch()
+    assert (tmp_path / "out").is_symlink()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["a"]
+
+
+def test_files_of_others_stay_where_files_are_removed(tmp_path):
+    for name in ("state.pt", ".unfinished-1-state.pt", "notes.txt"):
+        (tmp_path / "folder" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "folder" / name).touch()
+    remove_files(tmp_path / "folder", ["state.pt", ".unfinished-*"])
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["notes.txt"]
+    remove_files(tmp_path / "folder", ["notes.txt"])
+    assert not (tmp_path / "folder").exists()
 
 
 def test_a_device_is_not_replaced_by_a_file():

@@ -401,6 +401,22 @@ def test_what_is_no_number_any_more_returns_to_the_last_good_state(patches, tmp_
     assert pd.read_csv(tmp_path / "model" / "history.csv").notna().all(axis=None)
 
 
+def test_a_history_whose_steps_were_all_rolled_back_has_the_columns_of_any(patches, tmp_path, monkeypatch):
+    folder = patches()
+    run(folder, tmp_path / "healthy", max_steps=2)
+    healthy = Objective.forward
+
+    def forward(self, batch, kl_weight, counts):
+        loss, values = healthy(self, batch, kl_weight, counts)
+        return loss * math.nan, values
+
+    monkeypatch.setattr(Objective, "forward", forward)
+    run(folder, tmp_path / "model", max_steps=2)
+    expected, found = (pd.read_csv(tmp_path / name / "history.csv") for name in ("healthy", "model"))
+    assert list(found.columns) == list(expected.columns)
+    assert list(found.columns[found.isna().all()]) == [name for name in found.columns if name.startswith("train_")]
+
+
 def test_weights_that_are_no_numbers_whatever_the_rate_end_with_one_line(patches, tmp_path, monkeypatch):
     monkeypatch.setattr(dvlae.training.state, "MAX_ROLLBACKS", 0)
     with pytest.raises(UserError, match=r"lower training.learning_rate"):

@@ -10,8 +10,8 @@ from typing import Any, get_args
 from dvlae.cli import functions
 from dvlae.cli.command import SHOW_ONLY, Argument
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.fields import Baseline, Device, NoiseDirection, StrictModel, is_file_of_names
-from dvlae.config.loading import load_configuration, load_dataset, load_settings
+from dvlae.config.fields import Baseline, Device, NoiseDirection, StrictModel, expand_home, is_file_of_names
+from dvlae.config.loading import load_configuration, load_dataset, load_settings, load_step
 from dvlae.system.parts import Part
 
 # How values are read --------------------------------------------------------------------------------------------------
@@ -106,14 +106,14 @@ def _read_seed(text: str) -> int:
 def _read_path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("found '', allowed: a path")
-    return Path(text)
+    return expand_home(text)
 
 
 def _read_named_path(text: str) -> tuple[str, Path]:
     name, found, path = text.partition("=")
     if not (name and found and path):
         raise argparse.ArgumentTypeError(f"found {text!r}, allowed: DATASET=PATH")
-    return name, Path(path)
+    return name, expand_home(path)
 
 
 def _read_dataset(text: str) -> DatasetSettings:
@@ -248,8 +248,8 @@ def settings_of(cls: type[StrictModel]) -> Argument:
     Argument
         The declaration.
     """
-    text = "YAML or JSON file, or JSON (default: the defaults)"
-    return argument("--settings", "SETTINGS", text, partial(load_settings, cls))
+    text = "YAML or JSON file, which may be a complete configuration, or JSON (default: the defaults)"
+    return argument("--settings", "SETTINGS", text, partial(load_step, cls))
 
 
 def setting(key: str, metavar: str | None, text: str, **options: Any) -> Argument:

@@ -22,6 +22,21 @@ FILES = replace(
     argument("files", "FILES", "images: files, folders, and patterns such as 'scan_*.tif'", nargs="+"), is_path=True
 )
 
+NOISE_DIRECTION = argument(
+    "--noise-direction",
+    None,
+    "axis along which the noise is correlated (default: auto, it is measured)",
+    choices=("auto", *NOISE_DIRECTIONS),
+    default="auto",
+)
+RECEPTIVE_FIELD = argument(
+    "--receptive-field",
+    "PIXELS|auto",
+    "how many previous pixels the model of the noise sees (default: auto, twice the measured length)",
+    type=read_number_or_word,
+    default="auto",
+)
+
 COMMANDS: Commands = {
     Command(
         "denoise",
@@ -33,20 +48,8 @@ COMMANDS: Commands = {
         FILES,
         path("--output", "DIR", "folder for all results (default: beside each image; of a folder, FOLDER_denoised)"),
         argument("--minutes", "N", "time for the training (default: 30; with --start-from, 6)", type=float),
-        argument(
-            "--noise-direction",
-            None,
-            "axis along which the noise is correlated (default: auto, it is measured)",
-            choices=("auto", *NOISE_DIRECTIONS),
-            default="auto",
-        ),
-        argument(
-            "--receptive-field",
-            "PIXELS|auto",
-            "how many previous pixels the model of the noise sees (default: auto, twice the measured length)",
-            type=read_number_or_word,
-            default="auto",
-        ),
+        NOISE_DIRECTION,
+        RECEPTIVE_FIELD,
         argument(
             "--axes",
             "AXES",
@@ -72,6 +75,19 @@ COMMANDS: Commands = {
         flag("--overwrite", "replace results of other commands"),
         flag("--dry-run", "say what would be done, and write nothing"),
         SEED,
+        DEVICE,
+    ],
+    Command(
+        "init",
+        "Write the files with which the workflow denoises your images.",
+        "dvlae.api.project:make_project",
+        "dvlae init stack.tif",
+    ): [
+        FILES,
+        path("--output", "DIR", "folder to make (default: in the working folder, named after the images)"),
+        argument("--minutes", "N", "time for the training (default: 30)", type=float),
+        NOISE_DIRECTION,
+        RECEPTIVE_FIELD,
         DEVICE,
     ],
     Command(

@@ -19,6 +19,26 @@ from dvlae.cli.commands.arguments import (
 
 COMMANDS: Commands = {
     Command(
+        "export",
+        "Write the direct denoiser of a model for other programs: Fiji, napari, ilastik.",
+        "dvlae.inference.export.command:export",
+        "dvlae export results/mine/model mine.zip --format bioimageio --license CC-BY-4.0 --author 'A. Name'",
+    ): [
+        MODEL,
+        new_path("output", "OUTPUT", "what to make: NAME.zip or a folder; NAME.onnx; NAME.pt"),
+        argument(
+            "--format", None, "kind of file", dest="kind", choices=["bioimageio", "onnx", "torchscript"], required=True
+        ),
+        path(
+            "--images",
+            "IMAGES",
+            "folder made by `dvlae prepare`, of which part of an image goes into a package as the example (default: an "
+            "image that the model samples)",
+        ),
+        argument("--license", "SPDX", "licence of the model, for bioimageio, for example CC-BY-4.0", dest="licence"),
+        argument("--author", "NAME", "who made the model, for bioimageio", dest="authors", nargs="+", default=()),
+    ],
+    Command(
         "likelihood",
         "Compute a lower bound on the log-likelihood of images.",
         "dvlae.inference.log_likelihood:likelihood",

@@ -1,19 +1,45 @@
 """Checks of frames before they are kept, and the masks of those that pass."""
 
 import logging
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from dvlae.axes import middle
 from dvlae.data.canonical import write_frames
-from dvlae.data.defects.frames import list_names
+from dvlae.data.defects.finding import is_constant
+from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.defects.masks import MaskSource, PackedMask
+from dvlae.data.defects.scale import MIXED_FACTOR, FrameScale, find_mixed
+from dvlae.data.files import numbered_name
 from dvlae.data.reading import Stack
-from dvlae.data.sources import SourceInfo
+from dvlae.data.sources import Source, SourceInfo
 from dvlae.system.errors import UserError
+from dvlae.system.wording import count, list_names
 
 logger = logging.getLogger(__name__)
+
+# Sides of the part of a frame of which the scale is measured, (Z, Y, X).
+SCALE_SIDES = (4, 256, 256)
+
+
+@dataclass
+class TypeUse:
+    """Files of one type.
+
+    Attributes
+    ----------
+    files
+        Their names, once for each frame.
+    highest
+        The largest value in them.
+    """
+
+    files: list[str] = field(default_factory=list)
+    highest: float = -math.inf
 
 
 class FrameChecks:
@@ -27,9 +53,12 @@ class FrameChecks:
 
     def __init__(self, masks: MaskSource | None):
         self.masks = masks
+        self._frames = 0
         self._blank: list[str] = []
-        self._masked: list[str] = []
-        self._masked_fractions: list[float] = []
+        self._masked: dict[str, int] = {}
+        self._pixels = 0
+        self._types: dict[str, TypeUse] = {}
+        self._scales: dict[str, FrameScale] = {}
         self._constant: np.ndarray | None = None
         self._example, self._value = "", 0.0
 
@@ -67,17 +96,32 @@ class FrameChecks:
                 f"{what}: found {np.count_nonzero(wrong)} pixels that are not numbers (NaN or infinite), "
                 f"{_where(wrong)}; `crop` cuts them off, and with `mask: auto` they do not count"
             )
-        constant = np.array([_is_constant(channel if mask is None else channel[mask]) for channel in frame])
+        name = numbered_name(stack.name, number, len(stack))
+        self._frames += 1
+        self._pixels += numbers.size
+        constant = np.array([is_constant(channel, mask) for channel in frame])
         if constant.all():
-            self._blank.append(what)
+            self._blank.append(name)
+        self._note_scale(frame, mask, name, stack.source)
         if self._constant is None:
             self._example, self._value = what, frame.flat[0]
         self._constant = constant if self._constant is None else self._constant & constant
         if mask is None:
             return None
-        self._masked.append(what)
-        self._masked_fractions.append(1 - np.count_nonzero(mask) / mask.size)
+        self._masked[name] = mask.size - np.count_nonzero(mask)
         return PackedMask.pack(mask)
+
+    def _note_scale(self, frame: np.ndarray, mask: np.ndarray | None, name: str, source: Source) -> None:
+        """Note the type of a frame, its largest value, and the scale of its middle."""
+        numbers = frame if mask is None else frame[:, mask]
+        use = self._types.setdefault(source.dtype.name, TypeUse())
+        use.files.append(source.path.name)
+        use.highest = max(use.highest, float(numbers.max()) if numbers.size else -math.inf)
+        part = middle(frame.shape[1:], SCALE_SIDES[-(frame.ndim - 1) :])
+        middle_mask = None if mask is None else mask[part]
+        examined = ExaminedFrame.examine(frame[:, *part].astype(np.float64), middle_mask)
+        if examined.usable:
+            self._scales[name] = examined.scale
 
     def finish(self, key: str) -> None:
         """Refuse images without any content, after all of them were checked, and name those that are blank.
@@ -105,21 +149,41 @@ class FrameChecks:
                 f"{key}: channel {constant[0]} is constant in all images, such as {self._example}; "
                 f"`channel: {others[0]}` keeps another one"
             )
+        total = f"{count(self._frames, 'image')} of `{key}`"
         if self._masked:
+            number = sum(self._masked.values())
             logger.warning(
-                f"prepare: {np.mean(self._masked_fractions):.1%} of the pixels of {len(self._masked)} images of "
-                f"`{key}` are masked (NaN, a border, or `mask`); they are given back as they are, and nothing is "
-                f"learned from them: {list_names(self._masked)}"
+                f"prepare: {count(number, 'pixel')} ({number / self._pixels:.1%}) in {len(self._masked)} of {total} "
+                "are masked (NaN, a border, or `mask`), given back as recorded, and not learned from: "
+                f"{list_names(self._masked)}"
             )
         if self._blank:
             logger.warning(
-                f"prepare: {len(self._blank)} of the images of `{key}` are blank; they are given back as they are, and "
-                f"nothing is learned from them: {list_names(self._blank)}"
+                f"prepare: {len(self._blank)} of {total} {'is' if len(self._blank) == 1 else 'are'} blank, given back "
+                f"as recorded, and not learned from: {list_names(self._blank)}"
             )
+        if key == "noisy":
+            self._warn_of_scales()
 
-
-def _is_constant(values: np.ndarray) -> bool:
-    return not values.size or bool(values.min() == values.max())
+    def _warn_of_scales(self) -> None:
+        """Warn of images that one model can hardly learn together."""
+        apart = find_mixed(list(self._scales.values()))
+        others = [name for name, is_apart in zip(self._scales, apart, strict=True) if is_apart]
+        if len(self._types) > 1:
+            what = "the images are of different types: " + "; ".join(
+                f"{name}, up to {use.highest:g}: {list_names(use.files)}" for name, use in self._types.items()
+            )
+        elif others:
+            what = (
+                f"the noise of {list_names(others)} differs by more than a factor of {MIXED_FACTOR:g} from that of the "
+                "others"
+            )
+        else:
+            return
+        logger.warning(
+            f"prepare: WARNING: {what}; if gain or bit depth differ, set `training.rescale: true` and "
+            "`prediction.rescale: true`, or make two datasets"
+        )
 
 
 def _where(wrong: np.ndarray) -> str:

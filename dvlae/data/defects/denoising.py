@@ -1,12 +1,14 @@
 """Frames on their way through a model, and their estimates on the way back."""
 
 import logging
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
 
-from dvlae.data.defects.frames import ExaminedFrame, list_names
-from dvlae.data.defects.scale import Conversion, SeenScale
+from dvlae.data.defects.frames import ExaminedFrame
+from dvlae.data.defects.seen import UNTOLD, Conversion, SeenScale
+from dvlae.system.wording import count, list_names
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +30,12 @@ class FramesToDenoise:
         self.seen, self.keep_hot, self.rescale = seen, keep_hot, rescale
         self._frames: dict[str, ExaminedFrame] = {}
         self._conversions: dict[str, Conversion] = {}
+        self._total = 0
         self._hot: dict[str, int] = {}
         self._unchanged: dict[str, str] = {}
         self._unseen: dict[str, str] = {}
+        # By the difference and what helps, names of images.
+        self._others: dict[tuple[str, str], list[str]] = defaultdict(list)
 
     def take(self, name: str, noisy: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Return a frame as the model takes it.
@@ -49,19 +54,25 @@ class FramesToDenoise:
         """
         frame = ExaminedFrame.examine(noisy, mask)
         self._frames[name] = frame
+        self._total += 1
         if not frame.usable:
             self._unchanged[name] = frame.problem
             # What the model makes of it is not asked for.
             return np.nan_to_num(frame.filled, posinf=0.0, neginf=0.0)
-        if count := int(np.count_nonzero(frame.defects.single)):
-            self._hot[name] = count
+        if number := int(np.count_nonzero(frame.defects.single)):
+            self._hot[name] = number
         if self.seen is None or self.seen.includes(frame.scale):
             return frame.filled
         conversion = self.seen.conversion(frame.scale)
         if conversion is not None and self.rescale:
             self._conversions[name] = conversion
             return conversion.apply(frame.filled)
-        self._unseen[name] = "other" if conversion is None else "gain and offset"
+        self._unseen[name] = difference = self.seen.difference(frame.scale)
+        help_ = "train on such images"
+        if conversion is not None:
+            rescale = "set `prediction.rescale: true`, or --rescale"
+            help_ = f"if it is the gain or the offset, {rescale}; else {help_}" if difference == UNTOLD else rescale
+        self._others[difference, help_].append(name)
         return frame.filled
 
     def give_back(
@@ -119,7 +130,7 @@ class FramesToDenoise:
         -------
         dict
             By kind and by name of the image: the number of hot and dead pixel values; why the image was left as it is;
-            what is unseen in it, ``gain and offset`` or ``other``; and how it was rescaled.
+            what is unseen in it, as :meth:`dvlae.data.defects.seen.SeenScale.difference` says; and how it was rescaled.
         """
         return {
             "hot_pixels": self._hot,
@@ -131,20 +142,16 @@ class FramesToDenoise:
     def log(self) -> None:
         """Say in one line for each kind what was found."""
         if self._hot:
-            what = "keep their noisy values" if self.keep_hot else "were filled in from their surroundings"
+            what = "left as they were recorded" if self.keep_hot else "filled in from their surroundings"
             logger.warning(
-                f"predict: {sum(self._hot.values())} hot or dead pixel values in {len(self._hot)} images {what}"
+                f"predict: {count(sum(self._hot.values()), 'hot or dead pixel value')} in {len(self._hot)} of "
+                f"{count(self._total, 'image')}: {what}"
             )
-        if self._unchanged:
+        for problem in sorted(set(self._unchanged.values())):
+            names = [name for name, found in self._unchanged.items() if found == problem]
+            logger.warning(f"predict: {problem}, and left as they are: {list_names(names)}")
+        for (difference, help_), names in self._others.items():
             logger.warning(
-                f"predict: blank, masked or overexposed, and left as they are: {list_names(list(self._unchanged))}"
+                f"predict: WARNING: another {difference} than that of most images of the training, so estimates are "
+                f"unreliable: {list_names(names)}; {help_}"
             )
-        for kind, what, help_ in (
-            ("gain and offset", "other gain or offset", "set `prediction.rescale: true`, or --rescale"),
-            ("other", "other grey values or other noise", "train on such images"),
-        ):
-            if names := [name for name, found in self._unseen.items() if found == kind]:
-                logger.warning(
-                    f"predict: WARNING: {what} than in the training, so estimates are unreliable: {list_names(names)}; "
-                    f"{help_}"
-                )

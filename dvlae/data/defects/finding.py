@@ -2,16 +2,19 @@
 
 A hot pixel is a single pixel, or one of two neighbours, that lies far above all pixels around it. The optics of a
 microscope spread light over several pixels, so that no object looks like this: of a spot with a full width of 1.5
-pixels at half its maximum, the four nearest neighbours of the brightest pixel still have 29 % of its height. Four
+pixels at half its maximum, the four nearest neighbours of the brightest pixel still have 29 % of its height. All
 conditions have to hold, and each of them prefers to miss a hot pixel over taking an object for one. With e the height
 of a pixel above the second largest of its 8 neighbours,
 
 - e is beyond the tail of e over the local maxima of the image, extrapolated as an exponential one;
-- e is many times as large as that of an ordinary local maximum, which is one photon where most pixels are 0;
+- e is many times as large as that of an ordinary local maximum, which is one photon where most pixels are 0, and as
+  that at which the tail begins;
 - e is larger than the range of the pixels around it, 5 x 5: of noise, texture, edges, and the ends of lines;
-- on average, the 8 neighbours have next to nothing of the height of the pixel above the median of those around it.
+- on average, the 8 neighbours have next to nothing of the height of the pixel above the median of those around it;
+- it stands alone: not in a group with more such pixels than come together by chance, as the dots of a line do.
 
-Pixels around it that are at least half as high may be hot, too, and do not count in the last two.
+One neighbour that is at least a third as high may be hot, too, and does not count in the third and the fourth. At the
+border, where only a part of an object may be seen, none may.
 
 A dead pixel is the same upside down. Both are searched in each plane and in each channel by itself.
 """
@@ -32,11 +35,19 @@ TAIL_QUANTILE = 0.9
 TAIL_MARGIN = 10.0
 # In heights of an ordinary local maximum.
 MIN_HEIGHT = 40.0
+# In heights at which the tail begins: more photons in one pixel than where one or two of them make the tail.
+MIN_TAIL_HEIGHT = 6.0
 # In ranges of the neighbours. It is 2.4 for a spot of 1.5 pixels.
 MIN_RANGES = 3.0
 # Mean of the neighbours, of the height of the pixel. It is 0.19 for a spot of 1.5 pixels.
 MAX_SHARE = 0.04
-LIKE_HEIGHT = 0.5
+LIKE_HEIGHT = 0.31
+# Neighbours that are as high; none at the border.
+MAX_LIKE = 1
+# Pixels that are no farther apart, along each axis, form a group.
+GROUP_DISTANCE = 5
+# Probability of the largest group in an image, if defective pixels are at random places.
+MAX_CHANCE = 0.01
 # A larger share of pixels is not defective: it is the noise, or the object.
 MAX_FRACTION = 0.005
 
@@ -133,15 +144,11 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
     constant, full, crowd = [], [], 0
     for number, channel in enumerate(frame):
         values = channel.ravel() if mask is None else channel[mask]
-        if not values.size:
-            constant.append(True)
-            continue
-        typical = np.median(values[:: -(-values.size // SAMPLE)])
-        # A masked pixel must not stand out.
-        planes = channel if mask is None else np.where(mask, channel, typical).astype(channel.dtype)
-        constant.append(_is_constant(planes, typical))
+        constant.append(is_constant(channel, mask))
         if constant[-1]:
             continue
+        # A masked pixel must not stand out.
+        planes = channel if mask is None else np.where(mask, channel, _typical(values)).astype(channel.dtype)
         for found, sign in ((hot[number], 1), (dead[number], -1)):
             found[...] = _find_single(sign * planes)
             if (count := int(np.count_nonzero(found))) > MAX_FRACTION * found.size:
@@ -161,10 +168,32 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
     return Defects(hot, dead, saturated, glaring, all(constant), any(full), crowd)
 
 
-def _is_constant(channel: np.ndarray, typical: float) -> bool:
-    """Return whether all pixels have the typical value, or all but a few that are not beside each other."""
-    others = channel != typical
-    if np.count_nonzero(others) > BLANK_EXCEPTIONS * others.size:
+def _typical(values: np.ndarray) -> float:
+    return float(np.median(values[:: -(-values.size // SAMPLE)]))
+
+
+def is_constant(channel: np.ndarray, mask: np.ndarray | None = None) -> bool:
+    """Return whether a channel shows nothing: all pixels have one value, or all but a few, none beside each other.
+
+    Parameters
+    ----------
+    channel
+        With the spatial axes of a frame.
+    mask
+        True where a pixel counts; None: everywhere.
+
+    Returns
+    -------
+    bool
+        True, too, if no pixel counts.
+    """
+    values = channel.ravel() if mask is None else channel[mask]
+    if not values.size:
+        return True
+    others = channel != _typical(values)
+    if mask is not None:
+        others &= mask
+    if np.count_nonzero(others) > max(1, BLANK_EXCEPTIONS * others.size):
         return False
     lines = (np.moveaxis(others, axis, 0) for axis in range(others.ndim))
     return not any((line[1:] & line[:-1]).any() for line in lines)
@@ -186,10 +215,13 @@ def _find_single(channel: np.ndarray) -> np.ndarray:
     middle, start = np.quantile(maxima, (0.5, TAIL_QUANTILE))
     tail = maxima[maxima > start] - start
     scale = np.median(tail) / np.log(2) if tail.size else 0.0
-    threshold = max(start + scale * (np.log(max(tail.size, 1)) + TAIL_MARGIN), MIN_HEIGHT * middle)
+    expected = start + scale * (np.log(max(tail.size, 1)) + TAIL_MARGIN)
+    threshold = max(expected, MIN_HEIGHT * middle, MIN_TAIL_HEIGHT * start)
     places = np.nonzero(heights > threshold)
     near = _surroundings(planes, heights, places, 1)
-    alone = np.count_nonzero(np.isfinite(near), axis=1) >= max(1, near.shape[1] // 4)
+    beyond = np.isnan(_neighbours(planes, places, 1)).sum(axis=1)
+    # Of an object at the border, only a few pixels are seen.
+    alone = np.isnan(near).sum(axis=1) - beyond <= np.where(beyond, 0, MAX_LIKE)
     near, places = near[alone], tuple(place[alone] for place in places)
     all_around = _surroundings(planes, heights, places, reach)
     in_order = np.sort(all_around, axis=1)  # numbers before NaN
@@ -200,7 +232,30 @@ def _find_single(channel: np.ndarray) -> np.ndarray:
     share = np.nanmean(near, axis=1) - background
     chosen = (heights[places] > MIN_RANGES * spread) & (share < MAX_SHARE * (planes[places] - background))
     found.reshape(planes.shape)[tuple(place[chosen] for place in places)] = True
-    return found
+    return found & ~_in_groups(found.reshape(planes.shape)).reshape(found.shape) if found.any() else found
+
+
+def _in_groups(found: np.ndarray) -> np.ndarray:
+    """Return which pixels of planes (N, [Y,] X) stand in groups that are too large for pixels at random places.
+
+    Such a group is an object, such as a dotted line.
+    """
+    from scipy import ndimage
+
+    axes = found.ndim - 1
+    beside = np.zeros((3,) * found.ndim, bool)
+    beside[1] = True  # Pixels of different planes are not neighbours.
+    clusters, number = ndimage.label(found, beside)
+    groups, _ = ndimage.label(ndimage.maximum_filter(found, (1, *[GROUP_DISTANCE] * axes)), beside)
+    _, firsts = np.unique(clusters, return_index=True)
+    sizes = np.bincount(groups.flat[firsts[1:]], minlength=groups.max() + 1)  # in clusters
+    # At random places, a group that grows from one pixel to the next has Borel's distribution.
+    neighbours = number * (2 * GROUP_DISTANCE + 1) ** axes / found.size
+    size = np.arange(1, number + 1)
+    steps = np.cumsum(np.log(size))  # log(size!)
+    chances = np.exp(-neighbours * size + (size - 1) * np.log(neighbours * size) - steps)
+    too_large = number * np.cumsum(chances[::-1])[::-1] < MAX_CHANCE
+    return np.append(False, too_large)[sizes][groups] & found
 
 
 def _heights(planes: np.ndarray) -> np.ndarray:

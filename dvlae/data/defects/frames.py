@@ -1,6 +1,5 @@
 """A frame as a model takes it, and what becomes of its defects."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,9 +9,6 @@ from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.defects.finding import Defects, fill, find_defects
 from dvlae.data.defects.scale import FrameScale, measure_scale
 from dvlae.data.manifest import Image
-
-# Names of images in one message.
-MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -106,27 +102,3 @@ def read_filled(image: Image) -> np.ndarray:
         If the file is missing or cannot be read.
     """
     return ExaminedFrame.examine(read_noisy(image), read_mask(image)).filled
-
-
-def list_names(names: Sequence[str]) -> str:
-    """Write names of images for a message, the first ones if there are many.
-
-    Parameters
-    ----------
-    names
-        At least one name.
-
-    Returns
-    -------
-    str
-        The names, separated by commas.
-
-    Examples
-    --------
-    >>> list_names(["a", "b"])
-    'a, b'
-    >>> list_names([str(number) for number in range(9)])
-    '0, 1, 2, 3, 4 and 4 more'
-    """
-    shown = ", ".join(names[:MAX_NAMES])
-    return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more"

@@ -7,22 +7,29 @@ from typing import Any
 
 from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.defects.finding import Defects
-from dvlae.data.defects.frames import ExaminedFrame, list_names
+from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.defects.scale import (
     MIXED_FACTOR,
-    Conversion,
     FrameScale,
-    SeenScale,
     find_exceptions,
     find_mixed,
     typical_frame,
 )
+from dvlae.data.defects.seen import Conversion, SeenScale
 from dvlae.data.manifest import Image
 from dvlae.system.progress import progress
+from dvlae.system.wording import count, list_names
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("hot", "dead", "masked", "glaring", "saturated")
+# Kinds of pixels, and what they are left out of.
+KINDS = {
+    "hot": "training, and filled in",
+    "dead": "training, and filled in",
+    "masked": "training",
+    "saturated": "normalisation",
+    "glaring": "training",
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ class Survey:
         }
         self.learned_from = [each.image for each in self.found.values() if not each.problem]
         self.scales = [scale for scale, is_far in zip(scales, exceptions, strict=True) if not is_far]
+        self.apart = find_mixed(self.scales)
 
     @classmethod
     def of(cls, images: Sequence[Image], *, rescale: bool = False) -> "Survey":
@@ -143,8 +151,8 @@ class Survey:
 
     @property
     def seen(self) -> SeenScale:
-        """The range of the scales that are learned."""
-        return SeenScale.of(self.scales)
+        """The range of the scales that are learned, without those that one scale cannot hold."""
+        return SeenScale.of([scale for scale, apart in zip(self.scales, self.apart, strict=True) if not apart])
 
     def read(self, image: Image) -> ExaminedFrame:
         """Read an image that patches are cut from.
@@ -201,31 +209,29 @@ class Survey:
 
     def log(self) -> None:
         """Say in one line for each kind what was found."""
-        counts = {kind: sum(getattr(each, kind) for each in self.found.values()) for kind in KINDS}
-        if any(counts.values()):
-            found = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-            images = sum(not each.clean for each in self.found.values())
-            logger.log(
-                logging.WARNING if counts["hot"] or counts["dead"] else logging.INFO,
-                f"patches: found {found} pixel values in {images} of {len(self.found)} images; saturated "
-                "ones are left out of the normalisation, all others of the training",
-            )
+        found, total = self.found.values(), count(len(self.found), "image")
+        for kind, what in KINDS.items():
+            if number := sum(getattr(each, kind) for each in found):
+                logger.log(
+                    logging.WARNING if kind in ("hot", "dead") else logging.INFO,
+                    f"patches: {count(number, f'{kind} pixel value')} in "
+                    f"{sum(bool(getattr(each, kind)) for each in found)} of {total}: left out of the {what}",
+                )
         if crowds := [each.image.name for each in self.found.values() if each.crowd]:
             logger.warning(
                 f"patches: WARNING: single pixels stand out in {list_names(crowds)}, but too many to be hot: they are "
                 "taken for the noise or the object"
             )
         left_out = {name: each.problem for name, each in self.found.items() if each.problem}
-        blank = [name for name, problem in left_out.items() if problem != "scale"]
-        if blank:
-            logger.warning(f"patches: blank or overexposed, so nothing is learned from them: {list_names(blank)}")
+        for problem in sorted(set(left_out.values()) - {"scale"}):
+            names = [name for name, found in left_out.items() if found == problem]
+            logger.warning(f"patches: {problem}, so nothing is learned from them: {list_names(names)}")
         if far := [name for name, problem in left_out.items() if problem == "scale"]:
             logger.warning(
                 f"patches: far brighter or darker than all others, so nothing is learned from them: {list_names(far)}; "
                 "`training.rescale: true` helps if they have another gain or offset"
             )
-        mixed = [image.name for image, apart in zip(self.learned_from, find_mixed(self.scales), strict=True) if apart]
-        if mixed:
+        if mixed := [image.name for image, apart in zip(self.learned_from, self.apart, strict=True) if apart]:
             logger.warning(
                 f"patches: WARNING: the noise of {list_names(mixed)} differs by more than a factor of {MIXED_FACTOR:g} "
                 "from that of the others: one scale cannot hold both; if they have another gain or offset, such as 8 "

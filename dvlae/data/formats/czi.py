@@ -1,6 +1,7 @@
 """Reading of Zeiss's CZI files."""
 
 import math
+import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from dvlae.data.formats.compressed.streams import loss_note
 from dvlae.data.formats.parts import PartSource, as_series, optional_module, read_planes
 from dvlae.data.pixels import errors_named
 from dvlae.data.sources import Calibration, Source
@@ -17,6 +19,9 @@ from dvlae.data.sources import Calibration, Source
 # The axes that count planes, the slowest first; V, H, I, R and B are view, phase, illumination, rotation and block.
 OUTER = "VHIRBTZC"
 DTYPES = {"8": np.uint8, "24": np.uint8, "16": np.uint16, "48": np.uint16, "32Float": np.float32, "96Float": np.float32}
+# The file begins with the place of the directory of its tiles, whose first entry says how that is compressed.
+DIRECTORY_PLACE, COMPRESSION_PLACE = 84, 178
+LOSSY = {1: ("JPEG", True), 4: ("JPEG XR", None)}
 
 
 @contextmanager
@@ -45,7 +50,19 @@ def sources(path: Path) -> Iterator[list[Source]]:
             calibration = _calibration(ElementTree.fromstring(file.raw_metadata))
             scenes = sorted(_tiles(file).items())
             found = as_series([_source(path, file, scene, tiles, calibration) for scene, tiles in scenes])
+            for source in found:
+                source.notes += _loss(path)
         yield found
+
+
+def _loss(path: Path) -> tuple[str, ...]:
+    """Return a sentence if the first tile is compressed with loss."""
+    with path.open("rb") as file:
+        file.seek(DIRECTORY_PLACE)
+        (directory,) = struct.unpack("<q", file.read(8))
+        file.seek(directory + COMPRESSION_PLACE)
+        (kind,) = struct.unpack("<i", file.read(4))
+    return (loss_note(*LOSSY[kind]),) if kind in LOSSY else ()
 
 
 def _tiles(file: Any) -> dict[int, list[tuple[dict[str, int], Any]]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dvlae.data.formats.compressed.streams import loss_note
 from dvlae.data.formats.parts import PartSource, optional_module, read_planes
 from dvlae.data.pixels import errors_named
 from dvlae.data.sources import Calibration, Source
@@ -45,6 +46,7 @@ def _source(path: Path, file: Any) -> PartSource:
     sizes = dict(file.sizes)
     planes = tuple(side for axis, side in sizes.items() if axis not in "CYXS")
     plane = tuple(side for axis, side in sizes.items() if axis in "CYXS")
+    lossy = file.attributes.compressionType == "lossy"
     recorded, announced = file.attributes.sequenceCount, math.prod(planes)
 
     def part(index: tuple[int, ...]) -> np.ndarray:
@@ -64,7 +66,8 @@ def _source(path: Path, file: Any) -> PartSource:
         dtype=file.dtype,
         calibration=_calibration(file),
         notes=(f"only {recorded} of {announced} planes were recorded; the others are read as 0",)
-        * (recorded < announced),
+        * (recorded < announced)
+        + (loss_note("JPEG 2000", True),) * lossy,
         part=part,
     )
 

@@ -1,6 +1,5 @@
 """What the readers of formats have in common."""
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,9 +8,12 @@ from types import ModuleType
 
 import numpy as np
 
-from dvlae.data.pixels import ALWAYS_READ_BYTES, check_size, errors_named
+from dvlae.data.pixels import check_memory, check_size, errors_named
 from dvlae.data.sources import Calibration, Source
-from dvlae.system.errors import UserError
+from dvlae.system import software
+
+# Deflate stores at most 258 bytes in 2 bits.
+DEFLATE_EXPANSION = 1032
 
 
 @dataclass(kw_only=True)
@@ -22,11 +24,15 @@ class PartSource(Source):
     ----------
     part
         Takes indices along the first axes, and returns the pixels there.
+    expansion
+        The most bytes of pixels per byte of the file. None: no one knows, or the reader looks itself.
 
     Raises
     ------
     ValueError
-        If the file contains no numbers, or claims more of them than it can contain.
+        If the file contains no pixels, or claims more of them than it can contain.
+    NotImplementedError
+        If they are no numbers.
     """
 
     path: Path
@@ -40,6 +46,7 @@ class PartSource(Source):
     calibration: Calibration = field(default_factory=Calibration)
     preview: bool = False
     notes: tuple[str, ...] = ()
+    expansion: float | None = None
 
     def __post_init__(self) -> None:
         self.dtype = self.dtype.newbyteorder("=")
@@ -47,13 +54,12 @@ class PartSource(Source):
         if min(self.shape, default=0) < 1:
             raise ValueError("it contains no pixels")
         if self.dtype.kind not in "biufc":
-            raise ValueError(f"its values are of type {self.dtype}, not numbers")
+            raise NotImplementedError(f"its values are of type {self.dtype}, allowed: numbers")
         if any(self.axes.count(axis) > 1 for axis in "TCZYX"):
             raise ValueError(f"it has two axes of one kind, {self.axes}")
-        claimed = math.prod(self.shape) * self.dtype.itemsize
-        # A store may consist of a million files.
-        if claimed > ALWAYS_READ_BYTES:
-            check_size(claimed, sum(file.stat().st_size for file in self.files))
+        if self.expansion is not None:
+            packed = sum(file.stat().st_size for file in self.files)
+            check_size(math.prod(self.shape) * self.dtype.itemsize, packed, self.expansion)
 
     def read(self, index: tuple[int, ...] = ()) -> np.ndarray:
         """Read a part of the pixels.
@@ -74,6 +80,7 @@ class PartSource(Source):
             If the file is damaged there.
         """
         with errors_named(self.path):
+            check_memory(math.prod(self.shape[len(index) :]) * self.dtype.itemsize)
             array = np.asarray(self.part(index))
             if array.shape != self.shape[len(index) :]:
                 raise ValueError(f"found pixels of shape {array.shape}, announced: {self.shape[len(index) :]}")
@@ -160,9 +167,4 @@ def optional_module(name: str, path: Path) -> ModuleType:
     UserError
         If the library is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{path}: found no package {error.name!r}, which reads files of this kind; pip install 'dvlae[formats]'"
-        ) from None
+    return software.optional_module(name, "formats", subject=str(path), use="reads files of this kind")

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dvlae.data.formats.parts import PartSource
+from dvlae.data.formats.parts import DEFLATE_EXPANSION, PartSource
 from dvlae.data.pixels import errors_named
 from dvlae.data.sources import Source
 
@@ -61,6 +61,8 @@ def sources(path: Path) -> Iterator[list[Source]]:
             shape=shape,
             dtype=np.dtype(np.uint16 if depth == 16 else np.uint8),
             part=part,
+            # Bits are unpacked to bytes.
+            expansion=DEFLATE_EXPANSION * 8,
         )
     yield [source]
 

@@ -13,9 +13,17 @@ import numpy as np
 import tifffile
 
 from dvlae.data.formats.ome import OmeSet, find_set
-from dvlae.data.formats.tiff_metadata import read_calibration, stated_axes
-from dvlae.data.formats.tiff_pixels import Conversion, find_conversion, has_several_colour_maps, read_page
-from dvlae.data.pixels import check_size, errors_named, open_tiff
+from dvlae.data.formats.tiff_metadata import calibration_notes, read_calibration, stated_axes
+from dvlae.data.formats.tiff_pixels import (
+    Conversion,
+    colour_notes,
+    find_conversion,
+    has_several_colour_maps,
+    loss_notes,
+    most_bytes,
+    read_page,
+)
+from dvlae.data.pixels import check_memory, check_size, errors_named, open_tiff
 from dvlae.data.sources import Calibration, Source
 
 # The kinds of series whose pages have nothing in common but the file.
@@ -108,6 +116,7 @@ class TiffSource(Source):
     calibration: Calibration
     preview: bool
     notes: tuple[str, ...]
+    axes_notes: tuple[str, ...]
     places: Sequence[Place]
     outer: tuple[int, ...]
     conversion: Conversion
@@ -134,6 +143,8 @@ class TiffSource(Source):
         free, inner = self.outer[len(fixed) :], self.shape[len(self.outer) :]
         count = math.prod(free)
         first = int(np.ravel_multi_index(fixed, self.outer[: len(fixed)])) * count if fixed else 0
+        with errors_named(self.path):
+            check_memory(count * math.prod(inner) * self.dtype.itemsize)
         array = np.empty((count, *inner), self.dtype)
         for number in range(count):
             with errors_named(self.path):
@@ -245,12 +256,14 @@ def _make_source(
     orientation = page.tags.valueof(ORIENTATION, UPRIGHT)
     if orientation != UPRIGHT:
         notes += (f"is turned or mirrored where it is shown (orientation {orientation}), and is read as it is stored",)
-    conversion = find_conversion(page, series.kind, axes, series.transform is not None)
+    conversion = find_conversion(page, series.kind, series.transform is not None)
     if conversion.added and any(has_several_colour_maps(part) for part in group):
         raise NotImplementedError("its pages have different colour maps; save it in red, green and blue")
+    calibration = read_calibration(file, series, number, ome.xml)
     files = _files_of(series, path, ome)
     shape = (*outer, *inner, *conversion.added)
-    check_size(math.prod(shape) * conversion.dtype.itemsize, sum(each.stat().st_size for each in files))
+    packed = sum(each.stat().st_size for each in files)
+    check_size(math.prod(outer) * page.nbytes, packed, most_bytes(group))
     return TiffSource(
         path=files[0],
         files=files,
@@ -259,11 +272,12 @@ def _make_source(
         axes=axes + "C" * len(conversion.added),
         shape=shape,
         dtype=conversion.dtype,
-        calibration=read_calibration(file, series, number, ome.xml),
+        calibration=calibration,
         preview=page.is_reduced
         or bool(page.subfiletype & tifffile.FILETYPE.MASK)
         or (series.kind in SLIDE_KINDS and bool(PREVIEW_NAMES.search(series.name))),
-        notes=notes + conversion.notes,
+        notes=notes + conversion.notes + loss_notes(group) + calibration_notes(calibration),
+        axes_notes=colour_notes(page, series.kind, axes),
         places=places,
         outer=outer,
         conversion=conversion,

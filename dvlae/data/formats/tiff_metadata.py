@@ -1,17 +1,33 @@
 """What TIFF files say of themselves: their axes, and the size of their pixels."""
 
+import base64
 import re
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import tifffile
+from tifffile import RESUNIT
 
 from dvlae.data.sources import Calibration
 
 MICROMETRES = ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre", "\\u00B5m", "\\u00b5m")
 UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "µs": 1e6, "min": 1 / 60, "h": 1 / 3600, "sec": 1.0, "": 1.0}
 MICROMETRES_PER_METRE, MICROMETRES_PER_CENTIMETRE = 1e6, 1e4
+# Micrometres in the units of length that files name in several ways.
+LENGTHS = {"nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}
+# Units of a resolution. Any other is none: the numbers say only how the sides of a pixel compare.
+RESOLUTION_UNITS = {RESUNIT.INCH: "inch", RESUNIT.CENTIMETER: "cm"}
+# Programs write this resolution if they know none, so ImageJ ignores it.
+SCREEN_PIXELS_PER_INCH = 72
+# What ImageJ stores as bytes beside colours; its places count in pixels and planes.
+IMAGEJ_PLACED = ("ROI", "Overlays", "Plot")
+# What ImageJ says of an image that follows from its shape, or is a calibration of our own kind.
+IMAGEJ_KNOWN = (
+    "ImageJ", "images", "channels", "slices", "frames", "hyperstack", "unit", "yunit", "zunit", "spacing", "finterval",
+    "tunit", "Labels", "SCIFIO", "axes", "lengths", "units", "bitsPerPixel",
+)  # fmt: skip
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 # tifffile's letters of axes that a file only counts.
 COUNTED_AXES = "IQ"
@@ -85,31 +101,84 @@ def _number(value: Any) -> float | None:
 
 
 def _unit(text: str) -> str:
-    return "um" if text in MICROMETRES else text
+    text = text.strip()
+    if text in ("pixel", "pixels"):
+        return ""
+    if text in MICROMETRES:
+        return "um"
+    return "inch" if text in ("in", "inches") else text
 
 
 def _pixel_sides(page: tifffile.TiffPage) -> dict[str, float]:
-    """Return the sides of a pixel along y and x, in the unit of the resolution."""
+    """Return the sides of a pixel along y and x, in the unit of the resolution, unless it is that of a screen."""
     sides = {}
     for axis, tag in (("y", Y_RESOLUTION), ("x", X_RESOLUTION)):
-        pixels, length = page.tags.valueof(tag, (0, 0))
+        value = page.tags.valueof(tag, (0, 0))
+        pixels, length = value if isinstance(value, tuple) and len(value) == 2 else (_number(value) or 0, 1)
         if pixels > 0 and length > 0:
             sides[axis] = length / pixels
-    return sides
+    inches = page.tags.valueof(RESOLUTION_UNIT) == RESUNIT.INCH
+    return {} if inches and set(sides.values()) == {1 / SCREEN_PIXELS_PER_INCH} else sides
+
+
+def _resolution_unit(page: tifffile.TiffPage) -> str:
+    """Return the unit of length of the resolution of a page; empty if it has none."""
+    return RESOLUTION_UNITS.get(page.tags.valueof(RESOLUTION_UNIT), "") if _pixel_sides(page) else ""
+
+
+def _in_unit(sides: Mapping[str, Any], units: Mapping[str, str], unit: str) -> dict[str, float]:
+    """Convert sizes in several units to one, and leave out those that have no length in it."""
+    sizes = {}
+    for axis, size in _sizes(sides).items():
+        own = units.get(axis, unit)
+        if own == unit:
+            sizes[axis] = size
+        elif own in LENGTHS and unit in LENGTHS:
+            sizes[axis] = size * LENGTHS[own] / LENGTHS[unit]
+    return sizes
+
+
+def _without_one(sizes: dict[str, float], unit: str) -> dict[str, float]:
+    """Leave out sizes that say nothing: without a unit, and all equal to 1."""
+    return {} if not unit and set(sizes.values()) <= {1.0} else sizes
 
 
 def _from_imagej(page: tifffile.TiffPage, metadata: Mapping[str, Any]) -> Calibration:
-    unit = _unit(str(metadata.get("unit", "")))
-    # Without a unit, ImageJ counts in pixels.
-    sides = {} if unit in ("", "pixel", "pixels") else {"z": metadata.get("spacing"), **_pixel_sides(page)}
+    tagged = _resolution_unit(page)
+    named = str(metadata.get("unit", "")).strip()
+    unit = _unit(named) if named else tagged
+    sides = _pixel_sides(page)
+    if (tagged, unit) == ("cm", "um"):
+        # Some programs write the unit of ImageJ beside a resolution in centimetres.
+        sides = {axis: side * MICROMETRES_PER_CENTIMETRE for axis, side in sides.items()}
+    units = {axis: _unit(str(metadata[f"{axis}unit"])) for axis in "zy" if f"{axis}unit" in metadata}
+    depth = _number(metadata.get("spacing"))
+    sizes = _in_unit({"z": abs(depth) if depth else None, **sides}, units, unit)
     step = _number(metadata.get("finterval"))
     per_second = UNITS_PER_SECOND.get(str(metadata.get("tunit", "s")), 1.0)
     return Calibration(
-        sizes=_sizes(sides),
-        unit=unit if sides else "",
+        sizes=_without_one(sizes, unit),
+        unit=unit if sizes else "",
         time_step=step / per_second if step else None,
         labels=tuple(map(str, metadata.get("Labels", ()))),
+        imagej={name: _as_text(value) for name, value in metadata.items() if _is_kept(name, value)},
     )
+
+
+def _is_kept(name: str, value: Any) -> bool:
+    """Return whether a result may have it, and it is not of an unknown kind."""
+    return name not in IMAGEJ_KNOWN and (name in IMAGEJ_PLACED or not isinstance(value, bytes))
+
+
+def _as_text(value: Any) -> Any:
+    """Return a value of ImageJ's metadata as JSON can have it; bytes are in base 64."""
+    if isinstance(value, list | tuple):
+        return [_as_text(each) for each in value]
+    if isinstance(value, np.ndarray):
+        value = value.tobytes()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value
 
 
 def _from_ome(xml: str, index: int) -> Calibration:
@@ -123,9 +192,8 @@ def _from_ome(xml: str, index: int) -> Calibration:
     step = _number(pixels.get("TimeIncrement"))
     per_second = UNITS_PER_SECOND.get(pixels.get("TimeIncrementUnit", "s"), 1.0)
     units = {axis: _unit(pixels.get(f"PhysicalSize{axis.upper()}Unit", "um")) for axis in "zyx"}
-    same = {axis for axis in "zyx" if units[axis] == units["x"]}
     names = [channel.get("Name", "") for channel in children(pixels, "Channel")]
-    sizes = _sizes({axis: pixels.get(f"PhysicalSize{axis.upper()}") for axis in same})
+    sizes = _in_unit({axis: pixels.get(f"PhysicalSize{axis.upper()}") for axis in "zyx"}, units, units["x"])
     return Calibration(
         sizes=sizes,
         unit=units["x"] if sizes else "",
@@ -156,10 +224,37 @@ def _from_stk(metadata: Mapping[str, Any]) -> Calibration:
 
 
 def _from_tags(page: tifffile.TiffPage) -> Calibration:
-    """Use what scanners of slides write, or a resolution in centimetres: one in inches is for printing."""
+    """Use what scanners of slides write, or the resolution."""
     found = re.search(r"\bMPP\s*=\s*([0-9.]+)", page.description or "")
     if found:
         return Calibration(_sizes({"y": found[1], "x": found[1]}), "um")
-    if page.tags.valueof(RESOLUTION_UNIT) != tifffile.RESUNIT.CENTIMETER:
-        return Calibration()
-    return Calibration(_sizes(_pixel_sides(page), MICROMETRES_PER_CENTIMETRE), "um")
+    unit, sides = _resolution_unit(page), _pixel_sides(page)
+    if unit == "cm":
+        return Calibration(_sizes(sides, MICROMETRES_PER_CENTIMETRE), "um")
+    sizes = _without_one(_sizes(sides), unit)
+    return Calibration(sizes, unit if sizes else "")
+
+
+def calibration_notes(calibration: Calibration) -> tuple[str, ...]:
+    """Return what the user has to know of the size of a pixel and of the grey values.
+
+    Parameters
+    ----------
+    calibration
+        What a TIFF file says.
+
+    Returns
+    -------
+    tuple of str
+        A sentence for each that may not be what it seems.
+    """
+    notes: tuple[str, ...] = ()
+    sizes = ", ".join(f"{axis} {size:g}" for axis, size in calibration.sizes.items())
+    if sizes and not calibration.unit:
+        notes = (f"the size of its pixels has no unit ({sizes}): results keep these numbers, which say no length",)
+    if calibration.unit == "inch":
+        notes = (f"the size of its pixels is in inches ({sizes}), which may be that of a print: results keep it",)
+    if "cf" in calibration.imagej:
+        unit = f"vunit {calibration.imagej.get('vunit', 'unknown')}"
+        notes += (f"has a calibration of grey values ({unit}), which is not applied: reads the numbers as stored",)
+    return notes

@@ -1,8 +1,8 @@
 """The pixels of the pages of TIFF files, in the sense that the file gives them."""
 
 import math
-import struct
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +11,34 @@ import numpy as np
 import tifffile
 from tifffile import COMPRESSION, PHOTOMETRIC, TIFF
 
-from dvlae.data.pixels import check_size
+from dvlae.axes import format_sides
+from dvlae.data.formats.compressed.streams import READERS, Stream, loss_note
+from dvlae.data.formats.parts import DEFLATE_EXPANSION
+from dvlae.data.pixels import check_memory
 
 COLOUR_MAP = 320
 # As much of a strip as contains the size of the image in it.
 HEAD_BYTES = 2**16
-JPEG = (COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.ALT_JPEG, COMPRESSION.JPEG_LOSSY)
-# The markers of JPEG after which the size of the image stands; the others among them begin tables.
-JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-JPEG_2000_SIZE = b"\xff\x4f\xff\x51"
+# The codecs whose beginning says something. They are named as users know them.
+CODECS: dict[int, str] = {
+    **dict.fromkeys((COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.ALT_JPEG, COMPRESSION.JPEG_LOSSY), "JPEG"),
+    **dict.fromkeys((COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY), "JPEG 2000"),
+    **dict.fromkeys((COMPRESSION.APERIO_JP2000_RGB, COMPRESSION.APERIO_JP2000_YCBC), "JPEG 2000"),
+    **dict.fromkeys((COMPRESSION.JPEGXL, COMPRESSION.JPEGXL_DNG), "JPEG XL"),
+    **dict.fromkeys((COMPRESSION.JPEGXR, COMPRESSION.JPEGXR_NDPI), "JPEG XR"),
+    **dict.fromkeys((COMPRESSION.WEBP, COMPRESSION.WEBP_DEPRECATED), "WebP"),
+    COMPRESSION.LERC: "LERC",
+    COMPRESSION.PNG: "PNG",
+}
+# How LERC is packed once more, by the second number of a tag.
+LERC_PACKING, LERC_DEFLATE, LERC_ZSTD = 50674, 1, 2
+# The most bytes of pixels per byte of the file; other methods store a blank image in a few bytes.
+EXPANSIONS: dict[int, float] = {
+    COMPRESSION.NONE: 1.0,
+    COMPRESSION.PACKBITS: 64.0,
+    COMPRESSION.ADOBE_DEFLATE: DEFLATE_EXPANSION,
+    COMPRESSION.DEFLATE: DEFLATE_EXPANSION,
+}
 OTHER_COLOURS = {
     PHOTOMETRIC.SEPARATED: "inks (CMYK)",
     PHOTOMETRIC.YCBCR: "Y, Cb and Cr",
@@ -54,7 +73,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
 
-def find_conversion(page: tifffile.TiffPage, kind: str, axes: str, scaled: bool) -> Conversion:
+def find_conversion(page: tifffile.TiffPage, kind: str, scaled: bool) -> Conversion:
     """Find out from the photometric interpretation of a page what has to be done with its pixels.
 
     Parameters
@@ -63,8 +82,6 @@ def find_conversion(page: tifffile.TiffPage, kind: str, axes: str, scaled: bool)
         The page.
     kind
         The kind of its series.
-    axes
-        The axes that the file states, in our letters.
     scaled
         Whether the format has a scale of its own, which is applied already.
 
@@ -89,14 +106,38 @@ def find_conversion(page: tifffile.TiffPage, kind: str, axes: str, scaled: bool)
     decoded = page.compression in TIFF.IMAGE_COMPRESSIONS and page.compression != COMPRESSION.APERIO_JP2000_YCBC
     if page.photometric in OTHER_COLOURS and not (decoded and page.photometric == PHOTOMETRIC.YCBCR):
         notes = (f"its channels are {OTHER_COLOURS[PHOTOMETRIC(page.photometric)]}, and are read as they are stored",)
-    # A file that says that the planes are times is read so.
-    planar = page.photometric == PHOTOMETRIC.RGB and page.planarconfig == 2
-    if planar and "C" in axes and kind in ("shaped", "generic"):
-        notes = (
-            "its planes are tagged as red, green and blue; if they are frames, set `axes: TYX` and "
-            "`axes_override: true`",
-        )
     return Conversion(lambda pixels: pixels, dtype, notes=notes)
+
+
+def colour_notes(page: tifffile.TiffPage, kind: str, axes: str) -> tuple[str, ...]:
+    """Return what helps if planes that are tagged as colours are none.
+
+    Parameters
+    ----------
+    page
+        A page of the file.
+    kind
+        The kind of its series.
+    axes
+        The axes that the file states, in our letters.
+
+    Returns
+    -------
+    tuple of str
+        A sentence if they may be others.
+    """
+    planar = page.photometric == PHOTOMETRIC.RGB and page.planarconfig == 2
+    # A file that says that the planes are times is read so.
+    if not (planar and "C" in axes and kind in ("shaped", "generic")):
+        return ()
+    free = [letter for letter in "TSZ" if letter not in axes]
+    frames = axes.replace("C", free.pop(0), 1)
+    while "?" in frames and free:
+        frames = frames.replace("?", free.pop(0), 1)
+    return (
+        f"its planes are tagged as red, green and blue; if they are frames, set `axes: {frames}` and "
+        "`axes_override: true`",
+    )
 
 
 def _inversion(dtype: np.dtype, bits: int) -> Conversion:
@@ -217,32 +258,96 @@ def _check_strips(page: Any) -> None:
 
 
 def _check_claims(page: Any) -> None:
-    """Refuse a page with a small strip that claims so many pixels of its own that they would fill the memory."""
+    """Refuse a page whose strips or tiles contain fewer or more pixels than their place in it, or fill the memory."""
     keyframe = page.keyframe
-    if keyframe.compression not in TIFF.IMAGE_COMPRESSIONS:
+    check_memory(keyframe.nbytes)
+    name = CODECS.get(keyframe.compression)
+    if name is None or keyframe.imagedepth > 1:
         return
-    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False):
-        page.parent.filehandle.seek(offset)
-        head = page.parent.filehandle.read(min(size, HEAD_BYTES))
-        sides = _jpeg_sides(head) if keyframe.compression in JPEG else _other_sides(head)
-        # A JPEG may leave its height to its end.
-        check_size(max(1, math.prod(sides)) * keyframe.samplesperpixel * keyframe.dtype.itemsize, size)
+    side = (keyframe.imagelength, keyframe.imagewidth)
+    tile = (keyframe.tilelength, keyframe.tilewidth)
+    if not keyframe.is_tiled:
+        tile = (min(keyframe.rowsperstrip, side[0]), side[1])
+    counts = tuple(math.ceil(whole / part) for whole, part in zip(side, tile, strict=True))
+    for number, start in enumerate(zip(page.dataoffsets, page.databytecounts, strict=False)):
+        stream = READERS[name](_head(page, *start))
+        place = np.unravel_index(number % math.prod(counts), counts)
+        # What lies beyond the edge of the image may be left out.
+        least = tuple(min(p, w - p * int(at)) for p, w, at in zip(tile, side, place, strict=True))
+        if stream.sides and not _is_between(stream, least, tile, keyframe.samplesperpixel):
+            raise ValueError(
+                f"{'tile' if keyframe.is_tiled else 'strip'} {number} contains {format_sides(stream.sides)} pixels "
+                f"({name}), but the page says {format_sides(tile)}"
+            )
 
 
-def _jpeg_sides(head: bytes) -> tuple[int, ...]:
-    place = 2
-    while place + 9 <= len(head):
-        marker, length = struct.unpack_from(">xBH", head, place)
-        if marker in JPEG_FRAMES:
-            return struct.unpack_from(">HH", head, place + 5)
-        place += 2 + length
-    return ()
+def _is_between(stream: Stream, least: tuple[int, ...], most: tuple[int, ...], samples: int) -> bool:
+    """Return whether an image fills its place, or has as many numbers in other rows, as the raw data of cameras do."""
+    if all(a <= side <= b for a, side, b in zip(least, stream.sides, most, strict=True)):
+        return True
+    rows, columns = stream.sides
+    numbers = {math.prod(sides) * samples for sides in (least, most)}
+    # A JPEG may leave its height to its end.
+    return (rows == 0 and least[1] <= columns <= most[1]) or rows * columns * stream.samples in numbers
 
 
-def _other_sides(head: bytes) -> tuple[int, ...]:
-    place = head.find(JPEG_2000_SIZE)
-    if head[12:16] == b"IHDR" and len(head) >= 24:
-        return struct.unpack_from(">II", head, 16)
-    if place >= 0 and len(head) >= place + 16:
-        return struct.unpack_from(">II", head, place + 8)
-    return ()
+def _head(page: Any, offset: int, size: int) -> bytes:
+    """Read the beginning of a strip."""
+    handle = page.parent.filehandle
+    handle.seek(offset)
+    head = handle.read(min(size, HEAD_BYTES))
+    packing: tuple[int, ...] = ()
+    if page.keyframe.compression == COMPRESSION.LERC:
+        packing = page.keyframe.tags.valueof(LERC_PACKING, ())
+    if packing[1:] == (LERC_DEFLATE,):
+        return zlib.decompressobj().decompress(head, HEAD_BYTES)
+    if packing[1:] == (LERC_ZSTD,):
+        # The whole strip, as nothing less can be unpacked.
+        handle.seek(offset)
+        return TIFF.DECOMPRESSORS[COMPRESSION.ZSTD](handle.read(size))[:HEAD_BYTES]
+    return head
+
+
+def most_bytes(group: Sequence[tifffile.TiffPageSeries]) -> float | None:
+    """Return how far the compression of a file can reach.
+
+    Parameters
+    ----------
+    group
+        Series of pages.
+
+    Returns
+    -------
+    float or None
+        The most bytes of pixels per byte of the file. None: any number.
+    """
+    pages = [series.keyframe for series in group]
+    found = [EXPANSIONS.get(page.compression) for page in pages]
+    known = [expansion for expansion in found if expansion is not None]
+    # Bits are unpacked to bytes.
+    return 8 * max(known) if len(known) == len(found) else None
+
+
+def loss_notes(group: Sequence[tifffile.TiffPageSeries]) -> tuple[str, ...]:
+    """Return what the user has to know of the compression of a file.
+
+    Parameters
+    ----------
+    group
+        Series of pages.
+
+    Returns
+    -------
+    tuple of str
+        A sentence for each kind of compression that has changed the pixels, or may have.
+    """
+    found: dict[str, None] = {}
+    for page in (series.keyframe for series in group):
+        name = CODECS.get(page.compression)
+        if page.compression == COMPRESSION.JETRAW:
+            found[loss_note("Jetraw", True)] = None
+        elif name is not None and page.dataoffsets and page.dataoffsets[0] > 0:
+            with _opened(page.parent.filehandle):
+                stream = READERS[name](_head(page, page.dataoffsets[0], page.databytecounts[0]))
+            found[loss_note(name, stream.lossy)] = None
+    return tuple(filter(None, found))

@@ -7,13 +7,18 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from dvlae.data.formats.compressed.streams import loss_note
 from dvlae.data.formats.ome_zarr import StoredImage, stored_images
 from dvlae.data.formats.parts import PartSource, as_series, optional_module
 from dvlae.data.pixels import errors_named
 from dvlae.data.sources import ZARR_METADATA, Source
+
+# Codecs that change numbers.
+LOSSY = ("bitround", "quantize", "fixedscaleoffset", "zfpy", "jpeg", "jpeg2k", "jpegxl", "jpegxr", "webp", "lerc")
 
 
 @contextmanager
@@ -81,7 +86,7 @@ def _source(path: Path, names: list[str], image: StoredImage) -> PartSource:
         shape=tuple(array.shape[axis] for axis in kept),
         dtype=array.dtype,
         calibration=image.calibration,
-        notes=_missing_chunks(names, image),
+        notes=_missing_chunks(names, image) + _losses(array),
         part=part,
     )
 
@@ -96,3 +101,9 @@ def _missing_chunks(names: list[str], image: StoredImage) -> tuple[str, ...]:
     if stored >= count:
         return ()
     return (f"{count - stored} of {count} files of pixels are missing, and are read as {image.array.fill_value}",)
+
+
+def _losses(array: Any) -> tuple[str, ...]:
+    """Return a sentence for each codec of an array that changes numbers."""
+    used = [type(codec).__name__ for codec in (*array.filters, *array.compressors)]
+    return tuple(loss_note(name, True) for name in used if name.lower() in LOSSY)

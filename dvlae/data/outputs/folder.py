@@ -2,10 +2,11 @@
 
 import json
 import logging
+import math
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,16 +15,15 @@ import numpy as np
 from dvlae.config.settings import OutputSettings
 from dvlae.data.canonical import read_info
 from dvlae.data.manifest import Image
-from dvlae.data.outputs.reading import NOISY_MARK
+from dvlae.data.outputs.reading import FRAMES_SUFFIX, NOISY_MARK, OUTPUT_FILES
 from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, link_or_copy
+from dvlae.system.files import atomic_folder, link_or_copy, reserve_space
+from dvlae.system.wording import list_names
 
 logger = logging.getLogger(__name__)
 
-# A file of frames of a source of which others are not finished, or are computed by another job.
-FRAMES_SUFFIX = ".frames"
 # The header is padded to a multiple of this.
 HEADER_BYTES = 4096
 
@@ -44,13 +44,16 @@ class Frames:
         Type and compression of the file that all frames are to become.
     deviation
         Whether the values are standard deviations.
+    samples
+        Number of samples of each frame; 0: a frame is not one of samples.
     """
 
     path: Path
     info: SourceInfo
     first: int
     output: OutputSettings
-    deviation: bool
+    deviation: bool = False
+    samples: int = 0
 
     @classmethod
     def read(cls, path: Path) -> "Frames":
@@ -69,22 +72,50 @@ class Frames:
         with path.open("rb") as file:
             header = json.loads(file.readline())
         info = SourceInfo.from_json(header["info"])
-        return cls(path, info, header["first"], OutputSettings(**header["output"]), header["deviation"])
+        output = OutputSettings(**header["output"])
+        return cls(path, info, header["first"], output, header["deviation"], header.get("samples", 0))
 
     @cached_property
     def _header(self) -> bytes:
         output = self.output.model_dump(mode="json")
-        values = {"info": self.info.to_json(), "first": self.first, "output": output, "deviation": self.deviation}
-        text = json.dumps(values).encode()
+        values = {"info": self.info.to_json(), "first": self.first, "output": output}
+        text = json.dumps({**values, "deviation": self.deviation, "samples": self.samples}).encode()
         return text.ljust(-(-(len(text) + 1) // HEADER_BYTES) * HEADER_BYTES - 1) + b"\n"
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """The shape of what is stored of a frame, (C, ...) or (S, C, ...)."""
+        return (self.samples, *self.info.frame_shape) if self.samples else self.info.frame_shape
+
+    @property
+    def _frame_bytes(self) -> int:
+        return np.dtype(np.float32).itemsize * math.prod(self._shape)
 
     @property
     def count(self) -> int:
         """The number of complete frames in the file."""
         if not self.path.exists():
             return 0
-        frame = np.dtype(np.float32).itemsize * int(np.prod(self.info.frame_shape))
-        return max(0, self.path.stat().st_size - len(self._header)) // frame
+        return max(0, self.path.stat().st_size - len(self._header)) // self._frame_bytes
+
+    def place(self, number: int) -> np.ndarray:
+        """Return the place of a frame in the file.
+
+        Parameters
+        ----------
+        number
+            Number of the frame in the source.
+
+        Returns
+        -------
+        (C, ...) or (S, C, ...) array
+            The mapped part of the file, to write to.
+        """
+        if not self.path.exists() or self.path.stat().st_size < len(self._header):
+            self.path.write_bytes(self._header)
+        start = len(self._header) + (number - self.first) * self._frame_bytes
+        reserve_space(self.path, start, self._frame_bytes)
+        return np.memmap(self.path, np.float32, "r+", start, self._shape)
 
     def write(self, number: int, values: np.ndarray) -> None:
         """Write a frame.
@@ -112,7 +143,7 @@ class Frames:
         MappedFrames
             The mapped file.
         """
-        return MappedFrames(self.path, len(self._header), (self.count, *self.info.frame_shape))
+        return MappedFrames(self.path, len(self._header), (self.count, *self._shape))
 
     def append_to(self, path: Path) -> None:
         """Append the complete frames to a file of the frames before them.
@@ -143,10 +174,18 @@ class OutputFolder:
         Type and compression of the files.
     deviation
         Whether the results are standard deviations.
+    samples
+        Number of samples of each image, if these are the results; 0: they are not.
     """
 
     def __init__(
-        self, folder: Path, images: Sequence[Image], output: OutputSettings | None = None, *, deviation: bool = False
+        self,
+        folder: Path,
+        images: Sequence[Image],
+        output: OutputSettings | None = None,
+        *,
+        deviation: bool = False,
+        samples: int = 0,
     ):
         self.folder, output = folder, output or OutputSettings()
         self.report = Report()
@@ -155,8 +194,9 @@ class OutputFolder:
             source = image.noisy
             if source not in self._frames:
                 path = self._target(source).with_suffix(FRAMES_SUFFIX)
-                self._frames[source] = Frames(path, read_info(source), image.frame, output, deviation)
-                if not self._target(source).exists():
+                self._frames[source] = Frames(path, read_info(source), image.frame, output, deviation, samples)
+                # The place of the last samples may not be filled.
+                if not samples and not self._target(source).exists():
                     self._complete(self._frames[source])
 
     def has(self, image: Image) -> bool:
@@ -191,6 +231,32 @@ class OutputFolder:
         frames.write(image.frame, values)
         self._complete(frames)
 
+    def place(self, image: Image) -> list[np.ndarray]:
+        """Return where the samples of an image are to be written, in order.
+
+        Parameters
+        ----------
+        image
+            One of the images.
+
+        Returns
+        -------
+        list of (S, C, ...) array
+            The mapped part of a file; nothing if the result is there. Call :meth:`finish` when it is filled.
+        """
+        return [] if self._target(image.noisy).exists() else [self._frames[image.noisy].place(image.frame)]
+
+    def finish(self, image: Image) -> None:
+        """Note that the samples of an image are written.
+
+        Parameters
+        ----------
+        image
+            One of the images.
+        """
+        if not self._target(image.noisy).exists():
+            self._complete(self._frames[image.noisy])
+
     def _target(self, source: Path) -> Path:
         return self.folder / source.name
 
@@ -204,6 +270,7 @@ class Report:
 
     def __init__(self) -> None:
         self.others: dict[str, list[str]] = defaultdict(list)
+        self.lost: dict[str, list[str]] = defaultdict(list)
         self.types: set[str] = set()
         self.clipped: dict[str, int] = defaultdict(int)
 
@@ -215,11 +282,15 @@ class Report:
         frames
             All frames of the source.
         """
-        path, info = frames.path.with_suffix(".tif"), frames.info
+        path, info, mapped = frames.path.with_suffix(".tif"), frames.info, frames.map()
         convert = Converter.choose(info, frames.output, deviation=frames.deviation)
-        why = write_source(path, info, frames.map(), convert, frames.output.compression)
+        if frames.samples:
+            info, mapped.array = info.with_samples(frames.samples), mapped.array.swapaxes(0, 1)
+        why, lost = write_source(path, info, mapped, convert, frames.output.compression)
         if why:
             self.others[why].append(path.name)
+        if lost:
+            self.lost[lost].append(path.name)
         if convert.dtype.kind in "iu":
             self.types.add(convert.dtype.name)
             self.clipped[path.name] += convert.clipped
@@ -236,18 +307,15 @@ class Report:
             Name of the step.
         """
         for why, names in self.others.items():
-            logger.info("%s: results for %s are written as %s", step, _name_some(names), why)
+            logger.info("%s: results for %s are written as %s", step, list_names(names), why)
+        for lost, names in self.lost.items():
+            logger.warning("%s: results for %s cannot keep of the source: %s", step, list_names(names), lost)
         if self.types:
             types, clipped = " and ".join(sorted(self.types)), [name for name, count in self.clipped.items() if count]
             beyond = "no value is beyond its range"
             if clipped:
-                beyond = f"{sum(self.clipped.values())} values beyond its range are clipped, in {_name_some(clipped)}"
+                beyond = f"{sum(self.clipped.values())} values beyond its range are clipped, in {list_names(clipped)}"
             logger.info("%s: results are rounded to %s; %s", step, types, beyond)
-
-
-def _name_some(names: Sequence[str]) -> str:
-    first, others = names[0], len(names) - 1
-    return f"{first} and {others} other file{'s' * (others > 1)}" if others else first
 
 
 def join_folders(folders: Sequence[Path], output: Path) -> None:
@@ -267,7 +335,7 @@ def join_folders(folders: Sequence[Path], output: Path) -> None:
     """
     report = Report()
     pieces: dict[str, list[Frames]] = defaultdict(list)
-    with atomic_folder(output) as joined:
+    with atomic_folder(output, OUTPUT_FILES) as joined:
         for folder in folders:
             # Snakemake notes in a hidden file when it made a folder.
             for file in sorted(folder.glob("[!.]*")):
@@ -297,4 +365,4 @@ def _join_frames(parts: Sequence[Frames], path: Path) -> Frames:
         raise UserError(f"{parts[-1].path}: found frames up to {done}, allowed: all {total}; some parts are missing")
     for part in parts[1:]:
         part.append_to(path)
-    return Frames(path, parts[0].info, 0, parts[0].output, parts[0].deviation)
+    return replace(parts[0], path=path)

@@ -68,17 +68,18 @@ def edit_xml(info: SourceInfo, axes: str, shape: tuple[int, ...], dtype: np.dtyp
     samples = sizes.get("S", 1)
     order = "XY" + "".join(axis for axis in reversed(axes) if axis in "TCZ")
     order += "".join(axis for axis in "CZT" if axis not in order)
-    same = _sizes(pixels, "CZT") == {axis: sizes.get(axis, 1) * (samples if axis == "C" else 1) for axis in "CZT"}
-    for axis in "XYZCT":
-        pixels.set(f"Size{axis}", str(sizes.get(axis, 1) * (samples if axis == "C" else 1)))
+    new = {axis: sizes.get(axis, 1) * (samples if axis == "C" else 1) for axis in "XYZCT"}
+    if {axis: int(pixels.get(f"Size{axis}", "1")) for axis in new} != new:
+        _keep_part(root, image, pixels, info, namespace)
+    _keep_channels(pixels, info, samples, namespace)
+    for axis, size in new.items():
+        pixels.set(f"Size{axis}", str(size))
     pixels.set("DimensionOrder", order)
     pixels.set("Type", PIXEL_TYPES.get(dtype.name, dtype.name))
     pixels.set("BigEndian", "false")
     pixels.set("Interleaved", "true" if samples > 1 else "false")
     pixels.attrib.pop("SignificantBits", None)
     _replace_places(pixels, namespace, math.prod(shape) // math.prod(sizes[axis] for axis in "YX") // samples)
-    if not same:
-        _replace_channels(pixels, namespace, info, samples)
     ElementTree.register_namespace("", namespace.strip("{}"))
     return ElementTree.tostring(root, encoding="us-ascii", xml_declaration=True)
 
@@ -94,10 +95,6 @@ def _find_image(images: list[Any], series: str, namespace: str) -> Any:
     return named[0] if len(named) == 1 else None
 
 
-def _sizes(pixels: Any, axes: str) -> dict[str, int]:
-    return {axis: int(pixels.get(f"Size{axis}", "1")) for axis in axes}
-
-
 def _replace_places(pixels: Any, namespace: str, count: int) -> None:
     """Say that all planes are in the file, in order."""
     for name in ("BinData", "TiffData", "MetadataOnly"):
@@ -108,15 +105,33 @@ def _replace_places(pixels: Any, namespace: str, count: int) -> None:
     pixels.insert(channels, place)
 
 
-def _replace_channels(pixels: Any, namespace: str, info: SourceInfo, samples: int) -> None:
-    """Describe other channels than the source's, whose planes have other numbers."""
-    for name in ("Channel", "Plane"):
-        for element in pixels.findall(f"{namespace}{name}"):
+def _keep_part(root: Any, image: Any, pixels: Any, info: SourceInfo, namespace: str) -> None:
+    """Keep what belongs to the planes that are left, under their new numbers."""
+    # The places of regions count in pixels of the source.
+    for parent, name in ((root, "ROI"), (image, "ROIRef")):
+        for element in parent.findall(f"{namespace}{name}"):
+            parent.remove(element)
+    sizes = dict(zip(info.axes, info.shape, strict=True))
+    for plane in pixels.findall(f"{namespace}Plane"):
+        for axis in "CZT":
+            number = int(plane.get(f"The{axis}", "0")) - info.starts.get(axis, 0)
+            if not 0 <= number < sizes.get(axis, 1):
+                pixels.remove(plane)
+                break
+            plane.set(f"The{axis}", str(number))
+
+
+def _keep_channels(pixels: Any, info: SourceInfo, samples: int, namespace: str) -> None:
+    """Keep the elements of the channels that are left; of one that was computed there is none."""
+    elements = pixels.findall(f"{namespace}Channel")
+    count, first = info.frame_shape[0] // samples, info.starts.get("C", 0)
+    part = elements[first : first + count] if "C" in info.starts else elements
+    kept = part if len(part) == count else []
+    for element in elements:
+        if element in kept:
+            element.set("SamplesPerPixel", str(samples))
+        else:
             pixels.remove(element)
-    count = info.frame_shape[0] // samples
-    names = info.calibration.channels
-    for number in range(count):
+    for number in range(count - len(kept)):
         values = {"ID": f"Channel:0:{number}", "SamplesPerPixel": str(samples)}
-        if len(names) == count:
-            values["Name"] = names[number]
         pixels.insert(number, ElementTree.Element(f"{namespace}Channel", values))

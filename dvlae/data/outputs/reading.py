@@ -8,14 +8,44 @@ import tifffile
 
 from dvlae.data.canonical import page_offsets, read_info, read_noisy, read_pages, to_float32
 from dvlae.data.manifest import Image
-from dvlae.data.outputs.tiff import Layout
+from dvlae.data.outputs.tiff import SOFTWARE, Layout
 from dvlae.data.pixels import errors_named
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
+from dvlae.system.files import Contents
 
 # The name of a file that says that the noisy images are the results, of which there are no copies.
 NOISY_MARK = "the-noisy-images.txt"
+# A file of frames of a source of which others are not finished, or are computed by another job.
+FRAMES_SUFFIX = ".frames"
 NOISY_TEXT = "The results of this method are the noisy images themselves, which are not copied here.\n"
+
+
+def is_output(path: Path) -> bool:
+    """Return whether a TIFF is a result.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bool
+        Whether it says that this package wrote it.
+    """
+    try:
+        with errors_named(path), tifffile.TiffFile(path) as file:
+            return file.pages.first.software == SOFTWARE
+    except UserError:
+        return False
+
+
+# The files of a folder of results.
+OUTPUT_FILES: Contents = {
+    "*.tif": is_output,
+    **dict.fromkeys((NOISY_MARK, f"*{FRAMES_SUFFIX}"), Path.is_file),
+}
 
 
 def read_output(folder: Path, image: Image, *, deviation: bool = False) -> np.ndarray | None:
@@ -47,10 +77,10 @@ def read_output(folder: Path, image: Image, *, deviation: bool = False) -> np.nd
     offset = 0 if deviation else info.offset
     path, alone = folder / image.noisy.name, folder / f"{image.name}.tif"
     if path.exists():
-        return to_float32(_read_frame(path, info, image.frame), offset)
+        return to_float32(_read_frame(path, info, image.frame), offset, info.scale)
     if alone.exists():
         one = SourceInfo.of_frames(info.frame_shape)
-        return to_float32(_read_frame(alone, one, 0), offset)
+        return to_float32(_read_frame(alone, one, 0), offset, info.scale)
     return None
 
 

@@ -14,19 +14,29 @@ import tifffile
 
 from dvlae.config.settings import OutputSettings
 from dvlae.data.canonical import MAX_CLASSIC_BYTES
+from dvlae.data.outputs.imagej import BINARY, COLOURS, as_annotation, imagej_options, plain_colours, why_not_imagej
 from dvlae.data.outputs.ome import edit_xml, ome_unit
 from dvlae.data.sources import SourceInfo
 from dvlae.system.files import atomic_file, reserve_space
 
-# The types of ImageJ: 8 and 16 bits with and without sign, and float32.
-IMAGEJ_TYPES = "BHhf"
-IMAGEJ_AXES = "TZCYX"
+# What a file that is written here says of itself, so that it may be replaced.
+SOFTWARE = "dvlae"
+# Beyond this offset, float64 numbers are more than a quarter of a grey value apart.
+MAX_FLOAT64_OFFSET = 2**50
 # What may stay in memory of a mapped file.
 MAX_MAPPED_BYTES = 2**26
 # Letters for axes of frames beside time: other, phase, tile, angle, lifetime, wavelength.
 OTHER_AXES = "QPRAHE"
-# Centimetres in a unit of length, for the tags of a TIFF.
-CENTIMETRES = {"nm": 1e-7, "um": 1e-4, "mm": 0.1, "cm": 1.0}
+# For a unit of length, the unit of the resolution in the tags of a TIFF, and how many of it one is.
+RESOLUTIONS = {
+    "nm": ("CENTIMETER", 1e-7),
+    "um": ("CENTIMETER", 1e-4),
+    "mm": ("CENTIMETER", 0.1),
+    "cm": ("CENTIMETER", 1.0),
+    "m": ("CENTIMETER", 100.0),
+    "inch": ("INCH", 1.0),
+    "": ("NONE", 1.0),
+}
 
 
 @dataclass
@@ -38,14 +48,20 @@ class Converter:
     dtype
         The type of the file.
     offset
-        Added to all values.
+        Added to all values, in the type of the file.
     clipped
         Number of values that were beyond the range of the type.
+    deviation
+        Whether the values are standard deviations.
+    scale
+        All values are multiplied by it first.
     """
 
     dtype: np.dtype
     offset: float
     clipped: int = 0
+    deviation: bool = False
+    scale: float = 1
 
     @classmethod
     def choose(cls, info: SourceInfo, output: OutputSettings, *, deviation: bool) -> "Converter":
@@ -65,12 +81,14 @@ class Converter:
         Converter
             A converter for this file.
         """
+        wide = np.dtype(np.float64 if info.offset or info.scale != 1 else np.float32)
         if deviation:
-            return cls(np.dtype(np.float32), 0)
-        if output.dtype == "same":
-            return cls(np.dtype(info.dtype), info.offset)
-        # With the offset, float32 numbers would be too far apart.
-        return cls(np.dtype(np.float64 if info.offset else np.float32), info.offset)
+            return cls(wide if info.scale != 1 else np.dtype(np.float32), 0, deviation=True, scale=info.scale)
+        own = np.dtype(info.dtype)
+        # With the offset, float32 numbers would be too far apart, and beyond a larger one float64 numbers, too.
+        if output.dtype == "same" or (own.kind in "iu" and abs(info.offset) > MAX_FLOAT64_OFFSET):
+            return cls(own, info.offset, scale=info.scale)
+        return cls(wide, info.offset, scale=info.scale)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Convert values.
@@ -85,17 +103,27 @@ class Converter:
         array
             The values in the type of the file. Whole numbers are rounded and clipped to its range.
         """
-        if self.offset or self.dtype.kind in "iu":
-            values = values.astype(np.float64) + self.offset
-        if self.dtype.kind in "iu":
-            values = np.rint(values)
-            low, high = int(np.iinfo(self.dtype).min), int(np.iinfo(self.dtype).max)
-            # The float64 number next to 2^64 - 1 is 2^64, which is beyond the range.
-            limits = float(low), float(high) if float(high) <= high else float(np.nextafter(float(high), 0))
-            inside = np.clip(values, *limits)
-            self.clipped += int(np.count_nonzero(inside != values))
-            values = inside
-        return np.ascontiguousarray(values, self.dtype)
+        if self.offset or self.scale != 1 or self.dtype.kind in "iu":
+            values = values.astype(np.float64) * self.scale
+        if self.dtype.kind not in "iu":
+            return np.ascontiguousarray(values + self.offset if self.offset else values, self.dtype)
+        # The offset is added to whole numbers, as float64 numbers near a large one are far apart.
+        values, offset = np.rint(values), int(self.offset)
+        low, high = (
+            _toward_zero(int(limit) - offset) for limit in (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+        )
+        inside = np.clip(values, low, high)
+        self.clipped += int(np.count_nonzero(inside != values))
+        steps, start = np.abs(inside).astype(np.uint64), np.array(offset % 2**64, np.uint64)
+        # Numbers that wrap around have the right differences.
+        whole = np.where(inside < 0, start - steps, start + steps)
+        return np.ascontiguousarray(whole.view(np.int64) if self.dtype.kind == "i" else whole).astype(self.dtype)
+
+
+def _toward_zero(limit: int) -> float:
+    """Return the float64 number next to a limit that is not beyond it."""
+    number = float(limit)
+    return number if abs(int(number)) <= abs(limit) else float(np.nextafter(number, 0))
 
 
 class MappedFrames:
@@ -136,7 +164,9 @@ class MappedFrames:
             self._read = 0
 
 
-def write_source(path: Path, info: SourceInfo, frames: MappedFrames, convert: Converter, compression: str) -> str:
+def write_source(
+    path: Path, info: SourceInfo, frames: MappedFrames, convert: Converter, compression: str
+) -> tuple[str, str]:
     """Write one file as the source was: an ImageJ stack or an OME-TIFF; if it was neither, an OME-TIFF.
 
     Parameters
@@ -154,8 +184,10 @@ def write_source(path: Path, info: SourceInfo, frames: MappedFrames, convert: Co
 
     Returns
     -------
-    str
+    why
         Why the file is not like the source, for the user; empty if it is.
+    lost
+        What it cannot have of the source; empty if it has all.
     """
     view = info.in_source_order(frames.array)
     layout = Layout.of(info)
@@ -164,26 +196,37 @@ def write_source(path: Path, info: SourceInfo, frames: MappedFrames, convert: Co
     with atomic_file(path) as temporary:
         if not layout.planar:
             _write_mapped(temporary, view, convert, layout, options)
-            return f"plain TIFF, as OME-TIFF cannot have the axes {info.axes}"
-        why = _why_not_imagej(info, layout, convert.dtype, compression, size)
+            return f"plain TIFF, as OME-TIFF cannot have the axes {info.axes}", _lost(info, ome=False)
+        why = why_not_imagej(info, layout.axes, convert.dtype, compression, large=options["bigtiff"])
         packed: dict[str, Any] = {} if compression == "none" else {"compression": compression, "predictor": True}
         if packed and convert.dtype.kind != "f" and convert.dtype.itemsize > 4:
             packed["predictor"] = False
         pages = _pages(frames, view, convert, layout)
-        common = {"shape": layout.shape, "dtype": convert.dtype, "maxworkers": 1, **layout.samples, **packed}
+        common = {
+            "software": SOFTWARE,
+            "shape": layout.shape,
+            "dtype": convert.dtype,
+            "maxworkers": 1,
+            **layout.samples,
+            **packed,
+        }
         if not why:
             with tifffile.TiffWriter(temporary, imagej=True) as file:
-                file.write(pages, **common, **_imagej_options(info, layout))
-            return ""
+                file.write(
+                    pages, **common, **imagej_options(info, layout.axes, convert.dtype, deviation=convert.deviation)
+                )
+            return "", ""
         xml = edit_xml(info, layout.axes, layout.shape, convert.dtype) if info.kind == "ome" else None
         metadata = None if xml else layout.ome_metadata(info)
+        common |= _resolution(info)
         if not xml and not _fits_ome(layout, convert.dtype, metadata):
-            with tifffile.TiffWriter(temporary, **options) as file:
-                file.write(pages, **common, metadata={"axes": layout.axes}, **_resolution(info))
-            return f"plain TIFF, as OME-TIFF cannot have the type {convert.dtype} with the axes {info.axes}"
+            with tifffile.TiffWriter(temporary, ome=False, **options) as file:
+                file.write(pages, **common, metadata={"axes": layout.axes})
+            why = f"plain TIFF, as OME-TIFF cannot have the type {convert.dtype} with the axes {info.axes}"
+            return why, _lost(info, ome=False)
         with tifffile.TiffWriter(temporary, ome=xml is None, **options) as file:
             file.write(pages, **common, description=xml, metadata=metadata)
-    return "" if info.kind == "ome" else f"OME-TIFF, as {why}"
+    return "" if info.kind == "ome" else f"OME-TIFF, as {why}", "" if xml else _lost(info, ome=True)
 
 
 def _pages(frames: MappedFrames, view: np.ndarray, convert: Converter, layout: "Layout") -> Iterator[np.ndarray]:
@@ -268,56 +311,54 @@ class Layout:
         calibration = info.calibration
         # A random one, as tifffile chooses, would make the file another one each time.
         metadata: dict[str, Any] = {"axes": self.axes, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, info.to_json()))}
-        unit = ome_unit(calibration.unit)
+        unit = ome_unit(calibration.unit or "pixel")
         if unit:
             for axis, size in calibration.sizes.items():
                 metadata |= {f"PhysicalSize{axis.upper()}": size, f"PhysicalSize{axis.upper()}Unit": unit}
         if calibration.time_step:
             metadata |= {"TimeIncrement": calibration.time_step, "TimeIncrementUnit": "s"}
-        if len(calibration.channels) == info.frame_shape[0] and "C" in self.axes:
-            metadata["Channel"] = {"Name": list(calibration.channels)}
-        if calibration.labels:
-            names = {f"Label {number}": label for number, label in enumerate(calibration.labels)}
-            metadata["MapAnnotation"] = {"Namespace": "labels of planes", **names}
+        channels: dict[str, list[Any]] = {"Name": list(calibration.channels)}
+        channels["Color"] = [_ome_colour(*colour) for colour in plain_colours(calibration.imagej) or ()]
+        known = {name: values for name, values in channels.items() if len(values) == info.frame_shape[0]}
+        if known and "C" in self.axes:
+            metadata["Channel"] = known
+        names = {f"Label {number}": label for number, label in enumerate(calibration.labels)}
+        notes = {"labels of planes": names, "ImageJ": as_annotation(calibration.imagej)}
+        metadata["MapAnnotation"] = [{"Namespace": title, **texts} for title, texts in notes.items() if texts]
         return metadata
 
 
-def _why_not_imagej(info: SourceInfo, layout: Layout, dtype: np.dtype, compression: str, size: int) -> str:
-    """Return why a file cannot be an ImageJ stack or should not be; empty if it should."""
-    if info.kind != "imagej":
-        return f"the source is a file of another kind ({info.kind})"
-    if compression != "none":
-        return "ImageJ stacks are not compressed"
-    if dtype.char not in IMAGEJ_TYPES:
-        return f"ImageJ stacks have no {dtype}"
-    if [axis for axis in IMAGEJ_AXES if axis in layout.axes] != list(layout.axes):
-        return f"ImageJ stacks have no axes {info.axes}"
-    if size > MAX_CLASSIC_BYTES:
-        return "ImageJ stacks have at most 4 GiB"
-    return ""
-
-
-def _imagej_options(info: SourceInfo, layout: Layout) -> dict[str, Any]:
-    calibration = info.calibration
-    metadata: dict[str, Any] = {"axes": layout.axes, "unit": calibration.unit or None}
-    metadata |= {"spacing": calibration.sizes.get("z"), "finterval": calibration.time_step}
-    if calibration.labels:
-        metadata["Labels"] = list(calibration.labels)
-    sizes = [calibration.sizes.get(axis) for axis in "xy"]
-    resolution = tuple(1 / size for size in sizes if size)
-    return {
-        "metadata": {name: value for name, value in metadata.items() if value is not None},
-        "resolution": resolution if len(resolution) == 2 else None,
-    }
+def _ome_colour(red: int, green: int, blue: int) -> int:
+    """Return an opaque colour as OME has it: red, green, blue and alpha, as one number with a sign."""
+    return int.from_bytes(bytes((red, green, blue, 255)), "big", signed=True)
 
 
 def _resolution(info: SourceInfo) -> dict[str, Any]:
+    """Return the resolution for the tags of a TIFF."""
     sizes = [info.calibration.sizes.get(axis) for axis in "xy"]
-    centimetres = CENTIMETRES.get(info.calibration.unit)
-    if centimetres is None or not all(sizes):
+    if info.calibration.unit not in RESOLUTIONS or not all(sizes):
         return {}
-    pixels = tuple(1 / (size * centimetres) for size in sizes if size)
-    return {"resolution": pixels, "resolutionunit": "CENTIMETER"}
+    unit, length = RESOLUTIONS[info.calibration.unit]
+    return {"resolution": tuple(1 / (size * length) for size in sizes if size), "resolutionunit": unit}
+
+
+def _lost(info: SourceInfo, *, ome: bool) -> str:
+    """Return what a file that is not of the kind of its source, an OME-TIFF or a plain one, cannot have of it."""
+    calibration = info.calibration
+    lost = ["the OME metadata (instrument, dates, planes)"] if calibration.description else []
+    items = dict(calibration.imagej)
+    if ome and plain_colours(items):
+        items.pop(COLOURS)
+    lost += [f"{name} of ImageJ" for name in items if name in BINARY or not ome]
+    if not ome:
+        parts = {
+            "the size along z": "z" in calibration.sizes,
+            "the time step": calibration.time_step,
+            "the names of channels": calibration.channels,
+            "the labels of planes": calibration.labels,
+        }
+        lost += [name for name, there in parts.items() if there]
+    return ", ".join(lost)
 
 
 def _fits_ome(layout: Layout, dtype: np.dtype, metadata: dict[str, Any] | None) -> bool:
@@ -334,7 +375,14 @@ def _write_mapped(path: Path, view: np.ndarray, convert: Converter, layout: Layo
     """Write an array whose planes are not pages."""
     metadata = {"axes": layout.axes}
     out = tifffile.memmap(
-        path, shape=view.shape, dtype=convert.dtype, photometric="minisblack", metadata=metadata, **options
+        path,
+        shape=view.shape,
+        dtype=convert.dtype,
+        photometric="minisblack",
+        metadata=metadata,
+        software=SOFTWARE,
+        ome=False,
+        **options,
     )
     reserve_space(path)
     for index in range(len(view)):

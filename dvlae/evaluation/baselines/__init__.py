@@ -14,12 +14,12 @@ from dvlae.config.fields import Baseline
 from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.folder import OutputFolder
-from dvlae.data.outputs.reading import NOISY_MARK, NOISY_TEXT
+from dvlae.data.outputs.reading import NOISY_MARK, NOISY_TEXT, OUTPUT_FILES
 from dvlae.evaluation.each_image import choose_image_workers, iterate_images
 from dvlae.evaluation.register import Targets
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, write_json
+from dvlae.system.files import atomic_folder, check_folder, write_json
 from dvlae.system.parts import WHOLE, Part
 from dvlae.system.software import software
 
@@ -69,13 +69,14 @@ def run_baseline(
     """
     if method not in BASELINES:
         raise UserError(f"baseline: found {method!r}, allowed: {', '.join(BASELINES)}")
+    check_folder(output, OUTPUT_FILES)
     start = time.monotonic()
     manifest = read_manifest(images)
     aligned = Targets(settings, targets)
     plane = BM3D_BYTES_PER_PLANE_VALUE if method == "bm3d" else 0
     workers = choose_image_workers(method, manifest, cores, bytes_per_plane_value=plane)
     denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, aligned, workers)
-    with atomic_folder(output) as folder:
+    with atomic_folder(output, OUTPUT_FILES) as folder:
         if method == "noisy":
             (folder / NOISY_MARK).write_text(NOISY_TEXT, encoding="utf-8", newline="\n")
         else:

@@ -48,8 +48,8 @@ def test_pixels_that_are_not_numbers_get_a_mask_and_are_kept(prepared):
 def test_masked_pixels_are_said_on_the_screen(prepared, caplog):
     prepared(files={"a.tif": with_nan(movie(0)[0]), "b.tif": movie(1)[0]})
     (line,) = [record.getMessage() for record in caplog.records if "masked" in record.getMessage()]
-    assert line.startswith("prepare: 9.2% of the pixels of 1 images of `noisy` are masked")
-    assert line.endswith("a.tif")
+    assert line.startswith("prepare: 1128 pixels (4.6%) in 1 of 2 images of `noisy` are masked")
+    assert line.endswith(": a")
 
 
 def test_frames_without_a_mask_have_none_and_others_have_their_own(prepared):
@@ -110,7 +110,39 @@ def test_a_blank_frame_among_others_is_kept_and_named(prepared, caplog):
     frames[3] = 0
     rows = prepared("TYX", {"a.tif": frames})
     assert len(rows) == 5 and all(row.mask is None for row in rows)
-    assert "1 of the images of `noisy` are blank" in caplog.text and "a.tif, image 3" in caplog.text
+    assert "1 of 5 images of `noisy` is blank" in caplog.text and caplog.text.endswith(": a_3\n")
+
+
+def test_a_frame_is_blank_with_a_hot_pixel_too(prepared, caplog):
+    frames = movie(9)
+    frames[2] = 3
+    frames[2, 40, 50] = 4095
+    prepared("TYX", {"a.tif": frames})
+    assert "1 of 5 images of `noisy` is blank" in caplog.text
+
+
+@pytest.mark.parametrize(("other", "scale"), [(np.uint8, 1), (np.float32, 1 / 256)])
+def test_images_of_different_types_are_named(prepared, caplog, other, scale):
+    images = {f"{i}.tif": movie(i)[0].astype(np.uint16) * 256 for i in range(2)}
+    images["c.tif"] = (movie(2)[0] * scale).astype(other)
+    prepared(files=images)
+    (line,) = [message for message in caplog.messages if "types" in message]
+    assert f"{np.dtype(other).name}, up to {images['c.tif'].max():g}: c.tif" in line
+    assert f"uint16, up to {max(images['0.tif'].max(), images['1.tif'].max())}: 0.tif, 1.tif" in line
+
+
+def test_images_of_one_type_and_another_scale_are_named(prepared, caplog):
+    images = {f"{i}.tif": movie(i)[0].astype(np.uint16) * (16 if i == 1 else 1) for i in range(3)}
+    prepared(files=images)
+    (line,) = caplog.messages
+    assert line.startswith("prepare: WARNING: the noise of 1 differs by more than a factor of 8")
+
+
+def test_images_of_one_type_and_scale_are_not_warned_of(prepared, caplog):
+    images = [movie(i)[0].astype(np.uint16) for i in range(3)]
+    images[0][50, 60] = 65535
+    prepared(files={f"{i}.tif": image for i, image in enumerate(images)})
+    assert not caplog.messages
 
 
 def test_images_that_are_all_blank_are_refused(prepared):

@@ -70,6 +70,28 @@ def test_two_hot_pixels_side_by_side_are_found(offset):
     assert np.flatnonzero(found.hot).tolist() == places
 
 
+@pytest.mark.parametrize("offset", [1, SIDES[1], SIDES[1] - 1])
+@pytest.mark.parametrize("ratio", [0.1, 0.25, 0.32, 0.4, 0.5, 0.9])
+def test_two_hot_pixels_of_any_two_values_are_both_found(offset, ratio):
+    places = [40 * SIDES[1] + 50, 40 * SIDES[1] + 50 + offset]
+    found = find_defects(with_pixels(cells(rng(35)), places, [60000, 60000 * ratio])[None])
+    assert np.flatnonzero(found.hot).tolist() == sorted(places)
+
+
+def test_hot_pixels_at_the_end_of_a_row_and_the_start_of_the_next_are_found():
+    places = [(row + 1) * SIDES[1] - 1 + side for row in (20, 90) for side in (0, 1)]
+    found = find_defects(with_pixels(cells(rng(36)), places, 4095)[None])
+    assert np.flatnonzero(found.hot).tolist() == places
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_hot_columns_are_left_alone(width):
+    image = cells(rng(37))
+    image[:, 40 : 40 + width] += 5000
+    image[20:90, 100 : 100 + width] += 5000
+    assert nothing_found(image)
+
+
 @pytest.mark.parametrize("place", [0, 1, SIDES[1] - 1, SIDES[1] + 1, SIDES[0] * SIDES[1] - 1, 80 * SIDES[1]])
 def test_hot_pixels_at_the_border_and_in_the_corners_are_found(place):
     found = find_defects(with_pixels(cells(rng(3)), [place], 4095)[None])
@@ -135,10 +157,52 @@ def test_single_molecules_of_other_cameras_are_not_eaten(camera, photons):
         assert nothing_found(image)
 
 
-@pytest.mark.parametrize("mean", [0.0005, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3])
+@pytest.mark.parametrize("mean", [0.0005, 0.003, 0.01, 0.02, 0.03, 0.1, 0.3, 1, 3])
 def test_counted_photons_are_not_eaten(mean):
     for seed in range(10):
         assert nothing_found(rng(10, seed).poisson(mean, (256, 256)))
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.05, 0.1, 0.5])
+@pytest.mark.parametrize("clipped", [False, True])
+def test_amplified_photons_are_not_eaten(mean, clipped):
+    for seed in range(5):
+        random = rng(38, seed)
+        photons = random.poisson(mean, (256, 256))
+        for electrons in (100 * photons, np.where(photons, random.gamma(np.maximum(photons, 1), 300), 0)):
+            image = electrons + random.normal(0, 5, photons.shape)
+            assert nothing_found(np.rint(image - 5).clip(0) if clipped else image)
+
+
+@pytest.mark.parametrize("fwhm", [1.5, 2])
+@pytest.mark.parametrize("count", [1, 30, 500])
+def test_spots_at_the_border_are_not_eaten(fwhm, count):
+    rows, columns = np.mgrid[:64, :64]
+    for seed in range(10):
+        random = rng(39, seed)
+        signal = np.full((64, 64), random.choice([0.0, 2.0, 50.0]))
+        for y, x in random.uniform(-1, 64, (count, 2)):
+            signal += 10 ** random.uniform(1, 4) * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (0.36 * fwhm**2))
+        assert nothing_found(random.poisson(signal))
+        assert nothing_found(random.poisson(signal).clip(0, 255))
+
+
+@pytest.mark.parametrize("step", [(0, 2), (0, 3), (4, 0), (2, 2), (3, -3), (0, 5), (2, 1)])
+@pytest.mark.parametrize("height", [300, 5000])
+def test_dotted_lines_are_not_eaten(step, height):
+    for length in (4, 20):
+        signal = np.full(SIDES, 20.0)
+        dots = np.arange(length)[:, None] * step + [30, 60]
+        signal[tuple(dots.T)] += height
+        assert nothing_found(rng(40, length).poisson(signal))
+        assert nothing_found((rng(40, length).poisson(signal) - 25).clip(0))
+
+
+def test_hot_pixels_are_found_beside_a_dotted_line():
+    image = cells(rng(41))
+    image[30, 20:120:3] += 5000
+    places = [70 * SIDES[1] + 30, 120 * SIDES[1] + 140]
+    assert np.flatnonzero(find_defects(with_pixels(image, places, 4095)[None]).hot).tolist() == places
 
 
 def test_pulses_of_a_photomultiplier_are_not_eaten():
@@ -278,6 +342,7 @@ def test_a_blank_frame_is_blank_with_a_hot_pixel_too():
     assert find_defects(np.zeros((1, 160, 160), np.float32)).blank
     assert find_defects(np.full((2, 50), 7, np.float32)).blank
     assert find_defects(with_pixels(np.full(SIDES, 3, np.float32), [77], 900)[None]).blank
+    assert find_defects(with_pixels(np.full((20, 30), 3, np.float32), [77], 900)[None]).blank
     bead = np.zeros((1, 400, 400), np.float32)
     bead[0, 200:203, 100:103] = 50
     assert not find_defects(bead).blank

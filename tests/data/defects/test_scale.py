@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from dvlae.data.defects import measure_scale
-from dvlae.data.defects.scale import SeenScale, find_exceptions, find_mixed
+from dvlae.data.defects.scale import find_exceptions, find_mixed
+from dvlae.data.defects.seen import SeenScale
 
 
 def cells(seed, exposure=1.0, shape=(96, 96)):
@@ -71,6 +72,33 @@ def test_another_exposure_is_not_included_and_no_gain_explains_it(exposure):
     scale = measure_scale(cells(50, exposure))
     assert not SEEN.includes(scale)
     assert SEEN.conversion(scale) is None
+
+
+@pytest.mark.parametrize(
+    ("exposure", "gain", "offset", "difference"),
+    [
+        (16, 1, 0, "brightness"),
+        (64, 1, 500, "brightness"),
+        (1, 256, 0, "gain or bit depth"),
+        (1, 1 / 256, 100, "gain or bit depth"),
+        (3, 1, 0, "brightness, gain or offset"),
+        (1 / 4, 1, 0, "brightness, gain or offset"),
+        (1, 3, 0, "brightness, gain or offset"),
+        (1, 1, 1000, "brightness, gain or offset"),
+        (1, 1, 0, ""),
+    ],
+)
+def test_what_differs_is_said_only_where_it_can_be_told(exposure, gain, offset, difference):
+    for seed in range(70, 76):
+        scale = measure_scale(gain * cells(seed, exposure) + offset)
+        assert SEEN.difference(scale) == difference
+        assert (difference == "brightness") <= (SEEN.conversion(scale) is None)
+
+
+def test_noise_without_contrast_does_not_tell_gain_from_brightness():
+    dark = [np.random.default_rng(seed).poisson(30, (1, 96, 96)) for seed in range(3)]
+    seen = SeenScale.of([measure_scale(frame) for frame in dark])
+    assert seen.difference(measure_scale(256.0 * dark[0])) == "brightness, gain or offset"
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(256, 0), (1 / 256, 0), (1, 1000), (1, -100), (8, 500)])

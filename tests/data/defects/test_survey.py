@@ -1,12 +1,18 @@
 """What becomes of defects, masks and other scales on the way to the patches."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
 
 from dvlae.config.settings import PatchSettings
+from dvlae.data.defects import measure_scale
+from dvlae.data.defects.checks import write_masks
+from dvlae.data.defects.masks import PackedMask
+from dvlae.data.defects.seen import SeenScale
+from dvlae.data.manifest import read_manifest, write_manifest
 from dvlae.data.patches import extract_patches
 from dvlae.system.errors import UserError
 
@@ -54,7 +60,25 @@ def test_hot_pixels_are_filled_in_left_out_and_counted(tmp_path, images_folder, 
     assert description["mean"] == pytest.approx([counted.mean(dtype=np.float64)])
     assert description["std"] == pytest.approx([counted.std(dtype=np.float64)])
     assert description["step"] == [1]
-    assert "found 8 hot pixel values in 4 of 4 images" in caplog.text
+    assert "8 hot pixel values in 4 of 4 images: left out of the training, and filled in" in caplog.text
+
+
+def test_each_kind_of_pixels_is_said_with_what_becomes_of_it(tmp_path, images_folder, caplog):
+    caplog.set_level("INFO")
+    images = {str(i): cells(i) for i in range(3)}
+    images["1"] = (16 * images["1"]).clip(0, 3477)
+    extract(images_folder(**images), tmp_path)
+    saturated = np.count_nonzero(images["1"] == 3477)
+    assert f"patches: {saturated} saturated pixel values in 1 of 3 images: left out of the normalisation" in caplog.text
+    assert "masked" not in caplog.text and "hot" not in caplog.text
+    caplog.clear()
+    folder = images_folder(**{name: cells(int(name)) for name in images})
+    for row in (rows := read_manifest(folder))[:2]:
+        write_masks(folder / "mask" / f"{row.name}.tif", [PackedMask.pack(np.arange(80) < 70 * np.ones((80, 1)))])
+    write_manifest(folder, [replace(row, mask=folder / "mask" / f"{row.name}.tif") for row in rows[:2]] + rows[2:])
+    extract(folder, tmp_path)
+    assert "patches: 1600 masked pixel values in 2 of 3 images: left out of the training" in caplog.text
+    assert "saturated" not in caplog.text
 
 
 def test_without_defects_there_is_no_mask(tmp_path, images_folder):
@@ -115,8 +139,10 @@ def test_a_channel_that_is_constant_everywhere_is_refused(tmp_path, images_folde
 
 def test_mixed_gains_are_named_and_can_be_rescaled(tmp_path, images_folder, caplog):
     images = images_folder(**{f"{depth} {i}": cells(i) * 2**depth for i in range(4) for depth in (0, 8)})
-    extract(images, tmp_path)
+    description, *_ = extract(images, tmp_path)
     assert "the noise of 8 0, 8 1, 8 2, 8 3 differs" in caplog.text and "training.rescale" in caplog.text
+    seen = SeenScale.from_json(description["seen"])
+    assert seen.includes(measure_scale(cells(5))) and not seen.includes(measure_scale(256 * cells(5)))
     caplog.clear()
     description, train, _ = extract(images, tmp_path, rescale=True)
     assert set(description["found"]["rescaled"]) == {f"8 {i}" for i in range(4)}

@@ -77,3 +77,17 @@ def test_a_file_that_breaks_off_is_refused(tmp_path):
         (tmp_path / "a.czi").write_bytes(content[:kept])
         with pytest.raises(UserError, match=r"a\.czi: "), open_sources(tmp_path / "a.czi") as (source,):
             source.read()
+
+
+@pytest.mark.parametrize(("kind", "words"), [(1, "JPEG, which is lossy"), (4, "JPEG XR, which may be lossy"), (0, "")])
+def test_lossy_compression_is_named(tmp_path, kind, words):
+    path = tmp_path / "a.czi"
+    write_czi(path, [array(5, 6)], "")
+    content = bytearray(path.read_bytes())
+    # In the directory, an entry ends with its kind of compression before its part of a pyramid.
+    place = content.index(b"DV", content.index(b"ZISRAWDIRECTORY")) + 18
+    content[place : place + 4] = kind.to_bytes(4, "little")
+    path.write_bytes(content)
+    with open_sources(path) as (source,):
+        assert words in " ".join(source.notes)
+        assert bool(source.notes) == bool(words)

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,32 @@ def test_what_is_no_array_of_numbers_is_refused(tmp_path, array):
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(UserError, match=r"a\.npy: "), open_sources(tmp_path / "a.npy"):
         pass
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_python_objects_are_named_and_never_read_and_the_advice_works(tmp_path, ragged, monkeypatch):
+    path = tmp_path / "a.npy"
+    images = np.empty(2, object)
+    images[:] = [np.ones((5, 6)), np.ones((7, 6) if ragged else (5, 6))]
+    monkeypatch.setattr("pickle.load", None)
+    for write in (lambda: np.save(path, images, allow_pickle=True), lambda: path.write_bytes(pickle.dumps(images))):
+        write()
+        with pytest.raises(UserError) as error, open_sources(path):
+            pass
+        assert "found Python objects (pickled), allowed: one array of numbers" in str(error.value)
+        assert "damaged" not in str(error.value)
+    for content in images if ragged else [np.stack(images)]:
+        np.save(path, content)
+        with open_sources(path) as (source,):
+            assert source.dtype == np.float64
+
+
+@pytest.mark.parametrize("array", [np.zeros(3, "u1,f4"), np.array(["a"]), np.zeros(3, "datetime64[s]")], ids=str)
+def test_what_is_no_number_is_not_called_damaged(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(UserError) as error, open_sources(tmp_path / "a.npy"):
+        pass
+    assert str(error.value) == f"{tmp_path / 'a.npy'}: its values are of type {array.dtype}, allowed: numbers"
 
 
 def test_a_file_that_breaks_off_is_refused(tmp_path):

@@ -223,7 +223,80 @@ def test_a_strip_that_claims_to_hold_more_than_the_memory_is_refused(tmp_path, c
     assert content.count(before) == 1
     place = content.index(before) + len(before)
     path.write_bytes(content[:place] + sides + content[place + len(sides) :])
-    assert "it claims to contain" in refusal(path)
+    assert re.search(r"strip 0 contains \d+ x \d+ pixels \(.*\), but the page says 40 x 50", refusal(path))
+
+
+# Codecs that decode to an image of their own size, with what loses something.
+IMAGE_CODECS = {
+    "jpeg": ({"level": 90}, True),
+    "jpeg2000": ({"level": 40}, True),
+    "jpegxl": ({"level": 90}, True),
+    "jpegxr": ({"level": 90}, None),
+    "webp": ({"lossless": False, "level": 90}, True),
+    "lerc": ({"level": 4}, True),
+    "png": ({}, False),
+}
+
+
+@pytest.mark.parametrize("codec", IMAGE_CODECS)
+@pytest.mark.parametrize("sides", [(16, 48), (64, 48), (32, 32), (32, 64)])
+@pytest.mark.parametrize("tile", [None, (32, 48)])
+def test_a_strip_or_tile_of_another_size_than_its_place_is_refused(tmp_path, codec, sides, tile):
+    path = tmp_path / "a.tif"
+    rows = {"tile": tile} if tile else {"rowsperstrip": 32}
+    options = {"compression": codec, "photometric": "rgb", "predictor": False}
+    tifffile.imwrite(path, random(*sides, 3, dtype=np.uint8), **options, rowsperstrip=sides[0])
+    with tifffile.TiffFile(path) as file:
+        strip = path.read_bytes()[file.pages[0].dataoffsets[0] :][: file.pages[0].databytecounts[0]]
+    tifffile.imwrite(path, random(96, 48, 3, dtype=np.uint8), **options, **rows)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        tags = file.pages[0].tags
+        kind = "Tile" if tile else "Strip"
+        offsets, counts = tags[f"{kind}Offsets"], tags[f"{kind}ByteCounts"]
+        end = path.stat().st_size
+        offsets.overwrite((offsets.value[0], end, offsets.value[2]))
+        counts.overwrite((counts.value[0], len(strip), counts.value[2]))
+    with path.open("ab") as file:
+        file.write(strip)
+    kind = kind.lower()
+    assert f"{kind} 1 contains {sides[0]} x {sides[1]} pixels" in refusal(path)
+    assert "but the page says 32 x 48" in refusal(path)
+
+
+@pytest.mark.parametrize("codec", IMAGE_CODECS)
+def test_lossy_compression_is_named_once(tmp_path, caplog, codec):
+    options, lossy = IMAGE_CODECS[codec]
+    pixels = random(3, 64, 48, 3, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, compression=codec, photometric="rgb", compressionargs=options)
+    read_frames(tmp_path / "a.tif", axes="TYXC")
+    found = [record.getMessage() for record in caplog.records if "lossy" in record.getMessage()]
+    words = {True: "which is lossy: it has changed the noise", None: "which may be lossy"}
+    assert len(found) == (lossy is not False)
+    assert all(words[lossy] in message for message in found)
+
+
+@pytest.mark.parametrize(
+    "options", [{"compressionargs": {"level": 0}}, {"compressionargs": {"compression": "deflate"}}]
+)
+def test_lerc_without_an_error_is_exact(tmp_path, options):
+    tifffile.imwrite(tmp_path / "a.tif", random(64, 48, dtype=np.float32), compression="lerc", **options)
+    assert read_all(tmp_path / "a.tif")[0].notes == ()
+
+
+@pytest.mark.parametrize("compression", ["zstd", "zlib", "lzma", "lzw", None])
+def test_a_blank_stack_is_read_however_densely_it_is_packed(tmp_path, monkeypatch, compression):
+    monkeypatch.setattr("dvlae.data.pixels.ALWAYS_READ_BYTES", 2**16)
+    pixels = np.zeros((3, 2000, 2000), np.uint8)
+    options = {"compression": compression, "photometric": "minisblack", "rowsperstrip": 2000}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
+    assert np.array_equal(read_all(tmp_path / "a.tif")[1], pixels)
+
+
+def test_a_page_beyond_the_free_memory_is_refused_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr("dvlae.data.pixels.ALWAYS_READ_BYTES", 2**16)
+    monkeypatch.setattr("dvlae.data.pixels.free_memory", lambda: 10**6)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2000, 2000), np.uint8), compression="zstd")
+    assert "does not fit into the memory (4000000 bytes, of which 1000000 are free)" in refusal(tmp_path / "a.tif")
 
 
 # ---------------------------------------------------------------------------------------------- axes
@@ -334,26 +407,37 @@ def test_a_colour_map_that_shows_grey_values_is_left_out_with_a_word(tmp_path):
     assert read_all(tmp_path / "a.tif")[0].notes == ()
 
 
-def test_three_frames_tagged_as_colours_have_a_way(tmp_path):
-    array = random(3, 20, 24, dtype=np.uint8)
+@pytest.mark.parametrize(("shape", "axes"), [((3, 20, 24), "TYX"), ((5, 3, 20, 24), "STYX")])
+def test_frames_tagged_as_colours_have_a_way_that_is_said_only_if_it_is_not_taken(tmp_path, caplog, shape, axes):
+    array = random(*shape, dtype=np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", planarconfig="separate")
-    source, _ = read_all(tmp_path / "a.tif")
-    assert source.axes == "CYX"
-    assert "if they are frames, set `axes: TYX` and `axes_override: true`" in source.notes[0]
-    assert "`axes_override: true`" in refusal(tmp_path / "a.tif", axes="TYX")
-    frames = read_frames(tmp_path / "a.tif", axes="TYX", axes_override=True)
-    assert np.array_equal(np.concatenate(frames), array)
+    hint = f"if they are frames, set `axes: {axes}` and `axes_override: true`"
+    if len(shape) == 3:
+        read_frames(tmp_path / "a.tif")
+        assert hint in caplog.text
+        assert "`axes_override: true`" in refusal(tmp_path / "a.tif", axes="TYX")
+    with open_sources(tmp_path / "a.tif") as (source,):
+        assert hint in source.axes_notes[0]
+    caplog.clear()
+    frames = read_frames(tmp_path / "a.tif", axes=axes, axes_override=True)
+    assert np.array_equal(np.concatenate(frames), array.reshape(-1, 20, 24))
+    assert not caplog.messages
+
+
+def test_planes_that_a_file_says_are_times_are_no_colours(tmp_path):
     # tifffile tags three planes so unasked.
-    tifffile.imwrite(tmp_path / "b.tif", array, photometric="rgb", planarconfig="separate", metadata={"axes": "TYX"})
-    source, _ = read_all(tmp_path / "b.tif")
-    assert (source.axes, source.notes) == ("TYX", ())
+    array, metadata = random(3, 20, 24, dtype=np.uint8), {"axes": "TYX"}
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", planarconfig="separate", metadata=metadata)
+    source, _ = read_all(tmp_path / "a.tif")
+    assert (source.axes, source.notes, source.axes_notes) == ("TYX", (), ())
 
 
 def test_colours_of_jpeg_are_red_green_and_blue(tmp_path):
     array = np.zeros((32, 32, 3), np.uint8) + np.array([200, 40, 90], np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", compression="jpeg", subsampling=(2, 2))
     source, pixels = read_all(tmp_path / "a.tif")
-    assert (source.axes, source.notes) == ("YXC", ())
+    assert (source.axes, len(source.notes)) == ("YXC", 1)
+    assert "JPEG" in source.notes[0]
     assert np.abs(pixels.astype(int) - array).max() < 4
 
 
@@ -581,10 +665,20 @@ def test_ome_says_the_size_of_its_pixels(tmp_path):
     assert calibration.description.endswith("OME>")
 
 
-def test_a_resolution_in_centimetres_is_a_calibration_and_one_for_printing_is_not(tmp_path):
-    for unit, sizes in (("CENTIMETER", {"y": 0.5, "x": 0.5}), ("INCH", {})):
-        tifffile.imwrite(tmp_path / "a.tif", random(20, 24), resolution=(20000, 20000), resolutionunit=unit)
-        assert read_all(tmp_path / "a.tif")[0].calibration.sizes == pytest.approx(sizes)
+@pytest.mark.parametrize("imagej", [False, True])
+@pytest.mark.parametrize(("resolution", "unit", "sizes", "name"), [
+    ((20000, 10000), "CENTIMETER", {"y": 1e-4, "x": 5e-5}, "cm"),
+    ((20000, 10000), "INCH", {"y": 1e-4, "x": 5e-5}, "inch"),
+    ((20000, 10000), "NONE", {"y": 1e-4, "x": 5e-5}, ""),
+    ((72, 72), "INCH", {}, ""),
+    ((1, 1), "NONE", {}, ""),
+])  # fmt: skip
+def test_the_resolution_is_the_size_of_a_pixel_in_its_unit(tmp_path, imagej, resolution, unit, sizes, name):
+    tifffile.imwrite(tmp_path / "a.tif", random(20, 24), imagej=imagej, resolution=resolution, resolutionunit=unit)
+    calibration = read_all(tmp_path / "a.tif")[0].calibration
+    if name == "cm" and not imagej:
+        sizes, name = {axis: 1e4 * size for axis, size in sizes.items()}, "um"
+    assert (calibration.sizes, calibration.unit) == (pytest.approx(sizes), name)
 
 
 # ---------------------------------------------------------------------------------------------- other kinds

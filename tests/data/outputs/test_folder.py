@@ -11,7 +11,7 @@ from dvlae.config.settings import OutputSettings
 from dvlae.data.canonical import write_frames
 from dvlae.data.manifest import Image
 from dvlae.data.outputs.folder import OutputFolder, join_folders
-from dvlae.data.outputs.reading import read_output
+from dvlae.data.outputs.reading import is_output, read_output
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
 
@@ -103,6 +103,40 @@ def test_the_frames_of_several_jobs_become_one_file(tmp_path, images, bounds):
     check(tmp_path / "again", images)
 
 
+@pytest.mark.parametrize(("axes", "shape"), [
+    ("YX", (9, 12)), ("X", (12,)), ("TCYX", (4, 2, 9, 12)), ("STYXC", (2, 3, 9, 12, 3)), ("CZTYX", (2, 3, 4, 9, 12)),
+    ("XT", (12, 5)), ("YXT", (9, 12, 4)),
+])  # fmt: skip
+@pytest.mark.parametrize("offset", [0, 1e9])
+def test_samples_have_an_axis_before_those_of_the_source(tmp_path, axes, shape, offset):
+    info = SourceInfo(axes, shape, "imagej", "uint16", offset=offset)
+    write_frames(tmp_path / "a.tif", info, np.ones((info.frames, *info.frame_shape)), np.dtype(np.uint16))
+    values = RANDOM.normal(size=(3, info.frames, *info.frame_shape)).astype(np.float32)
+    images = [Image("a", tmp_path / "a.tif", None, info.frame_shape, frame=number) for number in range(info.frames)]
+    (tmp_path / "out").mkdir()
+    folder = OutputFolder(tmp_path / "out", images, samples=3)
+    for image in images:
+        (place,) = folder.place(image)
+        place[:] = values[:, image.frame]
+        folder.finish(image)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.tif"]
+    found = tifffile.imread(tmp_path / "out" / "a.tif")
+    assert found.shape == (3, *shape) and found.dtype == (np.float64 if offset else np.float32)
+    assert is_output(tmp_path / "out" / "a.tif")
+    for sample, of_sample in zip(found, values, strict=True):
+        assert np.allclose(sample - offset, info.in_source_order(of_sample), atol=1e-5)
+    assert folder.place(images[0]) == [] and folder.has(images[-1])
+
+
+def test_a_folder_with_images_of_the_user_is_not_replaced(tmp_path, images):
+    write(tmp_path / "part", images)
+    for _ in range(2):
+        join_folders([tmp_path / "part"], tmp_path / "all")
+    tifffile.imwrite(tmp_path / "all" / "mine.tif", np.zeros((4, 5), np.float32))
+    with pytest.raises(UserError, match=r"all: contains mine\.tif, which this command has not written"):
+        join_folders([tmp_path / "part"], tmp_path / "all")
+
+
 def test_frames_that_are_missing_or_there_twice_are_refused(tmp_path, images):
     parts = [tmp_path / "a", tmp_path / "b"]
     write(parts[0], images[:2])
@@ -125,7 +159,7 @@ def test_the_user_is_told_what_is_rounded_and_clipped_and_what_is_not_as_the_sou
         outputs.write(image, np.full(image.shape, 70000 if image.frame == 1 else 2.5, np.float32))
     outputs.report.log("predict")
     assert caplog.messages == [
-        "predict: results for stack.tif and 1 other file are written as OME-TIFF, as ImageJ stacks are not compressed",
+        "predict: results for stack.tif, one.tif are written as OME-TIFF, as ImageJ stacks are not compressed",
         "predict: results are rounded to uint16; 216 values beyond its range are clipped, in stack.tif",
     ]
 

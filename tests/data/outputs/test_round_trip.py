@@ -8,34 +8,13 @@ import tifffile
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dvlae.config.dataset import DatasetSettings
-from dvlae.config.messages import validate
 from dvlae.config.settings import OutputSettings
-from dvlae.data.canonical import read_noisy
-from dvlae.data.manifest import read_manifest
-from dvlae.data.outputs.folder import OutputFolder
-from dvlae.data.outputs.reading import read_output
-from dvlae.data.prepare import prepare
 from dvlae.data.sources import open_sources
+from frames import pass_through
 
 LENGTHS = {"T": [1, 2, 5], "S": [3], "C": [2, 3], "Z": [1, 4], "Y": [9, 16], "X": [11, 20]}
 PLANAR = ["".join((*outer, *inner)) for n in range(4) for outer in itertools.permutations("TCZ", n) for inner in ["YX"]]
 ODD = ["XYT", "YXT", "TXY", "YTX", "YXZ", "SX", "SCX", "YXC", "TYXC"]
-
-
-def pass_through(folder, output, **keys):
-    """Prepare a file and give each frame back as it is."""
-    usual = {"source": {"kind": "files"}, "noisy": "a.*", "noise_direction": "none"}
-    prepare(validate(DatasetSettings, usual | keys, ""), folder, None, folder / "images")
-    images = read_manifest(folder / "images")
-    (folder / "out").mkdir()
-    outputs = OutputFolder(folder / "out", images, output)
-    for image in images:
-        outputs.write(image, read_noisy(image))
-    for image in images:
-        assert np.array_equal(read_output(folder / "out", image), read_noisy(image))
-    (path,) = (folder / "out").iterdir()
-    return path
 
 
 def describe(path):

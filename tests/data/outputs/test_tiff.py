@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import dvlae.data.outputs.tiff
 from dvlae.config.settings import OutputSettings
+from dvlae.data.outputs.reading import is_output
 from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
 from dvlae.data.sources import Calibration, SourceInfo
 
@@ -24,7 +25,7 @@ def make(path, axes, shape, kind="tiff", dtype="uint16", compression="none", out
     frames = RANDOM.normal(100, 20, (info.frames, *info.frame_shape)).astype(np.float32)
     converter = Converter.choose(info, OutputSettings(dtype=output), deviation=False)
     frames.tofile(path.with_suffix(".raw"))
-    why = write_source(path, info, MappedFrames(path.with_suffix(".raw"), 0, frames.shape), converter, compression)
+    why, _ = write_source(path, info, MappedFrames(path.with_suffix(".raw"), 0, frames.shape), converter, compression)
     return info.in_source_order(frames), why
 
 
@@ -43,6 +44,7 @@ def test_what_comes_out_has_the_axes_that_went_in(tmp_path_factory, axes, kind, 
     path = tmp_path_factory.mktemp("out") / "a.tif"
     shape = tuple(SIZES[axis] for axis in axes)
     values, _ = make(path, axes, shape, kind, "uint8", compression, output)
+    assert is_output(path)
     found = tifffile.imread(path)
     assert found.shape == (shape if len(shape) > 1 else (1, *shape))
     assert found.dtype == ("float32" if output == "float32" else "uint8")
@@ -148,7 +150,8 @@ def test_the_ome_metadata_of_the_source_stay(tmp_path, series):
 
 def test_the_ome_metadata_follow_a_crop_and_the_choice_of_a_channel(tmp_path):
     calibration = Calibration(channels=("GFP",), description=OME)
-    values, _ = make(tmp_path / "a.tif", "TYX", (3, 4, 5), "ome", calibration=calibration, series="1")
+    info = {"calibration": calibration, "series": "1", "starts": {"C": 1, "Y": 2}}
+    values, _ = make(tmp_path / "a.tif", "TYX", (3, 4, 5), "ome", **info)
     pixels = ome_types.from_tiff(tmp_path / "a.tif").images[0].pixels
     assert (pixels.size_t, pixels.size_c, pixels.size_y, pixels.size_x) == (3, 1, 4, 5)
     assert [channel.name for channel in pixels.channels] == ["GFP"]
@@ -164,6 +167,26 @@ def test_the_same_type_is_rounded_and_clipped_and_the_clipped_values_are_counted
     assert found.dtype == dtype
     assert (found[0], found[1], found[2], convert.clipped) == (limits.min, 1, 2, 2)
     assert float(found[3]) == pytest.approx(float(limits.max))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int64", "uint64"])
+def test_an_offset_is_added_to_whole_numbers_exactly(dtype):
+    limits = np.iinfo(dtype)
+    low, high = int(limits.min), int(limits.max)
+    for offset in {0, 7, low, high, high // 2 + 1, -7 if low else 0}:
+        convert = Converter(np.dtype(dtype), offset)
+        values = np.array([-3.4, -1, 0, 1, 2.6, 100, -100, 2.0**40, -(2.0**40), 2.0**70], np.float32)
+        exact = [round(float(value)) + offset for value in values]
+        found = convert(values)
+        inside = [low <= number <= high for number in exact]
+        assert [int(number) for number, there in zip(found, inside, strict=True) if there] == [
+            number for number, there in zip(exact, inside, strict=True) if there
+        ]
+        assert convert.clipped == inside.count(False)
+        # Next to a limit of 64 bits, float64 numbers are up to 2048 apart.
+        for number, wanted in zip(found, exact, strict=True):
+            if not low <= wanted <= high:
+                assert abs(int(number) - (high if wanted > high else low)) <= 2048
 
 
 @pytest.mark.parametrize(("dtype", "output", "expected"), [

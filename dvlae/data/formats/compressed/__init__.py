@@ -1,0 +1,1 @@
+"""What compressed pixels say of themselves before they are decompressed."""

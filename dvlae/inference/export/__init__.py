@@ -1,0 +1,1 @@
+"""The direct denoiser as a file that other programs run."""
