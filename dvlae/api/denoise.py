@@ -224,8 +224,12 @@ class _Call:
             logger.info(f"denoise: all is there already, and nothing is left to do: {_names([places.record])} lists it")
             return
         places.begin(request, self.targets, overwrite=overwrite)
-        if not (places.finished.exists() or self._run_steps(request, quick=quick)):
-            return
+        try:
+            if not (places.finished.exists() or self._run_steps(request, quick=quick)):
+                return
+        except (KeyboardInterrupt, SystemExit):
+            logger.info(f"denoise: the same command goes on with what is in {_names([places.work])}")
+            raise
         made = places.finish(session)
         logger.info(f"denoise: done in {_duration(time.monotonic() - start)}; written: {_names(made, 12)}")
         if self.model is None:
@@ -246,9 +250,14 @@ class _Call:
             session.diagnose(read_architecture(self.model).noise_direction)
         elif not self._train(quick=quick):
             return False
-        session.denoise(self._model, self._prediction())
+        settings = self._prediction()
+        deviation = settings.prediction.estimator != "direct" and settings.prediction.samples > 1
+        if not deviation:
+            logger.info("denoise: one pass gives no uncertainty; --samples 16 does, and takes more time")
+        session.denoise(self._model, settings)
         self._write_page(session, self._model, preview=False)
-        write_json(places.finished, {"request": request, "warnings": self.warnings.lines, **software()})
+        record = {"request": request, "uncertainty": deviation, "warnings": self.warnings.lines, **software()}
+        write_json(places.finished, record)
         return True
 
     @property

@@ -263,8 +263,13 @@ class Places:
         record = json.loads(self.finished.read_text(encoding="utf-8"))
         made: list[Path] = []
         for file, source in {image.noisy: Path(image.source) for image in session.manifest()}.items():
-            for folder in (session.run.denoised, session.run.uncertainty):
-                made += _move(folder / file.name, self.result(source, file.stem, folder.name))
+            made += _move(session.run.denoised / file.name, self.result(source, file.stem, "denoised"))
+            deviation = self.result(source, file.stem, "uncertainty")
+            if record["uncertainty"]:
+                made += _move(session.run.uncertainty / file.name, deviation)
+            else:
+                # That of results that are replaced.
+                deviation.unlink(missing_ok=True)
         if record["request"]["model"] is None:
             made += _move(session.run.model, self.model)
         made.append(self.page)

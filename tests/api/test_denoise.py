@@ -129,6 +129,7 @@ def test_an_interrupted_command_goes_on_where_it_was(folder, monkeypatch, capsys
     with monkeypatch.context() as patch:
         patch.setattr(f"dvlae.api.session.{step}", interrupt)
         assert cli.main(["denoise", "stack.tif", *TIME]) == 130
+    assert "the same command goes on with what is in stack_denoised_work" in capsys.readouterr().err
     assert names(folder) == {"stack.tif", "stack_denoised_work"}
     before = ["prepare", "diagnose", "extract_patches", "train", "predict"]
     with monkeypatch.context() as patch:
@@ -216,6 +217,13 @@ def test_another_image_takes_the_model_and_no_training(done, monkeypatch, capsys
         "other.tif", "other_denoised.tif", "other_uncertainty.tif", "other_denoised.html", "other_denoised.json"
     }  # fmt: skip
     assert tifffile.imread("other_denoised.tif").shape == SHAPE
+
+
+@pytest.mark.parametrize("samples", ["0", "1"])
+def test_one_pass_has_no_uncertainty_and_none_of_older_results_stays(done, capsys, samples):
+    assert cli.main(["denoise", "stack.tif", *TIME[:2], "--samples", samples, "--overwrite"]) == 0
+    assert "one pass gives no uncertainty; --samples 16 does" in capsys.readouterr().err
+    assert names(done) == RESULTS - {"stack_uncertainty.tif"}
 
 
 def test_images_unlike_those_of_the_training_are_warned_of_and_the_record_keeps_it(done, capsys):
