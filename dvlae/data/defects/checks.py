@@ -11,6 +11,7 @@ from dvlae.data.defects.frames import list_names
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.reading import Stack
 from dvlae.data.sources import SourceInfo
+from dvlae.system.arrays import bands
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -56,18 +57,18 @@ class FrameChecks:
             If a pixel that counts is not a number.
         """
         what = str(stack.source.path) + (f", image {number}" if len(stack) > 1 else "")
-        numbers = np.isfinite(frame).all(axis=0)
+        # The numbers of a file of integers are not looked for, as their mask is as large as the frame.
+        numbers = None if frame.dtype.kind in "iu" else np.isfinite(frame).all(axis=0)
         if self.masks is None:
-            mask = None if numbers.all() else numbers
+            mask = None if numbers is None or numbers.all() else numbers
         else:
             mask = self.masks.find(frame, stack.window, stack.complete_sides)
-        wrong = ~numbers if mask is None else mask & ~numbers
-        if wrong.any():
+        if numbers is not None and (wrong := ~numbers if mask is None else mask & ~numbers).any():
             raise UserError(
                 f"{what}: found {np.count_nonzero(wrong)} pixels that are not numbers (NaN or infinite), "
                 f"{_where(wrong)}; `crop` cuts them off, and with `mask: auto` they do not count"
             )
-        constant = np.array([_is_constant(channel if mask is None else channel[mask]) for channel in frame])
+        constant = np.array([_is_constant(channel, mask) for channel in frame])
         if constant.all():
             self._blank.append(what)
         if self._constant is None:
@@ -118,8 +119,13 @@ class FrameChecks:
             )
 
 
-def _is_constant(values: np.ndarray) -> bool:
-    return not values.size or bool(values.min() == values.max())
+def _is_constant(channel: np.ndarray, mask: np.ndarray | None) -> bool:
+    ends: list[np.generic] = []
+    for band, _ in bands(channel.shape):
+        values = channel[band] if mask is None else channel[band][mask[band]]
+        if values.size:
+            ends += [values.min(), values.max()]
+    return not ends or bool(min(ends) == max(ends))
 
 
 def _where(wrong: np.ndarray) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from dvlae.axes import format_sides
 from dvlae.data.sources import open_sources
+from dvlae.system.arrays import bands
 from dvlae.system.errors import UserError
 
 # Values along the border of a frame that may be those of a constant border: the most frequent ones.
@@ -34,37 +35,55 @@ def find_mask(frame: np.ndarray) -> np.ndarray | None:
         True where all channels are numbers and one of them is not in a constant border, with the spatial axes of the
         frame. None: all pixels count. If the frame is constant, all its numbers count.
     """
-    numbers = np.isfinite(frame).all(axis=0)
-    border = np.ones(numbers.shape, bool)
-    for channel in frame:
-        border &= _constant_border(channel)
-    mask = numbers & ~border
-    if not mask.any():
-        mask = numbers
-    return None if mask.all() else mask
+    borders = [_constant_border(channel) for channel in frame]
+    numbers = None if frame.dtype.kind in "iu" else np.isfinite(frame).all(axis=0)
+    mask = numbers
+    if all(border is not None for border in borders):
+        mask = ~np.logical_and.reduce(borders) if numbers is None else numbers & ~np.logical_and.reduce(borders)
+        if not mask.any():
+            mask = numbers
+    return None if mask is None or mask.all() else mask
 
 
-def _constant_border(channel: np.ndarray) -> np.ndarray:
+def _constant_border(channel: np.ndarray) -> np.ndarray | None:
+    """Return the pixels of the constant border of a channel; None if it has none."""
     from scipy import ndimage
 
-    border = np.zeros(channel.shape, bool)
-    edge = np.zeros(channel.shape, bool)
-    for axis in range(channel.ndim):
-        np.moveaxis(edge, axis, 0)[[0, -1]] = True
-    values, counts = np.unique(channel[edge & np.isfinite(channel)], return_counts=True)
+    border: np.ndarray | None = None
+    edge = _edge_values(channel)
+    values, counts = np.unique(edge[np.isfinite(edge)], return_counts=True)
     largest = np.nanmax(channel) if values.size else np.nan
+
+    def is_border(region: np.ndarray, value: float) -> bool:
+        # Bright objects that are clipped reach the border, too, but do not fill complete rows.
+        return _fills_lines(region) or bool(value < largest and _is_thick(region))
+
     for value in values[np.argsort(-counts, kind="stable")[:MAX_VALUES]]:
         same = channel == value
-        labels, _ = ndimage.label(same)
-        at_edge = np.unique(labels[edge & same])
-        region = np.isin(labels, at_edge)
-        elsewhere = np.count_nonzero(same & ~region)
+        # The label of each pixel takes much memory, and most images have no border.
+        if not is_border(same, value):
+            continue
+        labels, count = ndimage.label(same)
+        at_edge = np.zeros(count + 1, bool)
+        at_edge[_edge_values(labels)] = True
+        at_edge[0] = False
+        region = at_edge[labels]
+        elsewhere = np.count_nonzero(same) - np.count_nonzero(region)
         if elsewhere > MAX_ELSEWHERE * np.count_nonzero(region) or _has_single_pixels(region):
             continue
-        # Bright objects that are clipped reach the border, too, but do not fill complete rows.
-        if _fills_lines(region) or (value < largest and _is_thick(region)):
-            border |= region
+        if is_border(region, value):
+            border = region if border is None else border | region
     return border
+
+
+def _edge_values(channel: np.ndarray) -> np.ndarray:
+    """Return the values on all faces of a channel, each once."""
+    faces, rest = [], channel
+    for axis in range(channel.ndim):
+        lines = np.moveaxis(rest, axis, 0)
+        faces += [lines[0].ravel(), lines[1:][-1:].ravel()]
+        rest = np.moveaxis(lines[1:-1], 0, axis)
+    return np.concatenate(faces)
 
 
 def _has_single_pixels(region: np.ndarray) -> bool:
@@ -84,11 +103,17 @@ def _fills_lines(region: np.ndarray) -> bool:
 
 
 def _is_thick(region: np.ndarray) -> bool:
-    from scipy import ndimage
-
+    """Return whether there is a complete square in a region."""
     side = MIN_THICKNESS[region.ndim]
-    square = np.ones([1] * (region.ndim - 2) + [side] * min(region.ndim, 2), bool)
-    return bool(ndimage.binary_erosion(region, square).any())
+    for _, outer in bands(region.shape, margin=side):
+        part = region[outer]
+        for axis in range(-min(region.ndim, 2), 0):
+            lines = np.moveaxis(part, axis, 0)
+            starts = max(0, len(lines) - side + 1)
+            part = np.moveaxis(np.logical_and.reduce([lines[k : k + starts] for k in range(side)]), 0, axis)
+        if part.any():
+            return True
+    return False
 
 
 @dataclass(frozen=True)

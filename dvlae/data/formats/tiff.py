@@ -134,11 +134,17 @@ class TiffSource(Source):
         free, inner = self.outer[len(fixed) :], self.shape[len(self.outer) :]
         count = math.prod(free)
         first = int(np.ravel_multi_index(fixed, self.outer[: len(fixed)])) * count if fixed else 0
+        if count == 1:  # A page may be so large that there is no room for a copy.
+            return self._page(first).reshape(*free, *inner)[rest]
         array = np.empty((count, *inner), self.dtype)
         for number in range(count):
-            with errors_named(self.path):
-                array[number] = self.conversion.apply(read_page(*self.places[first + number])).reshape(inner)
+            array[number] = self._page(first + number)
         return array.reshape(*free, *inner)[rest]
+
+    def _page(self, number: int) -> np.ndarray:
+        with errors_named(self.path):
+            pixels = self.conversion.apply(read_page(*self.places[number]))
+            return pixels.reshape(self.shape[len(self.outer) :]).astype(self.dtype, copy=False)
 
 
 def _find_sources(file: tifffile.TiffFile, path: Path, ome: OmeSet, told: list[str]) -> list[TiffSource]:

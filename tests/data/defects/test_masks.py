@@ -49,6 +49,14 @@ def test_the_corners_of_a_rotated_image_do_not_count():
     assert np.array_equal(mask, image > 0)
 
 
+def test_the_border_of_a_large_image_is_found_in_bands(small_bands):
+    image = noise(6, shape=(96, 128))
+    image[14:20, :7] = 0  # across the end of a band
+    mask = find_mask(image[None])
+    small_bands()
+    assert not mask.all() and np.array_equal(find_mask(image[None]), mask)
+
+
 def test_planes_without_an_image_do_not_count():
     volume = noise(5, shape=(6, 40, 50))
     volume[:2] = 0

@@ -1,0 +1,147 @@
+"""Large arrays in temporary files, and the bands of rows that they are worked on in.
+
+What a process touches of a mapped file counts as its memory, so each band is released when the next one begins.
+"""
+
+import math
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+
+from dvlae.system.files import reserve_space
+
+# Larger arrays are in temporary files: 256 MiB.
+MAX_ARRAY_BYTES = 2**28
+# Values in a band: 64 MiB of float32. A smaller array is one band.
+BAND_VALUES = 2**24
+
+
+def zeros(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
+    """Return zeros, in memory or, if they are many, in a temporary file.
+
+    Parameters
+    ----------
+    shape, dtype
+        As NumPy takes them.
+
+    Returns
+    -------
+    array
+        The file of a large one is in ``TMPDIR``, and is removed with the array.
+    """
+    if math.prod(shape) * np.dtype(dtype).itemsize > MAX_ARRAY_BYTES:
+        return zeros_in_file(shape, dtype)
+    return np.zeros(shape, dtype)
+
+
+def zeros_in_file(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
+    """Return zeros in a temporary file, which is removed with the array.
+
+    Parameters
+    ----------
+    shape, dtype
+        As NumPy takes them.
+
+    Returns
+    -------
+    array
+        The mapped file.
+    """
+    with NamedTemporaryFile() as file:  # A file that has no name any more lasts as long as it is mapped.
+        array = np.memmap(file, dtype, "w+", shape=tuple(shape))
+        reserve_space(file.name)
+    return np.asarray(array)
+
+
+def release(*arrays: np.ndarray | None) -> None:
+    """Give back the memory of arrays that are in files, which keep their values.
+
+    Parameters
+    ----------
+    arrays
+        Arrays, or parts of them. Nothing happens to those in memory.
+    """
+    for array in arrays:
+        owner: object = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            owner.madvise(mmap.MADV_DONTNEED)
+
+
+def bands(shape: Sequence[int], *arrays: np.ndarray | None, margin: int = 0) -> Iterator[tuple[slice, slice]]:
+    """Divide an array into bands along its first axis.
+
+    Parameters
+    ----------
+    shape
+        Shape of the array.
+    arrays
+        The arrays that are read or written in the bands. They are released after each.
+    margin
+        How much more is read on each side of a band.
+
+    Yields
+    ------
+    band, outer
+        The band, and the band with its margin, which ends with the array. The bands do not overlap.
+
+    Examples
+    --------
+    >>> list(bands((10, 2**23), margin=1))[:2]
+    [(slice(0, 2, None), slice(0, 3, None)), (slice(2, 4, None), slice(1, 5, None))]
+    """
+    rows = max(1, margin, BAND_VALUES // math.prod(shape[1:]))
+    for start in range(0, shape[0], rows):
+        stop = min(start + rows, shape[0])
+        yield slice(start, stop), slice(max(0, start - margin), min(stop + margin, shape[0]))
+        release(*arrays)
+
+
+def within(band: slice, outer: slice) -> slice:
+    """Return where a band is in the band with its margin.
+
+    Parameters
+    ----------
+    band, outer
+        As :func:`bands` yields them.
+
+    Returns
+    -------
+    slice
+        A slice of the outer band.
+    """
+    return slice(band.start - outer.start, band.stop - outer.start)
+
+
+def spread_sample(parts: Iterable[np.ndarray], size: int, most: int) -> np.ndarray:
+    """Return evenly spaced values of an array that comes in parts.
+
+    Parameters
+    ----------
+    parts
+        The array, (N,), divided.
+    size
+        Its length, or more.
+    most
+        How many values are returned at most.
+
+    Returns
+    -------
+    array
+        Every k-th value.
+
+    Examples
+    --------
+    >>> spread_sample([np.arange(0, 4), np.arange(4, 9)], 9, 3)
+    array([0, 3, 6])
+    """
+    step = max(1, math.ceil(size / most))
+    chosen, skipped = [], 0
+    for part in parts:
+        chosen.append(part[skipped::step].copy())
+        skipped = (skipped - len(part)) % step
+    return np.concatenate(chosen)
