@@ -51,7 +51,7 @@ def test_the_corners_of_a_rotated_image_do_not_count():
 
 def test_the_border_of_a_large_image_is_found_in_bands(small_bands):
     image = noise(6, shape=(96, 128))
-    image[14:20, :7] = 0  # across the end of a band
+    image[10:60, :7] = 0
     mask = find_mask(image[None])
     small_bands()
     assert not mask.all() and np.array_equal(find_mask(image[None]), mask)
