@@ -5,7 +5,7 @@ What a process touches of a mapped file counts as its memory, so each band is re
 
 import math
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -72,6 +72,22 @@ def release(*arrays: np.ndarray | None) -> None:
             owner.madvise(mmap.MADV_DONTNEED)
 
 
+def rows_of_band(shape: Sequence[int]) -> int:
+    """Return how many rows a band of an array has.
+
+    Parameters
+    ----------
+    shape
+        Shape of the array, of which the rows are along the first axis.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    return max(1, BAND_VALUES // math.prod(shape[1:]))
+
+
 def bands(shape: Sequence[int], *arrays: np.ndarray | None, margin: int = 0) -> Iterator[tuple[slice, slice]]:
     """Divide an array into bands along its first axis.
 
@@ -94,11 +110,31 @@ def bands(shape: Sequence[int], *arrays: np.ndarray | None, margin: int = 0) -> 
     >>> list(bands((10, 2**23), margin=1))[:2]
     [(slice(0, 2, None), slice(0, 3, None)), (slice(2, 4, None), slice(1, 5, None))]
     """
-    rows = max(1, margin, BAND_VALUES // math.prod(shape[1:]))
+    rows = max(margin, rows_of_band(shape))
     for start in range(0, shape[0], rows):
         stop = min(start + rows, shape[0])
         yield slice(start, stop), slice(max(0, start - margin), min(stop + margin, shape[0]))
         release(*arrays)
+
+
+def frame_bands(shape: Sequence[int], *arrays: np.ndarray | None) -> Iterator[tuple[int, slice]]:
+    """Divide a frame into bands along its first spatial axis, channel by channel.
+
+    Parameters
+    ----------
+    shape
+        Shape of the frame, (C, ...).
+    arrays
+        The arrays that are read or written in the bands. They are released after each.
+
+    Yields
+    ------
+    channel, band
+        An index of the frame.
+    """
+    for channel in range(shape[0]):
+        for band, _ in bands(shape[1:], *arrays):
+            yield channel, band
 
 
 def within(band: slice, outer: slice) -> slice:
@@ -145,3 +181,47 @@ def spread_sample(parts: Iterable[np.ndarray], size: int, most: int) -> np.ndarr
         chosen.append(part[skipped::step].copy())
         skipped = (skipped - len(part)) % step
     return np.concatenate(chosen)
+
+
+def mean_and_std(parts: Callable[[], Iterable[np.ndarray]]) -> tuple[float, float]:
+    """Return the mean and the standard deviation of an array that comes in parts.
+
+    Parameters
+    ----------
+    parts
+        Returns the array, divided. It is called twice.
+
+    Returns
+    -------
+    mean, std
+        NaN without any values.
+    """
+    size, total = 0, 0.0
+    for part in parts():
+        size, total = size + part.size, total + float(part.sum(dtype=np.float64))
+    if not size:
+        return math.nan, math.nan
+    mean = total / size
+    squares = sum(float(np.square(np.subtract(part, mean, dtype=np.float64)).sum()) for part in parts())
+    return mean, math.sqrt(squares / size)
+
+
+def find_numbers(frame: np.ndarray) -> np.ndarray | None:
+    """Find the pixels of a frame that are numbers in all channels.
+
+    Parameters
+    ----------
+    frame
+        (C, ...).
+
+    Returns
+    -------
+    bool array or None
+        True at numbers, with the spatial axes of the frame; None: all pixels are.
+    """
+    if frame.dtype.kind in "iu" or all(np.isfinite(frame[at]).all() for at in frame_bands(frame.shape, frame)):
+        return None
+    numbers = zeros(frame.shape[1:], bool)
+    for band, _ in bands(frame.shape[1:], frame, numbers):
+        numbers[band] = np.isfinite(frame[:, band]).all(axis=0)
+    return numbers

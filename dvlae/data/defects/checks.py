@@ -11,7 +11,7 @@ from dvlae.data.defects.frames import list_names
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.reading import Stack
 from dvlae.data.sources import SourceInfo
-from dvlae.system.arrays import bands
+from dvlae.system.arrays import bands, find_numbers
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -57,12 +57,8 @@ class FrameChecks:
             If a pixel that counts is not a number.
         """
         what = str(stack.source.path) + (f", image {number}" if len(stack) > 1 else "")
-        # The numbers of a file of integers are not looked for, as their mask is as large as the frame.
-        numbers = None if frame.dtype.kind in "iu" else np.isfinite(frame).all(axis=0)
-        if self.masks is None:
-            mask = None if numbers is None or numbers.all() else numbers
-        else:
-            mask = self.masks.find(frame, stack.window, stack.complete_sides)
+        numbers = find_numbers(frame)
+        mask = numbers if self.masks is None else self.masks.find(frame, stack.window, stack.complete_sides)
         if numbers is not None and (wrong := ~numbers if mask is None else mask & ~numbers).any():
             raise UserError(
                 f"{what}: found {np.count_nonzero(wrong)} pixels that are not numbers (NaN or infinite), "

@@ -7,7 +7,7 @@ import numpy as np
 
 from dvlae.axes import format_sides
 from dvlae.data.sources import open_sources
-from dvlae.system.arrays import bands
+from dvlae.system.arrays import bands, find_numbers
 from dvlae.system.errors import UserError
 
 # Values along the border of a frame that may be those of a constant border: the most frequent ones.
@@ -36,8 +36,7 @@ def find_mask(frame: np.ndarray) -> np.ndarray | None:
         frame. None: all pixels count. If the frame is constant, all its numbers count.
     """
     borders = [_constant_border(channel) for channel in frame]
-    numbers = None if frame.dtype.kind in "iu" else np.isfinite(frame).all(axis=0)
-    mask = numbers
+    mask = numbers = find_numbers(frame)
     if all(border is not None for border in borders):
         mask = ~np.logical_and.reduce(borders) if numbers is None else numbers & ~np.logical_and.reduce(borders)
         if not mask.any():

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from dvlae.data.canonical import read_mask, read_noisy
-from dvlae.data.defects.finding import Defects
 from dvlae.data.defects.frames import ExaminedFrame, list_names
+from dvlae.data.defects.marks import DEAD, GLARING, HOT, SATURATED, Defects
 from dvlae.data.defects.scale import (
     MIXED_FACTOR,
     Conversion,
@@ -67,9 +69,8 @@ class Examination:
         """
         frame = _read(image)
         defects = frame.defects
-        pixels = (defects.hot, defects.dead, defects.saturated, defects.glaring)
-        hot, dead, saturated, glaring = (int(each.sum()) for each in pixels)
-        masked = 0 if frame.mask is None else len(frame.noisy) * int((~frame.mask).sum())
+        hot, dead, saturated, glaring = (defects.count(kind) for kind in (HOT, DEAD, SATURATED, GLARING))
+        masked = 0 if frame.mask is None else len(frame.noisy) * int(frame.mask.size - np.count_nonzero(frame.mask))
         scale = frame.scale if frame.usable else None
         return cls(image, hot, dead, saturated, glaring, masked, defects.crowd, frame.problem, scale)
 
