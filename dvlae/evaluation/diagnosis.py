@@ -98,18 +98,24 @@ class Verdict:
 
 
 def measure_noise(
-    samples: Sequence[Sequence[NoiseSample]], *, dataset: str, configured_direction: str | None
+    samples: Sequence[Sequence[NoiseSample]],
+    *,
+    dataset: str,
+    configured_direction: str | None,
+    images: int | None = None,
 ) -> tuple[dict[str, Any], list[VarianceCurve]]:
     """Describe the noise of a dataset.
 
     Parameters
     ----------
     samples
-        For each of some of its images, a sample of each channel, all known or all estimated.
+        For each of some of its images, or of their parts, a sample of each channel, all known or all estimated.
     dataset
         Name of the dataset.
     configured_direction
         ``x``, ``y``, ``z``, ``none``, or None if no direction is configured.
+    images
+        Number of the images; None: each sample is of one.
 
     Returns
     -------
@@ -134,7 +140,7 @@ def measure_noise(
     found = {
         "dataset": dataset,
         "basis": "residuals" if samples[0][0].known else "estimate",
-        "images": len(samples),
+        "images": len(samples) if images is None else images,
         **verdict.summary(),
         "configured_direction": configured_direction,
         "variance_slope": [None if math.isnan(slope) else round(slope, 6) for slope in slopes],

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from dvlae.data.defects import Defects
+from dvlae.axes import middle
+from dvlae.data.defects.marks import DEAD, HOT, SATURATED, Defects
 from dvlae.evaluation.noise_samples import FOURTH_DIFFERENCE, WINDOW
 from dvlae.evaluation.noise_statistics import robust_variance
+from dvlae.system.arrays import frame_bands, rows_of_band
 
 # An information bar: rows of which one grey value fills most, below rows of which none fills much.
 MIN_BAR = 8  # rows
@@ -24,6 +26,8 @@ MAX_GAP = 3  # rows
 MAX_MIXING = 0.8
 MIN_EQUAL_ROWS = 4
 
+# Lines are compared in the middle of a larger plane.
+MAX_SIDES = (4096, 4096)  # pixels
 MAX_DISPLACEMENT = 8  # pixels
 # Student's t over the rows of a frame; rows are many, and frames are asked often.
 MIN_T = 6.0
@@ -99,7 +103,8 @@ def check_frame(frame: np.ndarray, first: np.ndarray, defects: Defects) -> Frame
     Parameters
     ----------
     frame
-        (C, ...). Its first channel and middle plane are compared; NaN counts as 0 there.
+        (C, ...). Its first channel and middle plane are compared; NaN counts as 0 there. Of a very large plane, these
+        are the rows at both ends and the middle.
     first
         The first frame, to compare rows with.
     defects
@@ -113,10 +118,12 @@ def check_frame(frame: np.ndarray, first: np.ndarray, defects: Defects) -> Frame
     plane, other = _plane(frame), _plane(first)
     bars, equal, displacement, brightness, profiles = (0, 0), (0, 0), 0, 0.0, {}
     if plane is not None and other is not None and min(plane.shape) >= 4 * WINDOW:
-        bars = bar_rows(plane[::-1]), bar_rows(plane)
-        equal = _equal_rows(plane[::-1], other[::-1]), _equal_rows(plane, other)
+        ends = [[_last_rows(each[order]) for each in (plane, other)] for order in (slice(None, None, -1), slice(None))]
+        bars = bar_rows(ends[0][0]), bar_rows(ends[1][0])
+        equal = _equal_rows(*ends[0]), _equal_rows(*ends[1])
         top, bottom = (max(pair) for pair in zip(bars, equal, strict=True))
         image = plane[top : len(plane) - bottom]
+        image = np.nan_to_num(image[middle(image.shape, MAX_SIDES)])
         displacement, brightness = _interlace(image)
         profiles = {"columns": _profile(image, axis=-1), "rows": _profile(image, axis=-2)}
     return FrameCheck(
@@ -127,19 +134,21 @@ def check_frame(frame: np.ndarray, first: np.ndarray, defects: Defects) -> Frame
         brightness,
         profiles,
         frame.size,
-        int(np.count_nonzero(defects.hot)),
-        int(np.count_nonzero(defects.dead)),
-        int(np.count_nonzero(defects.saturated)),
-        float(np.fmax.reduce(frame, axis=None)),
+        *(defects.count(kind) for kind in (HOT, DEAD, SATURATED)),
+        float(np.fmax.reduce([np.fmax.reduce(frame[at], axis=None) for at in frame_bands(frame.shape, frame)])),
     )
 
 
 def _plane(frame: np.ndarray) -> np.ndarray | None:
     """Return the middle plane of the first channel; None of a trace."""
-    channel = np.nan_to_num(frame[0])
+    channel = frame[0]
     if channel.ndim == 3:
         channel = channel[len(channel) // 2]
     return channel if channel.ndim == 2 else None
+
+
+def _last_rows(plane: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(plane[-rows_of_band(plane.shape) :])
 
 
 def bar_rows(plane: np.ndarray) -> int:

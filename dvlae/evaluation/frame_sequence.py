@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from dvlae.evaluation.frame_checks import Finding
+from dvlae.system.arrays import frame_bands
 
 MIN_TREND_FRAMES = 6
 MIN_TREND = 0.8  # Spearman's rank correlation
@@ -47,10 +48,16 @@ def identify_frame(frame: np.ndarray) -> FrameIdentity:
     FrameIdentity
         A few bytes.
     """
-    digest = hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).digest()
-    finite = frame[np.isfinite(frame)]
-    blank = all(np.fmax.reduce(channel, axis=None) == np.fmin.reduce(channel, axis=None) for channel in frame)
-    return FrameIdentity(digest, float(finite.mean(dtype=np.float64)) if len(finite) else math.nan, blank)
+    digest, total, number = hashlib.blake2b(digest_size=16), 0.0, 0
+    lowest, highest = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
+    for channel, band in frame_bands(frame.shape, frame):
+        part = np.ascontiguousarray(frame[channel, band])
+        digest.update(part.data)
+        finite = part[np.isfinite(part)]
+        total, number = total + float(finite.sum(dtype=np.float64)), number + finite.size
+        lowest[channel] = np.fmin(lowest[channel], np.fmin.reduce(part, axis=None))
+        highest[channel] = np.fmax(highest[channel], np.fmax.reduce(part, axis=None))
+    return FrameIdentity(digest.digest(), total / number if number else math.nan, bool((lowest == highest).all()))
 
 
 def compare_sequence(frames: Sequence[FrameIdentity], total: int) -> list[Finding]:
