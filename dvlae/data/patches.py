@@ -17,6 +17,7 @@ from dvlae.config.settings import PatchSettings
 from dvlae.data.defects.frames import list_names
 from dvlae.data.defects.survey import Survey
 from dvlae.data.manifest import Image, read_manifest, select_images, spread_evenly
+from dvlae.system.arrays import release
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, reserve_space, sha256
 from dvlae.system.progress import progress
@@ -335,6 +336,7 @@ def write_patches(
                 masks(np.pad(learned, missing))
             if statistics is not None:
                 statistics.update(own, None if frame.measured is None else frame.measured[window])
+            release(frame.filled, frame.learned, frame.measured)
 
 
 @contextmanager
