@@ -134,7 +134,9 @@ def check_frame(frame: np.ndarray, first: np.ndarray, defects: Defects) -> Frame
         brightness,
         profiles,
         frame.size,
-        *(defects.count(kind) for kind in (HOT, DEAD, SATURATED)),
+        defects.count(HOT),
+        defects.count(DEAD),
+        defects.count(SATURATED),
         float(np.fmax.reduce([np.fmax.reduce(frame[at], axis=None) for at in frame_bands(frame.shape, frame)])),
     )
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +117,7 @@ class FrameChecks:
 
 
 def _is_constant(channel: np.ndarray, mask: np.ndarray | None) -> bool:
-    ends: list[np.generic] = []
+    ends: list[Any] = []
     for band, _ in bands(channel.shape):
         values = channel[band] if mask is None else channel[band][mask[band]]
         if values.size:

@@ -19,7 +19,7 @@ A dead pixel is the same upside down. Both are searched in each plane and in eac
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from dvlae.system.arrays import (
     bands,
     find_numbers,
     mean_and_std,
-    rows_of_band,
     spread_sample,
     within,
     zeros,
@@ -141,7 +140,7 @@ def _is_constant(channel: _Channel) -> bool:
     count = 0
     for band, outer in channel.bands(margin=1):
         others = channel.shown(outer) != channel.typical
-        count += np.count_nonzero(others[within(band, outer)])
+        count += int(np.count_nonzero(others[within(band, outer)]))
         if count > BLANK_EXCEPTIONS * channel.values.size:
             return False
         lines = (np.moveaxis(others, axis, 0) for axis in range(others.ndim))
@@ -161,16 +160,21 @@ def _find_single(channel: _Channel, sign: int) -> tuple[np.ndarray, ...]:
     # The bands of a volume consist of complete planes, those of others are parts of one plane.
     along, margin = (0, 0) if axes < len(shape) else (1, reach + 1)
 
-    def parts() -> Iterator[tuple[int, tuple[slice, ...], np.ndarray, np.ndarray]]:
-        for band, outer in channel.bands(margin):
-            part = sign * channel.shown(outer)
-            planes = part.reshape(-1, *part.shape[-axes:])
-            yield outer.start, (slice(None),) * along + (within(band, outer),), planes, _heights(planes)
+    @lru_cache(maxsize=1)
+    def look(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        part = sign * channel.shown(slice(start, stop))
+        planes = part.reshape(-1, *part.shape[-axes:])
+        return planes, _heights(planes)
 
-    # Those of a very large channel take more memory than the channel, and are computed twice.
-    every = list(parts()) if shape[0] <= rows_of_band(shape) else None
-    cores = (heights[core] for _, core, _, heights in every or parts())
-    maxima = spread_sample((core[core > 0] for core in cores), channel.values.size, MAX_MAXIMA)
+    highest: list[float] = []
+
+    def maxima_of_bands() -> Iterator[np.ndarray]:
+        for band, outer in channel.bands(margin):
+            core = _core(look(outer.start, outer.stop)[1], within(band, outer), along)
+            highest.append(core.max())
+            yield core[core > 0]
+
+    maxima = spread_sample(maxima_of_bands(), channel.values.size, MAX_MAXIMA)
     if maxima.size < MIN_MAXIMA:
         return nowhere
     middle, start = np.quantile(maxima, (0.5, TAIL_QUANTILE))
@@ -179,13 +183,20 @@ def _find_single(channel: _Channel, sign: int) -> tuple[np.ndarray, ...]:
     number = tail.size * max(1, -(-channel.values.size // MAX_MAXIMA))
     threshold = max(start + scale * (np.log(max(number, 1)) + TAIL_MARGIN), MIN_HEIGHT * middle)
     found = [nowhere]
-    for first, core, planes, heights in every or parts():
-        places = np.nonzero(heights[core] > threshold)
-        places[along][...] += core[-1].start
-        places = _alone(planes, heights, places, reach)
-        places[along][...] += first
-        found.append(places[along:])
+    for (band, outer), most in zip(channel.bands(margin), highest, strict=True):
+        if most > threshold:
+            planes, heights = look(outer.start, outer.stop)
+            core = within(band, outer)
+            places = np.nonzero(_core(heights, core, along) > threshold)
+            places[along][...] += core.start
+            places = _alone(planes, heights, places, reach)
+            places[along][...] += outer.start
+            found.append(places[along:])
     return tuple(np.concatenate(places) for places in zip(*found, strict=True))
+
+
+def _core(heights: np.ndarray, core: slice, along: int) -> np.ndarray:
+    return heights[(slice(None),) * along + (core,)]
 
 
 def _alone(
@@ -262,7 +273,7 @@ def _surroundings(planes: np.ndarray, heights: np.ndarray, places: tuple[np.ndar
 
 def _mark_saturated(channel: _Channel) -> int:
     """Mark the pixels at the largest grey value, if so many have it that they were clipped there. Return how many."""
-    tops = [(part.max(), np.count_nonzero(part == part.max())) for part in channel.counted(SINGLE) if part.size]
+    tops = [(part.max(), int(np.count_nonzero(part == part.max()))) for part in channel.counted(SINGLE) if part.size]
     top = max(value for value, _ in tops)
     count = sum(number for value, number in tops if value == top)
     if count < MIN_CLIPPED or not _is_clipped(channel, top, count):

@@ -35,13 +35,14 @@ def find_mask(frame: np.ndarray) -> np.ndarray | None:
         True where all channels are numbers and one of them is not in a constant border, with the spatial axes of the
         frame. None: all pixels count. If the frame is constant, all its numbers count.
     """
-    borders = [_constant_border(channel) for channel in frame]
-    mask = numbers = find_numbers(frame)
-    if all(border is not None for border in borders):
-        mask = ~np.logical_and.reduce(borders) if numbers is None else numbers & ~np.logical_and.reduce(borders)
-        if not mask.any():
-            mask = numbers
-    return None if mask is None or mask.all() else mask
+    numbers = find_numbers(frame)
+    borders = [border for channel in frame if (border := _constant_border(channel)) is not None]
+    if len(borders) < len(frame):
+        return numbers
+    mask = ~np.logical_and.reduce(borders)
+    if numbers is not None:
+        mask &= numbers
+    return mask if mask.any() else numbers
 
 
 def _constant_border(channel: np.ndarray) -> np.ndarray | None:
