@@ -110,7 +110,10 @@ def _is_thick(region: np.ndarray) -> bool:
         for axis in range(-min(region.ndim, 2), 0):
             lines = np.moveaxis(part, axis, 0)
             starts = max(0, len(lines) - side + 1)
-            part = np.moveaxis(np.logical_and.reduce([lines[k : k + starts] for k in range(side)]), 0, axis)
+            complete = lines[:starts].copy()
+            for first in range(1, side):
+                complete &= lines[first : first + starts]
+            part = np.moveaxis(complete, 0, axis)
         if part.any():
             return True
     return False
