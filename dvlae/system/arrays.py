@@ -183,6 +183,22 @@ def spread_sample(parts: Iterable[np.ndarray], size: int, most: int) -> np.ndarr
     return np.concatenate(chosen)
 
 
+def count_true(array: np.ndarray) -> int:
+    """Count the elements that are true, or not 0.
+
+    Parameters
+    ----------
+    array
+        Of any type.
+
+    Returns
+    -------
+    int
+        Their number.
+    """
+    return sum(int(np.count_nonzero(array[band])) for band, _ in bands(array.shape, array))
+
+
 def mean_and_std(parts: Callable[[], Iterable[np.ndarray]]) -> tuple[float, float]:
     """Return the mean and the standard deviation of an array that comes in parts.
 

@@ -12,7 +12,7 @@ from dvlae.data.defects.frames import list_names
 from dvlae.data.defects.masks import MaskSource, PackedMask
 from dvlae.data.reading import Stack
 from dvlae.data.sources import SourceInfo
-from dvlae.system.arrays import bands, find_numbers
+from dvlae.system.arrays import bands, count_true, find_numbers
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class FrameChecks:
         if mask is None:
             return None
         self._masked.append(what)
-        self._masked_fractions.append(1 - np.count_nonzero(mask) / mask.size)
+        self._masked_fractions.append(1 - count_true(mask) / mask.size)
         return PackedMask.pack(mask)
 
     def finish(self, key: str) -> None:
@@ -146,4 +146,4 @@ def write_masks(path: Path, masks: Sequence[PackedMask | None]) -> None:
     kept = masks[:1] if len(set(masks)) == 1 else masks
     frames = (np.ones(sides, bool) if mask is None else mask.unpack() for mask in kept)
     info = SourceInfo.of_frames((1, *sides), len(kept), "uint8")
-    write_frames(path, info, (frame[None] for frame in frames), np.dtype(np.uint8))
+    write_frames(path, info, (frame.view(np.uint8)[None] for frame in frames), np.dtype(np.uint8))

@@ -12,6 +12,7 @@ from dvlae.data.defects.finding import find_defects
 from dvlae.data.defects.marks import GLARING, SATURATED, SINGLE, Defects
 from dvlae.data.defects.scale import FrameScale, measure_scale
 from dvlae.data.manifest import Image
+from dvlae.system.arrays import count_true
 
 # Names of images in one message.
 MAX_NAMES = 5
@@ -54,7 +55,7 @@ class ExaminedFrame:
     @property
     def problem(self) -> str:
         """The reason why no model can use the frame: ``masked``, ``blank`` or ``overexposed``; empty if one can."""
-        if self.mask is not None and not self.mask.any():
+        if self.mask is not None and not count_true(self.mask):
             return "masked"
         return "blank" if self.defects.blank else "overexposed" if self.defects.overexposed else ""
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from dvlae.axes import format_sides
 from dvlae.data.sources import open_sources
-from dvlae.system.arrays import bands, find_numbers
+from dvlae.system.arrays import bands, count_true, find_numbers, within, zeros
 from dvlae.system.errors import UserError
 
 # Values along the border of a frame that may be those of a constant border: the most frequent ones.
@@ -39,16 +39,16 @@ def find_mask(frame: np.ndarray) -> np.ndarray | None:
     borders = [border for channel in frame if (border := _constant_border(channel)) is not None]
     if len(borders) < len(frame):
         return numbers
-    mask = ~np.logical_and.reduce(borders)
-    if numbers is not None:
-        mask &= numbers
-    return mask if mask.any() else numbers
+    mask = zeros(frame.shape[1:], bool)
+    for band, _ in bands(mask.shape, mask, numbers, *borders):
+        mask[band] = ~np.logical_and.reduce([border[band] for border in borders])
+        if numbers is not None:
+            mask[band] &= numbers[band]
+    return mask if count_true(mask) else numbers
 
 
 def _constant_border(channel: np.ndarray) -> np.ndarray | None:
     """Return the pixels of the constant border of a channel; None if it has none."""
-    from scipy import ndimage
-
     border: np.ndarray | None = None
     edge = _edge_values(channel)
     values, counts = np.unique(edge[np.isfinite(edge)], return_counts=True)
@@ -59,21 +59,47 @@ def _constant_border(channel: np.ndarray) -> np.ndarray | None:
         return _fills_lines(region) or bool(value < largest and _is_thick(region))
 
     for value in values[np.argsort(-counts, kind="stable")[:MAX_VALUES]]:
-        same = channel == value
-        # The label of each pixel takes much memory, and most images have no border.
+        same = zeros(channel.shape, bool)
+        for band, _ in bands(channel.shape, channel, same):
+            same[band] = channel[band] == value
+        # Most images have no border, and it takes long to find the region.
         if not is_border(same, value):
             continue
-        labels, count = ndimage.label(same)
-        at_edge = np.zeros(count + 1, bool)
-        at_edge[_edge_values(labels)] = True
-        at_edge[0] = False
-        region = at_edge[labels]
-        elsewhere = np.count_nonzero(same) - np.count_nonzero(region)
-        if elsewhere > MAX_ELSEWHERE * np.count_nonzero(region) or _has_single_pixels(region):
+        region = _connected_to_edge(same)
+        inside = count_true(region)
+        if count_true(same) - inside > MAX_ELSEWHERE * inside or _has_single_pixels(region):
             continue
         if is_border(region, value):
-            border = region if border is None else border | region
+            for band, _ in bands(region.shape, region, border):
+                region[band] |= False if border is None else border[band]
+            border = region
     return border
+
+
+def _connected_to_edge(same: np.ndarray) -> np.ndarray:
+    """Return the regions that reach an edge of a frame."""
+    from scipy import ndimage, sparse
+
+    labels, count, pairs = zeros(same.shape, np.int32), 0, [np.empty((2, 0), np.int32)]
+    for band, _ in bands(same.shape, same, labels):
+        above = labels[band.start - 1].copy()
+        found, number = ndimage.label(same[band])
+        labels[band] = np.where(found > 0, found + count, 0)
+        count += number
+        if band.start > 0:
+            # A region that goes on in the next band has another label there.
+            both = same[band.start - 1] & same[band.start]
+            pairs.append(np.stack([above[both], labels[band.start][both]]))
+    first, second = np.concatenate(pairs, axis=1)
+    graph = sparse.coo_array((np.ones(len(first), bool), (first, second)), (count + 1, count + 1))
+    regions, region_of_label = sparse.csgraph.connected_components(graph, directed=False)
+    reached = np.zeros(regions, bool)
+    reached[region_of_label[_edge_values(labels)]] = True
+    reached[region_of_label[0]] = False
+    region = zeros(same.shape, bool)
+    for band, _ in bands(region.shape, labels, region):
+        region[band] = reached[region_of_label[labels[band]]]
+    return region
 
 
 def _edge_values(channel: np.ndarray) -> np.ndarray:
@@ -92,7 +118,11 @@ def _has_single_pixels(region: np.ndarray) -> bool:
 
     around = np.ones((3,) * region.ndim, bool)
     around[(1,) * region.ndim] = False
-    return bool((ndimage.binary_erosion(region, around, border_value=1) & ~region).any())
+    for band, outer in bands(region.shape, region, margin=1):
+        surrounded = ndimage.binary_erosion(region[outer], around, border_value=1)[within(band, outer)]
+        if (surrounded & ~region[band]).any():
+            return True
+    return False
 
 
 def _fills_lines(region: np.ndarray) -> bool:
@@ -159,7 +189,7 @@ class PackedMask:
             True where a pixel counts.
         """
         bits = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=int(np.prod(self.sides)))
-        return bits.reshape(self.sides).astype(bool)
+        return bits.reshape(self.sides).view(bool)
 
     def __and__(self, other: "PackedMask") -> "PackedMask":
         pairs = np.frombuffer(self.bits, np.uint8) & np.frombuffer(other.bits, np.uint8)

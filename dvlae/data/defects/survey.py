@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.defects.frames import ExaminedFrame, list_names
 from dvlae.data.defects.marks import DEAD, GLARING, HOT, SATURATED, Defects
@@ -20,6 +18,7 @@ from dvlae.data.defects.scale import (
     typical_frame,
 )
 from dvlae.data.manifest import Image
+from dvlae.system.arrays import count_true
 from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ class Examination:
         frame = _read(image)
         defects = frame.defects
         hot, dead, saturated, glaring = (defects.count(kind) for kind in (HOT, DEAD, SATURATED, GLARING))
-        masked = 0 if frame.mask is None else len(frame.noisy) * int(frame.mask.size - np.count_nonzero(frame.mask))
+        masked = 0 if frame.mask is None else len(frame.noisy) * (frame.mask.size - count_true(frame.mask))
         scale = frame.scale if frame.usable else None
         return cls(image, hot, dead, saturated, glaring, masked, defects.crowd, frame.problem, scale)
 
