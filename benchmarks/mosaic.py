@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,15 @@ PATCHES = {"stride": 4, "max_patch_pixels": 2**24}
 def make_mosaic(path: Path, side: int) -> None:
     """Write a mosaic of bright stripes with Poisson noise."""
     random = np.random.default_rng(0)
-    mosaic = tifffile.memmap(path, shape=(side, side), dtype=np.uint8, bigtiff=True)
     line = 60 + 40 * np.sin(np.arange(side) / 9)
-    for start in range(0, side, ROWS):
-        mosaic[start : start + ROWS] = np.clip(random.poisson(line, mosaic[start : start + ROWS].shape), 0, 255)
-    mosaic.flush()
+
+    def rows() -> Iterator[bytes]:
+        for start in range(0, side, ROWS):
+            values = random.poisson(line, (min(ROWS, side - start), side))
+            yield np.clip(values, 0, 255).astype(np.uint8).tobytes()
+
+    # The peak of this process would count as that of the commands, so that the file must not be mapped.
+    tifffile.imwrite(path, rows(), shape=(side, side), dtype=np.uint8, photometric="minisblack", bigtiff=True)
 
 
 def measure(*words: str | Path) -> str:
