@@ -61,7 +61,7 @@ def release(*arrays: np.ndarray | None) -> None:
 
     Parameters
     ----------
-    arrays
+    *arrays
         Arrays, or parts of them. Nothing happens to those in memory.
     """
     for array in arrays:
@@ -95,7 +95,7 @@ def bands(shape: Sequence[int], *arrays: np.ndarray | None, margin: int = 0) -> 
     ----------
     shape
         Shape of the array.
-    arrays
+    *arrays
         The arrays that are read or written in the bands. They are released after each.
     margin
         How much more is read on each side of a band.
@@ -124,7 +124,7 @@ def frame_bands(shape: Sequence[int], *arrays: np.ndarray | None) -> Iterator[tu
     ----------
     shape
         Shape of the frame, (C, ...).
-    arrays
+    *arrays
         The arrays that are read or written in the bands. They are released after each.
 
     Yields
