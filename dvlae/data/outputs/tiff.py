@@ -17,12 +17,15 @@ from dvlae.data.canonical import MAX_CLASSIC_BYTES
 from dvlae.data.outputs.imagej import BINARY, COLOURS, as_annotation, imagej_options, plain_colours, why_not_imagej
 from dvlae.data.outputs.ome import edit_xml, ome_unit
 from dvlae.data.sources import SourceInfo
+from dvlae.system.arrays import bands, rows_of_band
 from dvlae.system.files import atomic_file, reserve_space
 
 # What a file that is written here says of itself, so that it may be replaced.
 SOFTWARE = "dvlae"
 # Beyond this offset, float64 numbers are more than a quarter of a grey value apart.
 MAX_FLOAT64_OFFSET = 2**50
+# Side of the tiles of a very large page that is compressed, in pixels.
+TILE = 512
 # What may stay in memory of a mapped file.
 MAX_MAPPED_BYTES = 2**26
 # Letters for axes of frames beside time: other, phase, tile, angle, lifetime, wavelength.
@@ -201,7 +204,7 @@ def write_source(
         packed: dict[str, Any] = {} if compression == "none" else {"compression": compression, "predictor": True}
         if packed and convert.dtype.kind != "f" and convert.dtype.itemsize > 4:
             packed["predictor"] = False
-        pages = _pages(frames, view, convert, layout)
+        pages: Iterator[Any] = _bytes(frames, view, convert, layout)
         common = {
             "software": SOFTWARE,
             "shape": layout.shape,
@@ -210,6 +213,10 @@ def write_source(
             **layout.samples,
             **packed,
         }
+        if packed:
+            is_large = rows_of_band(layout.page) < layout.page[0]
+            common |= {"tile": (TILE, TILE)} if is_large else {}
+            pages = _tiles(frames, view, convert, layout, TILE if is_large else max(layout.page))
         if not why:
             with tifffile.TiffWriter(temporary, imagej=True) as file:
                 file.write(
@@ -229,11 +236,26 @@ def write_source(
     return "" if info.kind == "ome" else f"OME-TIFF, as {why}", "" if xml else _lost(info, ome=True)
 
 
-def _pages(frames: MappedFrames, view: np.ndarray, convert: Converter, layout: "Layout") -> Iterator[np.ndarray]:
+def _bytes(frames: MappedFrames, view: np.ndarray, convert: Converter, layout: "Layout") -> Iterator[bytes]:
+    """Yield the pages as they are in the file, in parts."""
     for index in np.ndindex(view.shape[: layout.leading]):
-        page = convert(view[index].reshape(layout.page))
-        frames.note(page.nbytes)
-        yield page
+        page = view[index].reshape(layout.page)
+        for band, _ in bands(page.shape):
+            part = convert(page[band])
+            frames.note(part.nbytes)
+            yield part.tobytes()
+
+
+def _tiles(
+    frames: MappedFrames, view: np.ndarray, convert: Converter, layout: "Layout", side: int
+) -> Iterator[np.ndarray]:
+    """Yield the tiles of the pages."""
+    for index in np.ndindex(view.shape[: layout.leading]):
+        page = view[index].reshape(layout.page)
+        for row in range(0, page.shape[0], side):
+            rows = convert(page[row : row + side])
+            frames.note(rows.nbytes)
+            yield from (rows[:, column : column + side] for column in range(0, page.shape[1], side))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,14 @@ def test_what_comes_out_has_the_axes_that_went_in(tmp_path_factory, axes, kind, 
     assert np.array_equal(found.reshape(shape), expected)
 
 
+@pytest.mark.parametrize("compression", ["none", "zlib", "zstd"])
+@pytest.mark.parametrize(("axes", "shape"), [("TYX", (2, 700, 530)), ("YXC", (600, 530, 3)), ("XY", (600, 530))])
+def test_very_large_pages_are_written_in_parts(tmp_path, axes, shape, compression, small_bands):
+    small_bands(60_000)
+    values, _ = make(tmp_path / "a.tif", axes, shape, "tiff", "uint8", compression, "same")
+    assert np.array_equal(tifffile.imread(tmp_path / "a.tif").reshape(shape), np.clip(np.rint(values), 0, 255))
+
+
 def test_an_imagej_stack_stays_one_with_its_calibration_and_labels(tmp_path):
     labels = tuple(f"plane {number}" for number in range(12))
     calibration = Calibration({"z": 0.5, "y": 0.2, "x": 0.1}, "um", 2.5, labels=labels)
