@@ -5,6 +5,7 @@ What a process touches of a mapped file counts as its memory, so each band is re
 
 import math
 import mmap
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -57,7 +58,7 @@ def zeros_in_file(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
 
 
 def release(*arrays: np.ndarray | None) -> None:
-    """Give back the memory of arrays that are in files, which keep their values.
+    """Give back the memory of arrays that are in files, which keep their values. Windows does so by itself.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def release(*arrays: np.ndarray | None) -> None:
         owner: object = array
         while isinstance(owner, np.ndarray):
             owner = owner.base
-        if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        if isinstance(owner, mmap.mmap) and sys.platform != "win32":
             owner.madvise(mmap.MADV_DONTNEED)
 
 

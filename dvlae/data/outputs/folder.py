@@ -15,8 +15,9 @@ import numpy as np
 from dvlae.config.settings import OutputSettings
 from dvlae.data.canonical import read_info
 from dvlae.data.manifest import Image
+from dvlae.data.outputs.conversion import Converter
 from dvlae.data.outputs.reading import FRAMES_SUFFIX, NOISY_MARK, OUTPUT_FILES
-from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
+from dvlae.data.outputs.tiff import MappedFrames, write_source
 from dvlae.data.sources import SourceInfo
 from dvlae.system.arrays import frame_bands
 from dvlae.system.errors import UserError

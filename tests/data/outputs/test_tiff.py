@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import dvlae.data.outputs.tiff
 from dvlae.config.settings import OutputSettings
+from dvlae.data.outputs.conversion import Converter
 from dvlae.data.outputs.reading import is_output
-from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
+from dvlae.data.outputs.tiff import MappedFrames, write_source
 from dvlae.data.sources import Calibration, SourceInfo
 
 RANDOM = np.random.default_rng([0])
