@@ -431,3 +431,17 @@ def test_an_image_that_is_constant_but_for_two_neighbours_is_not_blank_in_bands(
     assert find_defects(image[None]).blank
     image[9:11, 9] = 1  # on both sides of the end of a band
     assert not find_defects(image[None]).blank
+
+
+@pytest.mark.parametrize("volume", [False, True])
+@pytest.mark.parametrize("values", [400, 2000])
+def test_lines_of_dots_and_pairs_are_told_apart_in_bands(volume, values, small_bands):
+    image = cells(rng(42))
+    image[10:150:4, 60] += 5000
+    places = [11 * SIDES[1] + 150, 12 * SIDES[1] + 150, 77 * SIDES[1] + 20, 120 * SIDES[1] + 140]
+    frame = np.stack([with_pixels(image, places, 4095), cells(rng(43))][: 1 + volume])
+    frame = frame[None] if volume else frame
+    whole = find_defects(frame)
+    assert np.flatnonzero(whole.hot).tolist() == places
+    small_bands(values)
+    assert np.array_equal(find_defects(frame).marks, whole.marks)
