@@ -120,7 +120,9 @@ class FrameChecks:
         middle_mask = None if mask is None else mask[part]
         examined = ExaminedFrame.examine(frame[:, *part].astype(np.float64), middle_mask)
         if examined.usable:
-            self._scales[name] = examined.scale
+            # Only the noise is compared; the squares of very large values are beyond all numbers.
+            with np.errstate(over="ignore"):
+                self._scales[name] = examined.scale
 
     def finish(self, key: str) -> None:
         """Refuse images without any content, after all of them were checked, and name those that are blank.

@@ -103,9 +103,10 @@ class _Channel:
         return sum(part.size for part in self.counted())
 
     @cached_property
-    def typical(self) -> float:
-        """The median of a sample of the values that count."""
-        return np.median(spread_sample(self.counted(), self.size, SAMPLE))
+    def typical(self) -> np.generic:
+        """The median of a sample of the values that count: one of them, as others may not be numbers of their type."""
+        sample = spread_sample(self.counted(), self.size, SAMPLE)
+        return np.partition(sample, sample.size // 2)[sample.size // 2]
 
     def shown(self, rows: slice) -> np.ndarray:
         """Return a part in which no masked pixel stands out."""
