@@ -1,6 +1,9 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +135,20 @@ def test_an_interrupted_command_goes_on_where_it_was(folder, monkeypatch, capsys
         for earlier in before[: before.index(step)]:
             patch.setattr(f"dvlae.api.session.{earlier}", forbidden)
         assert cli.main(["denoise", "stack.tif", *TIME]) == 0
+    assert names(folder) == RESULTS
+
+
+def test_a_killed_command_goes_on_after_its_training(folder, monkeypatch):
+    process = subprocess.Popen([sys.executable, "-m", "dvlae", "denoise", "stack.tif", *TIME])
+    try:
+        while not (folder / "stack_denoised_work" / "model").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    monkeypatch.setattr("dvlae.api.session.train", None)
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 0
     assert names(folder) == RESULTS
 
 
@@ -284,6 +301,8 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     [
         (["missing.tif"], "no file matches 'missing.tif'"),
         (["stack.tif", "--minutes", "0"], "minutes: found 0"),
+        (["stack.tif", "--samples", "-1"], "found -1"),
+        (["stack.tif", "--device", "mps"], "device: found 'mps'"),
         (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
         (["stack.tif", "--model", "missing"], "missing is not the folder of a trained model"),
         (["stack.tif", "--axes", "CYX", "--channel", "7"], "channel: found 7"),
@@ -299,6 +318,25 @@ def test_a_mistake_is_one_line_and_leaves_nothing(folder, capsys, arguments, wor
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert words in line
     assert names(folder) == {"stack.tif"}
+
+
+def test_a_training_is_continued_on_other_images(done, capsys):
+    tifffile.imwrite("other.tif", images(7), photometric="minisblack")
+    assert cli.main(["denoise", "--start-from", "stack_denoised_model", "other.tif", *TIME]) == 0
+    assert "continues" in capsys.readouterr().err
+    old, new = (json.loads((done / f"{name}_denoised_model" / "model.json").read_text()) for name in ("stack", "other"))
+    assert old["architecture"] == new["architecture"]
+    assert old["weights_sha256"] != new["weights_sha256"]
+    options = ["--start-from", "stack_denoised_model", "--noise-direction", "y"]
+    assert cli.main(["denoise", "other.tif", *options]) == 1
+    assert "--noise-direction: found y, allowed only without --start-from" in capsys.readouterr().err
+
+
+def test_a_direct_denoiser_that_a_model_lacks_is_missed_at_once(done, capsys):
+    tifffile.imwrite("other.tif", images(7)[0])
+    assert cli.main(["denoise", "--model", "stack_denoised_model", "other.tif", "--samples", "0"]) == 1
+    assert "no direct denoiser" in capsys.readouterr().err
+    assert names(done) == RESULTS | {"other.tif"}
 
 
 @pytest.mark.parametrize("options", [["--minutes", "3"], ["--quick"], ["--noise-direction", "x"]])

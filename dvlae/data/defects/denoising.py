@@ -75,7 +75,7 @@ class FramesToDenoise:
         self._unseen[name] = difference = self.seen.difference(frame.scale)
         help_ = "train on such images"
         if conversion is not None:
-            rescale = "set `prediction.rescale: true`"
+            rescale = "set `prediction.rescale: true`, or --rescale"
             help_ = f"if it is the gain or the offset, {rescale}; else {help_}" if difference == UNTOLD else rescale
         self._others[difference, help_].append(name)
         return frame.filled

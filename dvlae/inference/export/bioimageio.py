@@ -127,7 +127,7 @@ def write_package(
     name, documentation, licence, authors
         What the package says of the model.
     """
-    (folder / DOCUMENTATION).write_text(documentation, encoding="utf-8")
+    (folder / DOCUMENTATION).write_text(documentation, encoding="utf-8", newline="\n")
     save_cover(example, folder / COVER)
     for tensor, image in {INPUT: example.noisy, OUTPUT: example.denoised}.items():
         np.save(folder / f"{tensor}.npy", image[None])
@@ -170,7 +170,7 @@ def write_package(
         "config": {"bioimageio": {"reproducibility_tolerance": [tolerance]}},
     }
     text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
-    (folder / PACKAGE_FILE).write_text(text, encoding="utf-8")
+    (folder / PACKAGE_FILE).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _file(folder: Path, name: str) -> dict[str, str]:
