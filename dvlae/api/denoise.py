@@ -21,7 +21,8 @@ from dvlae.models.files import read_architecture
 from dvlae.reporting.page import write_page
 from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
-from dvlae.system.files import exclusive_lock, hash_files, sha256, write_json
+from dvlae.system.files import exclusive_lock, write_json
+from dvlae.system.hashes import hash_files, sha256
 from dvlae.system.software import software
 
 logger = logging.getLogger(__name__)

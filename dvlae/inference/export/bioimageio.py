@@ -19,7 +19,8 @@ from dvlae.inference.export.example import TOLERANCE, Example
 from dvlae.inference.export.formats import INPUT, OPSET, OUTPUT, needed
 from dvlae.inference.export.network import ExportedDenoiser
 from dvlae.system.errors import UserError
-from dvlae.system.files import contents_beside, sha256
+from dvlae.system.files import contents_beside
+from dvlae.system.hashes import sha256
 
 # The files of a package by which it is known and run.
 PACKAGE_FILE, TORCHSCRIPT_FILE, ONNX_FILE = "rdf.yaml", "weights.pt", "weights.onnx"
