@@ -536,6 +536,7 @@ def chain(tmp_path_factory):
             "--images", f"small={images}", "--noise", "small=results/figures/noise_small.json",
             "--targets", f"small={targets}", "--settings", json.dumps({"small": json.loads(EVALUATION)}),
         )  # fmt: skip
+        chain.run("init", "mirror/small/a.tif", "--noise-direction", "x", "--output", "project")
         chain.run("denoise", "--model", f"{RUN}/model", "mirror/small/a.tif", "--output", "own", "--samples", "2")
         chain.run("status")
         chain.run("clean", "--patches")
