@@ -555,7 +555,7 @@ def test_gather_joins_the_images_of_two_parts(chain):
 
 
 def test_only_the_commands_whose_product_is_text_print(chain):
-    assert {name for name, text in chain.printed.items() if text} == {"status", "clean", "completion"}
+    assert {name for name, text in chain.printed.items() if text} == {"status", "clean", "completion", "init"}
 
 
 def test_download_takes_the_files_from_the_mirror_and_lists_them(chain):
