@@ -45,6 +45,13 @@ def test_what_the_user_says_is_written(stack, tmp_path):
     assert yaml.safe_load((tmp_path / "new/config/config.yaml").read_text())["receptive_fields"] == [12]
 
 
+def test_planes_are_images_in_the_workflow_too(stack, tmp_path):
+    tifffile.imwrite(stack, tifffile.imread(stack), imagej=True, metadata={"axes": "ZYX"})
+    make_project([str(stack)], tmp_path / "new")
+    _, dataset = load_dataset("my_stack_1_2", tmp_path / "new/config/datasets")
+    assert dataset.axes == "SYX" and dataset.axes_override
+
+
 def test_a_folder_that_exists_is_left_alone(stack, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match=r"there: exists already, allowed: the name of a new folder"):
