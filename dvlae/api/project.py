@@ -146,8 +146,8 @@ def make_project(
             name=name,
             field=field,
             reason=reason,
-            model=_yaml(settings["model"]),
-            training=_yaml(settings["training"]),
+            model=_yaml(settings.get("model", {})),
+            training=_yaml(settings.get("training", {})),
         ),
     }
     with atomic_folder(output, {}) as made:
