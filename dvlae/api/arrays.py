@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.messages import validate
@@ -35,24 +36,69 @@ def as_list(images: Any) -> list[Any]:
     UserError
         If there is none, or something is not an array.
     """
-    arrays = list(images) if isinstance(images, list | tuple) else [images]
-    if not arrays:
+    if not isinstance(images, list | tuple):
+        return [as_array(images, "images", "an array, or a list of arrays")]
+    if not images:
         raise UserError("images: found an empty list, allowed: at least one array")
-    return [_check_array(array) for array in arrays]
+    return [as_array(array, f"images[{number}]") for number, array in enumerate(images)]
 
 
-def _check_array(array: Any) -> Any:
-    """Return an array of NumPy, or something that has its type and its shape and is read part by part."""
-    if not isinstance(getattr(array, "dtype", None), np.dtype) and hasattr(array, "__array__"):
-        array = np.asarray(array)
-    if not isinstance(getattr(array, "dtype", None), np.dtype):
-        raise UserError(f"images: found {type(array).__name__}, allowed: an array, or a list of arrays")
-    if array.dtype.kind not in "iuf" or 0 in array.shape or array.ndim == 0:
+def as_array(array: Any, name: str, allowed: str = "an array") -> Any:
+    """Return an array that is read part by part.
+
+    Parameters
+    ----------
+    array
+        The array.
+    name
+        What messages call it.
+    allowed
+        What messages say in place of something else.
+
+    Returns
+    -------
+    array
+        An array of NumPy, or something that has its type and its shape.
+
+    Raises
+    ------
+    UserError
+        If it is not an array of numbers, or has no pixel.
+    """
+    if isinstance(array, torch.Tensor):
+        # NumPy has no other floating-point types.
+        if array.is_floating_point() and array.dtype not in (torch.float16, torch.float32, torch.float64):
+            array = array.float()
+        if array.layout == torch.strided:
+            array = array.numpy(force=True)
+    elif not _is_read_in_parts(array) and hasattr(array, "__array__"):
+        try:
+            array = np.asarray(array)
+        except Exception as error:  # The object can raise an error of any kind.
+            raise UserError(f"{name}: found {type(array).__name__}, which NumPy cannot convert ({error})") from None
+    if not _is_read_in_parts(array):
+        raise UserError(f"{name}: found {type(array).__name__}, allowed: {allowed}; numpy.array makes one of numbers")
+    if _stored_type(array.dtype).kind not in "iuf" or 0 in array.shape or len(array.shape) == 0:
         raise UserError(
-            f"images: found an array of shape {tuple(array.shape)} and type {array.dtype}, allowed: at least one "
-            "pixel, integers or real numbers"
+            f"{name}: found an array of shape {tuple(array.shape)} and type {array.dtype}, allowed: at least one "
+            "pixel, integers, real numbers or booleans"
         )
     return array
+
+
+def _is_read_in_parts(array: Any) -> bool:
+    """Return whether something has what is needed of an array."""
+    has_parts = hasattr(array, "__getitem__") and isinstance(getattr(array, "shape", None), list | tuple)
+    return has_parts and isinstance(getattr(array, "dtype", None), np.dtype)
+
+
+def _stored_type(dtype: np.dtype) -> np.dtype:
+    """Return the type in which numbers are written: booleans as 0 and 1, and only floats that image files have, too."""
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        return np.dtype(np.float64)
+    return np.dtype(np.float32) if dtype.name == "bfloat16" else dtype
 
 
 def choose_axes(shape: Sequence[int], axes: str, dimensions: int | None = None) -> str:
@@ -144,7 +190,9 @@ def describe_arrays(folder: Path, arrays: Sequence[Any], axes: str, noise_direct
     folder.mkdir(parents=True, exist_ok=True)
     for number, array in enumerate(arrays):
         shape = tuple(array.shape)
-        stored = np.lib.format.open_memmap(folder / f"{number}.npy", mode="w+", dtype=array.dtype, shape=shape)
+        stored = np.lib.format.open_memmap(
+            folder / f"{number}.npy", mode="w+", dtype=_stored_type(array.dtype), shape=shape
+        )
         # Of an array in a file, one part is in memory at a time.
         for index in range(shape[0]) if len(shape) > 2 else [slice(None)]:
             stored[index] = np.asarray(array[index])

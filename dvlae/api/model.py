@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dvlae.api.arrays import as_list, choose_axes, choose_common_axes, describe_arrays, read_array
+from dvlae.api.arrays import as_array, as_list, choose_axes, choose_common_axes, describe_arrays, read_array
 from dvlae.api.choices import choose_prediction
 from dvlae.api.session import Session, Wishes
 from dvlae.models.files import load_model, read_architecture
@@ -120,7 +120,7 @@ class Model:
         UserError
             If the image has other channels or axes than those of the training, or a value is not allowed.
         """
-        (array,) = as_list([image])
+        array = as_array(image, "image", "an array, and several of them one by one")
         axes = choose_axes(array.shape, axes, self._architecture.dimensions)
         direct = self._architecture.direct_denoiser is not None
         settings = choose_prediction(samples, device, trained=True, direct=direct, rescale=rescale)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
-from dvlae.api.arrays import as_list, choose_axes, choose_common_axes
+from dvlae.api.arrays import as_list, choose_axes, choose_common_axes, describe_arrays
 from dvlae.system.errors import UserError
 
 
@@ -22,7 +23,6 @@ class Convertible:
 
 
 def test_arrays_of_all_kinds_are_taken_and_those_in_files_are_not_read(tmp_path):
-    import torch
     import zarr
 
     assert as_list(torch.zeros(3, 4))[0].dtype == np.float32
@@ -37,15 +37,40 @@ def test_arrays_of_all_kinds_are_taken_and_those_in_files_are_not_read(tmp_path)
     assert one is mapped
 
 
+class Typed(Convertible):
+    """An object that NumPy can convert, which has a type, but no parts."""
+
+    dtype = np.dtype("u2")
+
+
+@pytest.mark.parametrize("kind", [Convertible, Typed])
+def test_all_that_numpy_converts_is_an_array(kind):
+    assert as_list(kind())[0].shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    "array, stored",
+    [
+        (torch.ones(3, 4, requires_grad=True), "f4"),
+        (torch.ones(3, 4, dtype=torch.bfloat16), "f4"),
+        (np.ones((3, 4), np.longdouble), "f8"),
+        (np.ones((3, 4), bool), "u1"),
+    ],
+)
+def test_numbers_of_other_types_are_converted(tmp_path, array, stored):
+    describe_arrays(tmp_path, as_list(array), "YX", "x")
+    (path,) = tmp_path.iterdir()
+    assert np.load(path).dtype == stored and (np.load(path) == 1).all()
+
+
 @pytest.mark.parametrize(
     "images, words",
     [
         ([], "empty list"),
         ("stack.tif", "found str"),
-        ([[1, 2], [3, 4]], "found list"),
+        ([[1, 2], [3, 4]], r"images\[0\]: found list, allowed: an array; numpy.array makes one"),
         (np.zeros((0, 4)), "at least one pixel"),
-        (np.zeros((3, 4), bool), "integers or real numbers"),
-        (np.zeros((3, 4), complex), "integers or real numbers"),
+        (np.zeros((3, 4), complex), "integers, real numbers or booleans"),
         (np.float32(1), "at least one pixel"),
     ],
 )

@@ -54,6 +54,11 @@ def test_single_images_and_single_samples_are_possible(model):
     assert std is None
 
 
+def test_of_several_arrays_each_is_denoised_on_its_own(model):
+    with pytest.raises(ValueError, match="image: found list, allowed: an array, and several of them one by one"):
+        model.denoise([STACK, STACK])
+
+
 def test_axes_of_length_one_stay(model):
     clean, std = model.denoise(STACK[None, :1, None], axes="TSCYX", samples=2)
     assert clean.shape == std.shape == (1, 1, 1, 40, 48)
