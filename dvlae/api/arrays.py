@@ -130,19 +130,51 @@ def choose_axes(shape: Sequence[int], axes: str, dimensions: int | None = None) 
     >>> choose_axes((20, 512, 512), "auto", dimensions=3)
     'ZYX'
     """
+    if not isinstance(axes, str) or (axes != "auto" and len(axes) != len(shape)):
+        raise UserError(
+            f"axes: found {axes!r} for an array of shape {tuple(shape)}, allowed: auto, or a letter for each axis"
+        )
     if axes != "auto":
-        if len(axes) != len(shape):
-            raise UserError(
-                f"axes: found {axes!r} for an array of shape {tuple(shape)}, allowed: a letter for each axis"
-            )
         return axes
     spatial = "ZYX"[-(dimensions or min(2, len(shape))) :]
     more = len(shape) - len(spatial)
-    colours = more == 1 and len(spatial) == 2 and shape[-1] <= MAX_COLOURS
-    if more not in (0, 1) or colours:
-        ways = "'YXC' (colours) or 'SYX' (images)" if colours else "a letter of S, T, C, Z, Y and X for each axis"
-        raise UserError(f"axes: found an array of shape {tuple(shape)}, which can be read in several ways; say {ways}")
+    # Without a model, the images may be volumes.
+    most = 3 if dimensions else 6 - len(spatial)
+    if not 0 <= more <= most:
+        raise UserError(
+            f"axes: found an array of shape {tuple(shape)}, allowed: {len(spatial)} axes ({spatial}), and up to {most} more"
+        )
+    ways = _ways(shape, spatial)
+    if ways:
+        raise UserError(
+            f"axes: found an array of shape {tuple(shape)}, which can be read in several ways; allowed: "
+            f"{', '.join(ways)}, or other letters of S, T, C, Z, Y and X"
+        )
     return "S" * more + spatial
+
+
+def _ways(shape: Sequence[int], spatial: str) -> list[str]:
+    """List the axes that an array may have, and what they mean, if its shape leaves that in doubt."""
+    more = len(shape) - len(spatial)
+    if more > 1:
+        others = (letters for letters in ("STCZ", "STC", "ST", "SC", "TC") if len(letters) == more)
+        return [repr(letters + spatial) for letters in others]
+    # Traces are often shorter than they are many.
+    if len(spatial) == 1 or len(shape) == 2:
+        return []
+    last = shape[-1]
+    colours = more == 1 and spatial == "YX" and last <= MAX_COLOURS
+    # What other programs write with the axis of the images, the planes or the channels last.
+    if not (colours or 2 * last < min(shape[-3:-1])):
+        return []
+    first = shape[-3]
+    if spatial == "ZYX":
+        return [f"{'S' * more + 'ZYX'!r} ({first} planes)", f"{'S' * more + 'YXZ'!r} ({last} planes)"]
+    return [
+        f"'SYX' ({first} images)",
+        f"'YXS' ({last} images)",
+        f"'YXC' ({last} {'colours' if colours else 'channels'})",
+    ]
 
 
 def choose_common_axes(arrays: Sequence[Any], axes: str, dimensions: int | None = None) -> str:

@@ -95,7 +95,7 @@ class Model:
             An array: NumPy, mapped into memory, Zarr, or anything with ``__array__``.
         axes
             A letter for each axis, of S (images), T (time), C (channels), Z, Y and X. ``auto``: the last axes are those
-            of the model, and one more counts images.
+            of the model, and one more counts images; where the last axis is much the shortest, the letters are needed.
         samples
             Number of samples of the posterior, whose mean is the result; 0: one pass of the direct denoiser, if the
             model was trained with one.
@@ -178,7 +178,7 @@ def fit(
         An array, or a list of arrays: NumPy, mapped into memory, Zarr, or anything with ``__array__``.
     axes
         A letter for each axis, of S (images), T (time), C (channels), Z, Y and X, such as ``SYX`` or ``YXC``. ``auto``:
-        Y and X, and one more that counts images.
+        Y and X, and one more that counts images; where the last axis is much the shortest, the letters are needed.
     noise_direction
         The axis along which the noise is correlated, ``x``, ``y`` or ``z``, or ``none``. ``auto``: it is measured, and
         the log warns if it cannot be told.

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -96,15 +98,40 @@ def test_axes_are_the_spatial_ones_and_one_more_counts_images(shape, dimensions,
     assert choose_axes(shape, "auto", dimensions) == axes
 
 
-@pytest.mark.parametrize("shape", [(30, 40, 3), (2, 8, 30, 40)])
-def test_axes_that_can_be_several_things_are_asked_for(shape):
-    with pytest.raises(UserError, match="axes: found an array of shape"):
-        choose_axes(shape, "auto")
+@pytest.mark.parametrize(
+    "shape, dimensions, words",
+    [
+        ((30, 40, 3), None, "'SYX' (30 images), 'YXS' (3 images), 'YXC' (3 colours)"),
+        ((48, 64, 20), None, "'SYX' (48 images), 'YXS' (20 images), 'YXC' (20 channels)"),
+        ((48, 64, 20), 3, "'ZYX' (48 planes), 'YXZ' (20 planes)"),
+        ((5, 48, 64, 20), 3, "'SZYX' (48 planes), 'SYXZ' (20 planes)"),
+        ((2, 8, 30, 40), None, "'STYX', 'SCYX', 'TCYX'"),
+        ((2,) * 6, None, "'STCZYX'"),
+    ],
+)
+def test_axes_that_can_be_several_things_are_asked_for(shape, dimensions, words):
+    with pytest.raises(UserError, match=f"several ways; allowed: {re.escape(words)}"):
+        choose_axes(shape, "auto", dimensions)
 
 
-def test_the_letters_have_to_be_as_many_as_the_axes():
-    with pytest.raises(UserError, match="'YX' for an array of shape"):
-        choose_axes((3, 30, 40), "YX")
+@pytest.mark.parametrize(
+    "shape, dimensions, words",
+    [((40,), 2, "2 axes (YX), and up to 3 more"), ((30, 40), 3, "3 axes (ZYX)"), ((2,) * 6, 2, "2 axes (YX)")],
+)
+def test_an_array_that_cannot_be_read_is_not_asked_about(shape, dimensions, words):
+    with pytest.raises(UserError, match=f"allowed: {re.escape(words)}"):
+        choose_axes(shape, "auto", dimensions)
+
+
+@pytest.mark.parametrize("shape", [(100, 64, 48), (100, 512, 64), (20, 48, 64)])
+def test_stacks_of_images_are_not_asked_about(shape):
+    assert choose_axes(shape, "auto") == "SYX"
+
+
+@pytest.mark.parametrize("axes", [None, 3, "YX"])
+def test_the_letters_have_to_be_as_many_as_the_axes(axes):
+    with pytest.raises(UserError, match=f"axes: found {axes!r} for an array of shape"):
+        choose_axes((3, 30, 40), axes)
 
 
 def test_single_images_may_be_among_stacks():
