@@ -73,7 +73,7 @@ def as_array(array: Any, name: str, allowed: str = "an array") -> Any:
             array = array.numpy(force=True)
     elif not _is_read_in_parts(array) and hasattr(array, "__array__"):
         try:
-            array = np.asarray(array)
+            array = np.asanyarray(array)
         except Exception as error:  # The object can raise an error of any kind.
             raise UserError(f"{name}: found {type(array).__name__}, which NumPy cannot convert ({error})") from None
     if not _is_read_in_parts(array):
@@ -142,7 +142,8 @@ def choose_axes(shape: Sequence[int], axes: str, dimensions: int | None = None) 
     most = 3 if dimensions else 6 - len(spatial)
     if not 0 <= more <= most:
         raise UserError(
-            f"axes: found an array of shape {tuple(shape)}, allowed: {len(spatial)} axes ({spatial}), and up to {most} more"
+            f"axes: found an array of shape {tuple(shape)}, allowed: {len(spatial)} axes ({spatial}), and up to {most} "
+            "more"
         )
     ways = _ways(shape, spatial)
     if ways:
@@ -218,16 +219,25 @@ def describe_arrays(folder: Path, arrays: Sequence[Any], axes: str, noise_direct
     -------
     DatasetSettings
         How the files are read.
+
+    Raises
+    ------
+    UserError
+        If all pixels are masked, or pixels of an array that is not of NumPy.
     """
+    if all(isinstance(array, np.ma.MaskedArray) and array.count() == 0 for array in arrays):
+        raise UserError("images: found only masked pixels, allowed: at least one image with pixels that are not masked")
+    # Where one array needs NaN, all are written as floats: different types are warned of.
+    masked = any(np.ma.is_masked(array) for array in arrays)
     folder.mkdir(parents=True, exist_ok=True)
     for number, array in enumerate(arrays):
-        shape = tuple(array.shape)
-        stored = np.lib.format.open_memmap(
-            folder / f"{number}.npy", mode="w+", dtype=_stored_type(array.dtype), shape=shape
-        )
+        shape, dtype = tuple(array.shape), _stored_type(array.dtype)
+        if masked:
+            dtype = np.result_type(dtype, np.float32)
+        stored = np.lib.format.open_memmap(folder / f"{number}.npy", mode="w+", dtype=dtype, shape=shape)
         # Of an array in a file, one part is in memory at a time.
         for index in range(shape[0]) if len(shape) > 2 else [slice(None)]:
-            stored[index] = np.asarray(array[index])
+            stored[index] = _fill_masked(array[index], dtype)
         stored.flush()
     keys = {
         "source": {"kind": "files"},
@@ -239,7 +249,19 @@ def describe_arrays(folder: Path, arrays: Sequence[Any], axes: str, noise_direct
     return validate(DatasetSettings, keys, "arguments")
 
 
-def read_array(images: Path, folder: Path, shape: Sequence[int], *, deviation: bool) -> np.ndarray | None:
+def _fill_masked(part: Any, dtype: np.dtype) -> np.ndarray:
+    """Return a part of an array, with NaN in the place of masked pixels, which is how files say it."""
+    if not np.ma.is_masked(part):
+        return np.asarray(part)
+    if dtype.kind != "f":
+        raise UserError(
+            f"images: found masked pixels in parts of an array of type {dtype} in a file, allowed: the array in memory "
+            "(array[:])"
+        )
+    return part.astype(dtype).filled(np.nan)
+
+
+def read_array(images: Path, folder: Path, array: Any, *, deviation: bool) -> np.ndarray | None:
     """Read the result for the only source of a folder of images.
 
     Parameters
@@ -248,8 +270,8 @@ def read_array(images: Path, folder: Path, shape: Sequence[int], *, deviation: b
         Folder with ``manifest.csv``.
     folder
         Folder of results.
-    shape
-        Shape of the array that was denoised.
+    array
+        The array that was denoised.
     deviation
         Whether the results are standard deviations.
 
@@ -257,7 +279,8 @@ def read_array(images: Path, folder: Path, shape: Sequence[int], *, deviation: b
     -------
     array or None
         With the axes and the shape of the array. float32, or float64 where float32 would lose the noise of large grey
-        values. None if there are no such results.
+        values. None if there are no such results. A masked array if the array is one; the denoised image has the
+        array's values behind the mask.
     """
     manifest = read_manifest(images)
     info = read_info(manifest[0].noisy)
@@ -269,4 +292,10 @@ def read_array(images: Path, folder: Path, shape: Sequence[int], *, deviation: b
             return None
         frame[...] = values
         frame += offset
-    return np.ascontiguousarray(info.in_source_order(frames)).reshape(shape)
+    result = np.ascontiguousarray(info.in_source_order(frames)).reshape(array.shape)
+    if not isinstance(array, np.ma.MaskedArray):
+        return result
+    mask = np.ma.getmaskarray(array)
+    if not deviation:
+        result[mask] = array.data[mask]
+    return np.ma.array(result, mask=mask)

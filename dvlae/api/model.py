@@ -92,7 +92,8 @@ class Model:
         Parameters
         ----------
         image
-            An array: NumPy, mapped into memory, Zarr, or anything with ``__array__``.
+            An array: NumPy, mapped into memory, Zarr, or anything with ``__array__``. The masked pixels of a masked
+            array are left out.
         axes
             A letter for each axis, of S (images), T (time), C (channels), Z, Y and X. ``auto``: the last axes are those
             of the model, and one more counts images; where the last axis is much the shortest, the letters are needed.
@@ -113,7 +114,7 @@ class Model:
         clean, std
             The denoised image and the standard deviation of the posterior, in the axes, the shape and the units of the
             image; float32, or float64 for grey values so large that float32 would lose the noise. ``std`` is None for
-            fewer than two samples.
+            fewer than two samples. Of a masked array, both have its mask.
 
         Raises
         ------
@@ -129,7 +130,7 @@ class Model:
             session.prepare()
             session.denoise(self._folder, settings)
             found = [
-                read_array(session.images, folder, array.shape, deviation=deviation)
+                read_array(session.images, folder, array, deviation=deviation)
                 for folder, deviation in ((session.run.denoised, False), (session.run.uncertainty, True))
             ]
         clean, std = found
@@ -175,7 +176,8 @@ def fit(
     Parameters
     ----------
     images
-        An array, or a list of arrays: NumPy, mapped into memory, Zarr, or anything with ``__array__``.
+        An array, or a list of arrays: NumPy, mapped into memory, Zarr, or anything with ``__array__``. The masked
+        pixels of masked arrays are left out.
     axes
         A letter for each axis, of S (images), T (time), C (channels), Z, Y and X, such as ``SYX`` or ``YXC``. ``auto``:
         Y and X, and one more that counts images; where the last axis is much the shortest, the letters are needed.

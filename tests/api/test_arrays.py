@@ -136,3 +136,18 @@ def test_the_letters_have_to_be_as_many_as_the_axes(axes):
 
 def test_single_images_may_be_among_stacks():
     assert choose_common_axes([np.zeros((30, 40)), np.zeros((8, 30, 40))], "auto") == "SYX"
+
+
+def test_masked_pixels_are_no_numbers_in_the_files(tmp_path):
+    values = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
+    masked = np.ma.array(values, mask=values == 5)
+    describe_arrays(tmp_path, [masked, values], "SYX", "x")
+    found, other = (np.load(path) for path in sorted(tmp_path.iterdir()))
+    assert found.dtype == other.dtype == np.float32
+    np.testing.assert_array_equal(found, np.where(values == 5, np.nan, values))
+    np.testing.assert_array_equal(other, values)
+
+
+def test_arrays_of_masked_pixels_alone_are_refused(tmp_path):
+    with pytest.raises(UserError, match="found only masked pixels"):
+        describe_arrays(tmp_path, [np.ma.masked_all((30, 40))], "YX", "x")

@@ -54,6 +54,18 @@ def test_single_images_and_single_samples_are_possible(model):
     assert std is None
 
 
+def test_masked_pixels_do_not_count_and_come_back(model):
+    mask = np.zeros(STACK.shape, bool)
+    mask[0, 5:9, 6:20] = True
+    spoilt = np.ma.array(np.where(mask, 60000, STACK).astype(np.uint16), mask=mask)
+    clean, std = model.denoise(spoilt, samples=2)
+    expected, _ = model.denoise(np.where(mask, np.nan, STACK), samples=2)
+    np.testing.assert_allclose(clean.data[~mask], expected[~mask], rtol=1e-5)
+    np.testing.assert_array_equal(clean.mask, mask)
+    np.testing.assert_array_equal(std.mask, mask)
+    assert (clean.data[mask] == 60000).all()
+
+
 def test_of_several_arrays_each_is_denoised_on_its_own(model):
     with pytest.raises(ValueError, match="image: found list, allowed: an array, and several of them one by one"):
         model.denoise([STACK, STACK])
