@@ -1,5 +1,7 @@
 """Arrays as images: each is a file for the steps, and what they make of it comes back as an array of the same axes."""
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -229,24 +231,45 @@ def describe_arrays(folder: Path, arrays: Sequence[Any], axes: str, noise_direct
         raise UserError("images: found only masked pixels, allowed: at least one image with pixels that are not masked")
     # Where one array needs NaN, all are written as floats: different types are warned of.
     masked = any(np.ma.is_masked(array) for array in arrays)
+    # Messages show the names.
+    names = [f"array {number}.npy" for number in range(len(arrays))]
     folder.mkdir(parents=True, exist_ok=True)
     for number, array in enumerate(arrays):
         shape, dtype = tuple(array.shape), _stored_type(array.dtype)
         if masked:
             dtype = np.result_type(dtype, np.float32)
-        stored = np.lib.format.open_memmap(folder / f"{number}.npy", mode="w+", dtype=dtype, shape=shape)
+        stored = np.lib.format.open_memmap(folder / names[number], mode="w+", dtype=dtype, shape=shape)
         # Of an array in a file, one part is in memory at a time.
         for index in range(shape[0]) if len(shape) > 2 else [slice(None)]:
             stored[index] = _fill_masked(array[index], dtype)
         stored.flush()
     keys = {
         "source": {"kind": "files"},
-        "noisy": [f"{number}.npy" for number in range(len(arrays))],
+        "noisy": names,
         "axes": axes,
         "axes_override": True,
         "noise_direction": noise_direction,
     }
     return validate(DatasetSettings, keys, "arguments")
+
+
+def name_arrays(text: str, folder: Path) -> str:
+    """Let a message name arrays in place of their files.
+
+    Parameters
+    ----------
+    text
+        The message.
+    folder
+        The folder that :func:`describe_arrays` made.
+
+    Returns
+    -------
+    str
+        The message, such as ``noisy: array 0: found nan everywhere``.
+    """
+    text = re.sub(re.escape(f"{folder}{os.sep}") + r"(array \d+)\.npy", r"\1", text)
+    return re.sub(r"\b(array \d+)_0*(\d+)\b", r"\1, image \2", text)
 
 
 def _fill_masked(part: Any, dtype: np.dtype) -> np.ndarray:

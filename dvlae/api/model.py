@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from dvlae.api.arrays import as_array, as_list, choose_axes, choose_common_axes, describe_arrays, read_array
+from dvlae.api.arrays import (
+    as_array,
+    as_list,
+    choose_axes,
+    choose_common_axes,
+    describe_arrays,
+    name_arrays,
+    read_array,
+)
 from dvlae.api.choices import choose_prediction
 from dvlae.api.options import (
     check_device,
@@ -348,7 +356,10 @@ def _session(arrays: Sequence[Any], axes: str, direction: str, wishes: Wishes, p
             TemporaryDirectory(prefix="dvlae-") as folder,
         ):
             data = Path(folder) / "arrays"
-            yield Session(Path(folder), describe_arrays(data, arrays, axes, direction), data, wishes)
+            try:
+                yield Session(Path(folder), describe_arrays(data, arrays, axes, direction), data, wishes)
+            except UserError as error:
+                raise UserError(name_arrays(str(error), data)) from None
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)

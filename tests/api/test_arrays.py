@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvlae.api.arrays import as_list, choose_axes, choose_common_axes, describe_arrays
+from dvlae.api.arrays import as_list, choose_axes, choose_common_axes, describe_arrays, name_arrays
 from dvlae.system.errors import UserError
 
 
@@ -151,3 +151,10 @@ def test_masked_pixels_are_no_numbers_in_the_files(tmp_path):
 def test_arrays_of_masked_pixels_alone_are_refused(tmp_path):
     with pytest.raises(UserError, match="found only masked pixels"):
         describe_arrays(tmp_path, [np.ma.masked_all((30, 40))], "YX", "x")
+
+
+def test_messages_name_an_array_and_its_image(tmp_path):
+    assert name_arrays(f"noisy: {tmp_path / 'array 1.npy'}: constant", tmp_path) == "noisy: array 1: constant"
+    assert name_arrays("array 1_00: constant; array 1_10: constant", tmp_path) == (
+        "array 1, image 0: constant; array 1, image 10: constant"
+    )
