@@ -24,7 +24,8 @@ from dvlae import cli
 from dvlae.reporting.style import STYLE, hide_frame
 
 GUIDES = Path(__file__).parents[1]
-CHANNELS, STEPS, SAMPLES = 16, 1000, 8
+CHANNELS, SAMPLES = 16, 8
+STEPS, STEPS_FOR_BEADS = 500, 1000
 # In pixels, of each image.
 SIDE = 256
 
@@ -65,11 +66,15 @@ def psnr(estimate: np.ndarray, clean: np.ndarray) -> float:
 def micrographs() -> tuple[np.ndarray, np.ndarray]:
     """Return parts of eight noisy electron micrographs and of the clean ones, each fitted to its noisy one."""
     folder = Path(os.environ.get("DVLAE_DATA_MIRROR", "data")) / "sem_line"
-    files = sorted((folder / "noisy").glob("*.tif"))[::7]
     part = (slice(100, 100 + SIDE), slice(100, 100 + SIDE))
-    noisy = np.stack([tifffile.imread(file)[..., 0][part] for file in files])
-    clean = [tifffile.imread(folder / "clean" / file.name)[..., 0].astype(float) for file in files]
-    return noisy, np.stack([_fitted(image, frame, part) for image, frame in zip(clean, noisy, strict=True)])
+    noisy, clean = (
+        [tifffile.imread(file)[..., 0] for file in sorted((folder / kind).glob("*.tif"))[::7]]
+        for kind in ("noisy", "clean")
+    )
+    noisy = np.stack([image[part] for image in noisy])
+    return noisy, np.stack(
+        [_fitted(image.astype(float), frame, part) for image, frame in zip(clean, noisy, strict=True)]
+    )
 
 
 def _fitted(clean: np.ndarray, noisy: np.ndarray, part: tuple[slice, slice]) -> np.ndarray:
@@ -168,7 +173,7 @@ def field() -> None:
 def training() -> None:
     """Compare trainings of few, more and enough steps."""
     noisy, clean = micrographs()
-    results = [(f"{steps} steps", denoise(noisy, "x", 4, steps)) for steps in (50, 200)]
+    results = [(f"{steps} steps", denoise(noisy, "x", 4, steps)) for steps in (50, 150)]
     results.append((f"{STEPS} steps", _right_micrographs()))
     _compare("short_training", noisy, clean, results, slice(60, 188))
 
@@ -177,7 +182,7 @@ def saturation() -> None:
     """Denoise a recording of which the brightest parts are cut off at 255."""
     clean = 300 * beads(seed=1)
     noisy = as_recorded(with_noise(clean / 255, 15, 2, seed=1))
-    results = [("denoised", denoise(noisy, "x", 8))]
+    results = [("denoised", denoise(noisy, "x", 8, STEPS_FOR_BEADS))]
     for level in (50, 150, 250, 300):
         flat = np.abs(ndimage.uniform_filter(clean, (0, 7, 7)) - level) < 25
         print(f"saturation: near {level}: {np.mean(results[0][1][0][flat] - clean[flat]):+.1f} grey values")
@@ -189,31 +194,31 @@ def stripes() -> None:
     clean = 255 * 0.8 * beads(seed=2)
     columns = np.random.default_rng(2).normal(0, 12, SIDE)
     noisy = as_recorded(with_noise(clean / 255, 15, 2, seed=2) + columns)
-    estimate, elbo = denoise(noisy, "x", 8)
+    estimate, elbo = denoise(noisy, "x", 8, STEPS_FOR_BEADS)
     flat = np.median(noisy, axis=(0, 1)) - ndimage.median_filter(np.median(noisy, axis=(0, 1)), 31)
     corrected = np.clip(noisy - flat, 0, None).astype(np.float32)
-    results = [("denoised", (estimate, elbo)), ("subtracted before", denoise(corrected, "x", 8))]
+    results = [("denoised", (estimate, elbo)), ("subtracted before", denoise(corrected, "x", 8, STEPS_FOR_BEADS))]
     _compare("fixed_stripes", noisy, clean, results, slice(64, 192), errors=True)
 
 
 def invented() -> None:
     """Denoise two recordings of one scene in so few photons that the model has to guess."""
     clean = 255 * 0.8 * beads(seed=3, count=120)
-    first, second = (as_recorded(with_noise(clean / 255, 1.5, 2, seed=seed)) for seed in (3, 4))
-    both, _ = denoise(np.concatenate([first, second]), "x", 8)
+    # With an offset and without limits, so that nothing is cut off.
+    first, second = (np.round(1000 + with_noise(clean / 255, 1.5, 2, seed)).astype(np.uint16) for seed in (3, 4))
+    both, _ = denoise(np.concatenate([first, second]), "x", 8, STEPS_FOR_BEADS)
+    noisy, again, estimate, other = (frames.astype(float) - 1000 for frames in (first, second, both[:8], both[8:]))
+    measured = np.mean((estimate - again) ** 2) - np.mean((noisy - again) ** 2) / 2
+    print(f"invented: error {np.std(estimate - clean):.1f}, difference {np.std(estimate - other):.1f} grey values")
+    print(
+        f"invented: {psnr(estimate, clean):.2f} dB, by the second recording {10 * np.log10(255**2 / measured):.2f} dB"
+    )
     part = (0, slice(64, 192), slice(64, 192))
-    estimates = both[:8], both[8:]
-    difference = estimates[0] - estimates[1]
-    print(f"invented: difference {difference.std():.1f}, errors {(estimates[0] - clean).std():.1f} grey values")
+    shown = [("clean", clean), ("denoised", estimate), ("second recording", other)]
     draw(
         "invented",
-        [
-            ("noisy", first[part]),
-            ("clean", clean[part]),
-            ("denoised", estimates[0][part]),
-            ("second recording", estimates[1][part]),
-        ],
-        [None, None, ("error", (estimates[0] - clean)[part]), ("first minus second", difference[part])],
+        [("noisy", np.clip(noisy[part], 0, 255)), *((title, frames[part]) for title, frames in shown)],
+        [None, None, ("error", (estimate - clean)[part]), ("first minus second", (estimate - other)[part])],
     )
 
 
