@@ -13,7 +13,19 @@ from dvlae.config.dataset import DatasetSettings
 from dvlae.config.messages import validate
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, write_manifest
+from dvlae.system import arrays
 from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
+
+
+@pytest.fixture
+def small_bands(monkeypatch):
+    """Return a function after which small images are treated as very large ones: in files, and a few rows at a time."""
+
+    def start(values=2000):
+        monkeypatch.setattr(arrays, "BAND_VALUES", values)
+        monkeypatch.setattr(arrays, "MAX_ARRAY_BYTES", 4 * values)
+
+    return start
 
 
 @pytest.fixture

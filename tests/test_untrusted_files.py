@@ -25,7 +25,7 @@ from dvlae.data.sources import open_sources
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import load_model, save_model
 from dvlae.system.errors import UserError
-from dvlae.system.files import sha256
+from dvlae.system.hashes import sha256
 from frames import read_frames
 from microscope_files import lif, nd2, png, unfiltered, write_czi
 

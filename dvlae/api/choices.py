@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,22 @@ from dvlae.data.files import natural_key
 from dvlae.data.reading import select_series
 from dvlae.data.sources import open_sources
 from dvlae.evaluation.diagnosis import correlation_length, suggest_receptive_field
+from dvlae.models.dvlae import Architecture
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 # More channels than red, green, blue and transparency are usually images that a program has called so.
 MAX_CHANNELS = 4
+AXIS_NAMES = {"Z": "planes of a volume", "C": "channels", "?": "pages"}
 # Where the noise cannot be measured: the direction of most scans and read-outs, and a field that covers short noise.
 ASSUMED_DIRECTION, ASSUMED_RECEPTIVE_FIELD = "x", 8
 # Texture looks like noise of any length.
 MAX_ASSUMED_LENGTH = 20
 # From so many minutes on, the time for a direct denoiser, a third of a step's, costs the samples hardly any quality.
 MINUTES_FOR_DIRECT = 20
-# In less time, a small network learns more (docs/benchmarks.md).
-MINUTES_FOR_LARGE = 3
+# In less time, a small network is as good on a quiet machine, and better on a busy one (docs/notes/experiments.md).
+MINUTES_FOR_LARGE = 5
 # Crops of volumes have about as many pixels as those of images.
 VOLUME_CROP, VOLUME_CROP_ON_GPU = (8, 32, 32), (16, 64, 64)
 IMAGE_SIDE_ON_GPU = 128
@@ -60,25 +63,21 @@ def choose_axes(files: Sequence[Path], series: int | str) -> str:
         with open_sources(path) as sources:
             for source in select_series(sources, series, path):
                 stated = source.axes or "?" * (len(source.shape) - 2) + "YX"[-len(source.shape) :]
-                axes = "".join(
-                    "S" if _are_images(axis, length, stated) else axis
-                    for axis, length in zip(stated, source.shape, strict=True)
-                )
-                if axes == stated or axes.count("S") > 1:
-                    continue
-                place = axes.index("S")
-                what = {"Z": "planes of a volume", "C": "channels"}.get(stated[place], "pages")
-                other = stated.replace("?", "Z")
-                logger.warning(
-                    f"denoise: {path.name}: its {source.shape[place]} {what} are denoised as images, one by one; "
-                    f"--axes {other} takes them together, as {'channels' if 'C' in other else 'a volume'}"
-                )
-                return axes
+                letters = [letter for letter in "ST" if letter not in stated]
+                axes, said = "", []
+                for axis, length in zip(stated, source.shape, strict=True):
+                    if letters and ((axis in "Z?" and "Y" in stated) or (axis == "C" and length > MAX_CHANNELS)):
+                        axes += letters.pop(0)
+                        said.append(f"{length} {AXIS_NAMES[axis]}")
+                    else:
+                        axes += axis
+                if said:
+                    logger.warning(
+                        f"denoise: {path.name}: its {' and '.join(said)} are denoised as images, one by one; --axes "
+                        f"{stated.replace('?', 'Z', 1)} takes them together, which learns more slowly"
+                    )
+                    return axes
     return "auto"
-
-
-def _are_images(axis: str, length: int, axes: str) -> bool:
-    return (axis in "Z?" and "Y" in axes) or (axis == "C" and length > MAX_CHANNELS)
 
 
 def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int | str) -> tuple[str, int]:
@@ -134,7 +133,13 @@ def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int 
 
 
 def choose_training(
-    shapes: Iterable[Sequence[int]], device: str, *, minutes: float, max_steps: int | None, direct: bool
+    shapes: Iterable[Sequence[int]],
+    device: str,
+    *,
+    minutes: float,
+    max_steps: int | None,
+    direct: bool,
+    like: Architecture | None = None,
 ) -> TrainSettings:
     """Choose the size of the network, and how it is trained.
 
@@ -150,6 +155,8 @@ def choose_training(
         Largest number of batches; None: as many as there is time for.
     direct
         Whether a direct denoiser is trained even if there is little time.
+    like
+        A model whose sizes the new one has, too; None: they are chosen.
 
     Returns
     -------
@@ -161,12 +168,16 @@ def choose_training(
     on_gpu = device != "cpu"
     levels, channels, batch = (6, 64, 16) if on_gpu else (3, 48, 4) if minutes >= MINUTES_FOR_LARGE else (3, 16, 8)
     has_time = max_steps is None and minutes >= MINUTES_FOR_DIRECT
-    model = ModelSettings(
-        levels=levels,
-        channels=channels,
-        latent_channels=channels // 2,
-        direct_denoiser="mean" if direct or has_time else False,
-    )
+    if like is None:
+        model = ModelSettings(
+            levels=levels,
+            channels=channels,
+            latent_channels=channels // 2,
+            direct_denoiser="mean" if direct or has_time else False,
+        )
+    else:
+        sizes = asdict(like) | {"direct_denoiser": like.direct_denoiser or False}
+        model = ModelSettings.model_validate({name: sizes[name] for name in ModelSettings.model_fields})
     patch_size: PatchSize = "auto"
     if len(smallest) == 3:
         longest = np.minimum(smallest, VOLUME_CROP_ON_GPU if on_gpu else VOLUME_CROP).tolist()
@@ -176,7 +187,7 @@ def choose_training(
     training = TrainingSettings(
         patch_size=patch_size,
         batch_size=batch,
-        learning_rate=0.01 if channels == 16 else 0.004,
+        learning_rate=0.01 if model.channels <= 16 else 0.004,
         max_minutes=float(minutes),
         max_steps=max_steps,
     )

@@ -3,12 +3,12 @@
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_axes, choose_prediction, choose_training
+from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_axes, choose_prediction
+from dvlae.api.notes import Warnings
 from dvlae.api.places import Places, find_inputs
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
@@ -21,14 +21,15 @@ from dvlae.models.files import read_architecture
 from dvlae.reporting.page import write_page
 from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
-from dvlae.system.files import exclusive_lock, hash_files, sha256, write_json
+from dvlae.system.files import exclusive_lock, write_json
+from dvlae.system.hashes import hash_files, sha256
 from dvlae.system.software import software
 
 logger = logging.getLogger(__name__)
 
 # With what comes before it, a page can be looked at after two minutes.
 PREVIEW_MINUTES = 1.5
-MINUTES = 30.0
+MINUTES, MINUTES_TO_CONTINUE = 30.0, 6.0
 
 
 def denoise(
@@ -42,6 +43,7 @@ def denoise(
     channel: int | Literal["grey"] | None = None,
     series: int | str = "auto",
     model: Path | None = None,
+    start_from: Path | None = None,
     rescale: bool = False,
     samples: int | None = None,
     quick: bool = False,
@@ -63,7 +65,7 @@ def denoise(
     output
         Folder for all results. None: each is beside its image, or, of a folder of images, in ``FOLDER_denoised``.
     minutes
-        Time for the training. None: 30.
+        Time for the training. None: 30, or 6 with ``start_from``.
     noise_direction, receptive_field
         Those of the noise; ``auto``: they are measured.
     axes, channel, series
@@ -71,6 +73,8 @@ def denoise(
         many channels, and pages of unknown meaning as images.
     model
         Folder of a trained model. None: one is trained.
+    start_from
+        Folder of a trained model whose training is continued on these images; None: a new one is trained.
     rescale
         With such a model: whether images of another gain and offset are brought to the scale of its training.
     samples
@@ -97,22 +101,36 @@ def denoise(
     UserError
         If the images or the model cannot be used, a value is not allowed, or there are results of another call.
     """
-    trains = {"--minutes": minutes, "--noise-direction": noise_direction, "--receptive-field": receptive_field}
-    for option, value in (trains | {"--quick": quick or None} if model else {"--rescale": rescale or None}).items():
-        if value not in (None, "auto"):
-            raise UserError(f"{option}: found {value}, allowed only {'without' if model else 'with'} --model")
-    minutes = MINUTES if minutes is None else minutes
-    wishes = Wishes(noise_direction, receptive_field, minutes, None, seed, device, direct=samples == 0)
+    _check_options(
+        {"--noise-direction": noise_direction, "--receptive-field": receptive_field},
+        {"--minutes": minutes, "--quick": quick, "--start-from": start_from},
+        {"--rescale": rescale},
+        model=model,
+        start_from=start_from,
+    )
+    if minutes is None:
+        minutes = MINUTES if start_from is None else MINUTES_TO_CONTINUE
+    wishes = Wishes(
+        noise_direction=noise_direction,
+        receptive_field=receptive_field,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        direct=samples == 0,
+        start_from=None if start_from is None else start_from.absolute(),
+    )
     inputs, results = find_inputs(files)
     if results:
         logger.info(f"denoise: leaves out results of an earlier run: {_names(results)}")
     together = noise_direction == "z"
-    if model is not None:
-        architecture = read_architecture(model)
+    if (given := model or start_from) is not None:
+        architecture = read_architecture(given)
         noise_direction = architecture.noise_direction
         together = architecture.dimensions > 2 or architecture.image_channels > MAX_CHANNELS
+    warnings = Warnings()
     if axes == "auto" and not together:
-        axes = choose_axes(inputs, series)
+        with warnings.noted():
+            axes = choose_axes(inputs, series)
     keys: dict[str, Any] = {
         "source": {"kind": "files"},
         "noisy": [str(file) for file in inputs],
@@ -130,12 +148,31 @@ def denoise(
         model=None if model is None else model.absolute(),
         samples=samples,
         rescale=rescale,
+        warnings=warnings,
     )
     if dry_run:
         return call.describe()
-    with exclusive_lock(places.lock()):
+    with exclusive_lock(places.lock()), warnings.noted():
         call.run(quick=quick, overwrite=overwrite)
     return None
+
+
+def _check_options(
+    of_noise: dict[str, Any],
+    of_training: dict[str, Any],
+    of_model: dict[str, Any],
+    *,
+    model: Path | None,
+    start_from: Path | None,
+) -> None:
+    """Refuse options that would have no effect."""
+    given = "--model" if model else "--start-from" if start_from else None
+    useless = {} if given is None else dict(of_noise)
+    useless |= of_training if model else of_model
+    for option, value in useless.items():
+        if value not in (None, "auto", False):
+            allowed = "with --model" if option in of_model else f"without {given}"
+            raise UserError(f"{option}: found {value}, allowed only {allowed}")
 
 
 class _Call:
@@ -149,9 +186,10 @@ class _Call:
         model: Path | None,
         samples: int | None,
         rescale: bool,
+        warnings: Warnings,
     ):
         self.inputs, self.places, self.session, self.model = inputs, places, session, model
-        self.samples, self.rescale = samples, rescale
+        self.samples, self.rescale, self.warnings = samples, rescale, warnings
         self.targets = [
             *places.results_of(inputs, session.dataset),
             places.page,
@@ -160,6 +198,9 @@ class _Call:
         ]
         if (target := next((target for target in self.targets if target in inputs), None)) is not None:
             raise UserError(f"{target}: is an image to denoise and would be replaced; give --output DIR")
+        # Before anything takes time.
+        choose_device(session.wishes.device)
+        self._prediction(direct=True if model is None else None)
 
     def request(self) -> dict[str, Any]:
         """Return all that the results depend on."""
@@ -174,7 +215,8 @@ class _Call:
             weights = sha256(self.model / "weights.safetensors")
             return {**common, "model": weights, "rescale": self.rescale}
         training = {name: getattr(wishes, name) for name in ("noise_direction", "receptive_field", "minutes")}
-        return {**common, "model": None, **training}
+        first = None if wishes.start_from is None else sha256(wishes.start_from / "weights.safetensors")
+        return {**common, "model": None, **training, "start_from": first}
 
     def run(self, *, quick: bool, overwrite: bool) -> None:
         """Do what is left to do."""
@@ -183,8 +225,12 @@ class _Call:
             logger.info(f"denoise: all is there already, and nothing is left to do: {_names([places.record])} lists it")
             return
         places.begin(request, self.targets, overwrite=overwrite)
-        if not places.finished.exists() and self._is_preview(request, quick=quick):
-            return
+        try:
+            if not (places.finished.exists() or self._run_steps(request, quick=quick)):
+                return
+        except (KeyboardInterrupt, SystemExit):
+            logger.info(f"denoise: the same command goes on with what is in {_names([places.work])}")
+            raise
         made = places.finish(session)
         logger.info(f"denoise: done in {_duration(time.monotonic() - start)}; written: {_names(made, 12)}")
         if self.model is None:
@@ -192,40 +238,47 @@ class _Call:
                 f"denoise: other images like these take seconds: dvlae denoise --model {_names([places.model])} FILES"
             )
 
-    def _is_preview(self, request: dict[str, Any], *, quick: bool) -> bool:
-        """Run all steps, or those up to the preview if that is all that is wanted."""
+    def _run_steps(self, request: dict[str, Any], *, quick: bool) -> bool:
+        """Run all steps, or those up to the preview; return whether all are done."""
         places, session = self.places, self.session
-        warnings = places.work / "warnings.txt"
-        with _noted_warnings(warnings):
-            try:
-                session.prepare()
-            except UserError:
-                shutil.rmtree(places.work)
-                raise
-            if self.model is not None:
-                session.diagnose(read_architecture(self.model).noise_direction)
-            elif self._train(quick=quick, warnings=warnings):
-                return True
-            session.denoise(self._model, self._prediction())
-            self._write_page(session, self._model, warnings, preview=False)
-        write_json(places.finished, {"request": request, "warnings": _lines(warnings), **software()})
-        return False
+        self.warnings.keep(places.work / "warnings.txt")
+        try:
+            session.prepare()
+        except UserError:
+            shutil.rmtree(places.work)
+            raise
+        if self.model is not None:
+            session.diagnose(read_architecture(self.model).noise_direction)
+        elif not self._train(quick=quick):
+            return False
+        settings = self._prediction()
+        deviation = settings.prediction.estimator != "direct" and settings.prediction.samples > 1
+        if not deviation:
+            logger.info("denoise: one pass gives no uncertainty; --samples 16 does, and takes more time")
+        session.denoise(self._model, settings)
+        self._write_page(session, self._model, preview=False)
+        record = {"request": request, "uncertainty": deviation, "warnings": self.warnings.lines, **software()}
+        write_json(places.finished, record)
+        return True
 
     @property
     def _model(self) -> Path:
         return self.model or self.session.run.model
 
-    def _prediction(self) -> PredictSettings:
+    def _prediction(self, direct: bool | None = None) -> PredictSettings:
+        """Return how the images are denoised, with a direct denoiser or without; None: as the model has it."""
+        if direct is None:
+            direct = read_architecture(self._model).direct_denoiser is not None
         return choose_prediction(
             self.samples,
             self.session.wishes.device,
             trained=self.model is None,
-            direct=read_architecture(self._model).direct_denoiser is not None,
+            direct=direct,
             rescale=self.rescale,
         )
 
-    def _train(self, *, quick: bool, warnings: Path) -> bool:
-        """Train, with a preview where there is time for one; return whether that is all."""
+    def _train(self, *, quick: bool) -> bool:
+        """Train, with a preview where there is time for one; return whether the training has ended."""
         session, samples = self.session, SAMPLES if self.samples is None else max(self.samples, 1)
         pause = min(PREVIEW_MINUTES, session.wishes.minutes / 2)
         results = _names(self.targets, 12)
@@ -233,16 +286,16 @@ class _Call:
         if quick or (has_time and not session.preview.run.denoised.exists()):
             session.train(samples, results, pause_minutes=pause)
             session.make_preview()
-            self._write_page(session.preview, session.preview.run.model, warnings, preview=True)
+            self._write_page(session.preview, session.preview.run.model, preview=True)
             logger.info(f"denoise: {_names([self.places.page])} shows a preview, after {pause:g} minutes of training")
             results = ""
         if quick:
             logger.info("denoise: the same command without --quick goes on with the training")
-            return True
+            return False
         session.train(samples, results)
-        return False
+        return True
 
-    def _write_page(self, shown: Session, model: Path, warnings: Path, *, preview: bool) -> None:
+    def _write_page(self, shown: Session, model: Path, *, preview: bool) -> None:
         write_page(
             self.places.page,
             title=self.places.base.name,
@@ -251,8 +304,9 @@ class _Call:
             uncertainty=shown.run.uncertainty,
             diagnosis=self.session.noise,
             model=model,
-            warnings=_lines(warnings),
+            warnings=self.warnings.for_page(),
             preview=preview,
+            kept=self.places.model if self.model is None else None,
         )
 
     def describe(self) -> str:
@@ -261,15 +315,12 @@ class _Call:
         stacks = [(stack.axes, stack.shape, stack.frame_shape) for stack in open_stacks(self.inputs, session.dataset)]
         lines = [f"reads {_names(self.inputs)}: " + ", ".join(sorted({f"{a} {format_sides(s)}" for a, s, _ in stacks}))]
         if self.model is None:
-            device = choose_device(wishes.device).type
-            settings = choose_training(
-                [shape for _, _, shape in stacks], device, minutes=wishes.minutes, max_steps=None, direct=wishes.direct
-            )
+            settings = session.training([shape for _, _, shape in stacks])
             lines.append(
                 f"measures the noise (direction: {wishes.noise_direction}, receptive field: {wishes.receptive_field})"
             )
             lines.append(
-                f"trains for {wishes.minutes:g} minutes on {device}: {settings.model.channels} channels, "
+                f"trains for {wishes.minutes:g} minutes on {settings.device}: {settings.model.channels} channels, "
                 f"{settings.model.levels} levels, {settings.training.batch_size} crops in a batch"
             )
         else:
@@ -281,41 +332,6 @@ class _Call:
         elif there:
             lines.append(f"of these, there are already: {_names(there)}; --overwrite replaces them")
         return "\n".join(f"would do: {line}" for line in lines)
-
-
-class _WarningFile(logging.Handler):
-    """Adds warnings to a file, each once, so that they outlast an interruption."""
-
-    def __init__(self, path: Path):
-        super().__init__(logging.WARNING)
-        self.path = path
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Add one.
-
-        Parameters
-        ----------
-        record
-            A message of the package.
-        """
-        if (text := record.getMessage()) not in _lines(self.path):
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
-
-
-@contextmanager
-def _noted_warnings(path: Path) -> Iterator[None]:
-    """Note the warnings of all steps in a file while the block runs."""
-    package, handler = logging.getLogger("dvlae"), _WarningFile(path)
-    package.addHandler(handler)
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def _names(paths: Sequence[Path], most: int = 4) -> str:

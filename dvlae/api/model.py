@@ -167,6 +167,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     direct_denoiser: bool = False,
+    start_from: Model | None = None,
     progress: bool = False,
 ) -> Model:
     """Train a model on noisy images alone.
@@ -194,6 +195,9 @@ def fit(
         ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``mps``.
     direct_denoiser
         Whether a network that denoises in one pass is trained, too, even if there is little time.
+    start_from
+        A model whose training is continued on these images; its direction and its receptive field are kept. None: a
+        new one is trained.
     progress
         Whether messages and progress are shown on standard error.
 
@@ -226,8 +230,11 @@ def fit(
     """
     arrays = as_list(images)
     dimensions = 3 if noise_direction == "z" else None
+    if start_from is not None:
+        dimensions = start_from._architecture.dimensions
     axes = choose_common_axes(arrays, axes, dimensions)
-    wishes = Wishes(noise_direction, receptive_field, minutes, max_steps, seed, device, direct_denoiser)
+    first = None if start_from is None else start_from._folder
+    wishes = Wishes(noise_direction, receptive_field, minutes, max_steps, seed, device, direct_denoiser, first)
     direction = "none" if noise_direction == "auto" else noise_direction
     with _session(arrays, axes, direction, wishes, progress) as session:
         session.prepare()

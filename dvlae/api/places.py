@@ -131,7 +131,8 @@ class Places:
         source
             The noisy image file.
         name
-            The name of the image, which no other image has.
+            The name of the image, which no other image has: that of the file, perhaps with those of folders before it
+            and that of a series after it.
         kind
             ``denoised`` or ``uncertainty``.
 
@@ -140,7 +141,13 @@ class Places:
         Path
             The file.
         """
-        return (self.together or source.parent) / f"{name}_{kind}.tif"
+        if self.together is not None:
+            return self.together / f"{name}_{kind}.tif"
+        # Beside the image, its name need not begin with those of folders.
+        parts = source.with_suffix("").parts
+        longer = ("_".join(parts[first:]) for first in range(len(parts)))
+        whole = next(prefix for prefix in longer if name.startswith(prefix))
+        return source.with_name(f"{parts[-1]}{name.removeprefix(whole)}_{kind}.tif")
 
     def results_of(self, inputs: Sequence[Path], dataset: DatasetSettings) -> list[Path]:
         """List the results to expect, before the files are read.
@@ -256,8 +263,13 @@ class Places:
         record = json.loads(self.finished.read_text(encoding="utf-8"))
         made: list[Path] = []
         for file, source in {image.noisy: Path(image.source) for image in session.manifest()}.items():
-            for folder in (session.run.denoised, session.run.uncertainty):
-                made += _move(folder / file.name, self.result(source, file.stem, folder.name))
+            made += _move(session.run.denoised / file.name, self.result(source, file.stem, "denoised"))
+            deviation = self.result(source, file.stem, "uncertainty")
+            if record["uncertainty"]:
+                made += _move(session.run.uncertainty / file.name, deviation)
+            else:
+                # That of results that are replaced.
+                deviation.unlink(missing_ok=True)
         if record["request"]["model"] is None:
             made += _move(session.run.model, self.model)
         made.append(self.page)

@@ -122,7 +122,7 @@ def make_project(
         direction, field = session.chosen_noise
         found = session.diagnose()
         shapes = sorted({image.shape for image in session.manifest()})
-        settings = session.training()
+        settings = session.training([image.shape for image in session.manifest()])
     if noise_direction == "auto":
         reason = "measured" if found["direction"] else f"assumed, as it cannot be told: {found['reason']}"
     else:
@@ -150,7 +150,7 @@ def make_project(
     with atomic_folder(output, {}) as made:
         for path, text in texts.items():
             (made / path).parent.mkdir(parents=True, exist_ok=True)
-            (made / path).write_text(text, encoding="utf-8")
+            (made / path).write_text(text, encoding="utf-8", newline="\n")
     install = "" if find_spec("snakemake") else "pip install 'snakemake>=9.19' && "
     return (
         f"made {output}, with the settings in {output / 'config/config.yaml'}\n"

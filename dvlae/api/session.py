@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from dvlae.data.patches import extract_patches
 from dvlae.data.prepare import prepare
 from dvlae.data.sources import SourceInfo
 from dvlae.inference.prediction import predict
+from dvlae.models.files import read_architecture
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.runs.folder import DatasetFolder, RunFolder
 from dvlae.system.devices import choose_device
@@ -56,6 +58,9 @@ class Wishes:
         Where to compute.
     direct
         Whether a direct denoiser is trained even if there is little time.
+    start_from
+        Folder of a trained model whose weights are the first ones, and whose sizes, direction and receptive field the
+        new one has, too; None: the first weights are random.
 
     Raises
     ------
@@ -70,12 +75,18 @@ class Wishes:
     seed: int = 0
     device: str = "auto"
     direct: bool = False
+    start_from: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.minutes > 0:
             raise UserError(f"minutes: found {self.minutes:g}, allowed: more than 0")
         if self.noise_direction not in (*AXES, "none", "auto"):
             raise UserError(f"noise direction: found {self.noise_direction!r}, allowed: auto, x, y, z, none")
+        if self.start_from is not None and (self.noise_direction, self.receptive_field) != ("auto", "auto"):
+            raise UserError(
+                f"noise direction, receptive field: found {self.noise_direction}, {self.receptive_field}, allowed: "
+                "auto, as those of the model to start from are kept"
+            )
         if self.receptive_field != "auto":
             if not isinstance(self.receptive_field, int):
                 raise UserError(
@@ -173,21 +184,40 @@ class Session:
     def chosen_noise(self) -> tuple[str, int]:
         """The direction of the noise and the receptive field, as the user says or as measured."""
         wishes = self.wishes
+        if wishes.start_from is not None:
+            like = read_architecture(wishes.start_from)
+            self.diagnose(like.noise_direction)
+            logger.info(
+                f"denoise: continues {wishes.start_from}: noise direction {like.noise_direction}, receptive field "
+                f"{like.receptive_field} px"
+            )
+            return like.noise_direction, like.receptive_field
         found = self.diagnose(None if wishes.noise_direction == "auto" else wishes.noise_direction)
         return choose_noise(found, wishes.noise_direction, wishes.receptive_field)
 
-    def training(self) -> TrainSettings:
+    def training(self, shapes: Sequence[Sequence[int]]) -> TrainSettings:
         """Choose how the model is trained.
+
+        Parameters
+        ----------
+        shapes
+            Shapes of the images, (C, ...).
 
         Returns
         -------
         TrainSettings
             As :func:`dvlae.api.choices.choose_training` returns them.
         """
-        shapes = [image.shape for image in self.manifest()]
         device = choose_device(self.wishes.device).type
         wishes = self.wishes
-        return choose_training(shapes, device, minutes=wishes.minutes, max_steps=wishes.max_steps, direct=wishes.direct)
+        return choose_training(
+            shapes,
+            device,
+            minutes=wishes.minutes,
+            max_steps=wishes.max_steps,
+            direct=wishes.direct,
+            like=None if wishes.start_from is None else read_architecture(wishes.start_from),
+        )
 
     def train(self, samples: int = 0, results: str = "", pause_minutes: float | None = None) -> None:
         """Train the model.
@@ -205,11 +235,17 @@ class Session:
         if model.exists():
             return
         direction, receptive_field = self.chosen_noise
-        settings = self.training()
+        settings = self.training([image.shape for image in self.manifest()])
         patches = DatasetFolder(self.folder).patches
         if not patches.exists():
             of_patches = PatchSettings.of(Settings(model=settings.model, training=settings.training), self.dataset)
             extract_patches(self.images, patches, settings=of_patches)
+            sizes, limits = settings.model, settings.training
+            end = f"{limits.max_minutes:g} minutes" if limits.max_steps is None else f"{limits.max_steps} steps"
+            logger.info(
+                f"denoise: trains for {end} on {settings.device}: {sizes.levels} levels, {sizes.channels} channels, "
+                f"{limits.batch_size} crops in a batch" + (", with a direct denoiser" * bool(sizes.direct_denoiser))
+            )
         pixels = samples * sum(math.prod(image.shape[1:]) for image in self.manifest())
         train(
             patches,
@@ -219,6 +255,7 @@ class Session:
             seed=self.wishes.seed,
             checkpoints=self.run.checkpoints,
             settings=settings,
+            start_from=self.wishes.start_from,
             pause_minutes=pause_minutes,
             outlook=Outlook(pixels, results) if results else None,
         )

@@ -10,7 +10,7 @@ count, and ``manifest.csv`` with one row for each frame.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from dvlae.data.defects.finding import Defects, fill
+from dvlae.data.defects.filling import fill
+from dvlae.data.defects.marks import Defects
 from dvlae.data.manifest import Image, is_manifest
 from dvlae.data.pixels import check_memory, errors_named, find_pages
 from dvlae.data.sources import SourceInfo
+from dvlae.system.arrays import find_numbers, release, zeros
 from dvlae.system.errors import UserError
 from dvlae.system.files import Contents, atomic_file
 
@@ -251,12 +253,30 @@ def read_frame(path: Path, frame: int = 0) -> np.ndarray:
         If the file is missing or cannot be read.
     """
     info = read_info(path)
-    return to_float32(_read_own_type(path, info, frame), info.offset, info.scale)
+    return _read_values(path, info, frame, np.float32, lambda values: to_float32(values, info.offset, info.scale))
 
 
-def _read_own_type(path: Path, info: SourceInfo, frame: int) -> np.ndarray:
-    pages = math.prod(info.frame_shape[:-2]) if len(info.frame_shape) > 2 else info.frame_shape[0]
-    return read_pages(path, range(frame * pages, (frame + 1) * pages)).reshape(info.frame_shape)
+def _read_values(
+    path: Path, info: SourceInfo, frame: int, dtype: type[np.generic], convert: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Read a frame, and convert it strip by strip: one plane may be as large as the memory."""
+    shape = info.frame_shape
+    sides = (1, *shape[1:]) if len(shape) == 2 else shape[-2:]
+    result = zeros(shape, dtype)
+    planes = result.reshape(-1, *sides)
+    offsets = page_offsets(path)
+    with errors_named(path), tifffile.TiffFile(path) as file:
+        for number, plane in enumerate(planes, start=frame * len(planes)):
+            file.filehandle.seek(int(offsets[number]))
+            page = tifffile.TiffPage(file, number)
+            if page.shape != sides:
+                raise ValueError(f"found a page of {page.shape}, announced: {sides}")
+            for strip, (_, _, row, _, _), _ in page.segments(maxworkers=1):
+                if strip is None:
+                    raise ValueError(f"a strip of page {number} is missing")
+                plane[row : row + strip.shape[1]] = convert(strip[0, ..., 0])
+                release(result)
+    return result
 
 
 def to_float32(values: np.ndarray, offset: float, scale: float = 1) -> np.ndarray:
@@ -308,7 +328,7 @@ def read_noisy(image: Image) -> np.ndarray:
 
 
 def _with_numbers(frame: np.ndarray, image: Image) -> np.ndarray:
-    if image.mask is None or (numbers := np.isfinite(frame).all(axis=0)).all():
+    if image.mask is None or (numbers := find_numbers(frame)) is None:
         return frame
     return fill(frame, Defects.none(frame.shape), numbers)
 
@@ -357,4 +377,6 @@ def read_mask(image: Image) -> np.ndarray | None:
         return None
     info = read_info(image.mask)
     # One mask may hold for all frames of a file.
-    return _read_own_type(image.mask, info, image.frame if info.frames > 1 else 0)[0] != 0
+    return _read_values(image.mask, info, image.frame if info.frames > 1 else 0, np.bool_, lambda values: values != 0)[
+        0
+    ]

@@ -22,7 +22,7 @@ from dvlae.data.registry import Address, read_lock, read_registry, record_hash
 from dvlae.data.sources import SUFFIXES
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file, exclusive_lock, write_csv
-from dvlae.system.files import sha256 as file_sha256
+from dvlae.system.hashes import sha256 as file_sha256
 from dvlae.system.progress import progress
 
 # Pooch transfers the files. Its retrieve and Unzip do not serve here. The former retries one address instead of trying

@@ -16,8 +16,10 @@ from dvlae.config.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.config.settings import PatchSettings
 from dvlae.data.defects.survey import Survey
 from dvlae.data.manifest import Image, read_manifest, select_images, spread_evenly
+from dvlae.system.arrays import release
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, contents_beside, reserve_space, sha256
+from dvlae.system.files import atomic_folder, contents_beside, reserve_space
+from dvlae.system.hashes import sha256
 from dvlae.system.progress import progress
 from dvlae.system.wording import list_names
 
@@ -338,6 +340,7 @@ def write_patches(
                 masks(np.pad(learned, missing))
             if statistics is not None:
                 statistics.update(own, None if frame.measured is None else frame.measured[window])
+            release(frame.filled, frame.learned, frame.measured)
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from dvlae.data.outputs.description import describe
 from dvlae.data.reading import Stack, open_stacks
 from dvlae.data.sources import SourceInfo, open_sources
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, check_outside, hash_files, link_or_copy
+from dvlae.system.files import atomic_folder, check_outside, link_or_copy
+from dvlae.system.hashes import hash_files
 from dvlae.system.progress import progress
 
 logger = logging.getLogger(__name__)

@@ -164,7 +164,9 @@ class Stack:
         for places in itertools.product(*(range(shape[place]) for place in free)):
             index = at | dict(zip(free, places, strict=True))
             parts.append(self._part(tuple(index[place] for place in range(outer))))
-        array = np.stack(parts).reshape(*(shape[place] for place in free), *shape[outer:])
+        # There may be no room for a copy of a single part.
+        array = np.stack(parts) if len(parts) > 1 else parts[0]
+        array = array.reshape(*(shape[place] for place in free), *shape[outer:])
         letters = "".join(axes[place] for place in free) + axes[outer:]
         inside = tuple(at[place] if place in at else slice(None) for place in range(outer, len(axes)))
         array = array[(*(slice(None) for _ in free), *inside)]

@@ -16,7 +16,8 @@ from dvlae.data.prepare import source_folder
 from dvlae.data.reading import Stack, open_stacks
 from dvlae.data.sources import SourceInfo
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, check_outside, hash_files
+from dvlae.system.files import atomic_folder, check_outside
+from dvlae.system.hashes import hash_files
 from dvlae.system.progress import progress
 
 

@@ -14,12 +14,7 @@ import numpy as np
 
 from dvlae.config.receptive_field import reachable
 from dvlae.evaluation.noise_samples import NoiseSample
-from dvlae.evaluation.noise_statistics import (
-    VarianceCurve,
-    robust_variance,
-    variance_by_signal,
-    variance_slope,
-)
+from dvlae.evaluation.noise_statistics import VarianceCurve, robust_variance, variance_by_signal, variance_slope
 
 MAX_IMAGES = 16
 
@@ -97,18 +92,24 @@ class Verdict:
 
 
 def measure_noise(
-    samples: Sequence[Sequence[NoiseSample]], *, dataset: str, configured_direction: str | None
+    samples: Sequence[Sequence[NoiseSample]],
+    *,
+    dataset: str,
+    configured_direction: str | None,
+    images: int | None = None,
 ) -> tuple[dict[str, Any], list[VarianceCurve]]:
     """Describe the noise of a dataset.
 
     Parameters
     ----------
     samples
-        For each of some of its images, a sample of each channel, all known or all estimated.
+        For each of some of its images, or of their parts, a sample of each channel, all known or all estimated.
     dataset
         Name of the dataset.
     configured_direction
         ``x``, ``y``, ``z``, ``none``, or None if no direction is configured.
+    images
+        Number of the images; None: each sample is of one.
 
     Returns
     -------
@@ -119,7 +120,8 @@ def measure_noise(
         and signal cannot be separated.
     """
     channels = list(zip(*samples, strict=True))
-    verdicts = [judge(channel) for channel in channels]
+    images = len(samples) if images is None else images
+    verdicts = [judge(channel, "images" if images == len(samples) else "parts of the images") for channel in channels]
     verdict = combine(verdicts)
     curves, slopes = [], []
     if verdict.direction is not None:
@@ -133,7 +135,7 @@ def measure_noise(
     found = {
         "dataset": dataset,
         "basis": "residuals" if samples[0][0].known else "estimate",
-        "images": len(samples),
+        "images": images,
         **verdict.summary(),
         "configured_direction": configured_direction,
         "variance_slope": [None if math.isnan(slope) else round(slope, 6) for slope in slopes],
@@ -150,13 +152,15 @@ def _variance_curve(samples: Sequence[NoiseSample], axis: str) -> VarianceCurve:
     return variance_by_signal(noise[counts], signal[counts], np.var if samples[0].known else robust_variance)
 
 
-def judge(samples: Sequence[NoiseSample]) -> Verdict:
+def judge(samples: Sequence[NoiseSample], what: str = "images") -> Verdict:
     """Find the direction of the noise of one channel.
 
     Parameters
     ----------
     samples
-        One for each image.
+        One for each image, or for each part of the images.
+    what
+        Which of these, in the plural.
 
     Returns
     -------
@@ -179,7 +183,7 @@ def judge(samples: Sequence[NoiseSample]) -> Verdict:
     votes = Counter(classify(one.correlation, _error(one.known, _neighbouring_pairs(one.pairs))) for one in used)
     reason = (
         _too_clean(used, axis)
-        or _contradiction([(vote, number) for vote, number in votes.most_common() if vote in correlation], "images")
+        or _contradiction([(vote, number) for vote, number in votes.most_common() if vote in correlation], what)
         or _blurred(correlation, found)
         or _textured(used, correlation, found)
         or (None if found is not None else f"{pixels} pixels are too few")

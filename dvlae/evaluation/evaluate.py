@@ -14,7 +14,8 @@ from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.register import Targets, evaluated_images, hash_pixels
 from dvlae.runs.folder import PSNR_COLUMNS, RunFolder
 from dvlae.system.errors import UserError
-from dvlae.system.files import combine_hashes, sha256, write_csv, write_json
+from dvlae.system.files import write_csv, write_json
+from dvlae.system.hashes import combine_hashes, sha256
 from dvlae.system.parts import WHOLE, Part
 from dvlae.system.software import software
 

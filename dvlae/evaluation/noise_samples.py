@@ -6,7 +6,7 @@ remain.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ from dvlae.evaluation.target import Target
 MAX_SIDES = {"x": 512, "y": 512, "z": 16}
 # The values of an image that are kept for the variance by signal.
 MAX_KEPT_VALUES = 2**19
+# Of a larger image, several parts are looked at, as there may be nothing in its middle.
+MAX_WHOLE_PIXELS = 2**26
 MAX_LAG = 40  # pixels
 
 # They have unit energy. The fourth difference is orthogonal to the mean of five.
@@ -73,6 +75,39 @@ class NoiseSample:
     span: float
     step: float
     known: bool
+
+
+def choose_parts(region: Sequence[slice], most: int) -> list[tuple[slice, ...]]:
+    """Choose the parts of an image in which noise is estimated.
+
+    Parameters
+    ----------
+    region
+        The part of the image that is evaluated, one slice per spatial axis.
+    most
+        The largest number of parts.
+
+    Returns
+    -------
+    list of tuple of slice
+        The region itself, or parts of a very large one, spread evenly over its planes.
+    """
+    shape = [side.stop - side.start for side in region]
+    if math.prod(shape) <= MAX_WHOLE_PIXELS:
+        return [tuple(region)]
+    axes = min(len(shape), 2)
+    number = max(1, math.floor(most ** (1 / axes)))
+    parts = []
+    for place in np.ndindex(*[number] * axes):
+        middles = [0.5] * (len(shape) - axes) + [(index + 0.5) / number for index in place]
+        sides = []
+        for side, middle_, axis in zip(region, middles, "zyx"[-len(shape) :], strict=True):
+            length = side.stop - side.start
+            kept = min(length, MAX_SIDES[axis])
+            start = side.start + min(max(0, round(middle_ * length) - kept // 2), length - kept)
+            sides.append(slice(start, start + kept))
+        parts.append(tuple(sides))
+    return parts
 
 
 def known_noise(noisy: np.ndarray, counts: np.ndarray, target: Target) -> list[NoiseSample]:

@@ -18,7 +18,8 @@ from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.target import SHIFT_COLUMNS, Alignment, Target
 from dvlae.system.errors import UserError
-from dvlae.system.files import combine_hashes, write_csv
+from dvlae.system.files import write_csv
+from dvlae.system.hashes import combine_hashes
 
 logger = logging.getLogger(__name__)
 

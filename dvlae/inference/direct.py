@@ -18,6 +18,7 @@ from dvlae.inference.samples import choose_tile
 from dvlae.inference.tiling import Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
+from dvlae.system.arrays import release, zeros
 from dvlae.system.devices import use_one_thread
 from dvlae.system.errors import UserError
 from dvlae.system.workers import ThreadWorkers, one_ahead
@@ -119,8 +120,9 @@ class _DirectImage:
         (self.view,) = views(image, model.stride)
         self.model, self.threads = model, threads
         self.posterior = Posterior(model, top_down, self.view, tile, threads)
-        self.guess = torch.empty(1, len(image), *self.view.shape, device=model.mean.device)
-        self.estimate = np.empty(image.shape, np.float32)
+        self._guess = zeros((1, len(image), *self.view.shape))
+        self.guess = torch.from_numpy(self._guess).to(model.mean.device)
+        self.estimate = zeros(image.shape)
         self.guessed: list[Future[list[_Tile]]] = []
 
     def first_pass(self) -> "Iterator[Future[list[_Tile]]]":
@@ -130,6 +132,7 @@ class _DirectImage:
 
     def _keep_guess(self, window: Window, first: int, signal: Tensor) -> _Tile:
         window.crop(self.guess)[:] = self.model.normalise(signal)
+        release(self._guess)
         return _Tile(signal[0, 0].numel())
 
     def second_pass(self) -> "Iterator[Future[list[_Tile]]]":
@@ -148,5 +151,6 @@ class _DirectImage:
         signal = model.denormalise(network(x, outer.crop(self.guess), [features[level] for level in network.levels]))
         slices, values = self.view.to_image(inner, inner.within(outer).crop(signal).cpu())
         self.estimate[:, *slices] = values[0]
+        release(self._guess, self.estimate)
         is_last = inner == self.posterior.tiles[-1]
         return [_Tile(values[0, 0].numel(), self.estimate if is_last else None)]

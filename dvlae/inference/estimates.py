@@ -5,12 +5,9 @@ large image are in temporary files, of which only what is being updated is in me
 """
 
 import math
-import mmap
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 import torch
@@ -19,36 +16,15 @@ from dvlae.config.settings import PredictionSettings
 from dvlae.inference.samples import SampleBatch, sample_posteriors
 from dvlae.inference.tiling import split_range
 from dvlae.models.dvlae import DVLAE
+from dvlae.system.arrays import release, zeros, zeros_in_file
 from dvlae.system.devices import use_one_thread
-from dvlae.system.files import reserve_space
 from dvlae.system.workers import ThreadWorkers
 
 # Values that are sorted, or converted, at a time: 64 MiB.
 MAX_VALUES = 2**24
 
-# Larger arrays are in temporary files: 1 GiB.
-MAX_ARRAY_BYTES = 2**30
-
 # Estimate and posterior standard deviation of each pixel, (C, ...).
 Estimate = tuple[np.ndarray, np.ndarray | None]
-
-
-def _in_file(shape: tuple[int, ...]) -> np.ndarray:
-    """Return float32 zeros in a temporary file, which is removed with the array."""
-    with NamedTemporaryFile() as file:  # A file that has no name any more lasts as long as it is mapped.
-        array = np.memmap(file, np.float32, "w+", shape=shape)
-        reserve_space(file.name)
-    return array
-
-
-def _zeros(shape: tuple[int, ...]) -> np.ndarray:
-    return _in_file(shape) if 4 * math.prod(shape) > MAX_ARRAY_BYTES else np.zeros(shape, np.float32)
-
-
-def _release(array: np.ndarray) -> None:
-    """Give the memory of an array back that is in a file, which keeps its values. Windows does so by itself."""
-    if isinstance(array.base, mmap.mmap) and sys.platform != "win32":
-        array.base.madvise(mmap.MADV_DONTNEED)
 
 
 class Moments:
@@ -66,9 +42,9 @@ class Moments:
     """
 
     def __init__(self, shape: tuple[int, ...]):
-        self.mean = _zeros(shape)
+        self.mean = zeros(shape)
         # The sum of squared deviations from the mean.
-        self._deviations = _zeros(shape)
+        self._deviations = zeros(shape)
 
     def update(self, batch: SampleBatch) -> None:
         """Add samples, without a difference of large numbers.
@@ -89,8 +65,7 @@ class Moments:
         difference = new_mean - mean
         deviations += (batch.values - new_mean).square_().sum(0) + difference.square() * (batch.seen * new / total)
         mean += difference * (new / total)
-        _release(self.mean)
-        _release(self._deviations)
+        release(self.mean, self._deviations)
 
     def standard_deviation(self, samples: int) -> np.ndarray | None:
         """Return the standard deviation of all samples, (C, ...); None for a single one. Call it once, at the end.
@@ -115,7 +90,7 @@ class Moments:
             some = values[part.start : part.stop]
             some /= samples
             np.sqrt(some, out=some)
-            _release(self._deviations)
+            release(self._deviations)
         return self._deviations
 
 
@@ -127,7 +102,7 @@ class _Reduction:
         self.moments = Moments(shape)
         self.samples: np.ndarray | None = None
         if settings.estimator == "median":
-            self.samples = _in_file((settings.samples, *shape))
+            self.samples = zeros_in_file((settings.samples, *shape))
             self.keep.append(self.samples)
 
     def update(self, batch: SampleBatch) -> None:
@@ -136,6 +111,7 @@ class _Reduction:
             for number, sample in zip(batch.numbers, batch.values, strict=True):
                 if number < len(array):
                     array[number][:, *batch.slices] = sample
+            release(array)
 
     def estimate(self) -> Estimate:
         """Return the estimate, once, at the end."""
@@ -266,10 +242,11 @@ def median(samples: np.ndarray) -> np.ndarray:
     numpy.ndarray
         (C, ...), float32.
     """
-    result = np.empty(samples.shape[1:], np.float32)
+    result = zeros(samples.shape[1:])
     rows = max(1, MAX_VALUES // math.prod([len(samples), *samples.shape[3:]]))
     for channel in range(samples.shape[1]):
         for start in range(0, samples.shape[2], rows):
             part = slice(start, start + rows)
             result[channel, part] = np.median(samples[:, channel, part], axis=0)
+            release(samples, result)
     return result

@@ -27,7 +27,8 @@ from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to, read_seen_scale
 from dvlae.runs.folder import RunFolder
 from dvlae.system.devices import device_name, tune_malloc, use_one_thread
-from dvlae.system.files import atomic_folder, sha256, write_json
+from dvlae.system.files import atomic_folder, write_json
+from dvlae.system.hashes import sha256
 from dvlae.system.machine import choose_workers
 from dvlae.system.parts import WHOLE, Part
 from dvlae.system.progress import progress

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from dvlae.system.arrays import release
+
 # Powers of the golden ratio: multiples of them are spread evenly.
 _LATTICE = (0.618, 0.382, 0.236)
 
@@ -194,7 +196,9 @@ class View:
         sides = zip(self._in_image(window), self.image.shape[1:], strict=True)
         indices = [self._unpad(np.array(side), length) for side, length in sides]
         index: tuple[Any, ...] = (slice(None), *np.ix_(*indices))
-        return self.image[index].astype(np.float32, copy=False)
+        pixels = self.image[index].astype(np.float32, copy=False)
+        release(self.image)
+        return pixels
 
     def _in_image(self, window: Window) -> list[range]:
         """Convert the ranges of this view to those of the image, which may extend beyond its ends."""

@@ -13,7 +13,7 @@ from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.layers import to_channels_last
 from dvlae.system.devices import choose_device, use_fast_arithmetic
 from dvlae.system.errors import UserError
-from dvlae.system.files import sha256
+from dvlae.system.hashes import sha256
 
 FORMAT = 2
 # What belongs to the images, and not to the networks.

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dvlae.axes import format_sides
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.defects.frames import ExaminedFrame
@@ -20,7 +21,7 @@ from dvlae.evaluation.diagnosis import MAX_IMAGES, NEGLIGIBLE_CORRELATION, measu
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.findings.frames import FrameCheck, check_frame, compare_frames
 from dvlae.evaluation.findings.sequence import compare_sequence, identify_frame
-from dvlae.evaluation.noise_samples import NoiseSample, estimate_noise, known_noise
+from dvlae.evaluation.noise_samples import NoiseSample, choose_parts, estimate_noise, known_noise
 from dvlae.evaluation.noise_statistics import VarianceCurve
 from dvlae.evaluation.register import Targets, evaluated_images
 from dvlae.evaluation.target import find_region
@@ -88,17 +89,24 @@ def diagnose(
     frames = evaluated_images(images, settings)
     chosen = [frames[i] for i in spread_evenly(len(frames), MAX_IMAGES)]
     known = all(image.clean is not None for image in chosen)
-    examine = partial(_examine, first=_read(chosen[0]), targets=Targets(settings, targets), known=known)
+    examine = partial(
+        _examine,
+        first=_read(chosen[0]),
+        targets=Targets(settings, targets),
+        known=known,
+        most_parts=MAX_IMAGES // len(chosen),
+    )
     workers = choose_image_workers("diagnose", chosen, cores)
     examined = map_images(examine, chosen, workers, description="diagnose")
-    samples, checks = zip(*examined, strict=True)
+    samples = [sample for of_image, _ in examined for sample in of_image]
+    checks = [check for _, check in examined]
     sequence = map_images(
         lambda image: identify_frame(image.name, _read(image)),
         [frames[i] for i in _neighbours(len(frames), MAX_FRAMES)],
         workers,
         description="diagnose: frames",
     )
-    found, curves = measure_noise(samples, dataset=dataset, configured_direction=noise_direction)
+    found, curves = measure_noise(samples, dataset=dataset, configured_direction=noise_direction, images=len(chosen))
     findings = compare_frames(checks) + compare_sequence(sequence, len(frames))
     found["findings"] = [vars(finding) for finding in findings]
     with matplotlib.rc_context(STYLE):
@@ -122,18 +130,25 @@ def _read(image: Image) -> ExaminedFrame:
 
 
 def _examine(
-    image: Image, first: ExaminedFrame, targets: Targets, known: bool
-) -> tuple[Sequence[NoiseSample], FrameCheck]:
-    """Return the noise in the evaluated region of an image, known or estimated, and what is odd in the image."""
+    image: Image, first: ExaminedFrame, targets: Targets, known: bool, most_parts: int
+) -> tuple[list[list[NoiseSample]], FrameCheck]:
+    """Return the noise in parts of the evaluated region of an image, known or estimated, and what is odd in it."""
     frame = _read(image)
-    noisy, counts = frame.noisy, np.isfinite(frame.noisy)
-    if frame.measured is not None:
-        counts &= frame.measured
+    noisy, measured = frame.noisy, frame.measured
     check = check_frame(frame, first)
+
+    def counts(part: tuple[slice, ...]) -> np.ndarray:
+        numbers = np.isfinite(noisy[:, *part])
+        return numbers if measured is None else numbers & measured[:, *part]
+
     if known:
-        return known_noise(noisy, counts, targets.target(image, noisy)), check
-    region = find_region(noisy.shape[1:], targets.settings)
-    return estimate_noise(noisy[:, *region], counts[:, *region]), check
+        everything = tuple(slice(0, side) for side in noisy.shape[1:])
+        return [known_noise(noisy, counts(everything), targets.target(image, noisy))], check
+    parts = choose_parts(find_region(noisy.shape[1:], targets.settings), most_parts)
+    if len(parts) > 1:
+        sides = format_sides([side.stop - side.start for side in parts[0]])
+        logger.info(f"diagnose: {image.name} is very large: looks at {len(parts)} parts of {sides} pixels")
+    return [estimate_noise(noisy[:, *part], counts(part)) for part in parts], check
 
 
 def plot_diagnosis(found: Mapping[str, Any], curves: Sequence[VarianceCurve]) -> Figure:

@@ -7,7 +7,8 @@ from typing import Any
 
 from dvlae.runs.folder import RunFolder, read_json
 from dvlae.system.errors import UserError
-from dvlae.system.files import combine_hashes, write_csv, write_json
+from dvlae.system.files import write_csv, write_json
+from dvlae.system.hashes import combine_hashes
 
 # These values of a record may differ between the parts: a program may be updated between two jobs.
 VERSIONS = ("versions", "git_commit")

@@ -126,7 +126,9 @@ class OutlookLine:
 
 
 def _minutes(seconds: float) -> str:
-    return "less than a minute" if seconds < 60 else f"{seconds / 60:.0f} min"
+    if seconds < 60:
+        return "less than a minute"
+    return f"{seconds / 60:.1f}".removesuffix(".0") + " min" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
 class SlowSteps:

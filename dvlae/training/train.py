@@ -26,7 +26,8 @@ from dvlae.models.layers import to_channels_last
 from dvlae.runs.record import RECORD_NAME, write_run
 from dvlae.system.devices import device_name, tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_folder, check_folder, contents_beside, exclusive_lock, sha256
+from dvlae.system.files import atomic_folder, check_folder, contents_beside, exclusive_lock
+from dvlae.system.hashes import sha256
 from dvlae.system.machine import choose_workers, log_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software

@@ -22,6 +22,12 @@ class Convertible:
 
 
 def test_arrays_of_all_kinds_are_taken_and_those_in_files_are_not_read(tmp_path):
+    import torch
+    import zarr
+
+    assert as_list(torch.zeros(3, 4))[0].dtype == np.float32
+    stored = zarr.create_array(tmp_path / "a.zarr", shape=(2, 3, 4), dtype="u2", chunks=(1, 3, 4))
+    assert as_list(stored)[0] is stored
     mapped = np.lib.format.open_memmap(tmp_path / "a.npy", mode="w+", dtype="f4", shape=(3, 4))
     lazy = Lazy()
     arrays = as_list([mapped, lazy, Convertible()])

@@ -24,9 +24,9 @@ def file(tmp_path):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"imagej": True, "metadata": {"axes": "ZYX"}}, ["planes of a volume", "--axes ZYX", "as a volume"]),
-        ({"imagej": True, "metadata": {"axes": "CYX"}}, ["channels", "--axes CYX", "as channels"]),
-        ({"photometric": "minisblack", "metadata": None}, ["pages", "--axes ZYX", "as a volume"]),
+        ({"imagej": True, "metadata": {"axes": "ZYX"}}, ["8 planes of a volume", "--axes ZYX"]),
+        ({"imagej": True, "metadata": {"axes": "CYX"}}, ["8 channels", "--axes CYX"]),
+        ({"photometric": "minisblack", "metadata": None}, ["8 pages", "--axes ZYX"]),
     ],
 )
 def test_planes_many_channels_and_pages_are_images_and_the_screen_says_so(file, caplog, options, words):
@@ -34,6 +34,12 @@ def test_planes_many_channels_and_pages_are_images_and_the_screen_says_so(file, 
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert all(word in record.message for word in words)
+
+
+def test_planes_of_many_channels_are_images_too(file, caplog):
+    files = file(np.zeros((2, 5, 20, 30), np.uint8), imagej=True, metadata={"axes": "ZCYX"})
+    assert choose_axes(files, "auto") == "STYX"
+    assert "2 planes of a volume and 5 channels" in caplog.text
 
 
 @pytest.mark.parametrize(

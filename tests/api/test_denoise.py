@@ -1,6 +1,9 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -126,12 +129,27 @@ def test_an_interrupted_command_goes_on_where_it_was(folder, monkeypatch, capsys
     with monkeypatch.context() as patch:
         patch.setattr(f"dvlae.api.session.{step}", interrupt)
         assert cli.main(["denoise", "stack.tif", *TIME]) == 130
+    assert "the same command goes on with what is in stack_denoised_work" in capsys.readouterr().err
     assert names(folder) == {"stack.tif", "stack_denoised_work"}
     before = ["prepare", "diagnose", "extract_patches", "train", "predict"]
     with monkeypatch.context() as patch:
         for earlier in before[: before.index(step)]:
             patch.setattr(f"dvlae.api.session.{earlier}", forbidden)
         assert cli.main(["denoise", "stack.tif", *TIME]) == 0
+    assert names(folder) == RESULTS
+
+
+def test_a_killed_command_goes_on_after_its_training(folder, monkeypatch):
+    process = subprocess.Popen([sys.executable, "-m", "dvlae", "denoise", "stack.tif", *TIME])
+    try:
+        while not (folder / "stack_denoised_work" / "model").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    monkeypatch.setattr("dvlae.api.session.train", None)
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 0
     assert names(folder) == RESULTS
 
 
@@ -201,14 +219,22 @@ def test_another_image_takes_the_model_and_no_training(done, monkeypatch, capsys
     assert tifffile.imread("other_denoised.tif").shape == SHAPE
 
 
+@pytest.mark.parametrize("samples", ["0", "1"])
+def test_one_pass_has_no_uncertainty_and_none_of_older_results_stays(done, capsys, samples):
+    assert cli.main(["denoise", "stack.tif", *TIME[:2], "--samples", samples, "--overwrite"]) == 0
+    assert "one pass gives no uncertainty; --samples 16 does" in capsys.readouterr().err
+    assert names(done) == RESULTS - {"stack_uncertainty.tif"}
+
+
 def test_images_unlike_those_of_the_training_are_warned_of_and_the_record_keeps_it(done, capsys):
     tifffile.imwrite("other.tif", images(7, scale=0.4)[0])
     arguments = ["denoise", "--model", "stack_denoised_model", "other.tif", "--samples", "2"]
     assert cli.main(arguments) == 0
-    assert "gain or offset than that of most images of the training" in capsys.readouterr().err
-    assert any("other gain" in line for line in json.loads((done / "other_denoised.json").read_text())["warnings"])
+    assert "so estimates are unreliable: other" in capsys.readouterr().err
+    warnings = json.loads((done / "other_denoised.json").read_text())["warnings"]
+    assert any("so estimates are unreliable: other" in line for line in warnings)
     assert cli.main([*arguments, "--rescale", "--overwrite"]) == 0
-    assert "other gain" not in capsys.readouterr().err
+    assert "unreliable" not in capsys.readouterr().err
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(folder, capsys):
@@ -274,6 +300,10 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     tifffile.imwrite("stack.tif", images(), imagej=True, metadata=metadata, resolution=(4, 4))
     assert cli.main(["denoise", "stack.tif", *TIME]) == 0
     assert "3 planes of a volume are denoised as images" in capsys.readouterr().err
+    (warning,) = [text for text in json.loads(Path("stack_denoised.json").read_text())["warnings"] if "planes" in text]
+    page = Path("stack_denoised.html").read_text(encoding="utf-8")
+    assert "planes of a volume are denoised as images" in page and warning not in page
+    assert str(tmp_path / "stack_denoised_model") in page
     with tifffile.TiffFile("stack_denoised.tif") as file:
         assert file.is_imagej and file.series[0].axes == "ZYX"
         assert file.imagej_metadata["spacing"] == 2.0
@@ -284,6 +314,8 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     [
         (["missing.tif"], "no file matches 'missing.tif'"),
         (["stack.tif", "--minutes", "0"], "minutes: found 0"),
+        (["stack.tif", "--samples", "-1"], "found -1"),
+        (["stack.tif", "--device", "mps"], "device: found 'mps'"),
         (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
         (["stack.tif", "--model", "missing"], "missing is not the folder of a trained model"),
         (["stack.tif", "--axes", "CYX", "--channel", "7"], "channel: found 7"),
@@ -299,6 +331,25 @@ def test_a_mistake_is_one_line_and_leaves_nothing(folder, capsys, arguments, wor
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert words in line
     assert names(folder) == {"stack.tif"}
+
+
+def test_a_training_is_continued_on_other_images(done, capsys):
+    tifffile.imwrite("other.tif", images(7), photometric="minisblack")
+    assert cli.main(["denoise", "--start-from", "stack_denoised_model", "other.tif", *TIME]) == 0
+    assert "continues" in capsys.readouterr().err
+    old, new = (json.loads((done / f"{name}_denoised_model" / "model.json").read_text()) for name in ("stack", "other"))
+    assert old["architecture"] == new["architecture"]
+    assert old["weights_sha256"] != new["weights_sha256"]
+    options = ["--start-from", "stack_denoised_model", "--noise-direction", "y"]
+    assert cli.main(["denoise", "other.tif", *options]) == 1
+    assert "--noise-direction: found y, allowed only without --start-from" in capsys.readouterr().err
+
+
+def test_a_direct_denoiser_that_a_model_lacks_is_missed_at_once(done, capsys):
+    tifffile.imwrite("other.tif", images(7)[0])
+    assert cli.main(["denoise", "--model", "stack_denoised_model", "other.tif", "--samples", "0"]) == 1
+    assert "no direct denoiser" in capsys.readouterr().err
+    assert names(done) == RESULTS | {"other.tif"}
 
 
 @pytest.mark.parametrize("options", [["--minutes", "3"], ["--quick"], ["--noise-direction", "x"]])

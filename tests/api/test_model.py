@@ -41,6 +41,13 @@ def test_what_comes_out_has_the_axes_of_what_went_in(model, axes):
     np.testing.assert_allclose(std, expected_std.transpose(order), rtol=1e-2, atol=1e-3)
 
 
+def test_an_array_in_a_zarr_store_is_denoised_like_one_in_memory(model, tmp_path):
+    import zarr
+
+    stored = zarr.create_array(tmp_path / "a.zarr", data=STACK, chunks=(1, 40, 48))
+    np.testing.assert_array_equal(model.denoise(stored, samples=2)[0], model.denoise(STACK, samples=2)[0])
+
+
 def test_single_images_and_single_samples_are_possible(model):
     clean, std = model.denoise(STACK[0], samples=1)
     assert clean.shape == STACK[0].shape
@@ -96,6 +103,13 @@ def test_the_direct_denoiser_needs_no_samples():
     model = dvlae.fit(STACK, noise_direction="none", max_steps=2, direct_denoiser=True)
     clean, std = model.denoise(STACK, samples=0)
     assert clean.shape == STACK.shape and std is None
+
+
+def test_a_training_is_continued_on_other_images(model):
+    continued = dvlae.fit(STACK[1:], start_from=model, max_steps=2)
+    assert (continued.noise_direction, continued.receptive_field) == ("x", 8)
+    with pytest.raises(UserError, match="those of the model to start from are kept"):
+        dvlae.fit(STACK, noise_direction="y", start_from=model, max_steps=2)
 
 
 def test_nothing_is_left_behind_and_nothing_is_shown(capfd, monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from dvlae.cli import main
 from dvlae.cli.commands import COMMANDS, GROUPS
 from dvlae.cli.parser import EXIT_CODES, parse
+from project import REPOSITORY
 
 TRAIN = "train patches model --receptive-field 40 --noise-direction x"
 
@@ -100,3 +101,10 @@ def test_the_values_of_options_are_no_unknown_options(answer):
 )
 def test_an_unknown_choice_is_answered_with_the_nearest_one(words, told, answer):
     assert answer(words) == f"dvlae {words.split()[0]}: error: {told}"
+
+
+def test_the_guide_has_each_exit_code_and_an_answer_as_it_is_given(answer):
+    guide = (REPOSITORY / "docs/command_line.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\d+) \|", guide, re.M) == list(EXIT_CODES)
+    ((words, told),) = re.findall(r"^\$ dvlae (.*)\n(dvlae .*: error: .*)$", guide, re.M)
+    assert answer(words) == told

@@ -14,7 +14,7 @@ from dvlae.evaluation.register import register
 from dvlae.runs.folder import PSNR_COLUMNS
 from dvlae.runs.gather import gather
 from dvlae.system.errors import UserError
-from dvlae.system.files import sha256
+from dvlae.system.hashes import sha256
 from dvlae.system.parts import Part
 
 RUN = {"dataset": "made up", "method": "dvlae-rf4", "receptive_field": 4, "seed": 1}

@@ -42,6 +42,19 @@ def hot(image, value=60000):
     return image
 
 
+@pytest.mark.parametrize("prediction", [{"rescale": True}, {"hot_pixels": "keep"}, {"estimator": "median"}])
+def test_large_images_are_predicted_in_bands_with_the_same_bytes(
+    tmp_path, images_folder, seen, small_bands, prediction
+):
+    frames = {"a": hot(noisy(64, 64)), "b": 3 * noisy(64, 64), "c": np.zeros((1, 64, 64))}
+    whole = predict_frames(tmp_path, images_folder, frames, seen, **prediction)
+    small_bands()
+    parts = predict_frames(tmp_path, images_folder, frames, seen, **prediction)
+    for one, other in zip(whole[:2], parts[:2], strict=True):
+        for name in frames:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
 def test_a_hot_pixel_changes_nothing_around_it_and_is_filled_in(tmp_path, images_folder, seen, caplog):
     clean = noisy(64, 64)
     filled = clean.copy()

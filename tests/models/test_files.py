@@ -8,7 +8,7 @@ import torch
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import load_model, load_weights, save_model
 from dvlae.system.errors import UserError
-from dvlae.system.files import sha256
+from dvlae.system.hashes import sha256
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dvlae.axes import AXES
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, write_manifest
+from dvlae.evaluation import noise_samples
 from dvlae.system.errors import UserError
 from noisy_images import with_bar
 
@@ -174,3 +175,18 @@ def test_frames_are_compared_with_their_neighbours(count):
     chosen = dvlae.reporting.diagnosis._neighbours(count, 256)
     assert len(chosen) == min(count, 256)
     assert {0, 1, count - 2, count - 1} <= set(chosen)
+
+
+def test_a_very_large_image_is_looked_at_in_parts_and_this_is_said(diagnose, monkeypatch, small_bands, caplog):
+    def blank_middle(noisy):
+        noisy[:, 50:110, 70:130] = 7
+        return noisy
+
+    whole = diagnose("x", with_clean=False)
+    monkeypatch.setattr(noise_samples, "MAX_WHOLE_PIXELS", 10_000)
+    monkeypatch.setattr(noise_samples, "MAX_SIDES", {"x": 60, "y": 50, "z": 1})
+    small_bands()
+    found = diagnose("x", with_clean=False, change=blank_middle)
+    assert found["direction"] == "x" and found["images"] == 3
+    assert found["autocorrelation"]["x"][1] == pytest.approx(whole["autocorrelation"]["x"][1], abs=0.1)
+    assert "a 0 is very large: looks at 4 parts of 50 x 60 pixels" in caplog.text

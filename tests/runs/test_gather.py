@@ -6,7 +6,7 @@ import pytest
 from dvlae.data.outputs.folder import join_folders
 from dvlae.runs.gather import gather
 from dvlae.system.errors import UserError
-from dvlae.system.files import combine_hashes
+from dvlae.system.hashes import combine_hashes
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class State:
     "limits, words",
     [
         ({"max_minutes": 10}, "120 steps are done, about 1080 are to come in 9 min"),
-        ({"max_minutes": None, "max_steps": 300}, "120 steps are done, about 180 are to come in 2 min"),
+        ({"max_minutes": None, "max_steps": 300}, "120 steps are done, about 180 are to come in 1.5 min"),
     ],
 )
 def test_after_a_minute_the_user_is_told_once_what_is_to_come(caplog, limits, words):

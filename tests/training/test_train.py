@@ -18,7 +18,7 @@ from dvlae.config.messages import validate
 from dvlae.config.settings import TrainSettings
 from dvlae.models.files import load_model
 from dvlae.system.errors import UserError
-from dvlae.system.files import sha256
+from dvlae.system.hashes import sha256
 from dvlae.training.crops import RandomCrops
 from dvlae.training.objective import Objective
 from dvlae.training.schedule import Schedule

@@ -22,7 +22,6 @@ FILES = replace(
     argument("files", "FILES", "images: files, folders, and patterns such as 'scan_*.tif'", nargs="+"), is_path=True
 )
 
-MINUTES = argument("--minutes", "N", "time for the training (default: 30)", type=float)
 NOISE_DIRECTION = argument(
     "--noise-direction",
     None,
@@ -48,7 +47,7 @@ COMMANDS: Commands = {
     ): [
         FILES,
         path("--output", "DIR", "folder for all results (default: beside each image; of a folder, FOLDER_denoised)"),
-        MINUTES,
+        argument("--minutes", "N", "time for the training (default: 30; with --start-from, 6)", type=float),
         NOISE_DIRECTION,
         RECEPTIVE_FIELD,
         argument(
@@ -63,6 +62,7 @@ COMMANDS: Commands = {
             "--series", "N|NAME|all", "which series of images in a file", type=read_number_or_word, default="auto"
         ),
         path("--model", "MODEL", "use this model instead of training one"),
+        path("--start-from", "MODEL", "continue the training of this model, for new images of the same microscope"),
         flag("--rescale", "with --model: bring images of another gain and offset to the scale of its training"),
         argument(
             "--samples",
@@ -85,7 +85,7 @@ COMMANDS: Commands = {
     ): [
         FILES,
         path("--output", "DIR", "folder to make (default: in the working folder, named after the images)"),
-        MINUTES,
+        argument("--minutes", "N", "time for the training (default: 30)", type=float),
         NOISE_DIRECTION,
         RECEPTIVE_FIELD,
         DEVICE,

@@ -97,13 +97,13 @@ COMMANDS: Commands = {
             "--noise-direction", None, "direction of the noise correlation", choices=NOISE_DIRECTIONS, required=True
         ),
         new_path("--checkpoints", "DIR", "folder for the unfinished training, so that it can be resumed"),
-        path("--start-from", "MODEL", "model of the same sizes whose weights are the first (default: random weights)"),
         flag(
             "--tensorboard",
             "also write the history for TensorBoard, into the folder `tensorboard` next to the model",
             action=argparse.BooleanOptionalAction,
             default=False,
         ),
+        path("--start-from", "MODEL", "model of the same sizes whose weights are the first (default: random weights)"),
         SEED,
         settings_of(TrainSettings),
         DEVICE_OF_SETTINGS,

@@ -17,6 +17,7 @@ from dvlae.data.defects.scale import MIXED_FACTOR, FrameScale, find_mixed
 from dvlae.data.files import numbered_name
 from dvlae.data.reading import Stack
 from dvlae.data.sources import Source, SourceInfo
+from dvlae.system.arrays import count_true, find_numbers, frame_bands
 from dvlae.system.errors import UserError
 from dvlae.system.wording import count, list_names
 
@@ -85,20 +86,16 @@ class FrameChecks:
             If a pixel that counts is not a number.
         """
         what = str(stack.source.path) + (f", image {number}" if len(stack) > 1 else "")
-        numbers = np.isfinite(frame).all(axis=0)
-        if self.masks is None:
-            mask = None if numbers.all() else numbers
-        else:
-            mask = self.masks.find(frame, stack.window, stack.complete_sides)
-        wrong = ~numbers if mask is None else mask & ~numbers
-        if wrong.any():
+        numbers = find_numbers(frame)
+        mask = numbers if self.masks is None else self.masks.find(frame, stack.window, stack.complete_sides)
+        if numbers is not None and (wrong := ~numbers if mask is None else mask & ~numbers).any():
             raise UserError(
                 f"{what}: found {np.count_nonzero(wrong)} pixels that are not numbers (NaN or infinite), "
                 f"{_where(wrong)}; `crop` cuts them off, and with `mask: auto` they do not count"
             )
         name = numbered_name(stack.name, number, len(stack))
         self._frames += 1
-        self._pixels += numbers.size
+        self._pixels += math.prod(frame.shape[1:])
         constant = np.array([is_constant(channel, mask) for channel in frame])
         if constant.all():
             self._blank.append(name)
@@ -108,20 +105,24 @@ class FrameChecks:
         self._constant = constant if self._constant is None else self._constant & constant
         if mask is None:
             return None
-        self._masked[name] = mask.size - np.count_nonzero(mask)
+        self._masked[name] = mask.size - count_true(mask)
         return PackedMask.pack(mask)
 
     def _note_scale(self, frame: np.ndarray, mask: np.ndarray | None, name: str, source: Source) -> None:
         """Note the type of a frame, its largest value, and the scale of its middle."""
-        numbers = frame if mask is None else frame[:, mask]
         use = self._types.setdefault(source.dtype.name, TypeUse())
         use.files.append(source.path.name)
-        use.highest = max(use.highest, float(numbers.max()) if numbers.size else -math.inf)
+        for channel, band in frame_bands(frame.shape, frame, mask):
+            numbers = frame[channel, band] if mask is None else frame[channel, band][mask[band]]
+            if numbers.size:
+                use.highest = max(use.highest, float(numbers.max()))
         part = middle(frame.shape[1:], SCALE_SIDES[-(frame.ndim - 1) :])
         middle_mask = None if mask is None else mask[part]
         examined = ExaminedFrame.examine(frame[:, *part].astype(np.float64), middle_mask)
         if examined.usable:
-            self._scales[name] = examined.scale
+            # Only the noise is compared; the squares of very large values are beyond all numbers.
+            with np.errstate(over="ignore"):
+                self._scales[name] = examined.scale
 
     def finish(self, key: str) -> None:
         """Refuse images without any content, after all of them were checked, and name those that are blank.
@@ -207,4 +208,4 @@ def write_masks(path: Path, masks: Sequence[PackedMask | None]) -> None:
     kept = masks[:1] if len(set(masks)) == 1 else masks
     frames = (np.ones(sides, bool) if mask is None else mask.unpack() for mask in kept)
     info = SourceInfo.of_frames((1, *sides), len(kept), "uint8")
-    write_frames(path, info, (frame[None] for frame in frames), np.dtype(np.uint8))
+    write_frames(path, info, (frame.view(np.uint8)[None] for frame in frames), np.dtype(np.uint8))

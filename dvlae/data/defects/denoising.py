@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from dvlae.data.defects.frames import ExaminedFrame
+from dvlae.data.defects.marks import GLARING, SINGLE
 from dvlae.data.defects.seen import UNTOLD, Conversion, SeenScale
+from dvlae.system.arrays import frame_bands, zeros
 from dvlae.system.wording import count, list_names
 
 logger = logging.getLogger(__name__)
@@ -58,8 +60,11 @@ class FramesToDenoise:
         if not frame.usable:
             self._unchanged[name] = frame.problem
             # What the model makes of it is not asked for.
-            return np.nan_to_num(frame.filled, posinf=0.0, neginf=0.0)
-        if number := int(np.count_nonzero(frame.defects.single)):
+            numbers = zeros(noisy.shape)
+            for place in frame_bands(noisy.shape, frame.filled, numbers):
+                numbers[place] = np.nan_to_num(frame.filled[place], posinf=0.0, neginf=0.0)
+            return numbers
+        if number := frame.defects.count(SINGLE):
             self._hot[name] = number
         if self.seen is None or self.seen.includes(frame.scale):
             return frame.filled
@@ -70,7 +75,7 @@ class FramesToDenoise:
         self._unseen[name] = difference = self.seen.difference(frame.scale)
         help_ = "train on such images"
         if conversion is not None:
-            rescale = "set `prediction.rescale: true`"
+            rescale = "set `prediction.rescale: true`, or --rescale"
             help_ = f"if it is the gain or the offset, {rescale}; else {help_}" if difference == UNTOLD else rescale
         self._others[difference, help_].append(name)
         return frame.filled
@@ -97,16 +102,17 @@ class FramesToDenoise:
         if conversion is not None:
             estimate = conversion.undo(estimate)
             std = None if std is None else conversion.scale_deviation(std)
-        unchanged = frame.defects.glaring
-        if not frame.usable:
-            unchanged = np.ones(estimate.shape, bool)
-        elif frame.mask is not None:
-            unchanged = unchanged | ~frame.mask
-        np.copyto(estimate, frame.noisy, where=unchanged)
-        if std is not None:
-            np.copyto(std, 0, where=unchanged)
-        if self.keep_hot:
-            np.copyto(estimate, frame.noisy, where=frame.defects.single)
+        marks, mask = frame.defects.marks, frame.mask
+        for channel, band in frame_bands(estimate.shape, estimate, std, frame.noisy, marks, mask):
+            place = channel, band
+            unchanged = np.full(marks[place].shape, not frame.usable) | (marks[place] & GLARING != 0)
+            if mask is not None:
+                unchanged |= ~mask[band]
+            np.copyto(estimate[place], frame.noisy[place], where=unchanged)
+            if std is not None:
+                np.copyto(std[place], 0, where=unchanged)
+            if self.keep_hot:
+                np.copyto(estimate[place], frame.noisy[place], where=marks[place] & SINGLE != 0)
         return estimate, std
 
     def convert_samples(self, name: str, samples: np.ndarray) -> None:

@@ -20,15 +20,28 @@ A dead pixel is the same upside down. Both are searched in each plane and in eac
 """
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
+
+from dvlae.data.defects.marks import DEAD, GLARING, HOT, SATURATED, SINGLE, Defects
+from dvlae.system.arrays import (
+    bands,
+    find_numbers,
+    mean_and_std,
+    spread_sample,
+    within,
+    zeros,
+)
 
 # Half the side of the window around a pixel, by the number of axes of a plane: of a trace, 8 neighbours are compared.
 REACHES = {1: 4, 2: 2}
 # With fewer local maxima, it cannot be told what an ordinary one is.
 MIN_MAXIMA = 32
+# Of an image of more pixels, only every k-th local maximum is looked at.
+MAX_MAXIMA = 2**26
 # Heights above this quantile of all local maxima are their tail.
 TAIL_QUANTILE = 0.9
 # In scales of the tail, beyond the largest height that is expected: one false pixel in e^10 = 22,000 images.
@@ -66,59 +79,39 @@ SAMPLE = 2**16
 
 
 @dataclass(frozen=True)
-class Defects:
-    """What :func:`find_defects` found in a frame.
+class _Channel:
+    """A channel, where it counts, and what is marked in it."""
 
-    Attributes
-    ----------
-    hot, dead
-        Single pixels far above, and far below, all those around them, (C, ...).
-    saturated
-        Pixels that were clipped at the largest grey value, (C, ...).
-    glaring
-        Those of them that are far brighter than all pixels that are not saturated, (C, ...).
-    blank
-        Whether all channels are constant: the frame shows nothing.
-    overexposed
-        Whether nearly all pixels of a channel are saturated.
-    crowd
-        Number of pixels that look hot or dead, but are too many to be defective.
-    """
+    values: np.ndarray
+    mask: np.ndarray | None
+    marks: np.ndarray
 
-    hot: np.ndarray
-    dead: np.ndarray
-    saturated: np.ndarray
-    glaring: np.ndarray
-    blank: bool
-    overexposed: bool
-    crowd: int = 0
+    def bands(self, margin: int = 0) -> Iterator[tuple[slice, slice]]:
+        return bands(self.values.shape, self.values, self.mask, self.marks, margin=margin)
 
-    @classmethod
-    def none(cls, shape: tuple[int, ...]) -> "Defects":
-        """Return the defects of a frame without any.
-
-        Parameters
-        ----------
-        shape
-            Shape of the frame, (C, ...).
-
-        Returns
-        -------
-        Defects
-            Nothing found.
-        """
-        nothing = np.zeros(shape, bool)
-        return cls(nothing, nothing, nothing, nothing, blank=False, overexposed=False)
+    def counted(self, leave_out: int = 0) -> Iterator[np.ndarray]:
+        """Yield the values that count, in parts, without those that have some marks."""
+        for band, _ in self.bands():
+            where = None if self.mask is None else self.mask[band]
+            if leave_out:
+                free = self.marks[band] & leave_out == 0
+                where = free if where is None else free & where
+            yield self.values[band].ravel() if where is None else self.values[band][where]
 
     @cached_property
-    def single(self) -> np.ndarray:
-        """The hot and the dead pixels, (C, ...)."""
-        return self.hot | self.dead
+    def size(self) -> int:
+        return sum(part.size for part in self.counted())
 
-    @property
-    def any(self) -> bool:
-        """Whether any pixel is hot, dead or saturated."""
-        return bool(self.single.any() or self.saturated.any())
+    @cached_property
+    def typical(self) -> np.generic:
+        """The median of a sample of the values that count: one of them, as others may not be numbers of their type."""
+        sample = spread_sample(self.counted(), self.size, SAMPLE)
+        return np.partition(sample, sample.size // 2)[sample.size // 2]
+
+    def shown(self, rows: slice) -> np.ndarray:
+        """Return a part in which no masked pixel stands out."""
+        part = self.values[rows] if self.mask is None else np.where(self.mask[rows], self.values[rows], self.typical)
+        return part.astype(self.values.dtype if self.values.dtype.kind == "f" else np.float64, copy=False)
 
 
 def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
@@ -136,40 +129,23 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
     Defects
         None of the pixels found is masked.
     """
-    if frame.dtype.kind != "f":
-        frame = frame.astype(np.float64)
-    if mask is None and not np.isfinite(frame).all():
-        mask = np.isfinite(frame).all(axis=0)
-    hot, dead, saturated, glaring = np.zeros((4, *frame.shape), bool)
+    mask = find_numbers(frame) if mask is None else mask
+    marks = zeros(frame.shape, np.uint8)
     constant, full, crowd = [], [], 0
-    for number, channel in enumerate(frame):
-        values = channel.ravel() if mask is None else channel[mask]
-        constant.append(is_constant(channel, mask))
+    for values, its_marks in zip(frame, marks, strict=True):
+        constant.append(is_constant(values, mask))
         if constant[-1]:
             continue
-        # A masked pixel must not stand out.
-        planes = channel if mask is None else np.where(mask, channel, _typical(values)).astype(channel.dtype)
-        for found, sign in ((hot[number], 1), (dead[number], -1)):
-            found[...] = _find_single(sign * planes)
-            if (count := int(np.count_nonzero(found))) > MAX_FRACTION * found.size:
+        channel = _Channel(values, mask, its_marks)
+        for kind, sign in ((HOT, 1), (DEAD, -1)):
+            places = _find_single(channel, sign)
+            if (count := len(places[0])) > MAX_FRACTION * channel.values.size:
                 crowd += count
-                found[...] = False
-        single = hot[number] | dead[number]
-        excluded = single if mask is None else single | ~mask
-        saturated[number] = _find_saturated(planes, excluded)
-        if saturated[number].any():
-            rest = channel[~(excluded | saturated[number])]
-            if channel[saturated[number]][0] > rest.mean() + GLARING_DISTANCE * rest.std():
-                glaring[number] = saturated[number]
-        full.append(np.count_nonzero(saturated[number]) >= OVEREXPOSED_FRACTION * values.size)
-        if mask is not None:
-            hot[number] &= mask
-            dead[number] &= mask
-    return Defects(hot, dead, saturated, glaring, all(constant), any(full), crowd)
-
-
-def _typical(values: np.ndarray) -> float:
-    return float(np.median(values[:: -(-values.size // SAMPLE)]))
+                continue
+            counts = ... if mask is None else mask[places]
+            channel.marks[tuple(place[counts] for place in places)] |= kind
+        full.append(_mark_saturated(channel) >= OVEREXPOSED_FRACTION * channel.size)
+    return Defects(marks, all(constant), any(full), crowd)
 
 
 def is_constant(channel: np.ndarray, mask: np.ndarray | None = None) -> bool:
@@ -187,39 +163,82 @@ def is_constant(channel: np.ndarray, mask: np.ndarray | None = None) -> bool:
     bool
         True, too, if no pixel counts.
     """
-    values = channel.ravel() if mask is None else channel[mask]
-    if not values.size:
+    counted = _Channel(channel, mask, np.broadcast_to(np.uint8(0), channel.shape))
+    if not counted.size:
         return True
-    others = channel != _typical(values)
-    if mask is not None:
-        others &= mask
-    if np.count_nonzero(others) > max(1, BLANK_EXCEPTIONS * others.size):
-        return False
-    lines = (np.moveaxis(others, axis, 0) for axis in range(others.ndim))
-    return not any((line[1:] & line[:-1]).any() for line in lines)
+    number = 0
+    for band, outer in counted.bands(margin=1):
+        others = channel[outer] != counted.typical
+        if mask is not None:
+            others &= mask[outer]
+        number += int(np.count_nonzero(others[within(band, outer)]))
+        if number > max(1, BLANK_EXCEPTIONS * channel.size):
+            return False
+        lines = (np.moveaxis(others, axis, 0) for axis in range(others.ndim))
+        if any((line[1:] & line[:-1]).any() for line in lines):
+            return False
+    return True
 
 
-def _find_single(channel: np.ndarray) -> np.ndarray:
-    """Return where single pixels lie far above their neighbours in the planes of a channel."""
-    axes = min(channel.ndim, 2)
-    sides, reach = channel.shape[-axes:], REACHES[axes]
-    found = np.zeros(channel.shape, bool)
+def _find_single(channel: _Channel, sign: int) -> tuple[np.ndarray, ...]:
+    """Return the places of single pixels that lie far above their neighbours in the planes of a channel."""
+    shape = channel.values.shape
+    axes = min(len(shape), 2)
+    reach, nowhere = REACHES[axes], tuple(np.empty(0, int) for _ in shape)
     # In a narrow image, a line across it looks like a single pixel.
-    if min(sides) <= 2 * reach:
-        return found
-    planes = channel.reshape(-1, *sides)
-    heights = _heights(planes)
-    maxima = heights[heights > 0]
+    if min(shape[-axes:]) <= 2 * reach:
+        return nowhere
+    # The bands of a volume consist of complete planes, those of others are parts of one plane.
+    along, margin = (0, 0) if axes < len(shape) else (1, reach + 1)
+
+    @lru_cache(maxsize=1)
+    def look(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        part = sign * channel.shown(slice(start, stop))
+        planes = part.reshape(-1, *part.shape[-axes:])
+        return planes, _heights(planes)
+
+    highest: list[float] = []
+
+    def maxima_of_bands() -> Iterator[np.ndarray]:
+        for band, outer in channel.bands(margin):
+            core = _core(look(outer.start, outer.stop)[1], within(band, outer), along)
+            highest.append(core.max())
+            yield core[core > 0]
+
+    maxima = spread_sample(maxima_of_bands(), channel.values.size, MAX_MAXIMA)
     if maxima.size < MIN_MAXIMA:
-        return found
+        return nowhere
     middle, start = np.quantile(maxima, (0.5, TAIL_QUANTILE))
     tail = maxima[maxima > start] - start
     scale = np.median(tail) / np.log(2) if tail.size else 0.0
-    expected = start + scale * (np.log(max(tail.size, 1)) + TAIL_MARGIN)
+    number = tail.size * max(1, -(-channel.values.size // MAX_MAXIMA))
+    expected = start + scale * (np.log(max(number, 1)) + TAIL_MARGIN)
     threshold = max(expected, MIN_HEIGHT * middle, MIN_TAIL_HEIGHT * start)
-    places = np.nonzero(heights > threshold)
+    found = [nowhere]
+    for (band, outer), most in zip(channel.bands(margin), highest, strict=True):
+        if most > threshold:
+            planes, heights = look(outer.start, outer.stop)
+            core = within(band, outer)
+            places = np.nonzero(_core(heights, core, along) > threshold)
+            places[along][...] += core.start
+            places = _alone(planes, heights, places, reach)
+            places[along][...] += outer.start
+            found.append(places[along:])
+    everywhere = tuple(np.concatenate(places) for places in zip(*found, strict=True))
+    lone = ~_in_groups(everywhere, axes, channel.values.size)
+    return tuple(places[lone] for places in everywhere)
+
+
+def _core(heights: np.ndarray, core: slice, along: int) -> np.ndarray:
+    return heights[(slice(None),) * along + (core,)]
+
+
+def _alone(
+    planes: np.ndarray, heights: np.ndarray, places: tuple[np.ndarray, ...], reach: int
+) -> tuple[np.ndarray, ...]:
+    """Choose the places that nothing around them explains."""
     near = _surroundings(planes, heights, places, 1)
-    beyond = np.isnan(_neighbours(planes, places, 1)).sum(axis=1)
+    beyond = np.isnan(neighbours(planes, places, 1)).sum(axis=1)
     # Of an object at the border, only a few pixels are seen.
     alone = np.isnan(near).sum(axis=1) - beyond <= np.where(beyond, 0, MAX_LIKE)
     near, places = near[alone], tuple(place[alone] for place in places)
@@ -231,31 +250,41 @@ def _find_single(channel: np.ndarray) -> np.ndarray:
     background = np.nanmedian(all_around, axis=1)
     share = np.nanmean(near, axis=1) - background
     chosen = (heights[places] > MIN_RANGES * spread) & (share < MAX_SHARE * (planes[places] - background))
-    found.reshape(planes.shape)[tuple(place[chosen] for place in places)] = True
-    return found & ~_in_groups(found.reshape(planes.shape)).reshape(found.shape) if found.any() else found
+    return tuple(place[chosen] for place in places)
 
 
-def _in_groups(found: np.ndarray) -> np.ndarray:
-    """Return which pixels of planes (N, [Y,] X) stand in groups that are too large for pixels at random places.
+def _in_groups(places: tuple[np.ndarray, ...], axes: int, size: int) -> np.ndarray:
+    """Return which pixels of a channel stand in groups that are too large for pixels at random places, (K,).
 
     Such a group is an object, such as a dotted line.
     """
-    from scipy import ndimage
-
-    axes = found.ndim - 1
-    beside = np.zeros((3,) * found.ndim, bool)
-    beside[1] = True  # Pixels of different planes are not neighbours.
-    clusters, number = ndimage.label(found, beside)
-    groups, _ = ndimage.label(ndimage.maximum_filter(found, (1, *[GROUP_DISTANCE] * axes)), beside)
+    if not len(places[0]):
+        return np.zeros(0, bool)
+    clusters, groups = _link(places, axes, 1), _link(places, axes, GROUP_DISTANCE)
     _, firsts = np.unique(clusters, return_index=True)
-    sizes = np.bincount(groups.flat[firsts[1:]], minlength=groups.max() + 1)  # in clusters
+    sizes = np.bincount(groups[firsts])  # in clusters
+    number = len(firsts)
     # At random places, a group that grows from one pixel to the next has Borel's distribution.
-    neighbours = number * (2 * GROUP_DISTANCE + 1) ** axes / found.size
-    size = np.arange(1, number + 1)
-    steps = np.cumsum(np.log(size))  # log(size!)
-    chances = np.exp(-neighbours * size + (size - 1) * np.log(neighbours * size) - steps)
+    near = number * (2 * GROUP_DISTANCE + 1) ** axes / size
+    each = np.arange(1, number + 1)
+    steps = np.cumsum(np.log(each))  # log(each!)
+    chances = np.exp(-near * each + (each - 1) * np.log(near * each) - steps)
     too_large = number * np.cumsum(chances[::-1])[::-1] < MAX_CHANCE
-    return np.append(False, too_large)[sizes][groups] & found
+    return too_large[sizes - 1][groups]
+
+
+def _link(places: tuple[np.ndarray, ...], axes: int, distance: int) -> np.ndarray:
+    """Return the group of each pixel, (K,): steps of at most a distance along each axis lead from one to the next.
+
+    Only the places are needed: a label of each pixel of a very large image would not fit into the memory.
+    """
+    from scipy import sparse, spatial
+
+    # Pixels of different planes are not neighbours.
+    apart = [place * (distance + 1) for place in places[:-axes]]
+    pairs = spatial.cKDTree(np.stack([*apart, *places[-axes:]], axis=1)).query_pairs(distance, np.inf, 0, "ndarray")
+    graph = sparse.coo_array((np.ones(len(pairs), bool), pairs.T), (len(places[0]),) * 2)
+    return sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
 def _heights(planes: np.ndarray) -> np.ndarray:
@@ -279,8 +308,23 @@ def _offsets(axes: int, distance: int) -> list[tuple[int, ...]]:
     return [offset for offset in around if any(offset)]
 
 
-def _neighbours(planes: np.ndarray, places: tuple[np.ndarray, ...], distance: int) -> np.ndarray:
-    """Return the neighbours of pixels (K,) up to a distance, (K, neighbours); NaN beyond the border."""
+def neighbours(planes: np.ndarray, places: tuple[np.ndarray, ...], distance: int) -> np.ndarray:
+    """Return the neighbours of pixels.
+
+    Parameters
+    ----------
+    planes
+        (N, [Y,] X).
+    places
+        Indices of the pixels, each (K,).
+    distance
+        How far neighbours are along each axis, at most.
+
+    Returns
+    -------
+    array
+        (K, neighbours); NaN beyond the border.
+    """
     plane, *positions = places
     offsets = np.array(_offsets(len(positions), distance))  # (neighbours, axes)
     indices = [position[:, None] + offset for position, offset in zip(positions, offsets.T, strict=True)]
@@ -293,77 +337,36 @@ def _neighbours(planes: np.ndarray, places: tuple[np.ndarray, ...], distance: in
 
 def _surroundings(planes: np.ndarray, heights: np.ndarray, places: tuple[np.ndarray, ...], distance: int) -> np.ndarray:
     """Return the neighbours of pixels (K,), (K, neighbours), NaN where there is none and where it may be hot, too."""
-    values, others = (_neighbours(array, places, distance) for array in (planes, heights))
+    values, others = (neighbours(array, places, distance) for array in (planes, heights))
     return np.where(others > LIKE_HEIGHT * heights[places][:, None], np.nan, values)
 
 
-def _find_saturated(channel: np.ndarray, excluded: np.ndarray) -> np.ndarray:
-    """Return the pixels at the largest grey value, if so many have it that they were clipped there."""
-    values = channel[~excluded]
-    top = values.max()
-    at_top = values == top
-    below = values[~at_top]
-    count = values.size - below.size
+def _mark_saturated(channel: _Channel) -> int:
+    """Mark the pixels at the largest grey value, if so many have it that they were clipped there. Return how many."""
+    tops = [(part.max(), int(np.count_nonzero(part == part.max()))) for part in channel.counted(SINGLE) if part.size]
+    top = max(value for value, _ in tops)
+    count = sum(number for value, number in tops if value == top)
+    if count < MIN_CLIPPED or not _is_clipped(channel, top, count):
+        return 0
+    mean, std = mean_and_std(lambda: (part[part != top] for part in channel.counted(SINGLE)))
+    kinds = SATURATED | GLARING if top > mean + GLARING_DISTANCE * std else SATURATED
+    for band, _ in channel.bands():
+        found = (channel.values[band] == top) & (channel.marks[band] & SINGLE == 0)
+        channel.marks[band][found if channel.mask is None else found & channel.mask[band]] |= kinds
+    return count
+
+
+def _is_clipped(channel: _Channel, top: float, count: int) -> bool:
+    def below() -> Iterator[np.ndarray]:
+        return (part[part != top] for part in channel.counted(SINGLE))
+
     # An image of few grey values, such as counted photons or black and white, is not clipped.
-    if count < MIN_CLIPPED or len(np.unique(below[:: -(-below.size // SAMPLE) or 1])) < MIN_LEVELS:
-        return np.zeros(channel.shape, bool)
-    nearest = np.partition(below, max(0, below.size - SAMPLE))[-SAMPLE:]
+    size = sum(part.size for part in below())
+    if len(np.unique(spread_sample(below(), size, SAMPLE))) < MIN_LEVELS:
+        return False
+    nearest = np.empty(0, channel.values.dtype)
+    for part in below():
+        nearest = np.concatenate([nearest, part])
+        nearest = np.partition(nearest, max(0, nearest.size - SAMPLE))[-SAMPLE:]
     _, counts = np.unique(nearest, return_counts=True)
-    if count <= MIN_PILE_UP * counts[-NEAR_LEVELS:].max():
-        return np.zeros(channel.shape, bool)
-    return (channel == top) & ~excluded
-
-
-def fill(frame: np.ndarray, defects: Defects, mask: np.ndarray | None = None) -> np.ndarray:
-    """Replace hot, dead, glaring and masked pixels by what is around them.
-
-    Parameters
-    ----------
-    frame
-        (C, ...).
-    defects
-        What was found in it.
-    mask
-        True where a pixel counts, with the spatial axes of the frame; None: everywhere.
-
-    Returns
-    -------
-    (C, ...) array
-        A hot or dead pixel is the mean of the good ones beside it, and a glaring or masked pixel is the nearest that
-        counts. The frame itself, if there is nothing to fill.
-    """
-    holes = defects.glaring if mask is None else defects.glaring | ~mask
-    if not holes.any() and not defects.single.any():
-        return frame
-    filled = frame.copy()
-    for channel, single, hole in zip(filled, defects.single, holes, strict=True):
-        if single.any():
-            _fill_single(channel, single | hole, single)
-        if hole.any():
-            _fill_from_nearest(channel, ~hole)
-    return filled
-
-
-def _fill_single(channel: np.ndarray, unusable: np.ndarray, single: np.ndarray) -> None:
-    axes = min(channel.ndim, 2)
-    planes = channel.reshape(-1, *channel.shape[-axes:])
-    good = np.where(unusable, np.nan, channel).reshape(planes.shape)
-    places = np.nonzero(single.reshape(planes.shape))
-    typical = np.nanmedian(good)
-    near, farther = (_neighbours(good, places, distance) for distance in (1, REACHES[axes]))
-    means = [
-        np.nansum(values, axis=1) / np.maximum(1, np.count_nonzero(np.isfinite(values), axis=1))
-        for values in (near, farther)
-    ]
-    some = [np.isfinite(values).any(axis=1) for values in (near, farther)]
-    planes[places] = np.select(some, means, typical)
-
-
-def _fill_from_nearest(channel: np.ndarray, mask: np.ndarray) -> None:
-    from scipy import ndimage
-
-    if mask.any():
-        nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
-        channel[...] = channel[tuple(nearest)]
-    else:
-        channel[...] = 0
+    return bool(count > MIN_PILE_UP * counts[-NEAR_LEVELS:].max())

@@ -6,9 +6,12 @@ from functools import cached_property
 import numpy as np
 
 from dvlae.data.canonical import read_mask, read_noisy
-from dvlae.data.defects.finding import Defects, fill, find_defects
+from dvlae.data.defects.filling import fill
+from dvlae.data.defects.finding import find_defects
+from dvlae.data.defects.marks import GLARING, SATURATED, SINGLE, Defects
 from dvlae.data.defects.scale import FrameScale, measure_scale
 from dvlae.data.manifest import Image
+from dvlae.system.arrays import count_true
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class ExaminedFrame:
     @property
     def problem(self) -> str:
         """The reason why no model can use the frame: ``masked``, ``blank`` or ``overexposed``; empty if one can."""
-        if self.mask is not None and not self.mask.any():
+        if self.mask is not None and not count_true(self.mask):
             return "masked"
         return "blank" if self.defects.blank else "overexposed" if self.defects.overexposed else ""
 
@@ -65,17 +68,12 @@ class ExaminedFrame:
     @cached_property
     def learned(self) -> np.ndarray | None:
         """Where a value is learned from, (C, ...): not at hot, dead, glaring and masked pixels. None: everywhere."""
-        left_out = self.defects.single | self.defects.glaring
-        if self.mask is None:
-            return ~left_out if left_out.any() else None
-        return self.mask & ~left_out
+        return self.defects.free_of(SINGLE | GLARING, self.mask)
 
     @cached_property
     def measured(self) -> np.ndarray | None:
         """Where a value counts in statistics, (C, ...): not where it is saturated, either. None: everywhere."""
-        if not self.defects.saturated.any():
-            return self.learned
-        return ~self.defects.saturated if self.learned is None else self.learned & ~self.defects.saturated
+        return self.defects.free_of(SINGLE | SATURATED, self.mask)
 
     @cached_property
     def scale(self) -> FrameScale:

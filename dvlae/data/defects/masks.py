@@ -7,6 +7,7 @@ import numpy as np
 
 from dvlae.axes import format_sides
 from dvlae.data.sources import open_sources
+from dvlae.system.arrays import bands, count_true, find_numbers, within, zeros
 from dvlae.system.errors import UserError
 
 # Values along the border of a frame that may be those of a constant border: the most frequent ones.
@@ -34,37 +35,81 @@ def find_mask(frame: np.ndarray) -> np.ndarray | None:
         True where all channels are numbers and one of them is not in a constant border, with the spatial axes of the
         frame. None: all pixels count. If the frame is constant, all its numbers count.
     """
-    numbers = np.isfinite(frame).all(axis=0)
-    border = np.ones(numbers.shape, bool)
-    for channel in frame:
-        border &= _constant_border(channel)
-    mask = numbers & ~border
-    if not mask.any():
-        mask = numbers
-    return None if mask.all() else mask
+    numbers = find_numbers(frame)
+    borders = [border for channel in frame if (border := _constant_border(channel)) is not None]
+    if len(borders) < len(frame):
+        return numbers
+    mask = zeros(frame.shape[1:], bool)
+    for band, _ in bands(mask.shape, mask, numbers, *borders):
+        mask[band] = ~np.logical_and.reduce([border[band] for border in borders])
+        if numbers is not None:
+            mask[band] &= numbers[band]
+    return mask if count_true(mask) else numbers
 
 
-def _constant_border(channel: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
-
-    border = np.zeros(channel.shape, bool)
-    edge = np.zeros(channel.shape, bool)
-    for axis in range(channel.ndim):
-        np.moveaxis(edge, axis, 0)[[0, -1]] = True
-    values, counts = np.unique(channel[edge & np.isfinite(channel)], return_counts=True)
+def _constant_border(channel: np.ndarray) -> np.ndarray | None:
+    """Return the pixels of the constant border of a channel; None if it has none."""
+    border: np.ndarray | None = None
+    edge = _edge_values(channel)
+    values, counts = np.unique(edge[np.isfinite(edge)], return_counts=True)
     largest = np.nanmax(channel) if values.size else np.nan
-    for value in values[np.argsort(-counts, kind="stable")[:MAX_VALUES]]:
-        same = channel == value
-        labels, _ = ndimage.label(same)
-        at_edge = np.unique(labels[edge & same])
-        region = np.isin(labels, at_edge)
-        elsewhere = np.count_nonzero(same & ~region)
-        if elsewhere > MAX_ELSEWHERE * np.count_nonzero(region) or _has_single_pixels(region):
-            continue
+
+    def is_border(region: np.ndarray, value: float) -> bool:
         # Bright objects that are clipped reach the border, too, but do not fill complete rows.
-        if _fills_lines(region) or (value < largest and _is_thick(region)):
-            border |= region
+        return _fills_lines(region) or bool(value < largest and _is_thick(region))
+
+    for value in values[np.argsort(-counts, kind="stable")[:MAX_VALUES]]:
+        same = zeros(channel.shape, bool)
+        for band, _ in bands(channel.shape, channel, same):
+            same[band] = channel[band] == value
+        # Most images have no border, and it takes long to find the region.
+        if not is_border(same, value):
+            continue
+        region = _connected_to_edge(same)
+        inside = count_true(region)
+        if count_true(same) - inside > MAX_ELSEWHERE * inside or _has_single_pixels(region):
+            continue
+        if is_border(region, value):
+            for band, _ in bands(region.shape, region, border):
+                region[band] |= False if border is None else border[band]
+            border = region
     return border
+
+
+def _connected_to_edge(same: np.ndarray) -> np.ndarray:
+    """Return the regions that reach an edge of a frame."""
+    from scipy import ndimage, sparse
+
+    labels, count, pairs = zeros(same.shape, np.int32), 0, [np.empty((2, 0), np.int32)]
+    for band, _ in bands(same.shape, same, labels):
+        above = labels[band.start - 1].copy()
+        found, number = ndimage.label(same[band])
+        labels[band] = np.where(found > 0, found + count, 0)
+        count += number
+        if band.start > 0:
+            # A region that goes on in the next band has another label there.
+            both = same[band.start - 1] & same[band.start]
+            pairs.append(np.stack([above[both], labels[band.start][both]]))
+    first, second = np.concatenate(pairs, axis=1)
+    graph = sparse.coo_array((np.ones(len(first), bool), (first, second)), (count + 1, count + 1))
+    regions, region_of_label = sparse.csgraph.connected_components(graph, directed=False)
+    reached = np.zeros(regions, bool)
+    reached[region_of_label[_edge_values(labels)]] = True
+    reached[region_of_label[0]] = False
+    region = zeros(same.shape, bool)
+    for band, _ in bands(region.shape, labels, region):
+        region[band] = reached[region_of_label[labels[band]]]
+    return region
+
+
+def _edge_values(channel: np.ndarray) -> np.ndarray:
+    """Return the values on all faces of a channel, each once."""
+    faces, rest = [], channel
+    for axis in range(channel.ndim):
+        lines = np.moveaxis(rest, axis, 0)
+        faces += [lines[0].ravel(), lines[1:][-1:].ravel()]
+        rest = np.moveaxis(lines[1:-1], 0, axis)
+    return np.concatenate(faces)
 
 
 def _has_single_pixels(region: np.ndarray) -> bool:
@@ -73,7 +118,11 @@ def _has_single_pixels(region: np.ndarray) -> bool:
 
     around = np.ones((3,) * region.ndim, bool)
     around[(1,) * region.ndim] = False
-    return bool((ndimage.binary_erosion(region, around, border_value=1) & ~region).any())
+    for band, outer in bands(region.shape, region, margin=1):
+        surrounded = ndimage.binary_erosion(region[outer], around, border_value=1)[within(band, outer)]
+        if (surrounded & ~region[band]).any():
+            return True
+    return False
 
 
 def _fills_lines(region: np.ndarray) -> bool:
@@ -84,11 +133,20 @@ def _fills_lines(region: np.ndarray) -> bool:
 
 
 def _is_thick(region: np.ndarray) -> bool:
-    from scipy import ndimage
-
+    """Return whether there is a complete square in a region."""
     side = MIN_THICKNESS[region.ndim]
-    square = np.ones([1] * (region.ndim - 2) + [side] * min(region.ndim, 2), bool)
-    return bool(ndimage.binary_erosion(region, square).any())
+    for _, outer in bands(region.shape, margin=side):
+        part = region[outer]
+        for axis in range(-min(region.ndim, 2), 0):
+            lines = np.moveaxis(part, axis, 0)
+            starts = max(0, len(lines) - side + 1)
+            complete = lines[:starts].copy()
+            for first in range(1, side):
+                complete &= lines[first : first + starts]
+            part = np.moveaxis(complete, 0, axis)
+        if part.any():
+            return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -131,7 +189,7 @@ class PackedMask:
             True where a pixel counts.
         """
         bits = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=int(np.prod(self.sides)))
-        return bits.reshape(self.sides).astype(bool)
+        return bits.reshape(self.sides).view(bool)
 
     def __and__(self, other: "PackedMask") -> "PackedMask":
         pairs = np.frombuffer(self.bits, np.uint8) & np.frombuffer(other.bits, np.uint8)

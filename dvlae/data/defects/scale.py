@@ -1,9 +1,12 @@
 """The scale of frames: their grey values, contrast and noise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+
+from dvlae.system.arrays import bands, mean_and_std, spread_sample
 
 # Quantiles of the grey values: the range that a model has seen, and that of one frame.
 SEEN_QUANTILES = (0.01, 0.99)
@@ -60,28 +63,37 @@ def measure_scale(frame: np.ndarray, counts: np.ndarray | None = None) -> FrameS
     """
     columns = []
     for number, channel in enumerate(frame):
-        chosen = None if counts is None else counts[number]
-        values = channel.ravel() if chosen is None else channel[chosen]
-        sample = values[:: -(-values.size // MAX_SAMPLE)]
+        parts = partial(_parts, channel, None if counts is None else counts[number])
+        size = channel.size if counts is None else sum(part.size for part in parts())
+        sample = spread_sample(parts(), size, MAX_SAMPLE)
         quantiles = np.quantile(sample, sorted(FRAME_QUANTILES + SEEN_QUANTILES))
         least, low, median, high, most = quantiles
-        mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-        columns.append([mean, std, low, median, high, least, most, _noise(channel, chosen)])
+        noise = _noise(channel, None if counts is None else counts[number])
+        columns.append([*mean_and_std(parts), low, median, high, least, most, noise])
     return FrameScale(*np.array(columns, dtype=np.float64).T)
+
+
+def _parts(channel: np.ndarray, counts: np.ndarray | None) -> Iterator[np.ndarray]:
+    for band, _ in bands(channel.shape, channel, counts):
+        yield channel[band].ravel() if counts is None else channel[band][counts[band]]
 
 
 def _noise(channel: np.ndarray, counts: np.ndarray | None) -> float:
     """Return the standard deviation of white noise with the same second differences, along each axis of a plane."""
     found = []
     for axis in range(-min(channel.ndim, 2), 0):
-        lines = np.moveaxis(channel, axis, -1)
-        differences = np.abs(lines[..., 2:] - 2 * lines[..., 1:-1] + lines[..., :-2])
-        if counts is not None:
-            used = np.moveaxis(counts, axis, -1)
-            differences = differences[used[..., 2:] & used[..., 1:-1] & used[..., :-2]]
-        if differences.size:
+        total, number = 0.0, 0
+        # Along the axis of the bands, those of the first and of the last row of a band need the rows around it.
+        for _, outer in bands(channel.shape, channel, counts, margin=1 if axis == -channel.ndim else 0):
+            lines = np.moveaxis(channel[outer], axis, -1)
+            differences = np.abs(lines[..., 2:] - 2 * lines[..., 1:-1] + lines[..., :-2])
+            if counts is not None:
+                used = np.moveaxis(counts[outer], axis, -1)
+                differences = differences[used[..., 2:] & used[..., 1:-1] & used[..., :-2]]
+            total, number = total + float(differences.sum(dtype=np.float64)), number + differences.size
+        if number:
             # The mean of the absolute value of a normal number is sqrt(2 / pi); the squared weights add up to 6.
-            found.append(differences.mean(dtype=np.float64) * np.sqrt(np.pi / 2 / 6))
+            found.append(total / number * np.sqrt(np.pi / 2 / 6))
     return float(np.mean(found)) if found else 0.0
 
 

@@ -4,13 +4,14 @@ A model works with grey values that are shifted and scaled by the mean and stand
 An image from another camera, or of another exposure, is then beyond all that it has learned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dvlae.data.defects.scale import FrameScale
+from dvlae.system.arrays import frame_bands, zeros
 
 # Noise that differs by this factor from what was seen is other noise.
 NOISE_FACTOR = 2.0
@@ -221,10 +222,12 @@ class Conversion:
         """
         return {"gain": list(self.gain), "offset": list(self.offset)}
 
-    def _columns(self, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
-        shape = (-1,) + (1,) * (dimensions - 1)
-        gain, offset = (np.array(values, np.float32).reshape(shape) for values in (self.gain, self.offset))
-        return gain, offset
+    def _convert(self, values: np.ndarray, formula: Callable[..., np.ndarray]) -> np.ndarray:
+        converted = zeros(values.shape, values.dtype)
+        for channel, band in frame_bands(values.shape, values, converted):
+            gain, offset = np.float32(self.gain[channel]), np.float32(self.offset[channel])
+            converted[channel, band] = formula(values[channel, band], gain, offset)
+        return converted
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
         """Bring a frame (C, ...) to the scale that was seen.
@@ -239,8 +242,7 @@ class Conversion:
         (C, ...) array
             The frame in the units of the images that were seen.
         """
-        gain, offset = self._columns(frame.ndim)
-        return (frame - offset) / gain
+        return self._convert(frame, lambda values, gain, offset: (values - offset) / gain)
 
     def of_scale(self, scale: FrameScale) -> FrameScale:
         """Return the scale of a frame after the conversion.
@@ -275,8 +277,7 @@ class Conversion:
         (C, ...) array
             The estimate in the units of the frame.
         """
-        gain, offset = self._columns(estimate.ndim)
-        return gain * estimate + offset
+        return self._convert(estimate, lambda values, gain, offset: gain * values + offset)
 
     def scale_deviation(self, std: np.ndarray) -> np.ndarray:
         """Bring a standard deviation (C, ...) back to the units of its frame.
@@ -291,4 +292,4 @@ class Conversion:
         (C, ...) array
             The standard deviation in the units of the frame.
         """
-        return self._columns(std.ndim)[0] * std
+        return self._convert(std, lambda values, gain, offset: gain * values)

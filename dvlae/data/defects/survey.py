@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dvlae.data.canonical import read_mask, read_noisy
-from dvlae.data.defects.finding import Defects
 from dvlae.data.defects.frames import ExaminedFrame
+from dvlae.data.defects.marks import DEAD, GLARING, HOT, SATURATED, Defects
 from dvlae.data.defects.scale import (
     MIXED_FACTOR,
     FrameScale,
@@ -17,6 +17,7 @@ from dvlae.data.defects.scale import (
 )
 from dvlae.data.defects.seen import Conversion, SeenScale
 from dvlae.data.manifest import Image
+from dvlae.system.arrays import count_true
 from dvlae.system.progress import progress
 from dvlae.system.wording import count, list_names
 
@@ -74,9 +75,8 @@ class Examination:
         """
         frame = _read(image)
         defects = frame.defects
-        pixels = (defects.hot, defects.dead, defects.saturated, defects.glaring)
-        hot, dead, saturated, glaring = (int(each.sum()) for each in pixels)
-        masked = 0 if frame.mask is None else len(frame.noisy) * int((~frame.mask).sum())
+        hot, dead, saturated, glaring = (defects.count(kind) for kind in (HOT, DEAD, SATURATED, GLARING))
+        masked = 0 if frame.mask is None else len(frame.noisy) * (frame.mask.size - count_true(frame.mask))
         scale = frame.scale if frame.usable else None
         return cls(image, hot, dead, saturated, glaring, masked, defects.crowd, frame.problem, scale)
 

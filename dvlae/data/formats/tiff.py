@@ -145,11 +145,17 @@ class TiffSource(Source):
         first = int(np.ravel_multi_index(fixed, self.outer[: len(fixed)])) * count if fixed else 0
         with errors_named(self.path):
             check_memory(count * math.prod(inner) * self.dtype.itemsize)
+        if count == 1:  # A page may be so large that there is no room for a copy.
+            return self._page(first).reshape(*free, *inner)[rest]
         array = np.empty((count, *inner), self.dtype)
         for number in range(count):
-            with errors_named(self.path):
-                array[number] = self.conversion.apply(read_page(*self.places[first + number])).reshape(inner)
+            array[number] = self._page(first + number)
         return array.reshape(*free, *inner)[rest]
+
+    def _page(self, number: int) -> np.ndarray:
+        with errors_named(self.path):
+            pixels = self.conversion.apply(read_page(*self.places[number]))
+            return pixels.reshape(self.shape[len(self.outer) :]).astype(self.dtype, copy=False)
 
 
 def _find_sources(file: tifffile.TiffFile, path: Path, ome: OmeSet, told: list[str]) -> list[TiffSource]:

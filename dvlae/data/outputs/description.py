@@ -69,7 +69,7 @@ def _reads_as_images(stated: str, axes: str) -> bool:
     """Return whether axes differ from those of a file only in that its planes or channels are images."""
     if len(stated) != len(axes) or stated == axes:
         return False
-    return all(found == read or (found in "ZC" and read == "S") for found, read in zip(stated, axes, strict=True))
+    return all(found == read or (found in "ZC" and read in "ST") for found, read in zip(stated, axes, strict=True))
 
 
 def _labels_of_part(stack: Stack, starts: Mapping[str, int]) -> tuple[str, ...]:

@@ -15,9 +15,11 @@ import numpy as np
 from dvlae.config.settings import OutputSettings
 from dvlae.data.canonical import read_info
 from dvlae.data.manifest import Image
+from dvlae.data.outputs.conversion import Converter
 from dvlae.data.outputs.reading import FRAMES_SUFFIX, NOISY_MARK, OUTPUT_FILES
-from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
+from dvlae.data.outputs.tiff import MappedFrames, write_source
 from dvlae.data.sources import SourceInfo
+from dvlae.system.arrays import frame_bands
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, link_or_copy, reserve_space
 from dvlae.system.wording import list_names
@@ -127,13 +129,14 @@ class Frames:
         values
             (C, ...).
         """
-        values = np.ascontiguousarray(values, np.float32)
+        nbytes = values.size * np.dtype(np.float32).itemsize
         new = not self.path.exists() or self.path.stat().st_size < len(self._header)
         with open(self.path, "w+b" if new else "r+b") as file:
             if new:
                 file.write(self._header)
-            file.seek(len(self._header) + (number - self.first) * values.nbytes)
-            file.write(values.data)
+            file.seek(len(self._header) + (number - self.first) * nbytes)
+            for place in frame_bands(values.shape, values):
+                file.write(np.ascontiguousarray(values[place], np.float32).data)
 
     def map(self) -> MappedFrames:
         """Return the complete frames.
@@ -307,9 +310,9 @@ class Report:
             Name of the step.
         """
         for why, names in self.others.items():
-            logger.info("%s: %s written as %s", step, list_names(names), why)
+            logger.info("%s: results for %s are written as %s", step, list_names(names), why)
         for lost, names in self.lost.items():
-            logger.warning("%s: %s cannot keep of the source: %s", step, list_names(names), lost)
+            logger.warning("%s: results for %s cannot keep of the source: %s", step, list_names(names), lost)
         if self.types:
             types, clipped = " and ".join(sorted(self.types)), [name for name, count in self.clipped.items() if count]
             beyond = "no value is beyond its range"

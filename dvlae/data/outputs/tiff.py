@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from dvlae.config.settings import OutputSettings
 from dvlae.data.canonical import MAX_CLASSIC_BYTES
+from dvlae.data.outputs.conversion import Converter
 from dvlae.data.outputs.imagej import BINARY, COLOURS, as_annotation, imagej_options, plain_colours, why_not_imagej
 from dvlae.data.outputs.ome import edit_xml, ome_unit
 from dvlae.data.sources import SourceInfo
+from dvlae.system.arrays import bands, rows_of_band
 from dvlae.system.files import atomic_file, reserve_space
 
 # What a file that is written here says of itself, so that it may be replaced.
 SOFTWARE = "dvlae"
-# Beyond this offset, float64 numbers are more than a quarter of a grey value apart.
-MAX_FLOAT64_OFFSET = 2**50
+# Side of the tiles of a very large page that is compressed, in pixels.
+TILE = 512
 # What may stay in memory of a mapped file.
 MAX_MAPPED_BYTES = 2**26
 # Letters for axes of frames beside time: other, phase, tile, angle, lifetime, wavelength.
@@ -37,93 +38,6 @@ RESOLUTIONS = {
     "inch": ("INCH", 1.0),
     "": ("NONE", 1.0),
 }
-
-
-@dataclass
-class Converter:
-    """Converts estimates to the type of a file, and counts what is lost.
-
-    Attributes
-    ----------
-    dtype
-        The type of the file.
-    offset
-        Added to all values, in the type of the file.
-    clipped
-        Number of values that were beyond the range of the type.
-    deviation
-        Whether the values are standard deviations.
-    scale
-        All values are multiplied by it first.
-    """
-
-    dtype: np.dtype
-    offset: float
-    clipped: int = 0
-    deviation: bool = False
-    scale: float = 1
-
-    @classmethod
-    def choose(cls, info: SourceInfo, output: OutputSettings, *, deviation: bool) -> "Converter":
-        """Choose the type of the file of a source.
-
-        Parameters
-        ----------
-        info
-            The source.
-        output
-            The type that the user wants.
-        deviation
-            Whether the values are standard deviations, which have no offset and do not become whole numbers.
-
-        Returns
-        -------
-        Converter
-            A converter for this file.
-        """
-        wide = np.dtype(np.float64 if info.offset or info.scale != 1 else np.float32)
-        if deviation:
-            return cls(wide if info.scale != 1 else np.dtype(np.float32), 0, deviation=True, scale=info.scale)
-        own = np.dtype(info.dtype)
-        # With the offset, float32 numbers would be too far apart, and beyond a larger one float64 numbers, too.
-        if output.dtype == "same" or (own.kind in "iu" and abs(info.offset) > MAX_FLOAT64_OFFSET):
-            return cls(own, info.offset, scale=info.scale)
-        return cls(wide, info.offset, scale=info.scale)
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Convert values.
-
-        Parameters
-        ----------
-        values
-            Some values, as they were computed.
-
-        Returns
-        -------
-        array
-            The values in the type of the file. Whole numbers are rounded and clipped to its range.
-        """
-        if self.offset or self.scale != 1 or self.dtype.kind in "iu":
-            values = values.astype(np.float64) * self.scale
-        if self.dtype.kind not in "iu":
-            return np.ascontiguousarray(values + self.offset if self.offset else values, self.dtype)
-        # The offset is added to whole numbers, as float64 numbers near a large one are far apart.
-        values, offset = np.rint(values), int(self.offset)
-        low, high = (
-            _toward_zero(int(limit) - offset) for limit in (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
-        )
-        inside = np.clip(values, low, high)
-        self.clipped += int(np.count_nonzero(inside != values))
-        steps, start = np.abs(inside).astype(np.uint64), np.array(offset % 2**64, np.uint64)
-        # Numbers that wrap around have the right differences.
-        whole = np.where(inside < 0, start - steps, start + steps)
-        return np.ascontiguousarray(whole.view(np.int64) if self.dtype.kind == "i" else whole).astype(self.dtype)
-
-
-def _toward_zero(limit: int) -> float:
-    """Return the float64 number next to a limit that is not beyond it."""
-    number = float(limit)
-    return number if abs(int(number)) <= abs(limit) else float(np.nextafter(number, 0))
 
 
 class MappedFrames:
@@ -201,7 +115,7 @@ def write_source(
         packed: dict[str, Any] = {} if compression == "none" else {"compression": compression, "predictor": True}
         if packed and convert.dtype.kind != "f" and convert.dtype.itemsize > 4:
             packed["predictor"] = False
-        pages = _pages(frames, view, convert, layout)
+        pages: Iterator[Any] = _bytes(frames, view, convert, layout)
         common = {
             "software": SOFTWARE,
             "shape": layout.shape,
@@ -210,6 +124,10 @@ def write_source(
             **layout.samples,
             **packed,
         }
+        if packed:
+            is_large = rows_of_band(layout.page) < layout.page[0]
+            common |= {"tile": (TILE, TILE)} if is_large else {}
+            pages = _tiles(frames, view, convert, layout, TILE if is_large else max(layout.page))
         if not why:
             with tifffile.TiffWriter(temporary, imagej=True) as file:
                 file.write(
@@ -229,11 +147,26 @@ def write_source(
     return "" if info.kind == "ome" else f"OME-TIFF, as {why}", "" if xml else _lost(info, ome=True)
 
 
-def _pages(frames: MappedFrames, view: np.ndarray, convert: Converter, layout: "Layout") -> Iterator[np.ndarray]:
+def _bytes(frames: MappedFrames, view: np.ndarray, convert: Converter, layout: "Layout") -> Iterator[bytes]:
+    """Yield the pages as they are in the file, in parts."""
     for index in np.ndindex(view.shape[: layout.leading]):
-        page = convert(view[index].reshape(layout.page))
-        frames.note(page.nbytes)
-        yield page
+        page = view[index].reshape(layout.page)
+        for band, _ in bands(page.shape):
+            part = convert(page[band])
+            frames.note(part.nbytes)
+            yield part.tobytes()
+
+
+def _tiles(
+    frames: MappedFrames, view: np.ndarray, convert: Converter, layout: "Layout", side: int
+) -> Iterator[np.ndarray]:
+    """Yield the tiles of the pages."""
+    for index in np.ndindex(view.shape[: layout.leading]):
+        page = view[index].reshape(layout.page)
+        for row in range(0, page.shape[0], side):
+            rows = convert(page[row : row + side])
+            frames.note(rows.nbytes)
+            yield from (rows[:, column : column + side] for column in range(0, page.shape[1], side))
 
 
 @dataclass(frozen=True)

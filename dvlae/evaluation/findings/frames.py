@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dvlae.axes import middle
 from dvlae.data.defects.frames import ExaminedFrame
+from dvlae.data.defects.marks import DEAD, HOT, SATURATED
 from dvlae.evaluation.findings.finding import Finding
 from dvlae.evaluation.findings.stripes import (
     BLOCK,
@@ -21,6 +23,7 @@ from dvlae.evaluation.findings.stripes import (
 )
 from dvlae.evaluation.noise_samples import WINDOW
 from dvlae.evaluation.noise_statistics import robust_variance
+from dvlae.system.arrays import count_true, frame_bands, rows_of_band
 from dvlae.system.wording import count
 
 # An information bar: rows of which one grey value fills most, below rows of which none fills much.
@@ -32,6 +35,10 @@ MAX_GAP = 3  # rows
 # Letters change from pixel to pixel less often than noise of the same density: the ratio of the two.
 MAX_MIXING = 0.8
 MIN_EQUAL_ROWS = 4
+
+# Of a very large plane, at least this many rows at each end are looked at, and lines in the middle of it.
+MIN_END_ROWS = 256
+MAX_SIDES = (4096, 4096)  # pixels
 
 MAX_DISPLACEMENT = 8  # pixels
 # Student's t over the rows of a frame; rows are many, and frames are asked often.
@@ -57,9 +64,9 @@ class FrameCheck:
     brightness
         Grey values by which every second row is brighter; 0 if none.
     profiles
-        Of the columns and of the rows; none if the part that counts is too small.
+        Of the columns and of the rows, in the middle of a very large frame; none if the part that counts is too small.
     blocks
-        Means of squares of the frame, (Y, X), NaN where too few pixels count.
+        Means of squares of the frame, or of the middle of a very large one, (Y, X), NaN where too few pixels count.
     values, hot, dead, saturated
         Numbers of values of the frame that count, and of those that are hot, dead or saturated.
     highest
@@ -86,7 +93,8 @@ def check_frame(frame: ExaminedFrame, first: ExaminedFrame) -> FrameCheck:
     Parameters
     ----------
     frame
-        The first channel and the middle plane of it are looked at.
+        The first channel and the middle plane of it are looked at; of a very large plane, the rows at both ends and the
+        middle.
     first
         The first frame, to compare rows with.
 
@@ -98,19 +106,23 @@ def check_frame(frame: ExaminedFrame, first: ExaminedFrame) -> FrameCheck:
     bars, equal, displacement, brightness, profiles = (0, 0), (0, 0), 0, 0.0, {}
     rows, measured = 0, np.full((0, 0), np.nan)
     if frame.noisy.ndim > 2 and min(frame.noisy.shape[-2:]) >= 4 * WINDOW:
-        plane, other = _plane(frame, frame.mask), _plane(first, first.mask)
         # Letters may be saturated, but what is saturated says nothing of stripes.
-        bars = bar_rows(plane[::-1]), bar_rows(plane)
-        equal = _equal_rows(plane[::-1], other[::-1]), _equal_rows(plane, other)
+        (top_bar, top_equal), (bottom_bar, bottom_equal) = _end(frame, first, top=True), _end(frame, first, top=False)
+        bars, equal = (top_bar, bottom_bar), (top_equal, bottom_equal)
         top, bottom = (max(pair) for pair in zip(bars, equal, strict=True))
         counts = None if frame.measured is None else frame.measured[0]
-        measured = _plane(frame, counts)
-        rows = len(plane)
-        measured[:top] = measured[rows - bottom :] = np.nan
+        rows = frame.noisy.shape[-2]
+        part = middle((rows, frame.noisy.shape[-1]), MAX_SIDES)
+        measured = _plane(frame, counts, part).astype(np.float64)
+        start = part[0].start
+        measured[: max(0, top - start)] = measured[max(0, rows - bottom - start) :] = np.nan
     if min(_sides(np.isfinite(measured))) >= 4 * WINDOW:
         displacement, brightness = _interlace(measured)
         profiles = {"columns": measure_profile(measured, axis=-1), "rows": measure_profile(measured, axis=-2)}
-    numbers = frame.noisy if frame.mask is None else frame.noisy[:, frame.mask]
+    highest = -math.inf
+    for channel, band in frame_bands(frame.noisy.shape, frame.noisy, frame.mask):
+        numbers = frame.noisy[channel, band] if frame.mask is None else frame.noisy[channel, band][frame.mask[band]]
+        highest = max(highest, float(np.fmax.reduce(numbers, axis=None, initial=-np.inf)))
     return FrameCheck(
         rows,
         bars,
@@ -119,20 +131,34 @@ def check_frame(frame: ExaminedFrame, first: ExaminedFrame) -> FrameCheck:
         brightness,
         profiles,
         block_means(measured, BLOCK),
-        numbers.size,
-        int(np.count_nonzero(frame.defects.hot)),
-        int(np.count_nonzero(frame.defects.dead)),
-        int(np.count_nonzero(frame.defects.saturated)),
-        float(np.fmax.reduce(numbers, axis=None, initial=-np.inf)),
+        frame.noisy.size if frame.mask is None else len(frame.noisy) * count_true(frame.mask),
+        frame.defects.count(HOT),
+        frame.defects.count(DEAD),
+        frame.defects.count(SATURATED),
+        highest,
     )
 
 
-def _plane(frame: ExaminedFrame, counts: np.ndarray | None) -> np.ndarray:
-    """Return the middle plane of the first channel of an image or a volume, NaN where it does not count."""
-    channel = frame.noisy[0].astype(np.float64)
-    if counts is not None:
-        channel[~counts] = np.nan
-    return channel if channel.ndim == 2 else channel[len(channel) // 2]
+def _end(frame: ExaminedFrame, first: ExaminedFrame, *, top: bool) -> tuple[int, int]:
+    """Return the rows of an information bar at an end of a frame, and those that are the same as in the first one."""
+    plane, other = (_last_rows(each, top=top) for each in (frame, first))
+    return bar_rows(plane), _equal_rows(plane, other)
+
+
+def _last_rows(frame: ExaminedFrame, *, top: bool) -> np.ndarray:
+    """Return the rows at the bottom, or those at the top upside down; all rows, unless there are very many."""
+    height, width = frame.noisy.shape[-2:]
+    number = min(height, max(MIN_END_ROWS, rows_of_band((height, width))))
+    rows = slice(0, number) if top else slice(height - number, height)
+    plane = _plane(frame, frame.mask, (rows, slice(0, width)))
+    return plane[::-1] if top else plane
+
+
+def _plane(frame: ExaminedFrame, counts: np.ndarray | None, part: tuple[slice, ...]) -> np.ndarray:
+    """Return a part of the middle plane of the first channel of an image or a volume, NaN where it does not count."""
+    channel = frame.noisy[0]
+    place: tuple[int | slice, ...] = part if channel.ndim == 2 else (len(channel) // 2, *part)
+    return channel[place].copy() if counts is None else np.where(counts[place], channel[place], np.nan)
 
 
 def _sides(counts: np.ndarray) -> tuple[int, ...]:

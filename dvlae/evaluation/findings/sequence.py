@@ -9,6 +9,7 @@ from scipy import stats
 
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.evaluation.findings.finding import Finding
+from dvlae.system.arrays import frame_bands
 from dvlae.system.wording import count, list_names
 
 MIN_TREND_FRAMES = 6
@@ -53,11 +54,14 @@ def identify_frame(name: str, frame: ExaminedFrame) -> FrameIdentity:
     FrameIdentity
         A few bytes.
     """
-    values = frame.noisy if frame.mask is None else np.where(frame.mask, frame.noisy, 0)
-    digest = hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16, salt=str(values.shape).encode()[:16])
-    counted = frame.noisy if frame.learned is None else frame.noisy[frame.learned]
-    mean = float(counted.mean(dtype=np.float64)) if counted.size else np.nan
-    return FrameIdentity(name, digest.digest(), mean, frame.problem)
+    noisy, mask, learned = frame.noisy, frame.mask, frame.learned
+    digest, total, number = hashlib.blake2b(digest_size=16, salt=str(noisy.shape).encode()[:16]), 0.0, 0
+    for channel, band in frame_bands(noisy.shape, noisy, mask, learned):
+        values = noisy[channel, band]
+        digest.update(np.ascontiguousarray(values if mask is None else np.where(mask[band], values, 0)).data)
+        counted = values if learned is None else values[learned[channel, band]]
+        total, number = total + float(counted.sum(dtype=np.float64)), number + counted.size
+    return FrameIdentity(name, digest.digest(), total / number if number else np.nan, frame.problem)
 
 
 def compare_sequence(frames: Sequence[FrameIdentity], total: int) -> list[Finding]:

@@ -19,7 +19,8 @@ from dvlae.inference.export.example import TOLERANCE, Example
 from dvlae.inference.export.formats import INPUT, OPSET, OUTPUT, needed
 from dvlae.inference.export.network import ExportedDenoiser
 from dvlae.system.errors import UserError
-from dvlae.system.files import contents_beside, sha256
+from dvlae.system.files import contents_beside
+from dvlae.system.hashes import sha256
 
 # The files of a package by which it is known and run.
 PACKAGE_FILE, TORCHSCRIPT_FILE, ONNX_FILE = "rdf.yaml", "weights.pt", "weights.onnx"
@@ -126,7 +127,7 @@ def write_package(
     name, documentation, licence, authors
         What the package says of the model.
     """
-    (folder / DOCUMENTATION).write_text(documentation, encoding="utf-8")
+    (folder / DOCUMENTATION).write_text(documentation, encoding="utf-8", newline="\n")
     save_cover(example, folder / COVER)
     for tensor, image in {INPUT: example.noisy, OUTPUT: example.denoised}.items():
         np.save(folder / f"{tensor}.npy", image[None])
@@ -169,7 +170,7 @@ def write_package(
         "config": {"bioimageio": {"reproducibility_tolerance": [tolerance]}},
     }
     text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
-    (folder / PACKAGE_FILE).write_text(text, encoding="utf-8")
+    (folder / PACKAGE_FILE).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _file(folder: Path, name: str) -> dict[str, str]:

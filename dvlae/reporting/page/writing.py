@@ -108,7 +108,7 @@ def write_page(
         "script": _read("page.js"),
     }
     with atomic_file(output) as temporary:
-        temporary.write_text(Template(_read("page.html")).substitute(values), encoding="utf-8")
+        temporary.write_text(Template(_read("page.html")).substitute(values), encoding="utf-8", newline="\n")
 
 
 def _read(name: str) -> str:

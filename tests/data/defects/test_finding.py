@@ -234,7 +234,7 @@ def test_lines_of_one_pixel_are_not_eaten(direction, height):
 @pytest.mark.parametrize("fraction", [0.0003, 0.001, 0.01, 0.1, 0.5, 0.95])
 def test_images_of_two_grey_values_are_left_alone(fraction):
     image = (rng(13).random(SIDES) < fraction) * 255
-    assert not find_defects(np.asarray(image, np.float32)[None]).any
+    assert not find_defects(np.asarray(image, np.float32)[None]).marks.any()
     noisy = (rng(14).random(SIDES) < fraction) * 200 + rng(15).normal(20, 1, SIDES)
     assert nothing_found(noisy) or fraction < 0.01
 
@@ -393,3 +393,55 @@ def test_hot_and_masked_pixels_are_filled_from_their_surroundings():
 def test_a_frame_without_defects_is_not_copied():
     image = cells(rng(30))[None]
     assert fill(image, find_defects(image)) is image
+
+
+@pytest.mark.parametrize("shape", [(160, 130), (9, 60, 50), (9000,)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_defects_of_a_large_frame_are_found_in_bands(shape, masked, small_bands):
+    random = rng(40, *shape)
+    frame = random.poisson(50 + np.arange(2 * np.prod(shape)).reshape(2, *shape) % 977 / 9).astype(np.float32)
+    frame[0] = frame[0].clip(0, 150)
+    frame.flat[random.choice(frame.size, 30, replace=False)] = np.repeat([4000, -3000], 15)
+    frame[1].flat[1000:1100] = 60000
+    mask = random.random(shape) > 0.01 if masked else None
+    whole = find_defects(frame, mask)
+    small_bands()
+    parts = find_defects(frame, mask)
+    assert np.array_equal(parts.marks, whole.marks) and parts.crowd == whole.crowd
+    assert whole.hot.any() and whole.dead.any() and whole.saturated[0].any() and whole.glaring[1].any()
+
+
+@pytest.mark.parametrize("shape", [(160, 130), (9, 60, 50), (9000,)])
+def test_the_defects_of_a_large_frame_are_filled_in_bands(shape, small_bands):
+    random = rng(41, *shape)
+    frame = random.poisson(50, (2, *shape)).astype(np.float32)
+    frame.flat[random.choice(frame.size, 60, replace=False)] = 9000
+    mask = np.ones(shape, bool)
+    mask.flat[-70:] = mask.flat[4000:4100] = False
+    defects = find_defects(frame, mask)
+    whole = fill(frame, defects, mask)
+    small_bands()
+    assert defects.hot.any() and np.array_equal(fill(frame, defects, mask), whole)
+
+
+def test_an_image_that_is_constant_but_for_two_neighbours_is_not_blank_in_bands(small_bands):
+    small_bands()
+    image = np.zeros((400, 200), np.float32)
+    image[7, 9] = 1
+    assert find_defects(image[None]).blank
+    image[9:11, 9] = 1  # on both sides of the end of a band
+    assert not find_defects(image[None]).blank
+
+
+@pytest.mark.parametrize("volume", [False, True])
+@pytest.mark.parametrize("values", [400, 2000])
+def test_lines_of_dots_and_pairs_are_told_apart_in_bands(volume, values, small_bands):
+    image = cells(rng(42))
+    image[10:150:4, 60] += 5000
+    places = [11 * SIDES[1] + 150, 12 * SIDES[1] + 150, 77 * SIDES[1] + 20, 120 * SIDES[1] + 140]
+    frame = np.stack([with_pixels(image, places, 4095), cells(rng(43))][: 1 + volume])
+    frame = frame[None] if volume else frame
+    whole = find_defects(frame)
+    assert np.flatnonzero(whole.hot).tolist() == places
+    small_bands(values)
+    assert np.array_equal(find_defects(frame).marks, whole.marks)

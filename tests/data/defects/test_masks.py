@@ -49,6 +49,24 @@ def test_the_corners_of_a_rotated_image_do_not_count():
     assert np.array_equal(mask, image > 0)
 
 
+def snake(seed):
+    """Return an image with a border that leads through the image and comes back to the first rows."""
+    image = noise(6, seed, shape=(96, 128))
+    image[10:90, :8] = image[80:90, :60] = image[30:90, 50:60] = 0
+    image[20:23, 90:93] = seed
+    return image
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_border_of_a_large_image_is_found_in_bands(small_bands, seed):
+    volume = np.stack([snake(seed)] * 3 + [np.zeros((96, 128), np.float32)])
+    masks = find_mask(snake(seed)[None]), find_mask(volume[None])
+    small_bands()
+    assert 0.1 < np.mean(masks[0] == 0) < 0.3
+    assert np.array_equal(find_mask(snake(seed)[None]), masks[0])
+    assert np.array_equal(find_mask(volume[None]), masks[1])
+
+
 def test_planes_without_an_image_do_not_count():
     volume = noise(5, shape=(6, 40, 50))
     volume[:2] = 0

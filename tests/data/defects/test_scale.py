@@ -113,3 +113,15 @@ def test_gain_and_offset_are_found_and_undone(gain, offset):
     assert np.abs(converted - image).mean() < 0.3 * image.std()
     assert conversion.undo(converted) == pytest.approx(other, rel=1e-4)
     assert conversion.scale_deviation(np.ones_like(image)) == pytest.approx(conversion.gain[0] * np.ones_like(image))
+
+
+@pytest.mark.parametrize("shape", [(160, 130), (9, 60, 50), (9000,)])
+@pytest.mark.parametrize("some", [False, True])
+def test_the_scale_of_a_large_frame_is_measured_in_bands(shape, some, small_bands):
+    random = np.random.default_rng([19, *shape])
+    frame = random.poisson(50, (2, *shape)).astype(np.float32)
+    counts = random.random(frame.shape) > 0.1 if some else None
+    whole = measure_scale(frame, counts)
+    small_bands()
+    for name, value in vars(measure_scale(frame, counts)).items():
+        assert value == pytest.approx(getattr(whole, name), rel=1e-12)

@@ -81,6 +81,15 @@ def test_each_kind_of_pixels_is_said_with_what_becomes_of_it(tmp_path, images_fo
     assert "saturated" not in caplog.text
 
 
+def test_large_images_become_the_same_patches_in_bands(tmp_path, images_folder, small_bands):
+    folder = images_folder(**{name: with_hot(cells(i, (160, 90)), 1000, 9000) for i, name in enumerate("abc")})
+    whole, *_ = extract(folder, tmp_path)
+    small_bands()
+    parts, *_ = extract(folder, tmp_path)
+    assert parts["sha256"] == whole["sha256"] and parts["found"] == whole["found"]
+    assert parts["mean"] == whole["mean"] and parts["seen"]["noise"] == whole["seen"]["noise"]
+
+
 def test_without_defects_there_is_no_mask(tmp_path, images_folder):
     extract(images_folder(a=cells(0), b=cells(1)), tmp_path)
     assert sorted(path.name for path in (tmp_path / "patches").iterdir()) == ["patches.json", "train.tif", "val.tif"]

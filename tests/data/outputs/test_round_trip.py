@@ -70,3 +70,18 @@ def test_a_result_has_the_axes_that_the_settings_give_to_a_file_that_does_not_sa
     np.save(tmp_path / "a.npy", values)
     path = pass_through(tmp_path, OutputSettings(compression=compression), axes=axes)
     assert np.array_equal(tifffile.imread(path), values)
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+@pytest.mark.parametrize(
+    ("axes", "read"), [("ZYX", "SYX"), ("CYX", "SYX"), ("ZCYX", "SCYX"), ("ZCYX", "STYX"), ("TZYX", "TSYX")]
+)
+def test_planes_and_channels_that_are_read_as_images_are_planes_and_channels_again(tmp_path, kind, axes, read):
+    shape = tuple({"T": 2, "Z": 4, "C": 3, "Y": 9, "X": 11}[axis] for axis in axes)
+    values = np.random.default_rng(0).integers(1, 200, shape).astype(np.uint8)
+    options = {"imagej": True} if kind == "imagej" else {"ome": True}
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", metadata={"axes": axes}, **options)
+    path = pass_through(tmp_path, OutputSettings(dtype="same"), axes=read, axes_override=True)
+    with open_sources(path) as (source,):
+        assert (source.kind, source.axes) == (kind, axes)
+    assert np.array_equal(tifffile.imread(path), values)

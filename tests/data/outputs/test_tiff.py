@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import dvlae.data.outputs.tiff
 from dvlae.config.settings import OutputSettings
+from dvlae.data.outputs.conversion import Converter
 from dvlae.data.outputs.reading import is_output
-from dvlae.data.outputs.tiff import Converter, MappedFrames, write_source
+from dvlae.data.outputs.tiff import MappedFrames, write_source
 from dvlae.data.sources import Calibration, SourceInfo
 
 RANDOM = np.random.default_rng([0])
@@ -50,6 +51,14 @@ def test_what_comes_out_has_the_axes_that_went_in(tmp_path_factory, axes, kind, 
     assert found.dtype == ("float32" if output == "float32" else "uint8")
     expected = values if output == "float32" else np.clip(np.rint(values), 0, 255)
     assert np.array_equal(found.reshape(shape), expected)
+
+
+@pytest.mark.parametrize("compression", ["none", "zlib", "zstd"])
+@pytest.mark.parametrize(("axes", "shape"), [("TYX", (2, 700, 530)), ("YXC", (600, 530, 3)), ("XY", (600, 530))])
+def test_very_large_pages_are_written_in_parts(tmp_path, axes, shape, compression, small_bands):
+    small_bands(60_000)
+    values, _ = make(tmp_path / "a.tif", axes, shape, "tiff", "uint8", compression, "same")
+    assert np.array_equal(tifffile.imread(tmp_path / "a.tif").reshape(shape), np.clip(np.rint(values), 0, 255))
 
 
 def test_an_imagej_stack_stays_one_with_its_calibration_and_labels(tmp_path):

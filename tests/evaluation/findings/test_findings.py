@@ -245,3 +245,28 @@ def test_hot_pixels_and_saturated_ones_are_counted():
 
 def test_an_interpolated_image_is_not_interlaced():
     assert findings(ndimage.shift(noisy(0), (0.5, 0.5))) == {}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_same_is_found_in_bands(masked, small_bands):
+    images = [noisy(seed).round().clip(0, 200) + 3 * noise(7, (1, 200)) for seed in range(4)]
+    images[1][40, 50] = images[2][60, 70] = 9000
+    images[3] = images[0]
+    images = [with_bar(image, f"HV {seed % 3} kV  WD 4.1 mm") for seed, image in enumerate(images)]
+    mask = np.ones(images[0].shape, bool) if masked else None
+    if masked:
+        mask[:, :9] = mask[70:75, 90:] = False
+    whole = findings(*images, mask=mask)
+    assert {"hot pixels", "information bar", "fixed stripes (columns)", "duplicate frames"} <= set(whole)
+    small_bands()
+    assert findings(*images, mask=mask) == whole
+
+
+def test_in_the_middle_of_a_very_large_image_the_same_is_found(monkeypatch):
+    images = [with_bar(noisy(seed).round() + 3 * noise(7, (1, 200)), f"HV {seed} kV  WD 4 mm") for seed in range(6)]
+    whole = findings(*images)
+    monkeypatch.setattr("dvlae.evaluation.findings.frames.MAX_SIDES", (100, 120))
+    found = findings(*images)
+    assert set(found) == set(whole) == {"information bar", "fixed stripes (columns)"}
+    assert found["information bar"] == whole["information bar"]
+    assert found["fixed stripes (columns)"][0] == pytest.approx(3, rel=0.3)

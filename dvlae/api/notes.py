@@ -1,0 +1,69 @@
+"""The warnings that a command shows, kept for its page and its record."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX_PATTERN = re.compile("[a-z]+: (warning: )?", re.IGNORECASE)
+
+
+class Warnings(logging.Handler):
+    """The warnings of all steps, each once, in a file, so that they outlast an interruption.
+
+    Attributes
+    ----------
+    lines
+        The warnings.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+        self._path: Path | None = None
+
+    def keep(self, path: Path) -> None:
+        """Go on with the warnings in a file, and write later ones into it, too.
+
+        Parameters
+        ----------
+        path
+            The file, which need not exist.
+        """
+        older = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self.lines = list(dict.fromkeys([*older, *self.lines]))
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add a warning.
+
+        Parameters
+        ----------
+        record
+            A message of the package.
+        """
+        if (text := record.getMessage()) not in self.lines:
+            self.lines.append(text)
+        if self._path is not None:
+            self._path.write_text("\n".join(self.lines), encoding="utf-8")
+
+    def for_page(self) -> list[str]:
+        """Return what a page says of the warnings.
+
+        Returns
+        -------
+        list of str
+            The warnings without the names of the steps, and without those of the diagnosis, which the page has anyway.
+        """
+        return [PREFIX_PATTERN.sub("", line) for line in self.lines if not line.startswith("diagnose: ")]
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note the warnings of the package while the block runs."""
+        package = logging.getLogger("dvlae")
+        package.addHandler(self)
+        try:
+            yield
+        finally:
+            package.removeHandler(self)

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from dvlae.api.places import Places, find_inputs
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return the working folder, with some image files."""
+    for name in ("a/x.tif", "b/x.tif", "b/y.ome.tif", "b/y.ome_denoised.tif", "b/y_denoised.tif", "z.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_results_of_images_that_are_named_too_are_left_out(folder):
+    inputs, results = find_inputs(["b", "z.tif"])
+    assert [file.name for file in inputs] == ["x.tif", "y.ome.tif", "y_denoised.tif", "z.tif"]
+    assert [file.name for file in results] == ["y.ome_denoised.tif"]
+
+
+@pytest.mark.parametrize(
+    "patterns, output, base, together",
+    [
+        (["z.tif"], None, "z", None),
+        (["a/x.tif", "z.tif"], None, "a/x", None),
+        (["a/*.tif"], None, "a/x", None),
+        (["a"], None, "a_denoised/a", "a_denoised"),
+        (["a/"], "out", "out/a", "out"),
+        (["z.tif"], "out", "out/z", "out"),
+    ],
+)
+def test_results_are_named_after_the_first_image_or_the_folder(folder, patterns, output, base, together):
+    inputs, _ = find_inputs(patterns)
+    places = Places.choose(patterns, inputs, None if output is None else Path(output))
+    assert places.base == folder / base
+    assert places.together == (None if together is None else folder / together)
+    assert places.model == folder / f"{base}_denoised_model"
+
+
+@pytest.mark.parametrize(
+    "source, name, expected",
+    [
+        ("a/x.tif", "x", "a/x_denoised.tif"),
+        ("a/x.tif", "a_x", "a/x_denoised.tif"),
+        ("x/x.tif", "x_x", "x/x_denoised.tif"),
+        ("a/x.tif", "a_x_second", "a/x_second_denoised.tif"),
+        ("b/y.ome.tif", "y.ome", "b/y.ome_denoised.tif"),
+    ],
+)
+def test_a_result_beside_its_image_is_named_after_it_alone(folder, source, name, expected):
+    assert Places(folder / "x", None).result(folder / source, name, "denoised") == folder / expected
+    together = Places(folder / "x", folder / "out").result(folder / source, name, "denoised")
+    assert together == folder / "out" / f"{name}_denoised.tif"
