@@ -1,7 +1,7 @@
-"""Take a picture of the page that ``dvlae denoise`` writes: ``python docs/pictures/page.py FOLDER``.
+"""Take a picture of the page that ``dvlae denoise`` writes: ``python docs/pictures/page.py MODEL FOLDER``.
 
-The folder keeps the images and the results. The electron micrographs are those of ``config/sem.yaml``, in
-``$DVLAE_DATA_MIRROR`` or ``data``. Chromium has to be installed.
+The model and the electron micrographs are those of ``config/sem.yaml``, the latter in ``$DVLAE_DATA_MIRROR`` or ``data``.
+The folder keeps images and results. Chromium has to be installed.
 """
 
 import os
@@ -16,18 +16,18 @@ import tifffile
 from dvlae import cli
 
 PICTURE = Path(__file__).parents[1] / "page.png"
-MINUTES, WIDTH, HEIGHT = 10, 1060, 1050
+WIDTH, HEIGHT = 1060, 1050
 
 
-def main(folder: Path) -> None:
-    """Denoise ten micrographs, and take the picture."""
-    files = sorted((Path(os.environ.get("DVLAE_DATA_MIRROR", "data")) / "sem_line/noisy").glob("*.tif"))[::5]
+def main(model: Path, folder: Path) -> None:
+    """Denoise five micrographs, and take the picture."""
+    files = sorted((Path(os.environ.get("DVLAE_DATA_MIRROR", "data")) / "sem_line/noisy").glob("*.tif"))[::10]
     frames = np.stack([tifffile.imread(file)[2:440, 2:510, 0] for file in files])
     folder.mkdir(exist_ok=True)
     stack = folder / "stack.tif"
     if not stack.exists():
         tifffile.imwrite(stack, frames, imagej=True, metadata={"axes": "TYX"})
-    if cli.main(["denoise", str(stack), "--minutes", str(MINUTES)]) != 0:
+    if cli.main(["denoise", str(stack), "--model", str(model)]) != 0:
         sys.exit(1)
     page = folder / "stack_denoised.html"
     with TemporaryDirectory() as browser:
@@ -37,4 +37,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
