@@ -1,7 +1,7 @@
 """Take a picture of the page that ``dvlae denoise`` writes: ``python docs/pictures/page.py MODEL FOLDER``.
 
-The model and the electron micrographs are those of ``config/sem.yaml``, the latter in ``$DVLAE_DATA_MIRROR`` or ``data``.
-The folder keeps images and results. Chromium has to be installed.
+The model and the electron micrographs are those of ``config/sem.yaml``, the latter in ``$DVLAE_DATA_MIRROR`` or
+``data``. The folder keeps images and results. Chromium has to be installed.
 """
 
 import os
