@@ -536,6 +536,7 @@ def chain(tmp_path_factory):
             "--images", f"small={images}", "--noise", "small=results/figures/noise_small.json",
             "--targets", f"small={targets}", "--settings", json.dumps({"small": json.loads(EVALUATION)}),
         )  # fmt: skip
+        chain.run("init", "mirror/small/a.tif", "--noise-direction", "x", "--output", "project")
         chain.run("denoise", "--model", f"{RUN}/model", "mirror/small/a.tif", "--output", "own", "--samples", "2")
         chain.run("status")
         chain.run("clean", "--patches")
@@ -554,7 +555,7 @@ def test_gather_joins_the_images_of_two_parts(chain):
 
 
 def test_only_the_commands_whose_product_is_text_print(chain):
-    assert {name for name, text in chain.printed.items() if text} == {"status", "clean", "completion"}
+    assert {name for name, text in chain.printed.items() if text} == {"status", "clean", "completion", "init"}
 
 
 def test_download_takes_the_files_from_the_mirror_and_lists_them(chain):

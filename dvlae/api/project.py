@@ -47,8 +47,9 @@ source: {{kind: files}}
 noisy: {noisy}
 clean: null    # clean images in the same order; `mean`: that of all noisy frames; null: none, and hence no PSNR
 axes: {axes}    # {shapes}
-noise_direction: {direction}    # {reason}
+{override}noise_direction: {direction}    # {reason}
 """
+OVERRIDE = "axes_override: true    # planes, channels or pages are images; `axes: auto` follows the file\n"
 CONFIGURATION = """\
 # What is done with the images. Every key: config/README.md of dvlae
 #   snakemake --cores all --dry-run    what would be done
@@ -107,10 +108,12 @@ def make_project(
     output = Path(name) if output is None else output
     if output.exists():
         raise UserError(f"{output}: exists already, allowed: the name of a new folder (--output)")
+    axes = choose_axes(find_images(noisy, Path(), "images"), "auto")
     data = {
         "source": {"kind": "files"},
         "noisy": noisy,
-        "axes": choose_axes(find_images(noisy, Path(), "images"), "auto"),
+        "axes": axes,
+        "axes_override": axes != "auto",
         "noise_direction": "none",
     }
     dataset = validate(DatasetSettings, data, "images")
@@ -134,7 +137,8 @@ def make_project(
         PROFILE: (snakefile.parents[1] / PROFILE).read_text(encoding="utf-8"),
         f"config/datasets/{name}.yaml": DATASET.format(
             noisy=_yaml(noisy if len(noisy) > 1 else noisy[0]),
-            axes=dataset.axes,
+            axes=axes,
+            override=OVERRIDE if dataset.axes_override else "",
             shapes=sizes,
             direction=direction,
             reason=reason,

@@ -53,6 +53,13 @@ def test_the_size_of_the_network_is_written_whatever_the_time(stack, tmp_path, m
     assert written["training"]["max_minutes"] == minutes
 
 
+def test_planes_are_images_in_the_workflow_too(stack, tmp_path):
+    tifffile.imwrite(stack, tifffile.imread(stack), imagej=True, metadata={"axes": "ZYX"})
+    make_project([str(stack)], tmp_path / "new")
+    _, dataset = load_dataset("my_stack_1_2", tmp_path / "new/config/datasets")
+    assert dataset.axes == "SYX" and dataset.axes_override
+
+
 def test_a_folder_that_exists_is_left_alone(stack, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match=r"there: exists already, allowed: the name of a new folder"):
