@@ -61,7 +61,8 @@ def folder(tmp_path, monkeypatch):
 )
 def test_what_a_guide_says_can_be_done(folder, monkeypatch, name):
     before = {path: path.read_bytes() for path in folder.rglob("*.tif")}
-    run_page(DOCS / name, monkeypatch)
+    ran = run_page(DOCS / name, monkeypatch)
+    assert ran or name == "how_it_works.md"
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -79,7 +80,8 @@ def test_the_notebook_runs(folder):
 def test_commands_in_pages_are_those_of_the_command_line(page):
     for block in blocks(page):
         for command in commands(block.text) if block.language in {"", "bash"} else []:
-            if command.startswith("dvlae ") and "--help" not in command:
+            # What a command says begins with its name and a colon.
+            if re.match(r"dvlae [\w-]+( |$)", command) and "--help" not in command:
                 parse(shlex.split(command)[1:])
 
 
