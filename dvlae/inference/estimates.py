@@ -166,7 +166,10 @@ def denoise_images(
             for batch in batches:
                 reduction.update(batch)
                 on_progress(batch.values[:, 0].numel())
-            yield reduction.estimate()
+            estimate = reduction.estimate()
+            # Windows removes no file that is mapped.
+            del reduction
+            yield estimate
 
 
 def denoise(

@@ -148,8 +148,7 @@ def predict(
         for image, found in _within_memory(network, waiting, how, estimate_all):
             estimate, std = frames.give_back(image.name, *found)
             if stored is not None:
-                for values in kept.pop(image.name):
-                    frames.convert_samples(image.name, values)
+                frames.convert_samples(image.name, kept.pop(image.name))
                 stored.finish(image)
             if std is not None:
                 deviations.write(image, std)

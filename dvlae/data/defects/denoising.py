@@ -2,6 +2,8 @@
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -115,18 +117,18 @@ class FramesToDenoise:
                 np.copyto(estimate[place], frame.noisy[place], where=marks[place] & SINGLE != 0)
         return estimate, std
 
-    def convert_samples(self, name: str, samples: np.ndarray) -> None:
+    def convert_samples(self, name: str, arrays: Iterable[np.ndarray]) -> None:
         """Bring samples of the posterior back to the units of their frame, one at a time.
 
         Parameters
         ----------
         name
             Name of the image.
-        samples
-            (S, C, ...), in memory or in a file, changed in place.
+        arrays
+            Samples (S, C, ...), in memory or in a file, changed in place.
         """
         if (conversion := self._conversions.get(name)) is not None:
-            for sample in samples:
+            for sample in chain.from_iterable(arrays):
                 sample[...] = conversion.undo(sample)
 
     def summary(self) -> dict[str, Any]:

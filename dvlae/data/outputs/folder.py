@@ -290,6 +290,8 @@ class Report:
         if frames.samples:
             info, mapped.array = info.with_samples(frames.samples), mapped.array.swapaxes(0, 1)
         why, lost = write_source(path, info, mapped, convert, frames.output.compression)
+        # Windows removes no file that is mapped.
+        del mapped
         if why:
             self.others[why].append(path.name)
         if lost:
