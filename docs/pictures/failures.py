@@ -1,9 +1,9 @@
 """Draw what goes wrong: each picture trains small models, on a processor, in minutes.
 
-    python docs/pictures/failures.py direction field training saturation stripes invented
+    python docs/pictures/failures.py direction training saturation stripes invented
 
-The electron micrographs are those of ``config/sem.yaml``, in ``$DVLAE_DATA_MIRROR`` or ``data``. The photographs
-come with scikit-image. Each picture is written beside the guides; the numbers in these are printed.
+The electron micrographs are those of ``config/sem.yaml``, in ``$DVLAE_DATA_MIRROR`` or ``data``. Each picture is
+written beside the guides; the numbers in these are printed.
 """
 
 import json
@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import skimage.data
 import tifffile
 from matplotlib.figure import Figure
 from scipy import ndimage
@@ -25,7 +24,7 @@ from dvlae.reporting.style import STYLE, hide_frame
 
 GUIDES = Path(__file__).parents[1]
 CHANNELS, SAMPLES = 16, 8
-STEPS, STEPS_FOR_BEADS, STEPS_FOR_PHOTOGRAPHS = 500, 1000, 1500
+STEPS, STEPS_FOR_BEADS = 500, 1000
 # In pixels, of each image.
 SIDE = 256
 
@@ -89,13 +88,6 @@ def _fitted(clean: np.ndarray, noisy: np.ndarray, part: tuple[slice, slice]) -> 
             if best is None or error < best[0]:
                 best = error, gain * moved + offset
     return best[1]
-
-
-def photographs() -> np.ndarray:
-    """Return parts of eight photographs and micrographs of scikit-image, 0 to 1."""
-    images = [skimage.data.camera(), skimage.data.coins(), skimage.data.moon(), skimage.data.cell()]
-    parts = [part for image in images for part in (image[:SIDE, :SIDE], image[-SIDE:, -SIDE:])]
-    return np.stack(parts) / 255.0
 
 
 def beads(seed: int, count: int = 40) -> np.ndarray:
@@ -162,14 +154,6 @@ def direction() -> None:
     _compare("wrong_direction", noisy, clean, results, slice(60, 188))
 
 
-def field() -> None:
-    """Compare receptive fields, one of which is shorter than the noise."""
-    clean = 255 * photographs()
-    noisy = as_recorded(with_noise(clean / 255, 50, 16, seed=0))
-    results = [(f"{pixels} px", denoise(noisy, "x", pixels, STEPS_FOR_PHOTOGRAPHS)) for pixels in (40, 4)]
-    _compare("short_receptive_field", noisy, clean, results, slice(64, 192), index=4)
-
-
 def training() -> None:
     """Compare trainings of few, more and enough steps."""
     noisy, clean = micrographs()
@@ -228,14 +212,13 @@ def _compare(
     clean: np.ndarray,
     results: Sequence[tuple[str, tuple[np.ndarray, float]]],
     part: slice,
-    index: int = 0,
     errors: bool = False,
 ) -> None:
-    """Draw a part of one frame, and what was removed or, of frames without it, the errors below; print PSNRs."""
+    """Draw a part of the first frame, and what was removed or, of frames without it, the errors below; print PSNRs."""
     print(f"{name}: noisy {psnr(noisy, clean):.2f} dB")
     for title, (estimate, elbo) in results:
         print(f"{name}: {title} {psnr(estimate, clean):.2f} dB, ELBO {elbo:.3f}")
-    shown = (index, part, part)
+    shown = (0, part, part)
     columns = [("noisy", noisy[shown]), ("clean", clean[shown]), *((t, e[shown]) for t, (e, _) in results)]
     what, other = ("error", clean) if errors else ("removed", noisy.astype(float))
     sign = 1 if errors else -1
@@ -244,7 +227,7 @@ def _compare(
 
 
 PICTURES: dict[str, Callable[[], None]] = {
-    function.__name__: function for function in (direction, field, training, saturation, stripes, invented)
+    function.__name__: function for function in (direction, training, saturation, stripes, invented)
 }
 
 if __name__ == "__main__":
