@@ -60,6 +60,12 @@ def test_planes_are_images_in_the_workflow_too(stack, tmp_path):
     assert dataset.axes == "SYX" and dataset.axes_override
 
 
+def test_a_short_training_has_a_small_network(stack, tmp_path):
+    make_project([str(stack)], tmp_path / "new", minutes=1)
+    settings = load_configuration([tmp_path / "new/config/config.yaml"])
+    assert settings.training.max_minutes == 1 and settings.model.channels < 48
+
+
 def test_a_folder_that_exists_is_left_alone(stack, tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match=r"there: exists already, allowed: the name of a new folder"):
