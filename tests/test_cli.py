@@ -495,7 +495,6 @@ def chain(tmp_path_factory):
         patched.chdir(chain.folder)
         patched.delenv(MIRROR_VARIABLE, raising=False)
         chain.run("download", dataset, "--data", "data", "--mirror", "mirror", "--output", "data/small.files.csv")
-        chain.run("init", "data/small", "--output", "project")
         chain.run("simulate", dataset, "--data", "data", "--output", simulated)
         chain.run("prepare", dataset, "--data", "data", "--simulated", simulated, "--output", images)
         chain.run("extract-patches", images, "results/small/patches", "--settings", '{"patch_size": 16}')
