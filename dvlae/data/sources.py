@@ -252,7 +252,14 @@ class SourceInfo:
         """
         # A file of the same kind has no such axis, and no labels for it.
         calibration = replace(self.calibration, labels=())
-        return replace(self, axes="S" + self.axes, shape=(samples, *self.shape), kind="tiff", calibration=calibration)
+        return replace(
+            self,
+            axes="S" + self.axes,
+            stated=self.stated and "S" + self.stated,
+            shape=(samples, *self.shape),
+            kind="tiff",
+            calibration=calibration,
+        )
 
     def in_source_order(self, frames: np.ndarray) -> np.ndarray:
         """Give frames the axes that they have in the source.
