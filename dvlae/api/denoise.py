@@ -1,7 +1,6 @@
 """The command that denoises a user's own images: one model is trained on all of them, or one that exists is used."""
 
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -245,7 +244,7 @@ class _Call:
         try:
             session.prepare()
         except UserError:
-            shutil.rmtree(places.work)
+            places.discard()
             raise
         if self.model is not None:
             session.diagnose(read_architecture(self.model).noise_direction)

@@ -18,6 +18,7 @@ from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder, write_json
 
 RESULT_PATTERN = re.compile(r"(.+)_(denoised|uncertainty)\.tif")
+ELSEWHERE = "rename it, or give --output DIR to write elsewhere"
 
 
 def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
@@ -111,6 +112,11 @@ class Places:
         """The folder of what is unfinished."""
         return self._named("_work")
 
+    @property
+    def begun(self) -> Path:
+        """What the results in the working folder depend on: JSON."""
+        return self.work / "request.json"
+
     def lock(self) -> Path:
         """Return the file that is locked while the results are made, and make its folder.
 
@@ -202,10 +208,11 @@ class Places:
         Raises
         ------
         UserError
-            If there is something of another command.
+            If there is something of another command, or a folder that no command made.
         """
-        begun = self.work / "request.json"
-        other = _read(begun)
+        targets = list(targets)
+        self.check_folders(targets)
+        other = _read(self.begun)
         if other == request:
             return
         if not overwrite:
@@ -217,8 +224,36 @@ class Places:
                     "finish it, or add --overwrite to begin anew, or --output DIR to write elsewhere"
                 )
             self.refuse(targets, request)
+        self.discard()
+        write_json(self.begun, request)
+
+    def check_folders(self, targets: Iterable[Path]) -> None:
+        """Refuse to remove a folder that no command made.
+
+        Parameters
+        ----------
+        targets
+            The files and folders that a command will make.
+
+        Raises
+        ------
+        UserError
+            If there is something else in the place of the working folder, of the model or of a file.
+        """
+        if self.work.exists() and _read(self.begun) is None:
+            raise UserError(f"{self.work}: is not from this command, which would remove it; {ELSEWHERE}")
+        for target in targets:
+            if target.is_dir() and not (target == self.model and (target / "model.json").is_file()):
+                raise UserError(f"{target}: is a folder that is not from this command; {ELSEWHERE}")
+
+    def discard(self) -> None:
+        """Remove the working folder, and last of all the file that shows whose it is."""
+        for path in self.work.iterdir() if self.work.exists() else ():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != self.begun:
+                path.unlink()
         shutil.rmtree(self.work, ignore_errors=True)
-        write_json(begun, request)
 
     def refuse(self, targets: Iterable[Path], request: dict[str, Any]) -> None:
         """Refuse to replace something.
@@ -275,7 +310,7 @@ class Places:
         made.append(self.page)
         results = [os.path.relpath(path, self.base.parent) for path in made]
         write_json(self.record, {**record, "results": results})
-        shutil.rmtree(self.work)
+        self.discard()
         return [*made, self.record]
 
 
@@ -290,10 +325,12 @@ def _move(old: Path, new: Path) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """Return the content of a file that a command wrote; None if there is none, or it is something else."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def _differences(older: dict[str, Any] | None, newer: dict[str, Any]) -> str:

@@ -113,6 +113,17 @@ def test_files_of_unknown_origin_are_not_replaced(folder, capsys):
     assert names(folder) == {"stack.tif", "stack_uncertainty.tif"}
 
 
+@pytest.mark.parametrize("name", ["stack_denoised_work", "stack_denoised_model", "stack_denoised.html"])
+@pytest.mark.parametrize("options", [[], ["--overwrite"], ["--axes", "ZCYX"]])
+def test_a_folder_of_the_user_is_never_removed(folder, capsys, name, options):
+    (folder / name).mkdir()
+    (folder / name / "mine.txt").touch()
+    assert cli.main(["denoise", "stack.tif", *TIME, *options]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line and "--output DIR" in line
+    assert names(folder) == {"stack.tif", name} and names(folder / name) == {"mine.txt"}
+
+
 def test_overwrite_replaces_them(done):
     before = (done / "stack_denoised.tif").read_bytes()
     assert cli.main(["denoise", "stack.tif", *TIME, "--seed", "1", "--overwrite"]) == 0
