@@ -195,8 +195,12 @@ class _Call:
             places.record,
             *([] if model else [places.model]),
         ]
-        if (target := next((target for target in self.targets if target in inputs), None)) is not None:
-            raise UserError(f"{target}: is an image to denoise and would be replaced; give --output DIR")
+        images = {file.resolve() for file in inputs}
+        if (target := next((target for target in self.targets if target.resolve() in images), None)) is not None:
+            raise UserError(
+                f"{target}: is an image to denoise and would be replaced; give --output DIR, or leave it out, as "
+                "patterns in quotes ('*.tif') leave out what earlier commands made"
+            )
         # Before anything takes time.
         choose_device(session.wishes.device)
         self._prediction(direct=True if model is None else None)
@@ -257,6 +261,7 @@ class _Call:
         session.denoise(self._model, settings)
         self._write_page(session, self._model, preview=False)
         record = {"request": request, "uncertainty": deviation, "warnings": self.warnings.lines, **software()}
+        record["results"] = places.relative(self.targets)
         write_json(places.finished, record)
         return True
 

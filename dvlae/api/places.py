@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import Any
 
 from dvlae.api.session import Session
 from dvlae.config.dataset import DatasetSettings
+from dvlae.config.fields import expand_home
 from dvlae.data.files import find_images, unique_names
 from dvlae.data.reading import open_stacks
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder, write_json
 
-RESULT_PATTERN = re.compile(r"(.+)_(denoised|uncertainty)\.tif")
 ELSEWHERE = "rename it, or give --output DIR to write elsewhere"
 
 
@@ -32,20 +31,35 @@ def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
     Returns
     -------
     inputs, results
-        Absolute paths in natural order: the images, and results of earlier commands for some of these, which the
-        patterns match, too.
+        Absolute paths in natural order: the images, and results that records of earlier commands list. A file that is
+        named by itself is an image.
 
     Raises
     ------
     UserError
-        If nothing matches a pattern, or a file is of an unknown kind.
+        If nothing matches a pattern but results, or a file is of an unknown kind.
     """
     found = find_images(patterns, Path.cwd(), "FILES")
-    names = {file.with_suffix("") for file in found}
-    results = [
-        file for file in found if (match := RESULT_PATTERN.fullmatch(file.name)) and file.parent / match[1] in names
+    named = {Path.cwd() / expand_home(pattern) for pattern in patterns}
+    listed = {path for folder in {file.parent for file in found} for path in _listed_results(folder)}
+    results = [file for file in found if file not in named and file.resolve() in listed]
+    inputs = [file for file in found if file not in results]
+    if not inputs:
+        raise UserError(
+            f"FILES: found only results of earlier commands, such as {results[0]}; name a file by itself to denoise it"
+        )
+    return inputs, results
+
+
+def _listed_results(folder: Path) -> list[Path]:
+    """Return what the records in a folder list, and those of commands that were interrupted while moving results."""
+    records = [*folder.glob("*_denoised.json"), *folder.glob("*_denoised_work/finished.json")]
+    return [
+        (folder / path).resolve()
+        for record in records
+        if (content := _read(record)) is not None and "request" in content
+        for path in content.get("results", ())
     ]
-    return [file for file in found if file not in results], results
 
 
 @dataclass(frozen=True)
@@ -282,6 +296,21 @@ class Places:
         """The record, as long as the results are in the working folder: from now on they are only moved."""
         return self.work / "finished.json"
 
+    def relative(self, paths: Iterable[Path]) -> list[str]:
+        """Return how a record lists files.
+
+        Parameters
+        ----------
+        paths
+            The files and folders.
+
+        Returns
+        -------
+        list of str
+            Their paths from the folder of the record.
+        """
+        return [os.path.relpath(path, self.base.parent) for path in paths]
+
     def finish(self, session: Session) -> list[Path]:
         """Move the results to their places, write the record, and remove the working folder.
 
@@ -308,8 +337,7 @@ class Places:
         if record["request"]["model"] is None:
             made += _move(session.run.model, self.model)
         made.append(self.page)
-        results = [os.path.relpath(path, self.base.parent) for path in made]
-        write_json(self.record, {**record, "results": results})
+        write_json(self.record, {**record, "results": self.relative(made)})
         self.discard()
         return [*made, self.record]
 

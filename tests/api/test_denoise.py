@@ -305,6 +305,15 @@ def test_an_image_is_never_replaced(folder, capsys):
     assert "is an image to denoise and would be replaced" in capsys.readouterr().err
 
 
+def test_an_image_with_the_name_of_a_result_is_no_result(folder, capsys):
+    tifffile.imwrite("stack_denoised.tif", images()[0])
+    before = (folder / "stack_denoised.tif").read_bytes()
+    assert cli.main(["denoise", "stack_denoised.tif", "stack.tif", *TIME, "--overwrite"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "stack_denoised.tif: is an image to denoise and would be replaced" in line
+    assert (folder / "stack_denoised.tif").read_bytes() == before
+
+
 def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     metadata = {"axes": "ZYX", "spacing": 2.0, "unit": "um"}
