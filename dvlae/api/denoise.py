@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_axes, choose_prediction
-from dvlae.api.notes import Warnings
+from dvlae.api.notes import Warnings, options_named
 from dvlae.api.places import Places, find_inputs
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
@@ -31,6 +31,7 @@ PREVIEW_MINUTES = 1.5
 MINUTES, MINUTES_TO_CONTINUE = 30.0, 6.0
 
 
+@options_named()
 def denoise(
     files: Sequence[str],
     *,
@@ -39,6 +40,7 @@ def denoise(
     noise_direction: str = "auto",
     receptive_field: int | str = "auto",
     axes: str = "auto",
+    override_axes: bool = False,
     channel: int | Literal["grey"] | None = None,
     series: int | str = "auto",
     model: Path | None = None,
@@ -70,6 +72,8 @@ def denoise(
     axes, channel, series
         The settings of a dataset, which say how the files are read. ``axes: auto`` follows the files, but reads planes,
         many channels, and pages of unknown meaning as images.
+    override_axes
+        Whether ``axes`` counts even where a file says otherwise, which is an error without this.
     model
         Folder of a trained model. None: one is trained.
     start_from
@@ -107,6 +111,8 @@ def denoise(
         model=model,
         start_from=start_from,
     )
+    if override_axes and axes == "auto":
+        raise UserError("--override-axes: found without --axes, allowed only with it")
     if minutes is None:
         minutes = MINUTES if start_from is None else MINUTES_TO_CONTINUE
     wishes = Wishes(
@@ -130,11 +136,12 @@ def denoise(
     if axes == "auto" and not together:
         with warnings.noted():
             axes = choose_axes(inputs, series)
+        override_axes = axes != "auto"
     keys: dict[str, Any] = {
         "source": {"kind": "files"},
         "noisy": [str(file) for file in inputs],
         "axes": axes,
-        "axes_override": axes != "auto",
+        "axes_override": override_axes,
         "channel": channel,
         "series": series,
         "noise_direction": "none" if noise_direction == "auto" else noise_direction,

@@ -114,7 +114,7 @@ def make_project(
     if results:
         logger.info(f"init: leaves out results of earlier commands, such as {results[0]}")
         noisy = [str(file) for file in inputs]
-    axes = choose_axes(inputs, "auto")
+    axes = choose_axes(inputs, "auto", "init")
     data = {
         "source": {"kind": "files"},
         "noisy": noisy,

@@ -256,6 +256,13 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(folder, capsys):
     assert names(folder) == {"stack.tif"}
 
 
+def test_axes_override_what_a_file_says_where_the_user_wants_it(folder, capsys):
+    assert cli.main(["denoise", "stack.tif", "--axes", "ZYX", "--dry-run"]) == 1
+    assert "--override-axes follows --axes" in capsys.readouterr().err
+    assert cli.main(["denoise", "stack.tif", "--axes", "ZYX", "--override-axes", "--dry-run"]) == 0
+    assert "reads stack.tif: ZYX 3 x 48 x 64" in capsys.readouterr().out
+
+
 def test_a_dry_run_says_what_is_there(done, capsys):
     assert cli.main(["denoise", "stack.tif", *TIME, "--dry-run"]) == 0
     assert "nothing would be done" in capsys.readouterr().out
@@ -338,9 +345,11 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
         (["stack.tif", "--device", "mps"], "device: found 'mps'"),
         (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
         (["stack.tif", "--model", "missing"], "missing is not the folder of a trained model"),
-        (["stack.tif", "--axes", "CYX", "--channel", "7"], "channel: found 7"),
+        (["stack.tif", "--axes", "CYX", "--override-axes", "--channel", "7"], "channel: found 7"),
         (["stack.tif", "--noise-direction", "z"], "noise_direction: found 'z'"),
         (["stack.tif", "--axes", "YX"], "axes: found 'YX'"),
+        (["stack.tif", "--axes", "ZYX"], "but the file says 'TYX', of shape (3, 48, 64); without --axes, the file is"),
+        (["stack.tif", "--override-axes"], "--override-axes: found without --axes"),
         (["stack.tif", "--output", "stack.tif"], "stack.tif"),
         (["stack.tif", "--noise-direction", "none", "--receptive-field", "8"], "receptive field: found 8, allowed: 0"),
         (["stack.tif", "--rescale"], "--rescale: found True, allowed only with --model"),
