@@ -16,6 +16,7 @@ from dvlae.data.reading import open_stacks
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder, write_json
+from dvlae.system.hashes import sha256
 
 ELSEWHERE = "rename it, or give --output DIR to write elsewhere"
 
@@ -200,12 +201,15 @@ class Places:
         Returns
         -------
         bool
-            True if its results are there.
+            True if its results are there, as it wrote them.
         """
-        record = _read(self.record)
-        if record is None or record.get("request") != request:
-            return False
-        return all((self.base.parent / path).exists() for path in record["results"])
+        record = _read(self.record) or {}
+        return record.get("request") == request and "sha256" in record and self._damaged(record) is None
+
+    def _damaged(self, record: dict[str, Any]) -> Path | None:
+        """Return a result that is not there, or not as it was written."""
+        hashes = {self.base.parent / path: value for path, value in record.get("sha256", {}).items()}
+        return next((path for path, value in hashes.items() if not path.is_file() or sha256(path) != value), None)
 
     def begin(self, request: dict[str, Any], targets: Iterable[Path], *, overwrite: bool) -> None:
         """Begin a command, or go on with it, and refuse to replace what another one made.
@@ -286,6 +290,11 @@ class Places:
         """
         if (there := next((target for target in targets if target.exists()), None)) is not None:
             record = _read(self.record)
+            if record and record.get("request") == request and (damaged := self._damaged(record)) is not None:
+                raise UserError(
+                    f"{damaged}: is missing, or not as this command wrote it; add --overwrite to make all "
+                    "results again, or --output DIR to write elsewhere"
+                )
             how = "" if record is None else f" by another command ({_differences(record.get('request'), request)})"
             raise UserError(
                 f"{there}: was made{how}; add --overwrite to replace it, or --output DIR to write elsewhere"
@@ -337,7 +346,9 @@ class Places:
         if record["request"]["model"] is None:
             made += _move(session.run.model, self.model)
         made.append(self.page)
-        write_json(self.record, {**record, "results": self.relative(made)})
+        files = [file for path in made for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        hashes = dict(zip(self.relative(files), map(sha256, files), strict=True))
+        write_json(self.record, {**record, "results": self.relative(made), "sha256": hashes})
         self.discard()
         return [*made, self.record]
 

@@ -89,6 +89,14 @@ def test_the_same_command_again_ends_at_once(done, capsys, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in done.iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["stack_denoised.tif", "stack_denoised_model/weights.safetensors"])
+def test_a_truncated_result_is_missed(done, capsys, name):
+    (done / name).write_bytes((done / name).read_bytes()[:1000])
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{Path(name).name}: is missing, or not as this command wrote it; add --overwrite" in line
+
+
 @pytest.mark.parametrize("options", [["--minutes", "0.02"], ["--seed", "1"], ["--noise-direction", "y"]])
 def test_results_of_another_command_are_not_replaced(done, capsys, options):
     before = (done / "stack_denoised.tif").read_bytes()
