@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dvlae.api.inputs import read_record
 from dvlae.api.session import Session
 from dvlae.config.dataset import DatasetSettings
-from dvlae.config.fields import expand_home
-from dvlae.data.files import find_images, unique_names
+from dvlae.data.files import unique_names
 from dvlae.data.reading import open_stacks
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
@@ -19,48 +19,6 @@ from dvlae.system.files import check_folder, write_json
 from dvlae.system.hashes import sha256
 
 ELSEWHERE = "rename it, or give --output DIR to write elsewhere"
-
-
-def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
-    """Find the image files that a user names.
-
-    Parameters
-    ----------
-    patterns
-        Files, folders and globs.
-
-    Returns
-    -------
-    inputs, results
-        Absolute paths in natural order: the images, and results that records of earlier commands list. A file that is
-        named by itself is an image.
-
-    Raises
-    ------
-    UserError
-        If nothing matches a pattern but results, or a file is of an unknown kind.
-    """
-    found = find_images(patterns, Path.cwd(), "FILES")
-    named = {Path.cwd() / expand_home(pattern) for pattern in patterns}
-    listed = {path for folder in {file.parent for file in found} for path in _listed_results(folder)}
-    results = [file for file in found if file not in named and file.resolve() in listed]
-    inputs = [file for file in found if file not in results]
-    if not inputs:
-        raise UserError(
-            f"FILES: found only results of earlier commands, such as {results[0]}; name a file by itself to denoise it"
-        )
-    return inputs, results
-
-
-def _listed_results(folder: Path) -> list[Path]:
-    """Return what the records in a folder list, and those of commands that were interrupted while moving results."""
-    records = [*folder.glob("*_denoised.json"), *folder.glob("*_denoised_work/finished.json")]
-    return [
-        (folder / path).resolve()
-        for record in records
-        if (content := _read(record)) is not None and "request" in content
-        for path in content.get("results", ())
-    ]
 
 
 @dataclass(frozen=True)
@@ -184,11 +142,19 @@ class Places:
         -------
         list of Path
             Two for each image.
+
+        Raises
+        ------
+        UserError
+            If one would be that of two images.
         """
         named = list(zip(inputs, unique_names(inputs), strict=True))
         if dataset.series == "all":
             named = [(stack.source.path, stack.name) for stack in open_stacks(inputs, dataset)]
-        return [self.result(file, name, kind) for file, name in named for kind in ("denoised", "uncertainty")]
+        results = [self.result(file, name, kind) for file, name in named for kind in ("denoised", "uncertainty")]
+        if (twice := next((path for number, path in enumerate(results) if path in results[:number]), None)) is not None:
+            raise UserError(f"{twice}: would be the result of two images; rename one of them, or denoise them apart")
+        return results
 
     def is_complete(self, request: dict[str, Any]) -> bool:
         """Return whether a command has finished.
@@ -203,7 +169,7 @@ class Places:
         bool
             True if its results are there, as it wrote them.
         """
-        record = _read(self.record) or {}
+        record = read_record(self.record) or {}
         return record.get("request") == request and "sha256" in record and self._damaged(record) is None
 
     def _damaged(self, record: dict[str, Any]) -> Path | None:
@@ -230,17 +196,10 @@ class Places:
         """
         targets = list(targets)
         self.check_folders(targets)
-        other = _read(self.begun)
-        if other == request:
+        if read_record(self.begun) == request:
             return
         if not overwrite:
-            # What was done before the training takes no time.
-            if (run := RunFolder(self.work)).checkpoints.exists() or run.model.exists():
-                how = _differences(other, request)
-                raise UserError(
-                    f"{self.work}: found what another command has not finished ({how}); type that command again to "
-                    "finish it, or add --overwrite to begin anew, or --output DIR to write elsewhere"
-                )
+            self.refuse_unfinished(request)
             self.refuse(targets, request)
         self.discard()
         write_json(self.begun, request)
@@ -258,7 +217,8 @@ class Places:
         UserError
             If there is something else in the place of the working folder, of the model or of a file.
         """
-        if self.work.exists() and _read(self.begun) is None:
+        check_folder(self.base.parent)
+        if self.work.exists() and read_record(self.begun) is None:
             raise UserError(f"{self.work}: is not from this command, which would remove it; {ELSEWHERE}")
         for target in targets:
             if target.is_dir() and not (target == self.model and (target / "model.json").is_file()):
@@ -272,6 +232,26 @@ class Places:
             elif path != self.begun:
                 path.unlink()
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def refuse_unfinished(self, request: dict[str, Any]) -> None:
+        """Refuse to replace the training of another command that has not finished.
+
+        Parameters
+        ----------
+        request
+            All that the results of this command depend on.
+
+        Raises
+        ------
+        UserError
+            If there is one. What was done before a training takes no time.
+        """
+        other, run = read_record(self.begun), RunFolder(self.work)
+        if other != request and (run.checkpoints.exists() or run.model.exists()):
+            raise UserError(
+                f"{self.work}: found what another command has not finished ({_differences(other, request)}); type that "
+                "command again to finish it, or add --overwrite to begin anew, or --output DIR to write elsewhere"
+            )
 
     def refuse(self, targets: Iterable[Path], request: dict[str, Any]) -> None:
         """Refuse to replace something.
@@ -289,7 +269,7 @@ class Places:
             If one of them exists.
         """
         if (there := next((target for target in targets if target.exists()), None)) is not None:
-            record = _read(self.record)
+            record = read_record(self.record)
             if record and record.get("request") == request and (damaged := self._damaged(record)) is not None:
                 raise UserError(
                     f"{damaged}: is missing, or not as this command wrote it; add --overwrite to make all "
@@ -361,15 +341,6 @@ def _move(old: Path, new: Path) -> list[Path]:
         new.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(old, new)
     return [new] if new.exists() else []
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Return the content of a file that a command wrote; None if there is none, or it is something else."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _differences(older: dict[str, Any] | None, newer: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from dvlae.api.choices import choose_axes
-from dvlae.api.places import find_inputs
+from dvlae.api.inputs import find_inputs
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
 from dvlae.config.dataset import DatasetSettings

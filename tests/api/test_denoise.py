@@ -278,6 +278,29 @@ def test_a_dry_run_says_what_is_there(done, capsys):
     assert "--overwrite replaces them" in capsys.readouterr().out
 
 
+def test_a_dry_run_refuses_what_the_run_refuses(done, capsys):
+    tifffile.imwrite("colours.tif", np.stack([images()[0]] * 3, -1), photometric="rgb")
+    tifffile.imwrite("colours_b.tif", images()[0])
+    with tifffile.TiffWriter("colours.ome.tif") as file:
+        for name in "bc":
+            file.write(images()[0], metadata={"axes": "YX", "Name": name})
+    tifffile.imwrite("colours.ome_b.tif", images()[0])
+    for arguments, words in [
+        (["stack.tif", "--output", "stack.tif"], "found a file, allowed: a folder"),
+        (["colours.tif", "--model", "stack_denoised_model"], "found 3 channels and 2 spatial axes"),
+        (["colours.tif", "--start-from", "stack_denoised_model"], "found 3 channels and 2 spatial axes"),
+        (["colours.ome.tif", "colours.ome_b.tif", "--series", "all"], "would be the result of two images"),
+    ]:
+        assert cli.main(["denoise", *arguments, "--dry-run"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+
+
+def test_a_dry_run_lists_no_uncertainty_where_there_is_none(folder, capsys):
+    assert cli.main(["denoise", "stack.tif", "--samples", "0", "--dry-run"]) == 0
+    assert "uncertainty" not in capsys.readouterr().out
+
+
 def test_a_folder_of_png_gives_a_folder_with_one_result_for_each(tmp_path, monkeypatch):
     import imageio.v3 as imageio
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dvlae.api.places import Places, find_inputs
+from dvlae.api.inputs import find_inputs
+from dvlae.api.places import Places
 from dvlae.system.errors import UserError
 
 
