@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.config.settings import ModelSettings, PredictSettings, TrainingSettings, TrainSettings
 from dvlae.data.files import natural_key
 from dvlae.data.reading import select_series
-from dvlae.data.sources import open_sources
+from dvlae.data.sources import Source, open_sources
 from dvlae.evaluation.diagnosis import correlation_length, suggest_receptive_field
 from dvlae.models.dvlae import Architecture
 from dvlae.system.errors import UserError
@@ -41,7 +41,29 @@ SAMPLES = 16
 FEW_SAMPLES = 4
 
 
-def choose_axes(files: Sequence[Path], series: int | str) -> str:
+@dataclass(frozen=True)
+class _Reading:
+    """How one image of a file is read: the axes that the file states, those to read, and what the user is told."""
+
+    path: Path
+    stated: str
+    axes: str
+    said: str
+
+    @property
+    def frames(self) -> str:
+        # Times are images, and a single image may be beside stacks of images.
+        return self.axes.replace("T", "S")
+
+    @property
+    def together(self) -> str:
+        """The axes with which all that is said to be images is read together."""
+        free = [letter for letter in "ZTS" if letter not in self.stated][: self.stated.count("?")]
+        letters = iter(sorted(free, key="STZ".index))
+        return "".join(next(letters) if axis == "?" else axis for axis in self.stated)
+
+
+def choose_axes(files: Sequence[Path], series: int | str, command: str = "denoise") -> str:
     """Choose how the axes of files are read if the user does not say it.
 
     What a file calls planes of a volume, or many channels, is read as images of their own, as are pages that it says
@@ -53,31 +75,58 @@ def choose_axes(files: Sequence[Path], series: int | str) -> str:
         The image files.
     series
         The setting ``series``.
+    command
+        The command, for messages; ``init`` has a file for the setting ``axes``.
 
     Returns
     -------
     str
-        The setting ``axes``. The screen says what is read as images.
+        The setting ``axes``, which may override what the files say. The screen says what is read as images.
+
+    Raises
+    ------
+    UserError
+        If no one setting is right for all files.
     """
+    readings = []
     for path in sorted(files, key=natural_key):
         with open_sources(path) as sources:
-            for source in select_series(sources, series, path):
-                stated = source.axes or "?" * (len(source.shape) - 2) + "YX"[-len(source.shape) :]
-                letters = [letter for letter in "ST" if letter not in stated]
-                axes, said = "", []
-                for axis, length in zip(stated, source.shape, strict=True):
-                    if letters and ((axis in "Z?" and "Y" in stated) or (axis == "C" and length > MAX_CHANNELS)):
-                        axes += letters.pop(0)
-                        said.append(f"{length} {AXIS_NAMES[axis]}")
-                    else:
-                        axes += axis
-                if said:
-                    logger.warning(
-                        f"denoise: {path.name}: its {' and '.join(said)} are denoised as images, one by one; --axes "
-                        f"{stated.replace('?', 'Z', 1)} takes them together, which learns more slowly"
-                    )
-                    return axes
-    return "auto"
+            readings += [_read_axes(path, source) for source in select_series(sources, series, path)]
+    special = {reading.stated: reading for reading in reversed(readings) if reading.said}
+    if not special:
+        return "auto"
+    first = next(reading for reading in readings if reading.said)
+    alike = {first.frames, "YX"} if first.axes.endswith("YX") else {first.frames}
+    if (other := next((reading for reading in readings if reading.frames not in alike), None)) is not None:
+        unknown = " (? is unknown)" if "?" in first.stated + other.stated else ""
+        raise UserError(
+            f"{first.path} has {first.said}, with the axes {first.stated!r}, but {other.path} has {other.stated!r}"
+            f"{unknown}; dvlae {command} reads all files in one way, so run it on each kind of file apart"
+        )
+    for reading in reversed(special.values()):
+        option = f"--axes {reading.together}" if command == "denoise" else f"`axes: {reading.together}` in the dataset"
+        logger.warning(
+            f"{command}: {reading.path.name}: its {reading.said} are denoised as images, one by one; {option} takes "
+            "them together, which learns more slowly"
+        )
+    return first.axes
+
+
+def _read_axes(path: Path, source: Source) -> _Reading:
+    """Choose how the axes of one image of a file are read."""
+    shape = source.shape
+    stated = source.axes or "?" * (len(shape) - 2) + "YX"[-len(shape) :]
+    letters = [letter for letter in "ST" if letter not in stated]
+    axes, said = "", []
+    for axis, length in zip(stated, shape, strict=True):
+        if letters and ((axis in "Z?" and "Y" in stated) or (axis == "C" and length > MAX_CHANNELS)):
+            axes += letters.pop(0)
+            said.append(f"{length} {AXIS_NAMES[axis]}")
+        else:
+            axes += axis
+    # Where a file does not say whether its last axis is colours, or has too many axes, the user is asked.
+    unclear = "?" in axes or (not source.axes and len(shape) > 2 and shape[-1] <= MAX_CHANNELS)
+    return _Reading(path, stated, axes, "" if unclear else " and ".join(said))
 
 
 def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int | str) -> tuple[str, int]:

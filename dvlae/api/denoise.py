@@ -1,15 +1,15 @@
 """The command that denoises a user's own images: one model is trained on all of them, or one that exists is used."""
 
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_axes, choose_prediction
-from dvlae.api.notes import Warnings
-from dvlae.api.places import Places, find_inputs
+from dvlae.api.inputs import find_inputs
+from dvlae.api.notes import Warnings, options_named
+from dvlae.api.places import Places
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
 from dvlae.config.dataset import DatasetSettings
@@ -17,6 +17,7 @@ from dvlae.config.messages import validate
 from dvlae.config.settings import PredictSettings
 from dvlae.data.prepare import list_files
 from dvlae.data.reading import open_stacks
+from dvlae.inference.posterior import check_model_input
 from dvlae.models.files import read_architecture
 from dvlae.reporting.page import write_page
 from dvlae.system.devices import choose_device
@@ -32,6 +33,7 @@ PREVIEW_MINUTES = 1.5
 MINUTES, MINUTES_TO_CONTINUE = 30.0, 6.0
 
 
+@options_named()
 def denoise(
     files: Sequence[str],
     *,
@@ -40,6 +42,7 @@ def denoise(
     noise_direction: str = "auto",
     receptive_field: int | str = "auto",
     axes: str = "auto",
+    override_axes: bool = False,
     channel: int | Literal["grey"] | None = None,
     series: int | str = "auto",
     model: Path | None = None,
@@ -71,6 +74,8 @@ def denoise(
     axes, channel, series
         The settings of a dataset, which say how the files are read. ``axes: auto`` follows the files, but reads planes,
         many channels, and pages of unknown meaning as images.
+    override_axes
+        Whether ``axes`` counts even where a file says otherwise, which is an error without this.
     model
         Folder of a trained model. None: one is trained.
     start_from
@@ -108,6 +113,8 @@ def denoise(
         model=model,
         start_from=start_from,
     )
+    if override_axes and axes == "auto":
+        raise UserError("--override-axes: found without --axes, allowed only with it")
     if minutes is None:
         minutes = MINUTES if start_from is None else MINUTES_TO_CONTINUE
     wishes = Wishes(
@@ -131,11 +138,12 @@ def denoise(
     if axes == "auto" and not together:
         with warnings.noted():
             axes = choose_axes(inputs, series)
+        override_axes = axes != "auto"
     keys: dict[str, Any] = {
         "source": {"kind": "files"},
         "noisy": [str(file) for file in inputs],
         "axes": axes,
-        "axes_override": axes != "auto",
+        "axes_override": override_axes,
         "channel": channel,
         "series": series,
         "noise_direction": "none" if noise_direction == "auto" else noise_direction,
@@ -151,7 +159,7 @@ def denoise(
         warnings=warnings,
     )
     if dry_run:
-        return call.describe()
+        return call.describe(overwrite=overwrite)
     with exclusive_lock(places.lock()), warnings.noted():
         call.run(quick=quick, overwrite=overwrite)
     return None
@@ -196,11 +204,21 @@ class _Call:
             places.record,
             *([] if model else [places.model]),
         ]
-        if (target := next((target for target in self.targets if target in inputs), None)) is not None:
-            raise UserError(f"{target}: is an image to denoise and would be replaced; give --output DIR")
+        images = {file.resolve() for file in inputs}
+        if (target := next((target for target in self.targets if target.resolve() in images), None)) is not None:
+            raise UserError(
+                f"{target}: is an image to denoise and would be replaced; give --output DIR, or leave it out, as "
+                "patterns in quotes ('*.tif') leave out what earlier commands made"
+            )
         # Before anything takes time.
         choose_device(session.wishes.device)
-        self._prediction(direct=True if model is None else None)
+        prediction = self._prediction(direct=True if model is None else None).prediction
+        self.has_uncertainty = prediction.estimator != "direct" and prediction.samples > 1
+
+    @property
+    def written(self) -> list[Path]:
+        """The targets without those that only would have to go."""
+        return [path for path in self.targets if self.has_uncertainty or not path.name.endswith("_uncertainty.tif")]
 
     def request(self) -> dict[str, Any]:
         """Return all that the results depend on."""
@@ -245,19 +263,24 @@ class _Call:
         try:
             session.prepare()
         except UserError:
-            shutil.rmtree(places.work)
+            places.discard()
             raise
         if self.model is not None:
             session.diagnose(read_architecture(self.model).noise_direction)
         elif not self._train(quick=quick):
             return False
         settings = self._prediction()
-        deviation = settings.prediction.estimator != "direct" and settings.prediction.samples > 1
-        if not deviation:
+        if not self.has_uncertainty:
             logger.info("denoise: one pass gives no uncertainty; --samples 16 does, and takes more time")
         session.denoise(self._model, settings)
         self._write_page(session, self._model, preview=False)
-        record = {"request": request, "uncertainty": deviation, "warnings": self.warnings.lines, **software()}
+        record = {
+            "request": request,
+            "uncertainty": self.has_uncertainty,
+            "warnings": self.warnings.lines,
+            **software(),
+        }
+        record["results"] = places.relative(self.targets)
         write_json(places.finished, record)
         return True
 
@@ -281,7 +304,7 @@ class _Call:
         """Train, with a preview where there is time for one; return whether the training has ended."""
         session, samples = self.session, SAMPLES if self.samples is None else max(self.samples, 1)
         pause = min(PREVIEW_MINUTES, session.wishes.minutes / 2)
-        results = _names(self.targets, 12)
+        results = _names(self.written, 12)
         has_time = pause == PREVIEW_MINUTES and not session.run.model.exists()
         if quick or (has_time and not session.preview.run.denoised.exists()):
             session.train(samples, results, pause_minutes=pause)
@@ -309,13 +332,21 @@ class _Call:
             kept=self.places.model if self.model is None else None,
         )
 
-    def describe(self) -> str:
-        """Return what would be done, for the user."""
-        session, wishes = self.session, self.session.wishes
-        stacks = [(stack.axes, stack.shape, stack.frame_shape) for stack in open_stacks(self.inputs, session.dataset)]
-        lines = [f"reads {_names(self.inputs)}: " + ", ".join(sorted({f"{a} {format_sides(s)}" for a, s, _ in stacks}))]
+    def describe(self, *, overwrite: bool) -> str:
+        """Return what would be done, for the user; what would be refused is an error."""
+        session, wishes, request = self.session, self.session.wishes, self.request()
+        self.places.check_folders(self.targets)
+        if not overwrite:
+            self.places.refuse_unfinished(request)
+        given, found, shapes = self.model or wishes.start_from, set(), []
+        for stack in open_stacks(self.inputs, session.dataset):
+            if given is not None:
+                check_model_input(read_architecture(given), stack.frame_shape, str(stack.source.path))
+            found.add(f"{stack.axes} {format_sides(stack.shape)}")
+            shapes.append(stack.frame_shape)
+        lines = [f"reads {_names(self.inputs)}: {', '.join(sorted(found))}"]
         if self.model is None:
-            settings = session.training([shape for _, _, shape in stacks])
+            settings = session.training(shapes)
             lines.append(
                 f"measures the noise (direction: {wishes.noise_direction}, receptive field: {wishes.receptive_field})"
             )
@@ -325,9 +356,9 @@ class _Call:
             )
         else:
             lines.append(f"uses the model in {self.model}")
-        lines.append(f"writes {_names(self.targets, 12)}")
+        lines.append(f"writes {_names(self.written, 12)}")
         there = [target for target in self.targets if target.exists()]
-        if self.places.is_complete(self.request()):
+        if self.places.is_complete(request):
             lines.append("all of this is there already: nothing would be done")
         elif there:
             lines.append(f"of these, there are already: {_names(there)}; --overwrite replaces them")

@@ -1,4 +1,4 @@
-"""The warnings that a command shows, kept for its page and its record."""
+"""What a command shows: warnings, kept for its page and its record, and errors, in the words of its options."""
 
 import logging
 import re
@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dvlae.system.errors import UserError
+
 PREFIX_PATTERN = re.compile("[a-z]+: (warning: )?", re.IGNORECASE)
+# What a message says of settings of a dataset, and the options of `dvlae denoise` that set them.
+OPTIONS = {
+    "`axes_override: true` follows the settings": "--override-axes follows --axes",
+    "set `axes_override: true`": "add --override-axes",
+    "`axes: auto` follows the file": "without --axes, the file is followed",
+    "`axes`": "--axes",
+    "`series`": "--series",
+}
 
 
 class Warnings(logging.Handler):
@@ -67,3 +77,21 @@ class Warnings(logging.Handler):
             yield
         finally:
             package.removeHandler(self)
+
+
+@contextmanager
+def options_named() -> Iterator[None]:
+    """Name options instead of settings in an error that occurs while the block runs.
+
+    Raises
+    ------
+    UserError
+        The error, in other words.
+    """
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for setting, option in OPTIONS.items():
+            text = text.replace(setting, option)
+        raise UserError(text) from error

@@ -2,49 +2,23 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dvlae.api.inputs import read_record
 from dvlae.api.session import Session
 from dvlae.config.dataset import DatasetSettings
-from dvlae.data.files import find_images, unique_names
+from dvlae.data.files import unique_names
 from dvlae.data.reading import open_stacks
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder, write_json
+from dvlae.system.hashes import sha256
 
-RESULT_PATTERN = re.compile(r"(.+)_(denoised|uncertainty)\.tif")
-
-
-def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
-    """Find the image files that a user names.
-
-    Parameters
-    ----------
-    patterns
-        Files, folders and globs.
-
-    Returns
-    -------
-    inputs, results
-        Absolute paths in natural order: the images, and results of earlier commands for some of these, which the
-        patterns match, too.
-
-    Raises
-    ------
-    UserError
-        If nothing matches a pattern, or a file is of an unknown kind.
-    """
-    found = find_images(patterns, Path.cwd(), "FILES")
-    names = {file.with_suffix("") for file in found}
-    results = [
-        file for file in found if (match := RESULT_PATTERN.fullmatch(file.name)) and file.parent / match[1] in names
-    ]
-    return [file for file in found if file not in results], results
+ELSEWHERE = "rename it, or give --output DIR to write elsewhere"
 
 
 @dataclass(frozen=True)
@@ -111,6 +85,11 @@ class Places:
         """The folder of what is unfinished."""
         return self._named("_work")
 
+    @property
+    def begun(self) -> Path:
+        """What the results in the working folder depend on: JSON."""
+        return self.work / "request.json"
+
     def lock(self) -> Path:
         """Return the file that is locked while the results are made, and make its folder.
 
@@ -163,11 +142,19 @@ class Places:
         -------
         list of Path
             Two for each image.
+
+        Raises
+        ------
+        UserError
+            If one would be that of two images.
         """
         named = list(zip(inputs, unique_names(inputs), strict=True))
         if dataset.series == "all":
             named = [(stack.source.path, stack.name) for stack in open_stacks(inputs, dataset)]
-        return [self.result(file, name, kind) for file, name in named for kind in ("denoised", "uncertainty")]
+        results = [self.result(file, name, kind) for file, name in named for kind in ("denoised", "uncertainty")]
+        if (twice := next((path for number, path in enumerate(results) if path in results[:number]), None)) is not None:
+            raise UserError(f"{twice}: would be the result of two images; rename one of them, or denoise them apart")
+        return results
 
     def is_complete(self, request: dict[str, Any]) -> bool:
         """Return whether a command has finished.
@@ -180,12 +167,15 @@ class Places:
         Returns
         -------
         bool
-            True if its results are there.
+            True if its results are there, as it wrote them.
         """
-        record = _read(self.record)
-        if record is None or record.get("request") != request:
-            return False
-        return all((self.base.parent / path).exists() for path in record["results"])
+        record = read_record(self.record) or {}
+        return record.get("request") == request and "sha256" in record and self._damaged(record) is None
+
+    def _damaged(self, record: dict[str, Any]) -> Path | None:
+        """Return a result that is not there, or not as it was written."""
+        hashes = {self.base.parent / path: value for path, value in record.get("sha256", {}).items()}
+        return next((path for path, value in hashes.items() if not path.is_file() or sha256(path) != value), None)
 
     def begin(self, request: dict[str, Any], targets: Iterable[Path], *, overwrite: bool) -> None:
         """Begin a command, or go on with it, and refuse to replace what another one made.
@@ -202,23 +192,66 @@ class Places:
         Raises
         ------
         UserError
-            If there is something of another command.
+            If there is something of another command, or a folder that no command made.
         """
-        begun = self.work / "request.json"
-        other = _read(begun)
-        if other == request:
+        targets = list(targets)
+        self.check_folders(targets)
+        if read_record(self.begun) == request:
             return
         if not overwrite:
-            # What was done before the training takes no time.
-            if (run := RunFolder(self.work)).checkpoints.exists() or run.model.exists():
-                how = _differences(other, request)
-                raise UserError(
-                    f"{self.work}: found what another command has not finished ({how}); type that command again to "
-                    "finish it, or add --overwrite to begin anew, or --output DIR to write elsewhere"
-                )
+            self.refuse_unfinished(request)
             self.refuse(targets, request)
+        self.discard()
+        write_json(self.begun, request)
+
+    def check_folders(self, targets: Iterable[Path]) -> None:
+        """Refuse to remove a folder that no command made.
+
+        Parameters
+        ----------
+        targets
+            The files and folders that a command will make.
+
+        Raises
+        ------
+        UserError
+            If there is something else in the place of the working folder, of the model or of a file.
+        """
+        check_folder(self.base.parent)
+        if self.work.exists() and read_record(self.begun) is None:
+            raise UserError(f"{self.work}: is not from this command, which would remove it; {ELSEWHERE}")
+        for target in targets:
+            if target.is_dir() and not (target == self.model and (target / "model.json").is_file()):
+                raise UserError(f"{target}: is a folder that is not from this command; {ELSEWHERE}")
+
+    def discard(self) -> None:
+        """Remove the working folder, and last of all the file that shows whose it is."""
+        for path in self.work.iterdir() if self.work.exists() else ():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != self.begun:
+                path.unlink()
         shutil.rmtree(self.work, ignore_errors=True)
-        write_json(begun, request)
+
+    def refuse_unfinished(self, request: dict[str, Any]) -> None:
+        """Refuse to replace the training of another command that has not finished.
+
+        Parameters
+        ----------
+        request
+            All that the results of this command depend on.
+
+        Raises
+        ------
+        UserError
+            If there is one. What was done before a training takes no time.
+        """
+        other, run = read_record(self.begun), RunFolder(self.work)
+        if other != request and (run.checkpoints.exists() or run.model.exists()):
+            raise UserError(
+                f"{self.work}: found what another command has not finished ({_differences(other, request)}); type that "
+                "command again to finish it, or add --overwrite to begin anew, or --output DIR to write elsewhere"
+            )
 
     def refuse(self, targets: Iterable[Path], request: dict[str, Any]) -> None:
         """Refuse to replace something.
@@ -236,7 +269,12 @@ class Places:
             If one of them exists.
         """
         if (there := next((target for target in targets if target.exists()), None)) is not None:
-            record = _read(self.record)
+            record = read_record(self.record)
+            if record and record.get("request") == request and (damaged := self._damaged(record)) is not None:
+                raise UserError(
+                    f"{damaged}: is missing, or not as this command wrote it; add --overwrite to make all "
+                    "results again, or --output DIR to write elsewhere"
+                )
             how = "" if record is None else f" by another command ({_differences(record.get('request'), request)})"
             raise UserError(
                 f"{there}: was made{how}; add --overwrite to replace it, or --output DIR to write elsewhere"
@@ -246,6 +284,21 @@ class Places:
     def finished(self) -> Path:
         """The record, as long as the results are in the working folder: from now on they are only moved."""
         return self.work / "finished.json"
+
+    def relative(self, paths: Iterable[Path]) -> list[str]:
+        """Return how a record lists files.
+
+        Parameters
+        ----------
+        paths
+            The files and folders.
+
+        Returns
+        -------
+        list of str
+            Their paths from the folder of the record.
+        """
+        return [os.path.relpath(path, self.base.parent) for path in paths]
 
     def finish(self, session: Session) -> list[Path]:
         """Move the results to their places, write the record, and remove the working folder.
@@ -273,9 +326,10 @@ class Places:
         if record["request"]["model"] is None:
             made += _move(session.run.model, self.model)
         made.append(self.page)
-        results = [os.path.relpath(path, self.base.parent) for path in made]
-        write_json(self.record, {**record, "results": results})
-        shutil.rmtree(self.work)
+        files = [file for path in made for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        hashes = dict(zip(self.relative(files), map(sha256, files), strict=True))
+        write_json(self.record, {**record, "results": self.relative(made), "sha256": hashes})
+        self.discard()
         return [*made, self.record]
 
 
@@ -287,13 +341,6 @@ def _move(old: Path, new: Path) -> list[Path]:
         new.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(old, new)
     return [new] if new.exists() else []
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _differences(older: dict[str, Any] | None, newer: dict[str, Any]) -> str:

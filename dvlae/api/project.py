@@ -1,5 +1,6 @@
 """The files with which the workflow denoises a user's own images."""
 
+import logging
 import re
 import shlex
 from collections.abc import Sequence
@@ -11,16 +12,18 @@ from typing import Any
 import yaml
 
 from dvlae.api.choices import choose_axes
+from dvlae.api.inputs import find_inputs
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.fields import StrictModel
 from dvlae.config.loading import RESERVED_NAMES
 from dvlae.config.messages import validate
-from dvlae.data.files import find_images
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.software import workflow_file
+
+logger = logging.getLogger(__name__)
 
 PROFILE = "workflow/profiles/default/profile.yaml"
 # Longer lists of shapes are cut.
@@ -108,7 +111,11 @@ def make_project(
     output = Path(name) if output is None else output
     if output.exists():
         raise UserError(f"{output}: exists already, allowed: the name of a new folder (--output)")
-    axes = choose_axes(find_images(noisy, Path(), "images"), "auto")
+    inputs, results = find_inputs(noisy)
+    if results:
+        logger.info(f"init: leaves out results of earlier commands, such as {results[0]}")
+        noisy = [str(file) for file in inputs]
+    axes = choose_axes(inputs, "auto", "init")
     data = {
         "source": {"kind": "files"},
         "noisy": noisy,

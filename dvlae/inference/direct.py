@@ -116,7 +116,7 @@ class _DirectImage:
     def __init__(
         self, model: DVLAE, top_down: TopDown, name: str, image: np.ndarray, tile: int, threads: ThreadWorkers
     ):
-        check_model_input(model, image.shape, name)
+        check_model_input(model.architecture, image.shape, name)
         (self.view,) = views(image, model.stride)
         self.model, self.threads = model, threads
         self.posterior = Posterior(model, top_down, self.view, tile, threads)

@@ -22,7 +22,7 @@ from dvlae.axes import format_sides
 from dvlae.inference.latent_noise import NoiseKey, latent_sampler
 from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, split_range, views, whole_window
 from dvlae.inference.top_down import TopDown, top_down_halo
-from dvlae.models.dvlae import DVLAE
+from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.latents import LatentSampler
 from dvlae.models.layers import ResidualBlock, memory_format
@@ -41,13 +41,13 @@ MAX_STATE_VALUES = 2**28
 MAX_MAP_VALUES = 2**27
 
 
-def check_model_input(model: DVLAE, shape: Sequence[int], name: str) -> None:
+def check_model_input(architecture: Architecture, shape: Sequence[int], name: str) -> None:
     """Refuse an image that has other channels or axes than those that a model was trained on.
 
     Parameters
     ----------
-    model
-        Trained model.
+    architecture
+        The sizes of the model.
     shape
         Shape of the image, (C, ...).
     name
@@ -58,11 +58,10 @@ def check_model_input(model: DVLAE, shape: Sequence[int], name: str) -> None:
     UserError
         The message names what was found and what is allowed.
     """
-    a = model.architecture
-    if (shape[0], len(shape) - 1) != (a.image_channels, a.dimensions):
+    if (shape[0], len(shape) - 1) != (architecture.image_channels, architecture.dimensions):
         raise UserError(
             f"{name}: found {shape[0]} channels and {len(shape) - 1} spatial axes, but the model was trained on "
-            f"{a.image_channels} and {a.dimensions}"
+            f"{architecture.image_channels} and {architecture.dimensions}"
         )
 
 
@@ -71,7 +70,9 @@ def check_whole_input(model: DVLAE, shape: Sequence[int], name: str, remedy: str
 
     Parameters
     ----------
-    model, shape, name
+    model
+        Trained model.
+    shape, name
         As for :func:`check_model_input`.
     remedy
         What to do about an image that is too large, at the end of the message.
@@ -81,7 +82,7 @@ def check_whole_input(model: DVLAE, shape: Sequence[int], name: str, remedy: str
     UserError
         The message names what was found and what is allowed.
     """
-    check_model_input(model, shape, name)
+    check_model_input(model.architecture, shape, name)
     allowed = MAX_MAP_VALUES // model.architecture.channels
     if math.prod(shape[1:]) > allowed:
         raise UserError(

@@ -93,7 +93,7 @@ def predict(
         start = time.monotonic()
         network = load_to(device, model)
         for image in manifest:
-            check_model_input(network, image.shape, image.name)
+            check_model_input(network.architecture, image.shape, image.name)
         workers = 1
         if device.type == "cpu":
             use_one_thread()

@@ -135,7 +135,7 @@ def _sampled_views(
     threads: ThreadWorkers,
 ) -> Iterator[_SampledView]:
     """Yield the views of one image."""
-    check_model_input(model, image.shape, name)
+    check_model_input(model.architecture, image.shape, name)
     tile = choose_tile(model, settings)
     batch_size = choose_batch_size(model, _tile_sides(model, image.shape, tile), settings.batch_size)
     flipped_axes = model.architecture.mirrored_axes if settings.flips else ()

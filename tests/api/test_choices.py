@@ -1,10 +1,13 @@
 import logging
+import re
 
 import numpy as np
 import pytest
 import tifffile
 
 from dvlae.api.choices import choose_axes, choose_noise, choose_prediction, choose_training
+from dvlae.config.dataset import DatasetSettings
+from dvlae.data.reading import open_stacks
 from dvlae.system.errors import UserError
 
 PIXELS = np.zeros((8, 20, 30), np.uint8)
@@ -54,6 +57,58 @@ def test_planes_of_many_channels_are_images_too(file, caplog):
 def test_what_a_file_says_of_times_colours_and_single_images_counts(file, caplog, array, options):
     assert choose_axes(file(array, **options), "auto") == "auto"
     assert caplog.records == []
+
+
+FILES = {"source": {"kind": "files"}, "noisy": "*", "noise_direction": "none"}
+STACK = {"imagej": True, "metadata": {"axes": "ZYX"}}
+
+
+@pytest.mark.parametrize(
+    "array, options",
+    [
+        (np.zeros((20, 30, 3), np.uint8), {"photometric": "rgb"}),
+        (PIXELS[:3], {"imagej": True, "metadata": {"axes": "CYX"}}),
+        (np.zeros((2, 5, 20, 30), np.uint8), {"imagej": True, "metadata": {"axes": "TCYX"}}),
+        (np.zeros((5, 2, 20, 30), np.uint8), {"imagej": True, "metadata": {"axes": "ZCYX"}}),
+    ],
+)
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_files_that_no_one_setting_is_right_for_are_refused(tmp_path, array, options, names):
+    stack, other = (tmp_path / f"{name}.tif" for name in names)
+    tifffile.imwrite(stack, PIXELS, **STACK)
+    tifffile.imwrite(other, array, **options)
+    with pytest.raises(UserError, match="run it on each kind of file apart") as error:
+        choose_axes([stack, other], "auto")
+    assert str(stack) in str(error.value) and str(other) in str(error.value)
+
+
+def test_times_pages_and_single_images_may_be_beside_planes(tmp_path, caplog):
+    files = [tmp_path / f"{number}.tif" for number in range(4)]
+    tifffile.imwrite(files[0], PIXELS[0])
+    tifffile.imwrite(files[1], PIXELS, imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(files[2], PIXELS[:5], **STACK)
+    tifffile.imwrite(files[3], PIXELS[:6], photometric="minisblack", metadata=None)
+    assert choose_axes(files, "auto") == "SYX"
+    assert ["5 planes" in caplog.messages[0], "6 pages" in caplog.messages[1]] == [True, True]
+    dataset = DatasetSettings(**FILES, axes="SYX", axes_override=True)
+    assert [stack.frame_shape for stack in open_stacks(files, dataset)] == [(1, 20, 30)] * 4
+
+
+@pytest.mark.parametrize("axes", ["ZQYX", "QZYX", "QQYX", "TQYX", "QCYX"])
+def test_the_axes_that_the_screen_names_can_be_used(tmp_path, caplog, axes):
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.zeros((5, 6, 20, 30), np.uint8), photometric="minisblack", metadata={"axes": axes})
+    assert choose_axes([path], "auto") != "auto"
+    (message,) = caplog.messages
+    named = re.search("--axes ([A-Z]+) ", message)[1]
+    assert len(set(named)) == 4
+    (stack,) = open_stacks([path], DatasetSettings(**FILES, axes=named))
+    assert stack.shape == (5, 6, 20, 30)
+
+
+def test_colours_that_a_file_does_not_name_are_asked_for(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((20, 30, 3), np.uint8))
+    assert choose_axes([tmp_path / "a.npy"], "auto") == "auto"
 
 
 def found(direction, **correlation):

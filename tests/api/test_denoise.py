@@ -89,6 +89,14 @@ def test_the_same_command_again_ends_at_once(done, capsys, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in done.iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["stack_denoised.tif", "stack_denoised_model/weights.safetensors"])
+def test_a_truncated_result_is_missed(done, capsys, name):
+    (done / name).write_bytes((done / name).read_bytes()[:1000])
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{Path(name).name}: is missing, or not as this command wrote it; add --overwrite" in line
+
+
 @pytest.mark.parametrize("options", [["--minutes", "0.02"], ["--seed", "1"], ["--noise-direction", "y"]])
 def test_results_of_another_command_are_not_replaced(done, capsys, options):
     before = (done / "stack_denoised.tif").read_bytes()
@@ -111,6 +119,17 @@ def test_files_of_unknown_origin_are_not_replaced(folder, capsys):
     assert cli.main(["denoise", "stack.tif", *TIME]) == 1
     assert "stack_uncertainty.tif: was made; add --overwrite" in capsys.readouterr().err
     assert names(folder) == {"stack.tif", "stack_uncertainty.tif"}
+
+
+@pytest.mark.parametrize("name", ["stack_denoised_work", "stack_denoised_model", "stack_denoised.html"])
+@pytest.mark.parametrize("options", [[], ["--overwrite"], ["--axes", "ZCYX"]])
+def test_a_folder_of_the_user_is_never_removed(folder, capsys, name, options):
+    (folder / name).mkdir()
+    (folder / name / "mine.txt").touch()
+    assert cli.main(["denoise", "stack.tif", *TIME, *options]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line and "--output DIR" in line
+    assert names(folder) == {"stack.tif", name} and names(folder / name) == {"mine.txt"}
 
 
 def test_overwrite_replaces_them(done):
@@ -245,11 +264,41 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(folder, capsys):
     assert names(folder) == {"stack.tif"}
 
 
+def test_axes_override_what_a_file_says_where_the_user_wants_it(folder, capsys):
+    assert cli.main(["denoise", "stack.tif", "--axes", "ZYX", "--dry-run"]) == 1
+    assert "--override-axes follows --axes" in capsys.readouterr().err
+    assert cli.main(["denoise", "stack.tif", "--axes", "ZYX", "--override-axes", "--dry-run"]) == 0
+    assert "reads stack.tif: ZYX 3 x 48 x 64" in capsys.readouterr().out
+
+
 def test_a_dry_run_says_what_is_there(done, capsys):
     assert cli.main(["denoise", "stack.tif", *TIME, "--dry-run"]) == 0
     assert "nothing would be done" in capsys.readouterr().out
     assert cli.main(["denoise", "stack.tif", *TIME, "--seed", "1", "--dry-run"]) == 0
     assert "--overwrite replaces them" in capsys.readouterr().out
+
+
+def test_a_dry_run_refuses_what_the_run_refuses(done, capsys):
+    tifffile.imwrite("colours.tif", np.stack([images()[0]] * 3, -1), photometric="rgb")
+    tifffile.imwrite("colours_b.tif", images()[0])
+    with tifffile.TiffWriter("colours.ome.tif") as file:
+        for name in "bc":
+            file.write(images()[0], metadata={"axes": "YX", "Name": name})
+    tifffile.imwrite("colours.ome_b.tif", images()[0])
+    for arguments, words in [
+        (["stack.tif", "--output", "stack.tif"], "found a file, allowed: a folder"),
+        (["colours.tif", "--model", "stack_denoised_model"], "found 3 channels and 2 spatial axes"),
+        (["colours.tif", "--start-from", "stack_denoised_model"], "found 3 channels and 2 spatial axes"),
+        (["colours.ome.tif", "colours.ome_b.tif", "--series", "all"], "would be the result of two images"),
+    ]:
+        assert cli.main(["denoise", *arguments, "--dry-run"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+
+
+def test_a_dry_run_lists_no_uncertainty_where_there_is_none(folder, capsys):
+    assert cli.main(["denoise", "stack.tif", "--samples", "0", "--dry-run"]) == 0
+    assert "uncertainty" not in capsys.readouterr().out
 
 
 def test_a_folder_of_png_gives_a_folder_with_one_result_for_each(tmp_path, monkeypatch):
@@ -294,6 +343,15 @@ def test_an_image_is_never_replaced(folder, capsys):
     assert "is an image to denoise and would be replaced" in capsys.readouterr().err
 
 
+def test_an_image_with_the_name_of_a_result_is_no_result(folder, capsys):
+    tifffile.imwrite("stack_denoised.tif", images()[0])
+    before = (folder / "stack_denoised.tif").read_bytes()
+    assert cli.main(["denoise", "stack_denoised.tif", "stack.tif", *TIME, "--overwrite"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "stack_denoised.tif: is an image to denoise and would be replaced" in line
+    assert (folder / "stack_denoised.tif").read_bytes() == before
+
+
 def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     metadata = {"axes": "ZYX", "spacing": 2.0, "unit": "um"}
@@ -318,9 +376,11 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
         (["stack.tif", "--device", "mps"], "device: found 'mps'"),
         (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
         (["stack.tif", "--model", "missing"], "missing is not the folder of a trained model"),
-        (["stack.tif", "--axes", "CYX", "--channel", "7"], "channel: found 7"),
+        (["stack.tif", "--axes", "CYX", "--override-axes", "--channel", "7"], "channel: found 7"),
         (["stack.tif", "--noise-direction", "z"], "noise_direction: found 'z'"),
         (["stack.tif", "--axes", "YX"], "axes: found 'YX'"),
+        (["stack.tif", "--axes", "ZYX"], "but the file says 'TYX', of shape (3, 48, 64); without --axes, the file is"),
+        (["stack.tif", "--override-axes"], "--override-axes: found without --axes"),
         (["stack.tif", "--output", "stack.tif"], "stack.tif"),
         (["stack.tif", "--noise-direction", "none", "--receptive-field", "8"], "receptive field: found 8, allowed: 0"),
         (["stack.tif", "--rescale"], "--rescale: found True, allowed only with --model"),

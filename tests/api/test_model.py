@@ -76,7 +76,7 @@ def test_messages_name_the_arrays(model):
 
 
 def test_of_several_arrays_each_is_denoised_on_its_own(model):
-    with pytest.raises(ValueError, match="image: found list, allowed: an array, and several of them one by one"):
+    with pytest.raises(UserError, match="image: found list, allowed: an array, and several of them one by one"):
         model.denoise([STACK, STACK])
 
 

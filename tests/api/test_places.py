@@ -1,8 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from dvlae.api.places import Places, find_inputs
+from dvlae.api.inputs import find_inputs
+from dvlae.api.places import Places
+from dvlae.system.errors import UserError
 
 
 @pytest.fixture
@@ -15,10 +18,17 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_results_of_images_that_are_named_too_are_left_out(folder):
+@pytest.mark.parametrize("record", ["b/y.ome_denoised.json", "b/y.ome_denoised_work/finished.json"])
+def test_only_what_a_record_lists_is_a_result(folder, record):
+    (folder / record).parent.mkdir(exist_ok=True)
+    (folder / record).write_text(json.dumps({"request": {}, "results": ["y.ome_denoised.tif"]}))
     inputs, results = find_inputs(["b", "z.tif"])
     assert [file.name for file in inputs] == ["x.tif", "y.ome.tif", "y_denoised.tif", "z.tif"]
     assert [file.name for file in results] == ["y.ome_denoised.tif"]
+    inputs, results = find_inputs(["b/*.tif", "b/y.ome_denoised.tif"])
+    assert len(inputs) == 4 and results == []
+    with pytest.raises(UserError, match=r"only results of earlier commands, such as .*y\.ome_denoised\.tif"):
+        find_inputs(["b/y.ome_*.tif"])
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,16 @@ def test_the_size_of_the_network_is_written_whatever_the_time(stack, tmp_path, m
     written = yaml.safe_load((tmp_path / "new/config/config.yaml").read_text())
     assert written["model"].keys() >= {"levels", "channels", "latent_channels"}
     assert written["training"]["max_minutes"] == minutes
+
+
+def test_results_of_earlier_commands_are_no_images(stack, tmp_path):
+    result = tmp_path / "scan_denoised.tif"
+    result.write_bytes(stack.read_bytes())
+    record = {"request": {}, "results": [result.name]}
+    (tmp_path / "scan_denoised.json").write_text(json.dumps(record), encoding="utf-8")
+    make_project([str(tmp_path)], tmp_path / "new")
+    (file,) = (tmp_path / "new/config/datasets").iterdir()
+    assert yaml.safe_load(file.read_text(encoding="utf-8"))["noisy"] == str(stack)
 
 
 def test_planes_are_images_in_the_workflow_too(stack, tmp_path):

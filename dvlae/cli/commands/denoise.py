@@ -57,6 +57,7 @@ COMMANDS: Commands = {
             "with planes as images)",
             default="auto",
         ),
+        flag("--override-axes", "use --axes even where a file says otherwise"),
         argument("--channel", "N|grey", "keep one channel, or the luminance of RGB", type=read_number_or_word),
         argument(
             "--series", "N|NAME|all", "which series of images in a file", type=read_number_or_word, default="auto"

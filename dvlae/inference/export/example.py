@@ -78,7 +78,7 @@ class Example:
 
         manifest = read_manifest(images)
         for image in manifest:
-            check_model_input(model, image.shape, image.name)
+            check_model_input(model.architecture, image.shape, image.name)
             if offset := read_info(image.noisy).offset:
                 raise UserError(
                     f"{images}: found grey values so large that {offset:g} is subtracted before they become float32, "
