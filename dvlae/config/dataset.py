@@ -136,9 +136,9 @@ class DatasetSettings(StrictModel):
     )
     clean: Annotated[str, Field(min_length=1)] | None = Field(
         None,
-        description="glob of the clean files, in the same order, each with as many frames as its noisy file, or all "
-        "with one, for all frames of the noisy one; `mean`: the mean of all noisy frames; `null`: no clean image, "
-        "hence no PSNR",
+        description="glob of the clean files, in the same order (equal names need equal places), each with as many "
+        "frames as its noisy file, or all with one, for all frames of the noisy one; `mean`: the mean of all noisy "
+        "frames; `null`: no clean image, hence no PSNR",
     )
     simulate: SimulateSettings | None = Field(
         None, description="noise to add: `noisy` then names clean images; `null`: the images are noisy already"

@@ -167,7 +167,8 @@ def pair_frames(noisy: Sequence[Sequence[Image]], clean: Sequence[Sequence[Image
     Raises
     ------
     UserError
-        If a noisy and a clean source differ in the number or the shape of their frames, or there are not as many.
+        If a noisy and a clean source differ in the number or the shape of their frames, or there are not as many, or
+        if a clean source has the name of another noisy one than that in its place.
     """
     one_each = all(len(source) == 1 for source in clean)
     if len(noisy) != len(clean) and _are_stack_and_files(noisy, clean):
@@ -179,6 +180,7 @@ def pair_frames(noisy: Sequence[Sequence[Image]], clean: Sequence[Sequence[Image
             f"clean: found {len(clean)} clean images for {len(noisy)} noisy ones"
             f"{'' if single else f' ({of_clean} frames for {of_noisy})'}, allowed: as many, each for its noisy one"
         )
+    _check_names([source[0] for source in noisy], [source[0] for source in clean])
     rows: list[Image] = []
     shared: list[tuple[Sequence[Image], Image]] = []
     for frames, paired in zip(noisy, clean, strict=True):
@@ -202,6 +204,18 @@ def pair_frames(noisy: Sequence[Sequence[Image]], clean: Sequence[Sequence[Image
             f"clean: the frame of {one.source} is that of all {len(first)} frames of {first[0].source}{others}"
         )
     return rows
+
+
+def _check_names(noisy: Sequence[Image], clean: Sequence[Image]) -> None:
+    """Refuse sources whose names say that they belong together in another way than in order."""
+    named = {image.noisy.stem: image for image in noisy}
+    for image, other in zip(noisy, clean, strict=True):
+        if other.noisy.stem in named and image.noisy.stem != other.noisy.stem:
+            raise UserError(
+                f"clean: found {other.source} in the place of {image.source}, allowed: in that of "
+                f"{named[other.noisy.stem].source}, which has its name; files are paired in order: choose `noisy` and "
+                "`clean` without the files that have no partner, or rename them"
+            )
 
 
 def _are_stack_and_files(*both: Sequence[Sequence[Image]]) -> bool:

@@ -273,9 +273,12 @@ def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[
             mine = [source for source in sources if path in source.files] or sources
             new = [source for source in mine if _identity(source) not in read]
             chosen = select_series(new, dataset.series, path) if new else []
+            left_out: tuple[str, ...] = ()
+            if dataset.series in ("auto", "all") and len(chosen) < len(new):
+                left_out = (f"leaves out series {_list_series(new, left_out=True)}",)
             for source, label in zip(chosen, _labels(chosen), strict=True):
                 read.add(_identity(source))
-                for note in source.notes + (source.axes_notes if dataset.axes == "auto" else ()):
+                for note in left_out + source.notes + (source.axes_notes if dataset.axes == "auto" else ()):
                     if note not in told:
                         logger.warning(f"{path}: {note}")
                     told[note].add(path)
@@ -358,7 +361,7 @@ def select_series(sources: Sequence[Source], wanted: int | str, path: Path) -> l
     UserError
         If there is no such series, or it is not clear which one is meant.
     """
-    images = [source for source in sources if not source.preview]
+    images = [source for source in sources if not source.left_out]
     if wanted == "all":
         return images
     if wanted == "auto":
@@ -367,8 +370,6 @@ def select_series(sources: Sequence[Source], wanted: int | str, path: Path) -> l
                 f"{path}: series: found {len(images)} series of images: {_list_series(sources)}; set `series` to the "
                 "number or the name of one of them, or to all"
             )
-        if len(sources) > 1:
-            logger.warning(f"{path}: leaves out previews: {_list_series([s for s in sources if s.preview])}")
         return images
     found = [source for number, source in enumerate(sources) if wanted in (number, str(number), source.series)]
     if len(found) > 1 and not isinstance(wanted, int) and not wanted.isdecimal():
@@ -381,18 +382,16 @@ def select_series(sources: Sequence[Source], wanted: int | str, path: Path) -> l
     return found[:1]
 
 
-def _list_series(sources: Sequence[Source]) -> str:
+def _list_series(sources: Sequence[Source], *, left_out: bool = False) -> str:
+    """List series with their numbers: all, or those that are left out."""
     names = [source.series for source in sources]
-    # A number or a name of several says nothing beside the number.
-    own = [
-        f"{name}, " if name not in ("", str(number)) and names.count(name) == 1 else ""
-        for number, name in enumerate(names)
-    ]
-    listed = [
-        f"{number} ({own[number]}"
-        f"{source.axes or '?'} {format_sides(source.shape)} {source.dtype}{', a preview' if source.preview else ''})"
-        for number, source in enumerate(sources)
-    ]
+    listed = []
+    for number, (name, source) in enumerate(zip(names, sources, strict=True)):
+        # A number or a name of several says nothing beside the number.
+        own = [name] if name not in ("", str(number)) and names.count(name) == 1 else []
+        size = f"{source.axes or '?'} {format_sides(source.shape)} {source.dtype}"
+        if source.left_out or not left_out:
+            listed.append(f"{number} ({', '.join([*own, size, *filter(None, [source.left_out])])})")
     if len(listed) > MOST_LISTED:
         listed[MOST_LISTED - 1 : -1] = ["..."]
     return ", ".join(listed)

@@ -123,8 +123,8 @@ class Source(ABC):
         Type of the pixels.
     calibration
         What the file says beside its pixels.
-    preview
-        Whether it is a smaller copy, a label or an overview of something else in the file.
+    left_out
+        What it is beside an image in the file, such as a smaller copy of it; empty if it is an image itself.
     notes
         What the user has to know of how the file was read, one sentence each.
     axes_notes
@@ -139,7 +139,7 @@ class Source(ABC):
     shape: tuple[int, ...]
     dtype: np.dtype
     calibration: Calibration
-    preview: bool = False
+    left_out: str = ""
     notes: tuple[str, ...] = ()
     axes_notes: tuple[str, ...] = ()
 
@@ -252,7 +252,14 @@ class SourceInfo:
         """
         # A file of the same kind has no such axis, and no labels for it.
         calibration = replace(self.calibration, labels=())
-        return replace(self, axes="S" + self.axes, shape=(samples, *self.shape), kind="tiff", calibration=calibration)
+        return replace(
+            self,
+            axes="S" + self.axes,
+            stated=self.stated and "S" + self.stated,
+            shape=(samples, *self.shape),
+            kind="tiff",
+            calibration=calibration,
+        )
 
     def in_source_order(self, frames: np.ndarray) -> np.ndarray:
         """Give frames the axes that they have in the source.

@@ -148,6 +148,18 @@ def stacks(folder, *lengths):
     return [save(folder / f"{number}.tif", random(length, 30, 40)) for number, length in enumerate(lengths)]
 
 
+@pytest.mark.parametrize(("noisy", "clean", "pair"), [("123", "134", "32"), ("23", "12", "23")])
+def test_files_whose_names_contradict_their_order_are_not_paired(tmp_path, dataset, noisy, clean, pair):
+    for kind, numbers in (("noisy", noisy), ("clean", clean)):
+        for number in numbers:
+            save(tmp_path / kind / f"a{number}.tif", random(30, 40))
+    text = refusal(dataset(noisy="noisy/*", clean="clean/*"), tmp_path)
+    wrong, other = (f"{tmp_path}/{kind}/a{number}.tif" for kind, number in zip(("clean", "noisy"), pair, strict=True))
+    assert f"clean: found {wrong} in the place of {other}, allowed: in that of {tmp_path}/noisy/a{pair[0]}.tif" in text
+    both = f"*[{''.join(set(noisy) & set(clean))}].tif"
+    prepare(dataset(noisy=f"noisy/{both}", clean=f"clean/{both}"), tmp_path, None, tmp_path / "images")
+
+
 PAIRED = {"axes": "TYX", "noisy": "noisy/*", "clean": "clean/*"}
 
 

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # Sides of the part of a frame of which the scale is measured, (Z, Y, X).
 SCALE_SIDES = (4, 256, 256)
+# The largest grey value of a camera of 8 bits.
+MIN_FULL = 255
 
 
 @dataclass
@@ -56,6 +58,8 @@ class FrameChecks:
         self.masks = masks
         self._frames = 0
         self._blank: list[str] = []
+        # The type and the grey value of those that may be saturated instead.
+        self._full: dict[str, tuple[str, float]] = {}
         self._masked: dict[str, int] = {}
         self._pixels = 0
         self._types: dict[str, TypeUse] = {}
@@ -99,6 +103,10 @@ class FrameChecks:
         constant = np.array([is_constant(channel, mask) for channel in frame])
         if constant.all():
             self._blank.append(name)
+            values = frame.reshape(len(frame), -1) if mask is None else frame[:, mask]
+            value = float(np.median(values, axis=1).min()) if values.size else 0.0
+            if _is_full(value):
+                self._full[name] = (stack.source.dtype.name, value)
         self._note_scale(frame, mask, name, stack.source)
         if self._constant is None:
             self._example, self._value = what, frame.flat[0]
@@ -125,7 +133,7 @@ class FrameChecks:
                 self._scales[name] = examined.scale
 
     def finish(self, key: str) -> None:
-        """Refuse images without any content, after all of them were checked, and name those that are blank.
+        """Refuse images without any content, after all of them were checked, and name the blank and saturated ones.
 
         Parameters
         ----------
@@ -158,11 +166,14 @@ class FrameChecks:
                 "are masked (NaN, a border, or `mask`), given back as recorded, and not learned from: "
                 f"{list_names(self._masked)}"
             )
-        if self._blank:
-            logger.warning(
-                f"prepare: {len(self._blank)} of {total} {'is' if len(self._blank) == 1 else 'are'} blank, given back "
-                f"as recorded, and not learned from: {list_names(self._blank)}"
-            )
+        saturated = [name for name, (dtype, value) in self._full.items() if value >= self._types[dtype].highest]
+        blank = [name for name in self._blank if name not in saturated]
+        for what, names in (("blank", blank), ("saturated throughout", saturated)):
+            if names:
+                logger.warning(
+                    f"prepare: {len(names)} of {total} {'is' if len(names) == 1 else 'are'} {what}, given back as "
+                    f"recorded, and not learned from: {list_names(names)}"
+                )
         if key == "noisy":
             self._warn_of_scales()
 
@@ -185,6 +196,11 @@ class FrameChecks:
             f"prepare: WARNING: {what}; if gain or bit depth differ, set `training.rescale: true` and "
             "`prediction.rescale: true`, or make two datasets"
         )
+
+
+def _is_full(value: float) -> bool:
+    """Return whether a grey value is the largest one of a number of bits."""
+    return value >= MIN_FULL and math.log2(value + 1).is_integer()
 
 
 def _where(wrong: np.ndarray) -> str:

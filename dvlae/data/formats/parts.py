@@ -44,7 +44,7 @@ class PartSource(Source):
     files: tuple[Path, ...] = ()
     series: str = ""
     calibration: Calibration = field(default_factory=Calibration)
-    preview: bool = False
+    left_out: str = ""
     notes: tuple[str, ...] = ()
     expansion: float | None = None
 

@@ -31,6 +31,7 @@ PLAIN_KINDS = ("generic", "shaped", "uniform")
 # Scanners of slides; they write labels and overviews.
 SLIDE_KINDS = ("avs", "bif", "ndpi", "philips", "qpi", "scn", "svs")
 PREVIEW_NAMES = re.compile("thumb|label|macro|overview|preview|map", re.IGNORECASE)
+PREVIEW, MASK = "a preview", "a transparency mask, which is not used; set `mask`"
 # The sides of a page without a mark are at most this part of the largest one's, if it is a preview.
 PREVIEW_SIDE = 0.5
 # The axes along which a recording can have been stopped early.
@@ -114,7 +115,7 @@ class TiffSource(Source):
     shape: tuple[int, ...]
     dtype: np.dtype
     calibration: Calibration
-    preview: bool
+    left_out: str
     notes: tuple[str, ...]
     axes_notes: tuple[str, ...]
     places: Sequence[Place]
@@ -279,9 +280,7 @@ def _make_source(
         shape=shape,
         dtype=conversion.dtype,
         calibration=calibration,
-        preview=page.is_reduced
-        or bool(page.subfiletype & tifffile.FILETYPE.MASK)
-        or (series.kind in SLIDE_KINDS and bool(PREVIEW_NAMES.search(series.name))),
+        left_out=_left_out(series),
         notes=notes + conversion.notes + loss_notes(group) + calibration_notes(calibration),
         axes_notes=colour_notes(page, series.kind, axes),
         places=places,
@@ -317,14 +316,42 @@ def _complete(series: tifffile.TiffPageSeries, axes: str, outer: tuple[int, ...]
     return complete, (note + (f", and leaves out {left} planes of the next" if left else ""),)
 
 
+def _left_out(series: tifffile.TiffPageSeries) -> str:
+    """Return what a series is according to its marks and its name, if it is no image."""
+    page = series.keyframe
+    if page.subfiletype & tifffile.FILETYPE.MASK or page.photometric == tifffile.PHOTOMETRIC.MASK:
+        return MASK
+    named = series.kind in SLIDE_KINDS and PREVIEW_NAMES.search(series.name)
+    return PREVIEW if page.is_reduced or named else ""
+
+
 def _mark_previews(found: list[TiffSource]) -> None:
-    """Mark the plain series that are much smaller than the largest one."""
-    if all(source.preview for source in found):
+    """Mark a single page without a mark that is much smaller than the largest one, and the levels of a pyramid."""
+    if all(source.left_out for source in found):
         for source in found:
-            source.preview = False
-    pages = [source.places[0][0].keyframe for source in found]
-    sides = [(page.imagelength, page.imagewidth) for page in pages]
-    largest = max((these for these, source in zip(sides, found, strict=True) if not source.preview), key=math.prod)
-    for these, source in zip(sides, found, strict=True):
-        much_smaller = all(side <= PREVIEW_SIDE * most for side, most in zip(these, largest, strict=True))
-        source.preview |= much_smaller and source.kind == "tiff"
+            source.left_out = ""
+    images = [source for source in found if not source.left_out]
+    largest = max(map(_sides, images), key=math.prod)
+    small = [
+        source
+        for source in images
+        if source.kind == "tiff"
+        and all(side <= math.ceil(PREVIEW_SIDE * most) for side, most in zip(_sides(source), largest, strict=True))
+    ]
+    # Several small pages may be frames as well as the others.
+    if all(len(source.places) == 1 for source in small) and (
+        len(small) == 1 or all(_is_level(_sides(source), largest) for source in small)
+    ):
+        for source in small:
+            source.left_out = PREVIEW
+
+
+def _sides(source: TiffSource) -> tuple[int, int]:
+    page = source.places[0][0].keyframe
+    return page.imagelength, page.imagewidth
+
+
+def _is_level(sides: tuple[int, int], largest: tuple[int, int]) -> bool:
+    """Return whether an image may be a larger one at a fraction of its resolution, which is a power of 2."""
+    factor = 2 ** round(math.log2(max(largest) / max(sides)))
+    return all(most // factor <= side <= -(-most // factor) for side, most in zip(sides, largest, strict=True))

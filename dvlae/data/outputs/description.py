@@ -35,7 +35,7 @@ def describe(stack: Stack) -> SourceInfo:
     sizes = [(axis, size) for axis, size in zip(stack.axes, stack.shape, strict=True) if (axis, size) != ("C", 1)]
     axes, shape = "".join(axis for axis, _ in sizes), tuple(size for _, size in sizes)
     cut = math.prod(shape) < math.prod(source.shape)
-    names = calibration.channels if channel is None else ()
+    names = calibration.channels if channel is None or stack.channels == 1 else ()
     starts = {axis: part.start for axis, part in zip(stack.spatial, stack.window, strict=True) if part.start}
     if isinstance(channel, int):
         names = calibration.channels[channel : channel + 1]
@@ -48,6 +48,8 @@ def describe(stack: Stack) -> SourceInfo:
         )
     if cut and REGION_OF_OME.search(calibration.description):
         logger.warning(f"{source.path}: results have no regions of interest of OME, as only a part of it is read")
+    # A channel that was chosen is no longer an axis.
+    possible = (source.axes, source.axes.replace("C", ""))
     return SourceInfo(
         axes,
         shape,
@@ -61,7 +63,7 @@ def describe(stack: Stack) -> SourceInfo:
         ),
         series=source.series,
         starts=starts,
-        stated=source.axes if _reads_as_images(source.axes, axes) else "",
+        stated=next((stated for stated in possible if _reads_as_images(stated, axes)), ""),
     )
 
 

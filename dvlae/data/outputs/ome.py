@@ -2,6 +2,7 @@
 
 import math
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,8 @@ def edit_xml(info: SourceInfo, axes: str, shape: tuple[int, ...], dtype: np.dtyp
     order += "".join(axis for axis in "CZT" if axis not in order)
     new = {axis: sizes.get(axis, 1) * (samples if axis == "C" else 1) for axis in "XYZCT"}
     if {axis: int(pixels.get(f"Size{axis}", "1")) for axis in new} != new:
-        _keep_part(root, image, pixels, info, namespace)
-    _keep_channels(pixels, info, samples, namespace)
+        _keep_part(root, image, pixels, info.starts, sizes, namespace)
+    _keep_channels(pixels, info.starts, sizes.get("C", 1), samples, namespace)
     for axis, size in new.items():
         pixels.set(f"Size{axis}", str(size))
     pixels.set("DimensionOrder", order)
@@ -105,27 +106,28 @@ def _replace_places(pixels: Any, namespace: str, count: int) -> None:
     pixels.insert(channels, place)
 
 
-def _keep_part(root: Any, image: Any, pixels: Any, info: SourceInfo, namespace: str) -> None:
+def _keep_part(
+    root: Any, image: Any, pixels: Any, starts: Mapping[str, int], sizes: Mapping[str, int], namespace: str
+) -> None:
     """Keep what belongs to the planes that are left, under their new numbers."""
     # The places of regions count in pixels of the source.
     for parent, name in ((root, "ROI"), (image, "ROIRef")):
         for element in parent.findall(f"{namespace}{name}"):
             parent.remove(element)
-    sizes = dict(zip(info.axes, info.shape, strict=True))
     for plane in pixels.findall(f"{namespace}Plane"):
         for axis in "CZT":
-            number = int(plane.get(f"The{axis}", "0")) - info.starts.get(axis, 0)
+            number = int(plane.get(f"The{axis}", "0")) - starts.get(axis, 0)
             if not 0 <= number < sizes.get(axis, 1):
                 pixels.remove(plane)
                 break
             plane.set(f"The{axis}", str(number))
 
 
-def _keep_channels(pixels: Any, info: SourceInfo, samples: int, namespace: str) -> None:
+def _keep_channels(pixels: Any, starts: Mapping[str, int], count: int, samples: int, namespace: str) -> None:
     """Keep the elements of the channels that are left; of one that was computed there is none."""
     elements = pixels.findall(f"{namespace}Channel")
-    count, first = info.frame_shape[0] // samples, info.starts.get("C", 0)
-    part = elements[first : first + count] if "C" in info.starts else elements
+    first = starts.get("C", 0)
+    part = elements[first : first + count] if "C" in starts else elements
     kept = part if len(part) == count else []
     for element in elements:
         if element in kept:

@@ -110,7 +110,7 @@ def write_source(
     with atomic_file(path) as temporary:
         if not layout.planar:
             _write_mapped(temporary, view, convert, layout, options)
-            return f"plain TIFF, as OME-TIFF cannot have the axes {info.axes}", _lost(info, ome=False)
+            return f"plain TIFF, as OME-TIFF cannot have the axes {info.axes}", _lost(info, layout, ome=False)
         why = why_not_imagej(info, layout.axes, convert.dtype, compression, large=options["bigtiff"])
         packed: dict[str, Any] = {} if compression == "none" else {"compression": compression, "predictor": True}
         if packed and convert.dtype.kind != "f" and convert.dtype.itemsize > 4:
@@ -141,10 +141,10 @@ def write_source(
             with tifffile.TiffWriter(temporary, ome=False, **options) as file:
                 file.write(pages, **common, metadata={"axes": layout.axes})
             why = f"plain TIFF, as OME-TIFF cannot have the type {convert.dtype} with the axes {info.axes}"
-            return why, _lost(info, ome=False)
+            return why, _lost(info, layout, ome=False)
         with tifffile.TiffWriter(temporary, ome=xml is None, **options) as file:
             file.write(pages, **common, description=xml, metadata=metadata)
-    return "" if info.kind == "ome" else f"OME-TIFF, as {why}", "" if xml else _lost(info, ome=True)
+    return "" if info.kind == "ome" else f"OME-TIFF, as {why}", "" if xml else _lost(info, layout, ome=True)
 
 
 def _bytes(frames: MappedFrames, view: np.ndarray, convert: Converter, layout: "Layout") -> Iterator[bytes]:
@@ -228,6 +228,11 @@ class Layout:
         axes = "".join(letters)
         return cls(axes, shape, len(shape) - 2, shape[-2:], axes.endswith("YX"), samples)
 
+    @property
+    def channels(self) -> int:
+        """The number of channels of an OME-TIFF; the colours of a pixel are one."""
+        return dict(zip(self.axes, self.shape, strict=True)).get("C", 1)
+
     def ome_metadata(self, info: SourceInfo) -> dict[str, Any]:
         """Return the metadata of an OME-TIFF.
 
@@ -252,8 +257,8 @@ class Layout:
             metadata |= {"TimeIncrement": calibration.time_step, "TimeIncrementUnit": "s"}
         channels: dict[str, list[Any]] = {"Name": list(calibration.channels)}
         channels["Color"] = [_ome_colour(*colour) for colour in plain_colours(calibration.imagej) or ()]
-        known = {name: values for name, values in channels.items() if len(values) == info.frame_shape[0]}
-        if known and "C" in self.axes:
+        known = {name: values for name, values in channels.items() if len(values) == self.channels}
+        if known:
             metadata["Channel"] = known
         names = {f"Label {number}": label for number, label in enumerate(calibration.labels)}
         notes = {"labels of planes": names, "ImageJ": as_annotation(calibration.imagej)}
@@ -275,7 +280,7 @@ def _resolution(info: SourceInfo) -> dict[str, Any]:
     return {"resolution": tuple(1 / (size * length) for size in sizes if size), "resolutionunit": unit}
 
 
-def _lost(info: SourceInfo, *, ome: bool) -> str:
+def _lost(info: SourceInfo, layout: Layout, *, ome: bool) -> str:
     """Return what a file that is not of the kind of its source, an OME-TIFF or a plain one, cannot have of it."""
     calibration = info.calibration
     lost = ["the OME metadata (instrument, dates, planes)"] if calibration.description else []
@@ -283,14 +288,14 @@ def _lost(info: SourceInfo, *, ome: bool) -> str:
     if ome and plain_colours(items):
         items.pop(COLOURS)
     lost += [f"{name} of ImageJ" for name in items if name in BINARY or not ome]
-    if not ome:
-        parts = {
-            "the size along z": "z" in calibration.sizes,
-            "the time step": calibration.time_step,
-            "the names of channels": calibration.channels,
-            "the labels of planes": calibration.labels,
-        }
-        lost += [name for name, there in parts.items() if there]
+    parts = {
+        "the size along z": not ome and "z" in calibration.sizes,
+        "the time step": not ome and calibration.time_step,
+        "the names of channels": any(calibration.channels)
+        and not (ome and len(calibration.channels) == layout.channels),
+        "the labels of planes": not ome and calibration.labels,
+    }
+    lost += [name for name, there in parts.items() if there]
     return ", ".join(lost)
 
 

@@ -347,7 +347,9 @@ def _bar(checks: Sequence[FrameCheck]) -> Finding | None:
 
 def _interlaced(checks: Sequence[FrameCheck]) -> Finding | None:
     total = count(len(checks), "image")
-    displaced = [check.displacement for check in checks if check.displacement]
+    # Rows that a scanner displaces are displaced to one side.
+    sides = [[check.displacement for check in checks if sign * check.displacement > 0] for sign in (1, -1)]
+    displaced = max(sides, key=len)
     brighter = [check.brightness for check in checks if check.brightness]
     if 2 * len(displaced) > len(checks):
         shift = abs(int(np.median(displaced)))

@@ -113,6 +113,19 @@ def test_a_blank_frame_among_others_is_kept_and_named(prepared, caplog):
     assert "1 of 5 images of `noisy` is blank" in caplog.text and caplog.text.endswith(": a_3\n")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "named"),
+    [("uint16", 65535, True), ("uint16", 4095, True), ("float32", 4095, True), ("uint16", 4000, False)],
+)
+def test_a_frame_that_is_saturated_throughout_is_not_called_blank(prepared, caplog, dtype, value, named):
+    frames = movie(7).astype(dtype)
+    frames[3], frames[1] = value, 0
+    prepared("TYX", {"a.tif": frames})
+    said = [line for line in caplog.messages if "given back as recorded" in line]
+    assert len(said) == 1 + named and said[0].startswith(f"prepare: {2 - named} of 5 images of `noisy`")
+    assert not named or ("1 of 5 images of `noisy` is saturated throughout" in said[1] and said[1].endswith(": a_3"))
+
+
 def test_a_frame_is_blank_with_a_hot_pixel_too(prepared, caplog):
     frames = movie(9)
     frames[2] = 3

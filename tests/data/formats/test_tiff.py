@@ -462,7 +462,39 @@ def test_the_largest_series_is_taken_and_a_preview_is_named(tmp_path, order, cap
     write_pages(tmp_path / "a.tif", *(images[number] for number in order))
     (frame,) = read_frames(tmp_path / "a.tif")
     assert np.array_equal(frame[0], images[1])
-    assert "leaves out" in caplog.text and "24 x 32" in caplog.text
+    number = order.index(0)
+    assert caplog.messages == [f"{tmp_path / 'a.tif'}: leaves out series {number} (YX 24 x 32 uint16, a preview)"]
+    assert np.array_equal(read_frames(tmp_path / "a.tif", series=number)[0][0], images[0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "left_out"),
+    [
+        ([(2, 64, 64), (4, 32, 32)], None),
+        ([(64, 64), (2, 32, 32)], None),
+        ([(64, 64), (32, 32), (30, 30)], None),
+        ([(2, 64, 64), (30, 20)], [1]),
+        ([(65, 97), (33, 49), (16, 24)], [1, 2]),
+    ],
+)
+def test_full_frames_are_no_previews_because_they_are_small(tmp_path, sizes, left_out):
+    write_pages(tmp_path / "a.tif", *(random(*size) for size in sizes))
+    with open_sources(tmp_path / "a.tif") as sources:
+        assert [number for number, source in enumerate(sources) if source.left_out] == (left_out or [])
+    if left_out is None:
+        assert f"found {len(sizes)} series of images" in refusal(tmp_path / "a.tif", axes="auto")
+
+
+@pytest.mark.parametrize("options", [{"subfiletype": 4}, {"photometric": 4}, {"subfiletype": 4, "photometric": 4}])
+def test_a_transparency_mask_is_named_once_and_the_number_of_its_series_is_right(tmp_path, caplog, options):
+    image = random(64, 64)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(image, photometric="minisblack", metadata=None)
+        file.write(image > 100, **{"photometric": "minisblack", "metadata": None} | options)
+    assert np.array_equal(read_frames(tmp_path / "a.tif")[0][0], image)
+    (message,) = caplog.messages
+    said = "1 (YX 64 x 64 uint8, a transparency mask, which is not used; set `mask`)"
+    assert message.endswith(f"a.tif: leaves out series {said}")
 
 
 def test_pages_of_several_sizes_are_listed_and_can_be_chosen(tmp_path):

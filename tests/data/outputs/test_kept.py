@@ -192,6 +192,34 @@ def test_a_part_of_an_ome_tiff_keeps_its_own_channel_and_planes(tmp_path):
     }
 
 
+def test_planes_and_channels_of_an_ome_tiff_that_are_read_as_images_keep_what_it_says_of_them(tmp_path):
+    write_ome(tmp_path / "a.ome.tif")
+    path = pass_through(tmp_path, axes="TCSYX", axes_override=True, channel=1)
+    before, found = (ome_types.from_tiff(each).images[0].pixels for each in (tmp_path / "a.ome.tif", path))
+    assert [channel.name for channel in found.channels] == ["GFP"]
+    assert {(plane.the_t, plane.the_z): plane.delta_t for plane in found.planes} == {
+        (plane.the_t, plane.the_z): plane.delta_t for plane in before.planes if plane.the_c == 1
+    }
+
+
+@pytest.mark.parametrize(
+    ("channels", "keys", "named"),
+    [
+        ([{"label": "DAPI"}, {"label": "GFP"}], {"channel": 1}, ["GFP"]),
+        ([{"label": "DAPI"}, {"label": "GFP"}], {"axes": "TSYX", "axes_override": True}, ["DAPI", "GFP"]),
+    ],
+)
+def test_the_names_of_channels_stay_where_they_are_images_or_one_is_chosen(tmp_path, channels, keys, named):
+    zarr = pytest.importorskip("zarr", reason="unavailable: zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("0", data=random(2, 2, 20, 24))
+    axes = [{"name": name} for name in "tcyx"]
+    scales = {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": []}]}
+    group.attrs.update({"multiscales": [scales], "omero": {"channels": channels}})
+    found = ome_types.from_tiff(pass_through(tmp_path, **keys)).images[0].pixels
+    assert [channel.name for channel in found.channels] == named
+
+
 def test_what_a_plain_tiff_cannot_have_of_an_ome_tiff_is_named(tmp_path, caplog):
     write_ome(tmp_path / "a.ome.tif")
     pass_through(tmp_path, axes="TCXYZ", axes_override=True)

@@ -85,3 +85,16 @@ def test_planes_and_channels_that_are_read_as_images_are_planes_and_channels_aga
     with open_sources(path) as (source,):
         assert (source.kind, source.axes) == (kind, axes)
     assert np.array_equal(tifffile.imread(path), values)
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+@pytest.mark.parametrize(("axes", "read"), [("TZCYX", "TSCYX"), ("ZCYX", "SCYX")])
+def test_planes_stay_planes_where_one_channel_is_chosen(tmp_path, kind, axes, read):
+    shape = tuple({"T": 2, "Z": 3, "C": 2, "Y": 9, "X": 11}[axis] for axis in axes)
+    values = np.random.default_rng(0).integers(1, 200, shape).astype(np.uint8)
+    options = {"imagej": True} if kind == "imagej" else {"ome": True}
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", metadata={"axes": axes}, **options)
+    path = pass_through(tmp_path, OutputSettings(dtype="same"), axes=read, axes_override=True, channel=1)
+    with open_sources(path) as (source,):
+        assert (source.kind, source.axes) == (kind, axes.replace("C", ""))
+    assert np.array_equal(tifffile.imread(path), values[..., 1, :, :])

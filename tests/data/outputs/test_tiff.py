@@ -91,6 +91,14 @@ def test_other_sources_become_ome_tiff_with_their_calibration(tmp_path, kind):
     assert np.array_equal(planes, values.reshape(-1, 9, 12))
 
 
+def test_names_for_which_there_is_no_place_are_named(tmp_path):
+    info = SourceInfo("YXC", (9, 12, 3), "zarr", "uint8", Calibration(channels=("a", "b", "c")))
+    np.zeros((1, 3, 9, 12), np.float32).tofile(tmp_path / "a.raw")
+    converter = Converter.choose(info, OutputSettings(), deviation=False)
+    frames = MappedFrames(tmp_path / "a.raw", 0, (1, 3, 9, 12))
+    assert write_source(tmp_path / "a.tif", info, frames, converter, "none")[1] == "the names of channels"
+
+
 def test_colours_stay_in_each_pixel(tmp_path):
     values, _ = make(tmp_path / "a.tif", "YXC", (9, 12, 3), "png", "uint8", output="same", calibration=Calibration())
     with tifffile.TiffFile(tmp_path / "a.tif") as file:

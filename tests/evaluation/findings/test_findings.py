@@ -82,6 +82,16 @@ def test_displaced_lines_are_found(shift):
     assert f"displaced by {abs(shift)} px" in line
 
 
+@pytest.mark.parametrize(
+    ("shifts", "found"), [((1, -1, 1, -1), None), ((2, -1, -2, 2), None), ((2, 2, 2, -3), 2), ((-1, -2, -1, -2), 1)]
+)
+def test_lines_are_displaced_if_they_are_so_to_one_side(shifts, found):
+    images = np.stack([noisy(seed) for seed in range(4)])
+    for image, shift in zip(images, shifts, strict=True):
+        image[1::2] = np.roll(image[1::2], shift, axis=1)
+    assert findings(*images).get("interlaced lines", (None,))[0] == found
+
+
 def test_every_second_row_brighter_is_found():
     images = np.stack([noisy(seed) for seed in range(3)])
     images[:, 1::2] += 5
