@@ -3,6 +3,7 @@
 # make test         what continuous integration runs: lint, types, all tests but the slow ones and those of the clouds
 # make test-slow    trainings of many minutes, compared with results/reference
 # make test-clouds  runs through the plugins for clouds; installs the extra `clouds`
+# make docs         the guides as a site, in site/
 # make test-faults  fifty kills at random moments, instead of the eight in `make test`
 #
 # PyPI's torch for Linux is the CUDA build (several gigabytes). Without a GPU take the small one instead:
@@ -13,7 +14,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do $$python -c "" 2>/dev/nul
 VENV := .venv
 IN_VENV := source $(VENV)/bin/activate &&
 
-.PHONY: demo check test test-slow test-clouds test-faults lint types format constraints clean
+.PHONY: demo check test test-slow test-clouds test-faults lint types format docs constraints clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo
@@ -52,6 +53,11 @@ format: $(VENV)/.dev
 	@$(IN_VENV) ruff format .
 	@$(IN_VENV) snakefmt workflow
 
+# The notice of MkDocs' theme about its successor is not about the guides.
+docs: $(VENV)/.docs
+	@$(IN_VENV) NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
+	@echo "The guides: site/index.html"
+
 # One environment, to which the targets add what they need: .venv/.demo says that the extra `demo` is installed.
 $(VENV)/.%: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --editable ".[$*]" --constraint constraints.txt
@@ -76,4 +82,4 @@ constraints:
 
 # Leaves downloaded data and results alone.
 clean:
-	rm -rf $(VENV) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) site .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -11,8 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from dvlae.api.arrays import as_list, choose_axes, choose_common_axes, describe_arrays, read_array
+from dvlae.api.arrays import (
+    as_array,
+    as_list,
+    choose_axes,
+    choose_common_axes,
+    describe_arrays,
+    name_arrays,
+    read_array,
+)
 from dvlae.api.choices import choose_prediction
+from dvlae.api.options import (
+    check_device,
+    check_flag,
+    check_folder,
+    check_minutes,
+    check_seed,
+    check_whole_number,
+)
 from dvlae.api.session import Session, Wishes
 from dvlae.models.files import load_model, read_architecture
 from dvlae.system.errors import UserError
@@ -92,10 +108,11 @@ class Model:
         Parameters
         ----------
         image
-            An array: NumPy, mapped into memory, Zarr, or anything with ``__array__``.
+            An array: NumPy, mapped into memory, Zarr, or anything with ``__array__``. The masked pixels of a masked
+            array are left out.
         axes
             A letter for each axis, of S (images), T (time), C (channels), Z, Y and X. ``auto``: the last axes are those
-            of the model, and one more counts images.
+            of the model, and one more counts images; where the last axis is much the shortest, the letters are needed.
         samples
             Number of samples of the posterior, whose mean is the result; 0: one pass of the direct denoiser, if the
             model was trained with one.
@@ -113,23 +130,26 @@ class Model:
         clean, std
             The denoised image and the standard deviation of the posterior, in the axes, the shape and the units of the
             image; float32, or float64 for grey values so large that float32 would lose the noise. ``std`` is None for
-            fewer than two samples.
+            fewer than two samples. Of a masked array, both have its mask.
 
         Raises
         ------
         UserError
             If the image has other channels or axes than those of the training, or a value is not allowed.
         """
-        (array,) = as_list([image])
-        axes = choose_axes(array.shape, axes, self._architecture.dimensions)
         direct = self._architecture.direct_denoiser is not None
-        settings = choose_prediction(samples, device, trained=True, direct=direct, rescale=rescale)
-        wishes = Wishes(seed=seed, device=device)
+        allowed = "a whole number from 0" if direct else "a whole number from 1, as the model has no direct denoiser"
+        samples = check_whole_number("samples", samples, allowed, 0 if direct else 1)
+        rescale, progress = check_flag("rescale", rescale), check_flag("progress", progress)
+        wishes = Wishes(seed=check_seed(seed), device=check_device(device))
+        array = as_array(image, "image", "an array, and several of them one by one")
+        axes = choose_axes(array.shape, axes, self._architecture.dimensions)
+        settings = choose_prediction(samples, wishes.device, trained=True, direct=direct, rescale=rescale)
         with _session([array], axes, self.noise_direction, wishes, progress) as session:
             session.prepare()
             session.denoise(self._folder, settings)
             found = [
-                read_array(session.images, folder, array.shape, deviation=deviation)
+                read_array(session.images, folder, array, deviation=deviation)
                 for folder, deviation in ((session.run.denoised, False), (session.run.uncertainty, True))
             ]
         clean, std = found
@@ -149,7 +169,8 @@ class Model:
         UserError
             If there is something already.
         """
-        if Path(path).exists():
+        path = check_folder("path", path, "a new folder")
+        if path.exists():
             raise UserError(f"{path}: exists already; allowed: a new folder")
         with atomic_folder(path, MODEL_FILES) as folder:
             for file in self._folder.iterdir():
@@ -167,7 +188,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     direct_denoiser: bool = False,
-    start_from: Model | None = None,
+    start_from: Model | str | Path | None = None,
     progress: bool = False,
 ) -> Model:
     """Train a model on noisy images alone.
@@ -175,10 +196,11 @@ def fit(
     Parameters
     ----------
     images
-        An array, or a list of arrays: NumPy, mapped into memory, Zarr, or anything with ``__array__``.
+        An array, or a list of arrays: NumPy, mapped into memory, Zarr, or anything with ``__array__``. The masked
+        pixels of masked arrays are left out.
     axes
         A letter for each axis, of S (images), T (time), C (channels), Z, Y and X, such as ``SYX`` or ``YXC``. ``auto``:
-        Y and X, and one more that counts images.
+        Y and X, and one more that counts images; where the last axis is much the shortest, the letters are needed.
     noise_direction
         The axis along which the noise is correlated, ``x``, ``y`` or ``z``, or ``none``. ``auto``: it is measured, and
         the log warns if it cannot be told.
@@ -196,8 +218,8 @@ def fit(
     direct_denoiser
         Whether a network that denoises in one pass is trained, too, even if there is little time.
     start_from
-        A model whose training is continued on these images; its direction and its receptive field are kept. None: a
-        new one is trained.
+        A model, or its folder, whose training is continued on these images; its direction and its receptive field are
+        kept. None: a new one is trained.
     progress
         Whether messages and progress are shown on standard error.
 
@@ -228,6 +250,14 @@ def fit(
     ...     again = dvlae.load(f"{folder}/model")
     >>> clean, std = again.denoise(stack, samples=2)
     """
+    if not isinstance(receptive_field, str):
+        receptive_field = check_whole_number("receptive field", receptive_field, "auto, or a number of pixels")
+    if max_steps is not None:
+        max_steps = check_whole_number("max_steps", max_steps, "None, or a whole number from 1", 1)
+    minutes, seed, device = check_minutes(minutes), check_seed(seed), check_device(device)
+    direct_denoiser, progress = check_flag("direct_denoiser", direct_denoiser), check_flag("progress", progress)
+    if not isinstance(start_from, Model | None):
+        start_from = load(check_folder("start_from", start_from, "None, a model, or the folder of one"))
     arrays = as_list(images)
     dimensions = 3 if noise_direction == "z" else None
     if start_from is not None:
@@ -260,8 +290,9 @@ def load(path: str | Path) -> Model:
     UserError
         If the folder contains no model.
     """
-    load_model(Path(path))
-    return _copy_of(Path(path))
+    folder = check_folder("path", path, "the folder of a model")
+    load_model(folder)
+    return _copy_of(folder)
 
 
 def _copy_of(folder: Path) -> Model:
@@ -299,7 +330,7 @@ def diagnose(images: Any, *, axes: str = "auto", progress: bool = False) -> Diag
     'x'
     """
     arrays = as_list(images)
-    axes = choose_common_axes(arrays, axes)
+    axes, progress = choose_common_axes(arrays, axes), check_flag("progress", progress)
     with _session(arrays, axes, "none", Wishes(), progress) as session:
         session.prepare()
         found = session.diagnose()
@@ -325,7 +356,10 @@ def _session(arrays: Sequence[Any], axes: str, direction: str, wishes: Wishes, p
             TemporaryDirectory(prefix="dvlae-") as folder,
         ):
             data = Path(folder) / "arrays"
-            yield Session(Path(folder), describe_arrays(data, arrays, axes, direction), data, wishes)
+            try:
+                yield Session(Path(folder), describe_arrays(data, arrays, axes, direction), data, wishes)
+            except UserError as error:
+                raise UserError(name_arrays(str(error), data)) from None
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)

@@ -46,7 +46,7 @@ class Warnings(logging.Handler):
         if (text := record.getMessage()) not in self.lines:
             self.lines.append(text)
         if self._path is not None:
-            self._path.write_text("\n".join(self.lines), encoding="utf-8")
+            self._path.write_text("\n".join(self.lines), encoding="utf-8", newline="\n")
 
     def for_page(self) -> list[str]:
         """Return what a page says of the warnings.

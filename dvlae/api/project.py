@@ -14,6 +14,7 @@ from dvlae.api.choices import choose_axes
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
 from dvlae.config.dataset import DatasetSettings
+from dvlae.config.fields import StrictModel
 from dvlae.config.loading import RESERVED_NAMES
 from dvlae.config.messages import validate
 from dvlae.data.files import find_images
@@ -124,7 +125,7 @@ def make_project(
         direction, field = session.chosen_noise
         found = session.diagnose()
         shapes = sorted({image.shape for image in session.manifest()})
-        settings = session.training([image.shape for image in session.manifest()]).model_dump(exclude_defaults=True)
+        settings = session.training([image.shape for image in session.manifest()])
     if noise_direction == "auto":
         reason = "measured" if found["direction"] else f"assumed, as it cannot be told: {found['reason']}"
     else:
@@ -146,8 +147,8 @@ def make_project(
             name=name,
             field=field,
             reason=reason,
-            model=_yaml(settings.get("model", {})),
-            training=_yaml(settings.get("training", {})),
+            model=_yaml(_stated(settings.model, {"levels", "channels", "latent_channels"})),
+            training=_yaml(_stated(settings.training, {"batch_size", "learning_rate", "max_minutes"})),
         ),
     }
     with atomic_folder(output, {}) as made:
@@ -165,6 +166,11 @@ def _dataset_name(path: Path) -> str:
     """Return a name for a dataset of this file, folder or glob."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", path.name.partition(".")[0]).strip("_.-")
     return name if name and name not in RESERVED_NAMES else "images"
+
+
+def _stated(block: StrictModel, always: set[str]) -> dict[str, Any]:
+    """Return the keys of a block that differ from the defaults, and some that a user may want to change."""
+    return block.model_dump(include=always) | block.model_dump(exclude_defaults=True)
 
 
 def _yaml(value: Any) -> str:

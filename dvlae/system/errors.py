@@ -4,10 +4,11 @@ import difflib
 from collections.abc import Iterable
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """A mistake that the user can correct, which is shown in one line without a traceback.
 
-    The text names the file or the key, what was found there, and what is allowed.
+    The text names the file or the key, what was found there, and what is allowed. It is a ``ValueError`` for those who
+    call the functions from Python.
     """
 
 

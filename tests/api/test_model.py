@@ -54,6 +54,32 @@ def test_single_images_and_single_samples_are_possible(model):
     assert std is None
 
 
+def test_masked_pixels_do_not_count_and_come_back(model):
+    mask = np.zeros(STACK.shape, bool)
+    mask[0, 5:9, 6:20] = True
+    spoilt = np.ma.array(np.where(mask, 60000, STACK).astype(np.uint16), mask=mask)
+    clean, std = model.denoise(spoilt, samples=2)
+    expected, _ = model.denoise(np.where(mask, np.nan, STACK), samples=2)
+    np.testing.assert_allclose(clean.data[~mask], expected[~mask], rtol=1e-5)
+    np.testing.assert_array_equal(clean.mask, mask)
+    np.testing.assert_array_equal(std.mask, mask)
+    assert (clean.data[mask] == 60000).all()
+
+
+def test_messages_name_the_arrays(model):
+    with pytest.raises(UserError, match=r"^noisy: array 0: found 0 everywhere"):
+        model.denoise(np.zeros((40, 48)))
+    with pytest.raises(UserError, match=r"^noisy: array 0, image 0: found 0 everywhere"):
+        dvlae.diagnose([np.zeros((3, 40, 48)), np.zeros((3, 40, 48))])
+    with pytest.raises(UserError, match=r"^array 0: found 1 channels and 3 spatial axes"):
+        model.denoise(STACK, axes="ZYX")
+
+
+def test_of_several_arrays_each_is_denoised_on_its_own(model):
+    with pytest.raises(ValueError, match="image: found list, allowed: an array, and several of them one by one"):
+        model.denoise([STACK, STACK])
+
+
 def test_axes_of_length_one_stay(model):
     clean, std = model.denoise(STACK[None, :1, None], axes="TSCYX", samples=2)
     assert clean.shape == std.shape == (1, 1, 1, 40, 48)
@@ -103,10 +129,13 @@ def test_the_direct_denoiser_needs_no_samples():
     model = dvlae.fit(STACK, noise_direction="none", max_steps=2, direct_denoiser=True)
     clean, std = model.denoise(STACK, samples=0)
     assert clean.shape == STACK.shape and std is None
+    with pytest.raises(UserError, match="samples: found -1, allowed: a whole number from 0"):
+        model.denoise(STACK, samples=-1)
 
 
-def test_a_training_is_continued_on_other_images(model):
-    continued = dvlae.fit(STACK[1:], start_from=model, max_steps=2)
+def test_a_training_is_continued_on_other_images(model, tmp_path):
+    model.save(tmp_path / "model")
+    continued = dvlae.fit(STACK[1:], start_from=tmp_path / "model", max_steps=np.int64(2))
     assert (continued.noise_direction, continued.receptive_field) == ("x", 8)
     with pytest.raises(UserError, match="those of the model to start from are kept"):
         dvlae.fit(STACK, noise_direction="y", start_from=model, max_steps=2)
@@ -152,6 +181,16 @@ def test_what_cannot_be_told_is_a_warning_of_the_log(caplog):
     "options, words",
     [
         ({"minutes": 0}, "minutes: found 0"),
+        ({"minutes": np.inf}, "minutes: found inf"),
+        ({"max_steps": 0}, "max_steps: found 0, allowed: None, or a whole number from 1"),
+        ({"max_steps": 1.5}, "max_steps: found 1.5"),
+        ({"seed": "a"}, "seed: found 'a'"),
+        ({"seed": -1}, "seed: found -1, allowed: a whole number from 0 to 4294967295"),
+        ({"device": "gpu"}, "device: found 'gpu', allowed: auto, cpu, cuda, mps"),
+        ({"direct_denoiser": "no"}, "direct_denoiser: found 'no', allowed: True, False"),
+        ({"start_from": 3}, "start_from: found 3, allowed: None, a model, or the folder of one"),
+        ({"start_from": "no such"}, "not the folder of a trained model"),
+        ({"receptive_field": None}, "receptive field: found None, allowed: auto, or a number of pixels"),
         ({"receptive_field": 41}, "receptive field 41 cannot be reached"),
         ({"receptive_field": "long"}, "receptive field: found 'long'"),
         ({"noise_direction": "diagonal"}, "noise direction: found 'diagonal'"),
@@ -160,7 +199,23 @@ def test_what_cannot_be_told_is_a_warning_of_the_log(caplog):
 )
 def test_wrong_values_are_refused(options, words):
     with pytest.raises(UserError, match=words):
-        dvlae.fit(STACK, max_steps=2, **options)
+        dvlae.fit(STACK, **{"max_steps": 2} | options)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"samples": -1}, "samples: found -1, allowed: a whole number from 1, as the model has no direct denoiser"),
+        ({"samples": 0}, "samples: found 0, allowed: a whole number from 1"),
+        ({"seed": -1}, "seed: found -1"),
+        ({"rescale": None}, "rescale: found None, allowed: True, False"),
+        ({"device": "gpu"}, "device: found 'gpu', allowed: auto, cpu"),
+        ({"axes": None}, "axes: found None"),
+    ],
+)
+def test_wrong_values_of_a_prediction_are_refused(model, options, words):
+    with pytest.raises(UserError, match=words):
+        model.denoise(STACK[0], **options)
 
 
 def test_a_loaded_model_neither_needs_its_folder_nor_removes_it(model, tmp_path):

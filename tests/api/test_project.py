@@ -45,6 +45,14 @@ def test_what_the_user_says_is_written(stack, tmp_path):
     assert yaml.safe_load((tmp_path / "new/config/config.yaml").read_text())["receptive_fields"] == [12]
 
 
+@pytest.mark.parametrize("minutes", [1, 5])
+def test_the_size_of_the_network_is_written_whatever_the_time(stack, tmp_path, minutes):
+    make_project([str(stack)], tmp_path / "new", minutes=minutes)
+    written = yaml.safe_load((tmp_path / "new/config/config.yaml").read_text())
+    assert written["model"].keys() >= {"levels", "channels", "latent_channels"}
+    assert written["training"]["max_minutes"] == minutes
+
+
 def test_planes_are_images_in_the_workflow_too(stack, tmp_path):
     tifffile.imwrite(stack, tifffile.imread(stack), imagej=True, metadata={"axes": "ZYX"})
     make_project([str(stack)], tmp_path / "new")
