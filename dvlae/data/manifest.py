@@ -135,6 +135,8 @@ def read_manifest(images: Path) -> list[Image]:
             )
             for row in rows
         ]
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `dvlae prepare` makes it") from None
     except (KeyError, ValueError, AttributeError, TypeError, csv.Error):

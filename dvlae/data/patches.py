@@ -27,6 +27,8 @@ from dvlae.system.wording import list_names
 Place = tuple[Image, tuple[int, ...]]
 # Grey values are considered continuous if there are more distinct ones.
 MAX_GREY_LEVELS = 2**16
+# Of the longest side of an image, in pixels. Images of one row are learned from, those of 3 pixels are not.
+MIN_SIDE = 4
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,8 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
     Raises
     ------
     UserError
-        If an image is smaller than a training crop that is not automatic, or no image can be used.
+        If an image is smaller than a training crop that is not automatic, or is too small along every axis, or no image
+        can be used.
     """
     chosen = select_images(read_manifest(images), settings.images)
     survey = Survey.of(chosen, rescale=settings.rescale)
@@ -70,6 +73,7 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
             f"{images}: found no image to learn from: {list_names([image.name for image in chosen])} "
             "are blank, masked or overexposed"
         )
+    _check_sides(usable)
     crop, size = _choose_sides(usable, settings)
     train, val, validation = split(usable, size, settings)
     train, val = _limit(train, val, math.prod(size), settings.max_patch_pixels)
@@ -138,6 +142,17 @@ def _choose_sides(images: Sequence[Image], settings: PatchSettings) -> tuple[tup
     # Smaller images are padded.
     smallest = np.min(sides, axis=0, where=sides >= crop, initial=np.iinfo(int).max).tolist()
     return crop, tuple(min(2 * side, longest) for side, longest in zip(crop, smallest, strict=True))
+
+
+def _check_sides(images: Sequence[Image]) -> None:
+    """Refuse images of which hardly any pixel has neighbours on both sides along any axis."""
+    tiny = [image for image in images if max(image.shape[1:]) < MIN_SIDE]
+    if tiny:
+        first, others = tiny[0], f" (and {len(tiny) - 1} more so)" if len(tiny) > 1 else ""
+        raise UserError(
+            f"{first.source or first.name}: found {format_sides(first.shape[1:])} pixels{others}, allowed: at least "
+            f"{MIN_SIDE} along one axis, to learn from; `training.images` leaves images out"
+        )
 
 
 def _check_crop(crop: Sequence[int], images: Sequence[Image], settings: PatchSettings) -> None:

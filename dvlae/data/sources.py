@@ -252,14 +252,9 @@ class SourceInfo:
         """
         # A file of the same kind has no such axis, and no labels for it.
         calibration = replace(self.calibration, labels=())
-        return replace(
-            self,
-            axes="S" + self.axes,
-            stated=self.stated and "S" + self.stated,
-            shape=(samples, *self.shape),
-            kind="tiff",
-            calibration=calibration,
-        )
+        axes, stated = "S" + self.axes, self.stated and "S" + self.stated
+        shape = (samples, *self.shape)
+        return replace(self, axes=axes, stated=stated, shape=shape, kind="tiff", calibration=calibration)
 
     def in_source_order(self, frames: np.ndarray) -> np.ndarray:
         """Give frames the axes that they have in the source.

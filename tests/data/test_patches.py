@@ -200,6 +200,20 @@ def test_a_crop_is_as_large_as_the_stride_of_the_model_where_images_are(tmp_path
     assert extract(images, tmp_path, patch_size="auto", stride=128)[0]["crop_size"] == [128, 90]
 
 
+@pytest.mark.parametrize("shape", [(3,), (3, 3), (2, 3), (3, 2, 3)])
+def test_images_of_fewer_than_4_pixels_along_all_axes_are_refused(tmp_path, images_folder, shape):
+    images = images_folder(a=random(1, *(40 for _ in shape)), b=random(1, *shape), c=random(1, *shape))
+    sides = " x ".join(map(str, shape))
+    with pytest.raises(UserError, match=rf"found {sides} pixels \(and 1 more so\), allowed: at least 4 along one axis"):
+        extract(images, tmp_path, patch_size="auto")
+    assert extract(images, tmp_path, patch_size="auto", images=["a"])[0]["sources"]["train"]
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (3, 200), (200, 2), (2, 3, 200), (1, 40, 40), (4,)])
+def test_images_of_4_pixels_along_one_axis_are_learned_from(tmp_path, images_folder, shape):
+    assert extract(images_folder(a=random(1, *shape)), tmp_path, patch_size="auto")[0]["sources"]["train"]
+
+
 def test_a_small_image_decides_nothing_for_the_others(tmp_path, images_folder, caplog):
     caplog.set_level("INFO", "dvlae")
     shapes = {"a": (100, 130), "b": (90, 200), "small": (8, 40), "c": (130, 128)}
