@@ -21,8 +21,8 @@ def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
     Returns
     -------
     inputs, results
-        Absolute paths in natural order: the images, and results that records of earlier commands list. A file that is
-        named by itself is an image.
+        Absolute paths in natural order: the images, and results that records of earlier commands list. Results are
+        images if they are named by themselves, and no other file is: a shell turns a pattern into names.
 
     Raises
     ------
@@ -32,7 +32,9 @@ def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
     found = find_images(patterns, Path.cwd(), "FILES")
     named = {Path.cwd() / expand_home(pattern) for pattern in patterns}
     listed = {path for folder in {file.parent for file in found} for path in _listed_results(folder)}
-    results = [file for file in found if file not in named and file.resolve() in listed]
+    results = [file for file in found if file.resolve() in listed]
+    if len(results) == len(found):
+        results = [file for file in found if file not in named]
     inputs = [file for file in found if file not in results]
     if not inputs:
         raise UserError(
