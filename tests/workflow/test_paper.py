@@ -60,7 +60,8 @@ def picture(name: str) -> np.ndarray:
     if name.startswith("kodak24"):
         return random.poisson(np.linspace(20, 200, 64)[:, None], (48, 64, 3)).clip(0, 255).astype(np.uint8)
     frames = 10 if name.startswith("mito") else 5
-    return random.poisson(np.linspace(100, 900, 64), (frames, 48, 64)).astype(np.uint16)
+    rows, columns = (520, 520) if name.startswith("convallaria") else (48, 64)
+    return random.poisson(np.linspace(100, 900, columns), (frames, rows, columns)).astype(np.uint16)
 
 
 def serve_stand_ins(registry: str, folder, address: str) -> str:
