@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 # With what comes before it, a page can be looked at after two minutes.
 PREVIEW_MINUTES = 1.5
-MINUTES, MINUTES_TO_CONTINUE = 30.0, 6.0
+MINUTES_TO_CONTINUE = 6.0
 
 
 @options_named()
@@ -116,7 +116,7 @@ def denoise(
     if override_axes and axes == "auto":
         raise UserError("--override-axes: found without --axes, allowed only with it")
     if minutes is None:
-        minutes = MINUTES if start_from is None else MINUTES_TO_CONTINUE
+        minutes = Wishes.minutes if start_from is None else MINUTES_TO_CONTINUE
     wishes = Wishes(
         noise_direction=noise_direction,
         receptive_field=receptive_field,
@@ -339,9 +339,10 @@ class _Call:
         if not overwrite:
             self.places.refuse_unfinished(request)
         given, found, shapes = self.model or wishes.start_from, set(), []
+        architecture = None if given is None else read_architecture(given)
         for stack in open_stacks(self.inputs, session.dataset):
-            if given is not None:
-                check_model_input(read_architecture(given), stack.frame_shape, str(stack.source.path))
+            if architecture is not None:
+                check_model_input(architecture, stack.frame_shape, str(stack.source.path))
             found.add(f"{stack.axes} {format_sides(stack.shape)}")
             shapes.append(stack.frame_shape)
         lines = [f"reads {_names(self.inputs)}: {', '.join(sorted(found))}"]

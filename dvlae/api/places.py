@@ -11,6 +11,7 @@ from typing import Any
 from dvlae.api.inputs import read_record
 from dvlae.api.session import Session
 from dvlae.config.dataset import DatasetSettings
+from dvlae.config.fields import expand_home
 from dvlae.data.files import unique_names
 from dvlae.data.reading import open_stacks
 from dvlae.runs.folder import RunFolder
@@ -53,7 +54,7 @@ class Places:
         Places
             The places.
         """
-        folder = Path(patterns[0]).expanduser().absolute()
+        folder = expand_home(patterns[0]).absolute()
         if folder.is_dir() and folder not in inputs:
             folder = folder.resolve()
             output = output or folder.with_name(f"{folder.name}_denoised")

@@ -16,7 +16,7 @@ from dvlae.api.inputs import find_inputs
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
 from dvlae.config.dataset import DatasetSettings
-from dvlae.config.fields import StrictModel
+from dvlae.config.fields import StrictModel, expand_home
 from dvlae.config.loading import RESERVED_NAMES
 from dvlae.config.messages import validate
 from dvlae.system.errors import UserError
@@ -105,8 +105,7 @@ def make_project(
     UserError
         If the folder exists, or the images cannot be read.
     """
-    noisy = [str(Path(file).expanduser().absolute()) for file in files]
-
+    noisy = [str(expand_home(file).absolute()) for file in files]
     name = _dataset_name(Path(noisy[0]))
     output = Path(name) if output is None else output
     if output.exists():
@@ -132,7 +131,7 @@ def make_project(
         direction, field = session.chosen_noise
         found = session.diagnose()
         shapes = sorted({image.shape for image in session.manifest()})
-        settings = session.training([image.shape for image in session.manifest()])
+        settings = session.training(shapes)
     if noise_direction == "auto":
         reason = "measured" if found["direction"] else f"assumed, as it cannot be told: {found['reason']}"
     else:

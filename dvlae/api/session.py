@@ -28,6 +28,7 @@ from dvlae.runs.folder import DatasetFolder, RunFolder
 from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
+from dvlae.system.wording import count
 from dvlae.training.displays import Outlook
 from dvlae.training.train import train
 
@@ -153,13 +154,13 @@ class Session:
         if not self.images.exists():
             prepare(self.dataset, self.data, None, self.images)
             images = self.manifest()
-            shapes = sorted({(image.shape[0], *image.shape[1:]) for image in images})
+            shapes = sorted({image.shape for image in images})
             sizes = [
                 f"{format_sides(sides)} pixels" + (f" with {channels} channels" if channels > 1 else "")
                 for channels, *sides in shapes
             ]
             logger.info(
-                f"denoise: {len(images)} image{'s' * (len(images) > 1)} of {', '.join(sizes[:3])}"
+                f"denoise: {count(len(images), 'image')} of {', '.join(sizes[:3])}"
                 + (" and others" if len(sizes) > 3 else "")
             )
 
@@ -208,11 +209,10 @@ class Session:
         TrainSettings
             As :func:`dvlae.api.choices.choose_training` returns them.
         """
-        device = choose_device(self.wishes.device).type
         wishes = self.wishes
         return choose_training(
             shapes,
-            device,
+            choose_device(wishes.device).type,
             minutes=wishes.minutes,
             max_steps=wishes.max_steps,
             direct=wishes.direct,

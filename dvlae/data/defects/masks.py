@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dvlae.axes import format_sides
+from dvlae.config.fields import expand_home
 from dvlae.data.sources import open_sources
 from dvlae.system.arrays import bands, count_true, find_numbers, within, zeros
 from dvlae.system.errors import UserError
@@ -215,7 +216,7 @@ class MaskSource:
     def __init__(self, setting: str, folder: Path):
         self.setting, self._mask = setting, None
         if setting not in ("auto", "none"):
-            self._path = folder / Path(setting).expanduser()
+            self._path = folder / expand_home(setting)
             if not self._path.exists():
                 raise UserError(f"mask: found {setting!r}, which is no file in {folder}, allowed: auto, none, a file")
             with open_sources(self._path) as sources:
