@@ -1,0 +1,1 @@
+"""Ways to denoise images, to compare with each other."""
