@@ -20,6 +20,11 @@ from dvlae.system.parts import WHOLE, Part
 from dvlae.system.software import software
 
 BASELINES = get_args(Baseline)
+FUNCTIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "noisy": ("noisy", {}),
+    "gaussian": ("scikit_image", {"filter": "gaussian", "calibration": "noisy"}),
+    "bm3d": ("bm3d", {"noise": "white", "calibration": "noisy"}),
+}
 # Memory that BM3D needs for each value of the plane that it filters, measured.
 BM3D_BYTES_PER_PLANE_VALUE = 600
 
@@ -71,19 +76,20 @@ def run_baseline(
     aligned = Targets(settings, targets)
     plane = BM3D_BYTES_PER_PLANE_VALUE if method == "bm3d" else 0
     workers = choose_image_workers(method, manifest, cores, bytes_per_plane_value=plane)
+    function, chosen = FUNCTIONS[method]
     task = Task(
         images=manifest,
         targets=aligned,
         noise_direction="none",
         noise={},
-        settings={},
+        settings=chosen,
         seed=0,
         minutes=0,
         workers=workers,
         device="cpu",
         folder=Path(output).parent,
     )
-    fitted = import_module(f"dvlae.methods.filters.{method}").fit(task)
+    fitted = import_module(f"dvlae.methods.filters.{function}").fit(task)
     with atomic_folder(output, OUTPUT_FILES) as folder:
         if method == "noisy":
             (folder / NOISY_MARK).write_text(NOISY_TEXT, encoding="utf-8", newline="\n")
@@ -95,5 +101,12 @@ def run_baseline(
                 results.write(image, estimate)
             results.report.log(method)
     seconds = round(time.monotonic() - start, 1)
-    description = {"method": method, **fitted.description, "seconds": seconds, **part.record(), **software()}
+    description = {
+        "method": method,
+        "oracle": False,
+        **fitted.description,
+        "seconds": seconds,
+        **part.record(),
+        **software(),
+    }
     write_json(RunFolder(Path(output).parent).baseline_record, description)
