@@ -76,13 +76,13 @@ def run_baseline(
     aligned = Targets(settings, targets)
     plane = BM3D_BYTES_PER_PLANE_VALUE if method == "bm3d" else 0
     workers = choose_image_workers(method, manifest, cores, bytes_per_plane_value=plane)
-    function, chosen = FUNCTIONS[method]
+    function, how = FUNCTIONS[method]
     task = Task(
         images=manifest,
         targets=aligned,
         noise_direction="none",
         noise={},
-        settings=chosen,
+        settings=how,
         seed=0,
         minutes=0,
         workers=workers,

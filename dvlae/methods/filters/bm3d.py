@@ -10,6 +10,7 @@ The settings of a method are ``noise``: ``white`` or ``spectrum``; and ``calibra
 import math
 from collections.abc import Sequence
 from functools import partial
+from types import ModuleType
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def fit(task: Task) -> Fitted:
         If the images are traces, or an oracle has no clean images.
     """
     try:
-        import bm3d  # noqa: F401
+        _package()
     except ModuleNotFoundError as error:
         raise UserError(
             f"bm3d: the package {error.name} is not installed; "
@@ -104,9 +105,19 @@ def denoise(image: np.ndarray, covariances: Sequence[np.ndarray]) -> np.ndarray:
     return np.array(filtered, np.float32).reshape(image.shape)
 
 
-def _denoise_plane(plane: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def _package() -> ModuleType:
     import bm3d
+    import bm4d
 
+    if not hasattr(bm4d.np, "trapz"):
+        # bm4d 4.2.5 calls it for spectra, and NumPy 2.4 has it by another name only.
+        bm4d.np = ModuleType("numpy")
+        vars(bm4d.np).update(vars(np), trapz=np.trapezoid)
+    return bm3d
+
+
+def _denoise_plane(plane: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    bm3d = _package()
     if not variance(covariance) > 0 or plane.min() == plane.max():
         return plane
     profile = bm3d.BM3DProfile()

@@ -251,12 +251,8 @@ def choose_with_clean(
     told = np.isfinite(found).all(axis=1)
     if not told.any():
         raise NotApplicableError("in the middle of the evaluated images, there is nothing to choose parameters by")
-    parameters, description = _choose(
-        candidates,
-        found[told].mean(axis=0),
-        "psnr",
-        [image for image, tells in zip(images, told, strict=True) if tells],
-    )
+    telling = [image for image, tells in zip(images, told, strict=True) if tells]
+    parameters, description = _choose(candidates, found[told].mean(axis=0), "psnr", telling)
     for name, values in grid.items():
         if parameters[name] in (min(values), max(values)) and len(values) > 2:
             logger.warning("the best %s is at the end of what was tried: %s", name, parameters[name])

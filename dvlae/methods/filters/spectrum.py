@@ -25,7 +25,7 @@ def autocovariance(noise: np.ndarray, counts: np.ndarray, max_lag: int) -> np.nd
         By lags along y and x, both from the most negative to the largest, so the middle is the variance. 0 at lags that
         few pairs of pixels have.
     """
-    number = max(1, np.count_nonzero(counts))
+    number = max(1, int(counts.sum()))
     centred = np.where(counts, noise - noise.sum(where=counts, dtype=np.float64) / number, 0.0)
     products, pairs = (_correlate(values, max_lag) for values in (centred, counts.astype(np.float64)))
     return np.where(pairs > MIN_PAIRS * number, products / np.maximum(pairs, 1.0), 0.0)
