@@ -78,7 +78,8 @@ def noise_level(channel: np.ndarray) -> float:
         The mean over the planes, in units of the channel; 0 if no plane has fine detail along all of its axes.
     """
     planes = channel.reshape(-1, *channel.shape[-2:]) if channel.ndim > 2 else channel[np.newaxis]
-    found = [estimate_sigma(plane) for plane in planes if _has_detail(plane)]
+    # scikit-image would take a short last axis for colours.
+    found = [estimate_sigma(np.moveaxis(plane, np.argmax(plane.shape), -1)) for plane in planes if _has_detail(plane)]
     return float(np.mean(found)) if found else 0.0
 
 
@@ -293,7 +294,7 @@ def _choose(candidates: Sequence[Parameters], score: np.ndarray, measure: str, i
     best = candidates[int(np.argmax(score))]
     tried = []
     for candidate, value in zip(candidates, np.abs(score), strict=True):
-        words = ", ".join(f"{name} {number:.4g}" for name, number in candidate.items())
+        words = ", ".join(f"{name} {number}" for name, number in candidate.items())
         logger.info("%s: %s %.4g%s", words, measure, value, "  <- best" if candidate is best else "")
         tried.append({**candidate, measure: round(float(value), 4)})
     return best, {"parameters": best, "images": [image.name for image in images], "tried": tried}

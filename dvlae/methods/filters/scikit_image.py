@@ -26,6 +26,10 @@ from dvlae.methods.task import Fitted, NotApplicableError, Task
 STRENGTHS = [round(2 ** (exponent / 2), 2) for exponent in range(-2, 7)]
 
 
+# Shorter axes are extended to this side, on which the longest wavelet fits twice.
+MIN_WAVELET_SIDE = 16
+
+
 def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
     """Filter with a Gaussian.
 
@@ -121,7 +125,9 @@ def shrink_wavelets(image: np.ndarray, strength: float, wavelet: str) -> np.ndar
     """
     shifts = 1 if image.ndim > 2 else 3
     how = {"sigma": strength, "wavelet": wavelet}
-    return cycle_spin(image, denoise_wavelet, shifts, func_kw=how, workers=1)
+    extended = np.pad(image, [(0, max(0, MIN_WAVELET_SIDE - side)) for side in image.shape], mode="symmetric")
+    result = cycle_spin(extended, denoise_wavelet, shifts, func_kw=how, workers=1)
+    return result[tuple(slice(side) for side in image.shape)]
 
 
 @dataclass(frozen=True)
