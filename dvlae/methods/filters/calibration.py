@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from skimage.restoration import calibrate_denoiser, estimate_sigma
+from skimage.restoration import calibrate_denoiser, denoise_invariant, estimate_sigma
 
 from dvlae.axes import middle
 from dvlae.data.canonical import read_noisy
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 MAX_IMAGES = 8
 # In pixels, by the number of spatial axes.
 MAX_SIDES = {1: (2**16,), 2: (256, 256), 3: (16, 128, 128)}
-# Of each axis, one pixel in so many is masked, as scikit-image does by default.
-STRIDE = 4
+# Along each axis, one pixel in so many is masked: 4 in images, as by default in scikit-image. A volume takes 8 passes.
+STRIDES = {1: 16, 2: 4, 3: 2}
 
 Grid = Mapping[str, Sequence[Any]]  # values to try of each parameter
 Parameters = dict[str, Any]
@@ -158,10 +158,36 @@ def _losses(function: Filter, grid: Grid, image: Image) -> np.ndarray:
     losses = []
     for channel in part:
         scaled = _in_units_of_noise(channel)[0]
-        stride = min(STRIDE, *scaled.shape)
-        _, (_, found) = calibrate_denoiser(scaled, function, grid, stride=stride, extra_output=True)
+        _, (_, found) = calibrate_denoiser(scaled, function, grid, stride=_stride(scaled), extra_output=True)
         losses.append(np.array(found) / (scaled.var() or 1.0))
     return np.mean(losses, axis=0)
+
+
+def _stride(channel: np.ndarray) -> int:
+    return min(STRIDES[channel.ndim], *channel.shape)
+
+
+def make_invariant(function: Filter) -> Filter:
+    """Return the J-invariant version of a filter: no pixel of an estimate depends on the same pixel of the image.
+
+    It is what :func:`calibrate` minimises the error of, and what scikit-image returns. Of weak filters of strong noise,
+    it is much better than the filter itself, as pixels are replaced by the mean of their neighbours first.
+
+    Parameters
+    ----------
+    function
+        The filter.
+
+    Returns
+    -------
+    callable
+        A filter with the same parameters. It takes a pass for each set of masked pixels.
+    """
+
+    def denoise(channel: np.ndarray, **parameters: Any) -> np.ndarray:
+        return denoise_invariant(channel, function, stride=_stride(channel), denoiser_kwargs=parameters)
+
+    return denoise
 
 
 def combinations(grid: Grid) -> list[Parameters]:

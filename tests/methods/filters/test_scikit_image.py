@@ -3,7 +3,7 @@ import pytest
 
 from dvlae.evaluation.metrics import psnr
 from dvlae.methods.filters import scikit_image
-from dvlae.methods.filters.calibration import apply, combinations
+from dvlae.methods.filters.calibration import apply, combinations, make_invariant
 from dvlae.methods.filters.scikit_image import FILTERS, Kind, fit
 from dvlae.methods.task import NotApplicableError
 from dvlae.system.errors import UserError
@@ -69,6 +69,22 @@ def test_an_estimate_follows_the_units_of_the_image(name, pairs, small_grids):
     parameters = combinations(kind.grid)[0]
     expected = 500 * apply(kind.function, noisy, parameters) + 1000
     np.testing.assert_allclose(apply(kind.function, 500 * noisy + 1000, parameters), expected, atol=0.5)
+
+
+@pytest.mark.parametrize("shape", [(40,), (20, 21), (9, 8, 7)])
+@pytest.mark.parametrize("name", FILTERS)
+def test_no_pixel_of_a_calibrated_estimate_depends_on_the_same_pixel_of_the_image(name, shape, small_grids):
+    kind = small_grids[name]
+    if len(shape) < kind.axes:
+        return
+    function = make_invariant(kind.function)
+    image = np.random.default_rng(0).normal(size=shape)
+    changed, place = image.copy(), tuple(side // 2 for side in shape)
+    changed[place] += 5
+    parameters = combinations(kind.grid)[0]
+    before, after = (function(one, **parameters) for one in (image, changed))
+    assert after[place] == pytest.approx(before[place], abs=1e-9)
+    assert not np.allclose(before, after)
 
 
 def test_channels_are_filtered_by_themselves():
