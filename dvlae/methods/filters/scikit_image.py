@@ -1,6 +1,7 @@
 """The filters of scikit-image, each calibrated without clean images or, as an oracle, with them.
 
-Calibrated without them, the estimate is that of the J-invariant version of the filter. The settings of a method are ``filter``, one of ``FILTERS``, and ``calibration``: ``noisy`` or ``clean``.
+Calibrated without them, the estimate is that of the J-invariant version of the filter. The settings of a method are
+``filter``, one of ``FILTERS``, and ``calibration``: ``noisy`` or ``clean``.
 """
 
 from collections.abc import Mapping
