@@ -187,7 +187,7 @@ def _fit_with_clean(task: Task, white: bool) -> Fitted:
         return denoise(noisy, parameters["strength"] ** 2 * covariances)
 
     parameters, description = choose_with_clean(task, denoise_with, GRID, images, TUNING_SIDES)
-    description["sigma"] = [math.sqrt(variance(covariance)) for covariance in covariances]
+    description["sigma"] = [round(math.sqrt(variance(covariance)), 4) for covariance in covariances]
     return Fitted(lambda image: denoise_with(read_noisy(image), parameters), description)
 
 

@@ -106,7 +106,7 @@ def test_an_oracle_measures_the_noise_and_takes_the_best_strength(weak_bm3d, mak
     found = bm3d.fit(make_task(pairs((2, 60, 50)), noise="white", calibration="clean")).description
     assert found["sigma"] == pytest.approx([NOISE] * 2, rel=0.05)
     best = max(found["tried"], key=lambda row: row["psnr"])
-    assert found["parameters"] == {"strength": best["strength"]}
+    assert found["strength"] == best["strength"]
     assert min(bm3d.GRID["strength"]) < best["strength"] < max(bm3d.GRID["strength"])
 
 
@@ -114,7 +114,7 @@ def test_an_oracle_with_a_spectrum_takes_that_of_noisy_minus_clean(used, make_ta
     task = make_task(pairs((1, 200, 200), kernel=KERNEL), noise="spectrum", calibration="clean")
     fitted = bm3d.fit(task)
     fitted.denoise(task.images[0])
-    strength = fitted.description["parameters"]["strength"]
+    strength = fitted.description["strength"]
     expected = spectrum((strength * NOISE) ** 2 * np.array([[*CORRELATION[:0:-1], *CORRELATION]]), (200, 200))
     assert np.std(used[-1][1] - expected) < 0.1 * expected.max()
 
