@@ -138,7 +138,7 @@ COMMANDS: Commands = {
     Command(
         "baseline",
         "Denoise images with a simple method, for comparison.",
-        "dvlae.evaluation.baselines:run_baseline",
+        "dvlae.methods.run:run_baseline",
         "dvlae baseline gaussian results/mine/images --denoised results/mine/gaussian/denoised",
     ): [
         argument("method", None, "noisy: the image itself; bm3d: needs the extra `bm3d`", choices=BASELINES),

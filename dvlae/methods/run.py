@@ -1,8 +1,4 @@
-"""Simple methods to compare with, one module per method.
-
-Each module has ``fit(images, targets, workers)``, which may use all images and so many threads. It returns a function
-that denoises one image (C, ...) in its units and that threads may share, and a description of the chosen parameters.
-"""
+"""Denoise the images of a dataset with a method that trains nothing."""
 
 import time
 from importlib import import_module
@@ -11,12 +7,12 @@ from typing import get_args
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.fields import Baseline
-from dvlae.data.canonical import read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.folder import OutputFolder
 from dvlae.data.outputs.reading import NOISY_MARK, NOISY_TEXT, OUTPUT_FILES
 from dvlae.evaluation.each_image import choose_image_workers, iterate_images
 from dvlae.evaluation.register import Targets
+from dvlae.methods.task import Task
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_folder, write_json
@@ -75,17 +71,29 @@ def run_baseline(
     aligned = Targets(settings, targets)
     plane = BM3D_BYTES_PER_PLANE_VALUE if method == "bm3d" else 0
     workers = choose_image_workers(method, manifest, cores, bytes_per_plane_value=plane)
-    denoise, description = import_module(f"dvlae.evaluation.baselines.{method}").fit(manifest, aligned, workers)
+    task = Task(
+        images=manifest,
+        targets=aligned,
+        noise_direction="none",
+        noise={},
+        settings={},
+        seed=0,
+        minutes=0,
+        workers=workers,
+        device="cpu",
+        folder=Path(output).parent,
+    )
+    fitted = import_module(f"dvlae.methods.filters.{method}").fit(task)
     with atomic_folder(output, OUTPUT_FILES) as folder:
         if method == "noisy":
             (folder / NOISY_MARK).write_text(NOISY_TEXT, encoding="utf-8", newline="\n")
         else:
             chosen = part.share(manifest)
             results = OutputFolder(folder, chosen)
-            estimates = iterate_images(lambda image: denoise(read_noisy(image)), chosen, workers, description=method)
+            estimates = iterate_images(fitted.denoise, chosen, workers, description=method)
             for image, estimate in zip(chosen, estimates, strict=True):
                 results.write(image, estimate)
             results.report.log(method)
     seconds = round(time.monotonic() - start, 1)
-    description = {"method": method, **description, "seconds": seconds, **part.record(), **software()}
+    description = {"method": method, **fitted.description, "seconds": seconds, **part.record(), **software()}
     write_json(RunFolder(Path(output).parent).baseline_record, description)
