@@ -119,7 +119,9 @@ def fit(name: str, how: MethodSettings, places: Places, task: Task) -> Fitted:
     # A method file is code, so the user sees what it runs.
     logger.warning("%s: runs %s", name, line)
     allowed = task.minutes + how.prediction_minutes
-    status = _run(line, _environment(task.workers, own=places.python is None), 60 * allowed)
+    variables = dict(os.environ) if places.python is None else other_environment()
+    variables |= dict.fromkeys(THREAD_VARIABLES, str(task.workers))
+    status = _run(line, variables, 60 * allowed)
     found = _read_record(record)
     if (reason := found.pop("not_applicable", None)) is not None:
         raise NotApplicableError(str(reason))
@@ -156,16 +158,21 @@ def _quote(text: str) -> str:
     return subprocess.list2cmdline([text]) if sys.platform == "win32" else shlex.quote(text)
 
 
-def _environment(threads: int, *, own: bool) -> dict[str, str]:
-    """Return the environment variables of a command; ``own``: whether it uses the packages of this process."""
-    kept = {name: value for name, value in os.environ.items() if own or name not in OWN_VARIABLES}
-    return kept | dict.fromkeys(THREAD_VARIABLES, str(threads))
+def other_environment() -> dict[str, str]:
+    """Return the environment variables for the interpreter of another environment.
+
+    Returns
+    -------
+    dict
+        Those of this process, without those that lead to its packages.
+    """
+    return {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
 
 
-def _run(line: str, environment: Mapping[str, str], seconds: float) -> int | None:
+def _run(line: str, variables: Mapping[str, str], seconds: float) -> int | None:
     """Run a line of the shell and return its exit status; None if it was ended because it took too long."""
     process = subprocess.Popen(
-        line, shell=True, env=dict(environment), stdin=subprocess.DEVNULL, stdout=STANDARD_ERROR, start_new_session=True
+        line, shell=True, env=variables, stdin=subprocess.DEVNULL, stdout=STANDARD_ERROR, start_new_session=True
     )
     try:
         return process.wait(seconds)
