@@ -127,7 +127,7 @@ def denoise(
         direct=samples == 0,
         start_from=None if start_from is None else start_from.absolute(),
     )
-    inputs, _ = find_inputs(files, "denoise")
+    inputs, _ = find_inputs(files)
     together = noise_direction == "z"
     if (given := model or start_from) is not None:
         architecture = read_architecture(given)

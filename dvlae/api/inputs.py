@@ -16,7 +16,7 @@ from dvlae.system.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def find_inputs(patterns: Sequence[str], command: str) -> tuple[list[Path], bool]:
+def find_inputs(patterns: Sequence[str], command: str = "denoise") -> tuple[list[Path], list[Path]]:
     """Find the image files that a user names, and say which results of earlier commands are left out.
 
     Parameters
@@ -28,11 +28,9 @@ def find_inputs(patterns: Sequence[str], command: str) -> tuple[list[Path], bool
 
     Returns
     -------
-    inputs
-        Absolute paths in natural order. Results that records of earlier commands list are images if they are named by
-        themselves, and no other file is: a shell turns a pattern into names.
-    are_all
-        Whether these are all files that the patterns match.
+    inputs, results
+        Absolute paths in natural order: the images, and results that records of earlier commands list. Results are
+        images if they are named by themselves, and no other file is: a shell turns a pattern into names.
 
     Raises
     ------
@@ -42,18 +40,18 @@ def find_inputs(patterns: Sequence[str], command: str) -> tuple[list[Path], bool
     found = find_images(patterns, Path.cwd(), "FILES")
     named = {Path.cwd() / expand_home(pattern) for pattern in patterns}
     listed = {path for folder in {file.parent for file in found} for path in _listed_results(folder)}
-    results = {file for file in found if file.resolve() in listed}
+    results = [file for file in found if file.resolve() in listed]
     if len(results) == len(found):
-        results.difference_update(named)
-    inputs = [file for file in found if file not in results]
-    left_out = [file for file in found if file in results]
+        results = [file for file in found if file not in named]
+    left_out = set(results)
+    inputs = [file for file in found if file not in left_out]
     if not inputs:
         raise UserError(
-            f"FILES: found only results of earlier commands, such as {left_out[0]}; name a file by itself to denoise it"
+            f"FILES: found only results of earlier commands, such as {results[0]}; name a file by itself to denoise it"
         )
-    if left_out:
-        logger.info(f"{command}: leaves out results of earlier commands: {name_paths(left_out)}")
-    return inputs, not left_out
+    if results:
+        logger.info(f"{command}: leaves out results of earlier commands: {name_paths(results)}")
+    return inputs, results
 
 
 def describe_inputs(

@@ -104,8 +104,8 @@ def make_project(
     output = Path(name) if output is None else output
     if output.exists():
         raise UserError(f"{output}: exists already, allowed: the name of a new folder (--output)")
-    inputs, are_all = find_inputs(noisy, "init")
-    if not are_all:
+    inputs, results = find_inputs(noisy, "init")
+    if results:
         noisy = [str(file) for file in inputs]
     dataset = describe_inputs(inputs, noisy, command="init")
     with TemporaryDirectory(prefix="dvlae-") as folder:
