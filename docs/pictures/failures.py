@@ -29,7 +29,7 @@ STEPS, STEPS_FOR_BEADS, STEPS_FOR_PHOTOGRAPHS = 500, 1000, 2500
 # In pixels, of each image.
 SIDE = 256
 # The one of `config/datasets/simulated.yaml` that is shown.
-PHOTOGRAPH = "cell"
+PHOTOGRAPH = "moon"
 
 
 def denoise(frames: np.ndarray, direction: str, field: int, steps: int = STEPS) -> tuple[np.ndarray, float]:
