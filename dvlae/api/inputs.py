@@ -1,22 +1,30 @@
-"""The image files that a user names, and which of them are results of earlier commands."""
+"""The image files that a user names, which of them are results of earlier commands, and how they are read."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dvlae.api.choices import choose_axes
+from dvlae.config.dataset import DatasetSettings
 from dvlae.config.fields import expand_home
+from dvlae.config.messages import validate
 from dvlae.data.files import find_images
 from dvlae.system.errors import UserError
 
+logger = logging.getLogger(__name__)
 
-def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
-    """Find the image files that a user names.
+
+def find_inputs(patterns: Sequence[str], command: str = "denoise") -> tuple[list[Path], list[Path]]:
+    """Find the image files that a user names, and say which results of earlier commands are left out.
 
     Parameters
     ----------
     patterns
         Files, folders and globs.
+    command
+        The command, for messages.
 
     Returns
     -------
@@ -35,12 +43,89 @@ def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
     results = [file for file in found if file.resolve() in listed]
     if len(results) == len(found):
         results = [file for file in found if file not in named]
-    inputs = [file for file in found if file not in results]
+    left_out = set(results)
+    inputs = [file for file in found if file not in left_out]
     if not inputs:
         raise UserError(
             f"FILES: found only results of earlier commands, such as {results[0]}; name a file by itself to denoise it"
         )
+    if results:
+        logger.info(f"{command}: leaves out results of earlier commands: {name_paths(results)}")
     return inputs, results
+
+
+def describe_inputs(
+    inputs: Sequence[Path],
+    noisy: Sequence[str],
+    *,
+    axes: str = "auto",
+    override_axes: bool = False,
+    channel: int | str | None = None,
+    series: int | str = "auto",
+    noise_direction: str = "none",
+    together: bool = False,
+    command: str = "denoise",
+) -> DatasetSettings:
+    """Describe image files as a dataset, and choose how their axes are read if the user does not say it.
+
+    Parameters
+    ----------
+    inputs
+        The image files.
+    noisy
+        The setting ``noisy``, which matches these files.
+    axes, channel, series, noise_direction
+        The settings of a dataset.
+    override_axes
+        Whether ``axes`` counts even where a file says otherwise.
+    together
+        Whether planes and channels are read together, as the files say, and not as images.
+    command
+        The command, for messages.
+
+    Returns
+    -------
+    DatasetSettings
+        The dataset.
+
+    Raises
+    ------
+    UserError
+        If a value is not allowed, or no one setting is right for all files.
+    """
+    if axes == "auto" and not together:
+        axes = choose_axes(inputs, series, command)
+        override_axes = axes != "auto"
+    keys = {
+        "source": {"kind": "files"},
+        "noisy": list(noisy),
+        "axes": axes,
+        "axes_override": override_axes,
+        "channel": channel,
+        "series": series,
+        "noise_direction": noise_direction,
+    }
+    return validate(DatasetSettings, keys, "command line")
+
+
+def name_paths(paths: Sequence[Path], most: int = 4) -> str:
+    """Name files, those in the working folder without it.
+
+    Parameters
+    ----------
+    paths
+        Absolute paths.
+    most
+        How many are named; of more, the number is.
+
+    Returns
+    -------
+    str
+        The names, separated by commas.
+    """
+    here = Path.cwd()
+    named = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths[:most]]
+    return ", ".join(named) + (f" and {len(paths) - most} others" if len(paths) > most else "")
 
 
 def _listed_results(folder: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """The files with which the workflow denoises a user's own images."""
 
-import logging
 import re
 import shlex
 from collections.abc import Sequence
@@ -11,19 +10,14 @@ from typing import Any
 
 import yaml
 
-from dvlae.api.choices import choose_axes
-from dvlae.api.inputs import find_inputs
+from dvlae.api.inputs import describe_inputs, find_inputs
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
-from dvlae.config.dataset import DatasetSettings
 from dvlae.config.fields import StrictModel, expand_home
 from dvlae.config.loading import RESERVED_NAMES
-from dvlae.config.messages import validate
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.software import workflow_file
-
-logger = logging.getLogger(__name__)
 
 PROFILE = "workflow/profiles/default/profile.yaml"
 # Longer lists of shapes are cut.
@@ -110,19 +104,10 @@ def make_project(
     output = Path(name) if output is None else output
     if output.exists():
         raise UserError(f"{output}: exists already, allowed: the name of a new folder (--output)")
-    inputs, results = find_inputs(noisy)
+    inputs, results = find_inputs(noisy, "init")
     if results:
-        logger.info(f"init: leaves out results of earlier commands, such as {results[0]}")
         noisy = [str(file) for file in inputs]
-    axes = choose_axes(inputs, "auto", "init")
-    data = {
-        "source": {"kind": "files"},
-        "noisy": noisy,
-        "axes": axes,
-        "axes_override": axes != "auto",
-        "noise_direction": "none",
-    }
-    dataset = validate(DatasetSettings, data, "images")
+    dataset = describe_inputs(inputs, noisy, command="init")
     with TemporaryDirectory(prefix="dvlae-") as folder:
         time = Wishes.minutes if minutes is None else minutes
         wishes = Wishes(noise_direction, receptive_field, time, device=device)
@@ -131,7 +116,7 @@ def make_project(
         direction, field = session.chosen_noise
         found = session.diagnose()
         shapes = sorted({image.shape for image in session.manifest()})
-        settings = session.training(shapes)
+        settings = session.trainings(shapes)[0]
     if noise_direction == "auto":
         reason = "measured" if found["direction"] else f"assumed, as it cannot be told: {found['reason']}"
     else:
@@ -143,7 +128,7 @@ def make_project(
         PROFILE: (snakefile.parents[1] / PROFILE).read_text(encoding="utf-8"),
         f"config/datasets/{name}.yaml": DATASET.format(
             noisy=_yaml(noisy if len(noisy) > 1 else noisy[0]),
-            axes=axes,
+            axes=dataset.axes,
             override=OVERRIDE if dataset.axes_override else "",
             shapes=sizes,
             direction=direction,
