@@ -129,8 +129,9 @@ class Model:
         -------
         clean, std
             The denoised image and the standard deviation of the posterior, in the axes, the shape and the units of the
-            image; float32, or float64 for grey values so large that float32 would lose the noise. ``std`` is None for
-            fewer than two samples. Of a masked array, both have its mask.
+            image; float32, or float64 for grey values so large that float32 would lose the noise, or the whole numbers
+            of the image where float64 would. ``std`` is None for fewer than two samples. Of a masked array, both have
+            its mask.
 
         Raises
         ------

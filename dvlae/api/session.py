@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dvlae.api.choices import choose_noise, choose_prediction, choose_training
 from dvlae.axes import AXES, format_sides, middle
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
@@ -18,6 +16,7 @@ from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.data.canonical import CANONICAL_FILES, read_info, read_noisy, write_frames
 from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.data.outputs.conversion import Converter
 from dvlae.data.patches import extract_patches
 from dvlae.data.prepare import prepare
 from dvlae.data.sources import SourceInfo
@@ -268,16 +267,15 @@ class Session:
             image = images[len(images) // 2]
             side = round(PREVIEW_PIXELS ** (1 / len(image.shape[1:])))
             part = middle(image.shape[1:], [side] * len(image.shape[1:]))
-            offset = read_info(image.noisy).offset
-            values = read_noisy(image)[(slice(None), *part)]
-            if offset:
-                # With the offset, float32 numbers would be too far apart.
-                values = values.astype(np.float64) + offset
+            source = read_info(image.noisy)
+            values = Converter.choose(source)(read_noisy(image)[(slice(None), *part)])
             with atomic_folder(preview.images, CANONICAL_FILES) as folder:
                 path = folder / "noisy" / f"{image.name}.tif"
-                # The kind of file that is written without a word.
-                info = replace(SourceInfo.of_frames(values.shape), kind="imagej")
-                write_frames(path, info, [values], values.dtype)
+                # The model knows the units of the source. This kind of file is written without a word.
+                info = SourceInfo.of_frames(values.shape, dtype=values.dtype.name)
+                write_frames(
+                    path, replace(info, kind="imagej", offset=source.offset, scale=source.scale), [values], values.dtype
+                )
                 write_manifest(folder, [Image(image.name, path, None, values.shape, source=image.source)])
         settings = choose_prediction(PREVIEW_SAMPLES, self.wishes.device, trained=True, direct=False)
         preview.denoise(preview.run.model, settings)
