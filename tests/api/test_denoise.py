@@ -220,6 +220,19 @@ def test_a_preview_stands_there_first_and_the_training_goes_on_from_it(folder, c
     assert (folder / "stack_denoised.html").read_text(encoding="utf-8") != preview
 
 
+@pytest.mark.parametrize(("unit", "offset"), [(1e20, 0), (1.0, 1e12)])
+def test_a_preview_has_the_grey_values_of_the_file(folder, unit, offset):
+    tifffile.imwrite("stack.tif", images() * unit + offset, photometric="minisblack", metadata={"axes": "TYX"})
+    assert cli.main(["denoise", "stack.tif", *TIME, "--quick"]) == 0
+    (noisy,) = Path("stack_denoised_work/preview/images/noisy").iterdir()
+    np.testing.assert_array_equal(tifffile.imread(noisy), images()[1] * unit + offset)
+    (denoised,) = Path("stack_denoised_work/preview/denoised").iterdir()
+    assert abs((tifffile.imread(denoised) - offset) / unit - images()[1]).max() < 300
+    values = re.findall(r'<p class="scale"><span>([^<]*)</span>', Path("stack_denoised.html").read_text())
+    black = float(values[0].replace("−", "-"))
+    assert offset <= black <= offset + 255 * unit and (unit == 1 or black > unit)
+
+
 def test_a_preview_is_made_on_the_way_where_there_is_time(folder, capsys, monkeypatch):
     monkeypatch.setattr("dvlae.api.denoise.PREVIEW_MINUTES", 0.01)
     assert cli.main(["denoise", "stack.tif", "--minutes", "0.03", "--samples", "2"]) == 0

@@ -108,6 +108,40 @@ def test_large_grey_values_keep_their_noise(model):
     assert abs(clean - 4e9).max() < 1e4
 
 
+@pytest.mark.parametrize(
+    ("dtype", "unit", "offset"),
+    [
+        (np.float64, 1e20, 0),
+        (np.float32, 1e20, 0),
+        (np.float64, 1e-20, 0),
+        (np.float64, 1e300, 0),
+        (np.float64, 1, 10**12),
+        (np.float64, 1e20, 10**30),
+        (np.int64, 1, 2**62),
+        (np.int64, 1, -(2**62)),
+        (np.uint64, 1, 2**63 + 5),
+    ],
+)
+def test_large_grey_values_are_denoised_like_small_ones(dtype, unit, offset):
+    options = {"noise_direction": "none", "max_steps": 2}
+    large = np.array([int(value) + offset if unit == 1 else value * unit + offset for value in STACK.flat])
+    large = large.astype(dtype).reshape(STACK.shape)
+    expected, expected_std = dvlae.fit(STACK, **options).denoise(STACK, samples=2)
+    model = dvlae.fit(large, **options)
+    for frames in (large, large[:2]):
+        clean, std = model.denoise(frames, samples=2)
+        differences = [(int(value) if unit == 1 else float(value)) - offset for value in clean.flat]
+        found = np.array(differences, np.float64).reshape(clean.shape) / unit
+        np.testing.assert_allclose(found, expected[: len(found)], atol=1 if clean.dtype.kind in "iu" else 0.3)
+        np.testing.assert_allclose(std / unit, expected_std[: len(found)], rtol=0.1, atol=0.3)
+
+
+def test_whole_numbers_that_floats_do_not_hold_are_not_masked(model):
+    large = np.ma.array(STACK[0].astype(np.int64) + 2**62, mask=STACK[0] == STACK[0].max())
+    with pytest.raises(UserError, match="masked pixels, and whole numbers of type int64 that float64 does not hold"):
+        model.denoise(large)
+
+
 def test_a_saved_model_is_that_of_the_workflow(model, tmp_path):
     model.save(tmp_path / "model")
     assert {file.name for file in (tmp_path / "model").iterdir()} == {

@@ -113,8 +113,10 @@ class FramesToDenoise:
             return frame
         units = Conversion.between(read_info(image.noisy).units, self.seen.units, len(noisy))
         scale = units.of_scale(frame.scale) if units.changes else frame.scale
-        if not self.seen.includes(scale):
-            units = self._note_other_scale(name, scale, units)
+        # The squares of values that :meth:`take` refuses may be beyond all numbers.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not self.seen.includes(scale):
+                units = self._note_other_scale(name, scale, units)
         if units.changes:
             self._conversions[name] = units
         return frame

@@ -58,6 +58,8 @@ MIN_RANGES = 3.0
 # Mean of the neighbours, of the height of the pixel. It is 0.19 for a spot of 1.5 pixels.
 MAX_SHARE = 0.04
 LIKE_HEIGHT = 0.31
+# Range of the neighbours, in heights of an ordinary local maximum.
+MIN_SPREAD = 9.0
 # Neighbours that are as high; none at the border.
 MAX_LIKE = 1
 # A larger share of pixels is not defective: it is the noise, or the object.
@@ -226,7 +228,8 @@ def _find_single(channel: _Channel, sign: int) -> tuple[tuple[np.ndarray, ...], 
             places[along][...] += core.start
             places, rises, spreads = _alone(planes, heights, places, reach)
             places[along][...] += outer.start
-            found.append((*places[along:], rises, spreads))
+            # Where hardly any pixel has a photon, the range around one may be 0, and an ordinary maximum is a photon.
+            found.append((*places[along:], rises, np.maximum(spreads, MIN_SPREAD * middle)))
     if not found:
         return nothing
     *columns, rises, spreads = (np.concatenate(parts) for parts in zip(*found, strict=True))
