@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_axes, choose_prediction
-from dvlae.api.inputs import find_inputs
+from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_prediction
+from dvlae.api.inputs import choose_dataset, find_inputs
 from dvlae.api.notes import Warnings, options_named
 from dvlae.api.places import Places
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
-from dvlae.config.dataset import DatasetSettings
-from dvlae.config.messages import validate
 from dvlae.config.settings import PredictSettings
 from dvlae.data.prepare import list_files
 from dvlae.data.reading import open_stacks
@@ -113,8 +111,6 @@ def denoise(
         model=model,
         start_from=start_from,
     )
-    if override_axes and axes == "auto":
-        raise UserError("--override-axes: found without --axes, allowed only with it")
     if minutes is None:
         minutes = Wishes.minutes if start_from is None else MINUTES_TO_CONTINUE
     wishes = Wishes(
@@ -135,24 +131,22 @@ def denoise(
         noise_direction = architecture.noise_direction
         together = architecture.dimensions > 2 or architecture.image_channels > MAX_CHANNELS
     warnings = Warnings()
-    if axes == "auto" and not together:
-        with warnings.noted():
-            axes = choose_axes(inputs, series)
-        override_axes = axes != "auto"
-    keys: dict[str, Any] = {
-        "source": {"kind": "files"},
-        "noisy": [str(file) for file in inputs],
-        "axes": axes,
-        "axes_override": override_axes,
-        "channel": channel,
-        "series": series,
-        "noise_direction": "none" if noise_direction == "auto" else noise_direction,
-    }
+    with warnings.noted():
+        dataset = choose_dataset(
+            inputs,
+            "denoise",
+            axes=axes,
+            override_axes=override_axes,
+            channel=channel,
+            series=series,
+            noise_direction=noise_direction,
+            together=together,
+        )
     places = Places.choose(files, inputs, output)
     call = _Call(
         inputs=inputs,
         places=places,
-        session=Session(places.work, validate(DatasetSettings, keys, "command line"), Path.cwd(), wishes),
+        session=Session(places.work, dataset, Path.cwd(), wishes),
         model=None if model is None else model.absolute(),
         samples=samples,
         rescale=rescale,

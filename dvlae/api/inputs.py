@@ -3,9 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from dvlae.api.choices import choose_axes
+from dvlae.config.dataset import DatasetSettings
 from dvlae.config.fields import expand_home
+from dvlae.config.messages import validate
 from dvlae.data.files import find_images
 from dvlae.system.errors import UserError
 
@@ -41,6 +44,61 @@ def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
             f"FILES: found only results of earlier commands, such as {results[0]}; name a file by itself to denoise it"
         )
     return inputs, results
+
+
+def choose_dataset(
+    inputs: Sequence[Path],
+    command: str,
+    *,
+    axes: str,
+    override_axes: bool,
+    channel: int | Literal["grey"] | None,
+    series: int | str,
+    noise_direction: str,
+    together: bool,
+    noisy: Sequence[str] | None = None,
+) -> DatasetSettings:
+    """Choose how image files are read.
+
+    Parameters
+    ----------
+    inputs
+        The files.
+    command
+        The command, for messages.
+    axes, override_axes, channel, series, noise_direction
+        What the user says. ``auto`` follows the files, but reads planes, many channels, and pages of unknown meaning as
+        images; an unknown direction of the noise is left open.
+    together
+        Whether planes and channels are read as the files say.
+    noisy
+        What the settings call the files; None: their names.
+
+    Returns
+    -------
+    DatasetSettings
+        The settings of a dataset. The screen says what is read as images.
+
+    Raises
+    ------
+    UserError
+        If a value is not allowed, or no one choice is right for all files.
+    """
+    if override_axes and axes == "auto":
+        raise UserError("--override-axes: found without --axes, allowed only with it")
+    if axes == "auto" and not together:
+        axes = choose_axes(inputs, series, command)
+        override_axes = axes != "auto"
+    keys: dict[str, Any] = {
+        "source": {"kind": "files"},
+        "noisy": [str(file) for file in inputs] if noisy is None else list(noisy),
+        "axes": axes,
+        "axes_override": override_axes,
+        "channel": channel,
+        "series": series,
+        "noise_direction": "none" if noise_direction == "auto" else noise_direction,
+    }
+    return validate(DatasetSettings, keys, "command line")
 
 
 def _listed_results(folder: Path) -> list[Path]:

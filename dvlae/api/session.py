@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dvlae.api.choices import choose_noise, choose_prediction, choose_training
+from dvlae.api.options import check_device, check_minutes, check_receptive_field, check_seed, check_whole_number
 from dvlae.axes import AXES, format_sides, middle
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.data.canonical import CANONICAL_FILES, read_info, read_noisy, write_frames
 from dvlae.data.manifest import Image, read_manifest, write_manifest
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 # A preview is denoised in seconds.
 PREVIEW_PIXELS = 2**18
 PREVIEW_SAMPLES = 8
+STEPS_ALLOWED = "None, or a whole number from 1"
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,6 @@ class Wishes:
     start_from: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0:
-            raise UserError(f"minutes: found {self.minutes:g}, allowed: more than 0")
         if self.noise_direction not in (*AXES, "none", "auto"):
             raise UserError(f"noise direction: found {self.noise_direction!r}, allowed: auto, x, y, z, none")
         if self.start_from is not None and (self.noise_direction, self.receptive_field) != ("auto", "auto"):
@@ -87,14 +86,17 @@ class Wishes:
                 f"noise direction, receptive field: found {self.noise_direction}, {self.receptive_field}, allowed: "
                 "auto, as those of the model to start from are kept"
             )
-        if self.receptive_field != "auto":
-            if not isinstance(self.receptive_field, int):
-                raise UserError(
-                    f"receptive field: found {self.receptive_field!r}, allowed: auto, or a number of pixels"
-                )
-            kernel_and_blocks(self.receptive_field)
-            if self.noise_direction == "none" and self.receptive_field:
-                raise UserError(f"receptive field: found {self.receptive_field}, allowed: 0, without a noise direction")
+        steps = self.max_steps
+        checked = {
+            "receptive_field": check_receptive_field(self.receptive_field, self.noise_direction),
+            "minutes": check_minutes(self.minutes),
+            "max_steps": None if steps is None else check_whole_number("max_steps", steps, STEPS_ALLOWED, 1),
+            "seed": check_seed(self.seed),
+            "device": check_device(self.device),
+        }
+        for name, value in checked.items():
+            # Numbers of NumPy become those of Python.
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)

@@ -384,8 +384,11 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     "arguments, words",
     [
         (["missing.tif"], "no file matches 'missing.tif'"),
-        (["stack.tif", "--minutes", "0"], "minutes: found 0"),
-        (["stack.tif", "--samples", "-1"], "found -1"),
+        (["stack.tif", "--minutes", "0"], "error: --minutes: found 0.0, allowed: a number above 0"),
+        (["stack.tif", "--minutes", "nan"], "error: --minutes: found nan, allowed: a number above 0"),
+        (["stack.tif", "--minutes", "inf"], "error: --minutes: found inf, allowed: a number above 0"),
+        (["stack.tif", "--samples", "-1"], "error: --samples: found -1, allowed: a whole number from 0"),
+        (["stack.tif", "--receptive-field", "-4"], "error: --receptive-field: found -4, allowed: auto, or a number"),
         (["stack.tif", "--device", "mps"], "device: found 'mps'"),
         (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
         (["stack.tif", "--model", "missing"], "missing is not the folder of a trained model"),
@@ -395,7 +398,10 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
         (["stack.tif", "--axes", "ZYX"], "but the file says 'TYX', of shape (3, 48, 64); without --axes, the file is"),
         (["stack.tif", "--override-axes"], "--override-axes: found without --axes"),
         (["stack.tif", "--output", "stack.tif"], "stack.tif"),
-        (["stack.tif", "--noise-direction", "none", "--receptive-field", "8"], "receptive field: found 8, allowed: 0"),
+        (
+            ["stack.tif", "--noise-direction", "none", "--receptive-field", "8"],
+            "--receptive-field: found 8, allowed: 0",
+        ),
         (["stack.tif", "--rescale"], "--rescale: found True, allowed only with --model"),
     ],
 )
