@@ -226,7 +226,7 @@ def note_thin(axes: str, shape: Sequence[int]) -> tuple[str, ...]:
     text = f"has {count(side, 'pixel')} along {axis.lower()}, across which {learned} is learned"
     frames = [letter for letter in axes if letter in "ST" and sizes[letter] >= MIN_SIDE]
     if side == 1 and len(frames) == 1 and axes.count("S") + axes.count("T") == 1:
-        swapped = axes.translate(str.maketrans({frames[0]: axis, axis: "S"}))
+        swapped = axes.replace(axis, "?").replace(frames[0], axis).replace("?", "S")
         text += (
             f"; `axes: {swapped}` with `axes_override: true` reads its {sizes[frames[0]]} lines as one image, if they "
             "belong together"
