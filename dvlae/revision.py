@@ -5,9 +5,9 @@ what changed.
 A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/profiles``).
 """
 
-PREPARE = 3
-PATCHES = 4
+PREPARE = 4
+PATCHES = 5
 TRAINING = 6
-PREDICTION = 5
-EVALUATION = 4
-DIAGNOSIS = 3
+PREDICTION = 6
+EVALUATION = 5
+DIAGNOSIS = 4
