@@ -31,14 +31,29 @@ ASSUMED_DIRECTION, ASSUMED_RECEPTIVE_FIELD = "x", 8
 MAX_ASSUMED_LENGTH = 20
 # From so many minutes on, the time for a direct denoiser, a third of a step's, costs the samples hardly any quality.
 MINUTES_FOR_DIRECT = 20
-# In less time, a small network is as good on a quiet machine, and better on a busy one (docs/notes/experiments.md).
+# In less time, the small network is as good on a processor (docs/notes/experiments.md).
 MINUTES_FOR_LARGE = 5
 # Crops of volumes have about as many pixels as those of images.
 VOLUME_CROP, VOLUME_CROP_ON_GPU = (8, 32, 32), (16, 64, 64)
 IMAGE_SIDE_ON_GPU = 128
+
 SAMPLES = 16
 # The mean of so few samples is 0.1 dB behind that of 16.
 FEW_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class _Size:
+    """The size of a network, and the number of crops in a batch."""
+
+    levels: int
+    channels: int
+    batch: int
+
+
+# From the largest to the smallest.
+SIZES = (_Size(3, 48, 4), _Size(3, 16, 8))
+SIZES_ON_GPU = (_Size(6, 64, 16), _Size(6, 32, 4))
 
 
 @dataclass(frozen=True)
@@ -190,8 +205,8 @@ def choose_training(
     max_steps: int | None,
     direct: bool,
     like: Architecture | None = None,
-) -> TrainSettings:
-    """Choose the size of the network, and how it is trained.
+) -> list[TrainSettings]:
+    """Choose the sizes of the network that come into question, and how each is trained.
 
     Parameters
     ----------
@@ -210,24 +225,37 @@ def choose_training(
 
     Returns
     -------
-    TrainSettings
-        On a processor those of ``config/sem.yaml``, or a third of the channels if there is little time; on a GPU those
-        of ``config/sem_gpu.yaml``. Crops of volumes are smaller.
+    list of TrainSettings
+        From the largest network, which is meant for a machine that has nothing else to do, to the smallest. The largest
+        has on a processor the sizes of ``config/sem.yaml``, unless there is little time; on a GPU those of
+        ``config/sem_gpu.yaml``. Crops of volumes are smaller.
     """
-    smallest = np.min([shape[1:] for shape in shapes], axis=0).tolist()
     on_gpu = device != "cpu"
-    levels, channels, batch = (6, 64, 16) if on_gpu else (3, 48, 4) if minutes >= MINUTES_FOR_LARGE else (3, 16, 8)
-    has_time = max_steps is None and minutes >= MINUTES_FOR_DIRECT
-    if like is None:
+    sizes = SIZES_ON_GPU if on_gpu else SIZES if minutes >= MINUTES_FOR_LARGE else SIZES[-1:]
+    smallest = np.min([shape[1:] for shape in shapes], axis=0).tolist()
+    if like is not None:
+        known = asdict(like) | {"direct_denoiser": like.direct_denoiser or False}
+        model = ModelSettings.model_validate({name: known[name] for name in ModelSettings.model_fields})
+        return [_settings(model, sizes[0].batch, smallest, device, minutes, max_steps)]
+    chosen = []
+    for size in sizes:
+        # A machine that is too slow for the largest network has no time to spare.
+        has_time = size == sizes[0] and max_steps is None and minutes >= MINUTES_FOR_DIRECT
         model = ModelSettings(
-            levels=levels,
-            channels=channels,
-            latent_channels=channels // 2,
+            levels=size.levels,
+            channels=size.channels,
+            latent_channels=size.channels // 2,
             direct_denoiser="mean" if direct or has_time else False,
         )
-    else:
-        sizes = asdict(like) | {"direct_denoiser": like.direct_denoiser or False}
-        model = ModelSettings.model_validate({name: sizes[name] for name in ModelSettings.model_fields})
+        chosen.append(_settings(model, size.batch, smallest, device, minutes, max_steps))
+    return chosen
+
+
+def _settings(
+    model: ModelSettings, batch: int, smallest: Sequence[int], device: str, minutes: float, max_steps: int | None
+) -> TrainSettings:
+    """Return how a network is trained on images whose sides are at least the smallest."""
+    on_gpu = device != "cpu"
     patch_size: PatchSize = "auto"
     if len(smallest) == 3:
         longest = np.minimum(smallest, VOLUME_CROP_ON_GPU if on_gpu else VOLUME_CROP).tolist()

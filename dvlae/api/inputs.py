@@ -1,6 +1,7 @@
-"""The image files that a user names, and which of them are results of earlier commands."""
+"""The image files that a user names, which of them are results of earlier commands, and how they are read."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +13,18 @@ from dvlae.config.messages import validate
 from dvlae.data.files import find_images
 from dvlae.system.errors import UserError
 
+logger = logging.getLogger(__name__)
 
-def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
-    """Find the image files that a user names.
+
+def find_inputs(patterns: Sequence[str], command: str = "denoise") -> tuple[list[Path], list[Path]]:
+    """Find the image files that a user names, and say which results of earlier commands are left out.
 
     Parameters
     ----------
     patterns
         Files, folders and globs.
+    command
+        The command, for messages.
 
     Returns
     -------
@@ -38,11 +43,14 @@ def find_inputs(patterns: Sequence[str]) -> tuple[list[Path], list[Path]]:
     results = [file for file in found if file.resolve() in listed]
     if len(results) == len(found):
         results = [file for file in found if file not in named]
-    inputs = [file for file in found if file not in results]
+    left_out = set(results)
+    inputs = [file for file in found if file not in left_out]
     if not inputs:
         raise UserError(
             f"FILES: found only results of earlier commands, such as {results[0]}; name a file by itself to denoise it"
         )
+    if results:
+        logger.info(f"{command}: leaves out results of earlier commands: {name_paths(results)}")
     return inputs, results
 
 
@@ -99,6 +107,26 @@ def choose_dataset(
         "noise_direction": "none" if noise_direction == "auto" else noise_direction,
     }
     return validate(DatasetSettings, keys, "command line")
+
+
+def name_paths(paths: Sequence[Path], most: int = 4) -> str:
+    """Name files, those in the working folder without it.
+
+    Parameters
+    ----------
+    paths
+        Absolute paths.
+    most
+        How many are named; of more, the number is.
+
+    Returns
+    -------
+    str
+        The names, separated by commas.
+    """
+    here = Path.cwd()
+    named = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths[:most]]
+    return ", ".join(named) + (f" and {len(paths) - most} others" if len(paths) > most else "")
 
 
 def _listed_results(folder: Path) -> list[Path]:

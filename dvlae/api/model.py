@@ -201,7 +201,8 @@ def fit(
         How many previous pixels along this axis the model of the noise sees; ``auto``: twice the measured correlation
         length.
     minutes
-        Time for the training. The size of the network follows it, and the device.
+        Time for the training. The size of the network follows it, and the speed of the device, which is measured first;
+        the log warns if there is too little time for good images.
     max_steps
         Largest number of batches; None: as many as there is time for. With a number, the result is the same each time.
     seed

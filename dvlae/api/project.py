@@ -1,6 +1,5 @@
 """The files with which the workflow denoises a user's own images."""
 
-import logging
 import re
 import shlex
 from collections.abc import Sequence
@@ -20,8 +19,6 @@ from dvlae.config.loading import RESERVED_NAMES
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.software import workflow_file
-
-logger = logging.getLogger(__name__)
 
 PROFILE = "workflow/profiles/default/profile.yaml"
 # Longer lists of shapes are cut.
@@ -120,9 +117,8 @@ def make_project(
     output = Path(name) if output is None else output
     if output.exists():
         raise UserError(f"{output}: exists already, allowed: the name of a new folder (--output)")
-    inputs, results = find_inputs(noisy)
+    inputs, results = find_inputs(noisy, "init")
     if results:
-        logger.info(f"init: leaves out results of earlier commands, such as {results[0]}")
         noisy = [str(file) for file in inputs]
     dataset = choose_dataset(
         inputs,
@@ -143,7 +139,7 @@ def make_project(
         direction, field = session.chosen_noise
         found = session.diagnose()
         shapes = sorted({image.shape for image in session.manifest()})
-        settings = session.training(shapes)
+        settings = session.trainings(shapes)[0]
     if noise_direction == "auto":
         reason = "measured" if found["direction"] else f"assumed, as it cannot be told: {found['reason']}"
     else:

@@ -242,6 +242,36 @@ def test_a_preview_is_made_on_the_way_where_there_is_time(folder, capsys, monkey
     assert names(folder) == RESULTS
 
 
+def test_an_interrupted_training_goes_on_with_the_network_that_was_chosen_first(folder, monkeypatch, capsys):
+    measured = []
+
+    def measure(patches, *, settings, **arguments):
+        measured.append(settings.model.channels)
+        return 1.0
+
+    monkeypatch.setattr("dvlae.api.session.measure_rate", measure)
+    arguments = ["denoise", "stack.tif", "--minutes", "6", "--samples", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dvlae.api.session.train", interrupt)
+        assert cli.main(arguments) == 130
+    assert measured == [48, 16]
+    said = capsys.readouterr().err
+    assert "16 channels" in said and "48 channels would get about 360 steps" in said
+    with monkeypatch.context() as patch:
+        trained = []
+        patch.setattr("dvlae.api.session.train", lambda *_, **options: trained.append(options) or interrupt())
+        assert cli.main(arguments) == 130
+    assert measured == [48, 16]
+    assert trained[0]["settings"].model.channels == 16 and trained[0]["expected_steps"] == 360
+
+
+def test_a_preview_says_how_long_the_denoising_takes(folder, monkeypatch, capsys):
+    monkeypatch.setattr("dvlae.api.session.read_json", lambda path: {"seconds": 40.0})
+    assert cli.main(["denoise", "stack.tif", "--minutes", "0.05", "--samples", "24", "--quick"]) == 0
+    # Three images, and three times as many samples.
+    assert "as measured with it, denoising takes 6 min" in capsys.readouterr().err
+
+
 def test_another_image_takes_the_model_and_no_training(done, monkeypatch, capsys):
     monkeypatch.setattr("dvlae.api.session.train", None)
     tifffile.imwrite("other.tif", images(7)[0])
@@ -273,7 +303,14 @@ def test_images_unlike_those_of_the_training_are_warned_of_and_the_record_keeps_
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(folder, capsys):
     assert cli.main(["denoise", "stack.tif", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    for words in ("TYX 3 x 48 x 64", "30 minutes", "48 channels", "stack_denoised.tif", "stack_denoised_model"):
+    for words in (
+        "TYX 3 x 48 x 64",
+        "30 minutes",
+        "48 channels",
+        "or 16 channels if the machine is slow",
+        "stack_denoised.tif",
+        "stack_denoised_model",
+    ):
         assert words in said
     assert names(folder) == {"stack.tif"}
 
@@ -341,7 +378,7 @@ def test_several_files_share_a_model_and_a_pattern_does_not_match_the_results(tm
     capsys.readouterr()
     assert cli.main(["denoise", "scan_*.tif", *TIME]) == 0
     said = capsys.readouterr().err
-    assert "leaves out results of an earlier run" in said and "all is there" in said
+    assert "leaves out results of earlier commands: scan_0_denoised.tif" in said and "all is there" in said
 
 
 def test_all_results_go_where_output_says(folder):
