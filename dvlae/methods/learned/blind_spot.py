@@ -5,8 +5,9 @@ their noise shares with no other pixel cannot be predicted. structN2V also repla
 direction as far as their noise is correlated.
 
 Sources: Krull et al., "Noise2Void", CVPR 2019, arXiv 1811.10980; Broaddus et al., "Removing structured noise with
-self-supervised blind-spot networks", ISBI 2020. The package's network, loss and optimiser are left as they are. It takes all training images in each step, so it is given few crops, and others after some steps; its
-optimiser then begins anew.
+self-supervised blind-spot networks", ISBI 2020. The package's network, loss and optimiser are left as they are. It
+takes all training images in each step, so it is given few crops, and others after some steps; its optimiser then begins
+anew.
 """
 
 import io
@@ -59,7 +60,7 @@ class BlindSpotSettings(LearningSettings):
     """
 
     crop: int = 128
-    batch: int = 8
+    batch: int = 4
     rate: float = 0.001
     width: int = 16
     depth: int = 3
