@@ -125,7 +125,7 @@ def scale_of(patches: np.ndarray) -> tuple[list[float], list[float]]:
         If a channel is constant.
     """
     axes = (0, *range(2, patches.ndim))
-    mean, std = np.mean(patches, axis=axes, dtype=np.float64), np.std(patches, axis=axes, dtype=np.float64)
+    mean, std = patches.mean(axis=axes, dtype=np.float64), patches.std(axis=axes, dtype=np.float64)
     if not std.all():
         raise NotApplicableError(f"channel {np.argmin(std)} is constant, so there is nothing to learn")
     return mean.tolist(), std.tolist()
