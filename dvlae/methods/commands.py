@@ -94,7 +94,10 @@ def fit(name: str, how: MethodSettings, places: Places, task: Task) -> Fitted:
         _write(noisy, image, read_noisy(image))
         if "{clean}" in how.command and image.clean is not None:
             _write(folder / "clean", image, read_clean(image))
+    channels, *sides = task.images[0].shape
     settings = dict(task.settings) | {
+        "axes": ("C" if channels > 1 else "") + "ZYX"[-len(sides) :],
+        "search": task.search,
         "noise_direction": task.noise_direction,
         "receptive_field": task.noise.get("receptive_field"),
         "noise": dict(task.noise),

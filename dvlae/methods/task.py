@@ -41,6 +41,8 @@ class Task:
         Where to compute: ``cpu``, ``cuda`` or ``mps``.
     folder
         A folder for temporary files.
+    search
+        Whether only the validation loss is asked for, to compare settings by it.
     """
 
     images: list[Image]
@@ -53,6 +55,7 @@ class Task:
     workers: int
     device: str
     folder: Path
+    search: bool = False
 
 
 @dataclass(frozen=True)

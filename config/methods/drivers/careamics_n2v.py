@@ -35,6 +35,8 @@ def main() -> None:
                 careamist.train(train_data=arrays)
             job.record["steps"] = careamist.trainer.global_step
             job.record["validation_loss"] = careamist.trainer.callback_metrics["val_loss"].item()
+            if settings["search"]:
+                return
             # The checkpoint that CAREamics would take is one of a completed epoch.
             last = Path(folder) / "last.ckpt"
             careamist.trainer.save_checkpoint(last)

@@ -39,6 +39,8 @@ def main() -> None:
         images = {name: torch.from_numpy(image) for name, image in job.read(SHORTEST).items()}
         with job.seconds("training_seconds"):
             hub = train(job, config, list(images.values()))
+        if job.settings["search"]:
+            return
         with job.seconds("prediction_seconds"):
             for name, image in images.items():
                 job.write(name, denoise(hub, image, job.settings).numpy())
