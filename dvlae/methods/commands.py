@@ -97,7 +97,7 @@ def fit(name: str, how: MethodSettings, places: Places, task: Task) -> Fitted:
     channels, *sides = task.images[0].shape
     settings = dict(task.settings) | {
         "axes": ("C" if channels > 1 else "") + "ZYX"[-len(sides) :],
-        "search": task.search,
+        "searching": task.searching,
         "noise_direction": task.noise_direction,
         "receptive_field": task.noise.get("receptive_field"),
         "noise": dict(task.noise),

@@ -45,7 +45,7 @@ def search_method(method: str, images: Path, output: Path, **given: Any) -> None
                 "settings": trial.how.settings | candidate,
                 "minutes": min(MINUTES, trial.task.minutes),
                 "folder": Path(temporary) / str(number),
-                "search": True,
+                "searching": True,
             }
             with Usage() as usage:
                 fitted, status, reason = attempt(lambda changes=changes: trial.fit(**changes))

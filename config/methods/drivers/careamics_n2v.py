@@ -35,7 +35,7 @@ def main() -> None:
                 careamist.train(train_data=arrays)
             job.record["steps"] = careamist.trainer.global_step
             job.record["validation_loss"] = careamist.trainer.callback_metrics["val_loss"].item()
-            if settings["search"]:
+            if settings["searching"]:
                 return
             # The checkpoint that CAREamics would take is one of a completed epoch.
             last = Path(folder) / "last.ckpt"
@@ -63,10 +63,15 @@ def find_obstacle(axes: str, settings: dict[str, Any]) -> str | None:
     """
     if len(axes) == 1:
         return "CAREamics denoises images and volumes, not traces"
-    if settings["struct"] and settings["noise_direction"] not in MASKS:
-        return f"structN2V masks along x or y; noise_direction is {settings['noise_direction']}"
-    if settings["struct"] and settings["noise"]["correlation_length"] is None:
-        return f"the span of the mask is unknown, as the correlation length is: {settings['noise']['reason']}"
+    if not settings["struct"]:
+        return None
+    direction, noise = settings["noise_direction"], settings["noise"]
+    if direction not in MASKS:
+        return f"structN2V masks along x or y, and noise_direction is {direction}"
+    if noise["correlation_length"] is None:
+        return f"how far the noise is correlated cannot be told: {noise['reason']}"
+    if noise["direction"] != direction or noise["correlation_length"] == 0:
+        return f"the noise is not correlated along {direction}, so there is no structure to mask"
     return None
 
 

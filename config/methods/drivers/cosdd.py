@@ -39,7 +39,7 @@ def main() -> None:
         images = {name: torch.from_numpy(image) for name, image in job.read(SHORTEST).items()}
         with job.seconds("training_seconds"):
             hub = train(job, config, list(images.values()))
-        if job.settings["search"]:
+        if job.settings["searching"]:
             return
         with job.seconds("prediction_seconds"):
             for name, image in images.items():
