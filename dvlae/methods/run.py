@@ -205,8 +205,8 @@ class Trial:
                 raise UserError(f"{key}: {ready.reason}")
         places = commands.Places(
             self.path.parent,
-            python=None if self.environment is None else self.environment.folder,
-            code=None if self.code is None else self.code.folder,
+            python=None if self.environment is None else self.environment.path,
+            code=None if self.code is None else self.code.path,
         )
         return commands.fit(self.name, how, places, task)
 

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from careamics.careamist import CAREamist
-from careamics.config.factories import create_advanced_n2v_config
 from job import Job, open_job
 
 SHORTEST = 16  # pixels that each side has at least, so that half of it is a patch for CAREamics
@@ -26,6 +23,10 @@ def main() -> None:
         if reason is not None:
             job.record["not_applicable"] = reason
             return
+        # This takes many seconds.
+        import torch
+        from careamics.careamist import CAREamist
+
         torch.set_num_threads(job.threads)
         images = job.read(SHORTEST)
         arrays = [image if "C" in settings["axes"] else image[0] for image in images.values()]
@@ -90,6 +91,8 @@ def configure(job: Job, arrays: Sequence[np.ndarray]) -> Any:
     N2VConfiguration
         The configuration.
     """
+    from careamics.config.factories import create_advanced_n2v_config
+
     settings = job.settings
     sides = np.array([array.shape[-len(job.axes) :] for array in arrays])
     # A power of two, as CAREamics demands, and at most half a side: the patches for validation come from the images.
@@ -127,14 +130,14 @@ def configure(job: Job, arrays: Sequence[np.ndarray]) -> Any:
 
 
 def denoise(
-    careamist: CAREamist, checkpoint: Path, arrays: Sequence[np.ndarray], settings: dict[str, Any], dimensions: int
+    careamist: Any, checkpoint: Path, arrays: Sequence[np.ndarray], settings: dict[str, Any], dimensions: int
 ) -> list[np.ndarray]:
     """Return the estimates, tile by tile where an image is large.
 
     Parameters
     ----------
     careamist
-        The trained network.
+        The ``CAREamist`` that was trained.
     checkpoint
         Its weights.
     arrays
