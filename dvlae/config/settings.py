@@ -295,7 +295,12 @@ class Settings(StrictModel):
     def _consistent(self) -> "Settings":
         if self.methods is None and not (self.receptive_fields or self.models):
             raise ValueError("receptive_fields: found [], allowed: at least one, or `models`")
-        if self.methods is None and self.receptive_fields and self.prediction.estimator == "direct" and not self.model.direct_denoiser:
+        if (
+            self.methods is None
+            and self.receptive_fields
+            and self.prediction.estimator == "direct"
+            and not self.model.direct_denoiser
+        ):
             raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
         check_devices(self.devices, self.training.accumulate)
         check_patch_size(self.training.patch_size, self.model.stride)

@@ -232,9 +232,10 @@ def attempt(work: Callable[[], Result]) -> tuple[Result | None, str, str | None]
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
-        known = isinstance(error, UserError)
-        logger.info("the method failed", exc_info=None if known else error)
-        text = str(error) if known else f"{type(error).__name__}: {error}"
+        text = str(error)
+        if not isinstance(error, UserError):
+            logger.info("the method failed", exc_info=error)
+            text = f"{type(error).__name__}: {error}"
         return None, "failed", text.partition("\n")[0]
 
 
@@ -277,7 +278,9 @@ def run_method(
         trial = Trial.of(method, images, Path(temporary) / "task", **given)
         chosen = {} if search is None else read_record(search).get("chosen", {})
         if part != WHOLE and (trial.how.trains or trial.how.function is None):
-            raise UserError(f"--part: found {part.number}/{part.count}, allowed: 1/1, as {trial.name} cannot be divided")
+            raise UserError(
+                f"--part: found {part.number}/{part.count}, allowed: 1/1, as {trial.name} cannot be divided"
+            )
         settings = trial.how.settings | chosen
         with atomic_folder(output, OUTPUT_FILES) as folder:
             found, status, reason = attempt(lambda: _denoise(trial, settings, part, folder))
@@ -298,7 +301,8 @@ def run_method(
     path = RunFolder(output.parent).method_record
     write_json(path, record)
     if reason is not None:
-        logger.warning("%s: %s: %s; to try again, remove %s", trial.name, status, reason, path)
+        again = f"; to try again, remove {path}" if status in ("failed", "out of time") else ""
+        logger.warning("%s: %s: %s%s", trial.name, status, reason, again)
 
 
 def _describe(trial: Trial) -> dict[str, Any]:
@@ -346,7 +350,7 @@ def _denoise(trial: Trial, settings: Mapping[str, Any], part: Part, folder: Path
         "training_seconds": _rounded(found.pop("training_seconds", seconds[0])),
         "prediction_seconds": _rounded(found.pop("prediction_seconds", seconds[1])),
         "megapixels": round(sum(np.prod(image.shape[1:]) for image in images) / 1e6, 4),
-        "processor_share": round(training.share(workers), 3) if trial.how.trains else None,
+        "processor_share": training.share(workers) if trial.how.trains else None,
         "peak_memory_mb": round(max(training.peak_memory_mb, prediction.peak_memory_mb)),
         "chosen": found,
     }
