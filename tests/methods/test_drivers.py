@@ -22,8 +22,8 @@ from dvlae.methods.task import NotApplicableError
 MIRROR = Path(os.environ.get("DVLAE_DATA_MIRROR", "no mirror"))
 SHAPES = {
     "planes": [(1, 70, 90), (1, 41, 38)],
-    "channels": [(2, 40, 33)] * 10,
-    "volumes": [(1, 5, 24, 20)],
+    "channels": [(3, 40, 33)] * 10,
+    "volumes": [(1, 3, 18, 16)],
     "traces": [(1, 200), (1, 150)],
 }
 DIAGNOSIS = {"direction": "x", "correlation_length": 2, "receptive_field": 4, "reason": None}

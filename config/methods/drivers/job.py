@@ -96,11 +96,10 @@ class Job:
         estimate
             Axes (C, ...); what exceeds the noisy image is left out.
         """
-        with tifffile.TiffFile(self.noisy / name) as file:
-            shape = file.series[0].shape
+        shape = tifffile.imread(self.noisy / name).shape
         sides = shape[-len(self.axes) :]
-        part = estimate[(..., *(slice(side) for side in sides))]
-        tifffile.imwrite(self.denoised / name, part.reshape(shape).astype(np.float32))
+        part = estimate[(..., *(slice(side) for side in sides))].reshape(shape).astype(np.float32)
+        tifffile.imwrite(self.denoised / name, part, photometric="minisblack" if part.ndim > 1 else None)
 
 
 @contextmanager
