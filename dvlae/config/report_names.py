@@ -9,7 +9,7 @@ from dvlae.config.settings import Settings
 
 # These tables are also written as Markdown, LaTeX and HTML.
 TYPESET_TABLES = ("summary", "receptive_field", "per_image", "comparisons")
-TABLES = (*TYPESET_TABLES, "psnr", "timing", "provenance")
+TABLES = (*TYPESET_TABLES, "psnr", "noise", "timing", "provenance")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from dvlae.config.report_names import TABLES, TYPESET_TABLES
+from dvlae.evaluation.advice import tabulate_noise
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import typesetting
 from dvlae.reporting.typesetting import Table, number, rank, text
@@ -52,11 +53,12 @@ PUBLISHED = [
 ]
 
 
-def make_tables(psnr_csvs: list[Path], output: Path) -> None:
+def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path] | None = None) -> None:
     """Write all tables.
 
     ``summary``, ``receptive_field``, ``per_image`` and ``comparisons`` are written as CSV, Markdown, LaTeX and HTML.
-    ``psnr``, with one row per image and run, and ``timing`` and ``provenance``, with one row per run, are CSV only.
+    ``psnr``, with one row per image and run, ``timing`` and ``provenance``, with one row per run, and ``noise``, with
+    one row per dataset, are CSV only.
 
     Parameters
     ----------
@@ -65,6 +67,8 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
         reads the records of the run from the same folder.
     output
         Folder for the tables.
+    noise
+        The output of ``dvlae diagnose`` for each dataset, for the table ``noise``.
 
     Raises
     ------
@@ -85,6 +89,7 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
     tables = {
         "psnr": psnr,
+        "noise": tabulate_noise(noise or {}),
         "timing": runs[runs.minutes.notna()].reindex(columns=TIMING_COLUMNS).astype(integers),
         "provenance": provenance(described, output.parent),
         "summary": summary,

@@ -88,5 +88,23 @@ def workflow_file() -> Path:
     Path
         It is installed with the package, or in the checkout that the package is part of.
     """
+    folder = shipped_folder("workflow")
+    assert folder is not None
+    return folder / "Snakefile"
+
+
+def shipped_folder(name: str) -> Path | None:
+    """Return a folder beside the package, in its checkout or installed with it.
+
+    Parameters
+    ----------
+    name
+        The folder, relative to the checkout.
+
+    Returns
+    -------
+    Path or None
+        None if there is none.
+    """
     package = Path(__file__).parents[1]
-    return next(folder / "workflow/Snakefile" for folder in (package, package.parent) if (folder / "workflow").is_dir())
+    return next((folder / name for folder in (package, package.parent) if (folder / name).is_dir()), None)

@@ -9,7 +9,7 @@ import yaml
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import sides
 from dvlae.config.grid import Method, check_models, resolve_methods
-from dvlae.config.loading import load_blocks, load_configuration, load_dataset, load_settings, load_step
+from dvlae.config.loading import load_blocks, load_configuration, load_dataset, load_datasets, load_settings, load_step
 from dvlae.config.messages import locate, validate
 from dvlae.config.reference import reference, schema
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
@@ -301,6 +301,65 @@ def test_paths_in_a_dataset_file_are_relative_to_it(tmp_path):
     assert dataset.training.images == str(tmp_path / "train.txt")
     assert dataset.evaluation.images == "all"
     assert load_settings(DatasetSettings, dataset.model_dump_json()) == dataset  # once only
+
+
+SWEPT = {
+    "source": {"kind": "skimage"},
+    "noisy": "coins.png",
+    "noise_direction": "y",
+    "simulate": {"read_noise": 0.0},
+    "sweep": {"correlation_length": [0, 2], "photons": [5]},
+}
+
+
+def write(folder: Path, name: str, settings: dict) -> str:
+    """Write a dataset's file and return its path."""
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+def test_a_sweep_is_the_datasets_that_its_noise_could_be_written_as(tmp_path):
+    paths = [write(tmp_path, "some", SWEPT)]
+    alone = {name: value for name, value in SWEPT.items() if name != "sweep"}
+    kinds = {"none": [1.0], "y": [1.0, 1.0, 1.0]}
+    for (direction, kernel), name in zip(kinds.items(), ("length0", "length2"), strict=True):
+        simulate = {"read_noise": 0.0, "photons": 5, "kernel": kernel}
+        settings = alone | {"noise_direction": direction, "simulate": simulate}
+        paths.append(write(tmp_path, f"{name}_photons5", settings))
+    swept, written = load_datasets(paths[:1]), load_datasets(paths[1:])
+    assert list(swept) == [f"some_{name}" for name in written]
+    assert [one.model_dump_json() for one in swept.values()] == [one.model_dump_json() for one in written.values()]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"simulate": None}, "sweep: found a block, allowed only with `simulate` and a noise_direction"),
+        ({"noise_direction": "none"}, "sweep: found a block, allowed only with `simulate` and a noise_direction"),
+        ({"simulate": {"photons": 9}}, "simulate.photons: found a value, allowed: none, as `sweep` sets it"),
+        ({"simulate": {"kernel": [1.0]}}, "simulate.kernel: found a value, allowed: none, as `sweep` sets it"),
+        ({"sweep": {"correlation_length": [4, 4], "photons": [9]}}, "found [4, 4], allowed: each number once"),
+        ({"sweep": {"correlation_length": [-1], "photons": [9]}}, "sweep.correlation_length"),
+        ({"sweep": {"correlation_length": [1], "photons": []}}, "sweep.photons"),
+    ],
+)
+def test_a_sweep_that_contradicts_itself_is_refused(tmp_path, change, words):
+    with pytest.raises(UserError) as caught:
+        load_datasets([write(tmp_path, "some", SWEPT | change)])
+    assert words in str(caught.value) and "some.yaml" in str(caught.value)
+
+
+def test_a_command_for_one_dataset_refuses_a_sweep_of_several(tmp_path):
+    path = write(tmp_path, "some", SWEPT)
+    with pytest.raises(UserError, match="found a sweep of 2 datasets, allowed: one; the workflow runs them all"):
+        load_dataset(path)
+
+
+def test_two_datasets_of_one_name_are_refused(tmp_path):
+    paths = [write(tmp_path, "some", SWEPT), write(tmp_path, "some_length2_photons5", DOWNLOAD)]
+    with pytest.raises(UserError, match="found 'some_length2_photons5' twice, allowed: each once"):
+        load_datasets(paths)
 
 
 @pytest.mark.parametrize("name", ["tables", "figures", "logs", "benchmarks"])

@@ -60,6 +60,15 @@ def row(table, method, dataset="sem_line"):
     return table[(table.method == method) & (table.dataset == dataset)].iloc[0]
 
 
+def test_the_noise_table_has_a_row_for_each_dataset_whose_noise_was_measured(runs, output, tmp_path):
+    assert pd.read_csv(output / "noise.csv").empty
+    found = {"direction": "x", "correlation_length": 2, "noise_level": 0.1}
+    (tmp_path / "noise.json").write_text(json.dumps(found))
+    tables.make_tables(runs, tmp_path / "tables", noise={"sem_line": tmp_path / "noise.json"})
+    (row,) = pd.read_csv(tmp_path / "tables" / "noise.csv").to_dict("records")
+    assert row == {"dataset": "sem_line"} | found
+
+
 def test_psnr_table_holds_every_image_of_every_run(output):
     assert len(pd.read_csv(output / "psnr.csv")) == 12
 

@@ -16,7 +16,7 @@ from dvlae import revision
 from dvlae.config import report_names
 from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names
 from dvlae.config.grid import check_models, resolve_grid
-from dvlae.config.loading import load_dataset
+from dvlae.config.loading import load_datasets
 from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
 from dvlae.config.patch_size import largest_crop
@@ -60,7 +60,7 @@ def check_writable(folder: str):
 
 SETTINGS = checked(validate, Settings, dict(config), configuration_files())
 checked(check_writable, SETTINGS.results)
-DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
+DATASETS = checked(load_datasets, SETTINGS.datasets)
 for dataset in DATASETS.values():
     if dataset.dimensions is not None:
         checked(largest_crop, SETTINGS.training.patch_size, dataset.dimensions, SETTINGS.model.stride)
@@ -272,7 +272,9 @@ def reported_figures(kind: str, category: str, title: str) -> list:
 @cache
 def dataset_settings(name: str, *left_out: str) -> str:
     """Return the settings of a dataset without those of later steps and those named."""
-    return DATASETS[name].model_dump_json(exclude={"title", "license", "citation", "training", "evaluation", *left_out})
+    return DATASETS[name].model_dump_json(
+        exclude={"title", "license", "citation", "sweep", "training", "evaluation", *left_out}
+    )
 
 
 def download_settings(wildcards) -> str:

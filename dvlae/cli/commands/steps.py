@@ -186,6 +186,7 @@ COMMANDS: Commands = {
     ): [
         PSNR_CSVS,
         path("--output", "DIR", "folder for the tables", required=True),
+        named_paths("--noise", "DATASET=JSON", "noise, measured by `dvlae diagnose` (default: no rows)", default=[]),
     ],
     Command(
         "figures",
