@@ -1,6 +1,6 @@
 """Which method a comparison found best on noise like that of a dataset.
 
-The comparison is in ``results/reference/fair_sweep``, the tables of the workflow for several kinds of noise.
+The comparison is in ``results/reference/fair_sweep``: the tables of the workflow for several kinds of noise.
 """
 
 import json
@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from dvlae.system.errors import UserError
-from dvlae.system.software import shipped_folder
+from dvlae.system.software import shipped_reference
 
-REFERENCE = "results/reference/fair_sweep"
+REFERENCE = "fair_sweep"
 NOISE_COLUMNS = ["dataset", "direction", "correlation_length", "noise_level"]
 # Noise differs too much from that of the comparison if its correlation length or its level is twice as large or half as
 # large. As lengths may be 0, those are compared with one pixel added.
@@ -66,9 +66,9 @@ def advise(found: Mapping[str, Any], reference: Path | None = None) -> str | Non
         One line: the two best of the methods that need noisy images only; None if the noise cannot be told, or nothing
         was compared on noise like it.
     """
-    reference = reference or shipped_folder(REFERENCE)
+    reference = reference or shipped_reference() / REFERENCE
     length, level = found["correlation_length"], found["noise_level"]
-    if reference is None or length is None or not level:
+    if length is None or not level or not reference.is_dir():
         return None
     noise = pd.read_csv(reference / "noise.csv").dropna(subset=["correlation_length", "noise_level"])
     lengths, levels = (1 + noise.correlation_length) / (1 + length), noise.noise_level / level
@@ -82,9 +82,9 @@ def advise(found: Mapping[str, Any], reference: Path | None = None) -> str | Non
     if pairs.empty:
         return None
     return (
-        f"of {len(methods)} methods that need noisy images only, on similar noise ({nearest.dataset} in {REFERENCE}: "
-        f"correlation length {nearest.correlation_length:.0f} px, standard deviation {nearest.noise_level:.0%} of the "
-        f"span of grey values), {pairs.conclusion.iloc[0]}"
+        f"of {len(methods)} methods that need noisy images only, on similar noise ({nearest.dataset} in "
+        f"results/reference/{REFERENCE}: correlation length {nearest.correlation_length:.0f} px, standard deviation "
+        f"{nearest.noise_level:.0%} of the span of grey values), {pairs.conclusion.iloc[0]}"
     )
 
 

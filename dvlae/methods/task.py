@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dvlae.data.manifest import Image
+from dvlae.data.manifest import Image, select_images
 from dvlae.evaluation.register import Targets
 
 
@@ -70,3 +70,19 @@ class Fitted:
 
     denoise: Callable[[Image], np.ndarray]
     description: dict[str, Any]
+
+
+def images_with_clean(task: Task) -> list[Image]:
+    """Return the images that an oracle chooses its parameters by.
+
+    Parameters
+    ----------
+    task
+        What a method is given.
+
+    Returns
+    -------
+    list of Image
+        Those that are evaluated and have a clean image.
+    """
+    return [image for image in select_images(task.images, task.targets.settings.images) if image.clean is not None]

@@ -88,23 +88,32 @@ def workflow_file() -> Path:
     Path
         It is installed with the package, or in the checkout that the package is part of.
     """
-    folder = shipped_folder("workflow")
-    assert folder is not None
-    return folder / "Snakefile"
+    return _shipped("workflow", "workflow") / "Snakefile"
 
 
-def shipped_folder(name: str) -> Path | None:
-    """Return a folder beside the package, in its checkout or installed with it.
-
-    Parameters
-    ----------
-    name
-        The folder, relative to the checkout.
+def shipped_methods() -> Path:
+    """Return the folder of the method files of this package.
 
     Returns
     -------
-    Path or None
-        None if there is none.
+    Path
+        It is installed with the package, or in the checkout that the package is part of.
     """
+    return _shipped("methods/files", "config/methods")
+
+
+def shipped_reference() -> Path:
+    """Return the folder of the reference results of this package.
+
+    Returns
+    -------
+    Path
+        It is installed with the package, or in the checkout that the package is part of.
+    """
+    return _shipped("reporting/reference", "results/reference")
+
+
+def _shipped(installed: str, in_checkout: str) -> Path:
+    """Return a folder of the installed package or, if it is not there, of the checkout."""
     package = Path(__file__).parents[1]
-    return next((folder / name for folder in (package, package.parent) if (folder / name).is_dir()), None)
+    return next(folder for folder in (package / installed, package.parent / in_checkout) if folder.is_dir())

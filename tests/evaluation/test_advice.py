@@ -55,7 +55,7 @@ def test_the_advice_is_the_best_method_on_the_most_similar_noise_without_oracles
     reference, length, level, similar, best
 ):
     advice = advise(found(length, level), reference)
-    assert f"of 2 methods that need noisy images only, on similar noise ({similar} in " in advice
+    assert f"of 2 methods that need noisy images only, on similar noise ({similar} in results/reference/" in advice
     assert best in advice and "\n" not in advice and "oracle" not in advice
 
 
@@ -80,8 +80,8 @@ def test_nothing_is_said_where_one_method_alone_was_measured(reference):
     assert advise(found(4, 0.1), reference) is None
 
 
-def test_nothing_is_said_without_a_reference(monkeypatch):
-    monkeypatch.setattr("dvlae.evaluation.advice.shipped_folder", lambda name: None)
+def test_nothing_is_said_without_a_reference(monkeypatch, tmp_path):
+    monkeypatch.setattr("dvlae.evaluation.advice.shipped_reference", lambda: tmp_path)
     assert advise(found(4, 0.1)) is None
 
 

@@ -6,7 +6,6 @@ IEEE Transactions on Image Processing 29 (2020); Dabov, Foi, Katkovnik, Egiazari
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +13,11 @@ from skimage.restoration import estimate_sigma
 
 from dvlae.axes import middle
 from dvlae.data.canonical import read_noisy
-from dvlae.data.manifest import Image, select_images, spread_evenly
+from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.each_image import map_images
 from dvlae.evaluation.register import Targets
 from dvlae.evaluation.target import Target
+from dvlae.methods.task import Fitted, NotApplicableError, Task, images_with_clean
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -30,22 +30,18 @@ MAX_TUNING_IMAGES = 4
 MAX_TUNING_SIDE = 256
 
 
-def fit(images: list[Image], targets: Targets, workers: int = 1) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+def fit(task: Task) -> Fitted:
     """Choose sigma by the mean PSNR of parts of some evaluated images. It is an oracle: it uses the clean images.
 
     Parameters
     ----------
-    images
-        The images of the dataset.
-    targets
-        What the estimates are compared with, and which images are evaluated.
-    workers
-        Number of threads.
+    task
+        The images, and what the estimates are compared with.
 
     Returns
     -------
-    tuple
-        A function that denoises one image (C, Y, X) or (C, Z, Y, X), and a description: ``sigma`` of each channel, in
+    Fitted
+        Its description: ``sigma`` of each channel, in
         the units of the images; ``oracle``; the ``images`` and the ``side``, in pixels, of the windows that determined
         sigma; the mean ``psnr`` in decibels at each multiple of the standard deviation of the noise that was tried.
         Without clean images, sigma is estimated from the finest wavelets of each image, and ``oracle`` is false.
@@ -53,7 +49,9 @@ def fit(images: list[Image], targets: Targets, workers: int = 1) -> tuple[Callab
     Raises
     ------
     UserError
-        If the package is not installed, or the images are traces.
+        If the package is not installed.
+    NotApplicableError
+        If the images are traces.
     """
     try:
         import bm3d  # noqa: F401
@@ -62,21 +60,22 @@ def fit(images: list[Image], targets: Targets, workers: int = 1) -> tuple[Callab
             f"baseline bm3d: the package {error.name} is not installed; "
             'pip install --editable ".[bm3d]" --constraint constraints.txt (free for non-commercial use only)'
         ) from None
-    if len(images[0].shape) < 3:
-        raise UserError("baseline bm3d: found traces, allowed: images and volumes")
-    evaluated = [image for image in select_images(images, targets.settings.images) if image.clean is not None]
+    if len(task.images[0].shape) < 3:
+        raise NotApplicableError("BM3D filters planes, and these are traces")
+    evaluated = images_with_clean(task)
     if not evaluated:
         logger.info("bm3d: no clean image to choose sigma by; sigma is estimated for each image")
-        return _denoise_blindly, {"oracle": False}
+        return Fitted(_denoise_blindly, {"oracle": False})
     chosen = [evaluated[i] for i in spread_evenly(len(evaluated), MAX_TUNING_IMAGES)]
-    sigma, found = _best_sigma(chosen, targets, workers)
-    return lambda noisy: denoise(noisy, sigma), {
+    sigma, found = _best_sigma(chosen, task.targets, task.workers)
+    description = {
         "oracle": True,
         "sigma": [float(s) for s in sigma],
         "images": [image.name for image in chosen],
         "side": MAX_TUNING_SIDE,
         "psnr": {f"{factor:.2f}": round(value, 3) for factor, value in sorted(found.items())},
     }
+    return Fitted(lambda image: denoise(read_noisy(image), sigma), description)
 
 
 def denoise(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
@@ -105,9 +104,10 @@ def denoise(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     return np.array(filtered, np.float32).reshape(image.shape)
 
 
-def _denoise_blindly(image: np.ndarray) -> np.ndarray:
-    """Filter an image (C, ...) with a sigma for each channel, estimated from its finest wavelets."""
-    return denoise(image, np.array([estimate_sigma(channel) for channel in image]))
+def _denoise_blindly(image: Image) -> np.ndarray:
+    """Filter an image with a sigma for each channel, estimated from its finest wavelets."""
+    noisy = read_noisy(image)
+    return denoise(noisy, np.array([estimate_sigma(channel) for channel in noisy]))
 
 
 def _best_sigma(images: list[Image], targets: Targets, workers: int) -> tuple[np.ndarray, dict[float, float]]:

@@ -1,15 +1,15 @@
 """A Gaussian filter with the best sigma for the dataset, chosen with the clean images."""
 
 import logging
-from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
 
 from dvlae.data.canonical import read_noisy
-from dvlae.data.manifest import Image, select_images
+from dvlae.data.manifest import Image
 from dvlae.evaluation.each_image import map_images
 from dvlae.evaluation.register import Targets
+from dvlae.methods.task import Fitted, Task, images_with_clean
 
 logger = logging.getLogger(__name__)
 
@@ -17,30 +17,29 @@ SIGMAS = np.arange(0.5, 3.01, 0.25)  # pixels
 SIGMA_WITHOUT_CLEAN = 1.0  # pixels
 
 
-def fit(images: list[Image], targets: Targets, workers: int = 1) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+def fit(task: Task) -> Fitted:
     """Choose sigma by the mean PSNR over the evaluated images. It is an oracle, because it uses the clean images.
 
     Parameters
     ----------
-    images
-        The images of the dataset.
-    targets
-        What the estimates are compared with, and which images are evaluated.
-    workers
-        Number of threads.
+    task
+        The images, and what the estimates are compared with.
 
     Returns
     -------
-    tuple
-        A function that filters one image (C, ...), and a description: ``sigma`` in pixels, ``oracle``, and the mean
+    Fitted
+        Its description: ``sigma`` in pixels, ``oracle``, and the mean
         ``psnr`` in decibels at each sigma. Without clean images, sigma is 1.0 and ``oracle`` is false.
     """
-    evaluated = [image for image in select_images(images, targets.settings.images) if image.clean is not None]
+    evaluated = images_with_clean(task)
     if not evaluated:
         logger.info("gaussian: no clean image to choose sigma by; sigma is %s px", SIGMA_WITHOUT_CLEAN)
-        return lambda noisy: smooth(noisy, SIGMA_WITHOUT_CLEAN), {"oracle": False, "sigma": SIGMA_WITHOUT_CLEAN}
+        return Fitted(
+            lambda image: smooth(read_noisy(image), SIGMA_WITHOUT_CLEAN),
+            {"oracle": False, "sigma": SIGMA_WITHOUT_CLEAN},
+        )
     found_psnr = map_images(
-        lambda image: _psnr_at_each_sigma(image, targets), evaluated, workers, description="choose sigma"
+        lambda image: _psnr_at_each_sigma(image, task.targets), evaluated, task.workers, description="choose sigma"
     )
     table = np.mean(found_psnr, axis=0)
     sigma = float(SIGMAS[np.argmax(table)])
@@ -48,7 +47,7 @@ def fit(images: list[Image], targets: Targets, workers: int = 1) -> tuple[Callab
         best = "  <- best" if candidate == sigma else ""
         logger.info("gaussian: sigma %.2f px  %6.2f dB%s", candidate, value, best)
     found = {f"{candidate:.2f}": round(float(value), 3) for candidate, value in zip(SIGMAS, table, strict=True)}
-    return lambda noisy: smooth(noisy, sigma), {"oracle": True, "sigma": sigma, "psnr": found}
+    return Fitted(lambda image: smooth(read_noisy(image), sigma), {"oracle": True, "sigma": sigma, "psnr": found})
 
 
 def smooth(image: np.ndarray, sigma: float) -> np.ndarray:

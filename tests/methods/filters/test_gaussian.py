@@ -3,8 +3,8 @@ import pytest
 
 from dvlae.data.canonical import read_clean, read_noisy
 from dvlae.data.manifest import read_manifest
-from dvlae.evaluation.baselines import gaussian
 from dvlae.evaluation.metrics import psnr
+from dvlae.methods.filters import gaussian
 
 
 def test_gaussian_takes_the_sigma_with_the_best_mean_psnr_and_says_that_it_is_an_oracle(
