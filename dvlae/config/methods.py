@@ -38,7 +38,9 @@ Values = dict[str, JsonValue]
 class OwnSettings(StrictModel):
     """Our own network, with settings laid over those of the configuration."""
 
-    receptive_field: ReceptiveField = Field(description="of the autoregressive decoder, in pixels")
+    receptive_field: ReceptiveField | Literal["auto"] = Field(
+        description="of the autoregressive decoder, in pixels; `auto`: what `dvlae diagnose` suggests for each dataset"
+    )
     model: Values = Field({}, description="keys of `model`")
     training: Values = Field({}, description="keys of `training`")
     prediction: Values = Field({}, description="keys of `prediction`")

@@ -299,7 +299,11 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
     """Lay out one row per dataset, one column per receptive field."""
     fields = ablation.sort_values("receptive_field").drop_duplicates("method").set_index("method").receptive_field
     shared = fields.duplicated(keep=False)
-    headings = [f"{method} ({field} px)" if shared[method] else f"{field} px" for method, field in fields.items()]
+    several = ablation.groupby("method").receptive_field.nunique() > 1
+    headings = [
+        method if several[method] else f"{method} ({field} px)" if shared[method] else f"{field} px"
+        for method, field in fields.items()
+    ]
     columns = ["dataset", *headings, "spread (dB)", f"{CONFIDENCE_LEVEL:.0%} interval"]
     rows, notes = [], []
     marks: dict[tuple[int, int], str] = {}

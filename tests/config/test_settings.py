@@ -187,14 +187,14 @@ def test_shipped_configurations_are_valid_and_name_their_own_results(file):
     settings = load_settings(Settings, file)
     others = {load_settings(Settings, other).results for other in CONFIG.glob("*.yaml") if other != file}
     assert settings.results not in others
-    assert {name for name in settings.datasets if load_dataset(name, CONFIG / "datasets")}
+    assert load_datasets(settings.datasets, CONFIG / "datasets")
 
 
 @pytest.mark.parametrize("file", sorted((CONFIG / "datasets").glob("*.yaml")), ids=lambda file: file.name)
 def test_shipped_datasets_are_valid(file):
-    name, dataset = load_dataset(str(file))
-    assert name == file.stem
-    assert dataset.source.registry is None or Path(dataset.source.registry).is_file()
+    for name, dataset in load_datasets([str(file)]).items():
+        assert name.startswith(file.stem)
+        assert dataset.source.registry is None or Path(dataset.source.registry).is_file()
 
 
 def test_the_default_configuration_states_the_defaults():

@@ -212,6 +212,13 @@ def method_of(wildcards) -> Method:
     )
 
 
+def suggested_field(wildcards) -> dict:
+    """Return the diagnosis of the noise, if it suggests the receptive field of a method."""
+    if method_of(wildcards).receptive_field != "auto":
+        return {}
+    return {"noise": ancient(rules.diagnose.output.found.apply_wildcards({"dataset": wildcards.dataset}))}
+
+
 def method_folder(method) -> Path:
     """Return the folder of a method file."""
     return load_method(method.given)[2].parent

@@ -1,0 +1,92 @@
+"""Run a comparison of methods cell by cell, each on one core, and go on where an earlier call stopped.
+
+    python benchmarks/fair.py config/fair_sem.yaml
+
+A cell is one method on one dataset with one seed. A cell whose training had less than 95 % of its core is repeated. No
+cell begins after ``--minutes``. Tables and figures are made when all cells are done.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from dvlae.config.grid import Cell, resolve_grid
+from dvlae.config.loading import load_configuration, load_datasets
+from dvlae.runs.folder import RunFolder
+
+MIN_SHARE = 0.95
+REPETITIONS = 2
+MAX_CELL_MINUTES = 20.0
+# A training that is stopped writes a checkpoint first.
+GRACE_SECONDS = 60
+
+
+def snakemake(configuration: str, *targets: str, minutes: float | None = None) -> bool:
+    """Run Snakemake on one core; return whether it made the targets in time. If not, the next call goes on."""
+    command = [sys.executable, "-m", "snakemake", *targets, "--configfile", configuration]
+    process = subprocess.Popen(
+        [*command, "--cores", "1", "--rerun-incomplete"], env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    try:
+        return process.wait(minutes and 60 * minutes) == 0
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+        process.wait(GRACE_SECONDS)
+        return False
+
+
+def processor_share(run: RunFolder, benchmarks: Path) -> float | None:
+    """Return the part of its core that the training of a run had; None if it trained nothing."""
+    if run.model.exists():
+        # A training by our own rule: its processor time and its duration, as Snakemake measured them.
+        name = run.path.relative_to(benchmarks.parent)
+        with (benchmarks / "train" / f"{name}.tsv").open(encoding="utf-8") as file:
+            row = next(csv.DictReader(file, delimiter="\t"))
+        return float(row["cpu_time"]) / float(row["s"])
+    record = run.path / "method.json"
+    return json.loads(record.read_text(encoding="utf-8")).get("processor_share") if record.exists() else None
+
+
+def run_cell(configuration: str, results: Path, cell: Cell) -> str:
+    """Run a cell, again if it had too little of its core; return what became of it."""
+    run = RunFolder.of(results, cell.dataset, cell.method.name, cell.seed)
+    for _ in range(1 + REPETITIONS):
+        if not snakemake(configuration, str(run.psnr), minutes=MAX_CELL_MINUTES):
+            return "not finished; the next call goes on, or the log says why it failed"
+        share = processor_share(run, results / "benchmarks")
+        if share is None or share >= MIN_SHARE:
+            return "done" if share is None else f"done with {share:.0%} of a core"
+        print(f"{run.path}: had {share:.0%} of a core, is repeated", flush=True)
+        shutil.rmtree(run.path)
+    return f"removed, as it had less than {MIN_SHARE:.0%} of a core {1 + REPETITIONS} times"
+
+
+def main() -> None:
+    """Run all cells, then make the tables and figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("configuration")
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    arguments = parser.parse_args()
+    settings = load_configuration([arguments.configuration])
+    cells = resolve_grid(settings, load_datasets(settings.datasets))
+    end, left = time.monotonic() + 60 * arguments.minutes, 0
+    for number, cell in enumerate(cells, start=1):
+        if time.monotonic() > end:
+            left = len(cells) - number + 1
+            break
+        what = run_cell(arguments.configuration, Path(settings.results), cell)
+        left += not what.startswith("done")
+        print(f"{number}/{len(cells)} {cell.dataset} {cell.method.name} seed {cell.seed}: {what}", flush=True)
+    if left or not snakemake(arguments.configuration):
+        sys.exit(f"{left} of {len(cells)} cells are left" if left else "the tables or figures failed")
+
+
+if __name__ == "__main__":
+    main()
