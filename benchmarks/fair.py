@@ -7,8 +7,6 @@ cell begins after ``--minutes``. Tables and figures are made when all cells are 
 """
 
 import argparse
-import csv
-import json
 import os
 import shutil
 import signal
@@ -19,7 +17,7 @@ from pathlib import Path
 
 from dvlae.config.grid import Cell, resolve_grid
 from dvlae.config.loading import load_configuration, load_datasets
-from dvlae.runs.folder import RunFolder
+from dvlae.runs.folder import RunFolder, read_json
 
 MIN_SHARE = 0.95
 REPETITIONS = 2
@@ -42,16 +40,10 @@ def snakemake(configuration: str, *targets: str, minutes: float | None = None) -
         return False
 
 
-def processor_share(run: RunFolder, benchmarks: Path) -> float | None:
+def processor_share(run: RunFolder) -> float | None:
     """Return the part of its core that the training of a run had; None if it trained nothing."""
-    if run.model.exists():
-        # A training by our own rule: its processor time and its duration, as Snakemake measured them.
-        name = run.path.relative_to(benchmarks.parent)
-        with (benchmarks / "train" / f"{name}.tsv").open(encoding="utf-8") as file:
-            row = next(csv.DictReader(file, delimiter="\t"))
-        return float(row["cpu_time"]) / float(row["s"])
-    record = run.path / "method.json"
-    return json.loads(record.read_text(encoding="utf-8")).get("processor_share") if record.exists() else None
+    records = (read_json(path) for path in (run.training_record, run.method_record))
+    return next((record.get("processor_share") for record in records if record), None)
 
 
 def run_cell(configuration: str, results: Path, cell: Cell) -> str:
@@ -60,7 +52,7 @@ def run_cell(configuration: str, results: Path, cell: Cell) -> str:
     for _ in range(1 + REPETITIONS):
         if not snakemake(configuration, str(run.psnr), minutes=MAX_CELL_MINUTES):
             return "not finished; the next call goes on, or the log says why it failed"
-        share = processor_share(run, results / "benchmarks")
+        share = processor_share(run)
         if share is None or share >= MIN_SHARE:
             return "done" if share is None else f"done with {share:.0%} of a core"
         print(f"{run.path}: had {share:.0%} of a core, is repeated", flush=True)

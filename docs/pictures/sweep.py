@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).parents[2]
 DATASET = REPOSITORY / "config/datasets/sweep.yaml"
 REFERENCE = REPOSITORY / "results/reference/fair_sweep"
 OURS = "dvlae-auto"
-# Where the noise is of one strength, the colour is grey.
-MIN_SCALE = 0.5  # dB
+# In dB: gains that are much smaller than this have pale colours, even if all of them are.
+MIN_SCALE = 0.5
 
 
 def compare(summary: pd.DataFrame) -> pd.DataFrame:
@@ -44,10 +44,8 @@ def draw(compared: pd.DataFrame, dataset: DatasetSettings) -> Figure:
     image = axes.imshow(gain, "RdBu", vmin=-most, vmax=most, aspect="auto")
     for place, value in np.ndenumerate(gain):
         colour = "white" if abs(value) > 0.6 * most else "black"
-        text = (
-            f"{best[place]}\n{value:+.2f} dB".replace("-", "−", 1) if value < 0 else f"{best[place]}\n{value:+.2f} dB"
-        )
-        axes.text(*place[::-1], text, ha="center", va="center", color=colour, fontsize=8)
+        number = f"{value:+.2f} dB".replace("-", "−")
+        axes.text(*place[::-1], f"{best[place]}\n{number}", ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(lengths)), map(str, lengths))
     axes.set_yticks(range(len(photons)), map(str, photons))
     axes.set(xlabel="correlation length of the noise (px)", ylabel="photons at white")

@@ -31,6 +31,7 @@ from dvlae.system.hashes import sha256
 from dvlae.system.machine import choose_workers, log_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
+from dvlae.system.usage import Usage
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops, validation_batches
 from dvlae.training.displays import Display, Outlook, OutlookLine, ProgressLine, SlowSteps, TensorBoard
@@ -246,7 +247,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     shared = SharedWeights(workers, objective, limits.batch_size)
     optimizer = OPTIMIZERS[limits.optimizer](model.parameters(), lr=limits.learning_rate)
     state = TrainingState(objective, optimizer, shared.owned)
-    checkpoints = None
+    checkpoints, usage = None, Usage()
     if job.checkpoints is not None:
         checkpoints = Checkpoints(job.checkpoints, job.fingerprint(), writes=is_first)
         if (saved := checkpoints.load()) is not None:
@@ -265,6 +266,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
         with ExitStack() as stack:
             displays: list[Display] = []
             if is_first:
+                stack.enter_context(usage)
                 displays.append(stack.enter_context(closing(ProgressLine(schedule, state))))
             if is_first and job.outlook is not None:
                 displays.append(OutlookLine(schedule, state, job.outlook, math.prod(crop)))
@@ -275,10 +277,13 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
             pause = None if job.pause_minutes is None else 60 * job.pause_minutes
             fit(fabric, shared, state, schedule, crops, validation, checkpoints, displays, pause)
     if is_first:
-        _write(job, state, schedule, devices[0], workers.count)
+        share = usage.share(workers.count) if usage.seconds and devices[0].type == "cpu" else None
+        _write(job, state, schedule, devices[0], workers.count, share)
 
 
-def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: torch.device, workers: int) -> None:
+def _write(
+    job: TrainingJob, state: TrainingState, schedule: Schedule, device: torch.device, workers: int, share: float | None
+) -> None:
     """Write the folder of the model, and log how the training ended."""
     record = {
         **software(),
@@ -289,6 +294,7 @@ def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: t
         "workers": workers,
         "processors": os.cpu_count(),
         "seconds": round(state.seconds, 1),
+        "processor_share": None if share is None else round(share, 3),
         "attempts": state.attempts,
         "rescues": state.rollbacks,
         "stopped_by": state.stopped_by,
