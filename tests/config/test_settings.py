@@ -412,6 +412,14 @@ def test_noise_without_direction_has_receptive_field_0_only():
     assert [(method.name, method.receptive_field) for method, _ in methods] == [("dvlae-rf0", 0), ("noisy", None)]
 
 
+def test_the_receptive_field_that_a_diagnosis_suggests_is_0_where_noise_has_no_direction():
+    settings = Settings(methods=["dvlae-auto"], seeds=[0, 1])
+    for direction, field in (("x", "auto"), ("none", 0)):
+        methods = resolve_methods(settings, validate(DatasetSettings, DATASET | {"noise_direction": direction}, ""))
+        found = [(method.name, method.receptive_field, seed) for method, seed in methods]
+        assert found == [("dvlae-auto", field, 0), ("dvlae-auto", field, 1)]
+
+
 def test_the_linear_decoder_does_not_share_its_name_with_the_nonlinear_one():
     settings = Settings(model={"autoregression": "linear"}, baselines=["noisy"])
     methods = resolve_methods(settings, validate(DatasetSettings, DATASET, ""))

@@ -152,6 +152,15 @@ def test_receptive_field_table_has_the_spread_between_best_and_worst(output):
     assert ablation[ablation.dataset == "no_clean"].spread.isna().all()
 
 
+def test_a_method_with_another_receptive_field_on_each_dataset_is_a_column_of_its_own(tmp_path):
+    training = {"seconds": 120.0, "stopped_by": "max_minutes", "steps": 70, "parameters": 9, "best_val_elbo": -1.5}
+    psnr = [write_run(tmp_path, f"noise{field}", "dvlae-auto", field=field, training=training) for field in (4, 8)]
+    tables.make_tables([*psnr, write_run(tmp_path, "noise4", "dvlae-rf40", field=40, training=training)], tmp_path)
+    lines = (tmp_path / "receptive_field.md").read_text().splitlines()
+    heading = next(line for line in lines if "dataset" in line)
+    assert [cell.strip() for cell in heading.strip("|").split("|")][1:3] == ["dvlae-auto", "40 px"]
+
+
 def test_receptive_fields_are_laid_out_against_datasets(output):
     lines = (output / "receptive_field.md").read_text().splitlines()
     assert " ".join(lines[0].split()) == "| dataset | 4 px | 40 px | spread (dB) | 95% interval |"
