@@ -67,4 +67,5 @@ def weak_bm3d(monkeypatch):
         BM3DProfile=SimpleNamespace, bm3d=lambda image, sigma, profile: ndimage.gaussian_filter(image, sigma)
     )
     monkeypatch.setitem(sys.modules, "bm3d", package)
+    monkeypatch.setitem(sys.modules, "bm4d", SimpleNamespace(np=np))
     return package

@@ -221,9 +221,9 @@ class Settings(StrictModel):
     )
     methods: Annotated[list[MethodName], Field(min_length=1)] | None = Field(
         None,
-        description="ways to denoise, in the order of the tables: `dvlae-rfN` and `dvlae-rfN-linear` for our own with a "
-        "receptive field of N, names of `models`, names of files in `config/methods/` of the working folder or of dvlae, "
-        "or paths of `.yaml` files; a method file is code; `null`: what the next three keys say",
+        description="ways to denoise, in the order of the tables: `dvlae-rfN` and `dvlae-rfN-linear` for our own with "
+        "a receptive field of N, names of `models`, names of files in `config/methods/` of the working folder or of "
+        "dvlae, or paths of `.yaml` files; a method file is code; `null`: what the next three keys say",
     )
     receptive_fields: list[ReceptiveField] = Field(
         [40],
@@ -295,7 +295,12 @@ class Settings(StrictModel):
     def _consistent(self) -> "Settings":
         if self.methods is None and not (self.receptive_fields or self.models):
             raise ValueError("receptive_fields: found [], allowed: at least one, or `models`")
-        if self.methods is None and self.receptive_fields and self.prediction.estimator == "direct" and not self.model.direct_denoiser:
+        if (
+            self.methods is None
+            and self.receptive_fields
+            and self.prediction.estimator == "direct"
+            and not self.model.direct_denoiser
+        ):
             raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
         check_devices(self.devices, self.training.accumulate)
         check_patch_size(self.training.patch_size, self.model.stride)

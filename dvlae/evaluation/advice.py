@@ -76,7 +76,7 @@ def advise(found: Mapping[str, Any], reference: Path | None = None) -> str | Non
     if not (distances <= np.log2(MAX_RATIO)).any():
         return None
     nearest = noise.loc[distances.idxmin()]
-    methods = _rank(pd.read_csv(reference / "summary.csv"), nearest.dataset)
+    methods = _rank(reference, nearest.dataset)
     pairs = pd.read_csv(reference / "comparisons.csv")
     pairs = pairs[(pairs.dataset == nearest.dataset) & pairs.method.isin(methods[:2]) & pairs.other.isin(methods[:2])]
     if pairs.empty:
@@ -88,9 +88,9 @@ def advise(found: Mapping[str, Any], reference: Path | None = None) -> str | Non
     )
 
 
-def _rank(summary: pd.DataFrame, dataset: str) -> list[str]:
+def _rank(reference: Path, dataset: str) -> list[str]:
     """Return the methods that need noisy images only, the best first."""
-    mine = summary[(summary.dataset == dataset) & summary.oracle.eq(False)]
-    if "sees" in mine:
-        mine = mine[mine.sees == "noisy"]
+    methods, summary = (pd.read_csv(reference / f"{name}.csv") for name in ("methods", "summary"))
+    blind = methods[(methods.dataset == dataset) & methods.sees.eq("noisy") & methods.oracle.eq(False)].method
+    mine = summary[(summary.dataset == dataset) & summary.method.isin(blind) & summary.psnr.notna()]
     return list(mine.sort_values("psnr", ascending=False, kind="stable").method)

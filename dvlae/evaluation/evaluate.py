@@ -38,8 +38,8 @@ def evaluate(
 ) -> None:
     """Write the PSNR, in decibels, and the SSIM of each evaluated image.
 
-    They are empty without a clean image or an estimate, and the SSIM also where there are fewer than 11 pixels along x or
-    y.
+    They are empty without a clean image or an estimate, and the SSIM also where there are fewer than 11 pixels along x
+    or y.
 
     Parameters
     ----------
@@ -73,7 +73,9 @@ def evaluate(
     run = (dataset, method, "" if receptive_field is None else receptive_field, seed)
     aligned = Targets(settings, targets)
     workers = choose_image_workers("evaluate", chosen, cores)
-    estimates = denoised if read_json(RunFolder(Path(denoised).parent).method_record).get("status", DONE) == DONE else None
+    estimates = (
+        denoised if read_json(RunFolder(Path(denoised).parent).method_record).get("status", DONE) == DONE else None
+    )
     scores = map_images(lambda image: _score(image, estimates, aligned), chosen, workers, description="evaluate")
     rows = [(*run, image.name, *score) for image, (score, _) in zip(chosen, scores, strict=True)]
     hashes = [value for _, image_hashes in scores for value in image_hashes]

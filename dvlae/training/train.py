@@ -247,12 +247,13 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     shared = SharedWeights(workers, objective, limits.batch_size)
     optimizer = OPTIMIZERS[limits.optimizer](model.parameters(), lr=limits.learning_rate)
     state = TrainingState(objective, optimizer, shared.owned)
-    checkpoints, usage = None, Usage()
+    checkpoints = None
     if job.checkpoints is not None:
         checkpoints = Checkpoints(job.checkpoints, job.fingerprint(), writes=is_first)
         if (saved := checkpoints.load()) is not None:
             state.load_state_dict(saved)
             logger.info(f"train: resuming from step {state.steps}, after {state.seconds / 60:.1f} minutes")
+    usage = Usage()
     if state.stopped_by is None:  # A training that was killed after its last step is only written.
         crops = RandomCrops(
             train_patches,
@@ -277,12 +278,11 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
             pause = None if job.pause_minutes is None else 60 * job.pause_minutes
             fit(fabric, shared, state, schedule, crops, validation, checkpoints, displays, pause)
     if is_first:
-        share = usage.share(workers.count) if usage.seconds and devices[0].type == "cpu" else None
-        _write(job, state, schedule, devices[0], workers.count, share)
+        _write(job, state, schedule, devices[0], workers.count, usage)
 
 
 def _write(
-    job: TrainingJob, state: TrainingState, schedule: Schedule, device: torch.device, workers: int, share: float | None
+    job: TrainingJob, state: TrainingState, schedule: Schedule, device: torch.device, workers: int, usage: Usage
 ) -> None:
     """Write the folder of the model, and log how the training ended."""
     record = {
@@ -294,7 +294,9 @@ def _write(
         "workers": workers,
         "processors": os.cpu_count(),
         "seconds": round(state.seconds, 1),
-        "processor_share": None if share is None else round(share, 3),
+        # Of the last attempt.
+        "processor_share": usage.share(workers),
+        "peak_memory_mb": round(usage.peak_memory_mb),
         "attempts": state.attempts,
         "rescues": state.rollbacks,
         "stopped_by": state.stopped_by,

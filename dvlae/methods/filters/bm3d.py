@@ -1,146 +1,195 @@
-"""BM3D for white noise, with the best sigma for the dataset, chosen with the clean images.
+"""BM3D, for white noise or for noise with a power spectrum that is known or estimated.
 
 The package `bm3d` is that of its authors (Tampere University). It is an optional extra, because it is free for
 non-commercial use only. Published results must cite: Mäkinen, Azzari, Foi, Collaborative Filtering of Correlated Noise,
 IEEE Transactions on Image Processing 29 (2020); Dabov, Foi, Katkovnik, Egiazarian, ibid. 16 (2007).
+
+The settings of a method are ``noise``: ``white`` or ``spectrum``; and ``calibration``: ``noisy`` or ``clean``.
 """
 
-import logging
-from dataclasses import replace
+import math
+from collections.abc import Sequence
+from functools import partial
+from types import ModuleType
 
 import numpy as np
-from skimage.restoration import estimate_sigma
 
-from dvlae.axes import middle
-from dvlae.data.canonical import read_noisy
+from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.manifest import Image, spread_evenly
+from dvlae.evaluation.diagnosis import MAX_IMAGES, correlation_length, judge
 from dvlae.evaluation.each_image import map_images
+from dvlae.evaluation.noise_samples import NoiseSample, estimate_noise
 from dvlae.evaluation.register import Targets
-from dvlae.evaluation.target import Target
-from dvlae.methods.task import Fitted, NotApplicableError, Task, images_with_clean
+from dvlae.methods.filters.calibration import (
+    Parameters,
+    choose_with_clean,
+    cut_window,
+    images_for_oracle,
+    noise_level,
+    read_word,
+)
+from dvlae.methods.filters.spectrum import autocovariance, spectrum, variance
+from dvlae.methods.task import Fitted, NotApplicableError, Task
 from dvlae.system.errors import UserError
 
-logger = logging.getLogger(__name__)
-
-# The ratio of a sigma that is tried to the next.
-SIGMA_FACTOR = 2**0.25
-# Sigma is chosen with at most so many images; each takes seconds per sigma.
+# An oracle tries these multiples of the standard deviation of the noise.
+GRID = {"strength": [round(2 ** (exponent / 4), 3) for exponent in range(-4, 9)]}
+# It looks at fewer images than one of a faster filter, and of a volume at a single plane.
 MAX_TUNING_IMAGES = 4
-# In pixels along y and x, around the middle of an image.
-MAX_TUNING_SIDE = 256
+TUNING_SIDES = {2: (256, 256), 3: (1, 256, 256)}
+# BM3D knows spectra of blocks of 32 pixels.
+MAX_LAG = 16
+# Smaller planes are extended to this side, that of the blocks.
+MIN_SIDE = 8
 
 
 def fit(task: Task) -> Fitted:
-    """Choose sigma by the mean PSNR of parts of some evaluated images. It is an oracle: it uses the clean images.
+    """Measure the noise of a dataset, or estimate it.
 
     Parameters
     ----------
     task
-        The images, and what the estimates are compared with.
+        The images, and what the estimates are compared with. Its settings are ``noise`` and ``calibration``.
 
     Returns
     -------
     Fitted
-        Its description: ``sigma`` of each channel, in
-        the units of the images; ``oracle``; the ``images`` and the ``side``, in pixels, of the windows that determined
-        sigma; the mean ``psnr`` in decibels at each multiple of the standard deviation of the noise that was tried.
-        Without clean images, sigma is estimated from the finest wavelets of each image, and ``oracle`` is false.
+        Its description is empty if the noise is estimated for each image by itself. With a spectrum, it has the
+        ``autocorrelation`` of each channel along the noise's direction, and the ``images`` that it was estimated from.
+        For an oracle, it is that of :func:`dvlae.methods.filters.calibration.choose_with_clean`, with the standard
+        deviation ``sigma`` of the noise of each channel, before the chosen ``strength``.
 
     Raises
     ------
     UserError
-        If the package is not installed.
+        If the package is not installed, or a setting is not allowed.
     NotApplicableError
-        If the images are traces.
+        If the images are traces, or an oracle has no clean images.
     """
     try:
-        import bm3d  # noqa: F401
+        _package()
     except ModuleNotFoundError as error:
         raise UserError(
-            f"baseline bm3d: the package {error.name} is not installed; "
+            f"bm3d: the package {error.name} is not installed; "
             'pip install --editable ".[bm3d]" --constraint constraints.txt (free for non-commercial use only)'
         ) from None
-    if len(task.images[0].shape) < 3:
+    if min(len(image.shape) for image in task.images) < 3:
         raise NotApplicableError("BM3D filters planes, and these are traces")
-    evaluated = images_with_clean(task)
-    if not evaluated:
-        logger.info("bm3d: no clean image to choose sigma by; sigma is estimated for each image")
-        return Fitted(_denoise_blindly, {"oracle": False})
-    chosen = [evaluated[i] for i in spread_evenly(len(evaluated), MAX_TUNING_IMAGES)]
-    sigma, found = _best_sigma(chosen, task.targets, task.workers)
-    description = {
-        "oracle": True,
-        "sigma": [float(s) for s in sigma],
-        "images": [image.name for image in chosen],
-        "side": MAX_TUNING_SIDE,
-        "psnr": {f"{factor:.2f}": round(value, 3) for factor, value in sorted(found.items())},
-    }
-    return Fitted(lambda image: denoise(read_noisy(image), sigma), description)
+    white = read_word(task, "noise", ["white", "spectrum"]) == "white"
+    if read_word(task, "calibration", ["noisy", "clean"]) == "clean":
+        return _fit_with_clean(task, white)
+    return Fitted(_denoise_white, {}) if white else _fit_spectrum(task)
 
 
-def denoise(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+def denoise(image: np.ndarray, covariances: Sequence[np.ndarray]) -> np.ndarray:
     """Filter each channel, plane by plane.
 
     Parameters
     ----------
     image
         (C, Y, X) or (C, Z, Y, X).
-    sigma
-        Standard deviation of the noise of each channel, (C,), in the units of the image.
+    covariances
+        Autocovariance of the noise of each channel, as :func:`dvlae.methods.filters.spectrum.autocovariance` returns
+        it; of white noise, the variance is enough, (1, 1).
 
     Returns
     -------
     numpy.ndarray
-        The denoised image, of the shape of ``image``.
+        The denoised image, of the shape of ``image``. A channel without noise is returned as it is.
     """
-    import bm3d
-
-    profile = bm3d.BM3DProfile()
-    profile.num_threads = 1  # With several threads, the order of sums differs from call to call.
     planes = image.reshape(len(image), -1, *image.shape[-2:])  # (C, Z, Y, X)
     filtered = [
-        [bm3d.bm3d(plane, float(s), profile) for plane in channel] for channel, s in zip(planes, sigma, strict=True)
+        [_denoise_plane(plane, covariance) for plane in channel]
+        for channel, covariance in zip(planes, covariances, strict=True)
     ]
     return np.array(filtered, np.float32).reshape(image.shape)
 
 
-def _denoise_blindly(image: Image) -> np.ndarray:
+def _package() -> ModuleType:
+    import bm3d
+    import bm4d
+
+    if not hasattr(bm4d.np, "trapz"):
+        # bm4d 4.2.5 calls it for spectra, and NumPy 2.4 has it by another name only.
+        bm4d.np = ModuleType("numpy")
+        vars(bm4d.np).update(vars(np), trapz=np.trapezoid)
+    return bm3d
+
+
+def _denoise_plane(plane: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    bm3d = _package()
+    if not variance(covariance) > 0 or plane.min() == plane.max():
+        return plane
+    profile = bm3d.BM3DProfile()
+    profile.num_threads = 1  # With several threads, the order of sums differs from call to call.
+    missing = [(0, max(0, MIN_SIDE - side)) for side in plane.shape]
+    extended = np.pad(plane, missing, mode="symmetric")
+    noise = math.sqrt(variance(covariance)) if covariance.size == 1 else spectrum(covariance, extended.shape)
+    return bm3d.bm3d(extended, noise, profile)[: plane.shape[0], : plane.shape[1]]
+
+
+def _denoise_white(image: Image) -> np.ndarray:
     """Filter an image with a sigma for each channel, estimated from its finest wavelets."""
     noisy = read_noisy(image)
-    return denoise(noisy, np.array([estimate_sigma(channel) for channel in noisy]))
+    return denoise(noisy, [np.full((1, 1), noise_level(channel) ** 2) for channel in noisy])
 
 
-def _best_sigma(images: list[Image], targets: Targets, workers: int) -> tuple[np.ndarray, dict[float, float]]:
-    """Search around the standard deviation of the noise. Return the best sigma, (C,), and the PSNR of each multiple."""
-    windows = map_images(lambda image: _window(image, targets), images, workers, description="choose parts")
-    std = np.sqrt(np.mean([np.var(t.noise(), axis=tuple(range(1, t.noisy.ndim))) for t in windows], axis=0))
-    found: dict[float, float] = {}
+def _fit_spectrum(task: Task) -> Fitted:
+    """Estimate the correlation of the noise along its direction, once; and its variance, for each image."""
+    images = [task.images[i] for i in spread_evenly(len(task.images), MAX_IMAGES)]
+    samples = map_images(_sample, images, task.workers, description="estimate the noise")
+    lags = [_correlation(channel, task.noise_direction) for channel in zip(*samples, strict=True)]
 
-    def measure(exponent: int) -> float:
-        factor = SIGMA_FACTOR**exponent
-        if factor not in found:
-            sigma = factor * std
-            values = map_images(
-                lambda window: window.psnr(denoise(window.noisy, sigma)),
-                windows,
-                workers,
-                description=f"sigma x {factor:.2f}",
-            )
-            found[factor] = float(np.mean(values))
-            logger.info("bm3d: %.2f times the noise's standard deviation  %6.2f dB", factor, found[factor])
-        return found[factor]
+    def denoise_image(image: Image) -> np.ndarray:
+        std = [sample.std.get(task.noise_direction, sample.std["x"]) for sample in _sample(image)]
+        correlations = [_mirror(values, task.noise_direction) for values in lags]
+        return denoise(read_noisy(image), [s**2 * part for s, part in zip(std, correlations, strict=True)])
 
-    best = 0
-    direction = 1 if measure(1) > measure(0) else -1
-    while measure(best + direction) > measure(best):
-        best += direction
-    return SIGMA_FACTOR**best * std, found
+    description = {
+        "autocorrelation": [np.round(values, 4).tolist() for values in lags],
+        "images": [image.name for image in images],
+    }
+    return Fitted(denoise_image, description)
 
 
-def _window(image: Image, targets: Targets) -> Target:
-    """Return the middle of the evaluated region; of a volume, its middle plane."""
-    target = targets.target(image, read_noisy(image))
-    sides = target.clean.shape[1:]
-    part = middle(sides, (1, MAX_TUNING_SIDE, MAX_TUNING_SIDE)[-len(sides) :])
-    everything = (slice(None),) * len(part)
-    return replace(target, clean=target.clean[:, *part], noisy=target.noisy[:, *part], region=everything)
+def _sample(image: Image) -> list[NoiseSample]:
+    """Estimate the noise of each channel of an image, without the clean one."""
+    noisy, mask = read_noisy(image), read_mask(image)
+    return estimate_noise(noisy, np.broadcast_to(True if mask is None else mask, noisy.shape))
+
+
+def _correlation(samples: Sequence[NoiseSample], direction: str) -> np.ndarray:
+    """Return the correlation of the noise of a channel along its direction, from lag 0 to the correlation length.
+
+    Within a plane, noise that is correlated along z is white.
+    """
+    lags = judge(samples).correlation.get(direction, [1.0]) if direction in ("x", "y") else [1.0]
+    return np.array(lags[: correlation_length(lags) + 1])
+
+
+def _mirror(lags: np.ndarray, direction: str) -> np.ndarray:
+    """Return the correlation by lags along y and x."""
+    both = np.concatenate([lags[:0:-1], lags])
+    return both[:, np.newaxis] if direction == "y" else both[np.newaxis]
+
+
+def _fit_with_clean(task: Task, white: bool) -> Fitted:
+    """Measure the noise in the middle of some images, and choose the strength with the best mean PSNR."""
+    images = images_for_oracle(task, MAX_TUNING_IMAGES)
+    measure = partial(_measure, targets=task.targets, max_lag=0 if white else MAX_LAG)
+    covariances = np.mean(map_images(measure, images, task.workers, description="measure the noise"), axis=0)
+
+    def denoise_with(noisy: np.ndarray, parameters: Parameters) -> np.ndarray:
+        return denoise(noisy, parameters["strength"] ** 2 * covariances)
+
+    parameters, description = choose_with_clean(task, denoise_with, GRID, images, TUNING_SIDES)
+    description["sigma"] = [math.sqrt(variance(covariance)) for covariance in covariances]
+    return Fitted(lambda image: denoise_with(read_noisy(image), parameters), description)
+
+
+def _measure(image: Image, targets: Targets, max_lag: int) -> list[np.ndarray]:
+    """Return the autocovariance of the noise of each channel in the middle of an image with a clean one."""
+    window = cut_window(image, targets, TUNING_SIDES)
+    noise = window.noise()
+    counts = np.broadcast_to(True if window.mask is None else window.mask, noise.shape)
+    return [autocovariance(*channel, max_lag) for channel in zip(noise, counts, strict=True)]

@@ -5,7 +5,7 @@ from dvlae.methods.task import Fitted, Task
 
 
 def fit(task: Task) -> Fitted:
-    """Return a function that returns each image unchanged.
+    """Return a method that returns each image unchanged.
 
     Parameters
     ----------
@@ -15,6 +15,6 @@ def fit(task: Task) -> Fitted:
     Returns
     -------
     Fitted
-        Its description says that it is no ``oracle``.
+        Its description is empty.
     """
-    return Fitted(read_noisy, {"oracle": False})
+    return Fitted(read_noisy, {})
