@@ -79,16 +79,11 @@ def train(*, model: Path, tensorboard: bool, receptive_field: int | str, noise: 
     **values
         The other parameters of the function.
     """
-    field = choose_receptive_field(receptive_field, noise)
+    values["receptive_field"] = choose_receptive_field(receptive_field, noise)
 
     from dvlae.training.train import train
 
-    train(
-        model=model,
-        tensorboard=model.with_name("tensorboard") if tensorboard else None,
-        receptive_field=field,
-        **values,
-    )
+    train(model=model, tensorboard=model.with_name("tensorboard") if tensorboard else None, **values)
 
 
 def evaluate(*, receptive_field: int | str | None, noise: Path | None, **values: Any) -> None:

@@ -2,9 +2,7 @@ rule tables:
     input:
         psnr=all_runs(MEASURED.psnr),
         models=all_runs(rules.train.output.model, trained),
-        records=all_runs(MEASURED.record)
-        + all_runs(PREDICTED.record, has_model)
-        + all_runs(FILTERED.record, has_file),
+        records=all_runs(MEASURED.record) + all_runs(PREDICTED.record, has_model) + all_runs(FILTERED.record, has_file),
         noise=all_datasets([rules.diagnose.output.found]),
     output:
         summary=reported("<results>/tables/summary.html", "summary", "1 Results", "Table: every method"),

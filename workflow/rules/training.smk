@@ -76,9 +76,7 @@ rule predict:
         part=part_option,
         model=lambda wildcards, input: method_of(wildcards).model or input.model,
         checkpoints=lambda wildcards, input: (
-            option("--remove-checkpoints", f"{input.model}/../checkpoints")
-            if method_of(wildcards).trained
-            else []
+            option("--remove-checkpoints", f"{input.model}/../checkpoints") if method_of(wildcards).trained else []
         ),
         revision=revision.PREDICTION,
     message:
