@@ -2,8 +2,9 @@
 
     python benchmarks/fair.py config/fair_sem.yaml
 
-A cell is one method on one dataset with one seed. A cell whose training had less than 95 % of its core is repeated. No
-cell begins after ``--minutes``. Tables and figures are made when all cells are done.
+A cell is one method on one dataset with one seed. It, and before it the search for its settings, are stopped after
+``--cell-minutes``: the next call goes on with a training of our own network, and begins any other again. A cell whose
+training had less than 95 % of its core is repeated. No cell begins after ``--minutes``. Tables and figures come last.
 """
 
 import argparse
@@ -21,23 +22,24 @@ from dvlae.runs.folder import RunFolder, read_json
 
 MIN_SHARE = 0.95
 REPETITIONS = 2
-MAX_CELL_MINUTES = 20.0
-# A training that is stopped writes a checkpoint first.
-GRACE_SECONDS = 60
 
 
 def snakemake(configuration: str, *targets: str, minutes: float | None = None) -> bool:
     """Run Snakemake on one core; return whether it made the targets in time. If not, the next call goes on."""
     command = [sys.executable, "-m", "snakemake", *targets, "--configfile", configuration]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [*command, "--cores", "1", "--rerun-incomplete"], env=os.environ | {"OMP_NUM_THREADS": "1"}
+        [*command, "--cores", "1", "--rerun-incomplete"], env=environment, start_new_session=True
     )
     try:
         return process.wait(minutes and 60 * minutes) == 0
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGTERM)
-        process.wait(GRACE_SECONDS)
         return False
+    finally:
+        if process.poll() is None:
+            # As Ctrl-C does, this ends all its jobs.
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait()
 
 
 def processor_share(run: RunFolder) -> float | None:
@@ -46,12 +48,14 @@ def processor_share(run: RunFolder) -> float | None:
     return next((record.get("processor_share") for record in records if record), None)
 
 
-def run_cell(configuration: str, results: Path, cell: Cell) -> str:
+def run_cell(configuration: str, results: Path, cell: Cell, minutes: float) -> str:
     """Run a cell, again if it had too little of its core; return what became of it."""
     run = RunFolder.of(results, cell.dataset, cell.method.name, cell.seed)
+    searched = cell.method.file is not None and bool(cell.method.file.candidates)
+    targets = [run.path.with_name("search.json")] if searched else []
     for _ in range(1 + REPETITIONS):
-        if not snakemake(configuration, str(run.psnr), minutes=MAX_CELL_MINUTES):
-            return "not finished; the next call goes on, or the log says why it failed"
+        if not all(snakemake(configuration, str(target), minutes=minutes) for target in [*targets, run.psnr]):
+            return f"not finished in {minutes:g} minutes, or failed, as the log says; the next call goes on"
         share = processor_share(run)
         if share is None or share >= MIN_SHARE:
             return "done" if share is None else f"done with {share:.0%} of a core"
@@ -64,7 +68,8 @@ def main() -> None:
     """Run all cells, then make the tables and figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configuration")
-    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins later")
+    parser.add_argument("--cell-minutes", type=float, default=20.0, help="a cell that takes longer is stopped")
     arguments = parser.parse_args()
     settings = load_configuration([arguments.configuration])
     cells = resolve_grid(settings, load_datasets(settings.datasets))
@@ -73,7 +78,7 @@ def main() -> None:
         if time.monotonic() > end:
             left = len(cells) - number + 1
             break
-        what = run_cell(arguments.configuration, Path(settings.results), cell)
+        what = run_cell(arguments.configuration, Path(settings.results), cell, arguments.cell_minutes)
         left += not what.startswith("done")
         print(f"{number}/{len(cells)} {cell.dataset} {cell.method.name} seed {cell.seed}: {what}", flush=True)
     if left or not snakemake(arguments.configuration):

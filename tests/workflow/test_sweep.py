@@ -5,6 +5,7 @@ import io
 import json
 
 import pytest
+import yaml
 
 from project import SMALL, Project
 
@@ -15,6 +16,8 @@ SWEEP = SMALL | {
     "sweep": {"correlation_length": [0, 2], "photons": [20]},
     "evaluation": {"data_range": 1.0},
 }
+METHODS = ["dvlae-auto", "noisy"]
+SWEPT = ("--configfile", "swept.yaml")
 FIELDS = {"sweep_length0_photons20": "0", "sweep_length2_photons20": "4"}
 
 
@@ -22,8 +25,8 @@ FIELDS = {"sweep_length0_photons20": "0", "sweep_length2_photons20": "4"}
 def swept(tmp_path_factory):
     project = Project(tmp_path_factory.mktemp("swept"))
     project.add_dataset("sweep", SWEEP)
-    project.configure(datasets=["sweep"], methods=["dvlae-auto", "noisy"])
-    project.snakemake()
+    (project.folder / "swept.yaml").write_text(yaml.safe_dump({"datasets": ["sweep"], "methods": METHODS}))
+    project.snakemake(*SWEPT)
     return project
 
 
@@ -45,7 +48,7 @@ def test_the_noise_table_says_what_the_noise_of_each_dataset_is_like(swept):
 
 
 def test_nothing_runs_again(swept):
-    assert swept.planned() == {}
+    assert swept.planned(*SWEPT) == {}
 
 
 def test_the_training_says_how_much_of_its_core_it_had(swept):
