@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from dvlae.config.grid import list_methods
 from dvlae.config.loading import load_datasets
 from dvlae.config.messages import validate
 from dvlae.config.settings import Settings
@@ -19,9 +20,10 @@ DOWNLOADED = [name for name, dataset in DATASETS.items() if dataset.source.kind 
 
 
 @pytest.mark.parametrize("file", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)
-def test_every_configuration_is_valid_and_names_datasets_that_are_there(file):
+def test_every_configuration_is_valid_and_names_datasets_and_methods_that_are_there(file):
     settings = validate(Settings, read_yaml(CONFIG / "config.yaml") | read_yaml(file), str(file))
     assert set(settings.datasets) <= set(FILES)
+    assert list_methods(settings)
 
 
 def test_no_two_configurations_share_a_folder_of_results():
