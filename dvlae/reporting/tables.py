@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from dvlae.config.report_names import TABLES, TYPESET_TABLES
+from dvlae.evaluation.advice import tabulate_noise
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import typesetting
 from dvlae.reporting.method_table import describe_methods, lay_out_methods, outcome
@@ -55,12 +56,11 @@ PUBLISHED = [
 ]
 
 
-def make_tables(psnr_csvs: list[Path], output: Path) -> None:
+def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path] | None = None) -> None:
     """Write all tables.
 
     ``summary``, ``methods``, ``receptive_field``, ``per_image`` and ``comparisons`` are written as CSV, Markdown, LaTeX
-    and HTML.
-    ``psnr``, with one row per image and run, and ``timing`` and ``provenance``, with one row per run, are CSV only.
+    and HTML; ``psnr`` (a row per image and run), ``timing``, ``provenance`` and ``noise`` (per dataset) as CSV only.
 
     Parameters
     ----------
@@ -69,6 +69,8 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
         reads the records of the run from the same folder.
     output
         Folder for the tables.
+    noise
+        The output of ``dvlae diagnose`` for each dataset, for the table ``noise``.
 
     Raises
     ------
@@ -90,6 +92,7 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
     tables = {
         "psnr": psnr,
+        "noise": tabulate_noise(noise or {}),
         "timing": runs[runs.minutes.notna()].reindex(columns=TIMING_COLUMNS).astype(integers),
         "provenance": provenance(described, output.parent),
         "summary": summary,
@@ -311,7 +314,9 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
     """Lay out one row per dataset, one column per receptive field."""
     fields = ablation.sort_values("receptive_field").drop_duplicates("method").set_index("method").receptive_field
     shared = fields.duplicated(keep=False)
-    headings = [f"{method} ({field} px)" if shared[method] else f"{field} px" for method, field in fields.items()]
+    own = ablation.groupby("method").receptive_field.nunique() > 1  # another field on each dataset
+    labels = {method: method if own[method] else f"{method} ({field} px)" for method, field in fields.items()}
+    headings = [labels[name] if own[name] or shared[name] else f"{field} px" for name, field in fields.items()]
     columns = ["dataset", *headings, "spread (dB)", f"{CONFIDENCE_LEVEL:.0%} interval"]
     rows, notes = [], []
     marks: dict[tuple[int, int], str] = {}

@@ -29,6 +29,11 @@ def test_baselines_alone_have_no_figures_of_training():
     assert names(NOISY, Method("gaussian")) == {"panel_small", "removed_noise_small", "paired_psnr_small"}
 
 
+def test_one_receptive_field_for_each_dataset_is_no_comparison_of_receptive_fields():
+    auto = Method("dvlae-auto", "auto")
+    assert names(NOISY, auto) == names(NOISY, auto, TRAINED[0]) == OF_EACH_TRAINING | OVER_CLEAN
+
+
 def test_a_configuration_tells_what_there_will_be_to_show():
     dataset = {"source": {"kind": "skimage"}, "noisy": "*.png", "axes": "YX", "noise_direction": "x"}
     settings = Settings(receptive_fields=[4, 40], seeds=[0, 1], baselines=["noisy"], prediction={"samples": 1})

@@ -60,6 +60,15 @@ def row(table, method, dataset="sem_line"):
     return table[(table.method == method) & (table.dataset == dataset)].iloc[0]
 
 
+def test_the_noise_table_has_a_row_for_each_dataset_whose_noise_was_measured(runs, output, tmp_path):
+    assert pd.read_csv(output / "noise.csv").empty
+    found = {"direction": "x", "correlation_length": 2, "noise_level": 0.1}
+    (tmp_path / "noise.json").write_text(json.dumps(found))
+    tables.make_tables(runs, tmp_path / "tables", noise={"sem_line": tmp_path / "noise.json"})
+    (row,) = pd.read_csv(tmp_path / "tables" / "noise.csv").to_dict("records")
+    assert row == {"dataset": "sem_line"} | found
+
+
 def test_psnr_table_holds_every_image_of_every_run(output):
     assert len(pd.read_csv(output / "psnr.csv")) == 12
 
@@ -141,6 +150,15 @@ def test_receptive_field_table_has_the_spread_between_best_and_worst(output):
     assert mine.spread.tolist() == [2.0, 2.0]
     assert mine.spread_low.tolist() == [1.5, 1.5], "the image whose difference is smallest, alone"
     assert ablation[ablation.dataset == "no_clean"].spread.isna().all()
+
+
+def test_a_method_with_another_receptive_field_on_each_dataset_is_a_column_of_its_own(tmp_path):
+    training = {"seconds": 120.0, "stopped_by": "max_minutes", "steps": 70, "parameters": 9, "best_val_elbo": -1.5}
+    psnr = [write_run(tmp_path, f"noise{field}", "dvlae-auto", field=field, training=training) for field in (4, 8)]
+    tables.make_tables([*psnr, write_run(tmp_path, "noise4", "dvlae-rf40", field=40, training=training)], tmp_path)
+    lines = (tmp_path / "receptive_field.md").read_text().splitlines()
+    heading = next(line for line in lines if "dataset" in line)
+    assert [cell.strip() for cell in heading.strip("|").split("|")][1:3] == ["dvlae-auto", "40 px"]
 
 
 def test_receptive_fields_are_laid_out_against_datasets(output):

@@ -2,9 +2,8 @@ rule tables:
     input:
         psnr=all_runs(MEASURED.psnr),
         models=all_runs(rules.train.output.model, trained),
-        records=all_runs(MEASURED.record)
-        + all_runs(PREDICTED.record, has_model)
-        + all_runs(FILTERED.record, has_file),
+        records=all_runs(MEASURED.record) + all_runs(PREDICTED.record, has_model) + all_runs(FILTERED.record, has_file),
+        noise=all_datasets([rules.diagnose.output.found]),
     output:
         summary=reported("<results>/tables/summary.html", "summary", "1 Results", "Table: every method"),
         methods=reported("<results>/tables/methods.html", "methods", "1 Results", "Table: how every method was run"),
@@ -23,6 +22,7 @@ rule tables:
             "<results>/tables/provenance.csv", "provenance", "4 Training", "Table: how every number was made (CSV)"
         ),
         psnr="<results>/tables/psnr.csv",
+        noise="<results>/tables/noise.csv",
         typeset=expand(
             "<results>/tables/{table}.{ext}",
             table=report_names.TYPESET_TABLES,
@@ -37,9 +37,10 @@ rule tables:
         "../envs/dvlae.yaml"
     params:
         folder=lambda wildcards, output: str(Path(output.summary).parent),
+        noise=lambda wildcards, input: [f"{name}={found}" for name, found in zip(DATASETS, input.noise)],
         revision=revision.EVALUATION,
     shell:
-        "dvlae tables {input.psnr:q} --output {params.folder:q} > {log:q} 2>&1 || failed {log:q}"
+        "dvlae tables {input.psnr:q} --output {params.folder:q} --noise {params.noise:q} > {log:q} 2>&1 || failed {log:q}"
 
 
 rule figures:
