@@ -16,6 +16,8 @@ from dvlae.runs.record import RECORD_NAME, read_run
 from dvlae.system.errors import UserError
 
 PSNR_COLUMNS = ("dataset", "method", "receptive_field", "seed", "image", "psnr", "ssim", "psnr_noisy")
+# Older tables end before them.
+MEASURE_COLUMNS = ("si_psnr", "ms_ssim", "kept_band", "removed_details", "reference_noise", "psnr_limit")
 
 
 class _Below:
@@ -141,7 +143,7 @@ def read_psnr(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per image.
+        One row per image, with :data:`PSNR_COLUMNS` and :data:`MEASURE_COLUMNS`, which are empty in an older table.
 
     Raises
     ------
@@ -154,11 +156,10 @@ def read_psnr(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=texts | {"receptive_field": "Int64"}, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a table of dvlae evaluate ({error})") from None
-    if list(table.columns) != list(PSNR_COLUMNS) or table.empty:
-        raise UserError(
-            f"{path}: found columns {list(table.columns)} and {len(table)} rows, expected {list(PSNR_COLUMNS)}"
-        )
-    return table
+    columns = [*PSNR_COLUMNS, *MEASURE_COLUMNS]
+    if list(table.columns) not in (columns, list(PSNR_COLUMNS)) or table.empty:
+        raise UserError(f"{path}: found columns {list(table.columns)} and {len(table)} rows, expected {columns}")
+    return table.reindex(columns=columns)
 
 
 @dataclass(frozen=True)
