@@ -202,7 +202,7 @@ def test_no_cores_at_all_are_one_line(words, capsys):
         ("dvlae.inference.prediction", "predict", "predict model images --denoised d --uncertainty u"),
         ("dvlae.evaluation.register", "register", "register images targets.csv"),
         ("dvlae.reporting.diagnosis", "diagnose", "diagnose images --output noise.json"),
-        ("dvlae.evaluation.baselines", "run_baseline", "baseline gaussian images --denoised d"),
+        ("dvlae.methods.run", "run_baseline", "baseline gaussian images --denoised d"),
         ("dvlae.evaluation.evaluate", "evaluate", "evaluate images denoised psnr.csv --dataset sem --method gaussian"),
     ],
 )

@@ -59,6 +59,8 @@ def describe(schema: dict, definitions: dict) -> str:
         return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in schema["enum"])
     if "const" in schema:
         return str(schema["const"])
+    if "type" not in schema:
+        return "any value"
     kind = schema["type"]
     limits = [
         f"{sign} {schema[name]:g}"

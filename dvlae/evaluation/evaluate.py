@@ -8,7 +8,6 @@ import numpy as np
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_clean, read_mask, read_noisy
-from dvlae.data.defects import fill, find_defects
 from dvlae.data.manifest import Image, read_manifest
 from dvlae.data.outputs.reading import read_output
 from dvlae.evaluation.each_image import choose_image_workers, map_images
@@ -17,7 +16,7 @@ from dvlae.evaluation.reference_noise import Exposures, count_exposures, referen
 from dvlae.evaluation.register import Targets, evaluated_images, hash_pixels
 from dvlae.evaluation.structure import kept_band, removed_details
 from dvlae.evaluation.target import Target
-from dvlae.runs.folder import MEASURE_COLUMNS, PSNR_COLUMNS, RunFolder
+from dvlae.runs.folder import DONE, MEASURE_COLUMNS, PSNR_COLUMNS, RunFolder, read_json
 from dvlae.system.errors import UserError
 from dvlae.system.files import write_csv, write_json
 from dvlae.system.hashes import combine_hashes, sha256
@@ -47,15 +46,16 @@ def evaluate(
 ) -> None:
     """Write the PSNR, in decibels, and other measures of each evaluated image.
 
-    They are empty without a clean image, and where one cannot be measured: SSIM and MS-SSIM need 11 and 176 pixels
-    along x and y, the MS-SSIM also an image without a mask.
+    They are empty without a clean image or an estimate, and where one cannot be measured: SSIM and MS-SSIM need 11 and
+    176 pixels along x and y, the MS-SSIM also an image without a mask.
 
     Parameters
     ----------
     images
         Folder of canonical images, with ``manifest.csv``.
     denoised
-        Folder of estimates, one TIFF file per source, with the name and the units of the noisy one.
+        Folder of estimates, one TIFF file per source, with the name and the units of the noisy one. It has none if
+        ``method.json`` beside it says that the method is not done.
     output
         The table to write, with ``PSNR_COLUMNS`` and ``MEASURE_COLUMNS`` of :mod:`dvlae.runs.folder`. Equal images give
         equal bytes. ``evaluation.json`` in the same folder records the settings, a hash of all images that were
@@ -83,8 +83,10 @@ def evaluate(
     aligned = Targets(settings, targets)
     workers = choose_image_workers("evaluate", chosen, cores)
     exposures = count_exposures(read_manifest(images)) if targets is None else {}
+    is_done = read_json(RunFolder(Path(denoised).parent).method_record).get("status", DONE) == DONE
+    estimates = denoised if is_done else None
     scores = map_images(
-        lambda image: _score(image, denoised, aligned, exposures), chosen, workers, description="evaluate"
+        lambda image: _score(image, estimates, aligned, exposures), chosen, workers, description="evaluate"
     )
     rows = [(*run, image.name, *score) for image, (score, _) in zip(chosen, scores, strict=True)]
     hashes = [value for _, image_hashes in scores for value in image_hashes]
@@ -132,66 +134,42 @@ def read_estimate(denoised: Path, image: Image) -> np.ndarray:
     return estimate
 
 
-def _score(image: Image, denoised: Path, targets: Targets, exposures: Exposures) -> tuple[tuple[str, ...], list[str]]:
+def _score(
+    image: Image, denoised: Path | None, targets: Targets, exposures: Exposures
+) -> tuple[tuple[str, ...], list[str]]:
     """Return the last columns of the table, and hashes of what was compared."""
     noisy = read_noisy(image)
-    estimate = read_estimate(denoised, image)
+    estimate = None if denoised is None else read_estimate(denoised, image)
     if image.clean is None:
         return ("",) * (len(ALL_COLUMNS) - RUN_COLUMNS), hash_pixels([noisy])
     target = targets.target(image, noisy)
     noise = targets.reference_noise(image, noisy, exposures)
-    measures = measure(target, estimate) | {
+    measures = {
         "psnr_noisy": target.psnr(noisy),
         "reference_noise": noise,
         "psnr_limit": reference_limit(noise, target.data_range),
+        **({} if estimate is None else _measure(target, estimate)),
     }
-    score = tuple(format_measure(name, measures[name]) for name in ALL_COLUMNS[RUN_COLUMNS:])
+    score = tuple(_format(name, measures.get(name, math.nan)) for name in ALL_COLUMNS[RUN_COLUMNS:])
     return score, hash_pixels([noisy, read_clean(image)])
 
 
-def measure(target: Target, estimate: np.ndarray) -> dict[str, float]:
-    """Measure an estimate in all ways that need a clean image.
-
-    Parameters
-    ----------
-    target
-        What it is compared with.
-    estimate
-        The complete estimate (C, ...), in the units of the noisy image.
-
-    Returns
-    -------
-    dict
-        By the name of the column; NaN where something cannot be measured.
-    """
-    fitted, noisy = target.to_target_units(estimate), fill(target.noisy, find_defects(target.noisy))
+def _measure(target: Target, estimate: np.ndarray) -> dict[str, float]:
+    """Measure an estimate in all ways that need a clean image; NaN where something cannot be measured."""
+    fitted = target.to_target_units(estimate)
     counts = ... if target.mask is None else target.mask
-    of_pair = {"data_range": target.data_range}
     return {
-        "psnr": psnr(target.clean[:, counts], fitted[:, counts], **of_pair),
-        "ssim": ssim(target.clean, fitted, mask=target.mask, **of_pair),
+        "psnr": psnr(target.clean[:, counts], fitted[:, counts], data_range=target.data_range),
+        "ssim": ssim(target.clean, fitted, data_range=target.data_range, mask=target.mask),
         "si_psnr": si_psnr(target.clean[:, counts], fitted[:, counts]),
-        "ms_ssim": ms_ssim(target.clean, fitted, **of_pair) if target.mask is None else math.nan,
+        "ms_ssim": math.nan if target.mask is not None else ms_ssim(target.clean, fitted, data_range=target.data_range),
         "kept_band": kept_band(fitted, target.clean),
-        "removed_details": removed_details(noisy - estimate[:, *target.region], target.clean, target.mask),
+        "removed_details": removed_details(target.removed(estimate), target.clean, target.mask),
     }
 
 
-def format_measure(name: str, value: float) -> str:
-    """Write a measure into its column.
-
-    Parameters
-    ----------
-    name
-        Name of the column.
-    value
-        NaN where something cannot be measured.
-
-    Returns
-    -------
-    str
-        The number with four or five decimals, or six digits of a noise; empty for NaN.
-    """
+def _format(name: str, value: float) -> str:
+    """Write a measure into its column, which stays empty if there is none."""
     decimals = {"ssim": ".5f", "ms_ssim": ".5f", "reference_noise": ".6g"}
     return "" if math.isnan(value) else f"{value:{decimals.get(name, '.4f')}}"
 
@@ -199,5 +177,5 @@ def format_measure(name: str, value: float) -> str:
 def _describe(rows: list[tuple]) -> str:
     values = [float(row[5]) for row in rows if row[5]]
     if not values:
-        return f"{len(rows)} images without a clean one, so no PSNR"
+        return f"{len(rows)} images without a clean one or an estimate, so no PSNR"
     return f"{np.mean(values):.2f} dB over {len(values)} images"

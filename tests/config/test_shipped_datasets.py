@@ -13,8 +13,8 @@ from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.reading import read_output
 from dvlae.data.patches import extract_patches
 from dvlae.data.prepare import prepare
-from dvlae.evaluation.baselines import run_baseline
 from dvlae.evaluation.evaluate import evaluate
+from dvlae.methods.run import run_baseline
 
 RANDOM = np.random.default_rng(0)
 RAMP = np.add.outer(np.arange(600.0), 2 * np.arange(600.0))  # a scene, (Y, X)

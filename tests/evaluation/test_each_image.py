@@ -13,10 +13,10 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_noisy, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation import each_image
-from dvlae.evaluation.baselines import BASELINES, run_baseline
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import Targets, register
+from dvlae.methods.run import BASELINES, run_baseline
 from dvlae.system.errors import UserError
 
 # Images of three sizes and a volume; one has no clean image.

@@ -14,9 +14,9 @@ from dvlae.config.grid import dvlae_method
 from dvlae.data.canonical import read_noisy, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation import target
-from dvlae.evaluation.baselines import run_baseline
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import Targets, register
+from dvlae.methods.run import run_baseline
 from dvlae.reporting import figures, noise_figures, panels, training_figures
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.runs.folder import Run, best_run

@@ -4,7 +4,7 @@ rule tables:
         models=all_runs(rules.train.output.model, trained),
         records=all_runs(MEASURED.record)
         + all_runs(PREDICTED.record, has_model)
-        + all_runs(FILTERED.record, lambda method: not method.has_model),
+        + all_runs(FILTERED.record, has_file),
     output:
         summary=reported("<results>/tables/summary.html", "summary", "1 Results", "Table: every method"),
         receptive_field=reported(

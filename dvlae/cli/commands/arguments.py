@@ -10,7 +10,7 @@ from typing import Any, get_args
 from dvlae.cli import functions
 from dvlae.cli.command import SHOW_ONLY, Argument
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.fields import Baseline, Device, NoiseDirection, StrictModel, expand_home, is_file_of_names
+from dvlae.config.fields import Device, NoiseDirection, StrictModel, expand_home, is_file_of_names
 from dvlae.config.loading import load_configuration, load_dataset, load_settings, load_step
 from dvlae.system.parts import Part
 
@@ -273,7 +273,6 @@ def setting(key: str, metavar: str | None, text: str, **options: Any) -> Argumen
 
 # Arguments of several commands ----------------------------------------------------------------------------------------
 
-BASELINES = get_args(Baseline)
 DEVICES = get_args(Device)
 NOISE_DIRECTIONS = get_args(NoiseDirection)
 DATASET = argument("dataset", "DATASET", "a dataset's YAML file, or its settings as JSON", _read_dataset)

@@ -8,7 +8,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.outputs.reading import read_output
-from dvlae.evaluation.baselines import run_baseline
+from dvlae.methods.run import run_baseline
 
 CHANNELS = 2
 

@@ -5,7 +5,7 @@ import pytest
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.folder import join_folders
-from dvlae.evaluation.baselines import BASELINES, run_baseline
+from dvlae.methods.run import BASELINES, run_baseline
 from dvlae.runs.gather import gather
 from dvlae.system.errors import UserError
 from dvlae.system.parts import Part
