@@ -35,6 +35,11 @@ class Contents:
         """The receptive fields of the trained methods, in pixels."""
         return {method.receptive_field for method in self.methods if method.receptive_field is not None}
 
+    @property
+    def several(self) -> bool:
+        """Whether there are methods to compare."""
+        return len(self.methods) > 1
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -100,8 +105,8 @@ def figures(contents: Mapping[str, Contents]) -> list[Figure]:
     found = [Figure(kind, name) for name, content in contents.items() for kind in _kinds(content)]
     if any(len(content.receptive_fields) > 1 for content in contents.values()):
         found.append(Figure("receptive_field"))
-    if any(content.measured and content.receptive_fields for content in contents.values()):
-        found.append(Figure("training_time"))
+    if any(content.measured and content.several for content in contents.values()):
+        found.append(Figure("quality_over_time"))
     return found
 
 
@@ -110,10 +115,12 @@ def _kinds(content: Contents) -> list[str]:
     trained = bool(content.receptive_fields)
     kinds = {
         "panel": True,
+        "methods": content.several,
+        "spectra": content.measured,
         "removed_noise": True,
         "training_curves": trained,
         "kl_per_level": trained,
         "calibration": trained and content.measured and content.sampled,
-        "paired_psnr": content.measured and len(content.methods) > 1,
+        "paired_psnr": content.measured and content.several,
     }
     return [kind for kind, wanted in kinds.items() if wanted]

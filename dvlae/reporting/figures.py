@@ -13,8 +13,13 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.grid import Method
 from dvlae.data.manifest import Image
 from dvlae.evaluation.register import Targets, evaluated_images
-from dvlae.reporting.comparison_figures import plot_paired_psnr, plot_receptive_field, plot_training_time
-from dvlae.reporting.noise_figures import plot_calibration, plot_removed_noise
+from dvlae.reporting.comparison_figures import (
+    plot_methods,
+    plot_paired_psnr,
+    plot_quality_over_time,
+    plot_receptive_field,
+)
+from dvlae.reporting.noise_figures import plot_calibration, plot_removed_noise, plot_spectra
 from dvlae.reporting.panels import plot_panel
 from dvlae.reporting.style import STYLE, save_figure
 from dvlae.reporting.training_figures import plot_kl_per_level, plot_training_curves
@@ -109,10 +114,12 @@ class _Dataset:
 
 PLOTS: dict[str, Callable[[Sequence[Run], Mapping[str, float]], Figure | None]] = {
     "receptive_field": plot_receptive_field,
-    "training_time": lambda runs, lengths: plot_training_time(runs),
+    "quality_over_time": lambda runs, lengths: plot_quality_over_time(runs),
 }
 PLOTS_OF_DATASET: dict[str, Callable[[_Dataset], Figure | None]] = {
     "panel": lambda shown: plot_panel(best_run(shown.runs), shown.images, shown.targets),
+    "methods": lambda shown: plot_methods(shown.runs, shown.images, shown.targets),
+    "spectra": lambda shown: plot_spectra(shown.runs, shown.images, shown.targets),
     "removed_noise": lambda shown: plot_removed_noise(shown.runs, shown.images, shown.targets),
     "training_curves": lambda shown: plot_training_curves(shown.trained),
     "kl_per_level": lambda shown: plot_kl_per_level(shown.trained),

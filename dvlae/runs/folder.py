@@ -239,6 +239,18 @@ class Run:
         return None if seconds is None else seconds / 60
 
     @property
+    def training_seconds(self) -> float | None:
+        """The duration of the training, or of the choice of parameters; None if it was not recorded."""
+        return self.training.get("seconds", self.method_record.get("training_seconds"))
+
+    @property
+    def seconds_per_megapixel(self) -> float | None:
+        """The time for a million pixels to be denoised; None if it was not recorded."""
+        record = self.method_record or self.prediction
+        seconds, megapixels = record.get("prediction_seconds", record.get("seconds")), record.get("megapixels")
+        return seconds / megapixels if seconds is not None and megapixels else None
+
+    @property
     def measured(self) -> bool:
         """Whether there is a PSNR, for which a clean image is needed."""
         return bool(self.psnr.psnr.notna().any())
@@ -355,3 +367,26 @@ def best_run(runs: Sequence[AnyRun]) -> AnyRun:
         )
 
     return max(runs, key=rank)
+
+
+def one_of_each(runs: Sequence[Run]) -> list[Run]:
+    """Choose a run of each method, that with the lowest seed.
+
+    Parameters
+    ----------
+    runs
+        The runs of one dataset.
+
+    Returns
+    -------
+    list of Run
+        The method with the highest PSNR first. The noisy images are left out if there is anything else.
+    """
+    chosen: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        chosen.setdefault(run.method, run)
+    others = [run for name, run in chosen.items() if name != "noisy"] or list(chosen.values())
+    means = {run.method: run.psnr.psnr.mean() for run in others}
+    return sorted(
+        others, key=lambda run: -math.inf if math.isnan(means[run.method]) else means[run.method], reverse=True
+    )
