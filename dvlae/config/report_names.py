@@ -8,7 +8,7 @@ from dvlae.config.grid import Method, resolve_methods
 from dvlae.config.settings import Settings
 
 # These tables are also written as Markdown, LaTeX and HTML.
-TYPESET_TABLES = ("summary", "receptive_field", "per_image", "comparisons")
+TYPESET_TABLES = ("summary", "methods", "receptive_field", "per_image", "comparisons")
 TABLES = (*TYPESET_TABLES, "psnr", "timing", "provenance")
 
 

@@ -34,6 +34,7 @@ from dvlae.system.parts import WHOLE, Part
 from dvlae.system.progress import progress
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
+from dvlae.system.usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ def predict(
     with ExitStack() as stack:
         (device,) = stack.enter_context(reserved_devices(settings.device))
         start = time.monotonic()
+        usage = stack.enter_context(Usage())
         network = load_to(device, model)
         for image in manifest:
             check_model_input(network.architecture, image.shape, image.name)
@@ -165,6 +167,9 @@ def predict(
         "device": device_name(device),
         "found": frames.summary(),
         "seconds": round(time.monotonic() - start, 1),
+        # Of this attempt.
+        "megapixels": round(sum(math.prod(image.shape[1:]) for image in waiting) / 1e6, 4),
+        "peak_memory_mb": round(usage.peak_memory_mb),
         **part.record(),
         **software(),
     }

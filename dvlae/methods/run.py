@@ -93,6 +93,7 @@ class Trial:
         targets: Path | None = None,
         noise: Path | None = None,
         noise_direction: str = "none",
+        block: int = 1,
         seed: int = 0,
         minutes: float | None = None,
         device: str = "auto",
@@ -119,6 +120,8 @@ class Trial:
             The output of ``dvlae diagnose`` for the same images; None: methods that need it fail.
         noise_direction
             Axis along which the noise is correlated, or ``none``.
+        block
+            Number of neighbouring images that belong together.
         seed
             Seed of a method that draws random numbers.
         minutes
@@ -157,6 +160,7 @@ class Trial:
             images=manifest,
             targets=Targets(settings, targets),
             noise_direction=noise_direction,
+            block=block,
             noise=_Undiagnosed() if noise is None else read_record(noise),
             settings=how.settings,
             seed=seed,
@@ -205,8 +209,8 @@ class Trial:
                 raise UserError(f"{key}: {ready.reason}")
         places = commands.Places(
             self.path.parent,
-            python=None if self.environment is None else self.environment.folder,
-            code=None if self.code is None else self.code.folder,
+            python=None if self.environment is None else self.environment.path,
+            code=None if self.code is None else self.code.path,
         )
         return commands.fit(self.name, how, places, task)
 
@@ -232,9 +236,10 @@ def attempt(work: Callable[[], Result]) -> tuple[Result | None, str, str | None]
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
-        known = isinstance(error, UserError)
-        logger.info("the method failed", exc_info=None if known else error)
-        text = str(error) if known else f"{type(error).__name__}: {error}"
+        text = str(error)
+        if not isinstance(error, UserError):
+            logger.info("the method failed", exc_info=error)
+            text = f"{type(error).__name__}: {error}"
         return None, "failed", text.partition("\n")[0]
 
 
@@ -245,8 +250,8 @@ def run_method(
 
     It writes one TIFF file per source, with the name of the noisy one; of the method ``noisy``, a note instead of
     copies of the noisy images. ``method.json``, next to the folder, records what became of it: ``status`` is ``done``,
-    ``failed``, ``out of time``, ``not applicable`` or ``unavailable``. Unless it is ``done``, there is a ``reason``, and
-    the folder is empty.
+    ``failed``, ``out of time``, ``not applicable`` or ``unavailable``. Unless it is ``done``, there is a ``reason``,
+    and the folder is empty.
 
     Parameters
     ----------
@@ -300,7 +305,8 @@ def run_method(
     path = RunFolder(output.parent).method_record
     write_json(path, record)
     if reason is not None:
-        logger.warning("%s: %s: %s; to try again, remove %s", trial.name, status, reason, path)
+        again = f"; to try again, remove {path}" if status in ("failed", "out of time") else ""
+        logger.warning("%s: %s: %s%s", trial.name, status, reason, again)
 
 
 def _describe(trial: Trial) -> dict[str, Any]:
@@ -337,7 +343,7 @@ def _denoise(trial: Trial, settings: Mapping[str, Any], part: Part, folder: Path
             for image, estimate in zip(images, estimates, strict=True):
                 results.write(image, _checked(image, estimate))
             results.report.log(trial.name)
-    seconds = training.seconds, prediction.seconds
+    seconds: tuple[float, float | None] = training.seconds, prediction.seconds
     if trial.how.command is not None:
         # A command does all at once, and says how long each took, if it does.
         seconds = (training.seconds, None) if trial.how.trains else (0.0, training.seconds)
@@ -348,7 +354,7 @@ def _denoise(trial: Trial, settings: Mapping[str, Any], part: Part, folder: Path
         "training_seconds": _rounded(found.pop("training_seconds", seconds[0])),
         "prediction_seconds": _rounded(found.pop("prediction_seconds", seconds[1])),
         "megapixels": round(sum(np.prod(image.shape[1:]) for image in images) / 1e6, 4),
-        "processor_share": round(training.share(workers), 3) if trial.how.trains else None,
+        "processor_share": training.share(workers) if trial.how.trains else None,
         "peak_memory_mb": round(max(training.peak_memory_mb, prediction.peak_memory_mb)),
         "chosen": found,
     }

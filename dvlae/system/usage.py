@@ -45,7 +45,7 @@ class Usage:
         self.processor_seconds = max(0.0, self._look() - self._processor_start)
         self.seconds = time.monotonic() - self._start
 
-    def share(self, threads: int) -> float:
+    def share(self, threads: int) -> float | None:
         """Return the part of the time of some threads that the processor worked for them.
 
         Parameters
@@ -55,10 +55,10 @@ class Usage:
 
         Returns
         -------
-        float
-            1 if all of them computed all the time.
+        float or None
+            1 if all of them computed all the time; None if nothing was measured.
         """
-        return self.processor_seconds / max(self.seconds * threads, 1e-9)
+        return round(self.processor_seconds / (self.seconds * threads), 3) if self.seconds else None
 
     def _watch(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN_LOOKS):

@@ -63,4 +63,4 @@ def test_a_table_with_other_columns_is_refused(tmp_path):
 
 def test_what_was_not_recorded_is_empty(tmp_path):
     run = read(RunFolder.of(tmp_path, "small", "noisy", 0), "noisy", None)
-    assert (run.training, run.baseline, run.prediction, run.evaluation, run.minutes) == ({}, {}, {}, {}, None)
+    assert (run.training, run.method_record, run.prediction, run.evaluation, run.minutes) == ({}, {}, {}, {}, None)
