@@ -186,30 +186,34 @@ def plot_quality_over_time(runs: Sequence[Run]) -> Figure | None:
     heights = [max(MIN_TIME_HEIGHT, NAME_HEIGHT * len(table)) for table in points.values()]
     figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.6 * len(heights) + 0.5))
     grid = figure.subplots(len(points), 2, sharey="row", squeeze=False, height_ratios=heights)
-    for (training, denoising), (dataset, table) in zip(grid, points.items(), strict=True):
+    limited = False
+    for (training, denoising), height, (dataset, table) in zip(grid, heights, points.items(), strict=True):
         for axes, column in ((training, "training"), (denoising, "denoising")):
             for row in table.itertuples():
                 colour, marker, _ = KINDS[row.kind]
                 axes.plot(getattr(row, column), row.psnr, color=colour, **POINT_STYLE | {"marker": marker})
             axes.grid(axis="y", color="0.93")
         training.set_xscale("symlog", linthresh=1)
-        training.set_xlim(left=-0.1)
+        training.set_xlim(-0.2, 2 * max(1.0, table.training.max()))
         denoising.set_xscale("log")
+        denoising.margins(x=0.1)
         training.set(xlabel="training (s)", ylabel="PSNR (dB)")
         denoising.set_xlabel("denoising (s per million pixels)")
         training.set_title(dataset, parse_math=False, loc="left")
-        _widen_psnr_axis(training)
         if (limit := table.limit.mean()) < table.psnr.max() + SHOWN_BELOW_LIMIT:
+            limited = True
             for axes in (training, denoising):
                 axes.axhline(limit, color=PURPLE, linestyle="--", linewidth=1.2)
-        _name_beside(denoising, table.psnr, table.label)
+        _widen_psnr_axis(training)
+        _name_beside(denoising, table.psnr, table.label, NAME_HEIGHT / height)
     kinds = {row.kind for table in points.values() for row in table.itertuples()}
     handles = [
         Line2D([], [], color=colour, label=label, **POINT_STYLE | {"marker": marker})
         for kind, (colour, marker, label) in KINDS.items()
         if kind in kinds
     ]
-    handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="limit by the noise of the clean images"))
+    if limited:
+        handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="limit by the noise of the clean images"))
     legend_below(figure, handles, columns=4)
     return figure
 
@@ -240,14 +244,20 @@ def _quality_and_time(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     }
 
 
-def _name_beside(axes: Axes, values: pd.Series, labels: pd.Series) -> None:
-    """Write names right of a plot, evenly spaced, each with a line from its height."""
-    places = np.linspace(0.98, 0.02, len(values)) if len(values) > 1 else [0.5]
+def _name_beside(axes: Axes, values: pd.Series, labels: pd.Series, distance: float) -> None:
+    """Write names right of a plot, each with a line from its height. The highest is first; none are nearer than this."""
+    low, high = axes.get_ylim()
+    places = ((values - low) / (high - low)).tolist()
+    for i in range(1, len(places)):
+        places[i] = min(places[i], places[i - 1] - distance)
+    places[-1] = max(places[-1], 0.0)
+    for i in reversed(range(len(places) - 1)):
+        places[i] = max(places[i], places[i + 1] + distance)
     for value, label, place in zip(values, labels, places, strict=True):
         axes.annotate(
             label, (1, value), xycoords=axes.get_yaxis_transform(), xytext=(1.12, place), textcoords="axes fraction",
             va="center", fontsize=7, annotation_clip=False, parse_math=False,
-            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)},
         )  # fmt: skip
 
 
@@ -269,8 +279,8 @@ def plot_methods(runs: Sequence[Run], images: Sequence[Image], targets: Targets)
     Returns
     -------
     Figure
-        The noisy and the clean part first, then those of the methods, the best first. Below each is its difference from
-        the clean image, or from the noisy one if there is no clean one. The middle plane of a volume is shown.
+        The noisy and the clean part first, then those of the methods, the best first. Below each is its difference
+        from the clean image, or from the noisy one if there is no clean one. The middle plane of a volume is shown.
     """
     shown = one_of_each(runs)
     image, why = median_image(shown[0], images)
@@ -312,7 +322,8 @@ def _plot_cells(
     in_row = min(len(pictures), PICTURES_IN_ROW)
     rows = math.ceil(len(pictures) / in_row)
     size = PAGE_WIDTH / in_row
-    figure = Figure(figsize=(PAGE_WIDTH, rows * (2 * size + 0.35) + 0.4))
+    height, width = reference.pixels[:, *part].shape[-2:] if reference.pixels.ndim == 3 else (1, 2)
+    figure = Figure(figsize=(PAGE_WIDTH, rows * (2 * size * height / width + 0.35) + 0.4))
     grid = figure.subplots(2 * rows, in_row, squeeze=False)
     limits = grey_limits([reference])
     # The noisy picture would decide on the colours of all.

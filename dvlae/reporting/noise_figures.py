@@ -54,8 +54,13 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
     removed, noise = _average_correlations(shown, chosen, targets)
     directions = list(AXES)[: len(images[0].shape) - 1]
     number = count(len(chosen), "image")
-    title = f"{runs[0].dataset}: autocorrelation of the noise and of what is removed, {number}"
-    figure, plots = plot_grid([run.short_label for run in shown], len(directions), title)
+    figure, plots = plot_grid(
+        [run.short_label for run in shown],
+        len(directions),
+        heading=f"{runs[0].dataset}: autocorrelation of the noise and of what is removed, {number}",
+        xlabel="distance (px)",
+        ylabel="correlation",
+    )
     for run, axes_of_run in zip(shown, plots, strict=True):
         for axes, direction in zip(axes_of_run, directions, strict=True):
             axes.axhline(0, color="0.8", linewidth=0.8)
@@ -67,8 +72,6 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
             place: dict[str, Any] = {"ha": "right", "va": "top", "transform": axes.transAxes, "fontsize": 7}
             axes.text(0.98, 0.98, f"along {direction}", **place)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    figure.supxlabel("distance between two pixels (px)", fontsize=8)
-    figure.supylabel("correlation", fontsize=8)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
@@ -132,8 +135,13 @@ def plot_spectra(runs: Sequence[Run], images: Sequence[Image], targets: Targets)
     # Smaller images have wider bands.
     averages = {name: np.mean([p for p in powers if len(p) == bands], axis=0) for name, powers in spectra.items()}
     frequency = band_centres(bands)
-    title = f"{runs[0].dataset}: power in each band of frequency, {count(len(chosen), 'image')}"
-    figure, plots = plot_grid([run.short_label for run in shown], 1, title)
+    figure, plots = plot_grid(
+        [run.short_label for run in shown],
+        1,
+        heading=f"{runs[0].dataset}: power in each band of frequency, {count(len(chosen), 'image')}",
+        xlabel="frequency (cycles per px)",
+        ylabel="power / range²",
+    )
     for run, (axes,) in zip(shown, plots, strict=True):
         axes.plot(frequency, averages["noisy"], color="0.7", linewidth=1, label="noisy")
         axes.plot(frequency, averages["clean"], color=BLACK, linestyle="--", linewidth=1, label="clean")
@@ -141,8 +149,6 @@ def plot_spectra(runs: Sequence[Run], images: Sequence[Image], targets: Targets)
         if (kept := run.psnr.kept_band.mean()) == kept:
             axes.axvline(kept, color=ORANGE, linewidth=1, label="half of the clean power is kept up to here")
         axes.set_yscale("log")
-    figure.supxlabel("frequency (cycles per px)", fontsize=8)
-    figure.supylabel("power (white noise as large as the range of grey values is 1)", fontsize=8)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure
 

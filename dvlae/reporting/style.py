@@ -53,7 +53,9 @@ def save_figure(figure: Figure, stem: Path) -> None:
             figure.savefig(path, format=suffix, **options[suffix])
 
 
-def plot_grid(titles: Sequence[str], plots_each: int, heading: str) -> tuple[Figure, list[list[Axes]]]:
+def plot_grid(
+    titles: Sequence[str], plots_each: int, *, heading: str, xlabel: str, ylabel: str
+) -> tuple[Figure, list[list[Axes]]]:
     """Make a figure with the same plots for any number of things, in as many rows as they need.
 
     Parameters
@@ -64,6 +66,8 @@ def plot_grid(titles: Sequence[str], plots_each: int, heading: str) -> tuple[Fig
         Number of plots of each, side by side.
     heading
         The title of the figure.
+    xlabel, ylabel
+        The labels of the lowest and of the first plots.
 
     Returns
     -------
@@ -86,6 +90,10 @@ def plot_grid(titles: Sequence[str], plots_each: int, heading: str) -> tuple[Fig
         place[0].set_title(title, loc="left", fontsize=8, parse_math=False)
         for axes in place:
             axes.tick_params(labelsize=7, labelbottom=True)
+    for row in grid:
+        row[0].set_ylabel(ylabel, fontsize=7)
+    for column in grid.T:
+        [axes for axes in column if axes.get_visible()][-1].set_xlabel(xlabel, fontsize=7)
     figure.suptitle(heading, fontsize=10, parse_math=False)
     return figure, plots
 
