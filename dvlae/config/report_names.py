@@ -8,7 +8,7 @@ from dvlae.config.grid import Method, resolve_methods
 from dvlae.config.settings import Settings
 
 # These tables are also written as Markdown, LaTeX and HTML.
-TYPESET_TABLES = ("summary", "methods", "receptive_field", "per_image", "comparisons")
+TYPESET_TABLES = ("summary", "methods", "measures", "receptive_field", "per_image", "comparisons")
 TABLES = (*TYPESET_TABLES, "psnr", "timing", "provenance")
 
 
@@ -115,7 +115,7 @@ def _kinds(content: Contents) -> list[str]:
     trained = bool(content.receptive_fields)
     kinds = {
         "panel": True,
-        "methods": content.several,
+        "side_by_side": content.several,
         "spectra": content.measured,
         "removed_noise": True,
         "training_curves": trained,

@@ -28,6 +28,8 @@ from dvlae.evaluation.noise_samples import FOURTH_DIFFERENCE, WINDOW
 from dvlae.evaluation.noise_statistics import robust_variance, variance_by_signal
 from dvlae.evaluation.target import Alignment
 
+# In dB. A PSNR within it of the limit: at least half of the squared error is noise of the clean image.
+NEAR_LIMIT = 3.0
 # Side of the neighbourhood over which images are smoothed before their exposures are compared.
 SMOOTHING = 9  # pixels
 # With a smaller squared correlation, the smoothed images have nothing in common that could cancel.

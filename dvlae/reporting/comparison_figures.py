@@ -245,7 +245,7 @@ def _quality_and_time(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
 
 
 def _name_beside(axes: Axes, values: pd.Series, labels: pd.Series, distance: float) -> None:
-    """Write names right of a plot, each with a line from its height. The highest is first; none are nearer than this."""
+    """Write names right of a plot, from the highest, each with a line from its height, none nearer than a distance."""
     low, high = axes.get_ylim()
     places = ((values - low) / (high - low)).tolist()
     for i in range(1, len(places)):
@@ -257,14 +257,15 @@ def _name_beside(axes: Axes, values: pd.Series, labels: pd.Series, distance: flo
         axes.annotate(
             label, (1, value), xycoords=axes.get_yaxis_transform(), xytext=(1.12, place), textcoords="axes fraction",
             va="center", fontsize=7, annotation_clip=False, parse_math=False,
-            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)},
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0,
+                        "relpos": (0, 0.5)},
         )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ side by side
 
 
-def plot_methods(runs: Sequence[Run], images: Sequence[Image], targets: Targets) -> Figure:
+def plot_side_by_side(runs: Sequence[Run], images: Sequence[Image], targets: Targets) -> Figure:
     """Plot the same part of one image by all methods, with the same grey values, and what is wrong with it below.
 
     Parameters

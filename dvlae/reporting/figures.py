@@ -14,10 +14,10 @@ from dvlae.config.grid import Method
 from dvlae.data.manifest import Image
 from dvlae.evaluation.register import Targets, evaluated_images
 from dvlae.reporting.comparison_figures import (
-    plot_methods,
     plot_paired_psnr,
     plot_quality_over_time,
     plot_receptive_field,
+    plot_side_by_side,
 )
 from dvlae.reporting.noise_figures import plot_calibration, plot_removed_noise, plot_spectra
 from dvlae.reporting.panels import plot_panel
@@ -125,9 +125,15 @@ class _Dataset:
 
 
 def _plot_nothing() -> Figure:
-    """Return the figure for which too few methods have denoised the images."""
-    figure = Figure(figsize=(3.5, 1))
-    figure.text(0.5, 0.5, "too few methods have a result; tables/methods has the reasons", ha="center", fontsize=7)
+    """Return the figure for which there are too few results, or too small images."""
+    figure = Figure(figsize=(5, 1))
+    figure.text(
+        0.5,
+        0.5,
+        "nothing to show: too few results (tables/methods has the reasons), or images that are too small",
+        ha="center",
+        fontsize=7,
+    )
     return figure
 
 
@@ -137,7 +143,7 @@ PLOTS: dict[str, Callable[[Sequence[Run], Mapping[str, float]], Figure | None]] 
 }
 PLOTS_OF_DATASET: dict[str, Callable[[_Dataset], Figure | None]] = {
     "panel": lambda shown: plot_panel(best_run(shown.done), shown.images, shown.targets),
-    "methods": lambda shown: plot_methods(shown.done, shown.images, shown.targets),
+    "side_by_side": lambda shown: plot_side_by_side(shown.done, shown.images, shown.targets),
     "spectra": lambda shown: plot_spectra(shown.done, shown.images, shown.targets),
     "removed_noise": lambda shown: plot_removed_noise(shown.done, shown.images, shown.targets),
     "training_curves": lambda shown: plot_training_curves(shown.trained),
