@@ -195,7 +195,8 @@ def plot_quality_over_time(runs: Sequence[Run]) -> Figure | None:
             axes.grid(axis="y", color="0.93")
         training.set_xscale("symlog", linthresh=1)
         training.set_xlim(-0.2, 2 * max(1.0, table.training.max()))
-        denoising.set_xscale("log")
+        if table.denoising.gt(0).any():
+            denoising.set_xscale("log")
         denoising.margins(x=0.1)
         training.set(xlabel="training (s)", ylabel="PSNR (dB)")
         denoising.set_xlabel("denoising (s per million pixels)")
@@ -326,7 +327,7 @@ def _plot_cells(
     height, width = reference.pixels[:, *part].shape[-2:] if reference.pixels.ndim == 3 else (1, 2)
     figure = Figure(figsize=(PAGE_WIDTH, rows * (2 * size * height / width + 0.35) + 0.4))
     grid = figure.subplots(2 * rows, in_row, squeeze=False)
-    limits = grey_limits([reference])
+    limits = grey_limits([reference]) if reference.pixels.ndim == 3 else None
     # The noisy picture would decide on the colours of all.
     of_methods = [picture for picture in differences[1:] if picture is not None] or [p for p in differences if p]
     widest = replace(of_methods[0], pixels=np.concatenate([p.pixels for p in of_methods], axis=1))
@@ -342,11 +343,11 @@ def _plot_cells(
 
 
 def _plot_part(
-    axes: Axes, picture: Picture, part: Sequence[slice], limits: tuple[np.ndarray, np.ndarray], like: Picture
+    axes: Axes, picture: Picture, part: Sequence[slice], limits: tuple[np.ndarray, np.ndarray] | None, like: Picture
 ) -> None:
-    """Plot a part of a picture, with the colours of another one; a trace as lines with its limits."""
+    """Plot a part of a picture, with the colours of another one; without grey values, a trace as lines."""
     pixels = picture.pixels[:, *part]
-    if pixels.ndim == 3:
+    if limits is not None:
         plot_picture(axes, replace(picture, pixels=pixels), limits, like=like)
     else:
         axes.plot(pixels.T, linewidth=0.6)
