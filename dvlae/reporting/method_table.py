@@ -91,6 +91,22 @@ def outcome(runs: Sequence[tuple[int, str, str | None]]) -> dict[str, str | None
     return {"status": failed[0][1] if len(failed) == len(runs) else DONE, "reason": "; ".join(reasons) or None}
 
 
+def has_failed(row: pd.Series) -> bool:
+    """Return whether a row has no result.
+
+    Parameters
+    ----------
+    row
+        A row of a table, with ``status``, which published results do not have.
+
+    Returns
+    -------
+    bool
+        Whether its status is another than ``done``.
+    """
+    return pd.notna(row.status) and row.status != DONE
+
+
 def _method(run: Run) -> dict[str, Any]:
     """Describe a run of a method with a file."""
     record = run.method_record

@@ -16,6 +16,7 @@ from dvlae.reporting import typesetting
 from dvlae.reporting.method_table import (
     MEASURED_COLUMNS,
     describe_methods,
+    has_failed,
     lay_out_measures,
     lay_out_methods,
     outcome,
@@ -71,9 +72,8 @@ PUBLISHED = [
 def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path] | None = None) -> None:
     """Write all tables.
 
-    ``summary``, ``methods``, ``measures``, ``receptive_field``, ``per_image`` and ``comparisons`` are written as CSV,
-    Markdown, LaTeX and HTML; ``psnr`` (a row per image and run), ``timing``, ``provenance`` (per run) and ``noise`` (per
-    dataset) as CSV only.
+    ``psnr`` (a row per image and run), ``timing``, ``provenance`` (per run) and ``noise`` (per dataset) are written as
+    CSV, and all others also as Markdown, LaTeX and HTML.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         "dataset": lambda r: r.dataset,
         "method": lambda r: _label(r.method, r.oracle) + (" ‡" if text(r.source) else ""),
         PSNR_HEADING: lambda r: (
-            r.status if _has_failed(r) else number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else "")
+            r.status if has_failed(r) else number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else "")
         ),
         "limit (dB)": lambda r: number(r.psnr_limit, 2),
         "gain over noisy (dB)": lambda r: number(r.gain, 2, sign=True),
@@ -289,11 +289,6 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         marks |= {(rows.index[i], place): mark for i, mark in rank(rows.psnr).items()}
     caption = "PSNR of each method, mean over images"
     return _lay_out(caption, summary, columns, marks, _summary_notes(summary))
-
-
-def _has_failed(row: pd.Series) -> bool:
-    """Return whether a row has no result; published rows have no status."""
-    return pd.notna(row.status) and row.status != DONE
 
 
 def _lay_out(

@@ -12,7 +12,8 @@ from dvlae.runs.folder import PSNR_COLUMNS, Run
 RECORD = {
     "status": "done", "reason": None, "sees": "noisy", "oracle": False, "minutes": 10.0, "device": "cpu", "workers": 2,
     "trained_on": 45, "training_seconds": 600.0, "prediction_seconds": 30.0, "megapixels": 2.0, "peak_memory_mb": 900,
-    "processor_share": 0.99, "tuned_by": "the search", "source": "their page", "licence": "MIT", "citation": "Them, 2020",
+    "processor_share": 0.99, "tuned_by": "the search", "source": "their page", "licence": "MIT",
+    "citation": "Them, 2020",
     "searched": 4, "settings": {"width": 32, "grid": {"a": 1}}, "chosen": {"span": 7, "psnr": {"1.0": 3}, "none": None},
     "trains": True,
 }  # fmt: skip
@@ -22,13 +23,13 @@ RECORD = {
 def write(tmp_path):
     """Return a function that writes the files of a run."""
 
-    def run(method, seed=0, values=(30.0, 32.0), field="", **record):
+    def run(method, seed=0, values=(30.0, 32.0), seeded=True, **record):
         folder = tmp_path / "results/sem" / method / f"seed{seed}"
         folder.mkdir(parents=True)
-        rows = [("sem", method, field, seed, f"image {i}", value, 0.5, 20.0) for i, value in enumerate(values)]
+        rows = [("sem", method, "", seed, f"image {i}", value, 0.5, 20.0) for i, value in enumerate(values)]
         pd.DataFrame(rows, columns=PSNR_COLUMNS).to_csv(folder / "psnr.csv", index=False)
         if record:
-            (folder / "method.json").write_text(json.dumps(RECORD | {"seed": seed} | record))
+            (folder / "method.json").write_text(json.dumps(RECORD | {"seed": seed if seeded else None} | record))
         return folder / "psnr.csv"
 
     return run
@@ -42,7 +43,7 @@ def compared(write):
         write("flaky", 0, reason=None),
         write("flaky", 1, ("", ""), status="failed", reason="it broke"),
         write("slow", 0, ("", ""), status="out of time", reason="ended after 20 minutes"),
-        write("noisy", 0, (20.0, 20.0), trains=False, seed=None),
+        write("noisy", 0, (20.0, 20.0), trains=False, seeded=False),
     ]
 
 
