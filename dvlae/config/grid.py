@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.config.fields import dataset_name
 from dvlae.config.loading import merge_blocks
 from dvlae.config.messages import validate
 from dvlae.config.methods import OWN_PATTERN, MethodSettings, load_method
