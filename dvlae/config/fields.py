@@ -102,8 +102,8 @@ def check_method_name(name: str) -> str:
     """
     if not NAME_PATTERN.fullmatch(name) or name.startswith("dvlae-rf") or name in RESERVED_METHODS:
         raise ValueError(
-            f"found {name!r}, allowed: a name of letters, digits, '_', '-' and '.' that does not begin with dvlae-rf and "
-            f"is none of {', '.join(RESERVED_METHODS)}"
+            f"found {name!r}, allowed: a name of letters, digits, '_', '-' and '.' that does not begin with dvlae-rf "
+            f"and is none of {', '.join(RESERVED_METHODS)}"
         )
     return name
 

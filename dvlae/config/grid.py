@@ -58,7 +58,7 @@ class Method:
     @property
     def learns(self) -> bool:
         """Whether the method trains anything."""
-        return self.trained or (self.file is not None and self.file.trains)
+        return self.trained or (self.file is not None and self.file.trains and self.file.unavailable is None)
 
     @property
     def seeded(self) -> bool:
@@ -159,10 +159,13 @@ def _find_method(given: str, settings: Settings) -> Method:
         kernel_and_blocks(int(own[1]))
         return dvlae_method(int(own[1]), "linear" if own[2] else "nonlinear")
     name, file, path = load_method(given)
-    if file.trains and settings.training.max_minutes is None:
-        raise UserError(f"methods: found {name!r}, which trains for a time, allowed: with training.max_minutes only")
     if file.dvlae is None:
-        return Method(name, given=given, file=file)
+        method = Method(name, given=given, file=file)
+        if method.learns and settings.training.max_minutes is None:
+            raise UserError(
+                f"methods: found {name!r}, which trains for a time, allowed: with training.max_minutes only"
+            )
+        return method
     overrides = file.dvlae.model_dump(include={"model", "training", "prediction"})
     method = Method(name, file.dvlae.receptive_field, overrides=overrides, given=given, file=file)
     own_settings = method.configure(settings)

@@ -24,7 +24,8 @@ FUNCTION_PATTERN = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 # In a command, ${name} is left to the shell.
 PLACE_PATTERN = re.compile(r"(?<!\$)\{([a-z_]+)\}")
 PLACES = (
-    "python", "here", "code", "noisy", "clean", "denoised", "seed", "minutes", "threads", "device", "settings", "record",
+    "python", "here", "code", "noisy", "clean", "denoised", "seed", "minutes", "threads", "device", "settings",
+    "record",
 )  # fmt: skip
 # How a method may be run; each file has one of these keys.
 KINDS = ("function", "command", "dvlae", "unavailable")
@@ -67,8 +68,8 @@ class MethodSettings(StrictModel):
     )
     files: Text | None = Field(
         None,
-        description="registry of files to download into the folder `{code}`, as that of a dataset: CSV with the columns "
-        "file, sha256 and url, relative to this file",
+        description="registry of files to download into the folder `{code}`, as that of a dataset: CSV with the "
+        "columns file, sha256 and url, relative to this file",
     )
     sees: Literal["noisy", "repeats", "pairs", "clean"] = Field(
         "noisy",

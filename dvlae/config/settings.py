@@ -221,9 +221,9 @@ class Settings(StrictModel):
     )
     methods: Annotated[list[MethodName], Field(min_length=1)] | None = Field(
         None,
-        description="ways to denoise, in the order of the tables: `dvlae-rfN` and `dvlae-rfN-linear` for our own with a "
-        "receptive field of N, names of `models`, names of files in `config/methods/` of the working folder or of dvlae, "
-        "or paths of `.yaml` files; a method file is code; `null`: what the next three keys say",
+        description="ways to denoise, in the order of the tables: `dvlae-rfN` and `dvlae-rfN-linear` for our own with "
+        "a receptive field of N, names of `models`, names of files in `config/methods/` of the working folder or of "
+        "dvlae, or paths of `.yaml` files; a method file is code; `null`: what the next three keys say",
     )
     receptive_fields: list[ReceptiveField] = Field(
         [40],

@@ -38,8 +38,8 @@ def evaluate(
 ) -> None:
     """Write the PSNR, in decibels, and the SSIM of each evaluated image.
 
-    They are empty without a clean image or an estimate, and the SSIM also where there are fewer than 11 pixels along x or
-    y.
+    They are empty without a clean image or an estimate, and the SSIM also where there are fewer than 11 pixels along x
+    or y.
 
     Parameters
     ----------

@@ -116,12 +116,18 @@ def download_code(registry: Path, data: Path, output: Path, mirror: Path | None 
 
 def _install(python: Path, requirements: Path) -> str | None:
     """Let the pip of an environment install packages; return why it could not, in one line."""
-    command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--requirement", requirements]
+    words = ["-m", "pip", "install", "--disable-pip-version-check", "--requirement", str(requirements)]
     errors = []
     with subprocess.Popen(
-        command, cwd=requirements.parent, env=other_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace",
-    ) as process:  # fmt: skip
+        [str(python), *words],
+        cwd=requirements.parent,
+        env=other_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:

@@ -93,6 +93,7 @@ class Trial:
         targets: Path | None = None,
         noise: Path | None = None,
         noise_direction: str = "none",
+        block: int = 1,
         seed: int = 0,
         minutes: float | None = None,
         device: str = "auto",
@@ -119,6 +120,8 @@ class Trial:
             The output of ``dvlae diagnose`` for the same images; None: methods that need it fail.
         noise_direction
             Axis along which the noise is correlated, or ``none``.
+        block
+            Number of neighbouring images that belong together.
         seed
             Seed of a method that draws random numbers.
         minutes
@@ -143,7 +146,7 @@ class Trial:
         name, how, path = load_method(method)
         if how.dvlae is not None:
             raise UserError(f"{path}: is our own network, allowed: other methods; see dvlae train")
-        if how.trains and minutes is None:
+        if how.trains and how.unavailable is None and minutes is None:
             raise UserError(f"--minutes: found none, but {name} trains for a time")
         if minutes is not None and not 0 < minutes < math.inf:
             raise UserError(f"--minutes: found {minutes:g}, allowed: a number above 0")
@@ -157,6 +160,7 @@ class Trial:
             images=manifest,
             targets=Targets(settings, targets),
             noise_direction=noise_direction,
+            block=block,
             noise=_Undiagnosed() if noise is None else read_record(noise),
             settings=how.settings,
             seed=seed,
@@ -246,8 +250,8 @@ def run_method(
 
     It writes one TIFF file per source, with the name of the noisy one; of the method ``noisy``, a note instead of
     copies of the noisy images. ``method.json``, next to the folder, records what became of it: ``status`` is ``done``,
-    ``failed``, ``out of time``, ``not applicable`` or ``unavailable``. Unless it is ``done``, there is a ``reason``, and
-    the folder is empty.
+    ``failed``, ``out of time``, ``not applicable`` or ``unavailable``. Unless it is ``done``, there is a ``reason``,
+    and the folder is empty.
 
     Parameters
     ----------
@@ -339,7 +343,7 @@ def _denoise(trial: Trial, settings: Mapping[str, Any], part: Part, folder: Path
             for image, estimate in zip(images, estimates, strict=True):
                 results.write(image, _checked(image, estimate))
             results.report.log(trial.name)
-    seconds = training.seconds, prediction.seconds
+    seconds: tuple[float, float | None] = training.seconds, prediction.seconds
     if trial.how.command is not None:
         # A command does all at once, and says how long each took, if it does.
         seconds = (training.seconds, None) if trial.how.trains else (0.0, training.seconds)

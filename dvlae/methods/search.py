@@ -1,6 +1,7 @@
 """The search for the settings of a method that trains: each candidate for two minutes."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,7 +49,7 @@ def search_method(method: str, images: Path, output: Path, **given: Any) -> None
                 "searching": True,
             }
             with Usage() as usage:
-                fitted, status, reason = attempt(lambda changes=changes: trial.fit(**changes))
+                fitted, status, reason = attempt(partial(trial.fit, **changes))
             loss = None if fitted is None else fitted.description.get("validation_loss")
             if fitted is not None and loss is None:
                 reason = "it has no validation loss"

@@ -22,7 +22,7 @@ OWN = {
     "sees": "noisy",
     "oracle": False,
     "candidates": 0,
-    "tuned_by": "developed on SEM and Kodak images with their clean images in sight; the configuration has its settings",
+    "tuned_by": "developed on SEM and Kodak images with their clean images in sight",
     "licence": "MIT",
     "citation": "Salmon and Krull, arXiv 2310.07887 (2023)",
 }
@@ -188,14 +188,14 @@ def _notes(methods: pd.DataFrame) -> list[str]:
         "threads. Denoising includes reading and writing. MP: million pixels. Memory is that of all processes, at its "
         "peak."
     ]
-    for row in methods[methods.processor_share.astype(float) < MIN_PROCESSOR_SHARE].itertuples():
-        notes.append(
-            f"{row.method} on {row.dataset}: the processor worked for it {row.processor_share:.0%} of the time, as other "
-            "programs ran; repeat it before you compare."
-        )
+    notes += [
+        f"{row.method} on {row.dataset}: the processor worked for it {row.processor_share:.0%} of the time, as other "
+        "programs ran; repeat it before you compare."
+        for row in methods[methods.processor_share.astype(float) < MIN_PROCESSOR_SHARE].itertuples()
+    ]
     notes += [f"{row.method} on {row.dataset}: {row.reason}." for row in methods[methods.reason.notna()].itertuples()]
-    for row in methods[methods.chosen.notna() & methods.status.eq(DONE)].itertuples():
-        notes.append(f"{row.method} on {row.dataset}: {row.chosen}.")
+    chosen = methods[methods.chosen.notna() & methods.status.eq(DONE)]
+    notes += [f"{row.method} on {row.dataset}: {row.chosen}." for row in chosen.itertuples()]
     for method, mine in methods.groupby("method", sort=False):
         facts = {
             "tuned by": mine.tuned_by,

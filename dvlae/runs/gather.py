@@ -44,9 +44,9 @@ def gather(
         The folders of all parts, in order. Each contains what a single job would write into the folder of the run.
     outputs
         The paths to make, with the same names as in the parts. A table (``.csv``) gets the rows of all parts. A record
-        (``.json``) gets the sums of seconds and megapixels, the largest memory, all devices, one hash of the images, what
-        was found in all of them, and the values that are the same in all parts; versions are those of the first part. If
-        a part is not done, the record is that of this part. Everything else is a folder.
+        (``.json``) gets the sums of seconds and megapixels, the largest memory, all devices, one hash of the images,
+        what was found in all of them, and the values that are the same in all parts; versions are those of the first
+        part. If a part is not done, the record is that of this part. Everything else is a folder.
     join_folders
         Makes a folder out of those of all parts, such as :func:`dvlae.data.outputs.folder.join_folders`.
 

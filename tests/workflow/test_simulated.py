@@ -58,7 +58,7 @@ def test_patches_are_cut_once_for_all_receptive_fields(grid):
         "extract_patches": 1,
         "train": 2,
         "predict": 2,
-        "baseline": 2,
+        "run_method": 2,
         "evaluate": 4,
         "tables": 1,
         "figures": 1,
@@ -146,7 +146,7 @@ def changed(**changes):
     return {"receptive_fields": [4, 40], **changes}
 
 
-EVERY_EVALUATION = {"register": 1, "baseline": 2, "evaluate": 4, "diagnose": 1, "tables": 1, "figures": 1}
+EVERY_EVALUATION = {"register": 1, "run_method": 2, "evaluate": 4, "diagnose": 1, "tables": 1, "figures": 1}
 EVERY_MODEL = {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 1}
 
 

@@ -68,6 +68,7 @@ rule search_method:
         file=lambda wildcards: method_of(wildcards).file.identity,
         settings=evaluation_settings,
         noise_direction=lambda wildcards: DATASETS[wildcards.dataset].noise_direction,
+        block=lambda wildcards: DATASETS[wildcards.dataset].training.block,
         minutes=method_minutes,
         needs=method_options,
         revision=revision.METHODS,
@@ -75,7 +76,8 @@ rule search_method:
         "Searching settings of {wildcards.method} for {wildcards.dataset}; log in {log}"
     shell:
         "dvlae search-method {params.method:q} {input.images:q} --output {output.found:q}"
-        " --noise {input.noise:q} --noise-direction {params.noise_direction} {params.minutes} {params.needs:q}"
+        " --noise {input.noise:q} --noise-direction {params.noise_direction} --block {params.block}"
+        " {params.minutes} {params.needs:q}"
         " --settings {params.settings:q} --targets {input.targets:q} --device {resources.device} --cores {threads}"
         " > {log:q} 2>&1 || failed {log:q}"
 
@@ -110,6 +112,7 @@ rule run_method:
         file=lambda wildcards: method_of(wildcards).file.identity,
         settings=evaluation_settings,
         noise_direction=lambda wildcards: DATASETS[wildcards.dataset].noise_direction,
+        block=lambda wildcards: DATASETS[wildcards.dataset].training.block,
         minutes=method_minutes,
         needs=method_options,
         part=part_option,
@@ -118,7 +121,8 @@ rule run_method:
         "Denoising {wildcards.dataset} with {wildcards.method}, seed {wildcards.seed}; log in {log}"
     shell:
         "dvlae run-method {params.method:q} {input.images:q} --denoised {output.denoised:q} --seed {wildcards.seed}"
-        " --noise {input.noise:q} --noise-direction {params.noise_direction} {params.minutes} {params.needs:q}"
+        " --noise {input.noise:q} --noise-direction {params.noise_direction} --block {params.block}"
+        " {params.minutes} {params.needs:q}"
         " --settings {params.settings:q} --targets {input.targets:q} {params.part} --device {resources.device}"
         " --cores {threads} > {log:q} 2>&1 || failed {log:q}"
 

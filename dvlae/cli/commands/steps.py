@@ -47,6 +47,7 @@ OF_METHODS = [
         choices=NOISE_DIRECTIONS,
         default="none",
     ),
+    argument("--block", "N", "neighbouring images that belong together (default: 1)", type=int, default=1),
     SEED,
     argument("--minutes", "M", "time for a method that trains", type=float),
     DEVICE,

@@ -12,12 +12,12 @@ from pydantic import Field
 from dvlae.config.messages import validate
 from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.defects.frames import ExaminedFrame, read_filled
-from dvlae.data.manifest import Image, select_images
+from dvlae.data.manifest import Image
 from dvlae.evaluation.register import Targets
 from dvlae.methods.learned.blocks import divide
 from dvlae.methods.learned.patches import cut_patches, weights_of
 from dvlae.methods.learned.training import NetworkSettings, Trained, train
-from dvlae.methods.task import Fitted, NotApplicableError, Task
+from dvlae.methods.task import Fitted, NotApplicableError, Task, images_with_clean
 
 
 class SupervisedSettings(NetworkSettings):
@@ -56,8 +56,7 @@ def fit(task: Task) -> Fitted:
         If a setting is wrong, or the training fails.
     """
     settings = validate(SupervisedSettings, dict(task.settings), "settings")
-    evaluated = select_images(task.images, task.targets.settings.images)
-    pairs = {image.name: image for image in evaluated if image.clean is not None}
+    pairs = {image.name: image for image in images_with_clean(task)}
     if not pairs:
         raise NotApplicableError("there is no clean image to learn from")
     blocks = [block for block in divide(task.images, task.block) if any(image.name in pairs for image in block)]
