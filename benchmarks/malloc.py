@@ -20,9 +20,9 @@ from throughput import SETTINGS, STATISTICS, step_of
 from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference.prediction import denoise
+from dvlae.models.dvlae import build_model
 from dvlae.models.layers import to_channels_last
 from dvlae.system.devices import tune_malloc, use_fast_arithmetic
-from dvlae.training.train import build_model
 
 WARM_UP_STEPS, STEPS = 2, 8
 SAMPLES = 8

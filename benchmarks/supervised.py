@@ -23,7 +23,7 @@ from dvlae.config.settings import Settings
 from dvlae.data.canonical import read_clean, read_noisy
 from dvlae.data.manifest import read_manifest
 from dvlae.evaluation.target import Target
-from dvlae.models.dvlae import DVLAE
+from dvlae.models.dvlae import DVLAE, build_model
 from dvlae.system.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.system.progress import progress
 from dvlae.training.crops import RandomCrops
@@ -31,7 +31,6 @@ from dvlae.training.loop import MAX_GRADIENT_NORM
 from dvlae.training.optimizers import OPTIMIZERS
 from dvlae.training.schedule import WARM_UP_STEPS
 from dvlae.training.state import EMA_DECAY, float_tensors
-from dvlae.training.train import build_model
 
 # Every seventh image is held out.
 HELD_OUT = 7

@@ -26,12 +26,11 @@ import dvlae.models.layers
 from dvlae.config.loading import load_settings
 from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import Settings
-from dvlae.models.dvlae import DVLAE
+from dvlae.models.dvlae import DVLAE, build_model
 from dvlae.models.layers import Pointwise, upsampled
 from dvlae.system.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.training.loop import MAX_GRADIENT_NORM
 from dvlae.training.optimizers import OPTIMIZERS
-from dvlae.training.train import build_model
 
 SETTINGS = {
     "demo": lambda: load_settings(Settings, "config/config.yaml"),

@@ -1,6 +1,6 @@
 """Draw what goes wrong: each picture trains small models, on a processor, in minutes.
 
-    python docs/pictures/failures.py direction training saturation stripes invented
+    python docs/pictures/failures.py direction field training saturation stripes invented
 
 The electron micrographs are those of ``config/sem.yaml``, in ``$DVLAE_DATA_MIRROR`` or ``data``. Each picture is
 written beside the guides; the numbers in these are printed.
@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import tifffile
+import yaml
 from matplotlib.figure import Figure
 from scipy import ndimage
 
@@ -24,31 +25,40 @@ from dvlae.reporting.style import STYLE, hide_frame
 
 GUIDES = Path(__file__).parents[1]
 CHANNELS, SAMPLES = 16, 8
-STEPS, STEPS_FOR_BEADS = 500, 1000
+STEPS, STEPS_FOR_BEADS, STEPS_FOR_PHOTOGRAPHS = 500, 1000, 2500
 # In pixels, of each image.
 SIDE = 256
+# The one of `config/datasets/simulated.yaml` that is shown.
+PHOTOGRAPH = "moon"
 
 
 def denoise(frames: np.ndarray, direction: str, field: int, steps: int = STEPS) -> tuple[np.ndarray, float]:
     """Train on noisy frames (N, Y, X); return the denoised frames and the validation ELBO."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "frames.npy", frames)
+        dataset = {"source": {"kind": "files"}, "noisy": "frames.npy", "axes": "TYX", "noise_direction": direction}
+        run("prepare", json.dumps(dataset), "--data", folder, "--output", folder / "images")
+        (denoised,), elbo = denoise_images(folder, direction, field, steps)
+        return denoised, elbo
+
+
+def denoise_images(folder: Path, direction: str, field: int, steps: int) -> tuple[list[np.ndarray], float]:
+    """Train on the canonical images in a folder; return what is in the denoised files, and the validation ELBO."""
     settings = {
         "model": {"channels": CHANNELS, "latent_channels": CHANNELS // 2},
         "training": {"max_steps": steps, "max_minutes": None, "workers": 1},
         "prediction": {"samples": SAMPLES},
     }
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        np.save(folder / "frames.npy", frames)
-        dataset = {"source": {"kind": "files"}, "noisy": "frames.npy", "axes": "TYX", "noise_direction": direction}
-        images, patches, model, denoised = (folder / name for name in ("images", "patches", "model", "denoised"))
-        run("prepare", json.dumps(dataset), "--data", folder, "--output", images)
-        run("extract-patches", images, patches, "--settings", json.dumps(settings))
-        noise = ["--receptive-field", field, "--noise-direction", direction]
-        run("train", patches, model, *noise, "--settings", json.dumps(settings))
-        results = ["--denoised", denoised, "--uncertainty", folder / "uncertainty"]
-        run("predict", model, images, *results, "--settings", json.dumps(settings))
-        record = json.loads((model / "run.json").read_text())
-        return tifffile.imread(denoised / "frames.tif"), record["best_val_elbo"]
+    results = folder / f"receptive field {field}"
+    images, patches, model, denoised = folder / "images", *(results / name for name in ("patches", "model", "denoised"))
+    run("extract-patches", images, patches, "--settings", json.dumps(settings))
+    noise = ["--receptive-field", field, "--noise-direction", direction]
+    run("train", patches, model, *noise, "--settings", json.dumps(settings))
+    outputs = ["--denoised", denoised, "--uncertainty", results / "uncertainty"]
+    run("predict", model, images, *outputs, "--settings", json.dumps(settings))
+    elbo = json.loads((model / "run.json").read_text())["best_val_elbo"]
+    return [tifffile.imread(file) for file in sorted(denoised.glob("*.tif"))], elbo
 
 
 def run(*words: object) -> None:
@@ -113,11 +123,19 @@ def as_recorded(grey: np.ndarray) -> np.ndarray:
     return np.clip(np.round(grey), 0, 255).astype(np.uint8)
 
 
-def draw(name: str, columns: Sequence[tuple[str, np.ndarray]], below: Sequence[tuple[str, np.ndarray] | None]) -> None:
-    """Draw pictures (Y, X) side by side, and others below them; those below have colours around 0."""
+def draw(
+    name: str,
+    columns: Sequence[tuple[str, np.ndarray]],
+    below: Sequence[tuple[str, np.ndarray] | None],
+    enhanced: bool = False,
+) -> None:
+    """Draw pictures (Y, X) side by side, and others below them; those below have colours around 0.
+
+    If the contrast is enhanced, it is not that of the first picture, the noisy one.
+    """
     figure = Figure(figsize=(1.75 * len(columns), 4.1))
     axes = figure.subplots(2, len(columns), squeeze=False)
-    low, high = np.percentile(np.stack([pixels for _, pixels in columns]), [0.5, 99.5])
+    low, high = np.percentile(np.stack([pixels for _, pixels in columns[enhanced:]]), [0.5, 99.5])
     shown = [pixels for item in below if item is not None for pixels in item[1:]]
     limit = np.percentile(np.abs(np.stack(shown)), 99)
     for column, (item, lower) in enumerate(zip(columns, below, strict=True)):
@@ -152,6 +170,35 @@ def direction() -> None:
         ("y", denoise(noisy, "y", 4)),
     ]
     _compare("wrong_direction", noisy, clean, results, slice(60, 188))
+
+
+def field() -> None:
+    """Denoise photographs whose noise is averaged over 16 pixels, with a receptive field that covers it and without."""
+    file = GUIDES.parent / "config" / "datasets" / "simulated.yaml"
+    dataset = yaml.safe_load(file.read_text(encoding="utf-8"))
+    dataset["simulate"]["kernel"] = [1.0] * 16
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        run("simulate", json.dumps(dataset), "--data", folder, "--output", folder / "images")
+        noisy, clean = (
+            [tifffile.imread(file).astype(float) for file in sorted((folder / "images" / kind).glob("*.tif"))]
+            for kind in ("noisy", "clean")
+        )
+        chosen = [file.stem for file in sorted((folder / "images" / "noisy").glob("*.tif"))].index(PHOTOGRAPH)
+        part = tuple(slice(side // 2 - 64, side // 2 + 64) for side in clean[chosen].shape)
+        print(f"short_receptive_field: noisy {_mean_psnr(noisy, clean):.2f} dB")
+        columns, below = [("noisy", noisy), ("clean", clean)], [None, None]
+        for pixels in (40, 4):
+            estimates, elbo = denoise_images(folder, "x", pixels, STEPS_FOR_PHOTOGRAPHS)
+            print(f"short_receptive_field: {pixels} px {_mean_psnr(estimates, clean):.2f} dB, ELBO {elbo:.3f}")
+            columns.append((f"{pixels} px", estimates))
+            below.append(("removed", (noisy[chosen] - estimates[chosen])[part]))
+        shown = [(title, images[chosen][part]) for title, images in columns]
+        draw("short_receptive_field", shown, below, enhanced=True)
+
+
+def _mean_psnr(estimates: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> float:
+    return float(np.mean([psnr(one, other) for one, other in zip(estimates, clean, strict=True)]))
 
 
 def training() -> None:
@@ -227,7 +274,7 @@ def _compare(
 
 
 PICTURES: dict[str, Callable[[], None]] = {
-    function.__name__: function for function in (direction, training, saturation, stripes, invented)
+    function.__name__: function for function in (direction, field, training, saturation, stripes, invented)
 }
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from dvlae.api.options import check_receptive_field, check_whole_number
 from dvlae.config.fields import PatchSize
 from dvlae.config.messages import validate
 from dvlae.config.patch_size import fitting_crop
-from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.config.settings import ModelSettings, PredictSettings, TrainingSettings, TrainSettings
 from dvlae.data.files import natural_key
 from dvlae.data.reading import select_series
@@ -31,14 +31,29 @@ ASSUMED_DIRECTION, ASSUMED_RECEPTIVE_FIELD = "x", 8
 MAX_ASSUMED_LENGTH = 20
 # From so many minutes on, the time for a direct denoiser, a third of a step's, costs the samples hardly any quality.
 MINUTES_FOR_DIRECT = 20
-# In less time, a small network is as good on a quiet machine, and better on a busy one (docs/notes/experiments.md).
+# In less time, the small network is as good on a processor (docs/notes/experiments.md).
 MINUTES_FOR_LARGE = 5
 # Crops of volumes have about as many pixels as those of images.
 VOLUME_CROP, VOLUME_CROP_ON_GPU = (8, 32, 32), (16, 64, 64)
 IMAGE_SIDE_ON_GPU = 128
+
 SAMPLES = 16
 # The mean of so few samples is 0.1 dB behind that of 16.
 FEW_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class _Size:
+    """The size of a network, and the number of crops in a batch."""
+
+    levels: int
+    channels: int
+    batch: int
+
+
+# From the largest to the smallest.
+SIZES = (_Size(3, 48, 4), _Size(3, 16, 8))
+SIZES_ON_GPU = (_Size(6, 64, 16), _Size(6, 32, 4))
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ def choose_axes(files: Sequence[Path], series: int | str, command: str = "denois
     series
         The setting ``series``.
     command
-        The command, for messages; ``init`` has a file for the setting ``axes``.
+        The command, for messages.
 
     Returns
     -------
@@ -104,10 +119,9 @@ def choose_axes(files: Sequence[Path], series: int | str, command: str = "denois
             f"{unknown}; dvlae {command} reads all files in one way, so run it on each kind of file apart"
         )
     for reading in reversed(special.values()):
-        option = f"--axes {reading.together}" if command == "denoise" else f"`axes: {reading.together}` in the dataset"
         logger.warning(
-            f"{command}: {reading.path.name}: its {reading.said} are denoised as images, one by one; {option} takes "
-            "them together, which learns more slowly"
+            f"{command}: {reading.path.name}: its {reading.said} are denoised as images, one by one; --axes "
+            f"{reading.together} takes them together, which learns more slowly"
         )
     return first.axes
 
@@ -155,20 +169,8 @@ def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int 
     if not said:
         direction = found["direction"] or ASSUMED_DIRECTION
     lags = found["autocorrelation"].get(direction)
-    if receptive_field != "auto":
-        field = int(receptive_field)
-        if direction == "none" and field:
-            raise UserError(f"receptive field: found {field}, allowed: 0, or a noise direction, as the noise has none")
-        kernel_and_blocks(field)
-    elif direction == "none":
-        field = 0
-    elif lags is None:
-        field = ASSUMED_RECEPTIVE_FIELD
-    else:
-        length = correlation_length([np.nan if value is None else value for value in lags])
-        field = suggest_receptive_field(min(length, MAX_ASSUMED_LENGTH) if found["direction"] is None else length)
-        # Who names a direction may know more than can be measured.
-        field = max(field, ASSUMED_RECEPTIVE_FIELD) if said and length == 0 else field
+    wanted = check_receptive_field(receptive_field, direction)
+    field = wanted if isinstance(wanted, int) else _measured_field(found, direction, lags, said=said)
     text = f"noise direction {direction}, receptive field {field} px"
     options = "--noise-direction and --receptive-field"
     if assumed:
@@ -181,6 +183,20 @@ def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int 
     return direction, field
 
 
+def _measured_field(
+    found: Mapping[str, Any], direction: str, lags: Sequence[float | None] | None, *, said: bool
+) -> int:
+    """Return the receptive field for noise with such a correlation along its direction."""
+    if direction == "none":
+        return 0
+    if lags is None:
+        return ASSUMED_RECEPTIVE_FIELD
+    length = correlation_length([np.nan if value is None else value for value in lags])
+    field = suggest_receptive_field(min(length, MAX_ASSUMED_LENGTH) if found["direction"] is None else length)
+    # Who names a direction may know more than can be measured.
+    return max(field, ASSUMED_RECEPTIVE_FIELD) if said and length == 0 else field
+
+
 def choose_training(
     shapes: Iterable[Sequence[int]],
     device: str,
@@ -189,8 +205,8 @@ def choose_training(
     max_steps: int | None,
     direct: bool,
     like: Architecture | None = None,
-) -> TrainSettings:
-    """Choose the size of the network, and how it is trained.
+) -> list[TrainSettings]:
+    """Choose the sizes of the network that come into question, and how each is trained.
 
     Parameters
     ----------
@@ -209,24 +225,37 @@ def choose_training(
 
     Returns
     -------
-    TrainSettings
-        On a processor those of ``config/sem.yaml``, or a third of the channels if there is little time; on a GPU those
-        of ``config/sem_gpu.yaml``. Crops of volumes are smaller.
+    list of TrainSettings
+        From the largest network, which is meant for a machine that has nothing else to do, to the smallest. The largest
+        has on a processor the sizes of ``config/sem.yaml``, unless there is little time; on a GPU those of
+        ``config/sem_gpu.yaml``. Crops of volumes are smaller.
     """
-    smallest = np.min([shape[1:] for shape in shapes], axis=0).tolist()
     on_gpu = device != "cpu"
-    levels, channels, batch = (6, 64, 16) if on_gpu else (3, 48, 4) if minutes >= MINUTES_FOR_LARGE else (3, 16, 8)
-    has_time = max_steps is None and minutes >= MINUTES_FOR_DIRECT
-    if like is None:
+    sizes = SIZES_ON_GPU if on_gpu else SIZES if minutes >= MINUTES_FOR_LARGE else SIZES[-1:]
+    smallest = np.min([shape[1:] for shape in shapes], axis=0).tolist()
+    if like is not None:
+        known = asdict(like) | {"direct_denoiser": like.direct_denoiser or False}
+        model = ModelSettings.model_validate({name: known[name] for name in ModelSettings.model_fields})
+        return [_settings(model, sizes[0].batch, smallest, device, minutes, max_steps)]
+    chosen = []
+    for size in sizes:
+        # A machine that is too slow for the largest network has no time to spare.
+        has_time = size == sizes[0] and max_steps is None and minutes >= MINUTES_FOR_DIRECT
         model = ModelSettings(
-            levels=levels,
-            channels=channels,
-            latent_channels=channels // 2,
+            levels=size.levels,
+            channels=size.channels,
+            latent_channels=size.channels // 2,
             direct_denoiser="mean" if direct or has_time else False,
         )
-    else:
-        sizes = asdict(like) | {"direct_denoiser": like.direct_denoiser or False}
-        model = ModelSettings.model_validate({name: sizes[name] for name in ModelSettings.model_fields})
+        chosen.append(_settings(model, size.batch, smallest, device, minutes, max_steps))
+    return chosen
+
+
+def _settings(
+    model: ModelSettings, batch: int, smallest: Sequence[int], device: str, minutes: float, max_steps: int | None
+) -> TrainSettings:
+    """Return how a network is trained on images whose sides are at least the smallest."""
+    on_gpu = device != "cpu"
     patch_size: PatchSize = "auto"
     if len(smallest) == 3:
         longest = np.minimum(smallest, VOLUME_CROP_ON_GPU if on_gpu else VOLUME_CROP).tolist()
@@ -269,12 +298,12 @@ def choose_prediction(
     Raises
     ------
     UserError
-        If the model has no direct denoiser and the user wants it.
+        If the number is not allowed, or the model has no direct denoiser and the user wants it.
     """
     if samples is None:
         samples = SAMPLES if trained else 0 if direct else FEW_SAMPLES
-    if samples == 0 and not direct:
-        raise UserError("samples: found 0, but the model has no direct denoiser, allowed: 1 or more")
+    allowed = "a whole number from 0" if direct else "a whole number from 1, as the model has no direct denoiser"
+    samples = check_whole_number("samples", samples, allowed, 0 if direct else 1)
     prediction: dict[str, Any] = {"rescale": rescale}
     prediction |= {"samples": samples} if samples else {"estimator": "direct"}
     return validate(PredictSettings, {"prediction": prediction, "device": device}, "samples")

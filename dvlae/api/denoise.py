@@ -1,19 +1,19 @@
 """The command that denoises a user's own images: one model is trained on all of them, or one that exists is used."""
 
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_axes, choose_prediction
-from dvlae.api.inputs import find_inputs
+from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_prediction
+from dvlae.api.inputs import choose_dataset, find_inputs, name_paths
 from dvlae.api.notes import Warnings, options_named
 from dvlae.api.places import Places
+from dvlae.api.plan import describe
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
-from dvlae.config.dataset import DatasetSettings
-from dvlae.config.messages import validate
 from dvlae.config.settings import PredictSettings
 from dvlae.data.prepare import list_files
 from dvlae.data.reading import open_stacks
@@ -25,6 +25,7 @@ from dvlae.system.errors import UserError
 from dvlae.system.files import exclusive_lock, write_json
 from dvlae.system.hashes import hash_files, sha256
 from dvlae.system.software import software
+from dvlae.system.wording import minutes as in_minutes
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +114,6 @@ def denoise(
         model=model,
         start_from=start_from,
     )
-    if override_axes and axes == "auto":
-        raise UserError("--override-axes: found without --axes, allowed only with it")
     if minutes is None:
         minutes = Wishes.minutes if start_from is None else MINUTES_TO_CONTINUE
     wishes = Wishes(
@@ -126,33 +125,29 @@ def denoise(
         direct=samples == 0,
         start_from=None if start_from is None else start_from.absolute(),
     )
-    inputs, results = find_inputs(files)
-    if results:
-        logger.info(f"denoise: leaves out results of an earlier run: {_names(results)}")
+    inputs, _ = find_inputs(files)
     together = noise_direction == "z"
     if (given := model or start_from) is not None:
         architecture = read_architecture(given)
         noise_direction = architecture.noise_direction
         together = architecture.dimensions > 2 or architecture.image_channels > MAX_CHANNELS
     warnings = Warnings()
-    if axes == "auto" and not together:
-        with warnings.noted():
-            axes = choose_axes(inputs, series)
-        override_axes = axes != "auto"
-    keys: dict[str, Any] = {
-        "source": {"kind": "files"},
-        "noisy": [str(file) for file in inputs],
-        "axes": axes,
-        "axes_override": override_axes,
-        "channel": channel,
-        "series": series,
-        "noise_direction": "none" if noise_direction == "auto" else noise_direction,
-    }
+    with warnings.noted():
+        dataset = choose_dataset(
+            inputs,
+            "denoise",
+            axes=axes,
+            override_axes=override_axes,
+            channel=channel,
+            series=series,
+            noise_direction=noise_direction,
+            together=together,
+        )
     places = Places.choose(files, inputs, output)
     call = _Call(
         inputs=inputs,
         places=places,
-        session=Session(places.work, validate(DatasetSettings, keys, "command line"), Path.cwd(), wishes),
+        session=Session(places.work, dataset, Path.cwd(), wishes),
         model=None if model is None else model.absolute(),
         samples=samples,
         rescale=rescale,
@@ -240,20 +235,23 @@ class _Call:
         """Do what is left to do."""
         start, request, places, session = time.monotonic(), self.request(), self.places, self.session
         if places.is_complete(request):
-            logger.info(f"denoise: all is there already, and nothing is left to do: {_names([places.record])} lists it")
+            logger.info(
+                f"denoise: all is there already, and nothing is left to do: {name_paths([places.record])} lists it"
+            )
             return
         places.begin(request, self.targets, overwrite=overwrite)
         try:
             if not (places.finished.exists() or self._run_steps(request, quick=quick)):
                 return
         except (KeyboardInterrupt, SystemExit):
-            logger.info(f"denoise: the same command goes on with what is in {_names([places.work])}")
+            logger.info(f"denoise: the same command goes on with what is in {name_paths([places.work])}")
             raise
         made = places.finish(session)
-        logger.info(f"denoise: done in {_duration(time.monotonic() - start)}; written: {_names(made, 12)}")
+        logger.info(f"denoise: done in {_duration(time.monotonic() - start)}; written: {name_paths(made, 12)}")
         if self.model is None:
             logger.info(
-                f"denoise: other images like these take seconds: dvlae denoise --model {_names([places.model])} FILES"
+                "denoise: other images like these take seconds: dvlae denoise --model "
+                f"{shlex.quote(name_paths([places.model]))} FILES"
             )
 
     def _run_steps(self, request: dict[str, Any], *, quick: bool) -> bool:
@@ -304,13 +302,16 @@ class _Call:
         """Train, with a preview where there is time for one; return whether the training has ended."""
         session, samples = self.session, SAMPLES if self.samples is None else max(self.samples, 1)
         pause = min(PREVIEW_MINUTES, session.wishes.minutes / 2)
-        results = _names(self.written, 12)
+        results = name_paths(self.written, 12)
         has_time = pause == PREVIEW_MINUTES and not session.run.model.exists()
         if quick or (has_time and not session.preview.run.denoised.exists()):
             session.train(samples, results, pause_minutes=pause)
             session.make_preview()
             self._write_page(session.preview, session.preview.run.model, preview=True)
-            logger.info(f"denoise: {_names([self.places.page])} shows a preview, after {pause:g} minutes of training")
+            logger.info(
+                f"denoise: {name_paths([self.places.page])} shows a preview, after {pause:g} minutes of training; as "
+                f"measured with it, denoising takes {in_minutes(session.seconds_to_denoise(samples))}"
+            )
             results = ""
         if quick:
             logger.info("denoise: the same command without --quick goes on with the training")
@@ -345,32 +346,24 @@ class _Call:
                 check_model_input(architecture, stack.frame_shape, str(stack.source.path))
             found.add(f"{stack.axes} {format_sides(stack.shape)}")
             shapes.append(stack.frame_shape)
-        lines = [f"reads {_names(self.inputs)}: {', '.join(sorted(found))}"]
+        lines = [f"reads {name_paths(self.inputs)}: {', '.join(sorted(found))}"]
         if self.model is None:
-            settings = session.training(shapes)
+            first, *smaller = session.trainings(shapes)
             lines.append(
                 f"measures the noise (direction: {wishes.noise_direction}, receptive field: {wishes.receptive_field})"
             )
             lines.append(
-                f"trains for {wishes.minutes:g} minutes on {settings.device}: {settings.model.channels} channels, "
-                f"{settings.model.levels} levels, {settings.training.batch_size} crops in a batch"
+                describe(first) + "".join(f", or {s.model.channels} channels if the machine is slow" for s in smaller)
             )
         else:
             lines.append(f"uses the model in {self.model}")
-        lines.append(f"writes {_names(self.written, 12)}")
+        lines.append(f"writes {name_paths(self.written, 12)}")
         there = [target for target in self.targets if target.exists()]
         if self.places.is_complete(request):
             lines.append("all of this is there already: nothing would be done")
         elif there:
-            lines.append(f"of these, there are already: {_names(there)}; --overwrite replaces them")
+            lines.append(f"of these, there are already: {name_paths(there)}; --overwrite replaces them")
         return "\n".join(f"would do: {line}" for line in lines)
-
-
-def _names(paths: Sequence[Path], most: int = 4) -> str:
-    """Name files, in the working folder without it."""
-    here = Path.cwd()
-    named = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths[:most]]
-    return ", ".join(named) + (f" and {len(paths) - most} others" if len(paths) > most else "")
 
 
 def _duration(seconds: float) -> str:

@@ -153,8 +153,11 @@ class Places:
         if dataset.series == "all":
             named = [(stack.source.path, stack.name) for stack in open_stacks(inputs, dataset)]
         results = [self.result(file, name, kind) for file, name in named for kind in ("denoised", "uncertainty")]
-        if (twice := next((path for number, path in enumerate(results) if path in results[:number]), None)) is not None:
-            raise UserError(f"{twice}: would be the result of two images; rename one of them, or denoise them apart")
+        seen: set[Path] = set()
+        for path in results:
+            if path in seen:
+                raise UserError(f"{path}: would be the result of two images; rename one of them, or denoise them apart")
+            seen.add(path)
         return results
 
     def is_complete(self, request: dict[str, Any]) -> bool:

@@ -1,29 +1,24 @@
 """The files with which the workflow denoises a user's own images."""
 
-import logging
 import re
 import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from dvlae.api.choices import choose_axes
-from dvlae.api.inputs import find_inputs
+from dvlae.api.inputs import choose_dataset, find_inputs
+from dvlae.api.notes import options_named
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
-from dvlae.config.dataset import DatasetSettings
 from dvlae.config.fields import StrictModel, expand_home
 from dvlae.config.loading import RESERVED_NAMES
-from dvlae.config.messages import validate
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.software import workflow_file
-
-logger = logging.getLogger(__name__)
 
 PROFILE = "workflow/profiles/default/profile.yaml"
 # Longer lists of shapes are cut.
@@ -50,9 +45,14 @@ source: {{kind: files}}
 noisy: {noisy}
 clean: null    # clean images in the same order; `mean`: that of all noisy frames; null: none, and hence no PSNR
 axes: {axes}    # {shapes}
-{override}noise_direction: {direction}    # {reason}
+{more}noise_direction: {direction}    # {reason}
 """
-OVERRIDE = "axes_override: true    # planes, channels or pages are images; `axes: auto` follows the file\n"
+# Keys that are written where they differ from the default.
+MORE = {
+    "axes_override": "even where a file says otherwise; `axes: auto` follows the file",
+    "channel": "`null` keeps all channels",
+    "series": "`all` takes all series of images in a file",
+}
 CONFIGURATION = """\
 # What is done with the images. Every key: config/README.md of dvlae
 #   snakemake --cores all --dry-run    what would be done
@@ -69,6 +69,7 @@ prediction: {{samples: 16}}    # more samples take longer and give a little less
 """
 
 
+@options_named()
 def make_project(
     files: Sequence[str],
     output: Path | None = None,
@@ -76,6 +77,10 @@ def make_project(
     noise_direction: str = "auto",
     receptive_field: int | str = "auto",
     minutes: float | None = None,
+    axes: str = "auto",
+    override_axes: bool = False,
+    channel: int | Literal["grey"] | None = None,
+    series: int | str = "auto",
     device: str = "auto",
 ) -> str:
     """Write the files with which the workflow denoises images: of the dataset, of the configuration, and a Snakefile.
@@ -92,6 +97,8 @@ def make_project(
         A number of pixels, or ``auto``.
     minutes
         Time for a training; None: as `dvlae denoise` takes.
+    axes, override_axes, channel, series
+        How the files are read, as `dvlae denoise` takes it.
     device
         Where to compute.
 
@@ -110,19 +117,20 @@ def make_project(
     output = Path(name) if output is None else output
     if output.exists():
         raise UserError(f"{output}: exists already, allowed: the name of a new folder (--output)")
-    inputs, results = find_inputs(noisy)
+    inputs, results = find_inputs(noisy, "init")
     if results:
-        logger.info(f"init: leaves out results of earlier commands, such as {results[0]}")
         noisy = [str(file) for file in inputs]
-    axes = choose_axes(inputs, "auto", "init")
-    data = {
-        "source": {"kind": "files"},
-        "noisy": noisy,
-        "axes": axes,
-        "axes_override": axes != "auto",
-        "noise_direction": "none",
-    }
-    dataset = validate(DatasetSettings, data, "images")
+    dataset = choose_dataset(
+        inputs,
+        "init",
+        axes=axes,
+        override_axes=override_axes,
+        channel=channel,
+        series=series,
+        noise_direction=noise_direction,
+        together=noise_direction == "z",
+        noisy=noisy,
+    )
     with TemporaryDirectory(prefix="dvlae-") as folder:
         time = Wishes.minutes if minutes is None else minutes
         wishes = Wishes(noise_direction, receptive_field, time, device=device)
@@ -131,20 +139,21 @@ def make_project(
         direction, field = session.chosen_noise
         found = session.diagnose()
         shapes = sorted({image.shape for image in session.manifest()})
-        settings = session.training(shapes)
+        settings = session.trainings(shapes)[0]
     if noise_direction == "auto":
         reason = "measured" if found["direction"] else f"assumed, as it cannot be told: {found['reason']}"
     else:
         reason = "chosen"
     sizes = ", ".join(f"{format_sides(shape[1:])} pixels, channels: {shape[0]}" for shape in shapes[:MOST_LISTED])
     snakefile = workflow_file()
+    more = dataset.model_dump(include=set(MORE), exclude_defaults=True)
     texts = {
         "workflow/Snakefile": SNAKEFILE,
         PROFILE: (snakefile.parents[1] / PROFILE).read_text(encoding="utf-8"),
         f"config/datasets/{name}.yaml": DATASET.format(
             noisy=_yaml(noisy if len(noisy) > 1 else noisy[0]),
-            axes=axes,
-            override=OVERRIDE if dataset.axes_override else "",
+            axes=dataset.axes,
+            more="".join(f"{key}: {_yaml(value)}    # {MORE[key]}\n" for key, value in more.items()),
             shapes=sizes,
             direction=direction,
             reason=reason,

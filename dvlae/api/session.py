@@ -9,34 +9,36 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dvlae.api.choices import choose_noise, choose_prediction, choose_training
+from dvlae.api.options import check_device, check_minutes, check_receptive_field, check_seed, check_whole_number
+from dvlae.api.plan import Plan, describe
 from dvlae.axes import AXES, format_sides, middle
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.data.canonical import CANONICAL_FILES, read_info, read_noisy, write_frames
 from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.data.outputs.conversion import Converter
 from dvlae.data.patches import extract_patches
 from dvlae.data.prepare import prepare
 from dvlae.data.sources import SourceInfo
 from dvlae.inference.prediction import predict
 from dvlae.models.files import read_architecture
 from dvlae.reporting.diagnosis import diagnose
-from dvlae.runs.folder import DatasetFolder, RunFolder
+from dvlae.runs.folder import DatasetFolder, RunFolder, read_json
+from dvlae.runs.record import read_run
 from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.wording import count
 from dvlae.training.displays import Outlook
-from dvlae.training.train import train
+from dvlae.training.train import measure_rate, train
 
 logger = logging.getLogger(__name__)
 
 # A preview is denoised in seconds.
 PREVIEW_PIXELS = 2**18
 PREVIEW_SAMPLES = 8
+STEPS_ALLOWED = "None, or a whole number from 1"
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,6 @@ class Wishes:
     start_from: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0:
-            raise UserError(f"minutes: found {self.minutes:g}, allowed: more than 0")
         if self.noise_direction not in (*AXES, "none", "auto"):
             raise UserError(f"noise direction: found {self.noise_direction!r}, allowed: auto, x, y, z, none")
         if self.start_from is not None and (self.noise_direction, self.receptive_field) != ("auto", "auto"):
@@ -88,14 +88,17 @@ class Wishes:
                 f"noise direction, receptive field: found {self.noise_direction}, {self.receptive_field}, allowed: "
                 "auto, as those of the model to start from are kept"
             )
-        if self.receptive_field != "auto":
-            if not isinstance(self.receptive_field, int):
-                raise UserError(
-                    f"receptive field: found {self.receptive_field!r}, allowed: auto, or a number of pixels"
-                )
-            kernel_and_blocks(self.receptive_field)
-            if self.noise_direction == "none" and self.receptive_field:
-                raise UserError(f"receptive field: found {self.receptive_field}, allowed: 0, without a noise direction")
+        steps = self.max_steps
+        checked = {
+            "receptive_field": check_receptive_field(self.receptive_field, self.noise_direction),
+            "minutes": check_minutes(self.minutes),
+            "max_steps": None if steps is None else check_whole_number("max_steps", steps, STEPS_ALLOWED, 1),
+            "seed": check_seed(self.seed),
+            "device": check_device(self.device),
+        }
+        for name, value in checked.items():
+            # Numbers of NumPy become those of Python.
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -196,8 +199,8 @@ class Session:
         found = self.diagnose(None if wishes.noise_direction == "auto" else wishes.noise_direction)
         return choose_noise(found, wishes.noise_direction, wishes.receptive_field)
 
-    def training(self, shapes: Sequence[Sequence[int]]) -> TrainSettings:
-        """Choose how the model is trained.
+    def trainings(self, shapes: Sequence[Sequence[int]]) -> list[TrainSettings]:
+        """Choose how the model may be trained.
 
         Parameters
         ----------
@@ -206,7 +209,7 @@ class Session:
 
         Returns
         -------
-        TrainSettings
+        list of TrainSettings
             As :func:`dvlae.api.choices.choose_training` returns them.
         """
         wishes = self.wishes
@@ -235,30 +238,53 @@ class Session:
         if model.exists():
             return
         direction, receptive_field = self.chosen_noise
-        settings = self.training([image.shape for image in self.manifest()])
-        patches = DatasetFolder(self.folder).patches
-        if not patches.exists():
-            of_patches = PatchSettings.of(Settings(model=settings.model, training=settings.training), self.dataset)
-            extract_patches(self.images, patches, settings=of_patches)
-            sizes, limits = settings.model, settings.training
-            end = f"{limits.max_minutes:g} minutes" if limits.max_steps is None else f"{limits.max_steps} steps"
-            logger.info(
-                f"denoise: trains for {end} on {settings.device}: {sizes.levels} levels, {sizes.channels} channels, "
-                f"{limits.batch_size} crops in a batch" + (", with a direct denoiser" * bool(sizes.direct_denoiser))
-            )
-        pixels = samples * sum(math.prod(image.shape[1:]) for image in self.manifest())
+        plan = self._plan(direction, receptive_field)
         train(
-            patches,
+            self._patches,
             model,
             receptive_field=receptive_field,
             noise_direction=direction,
             seed=self.wishes.seed,
             checkpoints=self.run.checkpoints,
-            settings=settings,
+            settings=plan.settings,
             start_from=self.wishes.start_from,
             pause_minutes=pause_minutes,
-            outlook=Outlook(pixels, results) if results else None,
+            outlook=Outlook(samples * _pixels(self.manifest()), results) if results else None,
+            expected_steps=plan.expected_steps,
         )
+        if pause_minutes is None:
+            plan.check(read_run(model)["steps"])
+
+    @property
+    def _patches(self) -> Path:
+        return DatasetFolder(self.folder).patches
+
+    def _plan(self, direction: str, receptive_field: int) -> Plan:
+        """Cut the patches, and choose how the model is trained, or read how an interrupted training was begun."""
+        path, wishes = self.folder / "plan.json", self.wishes
+        candidates = self.trainings([image.shape for image in self.manifest()])
+        if not self._patches.exists():
+            first = Settings(model=candidates[0].model, training=candidates[0].training)
+            extract_patches(self.images, self._patches, settings=PatchSettings.of(first, self.dataset))
+        if (plan := Plan.read(path, candidates[0].device)) is not None:
+            return plan
+        if wishes.max_steps is not None or wishes.start_from is not None:
+            logger.info(f"denoise: {describe(candidates[0])}")
+            plan = Plan(candidates[0])
+        else:
+            logger.info("denoise: measures how fast this machine trains")
+            plan = Plan.choose(
+                candidates,
+                lambda settings, seconds: measure_rate(
+                    self._patches,
+                    receptive_field=receptive_field,
+                    noise_direction=direction,
+                    settings=settings,
+                    seconds=seconds,
+                ),
+            )
+        plan.write(path)
+        return plan
 
     def make_preview(self) -> None:
         """Denoise a part of an image with the model of the preview."""
@@ -268,19 +294,34 @@ class Session:
             image = images[len(images) // 2]
             side = round(PREVIEW_PIXELS ** (1 / len(image.shape[1:])))
             part = middle(image.shape[1:], [side] * len(image.shape[1:]))
-            offset = read_info(image.noisy).offset
-            values = read_noisy(image)[(slice(None), *part)]
-            if offset:
-                # With the offset, float32 numbers would be too far apart.
-                values = values.astype(np.float64) + offset
+            source = read_info(image.noisy)
+            values = Converter.choose(source)(read_noisy(image)[(slice(None), *part)])
             with atomic_folder(preview.images, CANONICAL_FILES) as folder:
                 path = folder / "noisy" / f"{image.name}.tif"
-                # The kind of file that is written without a word.
-                info = replace(SourceInfo.of_frames(values.shape), kind="imagej")
-                write_frames(path, info, [values], values.dtype)
+                # The model knows the units of the source. This kind of file is written without a word.
+                info = SourceInfo.of_frames(values.shape, dtype=values.dtype.name)
+                write_frames(
+                    path, replace(info, kind="imagej", offset=source.offset, scale=source.scale), [values], values.dtype
+                )
                 write_manifest(folder, [Image(image.name, path, None, values.shape, source=image.source)])
         settings = choose_prediction(PREVIEW_SAMPLES, self.wishes.device, trained=True, direct=False)
         preview.denoise(preview.run.model, settings)
+
+    def seconds_to_denoise(self, samples: int) -> float:
+        """Estimate from the preview how long the denoising of all images takes.
+
+        Parameters
+        ----------
+        samples
+            Samples of each pixel.
+
+        Returns
+        -------
+        float
+            In seconds.
+        """
+        seconds = read_json(self.preview.run.prediction_record)["seconds"]
+        return seconds * samples * _pixels(self.manifest()) / (PREVIEW_SAMPLES * _pixels(self.preview.manifest()))
 
     def denoise(self, model: Path, settings: PredictSettings) -> None:
         """Denoise the images.
@@ -295,3 +336,7 @@ class Session:
         denoised, uncertainty = self.run.denoised, self.run.uncertainty
         if not (denoised.exists() and uncertainty.exists()):
             predict(model, self.images, denoised, uncertainty, seed=self.wishes.seed, settings=settings)
+
+
+def _pixels(images: Sequence[Image]) -> int:
+    return sum(math.prod(image.shape[1:]) for image in images)

@@ -13,7 +13,6 @@ import torch
 
 from dvlae import revision
 from dvlae.config.settings import OutputSettings, PredictionSettings, PredictSettings
-from dvlae.data.canonical import read_frame, read_mask
 from dvlae.data.defects.denoising import FramesToDenoise
 from dvlae.data.defects.seen import SeenScale
 from dvlae.data.manifest import Image, read_manifest
@@ -134,12 +133,14 @@ def predict(
             keep_hot=how.hot_pixels == "keep",
             rescale=how.rescale,
         )
+        names = {image.name for image in waiting}
+        for image in manifest:
+            # The record and the messages are about all images, not only those after an interruption.
+            if image.name not in names:
+                frames.examine(image)
 
         def estimate_all(waiting: Sequence[Image], how: PredictionSettings) -> Iterator[Estimate]:
-            noisy = (
-                (image.name, frames.take(image.name, read_frame(image.noisy, image.frame), read_mask(image)))
-                for image in waiting
-            )
+            noisy = ((image.name, frames.take(image)) for image in waiting)
             if how.estimator != "direct":
                 return denoise_images(
                     network, noisy, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update

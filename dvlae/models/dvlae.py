@@ -19,19 +19,23 @@ docs/differences_from_the_paper.md has the rest.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvlae.axes import mirrored_axes
+from dvlae.config.patch_size import crop_stride
+from dvlae.config.settings import TrainSettings
 from dvlae.models.autoregressive_decoder import DECODERS
 from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.latents import LatentSampler, sample_randomly
-from dvlae.models.layers import cut_padding
+from dvlae.models.layers import cut_padding, to_channels_last
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.models.signal_decoder import SignalDecoder
+from dvlae.system.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -298,3 +302,55 @@ class DVLAE(nn.Module):
             kl_of_levels=[kl.sum() / image.numel() for kl in kls],
             mse=F.mse_loss(signal, x) if counts is None else ((signal - x).square() * counts).mean(),
         )
+
+
+def build_model(
+    settings: TrainSettings,
+    description: dict[str, Any],
+    crop: Sequence[int],
+    receptive_field: int,
+    noise_direction: str,
+) -> DVLAE:
+    """Build an untrained model.
+
+    Parameters
+    ----------
+    settings
+        The sizes of the networks, and the kind of decoder.
+    description
+        The content of ``patches.json``: mean and standard deviation of each channel, and step of its grey values.
+    crop
+        Sides of a training crop, in pixels.
+    receptive_field
+        Receptive field of the autoregressive decoder, in pixels.
+    noise_direction
+        ``x``, ``y``, ``z`` or ``none``.
+
+    Returns
+    -------
+    DVLAE
+        The model, on the CPU.
+
+    Raises
+    ------
+    UserError
+        If the crops do not have the axis of the noise, or the noise has no direction but the receptive field is not 0.
+    """
+    directions = [*"zyx"[-len(crop) :], "none"]
+    if noise_direction not in directions:
+        raise UserError(f"noise direction: found {noise_direction}, allowed for these patches: {', '.join(directions)}")
+    if noise_direction == "none" and receptive_field != 0:
+        raise UserError(f"receptive field: found {receptive_field}, allowed: 0, as the noise direction is none")
+    sizes = settings.model
+    architecture = Architecture(
+        image_channels=len(description["mean"]),
+        receptive_field=receptive_field,
+        noise_direction=noise_direction,
+        dimensions=len(crop),
+        stride=crop_stride(crop, sizes.stride),
+        **sizes.model_dump() | {"direct_denoiser": sizes.direct_denoiser or None},
+    )
+    model = DVLAE(architecture, description["mean"], description["std"], description["step"])
+    model.ladder_vae.recompute = settings.training.activation_checkpointing
+    to_channels_last(model, len(crop))
+    return model

@@ -1,4 +1,4 @@
-"""Numbers and names in messages."""
+"""Numbers, times and names in messages."""
 
 from collections.abc import Iterable
 
@@ -26,6 +26,29 @@ def count(number: int, noun: str) -> str:
     ('1 image', '2 images')
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def minutes(seconds: float) -> str:
+    """Write a time that is not known exactly.
+
+    Parameters
+    ----------
+    seconds
+        How long.
+
+    Returns
+    -------
+    str
+        The time in minutes.
+
+    Examples
+    --------
+    >>> minutes(20), minutes(90), minutes(1234)
+    ('less than a minute', '1.5 min', '21 min')
+    """
+    if seconds < 60:
+        return "less than a minute"
+    return f"{seconds / 60:.1f}".removesuffix(".0") + " min" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
 def list_names(names: Iterable[str]) -> str:

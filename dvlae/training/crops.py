@@ -2,20 +2,79 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+import tifffile
 import torch
 from torch import Tensor
 
-from dvlae.axes import mirrored_axes
+from dvlae.axes import format_sides, mirrored_axes
+from dvlae.config.patch_size import training_crop
+from dvlae.config.settings import TrainSettings
 from dvlae.data.manifest import spread_evenly
 from dvlae.models.layers import memory_format
+from dvlae.system.errors import UserError
 
 # More patches would make validation a considerable part of the training time.
 MAX_VALIDATION_PATCHES = 32
 
 # Images, (N, C, ...), and 1 where a value counts; None: all of them count.
 ValidationBatch = tuple[Tensor, Tensor | None]
+
+
+def read_patches(path: Path) -> np.ndarray:
+    """Map patches into memory.
+
+    Parameters
+    ----------
+    path
+        A file of :func:`dvlae.data.patches.extract_patches`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, C, ...).
+
+    Raises
+    ------
+    UserError
+        If it is damaged.
+    """
+    try:
+        return tifffile.memmap(path, mode="r")
+    except Exception as error:  # A damaged file can raise an error of any kind.
+        raise UserError(f"{path}: damaged ({error}); remove the folder, and make it again") from None
+
+
+def choose_crop(settings: TrainSettings, stored: Sequence[int]) -> tuple[int, ...]:
+    """Choose the sides of a training crop.
+
+    Parameters
+    ----------
+    settings
+        The settings of the training.
+    stored
+        Sides of the patches, in pixels.
+
+    Returns
+    -------
+    tuple of int
+        The sides, in pixels.
+
+    Raises
+    ------
+    UserError
+        If the patches are smaller.
+    """
+    patch_size = settings.training.patch_size
+    crop = training_crop(patch_size, stored, settings.model.stride)
+    if any(side > longest for side, longest in zip(crop, stored, strict=True)):
+        raise UserError(
+            f"training.patch_size: found {patch_size}, but the patches have {format_sides(stored)} pixels; extract "
+            "them with this setting"
+        )
+    return crop
 
 
 class RandomCrops:

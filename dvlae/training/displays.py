@@ -1,4 +1,4 @@
-"""Displays of a running training: a progress line, a warning where steps become slow, and TensorBoard."""
+"""Displays of a running training: a progress line, a warning where steps become slow, their rate, and TensorBoard."""
 
 import logging
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from statistics import median
 from dvlae.system.errors import UserError
 from dvlae.system.files import remove_files
 from dvlae.system.progress import progress
+from dvlae.system.wording import minutes
 from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
 
@@ -120,15 +121,9 @@ class OutlookLine:
             left = min(left, self.schedule.total_seconds - state.seconds)
         denoising = COST_OF_SAMPLE * self.outlook.pixels * of_step / self.pixels
         logger.info(
-            f"train: {state.steps} steps are done, about {left / of_step:.0f} are to come in {_minutes(left)}; "
-            f"denoising then takes about {_minutes(denoising)}; what will be written: {self.outlook.results}"
+            f"train: {state.steps} steps are done, about {left / of_step:.0f} are to come in {minutes(left)}; "
+            f"denoising then takes about {minutes(denoising)}; what will be written: {self.outlook.results}"
         )
-
-
-def _minutes(seconds: float) -> str:
-    if seconds < 60:
-        return "less than a minute"
-    return f"{seconds / 60:.1f}".removesuffix(".0") + " min" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
 class SlowSteps:
@@ -186,6 +181,40 @@ class SlowSteps:
         )
 
 
+class StepRate:
+    """Measures how many steps a training takes in a second, and writes it in the end.
+
+    The first step counts only if there is no other, as it also prepares the device.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.seconds: list[float] = []
+
+    def update(self, state: TrainingState) -> None:
+        """Note the time.
+
+        Parameters
+        ----------
+        state
+            The training, after a step.
+        """
+        self.seconds.append(state.seconds)
+
+    def close(self) -> None:
+        """Write the number, unless an error came before the first step."""
+        if not self.seconds:
+            return
+        first, *others = self.seconds
+        rate = len(others) / (others[-1] - first) if others else 1 / first
+        self.path.write_text(repr(rate), encoding="utf-8")
+
+
 class TensorBoard:
     """Writes each new row of the history as events.
 
@@ -238,4 +267,4 @@ class TensorBoard:
         self.writer.close()
 
 
-Display = ProgressLine | OutlookLine | SlowSteps | TensorBoard
+Display = ProgressLine | OutlookLine | SlowSteps | StepRate | TensorBoard

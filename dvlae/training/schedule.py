@@ -9,7 +9,7 @@ from dvlae.config.settings import TrainingSettings
 WARM_UP_STEPS = 100
 # With full weight from the start the code can stay empty, as the autoregressive decoder needs it least then.
 KL_WARM_UP_STEPS = 500
-# A warm-up takes at most this part of a training that is limited by steps.
+# A warm-up takes at most this part of the steps of a training.
 MAX_WARM_UP_FRACTION = 0.1
 
 
@@ -25,11 +25,14 @@ class Schedule:
         Batches in one pass over the training pixels.
     started
         Whether the first weights are those of a trained model.
+    expected_steps
+        Number of steps that there is time for, by a measurement; None: not measured.
     """
 
     settings: TrainingSettings
     steps_per_epoch: int
     started: bool = False
+    expected_steps: int | None = None
 
     @property
     def total_seconds(self) -> float | None:
@@ -129,7 +132,8 @@ class Schedule:
 
     def _warm_up(self, steps: int, step: int) -> float:
         """Rise from 0 to 1 over this number of steps, or over the first part of a short training."""
-        return min(1.0, (step + 1) / min(steps, math.ceil(MAX_WARM_UP_FRACTION * self.total_steps)))
+        total = min(self.total_steps, self.expected_steps or self.total_steps)
+        return min(1.0, (step + 1) / min(steps, math.ceil(MAX_WARM_UP_FRACTION * total)))
 
     def reached_limit(self, steps: int, seconds: float, epochs_without_gain: int) -> str | None:
         """Return the name of the setting that ends the training now; None if it continues.

@@ -4,25 +4,20 @@ import json
 import logging
 import math
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import tifffile
 import torch
 
 from dvlae import revision
-from dvlae.axes import format_sides
-from dvlae.config.patch_size import crop_stride, training_crop
 from dvlae.config.settings import TrainingSettings, TrainSettings
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.dvlae import build_model
 from dvlae.models.files import load_weights, save_model
-from dvlae.models.layers import to_channels_last
 from dvlae.runs.record import RECORD_NAME, write_run
 from dvlae.system.devices import device_name, tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.errors import UserError
@@ -33,8 +28,8 @@ from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
 from dvlae.system.usage import Usage
 from dvlae.training.checkpoints import Checkpoints
-from dvlae.training.crops import RandomCrops, validation_batches
-from dvlae.training.displays import Display, Outlook, OutlookLine, ProgressLine, SlowSteps, TensorBoard
+from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validation_batches
+from dvlae.training.displays import Display, Outlook, OutlookLine, ProgressLine, SlowSteps, StepRate, TensorBoard
 from dvlae.training.loop import fit
 from dvlae.training.objective import Objective
 from dvlae.training.optimizers import OPTIMIZERS
@@ -66,6 +61,8 @@ class TrainingJob:
         Folder of the model whose weights are the first ones; None: they are random.
     batch_size
         Crops in a batch where memory does not suffice for those of the settings; None: as many as in the settings.
+    rate
+        File for the number of steps in a second; this is all that is then written. None: a model is.
     """
 
     patches: Path
@@ -80,7 +77,9 @@ class TrainingJob:
     start_from: Path | None = None
     pause_minutes: float | None = None
     outlook: Outlook | None = None
+    expected_steps: int | None = None
     batch_size: int | None = None
+    rate: Path | None = None
 
     @property
     def limits(self) -> TrainingSettings:
@@ -97,14 +96,20 @@ class TrainingJob:
             Only a training with the same fingerprint is resumed.
         """
         started = {} if self.start_from is None else {"start_from": sha256(self.start_from / "weights.safetensors")}
-        return started | {
-            "settings": self.settings.identity() | self.settings.model_dump(mode="json", include={"device", "devices"}),
-            "receptive_field": self.receptive_field,
-            "noise_direction": self.noise_direction,
-            "seed": self.seed,
-            "revision": revision.TRAINING,
-            "patches": self.description["sha256"],
-        }
+        expected = {} if self.expected_steps is None else {"expected_steps": self.expected_steps}
+        return (
+            started
+            | expected
+            | {
+                "settings": self.settings.identity()
+                | self.settings.model_dump(mode="json", include={"device", "devices"}),
+                "receptive_field": self.receptive_field,
+                "noise_direction": self.noise_direction,
+                "seed": self.seed,
+                "revision": revision.TRAINING,
+                "patches": self.description["sha256"],
+            }
+        )
 
 
 def train(
@@ -121,6 +126,7 @@ def train(
     cores: int | None = None,
     pause_minutes: float | None = None,
     outlook: Outlook | None = None,
+    expected_steps: int | None = None,
 ) -> None:
     """Train a model and write its folder: ``weights.safetensors``, ``model.json``, ``history.csv``, ``run.json``.
 
@@ -154,6 +160,9 @@ def train(
         folder for the model, and without this, goes on from there. None: no pause.
     outlook
         What follows the training; None: nothing is said of it.
+    expected_steps
+        Number of steps that there is time for, as :func:`measure_rate` tells, so that a training of few steps has a
+        shorter warm-up; None: not measured.
 
     Raises
     ------
@@ -179,13 +188,60 @@ def train(
         start_from,
         pause_minutes,
         outlook,
+        expected_steps,
     )
-    lock = model.with_name(f".lock-training-{model.name}")
-    with exclusive_lock(lock), reserved_devices(settings.device, settings.devices) as devices:
+    with exclusive_lock(model.with_name(f".lock-training-{model.name}")):
+        _train_on_devices(job, cores)
+
+
+def measure_rate(
+    patches: Path, *, receptive_field: int, noise_direction: str, settings: TrainSettings, seconds: float
+) -> float:
+    """Measure how many steps in a second a training takes on this machine, as busy as it is.
+
+    Parameters
+    ----------
+    patches, receptive_field, noise_direction, settings
+        As for :func:`train`.
+    seconds
+        How long the measurement takes; at least one step is taken.
+
+    Returns
+    -------
+    float
+        Steps in a second.
+
+    Raises
+    ------
+    UserError
+        As for :func:`train`.
+    """
+    with TemporaryDirectory(prefix="dvlae-") as folder:
+        rate = Path(folder) / "rate.txt"
+        job = TrainingJob(
+            patches,
+            Path(folder),
+            receptive_field,
+            noise_direction,
+            0,
+            None,
+            settings,
+            None,
+            _read_description(patches),
+            pause_minutes=seconds / 60,
+            rate=rate,
+        )
+        _train_on_devices(job, None)
+        return float(rate.read_text(encoding="utf-8"))
+
+
+def _train_on_devices(job: TrainingJob, cores: int | None) -> None:
+    """Train in as many processes as there are GPUs, or as there are cores for."""
+    with reserved_devices(job.settings.device, job.settings.devices) as devices:
         if len(devices) > 1:
             run_processes(partial(_train, job, devices, workers=Workers()), len(devices))
         elif devices[0].type == "cpu":
-            run_workers(partial(_train, job, devices, 0), _choose_workers(settings.training, cores))
+            run_workers(partial(_train, job, devices, 0), _choose_workers(job.limits, cores))
         else:
             _train_within_memory(job, devices)
 
@@ -226,15 +282,15 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
         use_one_thread()
     is_first = rank + workers.rank == 0
     limits = job.limits
-    train_patches, val_patches = (_read_patches(job.patches / f"{name}.tif") for name in ("train", "val"))
+    train_patches, val_patches = (read_patches(job.patches / f"{name}.tif") for name in ("train", "val"))
     train_counts, val_counts = (
-        _read_patches(job.patches / f"{name}.tif") if name in job.description["sha256"] else None
+        read_patches(job.patches / f"{name}.tif") if name in job.description["sha256"] else None
         for name in ("train_mask", "val_mask")
     )
-    crop = _choose_crop(job.settings, train_patches.shape[2:])
+    crop = choose_crop(job.settings, train_patches.shape[2:])
     pixels = math.prod(train_patches[:, 0].shape)
     steps_per_epoch = max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
-    schedule = Schedule(limits, steps_per_epoch, started=job.start_from is not None)
+    schedule = Schedule(limits, steps_per_epoch, job.start_from is not None, job.expected_steps)
     torch.manual_seed(job.seed)
     model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
     if job.start_from is not None:
@@ -268,16 +324,19 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
             displays: list[Display] = []
             if is_first:
                 stack.enter_context(usage)
+            if is_first and job.rate is not None:
+                displays.append(stack.enter_context(closing(StepRate(job.rate))))
+            elif is_first:
                 displays.append(stack.enter_context(closing(ProgressLine(schedule, state))))
-            if is_first and job.outlook is not None:
-                displays.append(OutlookLine(schedule, state, job.outlook, math.prod(crop)))
-            if is_first and devices[0].type == "cpu":
-                displays.append(SlowSteps(schedule, state, workers.count))
-            if job.tensorboard is not None and is_first:
-                displays.append(stack.enter_context(closing(TensorBoard(job.tensorboard, state))))
+                if job.outlook is not None:
+                    displays.append(OutlookLine(schedule, state, job.outlook, math.prod(crop)))
+                if devices[0].type == "cpu":
+                    displays.append(SlowSteps(schedule, state, workers.count))
+                if job.tensorboard is not None:
+                    displays.append(stack.enter_context(closing(TensorBoard(job.tensorboard, state))))
             pause = None if job.pause_minutes is None else 60 * job.pause_minutes
             fit(fabric, shared, state, schedule, crops, validation, checkpoints, displays, pause)
-    if is_first:
+    if is_first and job.rate is None:
         _write(job, state, schedule, devices[0], workers.count, usage)
 
 
@@ -319,76 +378,8 @@ def _write(
     logger.info(f"train: {state.steps} steps in {state.seconds / 60:.1f} minutes, {end}")
 
 
-def build_model(
-    settings: TrainSettings, description: dict, crop: Sequence[int], receptive_field: int, noise_direction: str
-) -> DVLAE:
-    """Build an untrained model.
-
-    Parameters
-    ----------
-    settings
-        The sizes of the networks, and the kind of decoder.
-    description
-        The content of ``patches.json``: mean and standard deviation of each channel, and step of its grey values.
-    crop
-        Sides of a training crop, in pixels.
-    receptive_field
-        Receptive field of the autoregressive decoder, in pixels.
-    noise_direction
-        ``x``, ``y``, ``z`` or ``none``.
-
-    Returns
-    -------
-    DVLAE
-        The model, on the CPU.
-
-    Raises
-    ------
-    UserError
-        If the crops do not have the axis of the noise, or the noise has no direction but the receptive field is not 0.
-    """
-    directions = [*"zyx"[-len(crop) :], "none"]
-    if noise_direction not in directions:
-        raise UserError(f"noise direction: found {noise_direction}, allowed for these patches: {', '.join(directions)}")
-    if noise_direction == "none" and receptive_field != 0:
-        raise UserError(f"receptive field: found {receptive_field}, allowed: 0, as the noise direction is none")
-    sizes = settings.model
-    architecture = Architecture(
-        image_channels=len(description["mean"]),
-        receptive_field=receptive_field,
-        noise_direction=noise_direction,
-        dimensions=len(crop),
-        stride=crop_stride(crop, sizes.stride),
-        **sizes.model_dump() | {"direct_denoiser": sizes.direct_denoiser or None},
-    )
-    model = DVLAE(architecture, description["mean"], description["std"], description["step"])
-    model.ladder_vae.recompute = settings.training.activation_checkpointing
-    to_channels_last(model, len(crop))
-    return model
-
-
 def _read_description(patches: Path) -> dict[str, Any]:
     try:
         return json.loads((patches / "patches.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"{patches}: not a folder of patches ({error}); make it with dvlae extract-patches") from None
-
-
-def _read_patches(path: Path) -> np.ndarray:
-    """Map patches (N, C, ...) into memory."""
-    try:
-        return tifffile.memmap(path, mode="r")
-    except Exception as error:  # A damaged file can raise an error of any kind.
-        raise UserError(f"{path}: damaged ({error}); remove the folder, and make it again") from None
-
-
-def _choose_crop(settings: TrainSettings, stored: Sequence[int]) -> tuple[int, ...]:
-    """Return the sides of a training crop of patches with the sides ``stored``."""
-    patch_size = settings.training.patch_size
-    crop = training_crop(patch_size, stored, settings.model.stride)
-    if any(side > longest for side, longest in zip(crop, stored, strict=True)):
-        raise UserError(
-            f"training.patch_size: found {patch_size}, but the patches have {format_sides(stored)} pixels; extract "
-            "them with this setting"
-        )
-    return crop

@@ -7,6 +7,7 @@ import tifffile
 
 from dvlae.api.choices import choose_axes, choose_noise, choose_prediction, choose_training
 from dvlae.config.dataset import DatasetSettings
+from dvlae.config.settings import PatchSettings
 from dvlae.data.reading import open_stacks
 from dvlae.system.errors import UserError
 
@@ -155,26 +156,37 @@ def test_a_receptive_field_needs_a_direction():
         choose_noise(found("x", **X), "none", 8)
 
 
+LARGE, SMALL = (3, 48, 4), (3, 16, 8)
+LARGE_ON_GPU, SMALL_ON_GPU = (6, 64, 16), (6, 32, 4)
+
+
 @pytest.mark.parametrize(
     "device, minutes, sizes",
-    [("cpu", 1, (3, 16, 8)), ("cpu", 10, (3, 48, 4)), ("cuda", 1, (6, 64, 16)), ("mps", 10, (6, 64, 16))],
+    [
+        ("cpu", 1, [SMALL]),
+        ("cpu", 10, [LARGE, SMALL]),
+        ("cuda", 1, [LARGE_ON_GPU, SMALL_ON_GPU]),
+        ("mps", 10, [LARGE_ON_GPU, SMALL_ON_GPU]),
+    ],
 )
 def test_the_network_follows_the_time_and_the_device(device, minutes, sizes):
-    settings = choose_training([(1, 300, 400)], device, minutes=minutes, max_steps=None, direct=False)
-    assert (settings.model.levels, settings.model.channels, settings.training.batch_size) == sizes
-    assert settings.training.max_minutes == minutes
-    assert settings.training.patch_size == ("auto" if device == "cpu" else 128)
+    found = choose_training([(1, 300, 400)], device, minutes=minutes, max_steps=None, direct=False)
+    assert [(s.model.levels, s.model.channels, s.training.batch_size) for s in found] == sizes
+    assert {settings.training.max_minutes for settings in found} == {minutes}
+    # All are trained on the same patches.
+    assert [PatchSettings.of(settings) for settings in found] == [PatchSettings.of(found[0])] * len(found)
+    assert found[0].training.patch_size == ("auto" if device == "cpu" else 128)
 
 
 @pytest.mark.parametrize("shapes", [[(1, 300, 400), (1, 100, 400)], [(1, 500)]])
 def test_crops_are_not_larger_than_small_images(shapes):
-    settings = choose_training(shapes, "cuda", minutes=1, max_steps=None, direct=False)
+    settings = choose_training(shapes, "cuda", minutes=1, max_steps=None, direct=False)[0]
     assert settings.training.patch_size == "auto"
 
 
 def test_crops_of_volumes_are_small():
-    settings = choose_training([(1, 20, 300, 400), (1, 5, 300, 400)], "cpu", minutes=10, max_steps=None, direct=False)
-    assert settings.training.patch_size == [5, 32, 32]
+    found = choose_training([(1, 20, 300, 400), (1, 5, 300, 400)], "cpu", minutes=10, max_steps=None, direct=False)
+    assert [settings.training.patch_size for settings in found] == [[5, 32, 32]] * 2
 
 
 @pytest.mark.parametrize(
@@ -187,7 +199,13 @@ def test_crops_of_volumes_are_small():
     ],
 )
 def test_a_direct_denoiser_is_trained_where_there_is_time_or_it_is_wanted(options, direct):
-    assert choose_training([(1, 64, 64)], "cpu", **options).model.direct_denoiser == direct
+    assert choose_training([(1, 64, 64)], "cpu", **options)[0].model.direct_denoiser == direct
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_the_network_of_a_slow_machine_has_a_direct_denoiser_only_if_it_is_wanted(wanted):
+    _, small = choose_training([(1, 64, 64)], "cpu", minutes=30, max_steps=None, direct=wanted)
+    assert small.model.direct_denoiser == ("mean" if wanted else False)
 
 
 @pytest.mark.parametrize(

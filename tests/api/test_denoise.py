@@ -220,12 +220,55 @@ def test_a_preview_stands_there_first_and_the_training_goes_on_from_it(folder, c
     assert (folder / "stack_denoised.html").read_text(encoding="utf-8") != preview
 
 
+@pytest.mark.parametrize(("unit", "offset"), [(1e20, 0), (1.0, 1e12)])
+def test_a_preview_has_the_grey_values_of_the_file(folder, unit, offset):
+    tifffile.imwrite("stack.tif", images() * unit + offset, photometric="minisblack", metadata={"axes": "TYX"})
+    assert cli.main(["denoise", "stack.tif", *TIME, "--quick"]) == 0
+    (noisy,) = Path("stack_denoised_work/preview/images/noisy").iterdir()
+    np.testing.assert_array_equal(tifffile.imread(noisy), images()[1] * unit + offset)
+    (denoised,) = Path("stack_denoised_work/preview/denoised").iterdir()
+    assert abs((tifffile.imread(denoised) - offset) / unit - images()[1]).max() < 300
+    values = re.findall(r'<p class="scale"><span>([^<]*)</span>', Path("stack_denoised.html").read_text())
+    black = float(values[0].replace("−", "-"))
+    assert offset <= black <= offset + 255 * unit and (unit == 1 or black > unit)
+
+
 def test_a_preview_is_made_on_the_way_where_there_is_time(folder, capsys, monkeypatch):
     monkeypatch.setattr("dvlae.api.denoise.PREVIEW_MINUTES", 0.01)
     assert cli.main(["denoise", "stack.tif", "--minutes", "0.03", "--samples", "2"]) == 0
     lines = capsys.readouterr().err
     assert lines.index("stack_denoised.html shows a preview") < lines.index("resuming from step")
     assert names(folder) == RESULTS
+
+
+def test_an_interrupted_training_goes_on_with_the_network_that_was_chosen_first(folder, monkeypatch, capsys):
+    measured = []
+
+    def measure(patches, *, settings, **arguments):
+        measured.append(settings.model.channels)
+        return 1.0
+
+    monkeypatch.setattr("dvlae.api.session.measure_rate", measure)
+    arguments = ["denoise", "stack.tif", "--minutes", "6", "--samples", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dvlae.api.session.train", interrupt)
+        assert cli.main(arguments) == 130
+    assert measured == [48, 16]
+    said = capsys.readouterr().err
+    assert "16 channels" in said and "48 channels would get about 360 steps" in said
+    with monkeypatch.context() as patch:
+        trained = []
+        patch.setattr("dvlae.api.session.train", lambda *_, **options: trained.append(options) or interrupt())
+        assert cli.main(arguments) == 130
+    assert measured == [48, 16]
+    assert trained[0]["settings"].model.channels == 16 and trained[0]["expected_steps"] == 360
+
+
+def test_a_preview_says_how_long_the_denoising_takes(folder, monkeypatch, capsys):
+    monkeypatch.setattr("dvlae.api.session.read_json", lambda path: {"seconds": 40.0})
+    assert cli.main(["denoise", "stack.tif", "--minutes", "0.05", "--samples", "24", "--quick"]) == 0
+    # Three images, and three times as many samples.
+    assert "as measured with it, denoising takes 6 min" in capsys.readouterr().err
 
 
 def test_another_image_takes_the_model_and_no_training(done, monkeypatch, capsys):
@@ -259,7 +302,14 @@ def test_images_unlike_those_of_the_training_are_warned_of_and_the_record_keeps_
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(folder, capsys):
     assert cli.main(["denoise", "stack.tif", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    for words in ("TYX 3 x 48 x 64", "30 minutes", "48 channels", "stack_denoised.tif", "stack_denoised_model"):
+    for words in (
+        "TYX 3 x 48 x 64",
+        "30 minutes",
+        "48 channels",
+        "or 16 channels if the machine is slow",
+        "stack_denoised.tif",
+        "stack_denoised_model",
+    ):
         assert words in said
     assert names(folder) == {"stack.tif"}
 
@@ -327,7 +377,7 @@ def test_several_files_share_a_model_and_a_pattern_does_not_match_the_results(tm
     capsys.readouterr()
     assert cli.main(["denoise", "scan_*.tif", *TIME]) == 0
     said = capsys.readouterr().err
-    assert "leaves out results of an earlier run" in said and "all is there" in said
+    assert "leaves out results of earlier commands: scan_0_denoised.tif" in said and "all is there" in said
 
 
 def test_all_results_go_where_output_says(folder):
@@ -371,8 +421,11 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     "arguments, words",
     [
         (["missing.tif"], "no file matches 'missing.tif'"),
-        (["stack.tif", "--minutes", "0"], "minutes: found 0"),
-        (["stack.tif", "--samples", "-1"], "found -1"),
+        (["stack.tif", "--minutes", "0"], "error: --minutes: found 0.0, allowed: a number above 0"),
+        (["stack.tif", "--minutes", "nan"], "error: --minutes: found nan, allowed: a number above 0"),
+        (["stack.tif", "--minutes", "inf"], "error: --minutes: found inf, allowed: a number above 0"),
+        (["stack.tif", "--samples", "-1"], "error: --samples: found -1, allowed: a whole number from 0"),
+        (["stack.tif", "--receptive-field", "-4"], "error: --receptive-field: found -4, allowed: auto, or a number"),
         (["stack.tif", "--device", "mps"], "device: found 'mps'"),
         (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
         (["stack.tif", "--model", "missing"], "missing is not the folder of a trained model"),
@@ -382,7 +435,10 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
         (["stack.tif", "--axes", "ZYX"], "but the file says 'TYX', of shape (3, 48, 64); without --axes, the file is"),
         (["stack.tif", "--override-axes"], "--override-axes: found without --axes"),
         (["stack.tif", "--output", "stack.tif"], "stack.tif"),
-        (["stack.tif", "--noise-direction", "none", "--receptive-field", "8"], "receptive field: found 8, allowed: 0"),
+        (
+            ["stack.tif", "--noise-direction", "none", "--receptive-field", "8"],
+            "--receptive-field: found 8, allowed: 0",
+        ),
         (["stack.tif", "--rescale"], "--rescale: found True, allowed only with --model"),
     ],
 )

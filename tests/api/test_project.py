@@ -46,12 +46,12 @@ def test_what_the_user_says_is_written(stack, tmp_path):
     assert yaml.safe_load((tmp_path / "new/config/config.yaml").read_text())["receptive_fields"] == [12]
 
 
-@pytest.mark.parametrize("minutes", [1, 5])
-def test_the_size_of_the_network_is_written_whatever_the_time(stack, tmp_path, minutes):
+@pytest.mark.parametrize("minutes, channels", [(1, 16), (5, 48)])
+def test_the_size_of_the_network_follows_the_time_and_is_written(stack, tmp_path, minutes, channels):
     make_project([str(stack)], tmp_path / "new", minutes=minutes)
     written = yaml.safe_load((tmp_path / "new/config/config.yaml").read_text())
     assert written["model"].keys() >= {"levels", "channels", "latent_channels"}
-    assert written["training"]["max_minutes"] == minutes
+    assert written["model"]["channels"] == channels and written["training"]["max_minutes"] == minutes
 
 
 def test_results_of_earlier_commands_are_no_images(stack, tmp_path):
@@ -69,12 +69,6 @@ def test_planes_are_images_in_the_workflow_too(stack, tmp_path):
     make_project([str(stack)], tmp_path / "new")
     _, dataset = load_dataset("my_stack_1_2", tmp_path / "new/config/datasets")
     assert dataset.axes == "SYX" and dataset.axes_override
-
-
-def test_a_short_training_has_a_small_network(stack, tmp_path):
-    make_project([str(stack)], tmp_path / "new", minutes=1)
-    settings = load_configuration([tmp_path / "new/config/config.yaml"])
-    assert settings.training.max_minutes == 1 and settings.model.channels < 48
 
 
 def test_a_folder_that_exists_is_left_alone(stack, tmp_path):

@@ -6,9 +6,9 @@ import torch
 
 from dvlae.config.settings import PredictionSettings, Settings
 from dvlae.inference.estimates import denoise
+from dvlae.models.dvlae import build_model
 from dvlae.models.files import load_model, save_model
 from dvlae.training.schedule import WARM_UP_STEPS
-from dvlae.training.train import build_model
 
 PAPER = {
     "model": {"levels": 14, "channels": 128, "latent_channels": 64, "levels_per_scale": 2, "blocks": 2},

@@ -11,9 +11,9 @@ import dvlae.training.train
 from dvlae.config.messages import validate
 from dvlae.config.settings import TrainingSettings, TrainSettings
 from dvlae.system.errors import UserError
-from dvlae.training.displays import Outlook, OutlookLine
+from dvlae.training.displays import Outlook, OutlookLine, StepRate
 from dvlae.training.schedule import Schedule
-from dvlae.training.train import TrainingJob, _read_description, _train_within_memory, train
+from dvlae.training.train import TrainingJob, _read_description, _train_within_memory, measure_rate, train
 
 MODEL = {"levels": 2, "channels": 8, "latent_channels": 4}
 
@@ -68,6 +68,32 @@ def test_after_a_minute_the_user_is_told_once_what_is_to_come(caplog, limits, wo
     (record,) = caplog.records
     assert words in record.message
     assert "denoising then takes about 10 min; what will be written: stack_denoised.tif" in record.message
+
+
+@pytest.mark.parametrize("seconds, rate", [([2.0, 2.5, 3.0, 3.5], 2.0), ([2.0], 0.5)])
+def test_the_rate_of_steps_is_that_after_the_first_step(tmp_path, seconds, rate):
+    display = StepRate(tmp_path / "rate")
+    for number, second in enumerate(seconds):
+        display.update(State(number, second))
+    display.close()
+    assert float((tmp_path / "rate").read_text()) == rate
+
+
+def test_the_rate_is_measured_without_a_model_a_checkpoint_or_a_word(patches, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(dvlae.training.train, "choose_workers", lambda *arguments, **options: 1)
+    folder, arguments = patches(), {"receptive_field": 8, "noise_direction": "x"}
+    before = sorted(tmp_path.rglob("*"))
+    limits = settings(max_steps=None, max_minutes=10)
+    assert 1 < measure_rate(folder, settings=limits, seconds=0.2, **arguments) < 10_000
+    assert sorted(tmp_path.rglob("*")) == before and caplog.messages == []
+
+
+def test_where_memory_is_short_the_rate_is_that_of_smaller_batches(patches, caplog, small_gpu, tmp_path):
+    small_gpu(2)
+    trial = replace(job(patches(), tmp_path), rate=tmp_path / "rate.txt")
+    _train_within_memory(trial, [torch.device("cpu")])
+    assert float((tmp_path / "rate.txt").read_text()) > 0
+    assert "goes on with 2" in caplog.text
 
 
 def job(patches, model, checkpoints=None) -> TrainingJob:

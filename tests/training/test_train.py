@@ -546,6 +546,18 @@ def test_the_divergence_has_its_full_weight_from_the_first_step_of_a_trained_mod
     assert Schedule(limits, 50, started=True).kl_weight(0) == 1
 
 
+@pytest.mark.parametrize(
+    "expected, step, weight",
+    [(None, 249, 0.5), (20_000, 249, 0.5), (5000, 249, 0.5), (1000, 49, 0.5), (1000, 99, 1), (3, 0, 1)],
+)
+def test_a_training_with_time_for_few_steps_has_a_shorter_warm_up(expected, step, weight):
+    limits = settings(max_steps=None, max_minutes=10).training
+    schedule = Schedule(limits, 50, expected_steps=expected)
+    assert schedule.kl_weight(step) == weight
+    rises = [schedule.learning_rate(step, 0) for step in range(200)]
+    assert rises.index(max(rises)) == min(100, math.ceil((expected or 5000) / 10)) - 1
+
+
 def test_a_checkpoint_of_a_training_from_another_model_is_not_resumed(patches, tmp_path, caplog):
     folder = patches()
     for name, seed in (("first", 0), ("other", 1)):

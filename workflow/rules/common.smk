@@ -103,8 +103,8 @@ if ONE_MACHINE and not any(name in workflow.global_resources for name in ["mem",
 
 
 def one_of(names) -> str:
-    """Return a constraint that limits a wildcard to these names."""
-    return "|".join(map(re.escape, names))
+    """Return a constraint that limits a wildcard to these names; without any, nothing fits: no text is no constraint."""
+    return "|".join(map(re.escape, names)) or r"[^\s\S]"
 
 
 def names_of_methods(which) -> str:

@@ -287,6 +287,19 @@ CORES = argument("--cores", "N", "cores to use (default: all that are free)", _c
 DRY_RUN = flag("--dry-run", "check the arguments, and only say what would be read and changed", dest=SHOW_ONLY)
 EVALUATION = settings_of(EvaluationSettings)
 PART = argument("--part", "K/N", "images of part K of N (default: all); see `dvlae gather`", Part.parse, default="1/1")
+# How image files are read.
+READING = (
+    argument(
+        "--axes",
+        "AXES",
+        "axes of each file, of S (images), T, C, Z, Y and X, such as ZYX for volumes (default: what the file says, "
+        "with planes as images)",
+        default="auto",
+    ),
+    flag("--override-axes", "use --axes even where a file says otherwise"),
+    argument("--channel", "N|grey", "keep one channel, or the luminance of RGB", type=read_number_or_word),
+    argument("--series", "N|NAME|all", "which series of images in a file", type=read_number_or_word, default="auto"),
+)
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"
 TARGETS = path("--targets", "CSV", f"table {REGISTERED}")
 OVERRIDES = "configuration, as for snakemake: overrides config/config.yaml"

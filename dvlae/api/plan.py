@@ -1,0 +1,148 @@
+"""The network whose training fits into the time on this machine, which is measured first."""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvlae.config.settings import TrainSettings
+from dvlae.system.files import write_json
+
+logger = logging.getLogger(__name__)
+
+# A measurement takes so many seconds, and at most this part of the training.
+SECONDS_OF_MEASUREMENT, MAX_PART = 8, 0.05
+# With fewer steps, a smaller network is better (docs/notes/experiments.md).
+ENOUGH_STEPS = 1500
+# With fewer steps, even the smallest network leaves images blurred.
+FEW_STEPS = 500
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is trained.
+
+    Attributes
+    ----------
+    settings
+        Sizes and limits.
+    expected_steps
+        Number of steps that there is time for on this machine; None: not measured, as the time does not limit them.
+    """
+
+    settings: TrainSettings
+    expected_steps: int | None = None
+
+    @classmethod
+    def choose(cls, candidates: Sequence[TrainSettings], measure: Callable[[TrainSettings, float], float]) -> "Plan":
+        """Choose the largest network that gets enough steps, or the smallest one, and say what was chosen and why.
+
+        Parameters
+        ----------
+        candidates
+            Settings from the largest network to the smallest, with a limit of time.
+        measure
+            Function that trains with settings for some seconds, and returns the number of steps in a second.
+
+        Returns
+        -------
+        Plan
+            The screen warns if there are too few steps for good images.
+        """
+        limit = candidates[0].training.max_minutes
+        assert limit is not None
+        seconds = min(SECONDS_OF_MEASUREMENT, MAX_PART * 60 * limit)
+        reason = ""
+        for settings in candidates:
+            rate = measure(settings, seconds)
+            steps = max(1, round(rate * 60 * limit))
+            if steps >= ENOUGH_STEPS or settings is candidates[-1]:
+                break
+            reason = (
+                f"; {settings.model.channels} channels would get about {steps} steps on this machine as it is now, and "
+                f"need {ENOUGH_STEPS}"
+            )
+        logger.info(f"denoise: {describe(settings, steps)}{reason}")
+        if steps < FEW_STEPS:
+            logger.warning(
+                f"denoise: WARNING: about {steps} steps are too few for good images; --minutes "
+                f"{_round_up(FEW_STEPS / rate / 60)} has time for {FEW_STEPS}, or end other programs that compute"
+            )
+        return cls(settings, steps)
+
+    @classmethod
+    def read(cls, path: Path, device: str) -> "Plan | None":
+        """Read a plan.
+
+        Parameters
+        ----------
+        path
+            The file.
+        device
+            The device of the training.
+
+        Returns
+        -------
+        Plan or None
+            The plan; None if there is none, or one for another device.
+        """
+        if not path.exists():
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        plan = cls(TrainSettings.model_validate(found["settings"]), found["expected_steps"])
+        return plan if plan.settings.device == device else None
+
+    def write(self, path: Path) -> None:
+        """Write the plan, so that a training that was interrupted goes on with it.
+
+        Parameters
+        ----------
+        path
+            The file.
+        """
+        write_json(path, {"settings": self.settings.model_dump(mode="json"), "expected_steps": self.expected_steps})
+
+    def check(self, steps: int) -> None:
+        """Warn of a training that got too few steps, unless this was foreseen.
+
+        Parameters
+        ----------
+        steps
+            The number of steps of the training.
+        """
+        if self.expected_steps is not None and steps < FEW_STEPS <= self.expected_steps:
+            logger.warning(
+                f"denoise: WARNING: the training got {steps} steps instead of about {self.expected_steps}, too few for "
+                f"good images, as other programs used the machine; --overwrite --minutes "
+                f"{_round_up((self.settings.training.max_minutes or 0) * FEW_STEPS / steps)} has time for {FEW_STEPS}"
+            )
+
+
+def describe(settings: TrainSettings, expected_steps: int | None = None) -> str:
+    """Describe a training in a phrase.
+
+    Parameters
+    ----------
+    settings
+        Sizes and limits.
+    expected_steps
+        Number of steps that there is time for; None: not known.
+
+    Returns
+    -------
+    str
+        The phrase, which begins with a verb.
+    """
+    sizes, limits = settings.model, settings.training
+    end = f"{limits.max_minutes:g} minutes" if limits.max_steps is None else f"{limits.max_steps} steps"
+    about = "" if expected_steps is None else f", about {expected_steps} steps"
+    return (
+        f"trains for {end} on {settings.device}{about}: {sizes.levels} levels, {sizes.channels} channels, "
+        f"{limits.batch_size} crops in a batch" + ", with a direct denoiser" * bool(sizes.direct_denoiser)
+    )
+
+
+def _round_up(minutes: float) -> str:
+    return f"{math.ceil(minutes)}" if minutes > 1 else f"{math.ceil(10 * minutes) / 10:g}"

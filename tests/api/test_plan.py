@@ -1,0 +1,80 @@
+import logging
+
+import pytest
+
+from dvlae.api.choices import choose_training
+from dvlae.api.plan import Plan
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog):
+    caplog.set_level(logging.INFO, "dvlae")
+
+
+def candidates(minutes: float, device: str = "cpu"):
+    return choose_training([(1, 300, 400)], device, minutes=minutes, max_steps=None, direct=False)
+
+
+def choose(minutes: float, rates: dict[int, float]) -> tuple[Plan, list[float]]:
+    """Choose on a machine with these steps in a second by the number of channels; return how long was measured, too."""
+    measured = []
+
+    def measure(settings, seconds):
+        measured.append(seconds)
+        return rates[settings.model.channels]
+
+    return Plan.choose(candidates(minutes), measure), measured
+
+
+# Two quiet cores, one quiet core, and two cores with nine other programs on them (docs/benchmarks.md).
+QUIET, ONE_CORE, BUSY = {48: 11.1, 16: 16.0}, {48: 6.88, 16: 10.9}, {48: 0.86, 16: 1.4}
+
+
+@pytest.mark.parametrize(
+    "minutes, rates, channels, steps",
+    [
+        (10, QUIET, 48, 6660),
+        (30, QUIET, 48, 19980),
+        (10, ONE_CORE, 48, 4128),
+        (1, QUIET, 16, 960),
+        (10, BUSY, 16, 840),
+        (30, BUSY, 48, 1548),
+        (20, BUSY, 16, 1680),
+    ],
+)
+def test_the_network_is_as_large_as_the_machine_has_steps_for(minutes, rates, channels, steps, caplog):
+    plan, _ = choose(minutes, rates)
+    assert (plan.settings.model.channels, plan.expected_steps) == (channels, steps)
+    (line,) = caplog.messages
+    assert f"about {steps} steps" in line and f"{channels} channels" in line
+    is_slow = minutes >= 5 and channels == 16
+    assert ("48 channels would get about" in line) == is_slow
+
+
+@pytest.mark.parametrize("minutes, rate, helps", [(10, 0.5, "--minutes 17"), (0.1, 10.0, "--minutes 0.9")])
+def test_too_few_steps_even_for_the_smallest_network_are_warned_of(minutes, rate, helps, caplog):
+    plan, _ = choose(minutes, {48: rate / 2, 16: rate})
+    (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"about {plan.expected_steps} steps are too few" in warning and helps in warning
+
+
+def test_the_measurement_takes_seconds_and_a_twentieth_of_a_short_training():
+    assert choose(10, QUIET)[1] == [8]
+    assert choose(30, BUSY | {48: 0.1})[1] == [8, 8]
+    assert choose(1, QUIET)[1] == [3]
+
+
+def test_a_plan_is_kept_for_its_device(tmp_path):
+    plan = Plan(candidates(10)[1], 840)
+    plan.write(tmp_path / "plan.json")
+    assert Plan.read(tmp_path / "plan.json", "cpu") == plan
+    assert Plan.read(tmp_path / "plan.json", "cuda") is None
+    assert Plan.read(tmp_path / "other.json", "cpu") is None
+
+
+@pytest.mark.parametrize(
+    "expected, steps, warned", [(6000, 400, True), (6000, 700, False), (450, 400, False), (None, 2, False)]
+)
+def test_a_training_that_became_too_slow_is_warned_of_once(expected, steps, warned, caplog):
+    Plan(candidates(10)[0], expected).check(steps)
+    assert [("--minutes 13" in line) for line in caplog.messages] == [True] * warned
