@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dvlae.api.choices import choose_noise, choose_prediction, choose_training
+from dvlae.api.options import check_minutes
 from dvlae.api.plan import Plan, describe
 from dvlae.axes import AXES, format_sides, middle
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
@@ -81,8 +82,7 @@ class Wishes:
     start_from: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0:
-            raise UserError(f"minutes: found {self.minutes:g}, allowed: more than 0")
+        check_minutes(self.minutes)
         if self.noise_direction not in (*AXES, "none", "auto"):
             raise UserError(f"noise direction: found {self.noise_direction!r}, allowed: auto, x, y, z, none")
         if self.start_from is not None and (self.noise_direction, self.receptive_field) != ("auto", "auto"):

@@ -408,7 +408,8 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     "arguments, words",
     [
         (["missing.tif"], "no file matches 'missing.tif'"),
-        (["stack.tif", "--minutes", "0"], "minutes: found 0"),
+        (["stack.tif", "--minutes", "0"], "minutes: found 0.0, allowed: a number above 0"),
+        (["stack.tif", "--minutes", "inf"], "minutes: found inf, allowed: a number above 0"),
         (["stack.tif", "--samples", "-1"], "found -1"),
         (["stack.tif", "--device", "mps"], "device: found 'mps'"),
         (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
