@@ -6,8 +6,12 @@ import os
 # Before torch is imported; the jobs of a real run of the workflow get their number of threads from Snakemake.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.messages import validate
@@ -54,3 +58,14 @@ def images_folder(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture
+def weak_bm3d(monkeypatch):
+    """Replace the optional package: what it filters, it filters with a Gaussian of ``sigma`` pixels."""
+    package = SimpleNamespace(
+        BM3DProfile=SimpleNamespace, bm3d=lambda image, sigma, profile: ndimage.gaussian_filter(image, sigma)
+    )
+    monkeypatch.setitem(sys.modules, "bm3d", package)
+    monkeypatch.setitem(sys.modules, "bm4d", SimpleNamespace(np=np))
+    return package

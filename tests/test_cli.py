@@ -187,7 +187,7 @@ def test_a_word_instead_of_a_number_is_one_line(words, key, least, text, found, 
         "predict model images --denoised d --uncertainty u",
         "register images targets.csv",
         "diagnose images --output noise.json",
-        "baseline gaussian images --denoised d",
+        "run-method gaussian images --denoised d",
         "evaluate images denoised psnr.csv --dataset sem --method gaussian",
     ],
 )
@@ -202,7 +202,7 @@ def test_no_cores_at_all_are_one_line(words, capsys):
         ("dvlae.inference.prediction", "predict", "predict model images --denoised d --uncertainty u"),
         ("dvlae.evaluation.register", "register", "register images targets.csv"),
         ("dvlae.reporting.diagnosis", "diagnose", "diagnose images --output noise.json"),
-        ("dvlae.evaluation.baselines", "run_baseline", "baseline gaussian images --denoised d"),
+        ("dvlae.methods.run", "run_method", "run-method gaussian images --denoised d"),
         ("dvlae.evaluation.evaluate", "evaluate", "evaluate images denoised psnr.csv --dataset sem --method gaussian"),
     ],
 )
@@ -379,7 +379,7 @@ def test_predict_removes_checkpoints_only_when_told_to_and_only_once_it_is_finis
         ("predict m i --denoised d --uncertainty u --samples i/", "--samples: found i, which would replace images i"),
         ("predict m/x i --denoised d --uncertainty u --remove-checkpoints m", "--remove-checkpoints: found m, which"),
         ("train p m --receptive-field 4 --noise-direction x --checkpoints p", "--checkpoints: found p, which"),
-        ("baseline noisy images --denoised images", "--denoised: found images, which would replace images images"),
+        ("run-method noisy images --denoised images", "--denoised: found images, which would replace images images"),
         ("evaluate images denoised images --dataset a --method b", "output: found images, which would replace images"),
     ],
 )
@@ -521,15 +521,15 @@ def chain(tmp_path_factory):
         chain.run("generate", f"{RUN}/model", "prior", "--kind", "prior", "--size", "16", "24", "--realisations", "2")
         measured = ["--settings", EVALUATION, "--targets", targets]
         chain.run("generate", f"{RUN}/model", "new", "--kind", "noise", "--images", images, *measured)
-        chain.run("baseline", "noisy", images, "--denoised", f"{NOISY}/denoised", *measured)
+        chain.run("run-method", "noisy", images, "--denoised", f"{NOISY}/denoised", *measured)
         measured += ["--dataset", "small"]
         for folder, method in ((NOISY, ["noisy"]), (RUN, ["dvlae-rf4", "--receptive-field", "4"])):
             chain.run("evaluate", images, f"{folder}/denoised", f"{folder}/psnr.csv", "--method", *method, *measured)
         parts = ["parts/1-of-2", "parts/2-of-2"]
         for number, part in enumerate(parts, start=1):
             words = ["--denoised", f"{part}/denoised", "--settings", EVALUATION, "--part", f"{number}/2"]
-            chain.run("baseline", "gaussian", images, *words)
-        chain.run("gather", *parts, "--output", "joined/denoised", "joined/baseline.json")
+            chain.run("run-method", "gaussian", images, *words)
+        chain.run("gather", *parts, "--output", "joined/denoised", "joined/method.json")
         chain.run("tables", f"{RUN}/psnr.csv", f"{NOISY}/psnr.csv", "--output", "results/tables")
         chain.run(
             "figures", f"{RUN}/psnr.csv", f"{NOISY}/psnr.csv", "--output", "results/figures",
@@ -551,7 +551,7 @@ def test_every_command_is_run_for_real(chain):
 def test_gather_joins_the_images_of_two_parts(chain):
     assert [len(chain.files(f"parts/{part}/denoised")) for part in ("1-of-2", "2-of-2")] == [1, 2]
     assert chain.files("joined/denoised") == IMAGES
-    assert json.loads((chain.folder / "joined/baseline.json").read_text())["method"] == "gaussian"
+    assert json.loads((chain.folder / "joined/method.json").read_text())["method"] == "gaussian"
 
 
 def test_only_the_commands_whose_product_is_text_print(chain):
@@ -623,7 +623,7 @@ def test_generate_makes_noise_on_given_images_and_compares_it(chain):
     assert {"noise.csv", "generated_noise.png", "generated_noise.svg"} <= chain.files("new")
 
 
-def test_baseline_and_evaluate_measure_what_was_denoised(chain):
+def test_run_method_and_evaluate_measure_what_was_denoised(chain):
     assert chain.files(f"{NOISY}/denoised") == {"the-noisy-images.txt"}
     rows = chain.rows(f"{NOISY}/psnr.csv")
     assert [row["psnr"] for row in rows] == [row["psnr_noisy"] for row in rows]

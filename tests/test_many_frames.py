@@ -41,8 +41,8 @@ def run_all(folder, frames: int) -> set[str]:
     run("train", patches, method / "model", *field, *settings, "--device", "cpu")
     made = [word for name in ("denoised", "uncertainty", "samples") for word in (f"--{name}", method / name)]
     run("predict", method / "model", images, *made, *settings, "--device", "cpu")
-    run("baseline", "gaussian", images, "--denoised", out / "gaussian/denoised", "--targets", targets)
-    run("baseline", "noisy", images, "--denoised", out / "noisy/denoised", "--targets", targets)
+    run("run-method", "gaussian", images, "--denoised", out / "gaussian/denoised", "--targets", targets)
+    run("run-method", "noisy", images, "--denoised", out / "noisy/denoised", "--targets", targets)
     for name in ("dvlae-rf4", "gaussian", "noisy"):
         told = ("--dataset", "mine", "--method", name, "--targets", targets)
         run("evaluate", images, out / name / "denoised", out / name / "psnr.csv", *told)

@@ -1,8 +1,10 @@
 """Arrays as images: each is a file for the steps, and what they make of it comes back as an array of the same axes."""
 
+import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from dvlae.config.dataset import DatasetSettings
 from dvlae.config.messages import validate
 from dvlae.data.canonical import read_info
 from dvlae.data.manifest import read_manifest
+from dvlae.data.outputs.conversion import Converter
 from dvlae.data.outputs.reading import read_output
 from dvlae.system.errors import UserError
 
@@ -268,20 +271,56 @@ def name_arrays(text: str, folder: Path) -> str:
     str
         The message, such as ``noisy: array 0: found nan everywhere``.
     """
-    text = re.sub(re.escape(f"{folder}{os.sep}") + r"(array \d+)\.npy", r"\1", text)
+    text = re.sub(rf"(?:{re.escape(f'{folder}{os.sep}')})?(array \d+)\.npy", r"\1", text)
     return re.sub(r"\b(array \d+)_0*(\d+)\b", r"\1, image \2", text)
+
+
+@contextmanager
+def arrays_named(folder: Path) -> Iterator[None]:
+    """Let errors and messages of the package name arrays in place of their files while the block runs.
+
+    Parameters
+    ----------
+    folder
+        The folder that :func:`describe_arrays` made.
+
+    Raises
+    ------
+    UserError
+        The error that the block raises, in other words.
+    """
+
+    def rename(record: logging.LogRecord) -> bool:
+        record.msg, record.args = name_arrays(record.getMessage(), folder), ()
+        return True
+
+    # A filter of a logger does not see the messages of those below it.
+    loggers = [logging.getLogger(name) for name in [*logging.root.manager.loggerDict] if name.startswith("dvlae.")]
+    for logger in loggers:
+        logger.addFilter(rename)
+    try:
+        yield
+    except UserError as error:
+        raise UserError(name_arrays(str(error), folder)) from None
+    finally:
+        for logger in loggers:
+            logger.removeFilter(rename)
 
 
 def _fill_masked(part: Any, dtype: np.dtype) -> np.ndarray:
     """Return a part of an array, with NaN in the place of masked pixels, which is how files say it."""
-    if not np.ma.is_masked(part):
-        return np.asarray(part)
-    if dtype.kind != "f":
+    if dtype.kind != "f" and np.ma.is_masked(part):
         raise UserError(
             f"images: found masked pixels in parts of an array of type {dtype} in a file, allowed: the array in memory "
             "(array[:])"
         )
-    return part.astype(dtype).filled(np.nan)
+    stored = np.ma.asarray(part).astype(dtype)
+    if dtype.kind == "f" and part.dtype.kind in "iu" and (stored.astype(part.dtype) != part).any():
+        raise UserError(
+            f"images: found masked pixels, and whole numbers of type {part.dtype} that {dtype} does not hold, allowed: "
+            "the numbers less an offset"
+        )
+    return np.where(np.ma.getmaskarray(stored), np.nan, stored.data) if np.ma.is_masked(stored) else np.asarray(stored)
 
 
 def read_array(images: Path, folder: Path, array: Any, *, deviation: bool) -> np.ndarray | None:
@@ -301,20 +340,19 @@ def read_array(images: Path, folder: Path, array: Any, *, deviation: bool) -> np
     Returns
     -------
     array or None
-        With the axes and the shape of the array. float32, or float64 where float32 would lose the noise of large grey
-        values. None if there are no such results. A masked array if the array is one; the denoised image has the
-        array's values behind the mask.
+        With the axes and the shape of the array, in its units. float32, or float64 where float32 would lose the noise
+        of large grey values, or whole numbers where float64 would. None if there are no such results. A masked array if
+        the array is one; the denoised image has the array's values behind the mask.
     """
     manifest = read_manifest(images)
     info = read_info(manifest[0].noisy)
-    offset = 0 if deviation else info.offset
-    frames = np.empty((len(manifest), *info.frame_shape), np.float64 if offset else np.float32)
+    convert = Converter.choose(info, deviation=deviation)
+    frames = np.empty((len(manifest), *info.frame_shape), convert.dtype)
     for frame, image in zip(frames, manifest, strict=True):
         values = read_output(folder, image, deviation=deviation)
         if values is None:
             return None
-        frame[...] = values
-        frame += offset
+        frame[...] = convert(values)
     result = np.ascontiguousarray(info.in_source_order(frames)).reshape(array.shape)
     if not isinstance(array, np.ma.MaskedArray):
         return result

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from dvlae.api.options import check_receptive_field, check_whole_number
 from dvlae.config.fields import PatchSize
 from dvlae.config.messages import validate
 from dvlae.config.patch_size import fitting_crop
-from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.config.settings import ModelSettings, PredictSettings, TrainingSettings, TrainSettings
 from dvlae.data.files import natural_key
 from dvlae.data.reading import select_series
@@ -91,7 +91,7 @@ def choose_axes(files: Sequence[Path], series: int | str, command: str = "denois
     series
         The setting ``series``.
     command
-        The command, for messages; ``init`` has a file for the setting ``axes``.
+        The command, for messages.
 
     Returns
     -------
@@ -119,10 +119,9 @@ def choose_axes(files: Sequence[Path], series: int | str, command: str = "denois
             f"{unknown}; dvlae {command} reads all files in one way, so run it on each kind of file apart"
         )
     for reading in reversed(special.values()):
-        option = f"--axes {reading.together}" if command == "denoise" else f"`axes: {reading.together}` in the dataset"
         logger.warning(
-            f"{command}: {reading.path.name}: its {reading.said} are denoised as images, one by one; {option} takes "
-            "them together, which learns more slowly"
+            f"{command}: {reading.path.name}: its {reading.said} are denoised as images, one by one; --axes "
+            f"{reading.together} takes them together, which learns more slowly"
         )
     return first.axes
 
@@ -170,20 +169,8 @@ def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int 
     if not said:
         direction = found["direction"] or ASSUMED_DIRECTION
     lags = found["autocorrelation"].get(direction)
-    if receptive_field != "auto":
-        field = int(receptive_field)
-        if direction == "none" and field:
-            raise UserError(f"receptive field: found {field}, allowed: 0, or a noise direction, as the noise has none")
-        kernel_and_blocks(field)
-    elif direction == "none":
-        field = 0
-    elif lags is None:
-        field = ASSUMED_RECEPTIVE_FIELD
-    else:
-        length = correlation_length([np.nan if value is None else value for value in lags])
-        field = suggest_receptive_field(min(length, MAX_ASSUMED_LENGTH) if found["direction"] is None else length)
-        # Who names a direction may know more than can be measured.
-        field = max(field, ASSUMED_RECEPTIVE_FIELD) if said and length == 0 else field
+    wanted = check_receptive_field(receptive_field, direction)
+    field = wanted if isinstance(wanted, int) else _measured_field(found, direction, lags, said=said)
     text = f"noise direction {direction}, receptive field {field} px"
     options = "--noise-direction and --receptive-field"
     if assumed:
@@ -194,6 +181,20 @@ def choose_noise(found: Mapping[str, Any], direction: str, receptive_field: int 
     else:
         logger.info(f"denoise: takes {text}; {options} change this")
     return direction, field
+
+
+def _measured_field(
+    found: Mapping[str, Any], direction: str, lags: Sequence[float | None] | None, *, said: bool
+) -> int:
+    """Return the receptive field for noise with such a correlation along its direction."""
+    if direction == "none":
+        return 0
+    if lags is None:
+        return ASSUMED_RECEPTIVE_FIELD
+    length = correlation_length([np.nan if value is None else value for value in lags])
+    field = suggest_receptive_field(min(length, MAX_ASSUMED_LENGTH) if found["direction"] is None else length)
+    # Who names a direction may know more than can be measured.
+    return max(field, ASSUMED_RECEPTIVE_FIELD) if said and length == 0 else field
 
 
 def choose_training(
@@ -297,12 +298,12 @@ def choose_prediction(
     Raises
     ------
     UserError
-        If the model has no direct denoiser and the user wants it.
+        If the number is not allowed, or the model has no direct denoiser and the user wants it.
     """
     if samples is None:
         samples = SAMPLES if trained else 0 if direct else FEW_SAMPLES
-    if samples == 0 and not direct:
-        raise UserError("samples: found 0, but the model has no direct denoiser, allowed: 1 or more")
+    allowed = "a whole number from 0" if direct else "a whole number from 1, as the model has no direct denoiser"
+    samples = check_whole_number("samples", samples, allowed, 0 if direct else 1)
     prediction: dict[str, Any] = {"rescale": rescale}
     prediction |= {"samples": samples} if samples else {"estimator": "direct"}
     return validate(PredictSettings, {"prediction": prediction, "device": device}, "samples")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_prediction
-from dvlae.api.inputs import describe_inputs, find_inputs, name_paths
+from dvlae.api.inputs import choose_dataset, find_inputs, name_paths
 from dvlae.api.notes import Warnings, options_named
 from dvlae.api.places import Places
 from dvlae.api.plan import describe
@@ -114,8 +114,6 @@ def denoise(
         model=model,
         start_from=start_from,
     )
-    if override_axes and axes == "auto":
-        raise UserError("--override-axes: found without --axes, allowed only with it")
     if minutes is None:
         minutes = Wishes.minutes if start_from is None else MINUTES_TO_CONTINUE
     wishes = Wishes(
@@ -135,14 +133,14 @@ def denoise(
         together = architecture.dimensions > 2 or architecture.image_channels > MAX_CHANNELS
     warnings = Warnings()
     with warnings.noted():
-        dataset = describe_inputs(
+        dataset = choose_dataset(
             inputs,
-            [str(file) for file in inputs],
+            "denoise",
             axes=axes,
             override_axes=override_axes,
             channel=channel,
             series=series,
-            noise_direction="none" if noise_direction == "auto" else noise_direction,
+            noise_direction=noise_direction,
             together=together,
         )
     places = Places.choose(files, inputs, output)

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dvlae.api.choices import choose_axes
 from dvlae.config.dataset import DatasetSettings
@@ -54,56 +54,57 @@ def find_inputs(patterns: Sequence[str], command: str = "denoise") -> tuple[list
     return inputs, results
 
 
-def describe_inputs(
+def choose_dataset(
     inputs: Sequence[Path],
-    noisy: Sequence[str],
+    command: str,
     *,
-    axes: str = "auto",
-    override_axes: bool = False,
-    channel: int | str | None = None,
-    series: int | str = "auto",
-    noise_direction: str = "none",
-    together: bool = False,
-    command: str = "denoise",
+    axes: str,
+    override_axes: bool,
+    channel: int | Literal["grey"] | None,
+    series: int | str,
+    noise_direction: str,
+    together: bool,
+    noisy: Sequence[str] | None = None,
 ) -> DatasetSettings:
-    """Describe image files as a dataset, and choose how their axes are read if the user does not say it.
+    """Choose how image files are read.
 
     Parameters
     ----------
     inputs
-        The image files.
-    noisy
-        The setting ``noisy``, which matches these files.
-    axes, channel, series, noise_direction
-        The settings of a dataset.
-    override_axes
-        Whether ``axes`` counts even where a file says otherwise.
-    together
-        Whether planes and channels are read together, as the files say, and not as images.
+        The files.
     command
         The command, for messages.
+    axes, override_axes, channel, series, noise_direction
+        What the user says. ``auto`` follows the files, but reads planes, many channels, and pages of unknown meaning as
+        images; an unknown direction of the noise is left open.
+    together
+        Whether planes and channels are read as the files say.
+    noisy
+        What the settings call the files; None: their names.
 
     Returns
     -------
     DatasetSettings
-        The dataset.
+        The settings of a dataset. The screen says what is read as images.
 
     Raises
     ------
     UserError
-        If a value is not allowed, or no one setting is right for all files.
+        If a value is not allowed, or no one choice is right for all files.
     """
+    if override_axes and axes == "auto":
+        raise UserError("--override-axes: found without --axes, allowed only with it")
     if axes == "auto" and not together:
         axes = choose_axes(inputs, series, command)
         override_axes = axes != "auto"
-    keys = {
+    keys: dict[str, Any] = {
         "source": {"kind": "files"},
-        "noisy": list(noisy),
+        "noisy": [str(file) for file in inputs] if noisy is None else list(noisy),
         "axes": axes,
         "axes_override": override_axes,
         "channel": channel,
         "series": series,
-        "noise_direction": noise_direction,
+        "noise_direction": "none" if noise_direction == "auto" else noise_direction,
     }
     return validate(DatasetSettings, keys, "command line")
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dvlae.api.arrays import (
+    arrays_named,
     as_array,
     as_list,
     choose_axes,
@@ -21,14 +22,7 @@ from dvlae.api.arrays import (
     read_array,
 )
 from dvlae.api.choices import choose_prediction
-from dvlae.api.options import (
-    check_device,
-    check_flag,
-    check_folder,
-    check_minutes,
-    check_seed,
-    check_whole_number,
-)
+from dvlae.api.options import check_flag, check_folder
 from dvlae.api.session import Session, Wishes
 from dvlae.models.files import load_model, read_architecture
 from dvlae.system.errors import UserError
@@ -129,8 +123,9 @@ class Model:
         -------
         clean, std
             The denoised image and the standard deviation of the posterior, in the axes, the shape and the units of the
-            image; float32, or float64 for grey values so large that float32 would lose the noise. ``std`` is None for
-            fewer than two samples. Of a masked array, both have its mask.
+            image; float32, or float64 for grey values so large that float32 would lose the noise, or the whole numbers
+            of the image where float64 would. ``std`` is None for fewer than two samples. Of a masked array, both have
+            its mask.
 
         Raises
         ------
@@ -138,10 +133,8 @@ class Model:
             If the image has other channels or axes than those of the training, or a value is not allowed.
         """
         direct = self._architecture.direct_denoiser is not None
-        allowed = "a whole number from 0" if direct else "a whole number from 1, as the model has no direct denoiser"
-        samples = check_whole_number("samples", samples, allowed, 0 if direct else 1)
         rescale, progress = check_flag("rescale", rescale), check_flag("progress", progress)
-        wishes = Wishes(seed=check_seed(seed), device=check_device(device))
+        wishes = Wishes(seed=seed, device=device)
         array = as_array(image, "image", "an array, and several of them one by one")
         axes = choose_axes(array.shape, axes, self._architecture.dimensions)
         settings = choose_prediction(samples, wishes.device, trained=True, direct=direct, rescale=rescale)
@@ -251,11 +244,6 @@ def fit(
     ...     again = dvlae.load(f"{folder}/model")
     >>> clean, std = again.denoise(stack, samples=2)
     """
-    if not isinstance(receptive_field, str):
-        receptive_field = check_whole_number("receptive field", receptive_field, "auto, or a number of pixels")
-    if max_steps is not None:
-        max_steps = check_whole_number("max_steps", max_steps, "None, or a whole number from 1", 1)
-    minutes, seed, device = check_minutes(minutes), check_seed(seed), check_device(device)
     direct_denoiser, progress = check_flag("direct_denoiser", direct_denoiser), check_flag("progress", progress)
     if not isinstance(start_from, Model | None):
         start_from = load(check_folder("start_from", start_from, "None, a model, or the folder of one"))
@@ -340,7 +328,7 @@ def diagnose(images: Any, *, axes: str = "auto", progress: bool = False) -> Diag
         found["direction"],
         found["correlation_length"],
         found["receptive_field"],
-        tuple(filter(None, reasons)),
+        tuple(name_arrays(reason, session.data) for reason in reasons if reason),
         found["autocorrelation"],
     )
 
@@ -357,10 +345,8 @@ def _session(arrays: Sequence[Any], axes: str, direction: str, wishes: Wishes, p
             TemporaryDirectory(prefix="dvlae-") as folder,
         ):
             data = Path(folder) / "arrays"
-            try:
+            with arrays_named(data):
                 yield Session(Path(folder), describe_arrays(data, arrays, axes, direction), data, wishes)
-            except UserError as error:
-                raise UserError(name_arrays(str(error), data)) from None
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)

@@ -9,7 +9,9 @@ from pathlib import Path
 from dvlae.system.errors import UserError
 
 PREFIX_PATTERN = re.compile("[a-z]+: (warning: )?", re.IGNORECASE)
-# What a message says of settings of a dataset, and the options of `dvlae denoise` that set them.
+# What messages about values begin with.
+NAME_PATTERN = re.compile("^(minutes|seed|samples|noise direction|receptive field|device)(?=: )")
+# What a message says of settings of a dataset, and the options of commands that set them.
 OPTIONS = {
     "`axes_override: true` follows the settings": "--override-axes follows --axes",
     "set `axes_override: true`": "add --override-axes",
@@ -94,4 +96,5 @@ def options_named() -> Iterator[None]:
         text = str(error)
         for setting, option in OPTIONS.items():
             text = text.replace(setting, option)
+        text = NAME_PATTERN.sub(lambda found: "--" + found[0].replace(" ", "-"), text)
         raise UserError(text) from error

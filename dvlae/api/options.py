@@ -7,6 +7,7 @@ from typing import Any, get_args
 import numpy as np
 
 from dvlae.config.fields import Device
+from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.system.errors import UserError
 
 MAX_SEED = 2**32 - 1
@@ -83,6 +84,35 @@ def check_minutes(value: Any) -> float:
     if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and 0 < value < np.inf:
         return float(value)
     raise UserError(f"minutes: found {value!r}, allowed: a number above 0")
+
+
+def check_receptive_field(value: Any, direction: str) -> int | str:
+    """Return a receptive field.
+
+    Parameters
+    ----------
+    value
+        What was given.
+    direction
+        The direction of the noise, or ``auto``.
+
+    Returns
+    -------
+    int or str
+        A number of pixels, or ``auto``.
+
+    Raises
+    ------
+    UserError
+        If it is something else, no decoder has it, or there is one without a direction.
+    """
+    if isinstance(value, str) and value == "auto":
+        return value
+    field = check_whole_number("receptive field", value, "auto, or a number of pixels")
+    if direction == "none" and field:
+        raise UserError(f"receptive field: found {field}, allowed: 0, or a noise direction, as the noise has none")
+    kernel_and_blocks(field)
+    return field
 
 
 def check_device(value: Any) -> str:

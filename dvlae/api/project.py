@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from dvlae.api.inputs import describe_inputs, find_inputs
+from dvlae.api.inputs import choose_dataset, find_inputs
+from dvlae.api.notes import options_named
 from dvlae.api.plan import ENOUGH_STEPS
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
@@ -45,9 +46,14 @@ source: {{kind: files}}
 noisy: {noisy}
 clean: null    # clean images in the same order; `mean`: that of all noisy frames; null: none, and hence no PSNR
 axes: {axes}    # {shapes}
-{override}noise_direction: {direction}    # {reason}
+{more}noise_direction: {direction}    # {reason}
 """
-OVERRIDE = "axes_override: true    # planes, channels or pages are images; `axes: auto` follows the file\n"
+# Keys that are written where they differ from the default.
+MORE = {
+    "axes_override": "even where a file says otherwise; `axes: auto` follows the file",
+    "channel": "`null` keeps all channels",
+    "series": "`all` takes all series of images in a file",
+}
 CONFIGURATION = """\
 # What is done with the images. Every key: config/README.md of dvlae
 #   snakemake --cores all --dry-run    what would be done
@@ -64,6 +70,7 @@ prediction: {{samples: 16}}    # more samples take longer and give a little less
 """
 
 
+@options_named()
 def make_project(
     files: Sequence[str],
     output: Path | None = None,
@@ -71,6 +78,10 @@ def make_project(
     noise_direction: str = "auto",
     receptive_field: int | str = "auto",
     minutes: float | None = None,
+    axes: str = "auto",
+    override_axes: bool = False,
+    channel: int | Literal["grey"] | None = None,
+    series: int | str = "auto",
     device: str = "auto",
 ) -> str:
     """Write the files with which the workflow denoises images: of the dataset, of the configuration, and a Snakefile.
@@ -87,6 +98,8 @@ def make_project(
         A number of pixels, or ``auto``.
     minutes
         Time for a training; None: as `dvlae denoise` takes.
+    axes, override_axes, channel, series
+        How the files are read, as `dvlae denoise` takes it.
     device
         Where to compute.
 
@@ -108,7 +121,17 @@ def make_project(
     inputs, results = find_inputs(noisy, "init")
     if results:
         noisy = [str(file) for file in inputs]
-    dataset = describe_inputs(inputs, noisy, command="init")
+    dataset = choose_dataset(
+        inputs,
+        "init",
+        axes=axes,
+        override_axes=override_axes,
+        channel=channel,
+        series=series,
+        noise_direction=noise_direction,
+        together=noise_direction == "z",
+        noisy=noisy,
+    )
     with TemporaryDirectory(prefix="dvlae-") as folder:
         time = Wishes.minutes if minutes is None else minutes
         wishes = Wishes(noise_direction, receptive_field, time, device=device)
@@ -124,13 +147,14 @@ def make_project(
         reason = "chosen"
     sizes = ", ".join(f"{format_sides(shape[1:])} pixels, channels: {shape[0]}" for shape in shapes[:MOST_LISTED])
     snakefile = workflow_file()
+    more = dataset.model_dump(include=set(MORE), exclude_defaults=True)
     texts = {
         "workflow/Snakefile": SNAKEFILE,
         PROFILE: (snakefile.parents[1] / PROFILE).read_text(encoding="utf-8"),
         f"config/datasets/{name}.yaml": DATASET.format(
             noisy=_yaml(noisy if len(noisy) > 1 else noisy[0]),
             axes=dataset.axes,
-            override=OVERRIDE if dataset.axes_override else "",
+            more="".join(f"{key}: {_yaml(value)}    # {MORE[key]}\n" for key, value in more.items()),
             shapes=sizes,
             direction=direction,
             reason=reason,

@@ -9,17 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dvlae.api.choices import choose_noise, choose_prediction, choose_training
-from dvlae.api.options import check_minutes
+from dvlae.api.options import check_device, check_minutes, check_receptive_field, check_seed, check_whole_number
 from dvlae.api.plan import Plan, describe
 from dvlae.axes import AXES, format_sides, middle
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.receptive_field import kernel_and_blocks
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.data.canonical import CANONICAL_FILES, read_info, read_noisy, write_frames
 from dvlae.data.manifest import Image, read_manifest, write_manifest
+from dvlae.data.outputs.conversion import Converter
 from dvlae.data.patches import extract_patches
 from dvlae.data.prepare import prepare
 from dvlae.data.sources import SourceInfo
@@ -40,6 +38,7 @@ logger = logging.getLogger(__name__)
 # A preview is denoised in seconds.
 PREVIEW_PIXELS = 2**18
 PREVIEW_SAMPLES = 8
+STEPS_ALLOWED = "None, or a whole number from 1"
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,6 @@ class Wishes:
     start_from: Path | None = None
 
     def __post_init__(self) -> None:
-        check_minutes(self.minutes)
         if self.noise_direction not in (*AXES, "none", "auto"):
             raise UserError(f"noise direction: found {self.noise_direction!r}, allowed: auto, x, y, z, none")
         if self.start_from is not None and (self.noise_direction, self.receptive_field) != ("auto", "auto"):
@@ -90,14 +88,17 @@ class Wishes:
                 f"noise direction, receptive field: found {self.noise_direction}, {self.receptive_field}, allowed: "
                 "auto, as those of the model to start from are kept"
             )
-        if self.receptive_field != "auto":
-            if not isinstance(self.receptive_field, int):
-                raise UserError(
-                    f"receptive field: found {self.receptive_field!r}, allowed: auto, or a number of pixels"
-                )
-            kernel_and_blocks(self.receptive_field)
-            if self.noise_direction == "none" and self.receptive_field:
-                raise UserError(f"receptive field: found {self.receptive_field}, allowed: 0, without a noise direction")
+        steps = self.max_steps
+        checked = {
+            "receptive_field": check_receptive_field(self.receptive_field, self.noise_direction),
+            "minutes": check_minutes(self.minutes),
+            "max_steps": None if steps is None else check_whole_number("max_steps", steps, STEPS_ALLOWED, 1),
+            "seed": check_seed(self.seed),
+            "device": check_device(self.device),
+        }
+        for name, value in checked.items():
+            # Numbers of NumPy become those of Python.
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -293,16 +294,15 @@ class Session:
             image = images[len(images) // 2]
             side = round(PREVIEW_PIXELS ** (1 / len(image.shape[1:])))
             part = middle(image.shape[1:], [side] * len(image.shape[1:]))
-            offset = read_info(image.noisy).offset
-            values = read_noisy(image)[(slice(None), *part)]
-            if offset:
-                # With the offset, float32 numbers would be too far apart.
-                values = values.astype(np.float64) + offset
+            source = read_info(image.noisy)
+            values = Converter.choose(source)(read_noisy(image)[(slice(None), *part)])
             with atomic_folder(preview.images, CANONICAL_FILES) as folder:
                 path = folder / "noisy" / f"{image.name}.tif"
-                # The kind of file that is written without a word.
-                info = replace(SourceInfo.of_frames(values.shape), kind="imagej")
-                write_frames(path, info, [values], values.dtype)
+                # The model knows the units of the source. This kind of file is written without a word.
+                info = SourceInfo.of_frames(values.shape, dtype=values.dtype.name)
+                write_frames(
+                    path, replace(info, kind="imagej", offset=source.offset, scale=source.scale), [values], values.dtype
+                )
                 write_manifest(folder, [Image(image.name, path, None, values.shape, source=image.source)])
         settings = choose_prediction(PREVIEW_SAMPLES, self.wishes.device, trained=True, direct=False)
         preview.denoise(preview.run.model, settings)

@@ -21,6 +21,7 @@ EXIT_CODES = {
     "130": "interrupted by Ctrl-C",
     "143": "terminated",
 }
+NUMBERS = {int: "a whole number", float: "a number"}
 # The names are as long as `extract-patches`, at most.
 _INDENT = 19
 
@@ -53,6 +54,8 @@ class Parser(argparse.ArgumentParser):
         options = dict(argument.options)
         if "choices" in options:
             options["type"] = partial(_choose, options["choices"])
+        elif options.get("type") in NUMBERS:
+            options["type"] = partial(_read_number, options["type"])
         action = self.add_argument(argument.name, **options)
         if argument.is_path:
             action.complete = complete_paths  # type: ignore[attr-defined]
@@ -75,6 +78,13 @@ class Parser(argparse.ArgumentParser):
         names = [word.partition("=")[0] for word in given if word.startswith("-") and not word[1:2].isdecimal()]
         hints = {name: did_you_mean(name, self._known) for name in names if name not in self._known}
         super().error("; ".join([message, *(f"{name}: {hint.rstrip()}" for name, hint in hints.items() if hint)]))
+
+
+def _read_number(kind: type, text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed: {NUMBERS[kind]}") from None
 
 
 def _choose(choices: Iterable[str], text: str) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeGuard, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -12,6 +12,8 @@ from dvlae.system.errors import UserError
 
 # The names of datasets and methods, which are names of folders and stand in patterns of the workflow.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# These folders are beside those of the methods.
+RESERVED_METHODS = ("images", "patches", "simulated")
 # For example "0:8", ":10", "-8:" and "::2".
 SLICE_PATTERN = re.compile(r"-?\d{0,9}:-?\d{0,9}(:[1-9]\d{0,8})?")
 
@@ -23,7 +25,6 @@ NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Range = Annotated[list[int], Field(min_length=2, max_length=2)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Baseline = Literal["noisy", "gaussian", "bm3d"]
 NoiseDirection = Literal["x", "y", "z", "none"]
 # The environment variable that names a mirror of the downloads.
 MIRROR_VARIABLE = "DVLAE_DATA_MIRROR"
@@ -81,11 +82,28 @@ def _check_selection(images: str | list[str]) -> str | list[str]:
     return images
 
 
-def _check_model_name(name: str) -> str:
-    """Refuse the name of a method if it is no name of a folder, or that of another method."""
-    if not NAME_PATTERN.fullmatch(name) or name.startswith("dvlae-rf") or name in get_args(Baseline):
+def check_method_name(name: str) -> str:
+    """Refuse the name of a method that has a file or a model, if it is no name of a folder or is that of another one.
+
+    Parameters
+    ----------
+    name
+        The name.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    ValueError
+        If a method cannot be called so.
+    """
+    if not NAME_PATTERN.fullmatch(name) or name.startswith("dvlae-rf") or name in RESERVED_METHODS:
         raise ValueError(
-            f"found {name!r}, allowed: a name of letters, digits, '_', '-' and '.' that is not that of another method"
+            f"found {name!r}, allowed: a name of letters, digits, '_', '-' and '.' that does not begin with dvlae-rf "
+            f"and is none of {', '.join(RESERVED_METHODS)}"
         )
     return name
 
@@ -100,7 +118,8 @@ def _check_receptive_field(pixels: int) -> int:
 
 
 ReceptiveField = Annotated[Index, AfterValidator(_check_receptive_field)]
-ModelName = Annotated[str, AfterValidator(_check_model_name)]
+MethodName = Annotated[str, Field(min_length=1)]
+ModelName = Annotated[str, AfterValidator(check_method_name)]
 PatchSize = (
     Literal["auto"]
     | Annotated[int, Field(ge=MIN_CROP_SIDE)]

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.config.settings import Settings
+from dvlae.config.loading import merge_blocks
+from dvlae.config.messages import validate
+from dvlae.config.methods import OWN_PATTERN, MethodSettings, load_method
+from dvlae.config.receptive_field import kernel_and_blocks
+from dvlae.config.settings import PatchSettings, Settings
 from dvlae.system.errors import UserError
 
 Autoregression = Literal["nonlinear", "linear"]
@@ -22,27 +26,68 @@ class Method:
     name
         The name in paths and tables, for example ``"dvlae-rf40"``.
     receptive_field
-        Receptive field of the autoregressive decoder, in pixels; None for a baseline.
-    autoregression
-        Kind of the autoregressive decoder; None for a baseline.
+        Receptive field of the autoregressive decoder of our own network, in pixels; None for other methods, and for
+        models that exist.
     model
-        Folder of the trained model that the method uses; None: the method trains one, or is a baseline.
+        Folder of the trained model that the method uses; None: the method trains one, or uses none.
+    overrides
+        Blocks of settings of our own network that are laid over those of the configuration.
+    given
+        What the configuration calls it: a name, or the path of its file.
+    file
+        The content of its file; None: it has none.
     """
 
     name: str
     receptive_field: int | None = None
-    autoregression: Autoregression | None = None
     model: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    given: str = field(default="", compare=False)
+    file: MethodSettings | None = field(default=None, compare=False)
 
     @property
     def trained(self) -> bool:
-        """Whether the method trains a model."""
+        """Whether the method trains our own network."""
         return self.receptive_field is not None
 
     @property
     def has_model(self) -> bool:
-        """Whether a model denoises, which the method trains or is given."""
+        """Whether a model of our own network denoises, which the method trains or is given."""
         return self.trained or self.model is not None
+
+    @property
+    def learns(self) -> bool:
+        """Whether the method trains anything."""
+        return self.trained or (self.file is not None and self.file.trains)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the method is run once for each seed."""
+        return self.trained or (self.file is not None and self.file.seeds)
+
+    def configure(self, settings: Settings) -> Settings:
+        """Lay the method's own settings over those of a configuration.
+
+        Parameters
+        ----------
+        settings
+            The configuration.
+
+        Returns
+        -------
+        Settings
+            The settings with which the method trains and denoises.
+
+        Raises
+        ------
+        UserError
+            If the method's settings are wrong.
+        """
+        if not self.overrides:
+            return settings
+        data = merge_blocks(settings.model_dump(), dict(self.overrides))
+        data |= {"methods": None, "receptive_fields": [self.receptive_field]}
+        return validate(Settings, data, f"method {self.name}")
 
 
 class Cell(NamedTuple):
@@ -54,7 +99,7 @@ class Cell(NamedTuple):
 
 
 def dvlae_method(receptive_field: int, autoregression: Autoregression) -> Method:
-    """Return DVLAE with this autoregressive decoder.
+    """Return our own method with this autoregressive decoder.
 
     Parameters
     ----------
@@ -69,7 +114,64 @@ def dvlae_method(receptive_field: int, autoregression: Autoregression) -> Method
         For example ``dvlae-rf40`` or, with the linear decoder, ``dvlae-rf40-linear``.
     """
     kind = "" if autoregression == "nonlinear" else f"-{autoregression}"
-    return Method(f"dvlae-rf{receptive_field}{kind}", receptive_field, autoregression)
+    overrides = {"model": {"autoregression": autoregression}}
+    return Method(f"dvlae-rf{receptive_field}{kind}", receptive_field, overrides=overrides)
+
+
+def list_methods(settings: Settings) -> list[Method]:
+    """List the methods of a configuration, in the order of the tables.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+
+    Returns
+    -------
+    list of Method
+        Those of ``methods``, with models that it does not name at the end; or, without it, a method for each receptive
+        field, those that use a model that exists, and the baselines.
+
+    Raises
+    ------
+    UserError
+        If there is no such method, its file is wrong, or two methods have one name.
+    """
+    names = settings.methods
+    if names is None:
+        own = [dvlae_method(pixels, settings.model.autoregression) for pixels in settings.receptive_fields]
+        methods = [*own, *(_find_method(name, settings) for name in [*settings.models, *settings.baselines])]
+    else:
+        rest = [name for name in settings.models if name not in names]
+        methods = [_find_method(name, settings) for name in [*names, *rest]]
+    found = [method.name for method in methods]
+    for name in found:
+        if found.count(name) > 1:
+            raise UserError(f"methods: found {name!r} twice, allowed: names that differ, also of models and baselines")
+    return methods
+
+
+def _find_method(given: str, settings: Settings) -> Method:
+    """Return the method that a configuration calls so."""
+    if given in settings.models:
+        return Method(given, model=settings.models[given])
+    if own := OWN_PATTERN.fullmatch(given):
+        kernel_and_blocks(int(own[1]))
+        return dvlae_method(int(own[1]), "linear" if own[2] else "nonlinear")
+    name, file, path = load_method(given)
+    if file.trains and settings.training.max_minutes is None:
+        raise UserError(f"methods: found {name!r}, which trains for a time, allowed: with training.max_minutes only")
+    if file.dvlae is None:
+        return Method(name, given=given, file=file)
+    overrides = file.dvlae.model_dump(include={"model", "training", "prediction"})
+    method = Method(name, file.dvlae.receptive_field, overrides=overrides, given=given, file=file)
+    own_settings = method.configure(settings)
+    if PatchSettings.of(own_settings) != PatchSettings.of(settings):
+        raise UserError(
+            f"{path}: dvlae: found settings for other patches than those of the configuration, allowed: the same "
+            "training.patch_size, validation_fraction, max_patch_pixels and rescale, and the same stride of the model"
+        )
+    return method
 
 
 def resolve_methods(settings: Settings, dataset: DatasetSettings) -> list[tuple[Method, int]]:
@@ -83,15 +185,21 @@ def resolve_methods(settings: Settings, dataset: DatasetSettings) -> list[tuple[
     Returns
     -------
     list of (method, seed)
-        Each trained method with each seed, then the models that exist and the baselines, with seed 0.
+        Each method that has seeds with each of them, and the others with seed 0.
     """
-    fields = settings.receptive_fields
+    methods = list_methods(settings)
     if dataset.noise_direction == "none":
-        fields = fields and [0]
-    trained = [dvlae_method(field, settings.model.autoregression) for field in fields]
-    others = [Method(name, model=folder) for name, folder in settings.models.items()]
-    others += [Method(name) for name in settings.baselines]
-    return [(method, seed) for method in trained for seed in settings.seeds] + [(method, 0) for method in others]
+        methods = list(dict.fromkeys(map(_without_direction, methods)))
+    return [(method, seed) for method in methods for seed in (settings.seeds if method.seeded else [0])]
+
+
+def _without_direction(method: Method) -> Method:
+    """Return the method with the receptive field 0, if it has one."""
+    if not method.trained:
+        return method
+    if method.file is not None:
+        return replace(method, receptive_field=0)
+    return dvlae_method(0, method.overrides["model"]["autoregression"])
 
 
 def resolve_grid(settings: Settings, datasets: Mapping[str, DatasetSettings]) -> list[Cell]:

@@ -35,7 +35,7 @@ def load_configuration(files: Sequence[str | Path], default: str = "config/confi
     Raises
     ------
     UserError
-        If a file cannot be read or a setting is wrong.
+        If a file cannot be read, a setting is wrong, or one would have no effect.
     """
     every = [str(file) for file in files]
     if not every or Path(default).exists():
@@ -46,17 +46,57 @@ def load_configuration(files: Sequence[str | Path], default: str = "config/confi
         if not isinstance(data, dict):
             # This raises the error.
             validate(Settings, data, file)
-        merged = _merged(merged, data)
+        merged = merge_blocks(merged, data)
+    check_one_list(every)
     return validate(Settings, merged, every)
 
 
-def _merged(lower: dict, upper: dict) -> dict:
-    """Return ``lower`` overridden by ``upper``; blocks are merged key by key, and other values replaced."""
+def merge_blocks(lower: dict, upper: dict) -> dict:
+    """Lay one dictionary over another.
+
+    Parameters
+    ----------
+    lower, upper
+        Blocks, which are merged key by key; other values of ``upper`` replace those of ``lower``.
+
+    Returns
+    -------
+    dict
+        All keys of both.
+    """
     merged = dict(lower)
     for key, value in upper.items():
         below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        merged[key] = merge_blocks(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
+
+
+def check_one_list(files: Sequence[str]) -> None:
+    """Refuse keys that would have no effect, because a list of methods is beside or below them.
+
+    Parameters
+    ----------
+    files
+        Configuration files, each of which overrides the ones before it.
+
+    Raises
+    ------
+    UserError
+        If one of them has ``methods``, and it or a later one ``receptive_fields`` or ``baselines``.
+    """
+    with_methods = None
+    for file in files:
+        data = read_yaml(file)
+        if not isinstance(data, dict):
+            continue
+        if "methods" in data:
+            with_methods = None if data["methods"] is None else file
+        for key in ("receptive_fields", "baselines"):
+            if with_methods is not None and key in data:
+                raise UserError(
+                    f"{file}: {key}: found {format_value(data[key])}, allowed: no such key, as `methods` in "
+                    f"{with_methods} lists all methods"
+                )
 
 
 def load_settings(cls: type[S], text_or_path: str | Path | None) -> S:

@@ -59,6 +59,8 @@ def describe(schema: dict, definitions: dict) -> str:
         return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in schema["enum"])
     if "const" in schema:
         return str(schema["const"])
+    if "type" not in schema:
+        return "any value"
     kind = schema["type"]
     limits = [
         f"{sign} {schema[name]:g}"
@@ -70,7 +72,7 @@ def describe(schema: dict, definitions: dict) -> str:
         if most is None:
             length = " of at least one" if least else ""
         else:
-            length = f" of {most}" if least == most else f" of {least} to {most}"
+            length = f" of {most}" if least == most else f" of {least} to {most}" if least else f" of at most {most}"
         return f"a list{length}: " + describe(schema["items"], definitions)
     if "additionalProperties" in schema and "properties" not in schema:
         return "names, each with " + describe(schema["additionalProperties"], definitions)

@@ -9,6 +9,7 @@ from pydantic_core import PydanticUndefined
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.messages import describe
+from dvlae.config.methods import MethodSettings
 from dvlae.config.receptive_field import reachable
 from dvlae.config.settings import Settings
 
@@ -17,8 +18,8 @@ INTRODUCTION = """\
 
 This page is made by `python -m dvlae.config > config/README.md`.
 
-A **configuration** defines what to compute: the datasets, receptive fields and seeds, the size of the network, and the
-length of the training. `config/config.yaml` is always read. Override it with a file that contains only the keys that
+A **configuration** defines what to compute: the datasets, methods and seeds, the size of the network, and the length of
+the training. `config/config.yaml` is always read. Override it with a file that contains only the keys that
 differ:
 
 ```
@@ -46,6 +47,19 @@ noise_direction: x            # correlated along rows; if unsure, look at figure
 Then add its name to the configuration: `datasets: [mine]`. Three keys are required: `source`, `noisy` and
 `noise_direction`. Without `clean`, the results contain everything except the PSNR.
 
+A **method** is one file in `config/methods/`, or `dvlae-rfN` for our own with a receptive field of N pixels. Those of dvlae
+need no file of yours: `methods: [dvlae-rf4, gaussian, bm3d]`. To add one, write a file
+([how](../docs/extend.md#add-a-method)):
+
+```yaml
+# config/methods/mine.yaml
+description: my own filter
+command: "{python} {here}/mine.py {noisy} {denoised}"
+```
+
+A method file is code, as its command is run: take one only from where you would take a program. It is read from
+`config/methods/`, or from a path that the configuration names.
+
 An unknown key, or a value of a wrong type or out of range, ends the run before it starts, with one line that names the
 file, the key, what was found and what is allowed. Numbers with an exponent need a point: `2.0e-3`.
 If a setting changes, only the steps that depend on it run again.
@@ -64,6 +78,7 @@ def reference() -> str:
     blocks.append(_section("The configuration: `config/config.yaml`", "", Settings))
     blocks.append(f"Possible receptive fields: {', '.join(map(str, reachable()))} pixels.\n")
     blocks.append(_section("A dataset: `config/datasets/NAME.yaml`", "", DatasetSettings))
+    blocks.append(_section("A method: `config/methods/NAME.yaml`", "", MethodSettings))
     return "\n".join(blocks)
 
 
@@ -78,7 +93,7 @@ def schema(cls: type[BaseModel]) -> str:
     Returns
     -------
     str
-        The content of ``config/schema.json`` or ``config/datasets/schema.json``.
+        The content of ``schema.json`` in ``config/``, ``config/datasets/`` or ``config/methods/``.
     """
     return json.dumps(cls.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
 

@@ -8,7 +8,7 @@ from dvlae.config.grid import Method, resolve_methods
 from dvlae.config.settings import Settings
 
 # These tables are also written as Markdown, LaTeX and HTML.
-TYPESET_TABLES = ("summary", "receptive_field", "per_image", "comparisons")
+TYPESET_TABLES = ("summary", "methods", "receptive_field", "per_image", "comparisons")
 TABLES = (*TYPESET_TABLES, "psnr", "timing", "provenance")
 
 
@@ -72,15 +72,16 @@ def planned_contents(settings: Settings, datasets: Mapping[str, DatasetSettings]
     dict
         The contents for each name of a dataset.
     """
-    sampled = settings.prediction.estimator != "direct" and settings.prediction.samples > 1
-    return {
-        name: Contents(
-            methods=list(dict.fromkeys(method for method, _ in resolve_methods(settings, dataset))),
+    found = {}
+    for name, dataset in datasets.items():
+        methods = list(dict.fromkeys(method for method, _ in resolve_methods(settings, dataset)))
+        predictions = [method.configure(settings).prediction for method in methods if method.trained]
+        found[name] = Contents(
+            methods=methods,
             measured=dataset.simulate is not None or dataset.clean is not None,
-            sampled=sampled,
+            sampled=any(how.estimator != "direct" and how.samples > 1 for how in predictions),
         )
-        for name, dataset in datasets.items()
-    }
+    return found
 
 
 def figures(contents: Mapping[str, Contents]) -> list[Figure]:

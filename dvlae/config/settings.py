@@ -12,12 +12,12 @@ from pydantic import Field, field_validator, model_validator
 
 from dvlae.config.dataset import DatasetSettings, SplitSettings
 from dvlae.config.fields import (
-    Baseline,
     Count,
     Device,
     Fraction,
     Images,
     Index,
+    MethodName,
     ModelName,
     NotNegative,
     PatchSize,
@@ -213,28 +213,33 @@ class PredictionSettings(StrictModel):
 
 
 class Settings(StrictModel):
-    """A configuration file: the grid is datasets x receptive_fields x seeds, plus the baselines."""
+    """A configuration file: the grid is datasets x methods x seeds."""
 
     datasets: Annotated[list[str], Field(min_length=1)] = Field(
         ["simulated"],
         description="names of files in `config/datasets/`, or paths of `.yaml` files relative to the working folder",
+    )
+    methods: Annotated[list[MethodName], Field(min_length=1)] | None = Field(
+        None,
+        description="ways to denoise, in the order of the tables: `dvlae-rfN` and `dvlae-rfN-linear` for our own with "
+        "a receptive field of N, names of `models`, names of files in `config/methods/` of the working folder or of "
+        "dvlae, or paths of `.yaml` files; a method file is code; `null`: what the next three keys say",
     )
     receptive_fields: list[ReceptiveField] = Field(
         [40],
         description="previous pixels in the noise direction that the autoregressive decoder sees; each one a method; "
         "`[]`, to train nothing, is allowed with `models`",
     )
-    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
-        [0], description="seeds of training; each is a separate training"
-    )
-    baselines: Annotated[list[Baseline], Field(min_length=1)] = Field(
-        ["noisy", "gaussian"],
-        description="methods to compare with; `bm3d` needs the extra `bm3d`, which is free for non-commercial use only",
+    baselines: Annotated[list[MethodName], Field(min_length=1)] = Field(
+        ["noisy", "gaussian"], description="methods to compare with, as for `methods`"
     )
     models: dict[ModelName, Annotated[str, Field(min_length=1)]] = Field(
         {},
         description="models that exist, each a method that trains nothing: a name and a folder made by `dvlae train`, "
         "for example `{sem_2026: models/sem}`; with `receptive_fields: []` nothing is trained",
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
+        [0], description="seeds of methods that have one, such as those that train; each is a separate run"
     )
     start_from: str | None = Field(
         None,
@@ -263,9 +268,11 @@ class Settings(StrictModel):
     training: TrainingSettings = Field(TrainingSettings(), description="how the network is trained, and for how long")
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")
 
-    @field_validator("datasets", "receptive_fields", "seeds", "baselines")
+    @field_validator("datasets", "methods", "receptive_fields", "seeds", "baselines")
     @classmethod
-    def _unique(cls, values: list) -> list:
+    def _unique(cls, values: list | None) -> list | None:
+        if values is None:
+            return None
         keys = [dataset_name(value) if isinstance(value, str) else value for value in values]
         for key in keys:
             if keys.count(key) > 1:
@@ -286,9 +293,14 @@ class Settings(StrictModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        if not (self.receptive_fields or self.models):
+        if self.methods is None and not (self.receptive_fields or self.models):
             raise ValueError("receptive_fields: found [], allowed: at least one, or `models`")
-        if self.receptive_fields and self.prediction.estimator == "direct" and not self.model.direct_denoiser:
+        if (
+            self.methods is None
+            and self.receptive_fields
+            and self.prediction.estimator == "direct"
+            and not self.model.direct_denoiser
+        ):
             raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
         check_devices(self.devices, self.training.accumulate)
         check_patch_size(self.training.patch_size, self.model.stride)

@@ -45,7 +45,31 @@ class _Failure(Exception):
 def download(
     dataset: DatasetSettings, data: Path, mirror: Path | None, output: Path, pauses: Sequence[float] = RETRY_PAUSES
 ) -> None:
-    """Download the files of a dataset that are missing.
+    """Download the files of a dataset that are missing, see :func:`download_files`.
+
+    Parameters
+    ----------
+    dataset
+        Settings with a ``source.registry``.
+    data, mirror, output, pauses
+        As for :func:`download_files`.
+
+    Raises
+    ------
+    UserError
+        If the dataset is not to be downloaded, or a file cannot be.
+    """
+    if dataset.source.registry is None:
+        raise UserError(
+            f"source.kind: found {dataset.source.kind!r}, allowed: 'download'; there is nothing to download"
+        )
+    download_files(Path(dataset.source.registry), data, mirror, output, pauses)
+
+
+def download_files(
+    path: Path, data: Path, mirror: Path | None, output: Path, pauses: Sequence[float] = RETRY_PAUSES
+) -> None:
+    """Download the files of a registry that are missing.
 
     The mirror is tried first, then each address in turn, and after a pause all addresses again. A file is accepted only
     if its hash is right. A hash that the registry lacks is recorded at the first download in a lock file next to the
@@ -54,8 +78,8 @@ def download(
 
     Parameters
     ----------
-    dataset
-        Settings with a ``source.registry``.
+    path
+        The registry.
     data
         The data folder.
     mirror
@@ -71,11 +95,6 @@ def download(
         If a file cannot be downloaded from any address. The message describes what was found at each address, and how
         to download the file by hand.
     """
-    if dataset.source.registry is None:
-        raise UserError(
-            f"source.kind: found {dataset.source.kind!r}, allowed: 'download'; there is nothing to download"
-        )
-    path = Path(dataset.source.registry)
     registry = read_registry(path)
     data = Path(data)
     rows = []

@@ -190,14 +190,35 @@ def split(
         k-th patch of each image, if there is only one block; ``"same"``, if there is only one patch, which is used for
         both.
     """
-    fraction = settings.validation_fraction
     blocks = [images[start : start + settings.block] for start in range(0, len(images), settings.block)]
+    return split_blocks(blocks, size, settings.validation_fraction)
+
+
+def split_blocks(
+    blocks: Sequence[Sequence[Image]], size: Sequence[int], fraction: float
+) -> tuple[list[Place], list[Place], str]:
+    """Lay a grid of patches over images and hold some out for validation, of blocks that stay together.
+
+    Parameters
+    ----------
+    blocks
+        The images of each block.
+    size
+        Sides of a patch, in pixels.
+    fraction
+        The share to hold out.
+
+    Returns
+    -------
+    train, val, validation
+        As for :func:`split`.
+    """
     if len(blocks) > 1:
         held = set(_spread(len(blocks), fraction))
         parts = [[image for i, block in enumerate(blocks) if (i in held) == kept for image in block] for kept in (0, 1)]
         train, val = ([place for image in part for place in grid(image, size)] for part in parts)
         return train, val, "blocks"
-    places = [grid(image, size) for image in images]
+    places = [grid(image, size) for image in blocks[0]]
     held_places = [patches[i] for patches in places if len(patches) > 1 for i in _spread(len(patches), fraction)]
     everything = [place for patches in places for place in patches]
     if len(everything) == 1:

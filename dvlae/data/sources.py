@@ -64,8 +64,6 @@ SUFFIXES = {
     ".lif": "lif",
     ".nd2": "nd2",
 }
-
-
 # The axes of a frame; along all others, frames are numbered.
 FRAME_AXES = "CZYX"
 
@@ -226,6 +224,11 @@ class SourceInfo:
         """The shape of a frame, (C, ...)."""
         sizes = dict(zip(self.axes, self.shape, strict=True))
         return (sizes.get("C", 1), *(sizes[axis] for axis in "ZYX" if axis in sizes))
+
+    @property
+    def units(self) -> dict[str, float]:
+        """What is subtracted from the grey values, ``offset``, and what they are then divided by, ``scale``."""
+        return {"offset": self.offset, "scale": self.scale}
 
     @property
     def frame_sizes(self) -> tuple[int, ...]:

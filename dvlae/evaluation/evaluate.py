@@ -12,7 +12,7 @@ from dvlae.data.manifest import Image
 from dvlae.data.outputs.reading import read_output
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.register import Targets, evaluated_images, hash_pixels
-from dvlae.runs.folder import PSNR_COLUMNS, RunFolder
+from dvlae.runs.folder import DONE, PSNR_COLUMNS, RunFolder, read_json
 from dvlae.system.errors import UserError
 from dvlae.system.files import write_csv, write_json
 from dvlae.system.hashes import combine_hashes, sha256
@@ -38,14 +38,16 @@ def evaluate(
 ) -> None:
     """Write the PSNR, in decibels, and the SSIM of each evaluated image.
 
-    They are empty without a clean image, and the SSIM also where there are fewer than 11 pixels along x or y.
+    They are empty without a clean image or an estimate, and the SSIM also where there are fewer than 11 pixels along x
+    or y.
 
     Parameters
     ----------
     images
         Folder of canonical images, with ``manifest.csv``.
     denoised
-        Folder of estimates, one TIFF file per source, with the name and the units of the noisy one.
+        Folder of estimates, one TIFF file per source, with the name and the units of the noisy one. It has none if
+        ``method.json`` beside it says that the method is not done.
     output
         The table to write. Equal images give equal bytes. ``evaluation.json`` in the same folder records the settings,
         a hash of all images that were compared, a hash of ``targets``, and the versions of the software.
@@ -71,7 +73,10 @@ def evaluate(
     run = (dataset, method, "" if receptive_field is None else receptive_field, seed)
     aligned = Targets(settings, targets)
     workers = choose_image_workers("evaluate", chosen, cores)
-    scores = map_images(lambda image: _score(image, denoised, aligned), chosen, workers, description="evaluate")
+    estimates = (
+        denoised if read_json(RunFolder(Path(denoised).parent).method_record).get("status", DONE) == DONE else None
+    )
+    scores = map_images(lambda image: _score(image, estimates, aligned), chosen, workers, description="evaluate")
     rows = [(*run, image.name, *score) for image, (score, _) in zip(chosen, scores, strict=True)]
     hashes = [value for _, image_hashes in scores for value in image_hashes]
     record = {
@@ -115,20 +120,24 @@ def read_estimate(denoised: Path, image: Image) -> np.ndarray:
     return estimate
 
 
-def _score(image: Image, denoised: Path, targets: Targets) -> tuple[tuple[str, str, str], list[str]]:
+def _score(image: Image, denoised: Path | None, targets: Targets) -> tuple[tuple[str, str, str], list[str]]:
     """Return the last columns of the table, and hashes of what was compared."""
     noisy = read_noisy(image)
-    estimate = read_estimate(denoised, image)
+    estimate = None if denoised is None else read_estimate(denoised, image)
     if image.clean is None:
         return ("", "", ""), hash_pixels([noisy])
     target = targets.target(image, noisy)
-    psnr, ssim = target.score(estimate)
-    score = f"{psnr:.4f}", "" if math.isnan(ssim) else f"{ssim:.5f}", f"{target.score(noisy)[0]:.4f}"
-    return score, hash_pixels([noisy, read_clean(image)])
+    psnr, ssim = (math.nan, math.nan) if estimate is None else target.score(estimate)
+    values = _text(psnr, 4), _text(ssim, 5), _text(target.score(noisy)[0], 4)
+    return values, hash_pixels([noisy, read_clean(image)])
+
+
+def _text(value: float, decimals: int) -> str:
+    return "" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
 def _describe(rows: list[tuple]) -> str:
     values = [float(row[5]) for row in rows if row[5]]
     if not values:
-        return f"{len(rows)} images without a clean one, so no PSNR"
+        return f"{len(rows)} images without a clean one or an estimate, so no PSNR"
     return f"{np.mean(values):.2f} dB over {len(values)} images"

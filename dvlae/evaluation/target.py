@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -264,6 +265,11 @@ class Target:
         """An index of the spatial axes: the pixels of the region that count."""
         return ... if self.mask is None else self.mask
 
+    @cached_property
+    def _filled(self) -> np.ndarray:
+        """The noisy image without hot and dead pixels."""
+        return fill(self.noisy, find_defects(self.noisy))
+
     def to_target_units(self, estimate: np.ndarray) -> np.ndarray:
         """Cut an estimate to the region and, if the dataset asks for it, fit it to ``clean``.
 
@@ -333,6 +339,19 @@ class Target:
         pair = (image[:, self._counts] for image in (self.clean, self.to_target_units(estimate)))
         return psnr(*pair, data_range=self.data_range)
 
+    def clean_like_noisy(self) -> np.ndarray:
+        """Return the clean image in the units of the noisy one, which may have had another exposure.
+
+        Returns
+        -------
+        numpy.ndarray
+            (C, ...), with the shape of ``clean``.
+        """
+        if not self.fit_estimate:
+            return self.clean
+        gain, offset = fit_affine(self.clean[:, self._counts], self._filled[:, self._counts])
+        return gain * self.clean + offset
+
     def noise(self) -> np.ndarray:
         """Return the noise in the region: the noisy image, without hot and dead pixels, minus the clean one.
 
@@ -341,9 +360,4 @@ class Target:
         numpy.ndarray
             The noise, (C, ...), in the units of the noisy image.
         """
-        noisy = fill(self.noisy, find_defects(self.noisy))
-        if self.fit_estimate:
-            # The exposures differ, so the clean image is first converted into the units of the noisy one.
-            a, b = fit_affine(self.clean[:, self._counts], noisy[:, self._counts])
-            return noisy - (a * self.clean + b)
-        return noisy - self.clean
+        return self._filled - self.clean_like_noisy()

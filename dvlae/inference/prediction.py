@@ -13,7 +13,6 @@ import torch
 
 from dvlae import revision
 from dvlae.config.settings import OutputSettings, PredictionSettings, PredictSettings
-from dvlae.data.canonical import read_frame, read_mask
 from dvlae.data.defects.denoising import FramesToDenoise
 from dvlae.data.defects.seen import SeenScale
 from dvlae.data.manifest import Image, read_manifest
@@ -34,6 +33,7 @@ from dvlae.system.parts import WHOLE, Part
 from dvlae.system.progress import progress
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
+from dvlae.system.usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ def predict(
     with ExitStack() as stack:
         (device,) = stack.enter_context(reserved_devices(settings.device))
         start = time.monotonic()
+        usage = stack.enter_context(Usage())
         network = load_to(device, model)
         for image in manifest:
             check_model_input(network.architecture, image.shape, image.name)
@@ -132,12 +133,14 @@ def predict(
             keep_hot=how.hot_pixels == "keep",
             rescale=how.rescale,
         )
+        names = {image.name for image in waiting}
+        for image in manifest:
+            # The record and the messages are about all images, not only those after an interruption.
+            if image.name not in names:
+                frames.examine(image)
 
         def estimate_all(waiting: Sequence[Image], how: PredictionSettings) -> Iterator[Estimate]:
-            noisy = (
-                (image.name, frames.take(image.name, read_frame(image.noisy, image.frame), read_mask(image)))
-                for image in waiting
-            )
+            noisy = ((image.name, frames.take(image)) for image in waiting)
             if how.estimator != "direct":
                 return denoise_images(
                     network, noisy, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update
@@ -165,6 +168,9 @@ def predict(
         "device": device_name(device),
         "found": frames.summary(),
         "seconds": round(time.monotonic() - start, 1),
+        # Of this attempt.
+        "megapixels": round(sum(math.prod(image.shape[1:]) for image in waiting) / 1e6, 4),
+        "peak_memory_mb": round(usage.peak_memory_mb),
         **part.record(),
         **software(),
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dvlae.data.manifest import Image
+from dvlae.data.manifest import Image, select_images
 from dvlae.evaluation.register import Targets
 
 
@@ -27,6 +27,8 @@ class Task:
         What estimates are compared with. A method that sees no clean image does not touch it.
     noise_direction
         Axis along which the noise is correlated, or ``none``.
+    block
+        Number of neighbouring images that belong together, as the dataset's file says: ``training.block``.
     noise
         The diagnosis of the noise, as :func:`dvlae.reporting.diagnosis.diagnose` writes it.
     settings
@@ -41,11 +43,14 @@ class Task:
         Where to compute: ``cpu``, ``cuda`` or ``mps``.
     folder
         A folder for temporary files.
+    searching
+        Whether this is a candidate of a search, of which only the ``validation_loss`` counts.
     """
 
     images: list[Image]
     targets: Targets
     noise_direction: str
+    block: int
     noise: Mapping[str, Any]
     settings: Mapping[str, Any]
     seed: int
@@ -53,6 +58,7 @@ class Task:
     workers: int
     device: str
     folder: Path
+    searching: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,3 +76,19 @@ class Fitted:
 
     denoise: Callable[[Image], np.ndarray]
     description: dict[str, Any]
+
+
+def images_with_clean(task: Task) -> list[Image]:
+    """Return the images that an oracle chooses its parameters by.
+
+    Parameters
+    ----------
+    task
+        What a method is given.
+
+    Returns
+    -------
+    list of Image
+        Those that are evaluated and have a clean image.
+    """
+    return [image for image in select_images(task.images, task.targets.settings.images) if image.clean is not None]

@@ -18,7 +18,7 @@ from dvlae.reporting.noise_figures import plot_calibration, plot_removed_noise
 from dvlae.reporting.panels import plot_panel
 from dvlae.reporting.style import STYLE, save_figure
 from dvlae.reporting.training_figures import plot_kl_per_level, plot_training_curves
-from dvlae.runs.folder import Run, TrainedRun, best_run
+from dvlae.runs.folder import DONE, Run, TrainedRun, best_run
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
 
@@ -57,8 +57,9 @@ def make_figures(
     UserError
         If the images of a dataset are not named, or files of a run are missing.
     """
-    runs = [Run.read(path) for path in psnr_csvs]
-    datasets = list(dict.fromkeys(run.dataset for run in runs))
+    read = [Run.read(path) for path in psnr_csvs]
+    datasets = list(dict.fromkeys(run.dataset for run in read))
+    done = [run for run in read if run.status == DONE]
     for name in datasets:
         if name not in images or name not in settings:
             raise UserError(
@@ -68,7 +69,7 @@ def make_figures(
     lengths = {name: length for name, length in found.items() if length is not None}
     shown = {
         name: _Dataset(
-            [run for run in runs if run.dataset == name],
+            [run for run in read if run.dataset == name],
             evaluated_images(images[name], settings[name]),
             Targets(settings[name], (targets or {}).get(name)),
         )
@@ -78,11 +79,12 @@ def make_figures(
     with matplotlib.rc_context(STYLE):
         for figure in progress(planned, description="figures", unit="figure"):
             if figure.dataset is None:
-                plot = PLOTS[figure.kind](runs, lengths)
+                plot = PLOTS[figure.kind](done, lengths)
             else:
-                plot = PLOTS_OF_DATASET[figure.kind](shown[figure.dataset])
-            if plot is not None:
-                save_figure(plot, output / figure.name)
+                dataset = shown[figure.dataset]
+                plot = PLOTS_OF_DATASET[figure.kind](dataset) if dataset.done else None
+            # The workflow expects each figure that it planned, whatever became of the methods.
+            save_figure(plot or _plot_nothing(), output / figure.name)
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,34 @@ class _Dataset:
     targets: Targets
 
     @property
+    def done(self) -> list[Run]:
+        """The runs that have denoised the images."""
+        return [run for run in self.runs if run.status == DONE]
+
+    @property
     def trained(self) -> list[TrainedRun]:
         """The runs that trained a model."""
         return [run for run in self.runs if isinstance(run, TrainedRun)]
+
+    @property
+    def sampled(self) -> list[TrainedRun]:
+        """The runs that estimated the standard deviation of the posterior."""
+        return [run for run in self.trained if any(run.folder.uncertainty.glob("*.tif"))]
 
     def contents(self) -> report_names.Contents:
         """Return what there is to show, as found in the files of the runs."""
         return report_names.Contents(
             methods=list(dict.fromkeys(Method(run.method, run.receptive_field) for run in self.runs)),
-            measured=any(run.measured for run in self.runs),
-            sampled=any(any(run.folder.uncertainty.glob("*.tif")) for run in self.trained),
+            measured=any(run.psnr.psnr_noisy.notna().any() for run in self.runs),
+            sampled=bool(self.sampled),
         )
+
+
+def _plot_nothing() -> Figure:
+    """Return the figure for which too few methods have denoised the images."""
+    figure = Figure(figsize=(3.5, 1))
+    figure.text(0.5, 0.5, "too few methods have a result; tables/methods has the reasons", ha="center", fontsize=7)
+    return figure
 
 
 PLOTS: dict[str, Callable[[Sequence[Run], Mapping[str, float]], Figure | None]] = {
@@ -112,12 +131,12 @@ PLOTS: dict[str, Callable[[Sequence[Run], Mapping[str, float]], Figure | None]] 
     "training_time": lambda runs, lengths: plot_training_time(runs),
 }
 PLOTS_OF_DATASET: dict[str, Callable[[_Dataset], Figure | None]] = {
-    "panel": lambda shown: plot_panel(best_run(shown.runs), shown.images, shown.targets),
-    "removed_noise": lambda shown: plot_removed_noise(shown.runs, shown.images, shown.targets),
+    "panel": lambda shown: plot_panel(best_run(shown.done), shown.images, shown.targets),
+    "removed_noise": lambda shown: plot_removed_noise(shown.done, shown.images, shown.targets),
     "training_curves": lambda shown: plot_training_curves(shown.trained),
     "kl_per_level": lambda shown: plot_kl_per_level(shown.trained),
-    "calibration": lambda shown: plot_calibration(best_run(shown.trained), shown.images, shown.targets),
-    "paired_psnr": lambda shown: plot_paired_psnr(shown.runs),
+    "calibration": lambda shown: plot_calibration(best_run(shown.sampled), shown.images, shown.targets),
+    "paired_psnr": lambda shown: plot_paired_psnr(shown.done),
 }
 
 

@@ -11,8 +11,9 @@ import pandas as pd
 from dvlae.config.report_names import TABLES, TYPESET_TABLES
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import typesetting
+from dvlae.reporting.method_table import describe_methods, lay_out_methods, outcome
 from dvlae.reporting.typesetting import Table, number, rank, text
-from dvlae.runs.folder import Run
+from dvlae.runs.folder import DONE, Run
 from dvlae.runs.provenance import check_comparable, describe_run, provenance
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 RUN_KEYS = ["dataset", "method", "receptive_field"]
 SUMMARY_COLUMNS = [
     *RUN_KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "oracle", "trained_on", "training_minutes",
-    "stopped_by", "source",
+    "stopped_by", "status", "reason", "source",
 ]  # fmt: skip
 RECEPTIVE_FIELD_COLUMNS = [
     *RUN_KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "training_minutes", "spread",
@@ -33,8 +34,10 @@ TIMING_COLUMNS = [
 ]  # fmt: skip
 LIMIT_LABELS = {"max_minutes": "time", "max_steps": "steps", "max_epochs": "epochs", "patience": "patience"}
 # In LaTeX, these tables may continue on the next page.
-LONG_TABLES = frozenset(("per_image", "comparisons"))
-TEXT_COLUMNS = frozenset(("dataset", "method", "image", "against", "ended by", "conclusion"))
+LONG_TABLES = frozenset(("methods", "per_image", "comparisons"))
+TEXT_COLUMNS = frozenset(
+    ("dataset", "method", "image", "against", "ended by", "conclusion", "status", "sees", "device")
+)
 PSNR_HEADING = "PSNR (dB)"
 ORACLE_NOTE = "† An oracle: its parameter was chosen with the clean images."
 VERDICTS = {
@@ -55,7 +58,8 @@ PUBLISHED = [
 def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     """Write all tables.
 
-    ``summary``, ``receptive_field``, ``per_image`` and ``comparisons`` are written as CSV, Markdown, LaTeX and HTML.
+    ``summary``, ``methods``, ``receptive_field``, ``per_image`` and ``comparisons`` are written as CSV, Markdown, LaTeX
+    and HTML.
     ``psnr``, with one row per image and run, and ``timing`` and ``provenance``, with one row per run, are CSV only.
 
     Parameters
@@ -82,12 +86,14 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     per_image = _average_seeds(psnr)
     ablation = ablate(summary, per_image)
     comparisons = _compare_methods(summary, per_image)
+    methods = describe_methods(read)
     integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
     tables = {
         "psnr": psnr,
         "timing": runs[runs.minutes.notna()].reindex(columns=TIMING_COLUMNS).astype(integers),
         "provenance": provenance(described, output.parent),
         "summary": summary,
+        "methods": methods,
         "receptive_field": ablation,
         "per_image": per_image.reset_index(),
         "comparisons": comparisons,
@@ -98,6 +104,7 @@ def make_tables(psnr_csvs: list[Path], output: Path) -> None:
     images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
     typeset = {
         "summary": ([_summary_table(summary)], "Summary"),
+        "methods": ([lay_out_methods(methods, TEXT_COLUMNS)], "Methods"),
         "receptive_field": ([_receptive_field_table(ablation)], "Receptive field"),
         "per_image": (images, "PSNR of each image"),
         "comparisons": ([_comparison_table(summary, comparisons)], "Comparisons"),
@@ -145,7 +152,7 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     psnr
         All rows of all runs.
     runs
-        One row per run: ``dataset, method, seed, minutes, stopped_by, oracle, trained_on``.
+        One row per run: ``dataset, method, seed, minutes, stopped_by, oracle, trained_on, status, reason``.
 
     Returns
     -------
@@ -176,6 +183,7 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                 "trained_on": " ".join(mine.trained_on.dropna().unique()) or None,
                 "training_minutes": mine.minutes.astype(float).mean(),
                 "stopped_by": " ".join(sorted(mine.stopped_by.dropna().unique())) or None,
+                **outcome([(run.seed, run.status, run.reason) for run in mine.itertuples()]),
             }
         )
     order = {dataset: i for i, dataset in enumerate(dict.fromkeys(psnr.dataset))}
@@ -224,7 +232,8 @@ def _compare_methods(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataF
     for dataset, values in per_image.groupby("dataset", sort=False):
         mine = summary[(summary.dataset == dataset) & summary.source.isna()].set_index("method")
         errors = mine.psnr_std / mine.seeds.astype(float) ** 0.5
-        errors[mine.receptive_field.isna()] = 0.0  # baselines are not random
+        # What is run once has no seed, unless it is our own.
+        errors[mine.receptive_field.isna() & mine.seeds.eq(1)] = 0.0
         table = compare(values.dropna(axis="columns", how="all"), errors.to_dict())
         tables.append(table.assign(dataset=dataset)[COMPARISON_COLUMNS])
     return pd.concat(tables[1:] or tables, ignore_index=True)
@@ -237,7 +246,9 @@ def _summary_table(summary: pd.DataFrame) -> Table:
     columns: dict[str, Callable[[pd.Series], str]] = {
         "dataset": lambda r: r.dataset,
         "method": lambda r: _label(r.method, r.oracle) + (" ‡" if text(r.source) else ""),
-        PSNR_HEADING: lambda r: number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else ""),
+        PSNR_HEADING: lambda r: (
+            r.status if _has_failed(r) else number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else "")
+        ),
         "gain over noisy (dB)": lambda r: number(r.gain, 2, sign=True),
         "SSIM": lambda r: number(r.ssim, 3),
         "images": lambda r: text(r.images),
@@ -251,6 +262,11 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         marks |= {(rows.index[i], place): mark for i, mark in rank(rows.psnr).items()}
     caption = "PSNR of each method, mean over images"
     return _lay_out(caption, summary, columns, marks, _summary_notes(summary))
+
+
+def _has_failed(row: pd.Series) -> bool:
+    """Return whether a row has no result; published rows have no status."""
+    return pd.notna(row.status) and row.status != DONE
 
 
 def _lay_out(
@@ -269,10 +285,11 @@ def _summary_notes(summary: pd.DataFrame) -> list[str]:
     notes = []
     if summary.psnr_std.notna().any():
         notes.append("± is the standard deviation over seeds of the mean over images.")
-    if summary.psnr.isna().any():
+    if (summary.psnr.isna() & summary.status.eq(DONE)).any():
         notes.append("Where there is no clean image, there is no PSNR.")
     if summary.oracle.eq(True).any():  # published rows have no value
         notes.append(ORACLE_NOTE)
+    notes += [f"{row.method} on {row.dataset}: {row.reason}." for row in summary[summary.reason.notna()].itertuples()]
     for trained_on, rows in summary.groupby("trained_on", sort=False):
         held_out = trained_on.startswith("held out")
         which = "other noisy images than the evaluated ones" if held_out else "the noisy images that are evaluated"

@@ -15,6 +15,8 @@ from dvlae.config.grid import dvlae_method
 from dvlae.runs.record import RECORD_NAME, read_run
 from dvlae.system.errors import UserError
 
+# The status of a run that has denoised the images.
+DONE = "done"
 PSNR_COLUMNS = ("dataset", "method", "receptive_field", "seed", "image", "psnr", "ssim", "psnr_noisy")
 
 
@@ -75,8 +77,8 @@ class RunFolder:
         The sizes of the model, the history of the training, and its record.
     denoised, uncertainty, samples
         The denoised images, the standard deviations of the posterior, and samples of the posterior.
-    prediction_record, baseline_record
-        The record of what made the denoised images.
+    prediction_record, method_record
+        The record of what made the denoised images, or of why there are none.
     psnr
         The PSNR of each image.
     evaluation_record
@@ -97,7 +99,7 @@ class RunFolder:
     uncertainty = _Below("uncertainty")
     samples = _Below("samples")
     prediction_record = _Below("prediction.json")
-    baseline_record = _Below("baseline.json")
+    method_record = _Below("method.json")
     psnr = _Below("psnr.csv")
     evaluation_record = _Below("evaluation.json")
     parts = _Below("parts")
@@ -170,7 +172,7 @@ class Run:
     folder
         The folder of the files.
     dataset, method, receptive_field, seed
-        What was run. The receptive field is in pixels, or None for a baseline.
+        What was run. The receptive field is in pixels, or None for other methods than our own.
     psnr
         One row per image.
     """
@@ -208,9 +210,14 @@ class Run:
         return read_run(self.folder.model) if self.folder.training_record.exists() else {}
 
     @cached_property
-    def baseline(self) -> dict[str, Any]:
-        """The record of the baseline; empty if there is none."""
-        return read_json(self.folder.baseline_record)
+    def method_record(self) -> dict[str, Any]:
+        """The record of a method that has a file; empty if there is none."""
+        return read_json(self.folder.method_record)
+
+    @property
+    def status(self) -> str:
+        """What became of the run: :data:`DONE`, or why there are no denoised images."""
+        return self.method_record.get("status", DONE)
 
     @cached_property
     def prediction(self) -> dict[str, Any]:
@@ -224,8 +231,11 @@ class Run:
 
     @property
     def minutes(self) -> float | None:
-        """The duration of the training; None for a baseline."""
-        return self.training["seconds"] / 60 if self.training else None
+        """The duration of the training; None for a method that trains nothing."""
+        if self.training:
+            return self.training["seconds"] / 60
+        seconds = self.method_record.get("training_seconds") if self.method_record.get("trains") else None
+        return None if seconds is None else seconds / 60
 
     @property
     def measured(self) -> bool:
@@ -241,6 +251,29 @@ class Run:
     def label(self) -> str:
         """The name of the method for figures."""
         return {"noisy": "noisy image", "gaussian": "Gaussian filter", "bm3d": "BM3D"}.get(self.method, self.method)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record that has to be there.
+
+    Parameters
+    ----------
+    path
+        A JSON file.
+
+    Returns
+    -------
+    dict
+        The record.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or it is damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return read_json(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -274,7 +307,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TrainedRun(Run):
-    """A run of a trained model, which has a receptive field, unlike a baseline."""
+    """A run of a trained model, which has a receptive field, unlike other methods."""
 
     receptive_field: int
 
@@ -297,7 +330,7 @@ AnyRun = TypeVar("AnyRun", bound=Run)
 
 
 def best_run(runs: Sequence[AnyRun]) -> AnyRun:
-    """Choose the run to show: DVLAE before baselines, then the highest PSNR, then the larger receptive field.
+    """Choose the run to show: DVLAE before other methods, then the highest PSNR, then the larger receptive field.
 
     Parameters
     ----------

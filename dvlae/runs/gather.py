@@ -5,20 +5,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dvlae.runs.folder import RunFolder, read_json
+from dvlae.runs.folder import DONE, RunFolder, read_json
 from dvlae.system.errors import UserError
 from dvlae.system.files import write_csv, write_json
 from dvlae.system.hashes import combine_hashes
 
 # These values of a record may differ between the parts: a program may be updated between two jobs.
 VERSIONS = ("versions", "git_commit")
+# These are added up, and rounded to so many decimals.
+SUMS = {"seconds": 1, "training_seconds": 3, "prediction_seconds": 3, "megapixels": 4}
 
 
 def _records() -> dict[str, tuple[str, ...]]:
     """Return the records of the steps that make results, of which a part has one, by the name of the result."""
     run = RunFolder(Path())
     steps = {
-        (run.prediction_record, run.baseline_record): (run.denoised, run.uncertainty, run.samples),
+        (run.prediction_record, run.method_record): (run.denoised, run.uncertainty, run.samples),
         (run.evaluation_record,): (run.psnr,),
     }
     return {
@@ -42,8 +44,9 @@ def gather(
         The folders of all parts, in order. Each contains what a single job would write into the folder of the run.
     outputs
         The paths to make, with the same names as in the parts. A table (``.csv``) gets the rows of all parts. A record
-        (``.json``) gets the sum of ``seconds``, all devices, one hash of the images, what was found in all of them, and
-        the values that are the same in all parts; versions are those of the first part. Everything else is a folder.
+        (``.json``) gets the sums of seconds and megapixels, the largest memory, all devices, one hash of the images,
+        what was found in all of them, and the values that are the same in all parts; versions are those of the first
+        part. If a part is not done, the record is that of this part. Everything else is a folder.
     join_folders
         Makes a folder out of those of all parts, such as :func:`dvlae.data.outputs.folder.join_folders`.
 
@@ -110,11 +113,15 @@ def _join_tables(tables: Sequence[Path], output: Path) -> None:
 
 def _join_records(paths: Sequence[Path]) -> dict[str, Any]:
     records = [read_json(path) for path in paths]
+    if unfinished := [record for record in records if record.get("status", DONE) != DONE]:
+        return {name: value for name, value in unfinished[0].items() if name != "part"}
     joined = {name: value for name, value in records[0].items() if name != "part"}
     for name in joined:
         values: list[Any] = [record.get(name) for record in records]
-        if name == "seconds":
-            joined[name] = round(sum(values), 1)
+        if name in SUMS and None not in values:
+            joined[name] = round(sum(values), SUMS[name])
+        elif name == "peak_memory_mb":
+            joined[name] = max(values)
         elif name == "device":
             joined[name] = ", ".join(dict.fromkeys(values))
         elif name == "images_sha256" and isinstance(values[0], list):

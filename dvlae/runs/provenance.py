@@ -17,8 +17,6 @@ PROVENANCE_COLUMNS = [
     "precision", "workers", "seconds",
 ]  # fmt: skip
 INTEGER_COLUMNS = ("receptive_field", "workers")
-# All other keys of baseline.json are parameters.
-NOT_BASELINE_PARAMETERS = {"method", "oracle", "psnr", "seconds", "versions", "git_commit"}
 # In dB. By rounding, the PSNR of a noisy image differs by less between machines.
 PSNR_TOLERANCE = 0.005
 
@@ -36,26 +34,30 @@ def describe_run(run: Run) -> dict[str, Any]:
     dict
         The columns :data:`PROVENANCE_COLUMNS`, with ``psnr`` as the mean over images in decibels, and settings and
         versions as nested dicts; ``minutes``, ``steps``, ``epochs``, ``stopped_by``, ``attempts``, ``parameters`` and
-        ``best_val_elbo`` of a training; ``oracle``. Unknown values are None.
+        ``best_val_elbo`` of a training; ``oracle``, ``status`` and ``reason``. Unknown values are None.
 
     Raises
     ------
     UserError
         If a file is damaged.
     """
-    training, baseline, evaluation = run.training, run.baseline, run.evaluation
-    how = training or baseline or run.prediction
+    training, method, evaluation = run.training, run.method_record, run.evaluation
+    how = training or method or run.prediction
+    steps = training if training else method.get("chosen", {})
     hashes = training.get("patches", {})
     return {
         **run.psnr.iloc[0][["dataset", "method", "receptive_field", "seed"]],
-        **{name: training.get(name) for name in ("steps", "epochs", "stopped_by", "attempts", "parameters")},
+        **{name: training.get(name) for name in ("epochs", "stopped_by", "attempts", "parameters")},
+        "steps": steps.get("steps"),
         **{name: how.get(name) for name in ("versions", "git_commit", "device", "precision", "workers", "seconds")},
         "best_val_elbo": training.get("best_val_elbo"),
         "minutes": run.minutes,
-        "oracle": baseline.get("oracle", False),
+        "oracle": method.get("oracle", False),
+        "status": run.status,
+        "reason": method.get("reason"),
         "psnr": run.psnr.psnr.mean(),
         "record": _record(run) if how else None,
-        "settings": _training_settings(training) if training else _chosen(baseline) or _given(run.prediction),
+        "settings": _training_settings(training) if training else _chosen(method) or _given(run.prediction),
         "prediction": run.prediction.get("settings"),
         "evaluation": evaluation.get("settings"),
         "trained_on": _trained_on(run, hashes) if training else None,
@@ -73,9 +75,10 @@ def _training_settings(training: dict[str, Any]) -> dict[str, Any]:
     return identity | {name: training.get(name) for name in ("receptive_field", "noise_direction", "revision")}
 
 
-def _chosen(baseline: dict) -> dict | None:
-    """Return the parameters of a baseline, such as ``sigma``."""
-    return {name: value for name, value in baseline.items() if name not in NOT_BASELINE_PARAMETERS} or None
+def _chosen(method: dict) -> dict | None:
+    """Return the settings of a method and, if it has no seed, the parameters that it chose, such as ``sigma``."""
+    chosen = {} if method.get("seed") is not None else method.get("chosen", {})
+    return {name: value for name, value in (method.get("settings", {}) | chosen).items() if name != "psnr"} or None
 
 
 def _given(prediction: dict[str, Any]) -> dict[str, Any] | None:
@@ -87,7 +90,7 @@ def _record(run: Run) -> Path:
     """Return the record of what made the result of a run."""
     if run.training:
         return run.folder.training_record
-    return run.folder.baseline_record if run.baseline else run.folder.prediction_record
+    return run.folder.method_record if run.method_record else run.folder.prediction_record
 
 
 def _trained_on(run: Run, hashes: dict[str, str]) -> str | None:

@@ -25,7 +25,7 @@ from dvlae.system.progress import time_left
 MAX_SILENCE_SECONDS = 300
 MAX_LISTED_JOBS = 20
 # The rules that are `prediction.jobs` jobs each.
-DIVIDED_RULES = ("predict", "baseline", "evaluate")
+DIVIDED_RULES = ("predict", "run_part_of_method", "evaluate")
 # Only the end of a log is read.
 MAX_TAIL_BYTES = 8192
 # A shell reports a signal as a larger exit status, for example SIGKILL as 137.
@@ -204,7 +204,7 @@ def _last_line(path: Path) -> str:
 
 def _run_status(results: Path, settings: Settings, cell: Cell, jobs: Sequence[Job]) -> RunStatus:
     folder = RunFolder.of(results, cell.dataset, cell.method.name, cell.seed)
-    seconds = _training_seconds(folder, settings)
+    seconds = _training_seconds(folder, cell.method.configure(settings))
     # A job whose log is older than the measurement was replaced by one that left no log, as after a kill.
     age = time.time() - _modified(folder.psnr)
     states = {job.state for job in jobs if job.silence < age}

@@ -90,3 +90,15 @@ def workflow_file() -> Path:
     """
     package = Path(__file__).parents[1]
     return next(folder / "workflow/Snakefile" for folder in (package, package.parent) if (folder / "workflow").is_dir())
+
+
+def shipped_methods() -> Path:
+    """Return the folder of the method files of this package.
+
+    Returns
+    -------
+    Path
+        It is installed with the package, or in the checkout that the package is part of.
+    """
+    package = Path(__file__).parents[1]
+    return next(folder for folder in (package / "methods/files", package.parent / "config/methods") if folder.is_dir())

@@ -26,6 +26,7 @@ from dvlae.system.hashes import sha256
 from dvlae.system.machine import choose_workers, log_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
+from dvlae.system.usage import Usage
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validation_batches
 from dvlae.training.displays import Display, Outlook, OutlookLine, ProgressLine, SlowSteps, StepRate, TensorBoard
@@ -308,6 +309,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
         if (saved := checkpoints.load()) is not None:
             state.load_state_dict(saved)
             logger.info(f"train: resuming from step {state.steps}, after {state.seconds / 60:.1f} minutes")
+    usage = Usage()
     if state.stopped_by is None:  # A training that was killed after its last step is only written.
         crops = RandomCrops(
             train_patches,
@@ -320,6 +322,8 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
         validation = validation_batches(val_patches, val_counts, model.stride, crop, limits.batch_size)
         with ExitStack() as stack:
             displays: list[Display] = []
+            if is_first:
+                stack.enter_context(usage)
             if is_first and job.rate is not None:
                 displays.append(stack.enter_context(closing(StepRate(job.rate))))
             elif is_first:
@@ -333,10 +337,12 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
             pause = None if job.pause_minutes is None else 60 * job.pause_minutes
             fit(fabric, shared, state, schedule, crops, validation, checkpoints, displays, pause)
     if is_first and job.rate is None:
-        _write(job, state, schedule, devices[0], workers.count)
+        _write(job, state, schedule, devices[0], workers.count, usage)
 
 
-def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: torch.device, workers: int) -> None:
+def _write(
+    job: TrainingJob, state: TrainingState, schedule: Schedule, device: torch.device, workers: int, usage: Usage
+) -> None:
     """Write the folder of the model, and log how the training ended."""
     record = {
         **software(),
@@ -347,6 +353,9 @@ def _write(job: TrainingJob, state: TrainingState, schedule: Schedule, device: t
         "workers": workers,
         "processors": os.cpu_count(),
         "seconds": round(state.seconds, 1),
+        # Of the last attempt.
+        "processor_share": usage.share(workers),
+        "peak_memory_mb": round(usage.peak_memory_mb),
         "attempts": state.attempts,
         "rescues": state.rollbacks,
         "stopped_by": state.stopped_by,

@@ -155,6 +155,7 @@ def test_arrays_of_masked_pixels_alone_are_refused(tmp_path):
 
 def test_messages_name_an_array_and_its_image(tmp_path):
     assert name_arrays(f"noisy: {tmp_path / 'array 1.npy'}: constant", tmp_path) == "noisy: array 1: constant"
+    assert name_arrays("types: array 0.npy, array 1.npy", tmp_path) == "types: array 0, array 1"
     assert name_arrays("array 1_00: constant; array 1_10: constant", tmp_path) == (
         "array 1, image 0: constant; array 1, image 10: constant"
     )

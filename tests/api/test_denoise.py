@@ -220,6 +220,19 @@ def test_a_preview_stands_there_first_and_the_training_goes_on_from_it(folder, c
     assert (folder / "stack_denoised.html").read_text(encoding="utf-8") != preview
 
 
+@pytest.mark.parametrize(("unit", "offset"), [(1e20, 0), (1.0, 1e12)])
+def test_a_preview_has_the_grey_values_of_the_file(folder, unit, offset):
+    tifffile.imwrite("stack.tif", images() * unit + offset, photometric="minisblack", metadata={"axes": "TYX"})
+    assert cli.main(["denoise", "stack.tif", *TIME, "--quick"]) == 0
+    (noisy,) = Path("stack_denoised_work/preview/images/noisy").iterdir()
+    np.testing.assert_array_equal(tifffile.imread(noisy), images()[1] * unit + offset)
+    (denoised,) = Path("stack_denoised_work/preview/denoised").iterdir()
+    assert abs((tifffile.imread(denoised) - offset) / unit - images()[1]).max() < 300
+    values = re.findall(r'<p class="scale"><span>([^<]*)</span>', Path("stack_denoised.html").read_text())
+    black = float(values[0].replace("−", "-"))
+    assert offset <= black <= offset + 255 * unit and (unit == 1 or black > unit)
+
+
 def test_a_preview_is_made_on_the_way_where_there_is_time(folder, capsys, monkeypatch):
     monkeypatch.setattr("dvlae.api.denoise.PREVIEW_MINUTES", 0.01)
     assert cli.main(["denoise", "stack.tif", "--minutes", "0.03", "--samples", "2"]) == 0
@@ -408,9 +421,11 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
     "arguments, words",
     [
         (["missing.tif"], "no file matches 'missing.tif'"),
-        (["stack.tif", "--minutes", "0"], "minutes: found 0.0, allowed: a number above 0"),
-        (["stack.tif", "--minutes", "inf"], "minutes: found inf, allowed: a number above 0"),
-        (["stack.tif", "--samples", "-1"], "found -1"),
+        (["stack.tif", "--minutes", "0"], "error: --minutes: found 0.0, allowed: a number above 0"),
+        (["stack.tif", "--minutes", "nan"], "error: --minutes: found nan, allowed: a number above 0"),
+        (["stack.tif", "--minutes", "inf"], "error: --minutes: found inf, allowed: a number above 0"),
+        (["stack.tif", "--samples", "-1"], "error: --samples: found -1, allowed: a whole number from 0"),
+        (["stack.tif", "--receptive-field", "-4"], "error: --receptive-field: found -4, allowed: auto, or a number"),
         (["stack.tif", "--device", "mps"], "device: found 'mps'"),
         (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
         (["stack.tif", "--model", "missing"], "missing is not the folder of a trained model"),
@@ -420,7 +435,10 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
         (["stack.tif", "--axes", "ZYX"], "but the file says 'TYX', of shape (3, 48, 64); without --axes, the file is"),
         (["stack.tif", "--override-axes"], "--override-axes: found without --axes"),
         (["stack.tif", "--output", "stack.tif"], "stack.tif"),
-        (["stack.tif", "--noise-direction", "none", "--receptive-field", "8"], "receptive field: found 8, allowed: 0"),
+        (
+            ["stack.tif", "--noise-direction", "none", "--receptive-field", "8"],
+            "--receptive-field: found 8, allowed: 0",
+        ),
         (["stack.tif", "--rescale"], "--rescale: found True, allowed only with --model"),
     ],
 )

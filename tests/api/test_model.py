@@ -75,6 +75,16 @@ def test_messages_name_the_arrays(model):
         model.denoise(STACK, axes="ZYX")
 
 
+def test_messages_of_the_log_and_reasons_name_the_arrays(caplog):
+    frames = STACK.copy()
+    frames[1] = frames[0]
+    found = dvlae.diagnose([frames, STACK.astype(np.float32)])
+    assert any("array 0, image 1 of array 0, image 0" in reason for reason in found.reasons)
+    (types,) = [line for line in caplog.messages if "different types" in line]
+    assert "array 0" in types and "array 1" in types
+    assert not [line for line in caplog.messages if ".npy" in line or "array 0_" in line]
+
+
 def test_of_several_arrays_each_is_denoised_on_its_own(model):
     with pytest.raises(UserError, match="image: found list, allowed: an array, and several of them one by one"):
         model.denoise([STACK, STACK])
@@ -106,6 +116,42 @@ def test_large_grey_values_keep_their_noise(model):
     clean, _ = model.denoise(large, samples=2, rescale=True)
     assert clean.dtype == np.float64
     assert abs(clean - 4e9).max() < 1e4
+
+
+@pytest.fixture(scope="module")
+def small():
+    return dvlae.fit(STACK, noise_direction="none", max_steps=2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit", "offset"),
+    [
+        (np.float64, 1e20, 0),
+        (np.float32, 1e20, 0),
+        (np.float64, 1e300, 0),
+        (np.float64, 1, 10**12),
+        (np.float64, 1e20, 10**30),
+        (np.int64, 1, 2**62),
+        (np.uint64, 1, 2**63 + 5),
+    ],
+)
+def test_large_grey_values_are_denoised_like_small_ones(small, dtype, unit, offset):
+    large = np.array([int(value) + offset if unit == 1 else value * unit + offset for value in STACK.flat])
+    large = large.astype(dtype).reshape(STACK.shape)
+    expected, expected_std = small.denoise(STACK, samples=2)
+    model = dvlae.fit(large, noise_direction="none", max_steps=2)
+    for frames in (large, large[:2]):
+        clean, std = model.denoise(frames, samples=2)
+        differences = [(int(value) if clean.dtype.kind in "iu" else float(value)) - offset for value in clean.flat]
+        found = np.array(differences, np.float64).reshape(clean.shape) / unit
+        np.testing.assert_allclose(found, expected[: len(found)], atol=1 if clean.dtype.kind in "iu" else 0.3)
+        np.testing.assert_allclose(std / unit, expected_std[: len(found)], rtol=0.1, atol=0.3)
+
+
+def test_whole_numbers_that_floats_do_not_hold_are_not_masked(model):
+    large = np.ma.array(STACK[0].astype(np.int64) + 2**62, mask=STACK[0] == STACK[0].max())
+    with pytest.raises(UserError, match="masked pixels, and whole numbers of type int64 that float64 does not hold"):
+        model.denoise(large)
 
 
 def test_a_saved_model_is_that_of_the_workflow(model, tmp_path):

@@ -13,8 +13,8 @@ from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.reading import read_output
 from dvlae.data.patches import extract_patches
 from dvlae.data.prepare import prepare
-from dvlae.evaluation.baselines import run_baseline
 from dvlae.evaluation.evaluate import evaluate
+from dvlae.methods.run import run_method
 
 RANDOM = np.random.default_rng(0)
 RAMP = np.add.outer(np.arange(600.0), 2 * np.arange(600.0))  # a scene, (Y, X)
@@ -36,7 +36,7 @@ def measure(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(path, frames, photometric="minisblack")
         prepare(dataset, tmp_path / "data", None, tmp_path / "images")
-        run_baseline("noisy", tmp_path / "images", tmp_path / "denoised", settings=dataset.evaluation)
+        run_method("noisy", tmp_path / "images", tmp_path / "denoised", settings=dataset.evaluation)
         table = tmp_path / "psnr.csv"
         run = {"dataset": name, "method": "noisy", "receptive_field": None, "seed": 0}
         evaluate(tmp_path / "images", tmp_path / "denoised", table, **run, settings=dataset.evaluation)

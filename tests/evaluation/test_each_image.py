@@ -1,5 +1,6 @@
 """Each step that works on images: what it writes does not depend on the number of threads."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,10 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_noisy, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation import each_image
-from dvlae.evaluation.baselines import BASELINES, run_baseline
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import Targets, register
+from dvlae.methods.run import run_method
 from dvlae.system.errors import UserError
 
 # Images of three sizes and a volume; one has no clean image.
@@ -54,7 +55,7 @@ def use_workers(monkeypatch):
     return fix
 
 
-@pytest.mark.parametrize("method", BASELINES)
+@pytest.mark.parametrize("method", ["noisy", "gaussian", "bm3d"])
 @pytest.mark.usefixtures("weak_bm3d")
 def test_a_comparison_has_the_same_bytes_for_any_number_of_workers(images, tmp_path, use_workers, method):
     results = []
@@ -62,7 +63,7 @@ def test_a_comparison_has_the_same_bytes_for_any_number_of_workers(images, tmp_p
         use_workers(workers)
         run = tmp_path / f"run{workers}"
         register(images, run / "targets.csv", settings=SETTINGS)
-        run_baseline(method, images, run / "denoised", settings=SETTINGS)
+        run_method(method, images, run / "denoised", settings=SETTINGS)
         evaluate(
             images, run / "denoised", run / "psnr.csv",
             dataset="made up", method=method, receptive_field=None, seed=0, settings=SETTINGS,
@@ -101,9 +102,10 @@ def test_an_error_in_a_thread_ends_the_step_and_leaves_the_others_undone(images)
 def test_an_unreadable_image_leaves_no_output(images, tmp_path, use_workers):
     use_workers(3)
     read_manifest(images)[2].noisy.write_bytes(b"")
-    with pytest.raises(UserError, match=r"a 2\.tif"):
-        run_baseline("gaussian", images, tmp_path / "run" / "denoised", settings=SETTINGS)
-    assert not list((tmp_path / "run").glob("*denoised*"))
+    run_method("gaussian", images, tmp_path / "run" / "denoised", settings=SETTINGS)
+    record = json.loads((tmp_path / "run" / "method.json").read_text())
+    assert record["status"] == "failed" and "a 2.tif" in record["reason"]
+    assert not list((tmp_path / "run" / "denoised").iterdir())
 
 
 def test_threads_share_the_targets_of_an_image(images):
@@ -127,7 +129,7 @@ def test_bm3d_asks_for_memory_for_one_plane_more_than_a_gaussian_filter(images, 
     asked = []
     monkeypatch.setattr(each_image, "choose_workers", lambda *_, memory, **__: asked.append(memory) or 1)
     for method in ("gaussian", "bm3d"):
-        run_baseline(method, images, tmp_path / method / "denoised", settings=SETTINGS)
+        run_method(method, images, tmp_path / method / "denoised", settings=SETTINGS)
     assert asked[1] - asked[0] == 600 * 64 * 64
 
 

@@ -11,7 +11,8 @@ import dvlae.inference.posterior
 import dvlae.inference.prediction
 from dvlae.config.messages import validate
 from dvlae.config.settings import PredictionSettings, PredictSettings
-from dvlae.data.canonical import read_frame, write_frames
+from dvlae.data.canonical import write_frames
+from dvlae.data.defects.denoising import FramesToDenoise
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.data.outputs.folder import OutputFolder, join_folders
 from dvlae.data.sources import SourceInfo
@@ -171,6 +172,7 @@ def stacks(tmp_path):
     for name, count in (("movie", 5), ("one", 1)):
         info = SourceInfo.of_frames((1, 20, 30), count, "uint16")
         frames = [noisy(20, 30) + number for number in range(count)]
+        frames[0][0, 9, 12] = 4000  # hot
         write_frames(folder / f"{name}.tif", info, frames, np.dtype(np.uint16))
         for number in range(count):
             image = Image(f"{name}_{number}", folder / f"{name}.tif", None, info.frame_shape, frame=number)
@@ -205,11 +207,14 @@ def test_an_interrupted_prediction_of_a_stack_goes_on_after_the_last_frame(tmp_p
         patch.setattr(dvlae.inference.prediction, "OutputFolder", Interrupted)
         predict_stacks(tmp_path, tmp_path / "run")
     assert not (tmp_path / "run/denoised").exists()
-    seen = []
-    monkeypatch.setattr(dvlae.inference.prediction, "read_frame", lambda *at: seen.append(at) or read_frame(*at))
-    resumed = predict_stacks(tmp_path, tmp_path / "run")
-    assert len(seen) == 6 - last
+    taken, take = [], FramesToDenoise.take
+    with monkeypatch.context() as patch:
+        patch.setattr(FramesToDenoise, "take", lambda self, image: taken.append(image.name) or take(self, image))
+        resumed = predict_stacks(tmp_path, tmp_path / "run")
+    assert len(taken) == 6 - last
     assert resumed == predict_stacks(tmp_path, tmp_path / "whole")
+    found, whole = (json.loads((tmp_path / name / "prediction.json").read_text())["found"] for name in ("run", "whole"))
+    assert found == whole and list(found["hot_pixels"].values()) == [1, 1]
     denoised = tifffile.imread(tmp_path / "run/denoised/movie.tif")
     samples = tifffile.imread(tmp_path / "run/samples/movie.tif")
     assert (denoised.shape, samples.shape) == ((5, 20, 30), (2, 5, 20, 30))

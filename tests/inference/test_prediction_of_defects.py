@@ -1,6 +1,7 @@
 """What becomes of defects and other scales on the way through a model."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ import tifffile
 
 from dvlae.config.messages import validate
 from dvlae.config.settings import PredictSettings
+from dvlae.data.canonical import set_offset
 from dvlae.data.defects import measure_scale
 from dvlae.data.defects.seen import SeenScale
 from dvlae.data.manifest import read_manifest
 from dvlae.data.outputs.reading import read_output
 from dvlae.inference.prediction import predict
 from dvlae.models.files import save_model
+from dvlae.system.errors import UserError
 from untrained import build, noisy
 
 
@@ -73,6 +76,16 @@ def test_hot_pixels_are_kept_where_they_are_asked_for(tmp_path, images_folder, s
     assert estimates["a"].flat[:1000].max() < 1000
 
 
+def test_doubtful_pixels_stay_as_they_are_and_change_nothing_around(tmp_path, images_folder, seen, caplog):
+    image = noisy(64, 64)
+    image[0, 20:22, 30] = 50000, 50100
+    estimates, deviations, record = predict_frames(tmp_path, images_folder, {"a": image}, seen)
+    assert np.array_equal(estimates["a"][0, 20:22, 30], [50000, 50100])
+    assert np.count_nonzero(estimates["a"] > 1000) == np.count_nonzero(deviations["a"] == 0) == 2
+    assert record["found"]["doubtful_pixels"] == {"a": 2} and not record["found"]["hot_pixels"]
+    assert "2 doubtful pixel values in 1 of 1 image: left as recorded" in caplog.text
+
+
 def test_glaring_pixels_stay_as_they_are_and_change_nothing_around(tmp_path, images_folder, seen):
     image = noisy(64, 64)
     image[0, 20:30, 20:30] = 60000
@@ -108,6 +121,36 @@ def test_images_of_another_scale_are_named(tmp_path, images_folder, caplog, othe
     *_, record = predict_frames(tmp_path, images_folder, {"a": ramp(1), "b c": other}, seen)
     assert record["found"]["unseen"] == {"b c": kind}
     assert f"another {kind} than that of most images of the training, so estimates are unreliable: b c; " in caplog.text
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(48, 1), (0, 2.0**-9), (-32, 2.0**40)])
+@pytest.mark.parametrize("prediction", [{}, {"save_samples": 2}, {"rescale": True}])
+def test_images_in_other_units_are_denoised_in_those_of_the_training(
+    tmp_path, images_folder, seen, caplog, offset, scale, prediction
+):
+    seen["units"] = {"offset": 0, "scale": 1}
+    frames = {"a": hot(noisy(64, 64)), "b": np.full((1, 64, 64), 7, np.float32)}
+    predict_frames(tmp_path, images_folder, frames, seen, **prediction)
+    for path in (tmp_path / "images/noisy").iterdir():
+        set_offset(path, offset, scale)
+    expected = {path.relative_to(tmp_path): tifffile.imread(path) for path in tmp_path.glob("[dus]*/*.tif")}
+    settings = validate(PredictSettings, {"prediction": {"samples": 2} | prediction, "device": "cpu"}, "test")
+    folders = [tmp_path / "again" / name for name in ("denoised", "uncertainty", "samples")]
+    predict(tmp_path, tmp_path / "images", *folders, seed=0, settings=settings)
+    assert len(expected) >= 4
+    # What a model makes of a blank frame is not asked for.
+    expected.pop(Path("samples/b.tif"), None)
+    for path, values in expected.items():
+        np.testing.assert_allclose(tifffile.imread(tmp_path / "again" / path), values, rtol=1e-3, atol=1e-2)
+    assert "unreliable" not in caplog.text
+
+
+def test_grey_values_beyond_32_bits_in_the_units_of_the_training_are_refused(tmp_path, images_folder, seen):
+    save_model(build(), tmp_path, seen | {"units": {"offset": 0, "scale": 2.0**-900}})
+    images = images_folder(a=noisy(64, 64))
+    settings = validate(PredictSettings, {"prediction": {"samples": 2}, "device": "cpu"}, "test")
+    with pytest.raises(UserError, match="a: found grey values that 32 bits do not hold in the units of the training"):
+        predict(tmp_path, images, tmp_path / "d", tmp_path / "u", seed=0, settings=settings)
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(256, 0), (1, 500)])

@@ -14,9 +14,9 @@ from dvlae.config.grid import dvlae_method
 from dvlae.data.canonical import read_noisy, write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation import target
-from dvlae.evaluation.baselines import run_baseline
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import Targets, register
+from dvlae.methods.run import run_method
 from dvlae.reporting import figures, noise_figures, panels, training_figures
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.runs.folder import Run, best_run
@@ -146,7 +146,7 @@ def test_all_that_compare_with_clean_images_register_each_image_once_with_a_tabl
     monkeypatch.setattr(target, "find_shift", lambda *pair: registrations.append(pair) or find_shift(*pair))
     table, how = tmp_path / "targets.csv", {"settings": SETTINGS, "targets": tmp_path / "targets.csv"}
     register(images, table, settings=SETTINGS)
-    run_baseline("gaussian", images, tmp_path / "denoised", **how)
+    run_method("gaussian", images, tmp_path / "denoised", **how)
     diagnose(images, tmp_path / "noise.json", dataset="made_up", noise_direction="x", **how)
     runs = [make_run(images, method, targets=table) for method in ("noisy", "gaussian")]
     runs.append(make_run(images, "dvlae-rf4", 4, targets=table))

@@ -9,7 +9,7 @@ from dvlae.runs.folder import PSNR_COLUMNS
 from dvlae.system.errors import UserError
 
 
-def write_run(results, dataset, method, seed=0, values=(30.0, 32.0), field=None, training=None, baseline=None):
+def write_run(results, dataset, method, seed=0, values=(30.0, 32.0), field=None, training=None, record=None):
     folder = results / dataset / method / f"seed{seed}"
     (folder / "model").mkdir(parents=True)
     rows = [
@@ -19,8 +19,8 @@ def write_run(results, dataset, method, seed=0, values=(30.0, 32.0), field=None,
     pd.DataFrame(rows, columns=PSNR_COLUMNS).to_csv(folder / "psnr.csv", index=False)
     if training is not None:
         (folder / "model" / "run.json").write_text(json.dumps(training))
-    if baseline is not None:
-        (folder / "baseline.json").write_text(json.dumps(baseline))
+    if record is not None:
+        (folder / "method.json").write_text(json.dumps(record))
     return folder / "psnr.csv"
 
 
@@ -34,7 +34,7 @@ def runs(tmp_path_factory):
     other = training | {"seconds": 240.0, "stopped_by": "patience"}
     return [
         write_run(tmp_path, "sem_line", "noisy", values=(20.0, 20.0)),
-        write_run(tmp_path, "sem_line", "gaussian", values=(29.0, 30.0), baseline={"oracle": True, "sigma": 1.5}),
+        write_run(tmp_path, "sem_line", "gaussian", values=(29.0, 30.0), record={"oracle": True, "sigma": 1.5}),
         write_run(tmp_path, "sem_line", "dvlae-rf40", 0, (32.0, 33.0), 40, training),
         write_run(tmp_path, "sem_line", "dvlae-rf40", 1, (33.0, 34.0), 40, other),
         write_run(tmp_path, "sem_line", "dvlae-rf4", 0, (31.0, 31.0), 4, training),

@@ -44,4 +44,4 @@ def test_a_table_anywhere_has_a_dataset_folder(monkeypatch):
 
 def test_what_was_not_recorded_is_empty(tmp_path):
     run = read(RunFolder.of(tmp_path, "small", "noisy", 0), "noisy", None)
-    assert (run.training, run.baseline, run.prediction, run.evaluation, run.minutes) == ({}, {}, {}, {}, None)
+    assert (run.training, run.method_record, run.prediction, run.evaluation, run.minutes) == ({}, {}, {}, {}, None)

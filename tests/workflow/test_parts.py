@@ -12,7 +12,7 @@ pytestmark = pytest.mark.workflow
 
 TABLE = "results/tables/psnr.csv"
 RUNS = [f"small/{method}/seed0" for method in ("dvlae-rf4", "noisy", "gaussian")]
-RECORDS = ["prediction.json", "baseline.json", "evaluation.json"]
+RECORDS = ["prediction.json", "method.json", "evaluation.json"]
 
 
 def share(project: Project, count: int | None, **changes) -> None:

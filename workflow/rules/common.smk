@@ -15,14 +15,16 @@ if (found := find_spec("dvlae")) is None or found.origin is None:
 from dvlae import revision
 from dvlae.config import report_names
 from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names
-from dvlae.config.grid import check_models, resolve_grid
-from dvlae.config.loading import load_dataset
+from dvlae.config.grid import Method, check_models, list_methods, resolve_grid
+from dvlae.config.loading import check_one_list, load_dataset
 from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
+from dvlae.config.methods import load_method
 from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.system.errors import UserError
 from dvlae.system.gpus import count_gpus
+from dvlae.system.hashes import sha256
 from dvlae.system.machine import free_memory
 
 # The user's own environment variable overrides the configuration.
@@ -59,15 +61,17 @@ def check_writable(folder: str):
 
 
 SETTINGS = checked(validate, Settings, dict(config), configuration_files())
+checked(check_one_list, configuration_files())
 checked(check_writable, SETTINGS.results)
 DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
 for dataset in DATASETS.values():
     if dataset.dimensions is not None:
         checked(largest_crop, SETTINGS.training.patch_size, dataset.dimensions, SETTINGS.model.stride)
 checked(check_models, SETTINGS, DATASETS)
+checked(list_methods, SETTINGS)
 GRID = resolve_grid(SETTINGS, DATASETS)
-METHODS = {cell.method.name: cell.method for cell in GRID}
-TRAININGS = sum(cell.method.trained for cell in GRID)
+METHODS = {(cell.dataset, cell.method.name): cell.method for cell in GRID}
+TRAININGS = sum(cell.method.learns for cell in GRID)
 
 
 def option(name: str, value) -> list[str]:
@@ -103,9 +107,14 @@ def one_of(names) -> str:
     return "|".join(map(re.escape, names))
 
 
-TRAINED_METHODS = one_of(name for name, method in METHODS.items() if method.trained)
-METHODS_WITH_MODEL = one_of(name for name, method in METHODS.items() if method.has_model)
-BASELINES = one_of(name for name, method in METHODS.items() if not method.has_model)
+def names_of_methods(which) -> str:
+    """Return a constraint that limits a wildcard to some methods."""
+    return one_of(dict.fromkeys(method.name for method in METHODS.values() if which(method)))
+
+
+def divided(method) -> bool:
+    """Return whether several jobs share the images of a method: it chooses the same parameters in all of them."""
+    return JOBS > 1 and has_file(method) and method.file.function is not None and not method.file.trains
 
 
 # Inputs of the rules --------------------------------------------------------------------------------------------------
@@ -179,6 +188,88 @@ def has_model(method) -> bool:
     return method.has_model
 
 
+def has_file(method) -> bool:
+    """Return whether a method is run as its file says, without a model of our own network."""
+    return not method.has_model
+
+
+def searched(method) -> bool:
+    """Return whether settings of a method are searched."""
+    return has_file(method) and bool(method.file.candidates)
+
+
+def has_code(method) -> bool:
+    """Return whether files are downloaded for a method."""
+    return has_file(method) and method.file.files is not None
+
+
+def method_of(wildcards) -> Method:
+    """Return the method of a run, or of all runs with this name."""
+    return next(
+        method
+        for (dataset, name), method in METHODS.items()
+        if name == wildcards.method and dataset == wildcards.get("dataset", dataset)
+    )
+
+
+def method_folder(method) -> Path:
+    """Return the folder of a method file."""
+    return load_method(method.given)[2].parent
+
+
+def requirements(method) -> Path:
+    """Return the requirements file of a method."""
+    return method_folder(method) / method.file.environment
+
+
+def environment_name(file: Path) -> str:
+    """Return the name of the environment with these requirements, which methods share, and which changes with them."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"{file.absolute().parent.name}-python{python}-{sha256(file)[:12]}"
+
+
+# The requirements file of each environment.
+ENVIRONMENTS = {
+    environment_name(requirements(method)): requirements(method)
+    for method in METHODS.values()
+    if has_file(method) and method.file.environment is not None
+}
+
+
+def method_inputs(wildcards) -> dict:
+    """Return what a method needs besides images: its environment and its files."""
+    method, files = method_of(wildcards), {}
+    if method.file.environment is not None:
+        name = environment_name(requirements(method))
+        files["environment"] = rules.make_environment.output.record.apply_wildcards({"environment": name})
+    if method.file.files is not None:
+        files["code"] = rules.download_code.output.record.apply_wildcards({"method": method.name})
+    return files
+
+
+def found_settings(wildcards) -> dict:
+    """Return the result of the search for the settings of a method, if there is one."""
+    found = rules.search_method.output.found
+    return {"search": found.apply_wildcards(dict(wildcards))} if searched(method_of(wildcards)) else {}
+
+
+def method_options(wildcards, input) -> list[str]:
+    """Return the options for what a method needs. They depend on `input`, so they are not compared with earlier ones."""
+    names = ("search", "environment", "code")
+    return [word for name in names if input.get(name) for word in option(f"--{name}", input.get(name))]
+
+
+def method_minutes(wildcards) -> list[str]:
+    """Return the option for the time of a method that trains: that of every training."""
+    return option("--minutes", SETTINGS.training.max_minutes) if method_of(wildcards).learns else []
+
+
+def method_record(wildcards) -> list[str]:
+    """Return the record of a method with a file, which says whether there are estimates."""
+    method = method_of(wildcards)
+    return [] if method.has_model else ["<results>/{dataset}/{method}/seed{seed}/method.json"]
+
+
 def model_files(folder: str) -> list[str]:
     """Return the files of a model that exists."""
     return [local(f"{folder}/{name}") for name in ("model.json", "weights.safetensors")]
@@ -191,7 +282,7 @@ def start_model() -> dict:
 
 def model_to_use(wildcards) -> str | list[str]:
     """Return the folder of the model that a method trains, or the files of the one that it is given."""
-    model = METHODS[wildcards.method].model
+    model = method_of(wildcards).model
     return rules.train.output.model.apply_wildcards(dict(wildcards)) if model is None else model_files(model)
 
 
@@ -292,12 +383,12 @@ def patch_settings(wildcards) -> str:
 
 def training_settings(wildcards) -> str:
     """Return the settings for `dvlae train`."""
-    return TrainSettings.of(SETTINGS).identity_json()
+    return TrainSettings.of(method_of(wildcards).configure(SETTINGS)).identity_json()
 
 
 def prediction_settings(wildcards) -> str:
     """Return the settings for `dvlae predict`."""
-    return PredictSettings.of(SETTINGS).identity_json()
+    return PredictSettings.of(method_of(wildcards).configure(SETTINGS)).identity_json()
 
 
 def sample_folder(folder) -> dict:
@@ -358,8 +449,10 @@ def registration_threads(wildcards) -> int:
     return share_of_cores(len(DATASETS), sys.maxsize, on_cluster=1)
 
 
-def baseline_threads(wildcards) -> int:
-    """Return the threads of a baseline: its share of the cores."""
+def method_threads(wildcards) -> int:
+    """Return the threads of a method with a file: those of a training if it trains, or its share of the cores."""
+    if method_of(wildcards).learns:
+        return training_threads(wildcards)
     return share_of_cores(JOBS * (len(GRID) - TRAININGS), sys.maxsize, on_cluster=1)
 
 
@@ -391,7 +484,24 @@ def training_memory_mb(wildcards, attempt, threads) -> int:
     if GPUS and (FOUND_GPUS or not ONE_MACHINE):
         return attempt * MEMORY_OF_JOB
     dimensions = dimensions_of(wildcards.dataset)
-    return attempt * (training_memory(SETTINGS.model, SETTINGS.training, dimensions, threads) // 10**6 + 1)
+    settings = method_of(wildcards).configure(SETTINGS)
+    return attempt * (training_memory(settings.model, settings.training, dimensions, threads) // 10**6 + 1)
+
+
+def method_memory_mb(wildcards, attempt) -> int:
+    """Return the memory to request for a method with a file, in MB. What trains nothing needs little."""
+    return prediction_memory_mb(wildcards, attempt) if method_of(wildcards).learns else 0
+
+
+def method_gpus(wildcards) -> int:
+    """Return the GPUs of a method with a file: those of a prediction if it trains or needs one."""
+    method = method_of(wildcards)
+    return GPUS if method.learns or method.file.device == "cuda" else 0
+
+
+def method_runtime(wildcards, attempt) -> int:
+    """Return the minutes to request from a cluster for a method with a file."""
+    return training_runtime(wildcards, attempt) + int(method_of(wildcards).file.prediction_minutes)
 
 
 def prediction_memory_mb(wildcards, attempt) -> int:

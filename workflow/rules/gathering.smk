@@ -18,7 +18,7 @@ if JOBS > 1:
         benchmark:
             "<benchmarks>/gather_predictions/{dataset}/{method}/seed{seed}.tsv"
         wildcard_constraints:
-            method=METHODS_WITH_MODEL,
+            method=names_of_methods(has_model),
         conda:
             "../envs/dvlae.yaml"
         params:
@@ -28,24 +28,26 @@ if JOBS > 1:
         shell:
             "dvlae gather {params.parts:q} --output {output:q} 2>&1 | tee -i {log:q} || failed {log:q}"
 
-    use rule gather_predictions as gather_baselines with:
+    use rule gather_predictions as gather_methods with:
         input:
             denoised=part_inputs("<results>/{dataset}/{method}/seed{seed}/denoised"),
-            records=part_inputs("<results>/{dataset}/{method}/seed{seed}/baseline.json"),
+            records=part_inputs("<results>/{dataset}/{method}/seed{seed}/method.json"),
         output:
             denoised=directory("<results>/{dataset}/{method}/seed{seed}/denoised"),
-            record="<results>/{dataset}/{method}/seed{seed}/baseline.json",
+            record="<results>/{dataset}/{method}/seed{seed}/method.json",
         log:
-            "<logs>/gather_baselines/{dataset}/{method}/seed{seed}.log",
+            "<logs>/gather_methods/{dataset}/{method}/seed{seed}.log",
         benchmark:
-            "<benchmarks>/gather_baselines/{dataset}/{method}/seed{seed}.tsv"
+            "<benchmarks>/gather_methods/{dataset}/{method}/seed{seed}.tsv"
         wildcard_constraints:
-            method=BASELINES,
+            method=names_of_methods(divided),
         params:
+            method=lambda wildcards: method_of(wildcards).given,
+            file=lambda wildcards: method_of(wildcards).file.identity,
             settings=evaluation_settings,
-            revision=revision.EVALUATION,
+            revision=revision.METHODS,
 
-    use rule gather_baselines as gather_evaluations with:
+    use rule gather_predictions as gather_evaluations with:
         input:
             psnr=part_inputs("<results>/{dataset}/{method}/seed{seed}/psnr.csv"),
             records=part_inputs("<results>/{dataset}/{method}/seed{seed}/evaluation.json"),
@@ -57,18 +59,21 @@ if JOBS > 1:
         benchmark:
             "<benchmarks>/gather_evaluations/{dataset}/{method}/seed{seed}.tsv"
         wildcard_constraints:
-            method=one_of(METHODS),
+            method=names_of_methods(lambda method: True),
+        params:
+            settings=evaluation_settings,
+            revision=revision.EVALUATION,
 
     # A rule that is made by `use rule` does not inherit `localrule:`.
     if not STORAGE:
 
         localrules:
             gather_predictions,
-            gather_baselines,
+            gather_methods,
             gather_evaluations,
 
 
 # What the tables and figures are made of.
 PREDICTED = rules.predict.output if JOBS == 1 else rules.gather_predictions.output
-FILTERED = rules.baseline.output if JOBS == 1 else rules.gather_baselines.output
+FILTERED = rules.run_method.output
 MEASURED = rules.evaluate.output if JOBS == 1 else rules.gather_evaluations.output

@@ -4,9 +4,10 @@ rule tables:
         models=all_runs(rules.train.output.model, trained),
         records=all_runs(MEASURED.record)
         + all_runs(PREDICTED.record, has_model)
-        + all_runs(FILTERED.record, lambda method: not method.has_model),
+        + all_runs(FILTERED.record, has_file),
     output:
         summary=reported("<results>/tables/summary.html", "summary", "1 Results", "Table: every method"),
+        methods=reported("<results>/tables/methods.html", "methods", "1 Results", "Table: how every method was run"),
         receptive_field=reported(
             "<results>/tables/receptive_field.html", "receptive_field", "1 Results", "Table: every receptive field"
         ),
@@ -45,6 +46,7 @@ rule figures:
     input:
         psnr=all_runs(MEASURED.psnr),
         denoised=all_runs(PREDICTED.denoised),
+        methods=all_runs(FILTERED.record, has_file),
         uncertainty=all_runs(PREDICTED.uncertainty, has_model),
         models=all_runs(rules.train.output.model, trained),
         images=all_datasets([rules.prepare.output.images]),

@@ -9,7 +9,7 @@ rule train:
     benchmark:
         "<benchmarks>/train/{dataset}/{method}/seed{seed}.tsv"
     wildcard_constraints:
-        method=TRAINED_METHODS,
+        method=names_of_methods(trained),
     conda:
         "../envs/dvlae.yaml"
     threads: training_threads
@@ -25,7 +25,7 @@ rule train:
         tensorboard="tensorboard" if config["tensorboard"] else "no-tensorboard",
     params:
         settings=training_settings,
-        receptive_field=lambda wildcards: METHODS[wildcards.method].receptive_field,
+        receptive_field=lambda wildcards: method_of(wildcards).receptive_field,
         noise_direction=lambda wildcards: DATASETS[wildcards.dataset].noise_direction,
         # This folder is not an output, so that Snakemake keeps it and an interrupted training can continue. `predict`
         # removes it, because Snakemake has then recorded the model as complete.
@@ -57,7 +57,7 @@ rule predict:
     benchmark:
         in_part("<benchmarks>/predict/{dataset}/{method}/seed{seed}.tsv")
     wildcard_constraints:
-        method=METHODS_WITH_MODEL,
+        method=names_of_methods(has_model),
     conda:
         "../envs/dvlae.yaml"
     threads: prediction_threads
@@ -72,10 +72,10 @@ rule predict:
         settings=prediction_settings,
         samples=lambda wildcards, output: option("--samples", output.get("samples")),
         part=part_option,
-        model=lambda wildcards, input: METHODS[wildcards.method].model or input.model,
+        model=lambda wildcards, input: method_of(wildcards).model or input.model,
         checkpoints=lambda wildcards, input: (
             option("--remove-checkpoints", f"{input.model}/../checkpoints")
-            if METHODS[wildcards.method].trained
+            if method_of(wildcards).trained
             else []
         ),
         revision=revision.PREDICTION,

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from dvlae.cli import functions
 from dvlae.cli.command import SHOW_ONLY, Argument
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.fields import Baseline, Device, NoiseDirection, StrictModel, expand_home, is_file_of_names
+from dvlae.config.fields import Device, NoiseDirection, StrictModel, expand_home, is_file_of_names
 from dvlae.config.loading import load_configuration, load_dataset, load_settings, load_step
 from dvlae.system.parts import Part
 
@@ -273,7 +273,6 @@ def setting(key: str, metavar: str | None, text: str, **options: Any) -> Argumen
 
 # Arguments of several commands ----------------------------------------------------------------------------------------
 
-BASELINES = get_args(Baseline)
 DEVICES = get_args(Device)
 NOISE_DIRECTIONS = get_args(NoiseDirection)
 DATASET = argument("dataset", "DATASET", "a dataset's YAML file, or its settings as JSON", _read_dataset)
@@ -288,6 +287,19 @@ CORES = argument("--cores", "N", "cores to use (default: all that are free)", _c
 DRY_RUN = flag("--dry-run", "check the arguments, and only say what would be read and changed", dest=SHOW_ONLY)
 EVALUATION = settings_of(EvaluationSettings)
 PART = argument("--part", "K/N", "images of part K of N (default: all); see `dvlae gather`", Part.parse, default="1/1")
+# How image files are read.
+READING = (
+    argument(
+        "--axes",
+        "AXES",
+        "axes of each file, of S (images), T, C, Z, Y and X, such as ZYX for volumes (default: what the file says, "
+        "with planes as images)",
+        default="auto",
+    ),
+    flag("--override-axes", "use --axes even where a file says otherwise"),
+    argument("--channel", "N|grey", "keep one channel, or the luminance of RGB", type=read_number_or_word),
+    argument("--series", "N|NAME|all", "which series of images in a file", type=read_number_or_word, default="auto"),
+)
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"
 TARGETS = path("--targets", "CSV", f"table {REGISTERED}")
 OVERRIDES = "configuration, as for snakemake: overrides config/config.yaml"

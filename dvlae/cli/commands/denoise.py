@@ -9,6 +9,7 @@ from dvlae.cli.commands.arguments import (
     EVALUATION,
     IMAGES,
     NOISE_DIRECTIONS,
+    READING,
     SEED,
     TARGETS,
     argument,
@@ -50,18 +51,7 @@ COMMANDS: Commands = {
         argument("--minutes", "N", "time for the training (default: 30; with --start-from, 6)", type=float),
         NOISE_DIRECTION,
         RECEPTIVE_FIELD,
-        argument(
-            "--axes",
-            "AXES",
-            "axes of each file, of S (images), T, C, Z, Y and X, such as ZYX for volumes (default: what the file says, "
-            "with planes as images)",
-            default="auto",
-        ),
-        flag("--override-axes", "use --axes even where a file says otherwise"),
-        argument("--channel", "N|grey", "keep one channel, or the luminance of RGB", type=read_number_or_word),
-        argument(
-            "--series", "N|NAME|all", "which series of images in a file", type=read_number_or_word, default="auto"
-        ),
+        *READING,
         path("--model", "MODEL", "use this model instead of training one"),
         path("--start-from", "MODEL", "continue the training of this model, for new images of the same microscope"),
         flag("--rescale", "with --model: bring images of another gain and offset to the scale of its training"),
@@ -89,6 +79,7 @@ COMMANDS: Commands = {
         argument("--minutes", "N", "time for the training (default: 30)", type=float),
         NOISE_DIRECTION,
         RECEPTIVE_FIELD,
+        *READING,
         DEVICE,
     ],
     Command(

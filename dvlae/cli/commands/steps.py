@@ -5,11 +5,11 @@ import argparse
 from dvlae.cli import functions
 from dvlae.cli.command import Command, Commands
 from dvlae.cli.commands.arguments import (
-    BASELINES,
     CONFIGURATION,
     CORES,
     DATA,
     DATASET,
+    DEVICE,
     DEVICE_OF_SETTINGS,
     DRY_RUN,
     EVALUATION,
@@ -35,6 +35,29 @@ from dvlae.cli.commands.arguments import (
 from dvlae.config.fields import MIRROR_VARIABLE
 from dvlae.config.settings import PatchSettings, PredictSettings, TrainSettings
 
+MADE = output("JSON", "record to write: what was made, how long it took and how large it is, or why it failed")
+MIRROR = path("--mirror", "DIR", f"folder to look in first ({MIRROR_VARIABLE} takes precedence)")
+METHOD = argument("method", "METHOD", "name of a file in config/methods/, or the path of a method file")
+OF_METHODS = [
+    path("--noise", "JSON", "noise, made by `dvlae diagnose`, for methods that need it"),
+    argument(
+        "--noise-direction",
+        None,
+        "direction of the noise correlation (default: none)",
+        choices=NOISE_DIRECTIONS,
+        default="none",
+    ),
+    argument("--block", "N", "neighbouring images that belong together (default: 1)", type=int, default=1),
+    SEED,
+    argument("--minutes", "M", "time for a method that trains", type=float),
+    DEVICE,
+    path("--environment", "JSON", "made by `dvlae make-environment`"),
+    path("--code", "JSON", "made by `dvlae download-code`"),
+    EVALUATION,
+    TARGETS,
+    CORES,
+]
+
 COMMANDS: Commands = {
     Command(
         "download",
@@ -44,7 +67,7 @@ COMMANDS: Commands = {
     ): [
         DATASET,
         DATA,
-        path("--mirror", "DIR", f"folder to look in first ({MIRROR_VARIABLE} takes precedence)"),
+        MIRROR,
         output("CSV", "list of the files, to write"),
     ],
     Command(
@@ -136,18 +159,35 @@ COMMANDS: Commands = {
         DRY_RUN,
     ],
     Command(
-        "baseline",
-        "Denoise images with a simple method, for comparison.",
-        "dvlae.evaluation.baselines:run_baseline",
-        "dvlae baseline gaussian results/mine/images --denoised results/mine/gaussian/denoised",
+        "make-environment",
+        "Make the virtual environment of a method, and install its packages.",
+        "dvlae.methods.environments:make_environment",
+        "dvlae make-environment config/methods/mine/requirements.txt --output data/environments/mine.json",
+    ): [path("requirements", "REQUIREMENTS", "requirements file for pip"), MADE],
+    Command(
+        "download-code",
+        "Download the files of a method, or take them from a mirror; check hashes.",
+        "dvlae.methods.environments:download_code",
+        "dvlae download-code config/methods/mine/files.csv --data data --output data/methods/mine.json",
+    ): [path("registry", "REGISTRY", "CSV with the columns file, sha256 and url"), DATA, MIRROR, MADE],
+    Command(
+        "search-method",
+        "Train a method with each candidate of its settings for two minutes, and choose the best.",
+        "dvlae.methods.search:search_method",
+        "dvlae search-method structn2v results/mine/images --output results/mine/structn2v/search.json --minutes 10",
+    ): [METHOD, IMAGES, output("JSON", "record to write"), *OF_METHODS, DRY_RUN],
+    Command(
+        "run-method",
+        "Denoise images with the method of a file, for comparison.",
+        "dvlae.methods.run:run_method",
+        "dvlae run-method gaussian results/mine/images --denoised results/mine/gaussian/seed0/denoised",
     ): [
-        argument("method", None, "noisy: the image itself; bm3d: needs the extra `bm3d`", choices=BASELINES),
+        METHOD,
         IMAGES,
         new_path("--denoised", "DIR", "folder to make", required=True, dest="output"),
-        EVALUATION,
-        TARGETS,
+        path("--search", "JSON", "made by `dvlae search-method` (default: the settings of the file are taken)"),
+        *OF_METHODS,
         PART,
-        CORES,
         DRY_RUN,
     ],
     Command(

@@ -3,12 +3,12 @@
 import numpy as np
 
 from dvlae.data.defects.finding import REACHES, neighbours
-from dvlae.data.defects.marks import GLARING, SINGLE, Defects
+from dvlae.data.defects.marks import GLARING, STANDING_OUT, Defects
 from dvlae.system.arrays import bands, rows_of_band, within, zeros
 
 
 def fill(frame: np.ndarray, defects: Defects, mask: np.ndarray | None = None) -> np.ndarray:
-    """Replace hot, dead, glaring and masked pixels by what is around them.
+    """Replace hot, dead, doubtful, glaring and masked pixels by what is around them.
 
     Parameters
     ----------
@@ -22,12 +22,12 @@ def fill(frame: np.ndarray, defects: Defects, mask: np.ndarray | None = None) ->
     Returns
     -------
     (C, ...) array
-        A hot or dead pixel is the mean of the good ones beside it, and a glaring or masked pixel is the nearest that
-        counts; far inside a hole of a very large frame, it may be another one. The frame itself, if there is nothing to
-        fill.
+        A hot, dead or doubtful pixel is the mean of the good ones beside it, and a glaring or masked pixel is the
+        nearest that counts; far inside a hole of a very large frame, it may be another one. The frame itself, if there
+        is nothing to fill.
     """
     hollow = mask is not None or defects.count(GLARING) > 0
-    if not hollow and not defects.count(SINGLE):
+    if not hollow and not defects.count(STANDING_OUT):
         return frame
     filled, sides = zeros(frame.shape, frame.dtype), frame.shape[1:]
     reach = REACHES[min(len(sides), 2)]
@@ -35,7 +35,7 @@ def fill(frame: np.ndarray, defects: Defects, mask: np.ndarray | None = None) ->
     for values, marks, result in zip(frame, defects.marks, filled, strict=True):
         for band, outer in bands(sides, frame, defects.marks, mask, filled, margin=margin):
             part, core = values[outer].copy(), within(band, outer)
-            single, hole = marks[outer] & SINGLE != 0, marks[outer] & GLARING != 0
+            single, hole = marks[outer] & STANDING_OUT != 0, marks[outer] & GLARING != 0
             if mask is not None:
                 hole |= ~mask[outer]
             if single[core].any():

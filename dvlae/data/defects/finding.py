@@ -14,7 +14,9 @@ of a pixel above the second largest of its 8 neighbours,
 - it stands alone: not in a group with more such pixels than come together by chance, as the dots of a line do.
 
 One neighbour that is at least a third as high may be hot, too, and does not count in the third and the fourth. At the
-border, where only a part of an object may be seen, none may.
+border, where only a part of an object may be seen, none may. Of two that are equally high, it cannot be told whether
+they are hot or an object that no optics has blurred: they are doubtful, unless there are so many hot pixels that chance
+explains them.
 
 A dead pixel is the same upside down. Both are searched in each plane and in each channel by itself.
 """
@@ -26,7 +28,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from dvlae.data.defects.marks import DEAD, GLARING, HOT, SATURATED, SINGLE, Defects
+from dvlae.data.defects.groups import alike_pairs, in_groups
+from dvlae.data.defects.marks import DEAD, DOUBTFUL, GLARING, HOT, SATURATED, STANDING_OUT, Defects
 from dvlae.system.arrays import (
     bands,
     find_numbers,
@@ -55,12 +58,10 @@ MIN_RANGES = 3.0
 # Mean of the neighbours, of the height of the pixel. It is 0.19 for a spot of 1.5 pixels.
 MAX_SHARE = 0.04
 LIKE_HEIGHT = 0.31
+# Range of the neighbours, in heights of an ordinary local maximum.
+MIN_SPREAD = 9.0
 # Neighbours that are as high; none at the border.
 MAX_LIKE = 1
-# Pixels that are no farther apart, along each axis, form a group.
-GROUP_DISTANCE = 5
-# Probability of the largest group in an image, if defective pixels are at random places.
-MAX_CHANCE = 0.01
 # A larger share of pixels is not defective: it is the noise, or the object.
 MAX_FRACTION = 0.005
 
@@ -138,12 +139,13 @@ def find_defects(frame: np.ndarray, mask: np.ndarray | None = None) -> Defects:
             continue
         channel = _Channel(values, mask, its_marks)
         for kind, sign in ((HOT, 1), (DEAD, -1)):
-            places = _find_single(channel, sign)
-            if (count := len(places[0])) > MAX_FRACTION * channel.values.size:
+            places, alike = _find_single(channel, sign)
+            if (count := len(alike)) > MAX_FRACTION * channel.values.size:
                 crowd += count
                 continue
             counts = ... if mask is None else mask[places]
-            channel.marks[tuple(place[counts] for place in places)] |= kind
+            kinds = np.where(alike, DOUBTFUL, kind)[counts] if kind == HOT else kind
+            channel.marks[tuple(place[counts] for place in places)] |= np.uint8(kinds)
         full.append(_mark_saturated(channel) >= OVEREXPOSED_FRACTION * channel.size)
     return Defects(marks, all(constant), any(full), crowd)
 
@@ -180,14 +182,17 @@ def is_constant(channel: np.ndarray, mask: np.ndarray | None = None) -> bool:
     return True
 
 
-def _find_single(channel: _Channel, sign: int) -> tuple[np.ndarray, ...]:
-    """Return the places of single pixels that lie far above their neighbours in the planes of a channel."""
+def _find_single(channel: _Channel, sign: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Find single pixels that lie far above their neighbours in the planes of a channel.
+
+    Return their places, and which of them are pairs that may be an object, (K,).
+    """
     shape = channel.values.shape
     axes = min(len(shape), 2)
-    reach, nowhere = REACHES[axes], tuple(np.empty(0, int) for _ in shape)
+    reach, nothing = REACHES[axes], (tuple(np.empty(0, int) for _ in shape), np.empty(0, bool))
     # In a narrow image, a line across it looks like a single pixel.
     if min(shape[-axes:]) <= 2 * reach:
-        return nowhere
+        return nothing
     # The bands of a volume consist of complete planes, those of others are parts of one plane.
     along, margin = (0, 0) if axes < len(shape) else (1, reach + 1)
 
@@ -207,26 +212,31 @@ def _find_single(channel: _Channel, sign: int) -> tuple[np.ndarray, ...]:
 
     maxima = spread_sample(maxima_of_bands(), channel.values.size, MAX_MAXIMA)
     if maxima.size < MIN_MAXIMA:
-        return nowhere
+        return nothing
     middle, start = np.quantile(maxima, (0.5, TAIL_QUANTILE))
     tail = maxima[maxima > start] - start
     scale = np.median(tail) / np.log(2) if tail.size else 0.0
     number = tail.size * max(1, -(-channel.values.size // MAX_MAXIMA))
     expected = start + scale * (np.log(max(number, 1)) + TAIL_MARGIN)
     threshold = max(expected, MIN_HEIGHT * middle, MIN_TAIL_HEIGHT * start)
-    found = [nowhere]
+    found: list[tuple[np.ndarray, ...]] = []
     for (band, outer), most in zip(channel.bands(margin), highest, strict=True):
         if most > threshold:
             planes, heights = look(outer.start, outer.stop)
             core = within(band, outer)
             places = np.nonzero(_core(heights, core, along) > threshold)
             places[along][...] += core.start
-            places = _alone(planes, heights, places, reach)
+            places, rises, spreads = _alone(planes, heights, places, reach)
             places[along][...] += outer.start
-            found.append(places[along:])
-    everywhere = tuple(np.concatenate(places) for places in zip(*found, strict=True))
-    lone = ~_in_groups(everywhere, axes, channel.values.size)
-    return tuple(places[lone] for places in everywhere)
+            # Where hardly any pixel has a photon, the range around one may be 0, and an ordinary maximum is a photon.
+            found.append((*places[along:], rises, np.maximum(spreads, MIN_SPREAD * middle)))
+    if not found:
+        return nothing
+    *columns, rises, spreads = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    lone = ~in_groups(tuple(columns), axes, channel.values.size)
+    everywhere = tuple(column[lone] for column in columns)
+    values, size = channel.values[everywhere], channel.values.size
+    return everywhere, alike_pairs(everywhere, values, rises[lone], spreads[lone], axes, size)
 
 
 def _core(heights: np.ndarray, core: slice, along: int) -> np.ndarray:
@@ -235,8 +245,8 @@ def _core(heights: np.ndarray, core: slice, along: int) -> np.ndarray:
 
 def _alone(
     planes: np.ndarray, heights: np.ndarray, places: tuple[np.ndarray, ...], reach: int
-) -> tuple[np.ndarray, ...]:
-    """Choose the places that nothing around them explains."""
+) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+    """Choose the places that nothing around them explains. Return their heights and the range around them, too."""
     near = _surroundings(planes, heights, places, 1)
     beyond = np.isnan(neighbours(planes, places, 1)).sum(axis=1)
     # Of an object at the border, only a few pixels are seen.
@@ -249,42 +259,9 @@ def _alone(
     spread = np.take_along_axis(in_order, last, axis=1)[:, 0] - in_order[:, 1]
     background = np.nanmedian(all_around, axis=1)
     share = np.nanmean(near, axis=1) - background
-    chosen = (heights[places] > MIN_RANGES * spread) & (share < MAX_SHARE * (planes[places] - background))
-    return tuple(place[chosen] for place in places)
-
-
-def _in_groups(places: tuple[np.ndarray, ...], axes: int, size: int) -> np.ndarray:
-    """Return which pixels of a channel stand in groups that are too large for pixels at random places, (K,).
-
-    Such a group is an object, such as a dotted line.
-    """
-    if not len(places[0]):
-        return np.zeros(0, bool)
-    clusters, groups = _link(places, axes, 1), _link(places, axes, GROUP_DISTANCE)
-    _, firsts = np.unique(clusters, return_index=True)
-    sizes = np.bincount(groups[firsts])  # in clusters
-    number = len(firsts)
-    # At random places, a group that grows from one pixel to the next has Borel's distribution.
-    near = number * (2 * GROUP_DISTANCE + 1) ** axes / size
-    each = np.arange(1, number + 1)
-    steps = np.cumsum(np.log(each))  # log(each!)
-    chances = np.exp(-near * each + (each - 1) * np.log(near * each) - steps)
-    too_large = number * np.cumsum(chances[::-1])[::-1] < MAX_CHANCE
-    return too_large[sizes - 1][groups]
-
-
-def _link(places: tuple[np.ndarray, ...], axes: int, distance: int) -> np.ndarray:
-    """Return the group of each pixel, (K,): steps of at most a distance along each axis lead from one to the next.
-
-    Only the places are needed: a label of each pixel of a very large image would not fit into the memory.
-    """
-    from scipy import sparse, spatial
-
-    # Pixels of different planes are not neighbours.
-    apart = [place * (distance + 1) for place in places[:-axes]]
-    pairs = spatial.cKDTree(np.stack([*apart, *places[-axes:]], axis=1)).query_pairs(distance, np.inf, 0, "ndarray")
-    graph = sparse.coo_array((np.ones(len(pairs), bool), pairs.T), (len(places[0]),) * 2)
-    return sparse.csgraph.connected_components(graph, directed=False)[1]
+    rises = planes[places] - background
+    chosen = (heights[places] > MIN_RANGES * spread) & (share < MAX_SHARE * rises)
+    return tuple(place[chosen] for place in places), rises[chosen], spread[chosen]
 
 
 def _heights(planes: np.ndarray) -> np.ndarray:
@@ -343,22 +320,24 @@ def _surroundings(planes: np.ndarray, heights: np.ndarray, places: tuple[np.ndar
 
 def _mark_saturated(channel: _Channel) -> int:
     """Mark the pixels at the largest grey value, if so many have it that they were clipped there. Return how many."""
-    tops = [(part.max(), int(np.count_nonzero(part == part.max()))) for part in channel.counted(SINGLE) if part.size]
+    tops = [
+        (part.max(), int(np.count_nonzero(part == part.max()))) for part in channel.counted(STANDING_OUT) if part.size
+    ]
     top = max(value for value, _ in tops)
     count = sum(number for value, number in tops if value == top)
     if count < MIN_CLIPPED or not _is_clipped(channel, top, count):
         return 0
-    mean, std = mean_and_std(lambda: (part[part != top] for part in channel.counted(SINGLE)))
+    mean, std = mean_and_std(lambda: (part[part != top] for part in channel.counted(STANDING_OUT)))
     kinds = SATURATED | GLARING if top > mean + GLARING_DISTANCE * std else SATURATED
     for band, _ in channel.bands():
-        found = (channel.values[band] == top) & (channel.marks[band] & SINGLE == 0)
+        found = (channel.values[band] == top) & (channel.marks[band] & STANDING_OUT == 0)
         channel.marks[band][found if channel.mask is None else found & channel.mask[band]] |= kinds
     return count
 
 
 def _is_clipped(channel: _Channel, top: float, count: int) -> bool:
     def below() -> Iterator[np.ndarray]:
-        return (part[part != top] for part in channel.counted(SINGLE))
+        return (part[part != top] for part in channel.counted(STANDING_OUT))
 
     # An image of few grey values, such as counted photons or black and white, is not clipped.
     size = sum(part.size for part in below())

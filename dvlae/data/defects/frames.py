@@ -8,7 +8,7 @@ import numpy as np
 from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.defects.filling import fill
 from dvlae.data.defects.finding import find_defects
-from dvlae.data.defects.marks import GLARING, SATURATED, SINGLE, Defects
+from dvlae.data.defects.marks import KEPT, SATURATED, SINGLE, STANDING_OUT, Defects
 from dvlae.data.defects.scale import FrameScale, measure_scale
 from dvlae.data.manifest import Image
 from dvlae.system.arrays import count_true
@@ -62,18 +62,18 @@ class ExaminedFrame:
 
     @cached_property
     def filled(self) -> np.ndarray:
-        """The frame, with values from the surroundings at hot, dead, glaring and masked pixels, (C, ...)."""
+        """The frame, with values from the surroundings at hot, dead, doubtful, glaring and masked pixels."""
         return fill(self.noisy, self.defects, self.mask)
 
     @cached_property
     def learned(self) -> np.ndarray | None:
-        """Where a value is learned from, (C, ...): not at hot, dead, glaring and masked pixels. None: everywhere."""
-        return self.defects.free_of(SINGLE | GLARING, self.mask)
+        """Where a value is learned from, (C, ...): at none that is in :attr:`filled` another one. None: everywhere."""
+        return self.defects.free_of(SINGLE | KEPT, self.mask)
 
     @cached_property
     def measured(self) -> np.ndarray | None:
         """Where a value counts in statistics, (C, ...): not where it is saturated, either. None: everywhere."""
-        return self.defects.free_of(SINGLE | SATURATED, self.mask)
+        return self.defects.free_of(STANDING_OUT | SATURATED, self.mask)
 
     @cached_property
     def scale(self) -> FrameScale:

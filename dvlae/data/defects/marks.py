@@ -7,8 +7,11 @@ import numpy as np
 from dvlae.system.arrays import frame_bands, zeros
 
 # What is marked of a pixel; hot and dead ones are single pixels.
-HOT, DEAD, SATURATED, GLARING = 1, 2, 4, 8
+HOT, DEAD, SATURATED, GLARING, DOUBTFUL = 1, 2, 4, 8, 16
 SINGLE = HOT | DEAD
+STANDING_OUT = SINGLE | DOUBTFUL
+# Nothing is learned from them, and they stay as they were recorded.
+KEPT = GLARING | DOUBTFUL
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Defects:
     marks
         The sum of what each pixel is, (C, ...), uint8: ``HOT`` and ``DEAD``, single pixels far above, and far below,
         all those around them; ``SATURATED``, clipped at the largest grey value; ``GLARING``, one of these that is far
-        brighter than all pixels that are not saturated.
+        brighter than all pixels that are not saturated; ``DOUBTFUL``, one of two single pixels side by side that are
+        equally bright, of which it cannot be told whether they are hot or an object.
     blank
         Whether all channels are constant: the frame shows nothing.
     overexposed

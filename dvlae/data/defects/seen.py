@@ -4,7 +4,7 @@ A model works with grey values that are shifted and scaled by the mean and stand
 An image from another camera, or of another exposure, is then beyond all that it has learned.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,21 +37,27 @@ class SeenScale:
         Mean and standard deviation of the grey values of a frame.
     noise
         Noise of a frame.
+    units
+        The ``offset`` that was subtracted from the grey values of the files, and the ``scale`` that the rest was
+        divided by; None: unknown.
     """
 
     levels: np.ndarray
     means: np.ndarray
     stds: np.ndarray
     noise: np.ndarray
+    units: Mapping[str, float] | None = None
 
     @classmethod
-    def of(cls, scales: Sequence[FrameScale]) -> "SeenScale":
+    def of(cls, scales: Sequence[FrameScale], units: Mapping[str, float] | None = None) -> "SeenScale":
         """Return the range of the scales of frames.
 
         Parameters
         ----------
         scales
             The scale of each frame, at least one.
+        units
+            The units of all frames.
 
         Returns
         -------
@@ -63,9 +69,9 @@ class SeenScale:
             low, high = (np.array([getattr(scale, name) for scale in scales]) for name in (lowest, highest))
             return np.stack([low.min(axis=0), high.max(axis=0)], axis=1)
 
-        return cls(ends("least", "most"), ends("mean", "mean"), ends("std", "std"), ends("noise", "noise"))
+        return cls(ends("least", "most"), ends("mean", "mean"), ends("std", "std"), ends("noise", "noise"), units)
 
-    def to_json(self) -> dict[str, list[list[float]]]:
+    def to_json(self) -> dict[str, Any]:
         """Return the ranges as plain values.
 
         Returns
@@ -73,7 +79,8 @@ class SeenScale:
         dict
             For JSON.
         """
-        return {name: getattr(self, name).tolist() for name in ("levels", "means", "stds", "noise")}
+        ranges = {name: getattr(self, name).tolist() for name in ("levels", "means", "stds", "noise")}
+        return ranges | ({} if self.units is None else {"units": self.units})
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "SeenScale":
@@ -89,7 +96,8 @@ class SeenScale:
         SeenScale
             Equal to the original.
         """
-        return cls(*(np.asarray(values[name], np.float64) for name in ("levels", "means", "stds", "noise")))
+        ranges = {name: np.asarray(values[name], np.float64) for name in ("levels", "means", "stds", "noise")}
+        return cls(**ranges, units=values.get("units"))
 
     def includes(self, scale: FrameScale) -> bool:
         """Return whether a frame has the grey values and the noise of those that were seen.
@@ -211,6 +219,49 @@ class Conversion:
 
     gain: tuple[float, ...]
     offset: tuple[float, ...]
+
+    @classmethod
+    def between(cls, units: Mapping[str, float], seen: Mapping[str, float] | None, channels: int) -> "Conversion":
+        """Return how grey values in some units are converted to those in the units that were seen.
+
+        Parameters
+        ----------
+        units, seen
+            The ``offset`` that was subtracted from the grey values of the files, and the ``scale`` that the rest was
+            divided by: of a frame, and of the images that were seen; None: they are taken for the same.
+        channels
+            Number of channels.
+
+        Returns
+        -------
+        Conversion
+            The same for all channels.
+        """
+        seen = units if seen is None else seen
+        gain, offset = seen["scale"] / units["scale"], (seen["offset"] - units["offset"]) / units["scale"]
+        return cls((gain,) * channels, (offset,) * channels)
+
+    def then(self, other: "Conversion") -> "Conversion":
+        """Return both conversions as one, so that no digits are lost between them.
+
+        Parameters
+        ----------
+        other
+            A conversion of what this one gives.
+
+        Returns
+        -------
+        Conversion
+            One number for each channel.
+        """
+        each = zip(self.gain, self.offset, other.gain, other.offset, strict=True)
+        gains, offsets = zip(*((gain * more, offset + gain * shift) for gain, offset, more, shift in each), strict=True)
+        return Conversion(gains, offsets)
+
+    @property
+    def changes(self) -> bool:
+        """Whether a grey value is another one after the conversion."""
+        return set(self.gain) != {1} or set(self.offset) != {0}
 
     def to_json(self) -> dict[str, list[float]]:
         """Return the gain and the offset as plain values.

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dvlae.data.canonical import read_mask, read_noisy
+from dvlae.data.canonical import read_info, read_mask, read_noisy
 from dvlae.data.defects.frames import ExaminedFrame
-from dvlae.data.defects.marks import DEAD, GLARING, HOT, SATURATED, Defects
+from dvlae.data.defects.marks import DEAD, DOUBTFUL, GLARING, HOT, SATURATED, Defects
 from dvlae.data.defects.scale import (
     MIXED_FACTOR,
     FrameScale,
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 KINDS = {
     "hot": "training, and filled in",
     "dead": "training, and filled in",
+    "doubtful": "training, and kept: two equally bright pixels side by side may be hot or an object",
     "masked": "training",
     "saturated": "normalisation",
     "glaring": "training",
@@ -41,7 +42,7 @@ class Examination:
     ----------
     image
         The image.
-    hot, dead, saturated, glaring, masked, crowd
+    hot, dead, doubtful, saturated, glaring, masked, crowd
         Numbers of values.
     problem
         Why nothing is learned from it: ``blank``, ``overexposed``, ``masked`` or ``scale``; empty if it is used.
@@ -52,6 +53,7 @@ class Examination:
     image: Image
     hot: int
     dead: int
+    doubtful: int
     saturated: int
     glaring: int
     masked: int
@@ -75,15 +77,17 @@ class Examination:
         """
         frame = _read(image)
         defects = frame.defects
-        hot, dead, saturated, glaring = (defects.count(kind) for kind in (HOT, DEAD, SATURATED, GLARING))
+        hot, dead, doubtful, saturated, glaring = (
+            defects.count(kind) for kind in (HOT, DEAD, DOUBTFUL, SATURATED, GLARING)
+        )
         masked = 0 if frame.mask is None else len(frame.noisy) * (frame.mask.size - count_true(frame.mask))
         scale = frame.scale if frame.usable else None
-        return cls(image, hot, dead, saturated, glaring, masked, defects.crowd, frame.problem, scale)
+        return cls(image, hot, dead, doubtful, saturated, glaring, masked, defects.crowd, frame.problem, scale)
 
     @property
     def clean(self) -> bool:
         """Whether all pixels count."""
-        return not (self.hot or self.dead or self.saturated or self.masked)
+        return not (self.hot or self.dead or self.doubtful or self.saturated or self.masked)
 
 
 def _read(image: Image) -> ExaminedFrame:
@@ -152,7 +156,8 @@ class Survey:
     @property
     def seen(self) -> SeenScale:
         """The range of the scales that are learned, without those that one scale cannot hold."""
-        return SeenScale.of([scale for scale, apart in zip(self.scales, self.apart, strict=True) if not apart])
+        scales = [scale for scale, apart in zip(self.scales, self.apart, strict=True) if not apart]
+        return SeenScale.of(scales, read_info(self.learned_from[0].noisy).units)
 
     def read(self, image: Image) -> ExaminedFrame:
         """Read an image that patches are cut from.
@@ -186,10 +191,10 @@ class Survey:
         Returns
         -------
         bool
-            True if there are hot, dead, glaring or masked pixels.
+            True if there are hot, dead, doubtful, glaring or masked pixels.
         """
         found = (self.found[image.name] for image in images)
-        return any(each.hot or each.dead or each.glaring or each.masked for each in found)
+        return any(each.hot or each.dead or each.doubtful or each.glaring or each.masked for each in found)
 
     def summary(self) -> dict[str, Any]:
         """Return what was found, as plain values.
@@ -213,7 +218,7 @@ class Survey:
         for kind, what in KINDS.items():
             if number := sum(getattr(each, kind) for each in found):
                 logger.log(
-                    logging.WARNING if kind in ("hot", "dead") else logging.INFO,
+                    logging.WARNING if kind in ("hot", "dead", "doubtful") else logging.INFO,
                     f"patches: {count(number, f'{kind} pixel value')} in "
                     f"{sum(bool(getattr(each, kind)) for each in found)} of {total}: left out of the {what}",
                 )

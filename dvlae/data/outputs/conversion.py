@@ -36,29 +36,30 @@ class Converter:
     scale: float = 1
 
     @classmethod
-    def choose(cls, info: SourceInfo, output: OutputSettings, *, deviation: bool) -> "Converter":
-        """Choose the type of the file of a source.
+    def choose(cls, info: SourceInfo, output: OutputSettings | None = None, *, deviation: bool = False) -> "Converter":
+        """Choose the type of the results for a source, in the units of the source.
 
         Parameters
         ----------
         info
             The source.
         output
-            The type that the user wants.
+            The type that the user wants; None: the usual one.
         deviation
             Whether the values are standard deviations, which have no offset and do not become whole numbers.
 
         Returns
         -------
         Converter
-            A converter for this file.
+            A converter for these results.
         """
         wide = np.dtype(np.float64 if info.offset or info.scale != 1 else np.float32)
         if deviation:
             return cls(wide if info.scale != 1 else np.dtype(np.float32), 0, deviation=True, scale=info.scale)
         own = np.dtype(info.dtype)
         # With the offset, float32 numbers would be too far apart, and beyond a larger one float64 numbers, too.
-        if output.dtype == "same" or (own.kind in "iu" and abs(info.offset) > MAX_FLOAT64_OFFSET):
+        same = output is not None and output.dtype == "same"
+        if same or (own.kind in "iu" and abs(info.offset) > MAX_FLOAT64_OFFSET):
             return cls(own, info.offset, scale=info.scale)
         return cls(wide, info.offset, scale=info.scale)
 

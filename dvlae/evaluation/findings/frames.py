@@ -11,7 +11,7 @@ import numpy as np
 
 from dvlae.axes import middle
 from dvlae.data.defects.frames import ExaminedFrame
-from dvlae.data.defects.marks import DEAD, HOT, SATURATED
+from dvlae.data.defects.marks import DEAD, DOUBTFUL, HOT, SATURATED
 from dvlae.evaluation.findings.finding import Finding
 from dvlae.evaluation.findings.stripes import (
     BLOCK,
@@ -67,8 +67,8 @@ class FrameCheck:
         Of the columns and of the rows, in the middle of a very large frame; none if the part that counts is too small.
     blocks
         Means of squares of the frame, or of the middle of a very large one, (Y, X), NaN where too few pixels count.
-    values, hot, dead, saturated
-        Numbers of values of the frame that count, and of those that are hot, dead or saturated.
+    values, hot, dead, doubtful, saturated
+        Numbers of values of the frame that count, and of those that are hot, dead, doubtful or saturated.
     highest
         The largest value that counts.
     """
@@ -83,6 +83,7 @@ class FrameCheck:
     values: int
     hot: int
     dead: int
+    doubtful: int
     saturated: int
     highest: float
 
@@ -134,6 +135,7 @@ def check_frame(frame: ExaminedFrame, first: ExaminedFrame) -> FrameCheck:
         frame.noisy.size if frame.mask is None else len(frame.noisy) * count_true(frame.mask),
         frame.defects.count(HOT),
         frame.defects.count(DEAD),
+        frame.defects.count(DOUBTFUL),
         frame.defects.count(SATURATED),
         highest,
     )
@@ -291,12 +293,15 @@ def compare_frames(checks: Sequence[FrameCheck]) -> list[Finding]:
     list of Finding
         At most one of each kind.
     """
-    found = [_hot(checks), _saturated(checks), _bar(checks), _interlaced(checks)]
-    profiles = [check for check in checks if check.profiles]
-    found += [
-        find_fixed_stripes([check.profiles[kind] for check in profiles], [check.blocks for check in profiles], kind)
-        for kind in ("columns", "rows")
-    ]
+    interlaced = _interlaced(checks)
+    found = [_hot(checks), _doubtful(checks), _saturated(checks), _bar(checks), interlaced]
+    shown = [check for check in checks if check.profiles]
+    for kind in ("columns", "rows"):
+        profiles = [check.profiles[kind] for check in shown]
+        if kind == "rows" and interlaced is not None:
+            # They are named already.
+            profiles = [profile.without_alternation for profile in profiles]
+        found.append(find_fixed_stripes(profiles, [check.blocks for check in shown], kind))
     return [finding for finding in found if finding is not None]
 
 
@@ -314,6 +319,17 @@ def _hot(checks: Sequence[FrameCheck]) -> Finding | None:
         "they are"
     )
     return Finding("hot pixels", sum(map(sum, numbers.values())), line)
+
+
+def _doubtful(checks: Sequence[FrameCheck]) -> Finding | None:
+    numbers = [check.doubtful for check in checks]
+    if not any(numbers):
+        return None
+    line = (
+        f"{count(sum(numbers), 'pixel value')} in {np.count_nonzero(numbers)} of {count(len(checks), 'image')} may be "
+        "hot or an object: two equally bright pixels side by side; they are not learned from, and kept"
+    )
+    return Finding("doubtful pixels", sum(numbers), line)
 
 
 def _saturated(checks: Sequence[FrameCheck]) -> Finding | None:

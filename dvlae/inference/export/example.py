@@ -79,10 +79,11 @@ class Example:
         manifest = read_manifest(images)
         for image in manifest:
             check_model_input(model.architecture, image.shape, image.name)
-            if offset := read_info(image.noisy).offset:
+            if (units := read_info(image.noisy).units) != {"offset": 0, "scale": 1}:
                 raise UserError(
-                    f"{images}: found grey values so large that {offset:g} is subtracted before they become float32, "
-                    "which other programs do not do; such a model cannot be exported"
+                    f"{images}: found grey values so large or so small that {units['offset']:g} is subtracted and what "
+                    f"remains is divided by {units['scale']:g} before they become float32, which other programs do not "
+                    "do; such a model cannot be exported"
                 )
         half = len(manifest) // 2
         for image in manifest[half:] + manifest[:half]:

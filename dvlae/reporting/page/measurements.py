@@ -97,8 +97,8 @@ def measure(frame: Frame, direction: str | None, targets: Targets) -> list[Measu
             Measurement(
                 frame.image.name,
                 (frame.channels[number] if frame.channels else str(number)) if len(noise) > 1 else "",
-                level,
-                float(np.nanstd(removed)),
+                None if level is None else level * frame.info.scale,
+                float(np.nanstd(removed)) * frame.info.scale,
                 {name: float(values[1]) for name, values in lags.items() if np.isfinite(values[1:2]).any()},
             )
         )

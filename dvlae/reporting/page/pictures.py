@@ -49,12 +49,12 @@ def render(view: View, place: int) -> str:
 
 def _render_traces(view: View) -> str:
     pictures = [
-        Picture("before (noisy)", np.add(view.noisy, view.offset, dtype=np.float64), "image"),
-        Picture("after (denoised)", np.add(view.denoised, view.offset, dtype=np.float64), "image"),
-        Picture("removed: noisy − denoised", view.residual, "residual"),
+        Picture("before (noisy)", view.grey_values(view.noisy), "image"),
+        Picture("after (denoised)", view.grey_values(view.denoised), "image"),
+        Picture("removed: noisy − denoised", view.grey_values(view.residual, differences=True), "residual"),
     ]
     if view.deviation is not None:
-        pictures.append(Picture("", view.deviation, "deviation"))
+        pictures.append(Picture("", view.grey_values(view.deviation, differences=True), "deviation"))
     plot = figure(
         plot_traces(pictures), "png", f"{view.label} before and after, a magnified part, and what was removed"
     )
@@ -72,13 +72,17 @@ def _render_images(view: View) -> str:
     residual = view.residual.mean(axis=0)
     top = _top(np.abs(residual[counts]), RESIDUAL_PERCENTILE)
     removed = _pane(encode_png((residual / top + 1) / 2, RESIDUAL_COLOURS), f"{view.label}, removed")
+    top *= view.info.scale
     parts = [
         '<div class="linked compare" tabindex="-1" role="group" aria-label="Before and after">',
         f'<figure class="before">{panes[0]}<figcaption>Before (noisy)</figcaption></figure>',
         f'<figure class="after">{panes[1]}<figcaption>After (denoised)</figcaption></figure>',
         "</div>",
         _scale(
-            black + view.offset, white + view.offset, "gray", "the same before and after; values beyond are clipped"
+            float(view.grey_values(black)),
+            float(view.grey_values(white)),
+            "gray",
+            "the same before and after; values beyond are clipped",
         ),
         f'<p class="note">{DETAILS}</p>',
         '<div class="linked maps" tabindex="-1" role="group" aria-label="Removed, and uncertainty">',
@@ -91,6 +95,7 @@ def _render_images(view: View) -> str:
         deviation = np.sqrt(np.mean(view.deviation**2, axis=0))
         top = _top(deviation[counts], DEVIATION_PERCENTILE)
         shown = _pane(encode_png(deviation / top, DEVIATION_COLOURS), f"{view.label}, uncertainty")
+        top *= view.info.scale
         parts.append(
             f"<figure><figcaption>Uncertainty: standard deviation of the posterior</figcaption>{shown}"
             f'{_scale(0, top, DEVIATION_COLOURS)}<p class="note">{DEVIATION_HINT}</p></figure>'

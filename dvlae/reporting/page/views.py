@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dvlae.axes import format_sides
 from dvlae.data.canonical import read_info, read_mask, read_noisy
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.manifest import Image, spread_evenly
+from dvlae.data.outputs.conversion import Converter
 from dvlae.data.outputs.reading import read_output
+from dvlae.data.sources import SourceInfo
 from dvlae.evaluation.evaluate import read_estimate
 from dvlae.reporting.panels import find_detail
 
@@ -34,13 +37,13 @@ class Frame:
     image
         Its row in the manifest.
     noisy, denoised
-        (C, ...), in grey values less ``offset``. What is not a number in the denoised image is as in the noisy one.
+        (C, ...), as they are computed with. What is not a number in the denoised image is as in the noisy one.
     deviation
         The posterior standard deviation, (C, ...); None if there is none.
     mask
         True where a pixel counts, with the spatial axes of the image; None: everywhere.
-    offset
-        What is to be added to obtain the grey values of the file.
+    info
+        What is known of the source, such as its units.
     channels
         Names of the channels; empty if they are unknown.
     pixel_size
@@ -52,7 +55,7 @@ class Frame:
     denoised: np.ndarray
     deviation: np.ndarray | None
     mask: np.ndarray | None
-    offset: float
+    info: SourceInfo
     channels: tuple[str, ...]
     pixel_size: str
 
@@ -90,7 +93,7 @@ class Frame:
             estimate,
             None if deviation is None else np.nan_to_num(deviation, copy=False),
             read_mask(image),
-            info.offset,
+            info,
             _channel_names(image),
             f"{' x '.join(sides)} {info.calibration.unit}" if sides and info.calibration.unit else "",
         )
@@ -107,13 +110,13 @@ class View:
     part
         Which part of the plane is shown, and how large it is, in words.
     noisy, denoised
-        (C, Y, X), or (C, X) for a trace, in grey values less ``offset``.
+        (C, Y, X), or (C, X) for a trace, as they are computed with.
     deviation
         The posterior standard deviation; None if there is none.
     counts
         Which values are neither masked, hot, dead nor saturated, of the same shape.
-    offset
-        What is to be added to obtain the grey values of the file.
+    info
+        What is known of the source, such as its units.
     middle
         Whether it is the middle one of the planes.
     """
@@ -124,13 +127,31 @@ class View:
     denoised: np.ndarray
     deviation: np.ndarray | None
     counts: np.ndarray
-    offset: float
+    info: SourceInfo
     middle: bool = True
 
     @property
     def residual(self) -> np.ndarray:
         """What was removed, noisy − denoised."""
         return self.noisy - self.denoised
+
+    def grey_values(self, values: ArrayLike, *, differences: bool = False) -> np.ndarray:
+        """Convert values of the view to grey values of the file.
+
+        Parameters
+        ----------
+        values
+            Some values, as they are computed with.
+        differences
+            Whether they are differences or standard deviations.
+
+        Returns
+        -------
+        float64 array
+            The same values in the units of the file.
+        """
+        offset = 0 if differences else self.info.offset
+        return Converter(np.dtype(np.float64), offset, scale=self.info.scale)(np.asarray(values))
 
 
 def choose_frames(images: Sequence[Image], unchanged: Mapping[str, str]) -> list[Image]:
@@ -193,7 +214,7 @@ def iterate_views(frame: Frame, frames: int, parts: dict[tuple[int, ...], tuple[
     shape, name = frame.image.shape, frame.image.name
     if len(shape) == 2:
         counts = counted(frame.noisy, frame.mask)
-        yield View(name, f"{shape[1]} pixels.", frame.noisy, frame.denoised, frame.deviation, counts, frame.offset)
+        yield View(name, f"{shape[1]} pixels.", frame.noisy, frame.denoised, frame.deviation, counts, frame.info)
         return
     planes, channels = _planes(shape), _channels(shape, frame.channels)
     if shape not in parts:
@@ -216,7 +237,7 @@ def iterate_views(frame: Frame, frames: int, parts: dict[tuple[int, ...], tuple[
                 pair[1][which],
                 None if deviation is None else deviation[which],
                 counts[which],
-                frame.offset,
+                frame.info,
                 plane == planes[len(planes) // 2],
             )
 

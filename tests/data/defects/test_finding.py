@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dvlae.data.defects import fill, find_defects
+from dvlae.data.defects.marks import DOUBTFUL, STANDING_OUT
 
 SIDES = (160, 160)
 
@@ -78,6 +79,29 @@ def test_two_hot_pixels_of_any_two_values_are_both_found(offset, ratio):
     assert np.flatnonzero(found.hot).tolist() == sorted(places)
 
 
+@pytest.mark.parametrize("offset", [1, SIDES[1], SIDES[1] + 1, SIDES[1] - 1])
+@pytest.mark.parametrize("background", [0.1, 20, 500])
+@pytest.mark.parametrize("height", [3000, 60000])
+@pytest.mark.parametrize("objects", [1, 3])
+def test_equally_bright_pixels_side_by_side_are_doubtful_in_each_frame(offset, background, height, objects):
+    places = sorted(place + side for place in (3000, 9100, 15230)[:objects] for side in (0, offset))
+    signal = np.full(SIDES, float(background))
+    signal.flat[places] += height
+    for seed in range(5):
+        found = find_defects(100 + rng(50, seed).poisson(signal[None]).astype(np.float32))
+        assert np.flatnonzero(found.marks & DOUBTFUL).tolist() == places
+        assert not found.single.any() and not found.saturated.any()
+
+
+@pytest.mark.parametrize("offset", [1, SIDES[1]])
+def test_clipped_pixels_side_by_side_are_doubtful_unless_a_single_one_is_clipped_alike(offset):
+    places = [3000, 3000 + offset]
+    image = with_pixels(cells(rng(51)), places, 4095)
+    assert np.flatnonzero(find_defects(image[None]).marks & DOUBTFUL).tolist() == places
+    found = find_defects(with_pixels(image, [9000], 4095)[None])
+    assert np.flatnonzero(found.hot).tolist() == [*places, 9000] and not found.count(DOUBTFUL)
+
+
 def test_hot_pixels_at_the_end_of_a_row_and_the_start_of_the_next_are_found():
     places = [(row + 1) * SIDES[1] - 1 + side for row in (20, 90) for side in (0, 1)]
     found = find_defects(with_pixels(cells(rng(36)), places, 4095)[None])
@@ -129,7 +153,7 @@ def test_a_spike_of_one_sample_in_a_trace_is_found():
 
 def nothing_found(image):
     found = find_defects(np.asarray(image, np.float32)[None])
-    return not found.single.any()
+    return not found.count(STANDING_OUT)
 
 
 @pytest.mark.parametrize("fwhm", [1.5, 1.75, 2, 3])

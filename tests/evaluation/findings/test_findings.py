@@ -95,7 +95,15 @@ def test_lines_are_displaced_if_they_are_so_to_one_side(shifts, found):
 def test_every_second_row_brighter_is_found():
     images = np.stack([noisy(seed) for seed in range(3)])
     images[:, 1::2] += 5
-    assert findings(*images)["interlaced lines"][0] == pytest.approx(5, rel=0.2)
+    found = findings(*images)
+    assert found["interlaced lines"][0] == pytest.approx(5, rel=0.2)
+    assert set(found) == {"interlaced lines"}
+
+
+def test_rows_that_differ_besides_every_second_one_are_named_besides():
+    images = np.stack([noisy(seed) for seed in range(6)]) + 3 * noise(7, (160, 1))
+    images[:, 1::2] += 9
+    assert set(findings(*images)) == {"interlaced lines", "fixed stripes (rows)"}
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("columns", (1, 200)), ("rows", (160, 1))])

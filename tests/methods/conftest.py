@@ -8,7 +8,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.outputs.reading import read_output
-from dvlae.evaluation.baselines import run_baseline
+from dvlae.methods.run import run_method
 
 CHANNELS = 2
 
@@ -39,7 +39,7 @@ def denoise():
 
     def run(method, images):
         output = images.parent / "run" / "denoised"
-        run_baseline(method, images, output, settings=EvaluationSettings(data_range=1))
+        run_method(method, images, output, settings=EvaluationSettings(data_range=1), cores=1)
         return {image.name: read_output(output, image) for image in read_manifest(images)}
 
     return run
@@ -47,5 +47,5 @@ def denoise():
 
 @pytest.fixture
 def description():
-    """Return a function that reads what a baseline says of itself."""
-    return lambda images: json.loads((images.parent / "run" / "baseline.json").read_text())
+    """Return a function that reads the record of a method."""
+    return lambda images: json.loads((images.parent / "run" / "method.json").read_text())

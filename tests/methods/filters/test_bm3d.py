@@ -6,8 +6,8 @@ import pytest
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_clean, read_noisy
 from dvlae.data.manifest import read_manifest
-from dvlae.evaluation.baselines import bm3d
 from dvlae.evaluation.register import Targets
+from dvlae.methods.filters import bm3d
 from dvlae.system.errors import UserError
 
 

@@ -1,0 +1,195 @@
+"""BM3D, for white noise or for noise with a power spectrum that is known or estimated.
+
+The package `bm3d` is that of its authors (Tampere University). It is an optional extra, because it is free for
+non-commercial use only. Published results must cite: Mäkinen, Azzari, Foi, Collaborative Filtering of Correlated Noise,
+IEEE Transactions on Image Processing 29 (2020); Dabov, Foi, Katkovnik, Egiazarian, ibid. 16 (2007).
+
+The settings of a method are ``noise``: ``white`` or ``spectrum``; and ``calibration``: ``noisy`` or ``clean``.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from types import ModuleType
+
+import numpy as np
+
+from dvlae.data.canonical import read_mask, read_noisy
+from dvlae.data.manifest import Image, spread_evenly
+from dvlae.evaluation.diagnosis import MAX_IMAGES, correlation_length, judge
+from dvlae.evaluation.each_image import map_images
+from dvlae.evaluation.noise_samples import NoiseSample, estimate_noise
+from dvlae.evaluation.register import Targets
+from dvlae.methods.filters.calibration import (
+    Parameters,
+    choose_with_clean,
+    cut_window,
+    images_for_oracle,
+    noise_level,
+    read_word,
+)
+from dvlae.methods.filters.spectrum import autocovariance, spectrum, variance
+from dvlae.methods.task import Fitted, NotApplicableError, Task
+from dvlae.system.errors import UserError
+
+# An oracle tries these multiples of the standard deviation of the noise.
+GRID = {"strength": [round(2 ** (exponent / 4), 3) for exponent in range(-4, 9)]}
+# It looks at fewer images than one of a faster filter, and of a volume at a single plane.
+MAX_TUNING_IMAGES = 4
+TUNING_SIDES = {2: (256, 256), 3: (1, 256, 256)}
+# BM3D knows spectra of blocks of 32 pixels.
+MAX_LAG = 16
+# Smaller planes are extended to this side, that of the blocks.
+MIN_SIDE = 8
+
+
+def fit(task: Task) -> Fitted:
+    """Measure the noise of a dataset, or estimate it.
+
+    Parameters
+    ----------
+    task
+        The images, and what the estimates are compared with. Its settings are ``noise`` and ``calibration``.
+
+    Returns
+    -------
+    Fitted
+        Its description is empty if the noise is estimated for each image by itself. With a spectrum, it has the
+        ``autocorrelation`` of each channel along the noise's direction, and the ``images`` that it was estimated from.
+        For an oracle, it is that of :func:`dvlae.methods.filters.calibration.choose_with_clean`, with the standard
+        deviation ``sigma`` of the noise of each channel, before the chosen ``strength``.
+
+    Raises
+    ------
+    UserError
+        If the package is not installed, or a setting is not allowed.
+    NotApplicableError
+        If the images are traces, or an oracle has no clean images.
+    """
+    try:
+        _package()
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"bm3d: the package {error.name} is not installed; "
+            'pip install --editable ".[bm3d]" --constraint constraints.txt (free for non-commercial use only)'
+        ) from None
+    if min(len(image.shape) for image in task.images) < 3:
+        raise NotApplicableError("BM3D filters planes, and these are traces")
+    white = read_word(task, "noise", ["white", "spectrum"]) == "white"
+    if read_word(task, "calibration", ["noisy", "clean"]) == "clean":
+        return _fit_with_clean(task, white)
+    return Fitted(_denoise_white, {}) if white else _fit_spectrum(task)
+
+
+def denoise(image: np.ndarray, covariances: Sequence[np.ndarray]) -> np.ndarray:
+    """Filter each channel, plane by plane.
+
+    Parameters
+    ----------
+    image
+        (C, Y, X) or (C, Z, Y, X).
+    covariances
+        Autocovariance of the noise of each channel, as :func:`dvlae.methods.filters.spectrum.autocovariance` returns
+        it; of white noise, the variance is enough, (1, 1).
+
+    Returns
+    -------
+    numpy.ndarray
+        The denoised image, of the shape of ``image``. A channel without noise is returned as it is.
+    """
+    planes = image.reshape(len(image), -1, *image.shape[-2:])  # (C, Z, Y, X)
+    filtered = [
+        [_denoise_plane(plane, covariance) for plane in channel]
+        for channel, covariance in zip(planes, covariances, strict=True)
+    ]
+    return np.array(filtered, np.float32).reshape(image.shape)
+
+
+def _package() -> ModuleType:
+    import bm3d
+    import bm4d
+
+    if not hasattr(bm4d.np, "trapz"):
+        # bm4d 4.2.5 calls it for spectra, and NumPy 2.4 has it by another name only.
+        bm4d.np = ModuleType("numpy")
+        vars(bm4d.np).update(vars(np), trapz=np.trapezoid)
+    return bm3d
+
+
+def _denoise_plane(plane: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    bm3d = _package()
+    if not variance(covariance) > 0 or plane.min() == plane.max():
+        return plane
+    profile = bm3d.BM3DProfile()
+    profile.num_threads = 1  # With several threads, the order of sums differs from call to call.
+    missing = [(0, max(0, MIN_SIDE - side)) for side in plane.shape]
+    extended = np.pad(plane, missing, mode="symmetric")
+    noise = math.sqrt(variance(covariance)) if covariance.size == 1 else spectrum(covariance, extended.shape)
+    return bm3d.bm3d(extended, noise, profile)[: plane.shape[0], : plane.shape[1]]
+
+
+def _denoise_white(image: Image) -> np.ndarray:
+    """Filter an image with a sigma for each channel, estimated from its finest wavelets."""
+    noisy = read_noisy(image)
+    return denoise(noisy, [np.full((1, 1), noise_level(channel) ** 2) for channel in noisy])
+
+
+def _fit_spectrum(task: Task) -> Fitted:
+    """Estimate the correlation of the noise along its direction, once; and its variance, for each image."""
+    images = [task.images[i] for i in spread_evenly(len(task.images), MAX_IMAGES)]
+    samples = map_images(_sample, images, task.workers, description="estimate the noise")
+    lags = [_correlation(channel, task.noise_direction) for channel in zip(*samples, strict=True)]
+
+    def denoise_image(image: Image) -> np.ndarray:
+        std = [sample.std.get(task.noise_direction, sample.std["x"]) for sample in _sample(image)]
+        correlations = [_mirror(values, task.noise_direction) for values in lags]
+        return denoise(read_noisy(image), [s**2 * part for s, part in zip(std, correlations, strict=True)])
+
+    description = {
+        "autocorrelation": [np.round(values, 4).tolist() for values in lags],
+        "images": [image.name for image in images],
+    }
+    return Fitted(denoise_image, description)
+
+
+def _sample(image: Image) -> list[NoiseSample]:
+    """Estimate the noise of each channel of an image, without the clean one."""
+    noisy, mask = read_noisy(image), read_mask(image)
+    return estimate_noise(noisy, np.broadcast_to(True if mask is None else mask, noisy.shape))
+
+
+def _correlation(samples: Sequence[NoiseSample], direction: str) -> np.ndarray:
+    """Return the correlation of the noise of a channel along its direction, from lag 0 to the correlation length.
+
+    Within a plane, noise that is correlated along z is white.
+    """
+    lags = judge(samples).correlation.get(direction, [1.0]) if direction in ("x", "y") else [1.0]
+    return np.array(lags[: correlation_length(lags) + 1])
+
+
+def _mirror(lags: np.ndarray, direction: str) -> np.ndarray:
+    """Return the correlation by lags along y and x."""
+    both = np.concatenate([lags[:0:-1], lags])
+    return both[:, np.newaxis] if direction == "y" else both[np.newaxis]
+
+
+def _fit_with_clean(task: Task, white: bool) -> Fitted:
+    """Measure the noise in the middle of some images, and choose the strength with the best mean PSNR."""
+    images = images_for_oracle(task, MAX_TUNING_IMAGES)
+    measure = partial(_measure, targets=task.targets, max_lag=0 if white else MAX_LAG)
+    covariances = np.mean(map_images(measure, images, task.workers, description="measure the noise"), axis=0)
+
+    def denoise_with(noisy: np.ndarray, parameters: Parameters) -> np.ndarray:
+        return denoise(noisy, parameters["strength"] ** 2 * covariances)
+
+    parameters, description = choose_with_clean(task, denoise_with, GRID, images, TUNING_SIDES)
+    description["sigma"] = [math.sqrt(variance(covariance)) for covariance in covariances]
+    return Fitted(lambda image: denoise_with(read_noisy(image), parameters), description)
+
+
+def _measure(image: Image, targets: Targets, max_lag: int) -> list[np.ndarray]:
+    """Return the autocovariance of the noise of each channel in the middle of an image with a clean one."""
+    window = cut_window(image, targets, TUNING_SIDES)
+    noise = window.noise()
+    counts = np.broadcast_to(True if window.mask is None else window.mask, noise.shape)
+    return [autocovariance(*channel, max_lag) for channel in zip(noise, counts, strict=True)]

@@ -1,0 +1,208 @@
+"""The table of what each method was given, what it chose, and what it took."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from dvlae.reporting.typesetting import Table, number, text
+from dvlae.runs.folder import DONE, Run, read_json
+
+METHOD_COLUMNS = [
+    "dataset", "method", "status", "reason", "sees", "oracle", "minutes", "device", "threads", "seeds", "trained_on",
+    "training_seconds", "prediction_seconds_per_megapixel", "peak_memory_mb", "processor_share", "candidates", "chosen",
+    "tuned_by", "source", "licence", "citation",
+]  # fmt: skip
+# What is averaged over the seeds.
+MEANS = ("training_seconds", "prediction_seconds_per_megapixel")
+# Less processor time than this part of the clock: another program was in the way.
+MIN_PROCESSOR_SHARE = 0.95
+# Of our own network, whose methods have no file.
+OWN = {
+    "sees": "noisy",
+    "oracle": False,
+    "candidates": 0,
+    "tuned_by": "developed on SEM and Kodak images with their clean images in sight",
+    "licence": "MIT",
+    "citation": "Salmon and Krull, arXiv 2310.07887 (2023)",
+}
+# The settings of our own network that are shown.
+OWN_SETTINGS = {
+    "model": ("levels", "channels", "latent_channels", "autoregression", "direct_denoiser"),
+    "training": ("batch_size", "learning_rate"),
+}
+# Longer texts in the description of what was chosen are left out.
+MAX_CHOSEN_LENGTH = 40
+
+
+def describe_methods(runs: Sequence[Run]) -> pd.DataFrame:
+    """Describe what each method was given, what it chose, and what it took.
+
+    Parameters
+    ----------
+    runs
+        The runs.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns :data:`METHOD_COLUMNS`, one row per dataset and method. ``trained_on`` is a number of images.
+        Seconds are means over the seeds, the memory is the largest, the share of the processor the smallest.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.dataset, run.method), []).append(run)
+    rows = [_describe(*key, mine) for key, mine in groups.items()]
+    integers = dict.fromkeys(("threads", "seeds", "trained_on", "peak_memory_mb", "candidates"), "Int64")
+    return pd.DataFrame(rows, columns=METHOD_COLUMNS).astype(integers)
+
+
+def _describe(dataset: str, method: str, runs: Sequence[Run]) -> dict[str, Any]:
+    described = [_method(run) if run.method_record else _own(run) for run in runs]
+    done = [row for row in described if row["status"] == DONE] or described
+    row = {"dataset": dataset, "method": method} | done[0]
+    row["seeds"] = len(done) if row["seeded"] else None
+    for name in MEANS:
+        values = [each[name] for each in done if each[name] is not None]
+        row[name] = sum(values) / len(values) if values else None
+    for name, extreme in (("peak_memory_mb", max), ("processor_share", min)):
+        row[name] = extreme((each[name] for each in done if each[name] is not None), default=None)
+    found = [(run.seed, each["status"], each["reason"]) for run, each in zip(runs, described, strict=True)]
+    return row | outcome(found)
+
+
+def outcome(runs: Sequence[tuple[int, str, str | None]]) -> dict[str, str | None]:
+    """Summarise what became of the runs of a method.
+
+    Parameters
+    ----------
+    runs
+        Seed, status and reason of each.
+
+    Returns
+    -------
+    dict
+        ``status``, which is ``done`` if one of them is, and ``reason``: why others are not; None if all are done.
+    """
+    failed = [(seed, status, reason) for seed, status, reason in runs if status != DONE]
+    reasons = [f"{f'seed {seed}: ' if len(runs) > 1 else ''}{status}: {reason}" for seed, status, reason in failed]
+    return {"status": failed[0][1] if len(failed) == len(runs) else DONE, "reason": "; ".join(reasons) or None}
+
+
+def _method(run: Run) -> dict[str, Any]:
+    """Describe a run of a method with a file."""
+    record = run.method_record
+    names = (
+        "status", "reason", "sees", "oracle", "minutes", "device", "trained_on", "training_seconds", "peak_memory_mb",
+        "processor_share", "tuned_by", "source", "licence", "citation",
+    )  # fmt: skip
+    return {name: record.get(name) for name in names} | {
+        "threads": record.get("workers"),
+        "seeded": record.get("seed") is not None,
+        "prediction_seconds_per_megapixel": _per_megapixel(record.get("prediction_seconds"), record),
+        "candidates": record.get("searched"),
+        "chosen": _chosen(record.get("settings", {}) | record.get("chosen", {})),
+    }
+
+
+def _own(run: Run) -> dict[str, Any]:
+    """Describe a run of our own network, which was trained here or before."""
+    training, prediction = run.training, run.prediction
+    settings = training.get("settings", {})
+    shown = {"receptive_field": training.get("receptive_field")} if training else {}
+    for block, names in OWN_SETTINGS.items():
+        shown |= {name: value for name, value in settings.get(block, {}).items() if name in names}
+    sources = read_json(run.folder.dataset.patch_description).get("sources", {}).get("train", []) if training else []
+    return OWN | {
+        "status": DONE,
+        "reason": None,
+        "minutes": settings.get("training", {}).get("max_minutes"),
+        "device": training.get("device") or prediction.get("device"),
+        "threads": training.get("workers"),
+        "seeded": bool(training),
+        "trained_on": len({name for name, *_ in sources}) or None,
+        "training_seconds": training.get("seconds"),
+        "prediction_seconds_per_megapixel": _per_megapixel(prediction.get("seconds"), prediction),
+        "peak_memory_mb": training.get("peak_memory_mb") or prediction.get("peak_memory_mb"),
+        "processor_share": training.get("processor_share"),
+        "chosen": _chosen(shown),
+        "source": None,
+    }
+
+
+def _per_megapixel(seconds: float | None, record: Mapping[str, Any]) -> float | None:
+    megapixels = record.get("megapixels")
+    return seconds / megapixels if seconds is not None and megapixels else None
+
+
+def _chosen(values: Mapping[str, Any]) -> str | None:
+    """Return settings and parameters in one line, without tables and long texts."""
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+    words = [
+        f"{name} {shown[name]}"
+        for name, value in values.items()
+        if value is not None and not isinstance(value, dict) and len(shown[name]) <= MAX_CHOSEN_LENGTH
+    ]
+    return ", ".join(words) or None
+
+
+def lay_out_methods(methods: pd.DataFrame, words: frozenset[str]) -> Table:
+    """Lay out the table of methods.
+
+    Parameters
+    ----------
+    methods
+        The result of :func:`describe_methods`.
+    words
+        The headings of columns of words.
+
+    Returns
+    -------
+    Table
+        One row per dataset and method, with reasons, settings and citations below.
+    """
+    columns: dict[str, Callable[[pd.Series], str]] = {
+        "dataset": lambda r: r.dataset,
+        "method": lambda r: r.method,
+        "status": lambda r: r.status,
+        "sees": lambda r: f"{r.sees}, oracle" if r.oracle is True else r.sees,
+        "time limit (min)": lambda r: number(r.minutes, 1),
+        "device": lambda r: text(r.device),
+        "threads": lambda r: text(r.threads),
+        "seeds": lambda r: text(r.seeds) or "none",
+        "trained on (images)": lambda r: text(r.trained_on),
+        "training (s)": lambda r: number(r.training_seconds, 1),
+        "processor": lambda r: "" if pd.isna(r.processor_share) else f"{r.processor_share:.0%}",
+        "denoising (s/MP)": lambda r: number(r.prediction_seconds_per_megapixel, 2),
+        "memory (MB)": lambda r: text(r.peak_memory_mb),
+        "candidates": lambda r: text(r.candidates),
+    }
+    rows = [[column(row) for column in columns.values()] for _, row in methods.iterrows()]
+    return Table("What each method was given, and what it took", list(columns), rows, words, {}, _notes(methods))
+
+
+def _notes(methods: pd.DataFrame) -> list[str]:
+    notes = [
+        "A method that trains has the same time limit, device and threads as the others that train. Candidates are "
+        "settings that were tried for two minutes each. Processor: processor time of the training by its clock and "
+        "threads. Denoising includes reading and writing. MP: million pixels. Memory is that of all processes, at its "
+        "peak."
+    ]
+    notes += [
+        f"{row.method} on {row.dataset}: the processor worked for it {row.processor_share:.0%} of the time, as other "
+        "programs ran; repeat it before you compare."
+        for row in methods[methods.processor_share.astype(float) < MIN_PROCESSOR_SHARE].itertuples()
+    ]
+    notes += [f"{row.method} on {row.dataset}: {row.reason}." for row in methods[methods.reason.notna()].itertuples()]
+    chosen = methods[methods.chosen.notna() & methods.status.eq(DONE)]
+    notes += [f"{row.method} on {row.dataset}: {row.chosen}." for row in chosen.itertuples()]
+    for method, mine in methods.groupby("method", sort=False):
+        facts = {
+            "tuned by": mine.tuned_by,
+            "settings from": mine.source,
+            "licence": mine.licence,
+            "cite": mine.citation,
+        }
+        known = [f"{what}: {values.dropna().iloc[0]}" for what, values in facts.items() if values.notna().any()]
+        notes += [f"{method}: {'; '.join(known)}."] if known else []
+    return notes
