@@ -79,8 +79,8 @@ def _render_images(view: View) -> str:
         f'<figure class="after">{panes[1]}<figcaption>After (denoised)</figcaption></figure>',
         "</div>",
         _scale(
-            float(view.grey_values(black)),
-            float(view.grey_values(white)),
+            view.grey_values(black).item(),
+            view.grey_values(white).item(),
             "gray",
             "the same before and after; values beyond are clipped",
         ),
