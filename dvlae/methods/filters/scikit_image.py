@@ -1,10 +1,12 @@
 """The filters of scikit-image, each calibrated without clean images or, as an oracle, with them.
 
-The settings of a method are ``filter``, one of ``FILTERS``, and ``calibration``: ``noisy`` or ``clean``.
+Calibrated without them, the estimate is that of the J-invariant version of the filter. The settings of a method are
+``filter``, one of ``FILTERS``, and ``calibration``: ``noisy`` or ``clean``.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from skimage.filters import gaussian, median
@@ -18,12 +20,17 @@ from dvlae.methods.filters.calibration import (
     calibrate,
     choose_with_clean,
     images_for_oracle,
+    make_invariant,
     read_word,
 )
 from dvlae.methods.task import Fitted, NotApplicableError, Task
 
 # Strengths are multiples of the noise level. Correlated noise needs more than one.
-STRENGTHS = [round(2 ** (exponent / 2), 2) for exponent in range(-2, 7)]
+STRENGTHS = [round(2 ** (exponent / 4), 2) for exponent in range(-4, 13)]
+
+
+# Shorter axes are extended to this side, on which the longest wavelet fits twice.
+MIN_WAVELET_SIDE = 16
 
 
 def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -121,7 +128,9 @@ def shrink_wavelets(image: np.ndarray, strength: float, wavelet: str) -> np.ndar
     """
     shifts = 1 if image.ndim > 2 else 3
     how = {"sigma": strength, "wavelet": wavelet}
-    return cycle_spin(image, denoise_wavelet, shifts, func_kw=how, workers=1)
+    extended = np.pad(image, [(0, max(0, MIN_WAVELET_SIDE - side)) for side in image.shape], mode="symmetric")
+    result = cycle_spin(extended, denoise_wavelet, shifts, func_kw=how, workers=1)
+    return result[tuple(slice(side) for side in image.shape)]
 
 
 @dataclass(frozen=True)
@@ -178,11 +187,8 @@ def fit(task: Task) -> Fitted:
         raise NotApplicableError(f"{name} filters images and volumes, and there are traces")
     if read_word(task, "calibration", ["noisy", "clean"]) == "noisy":
         parameters, description = calibrate(task, kind.function, kind.grid)
+        function = make_invariant(kind.function)
     else:
-        parameters, description = choose_with_clean(
-            task,
-            lambda noisy, candidate: apply(kind.function, noisy, candidate),
-            kind.grid,
-            images_for_oracle(task),
-        )
-    return Fitted(lambda image: apply(kind.function, read_noisy(image), parameters), description)
+        function, images = kind.function, images_for_oracle(task)
+        parameters, description = choose_with_clean(task, partial(apply, function), kind.grid, images)
+    return Fitted(lambda image: apply(function, read_noisy(image), parameters), description)
