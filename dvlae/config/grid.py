@@ -26,8 +26,8 @@ class Method:
     name
         The name in paths and tables, for example ``"dvlae-rf40"``.
     receptive_field
-        Receptive field of the autoregressive decoder of our own network, in pixels; None for other methods, and for
-        models that exist.
+        Receptive field of the autoregressive decoder of our own network, in pixels, or ``auto``: as the diagnosis of
+        the noise suggests; None for other methods, and for models that exist.
     model
         Folder of the trained model that the method uses; None: the method trains one, or uses none.
     overrides
@@ -39,7 +39,7 @@ class Method:
     """
 
     name: str
-    receptive_field: int | None = None
+    receptive_field: int | Literal["auto"] | None = None
     model: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict, compare=False)
     given: str = field(default="", compare=False)
@@ -58,7 +58,7 @@ class Method:
     @property
     def learns(self) -> bool:
         """Whether the method trains anything."""
-        return self.trained or (self.file is not None and self.file.trains)
+        return self.trained or (self.file is not None and self.file.trains and self.file.unavailable is None)
 
     @property
     def seeded(self) -> bool:
@@ -86,7 +86,7 @@ class Method:
         if not self.overrides:
             return settings
         data = merge_blocks(settings.model_dump(), dict(self.overrides))
-        data |= {"methods": None, "receptive_fields": [self.receptive_field]}
+        data |= {"methods": None, "receptive_fields": [0 if self.receptive_field == "auto" else self.receptive_field]}
         return validate(Settings, data, f"method {self.name}")
 
 
@@ -159,10 +159,13 @@ def _find_method(given: str, settings: Settings) -> Method:
         kernel_and_blocks(int(own[1]))
         return dvlae_method(int(own[1]), "linear" if own[2] else "nonlinear")
     name, file, path = load_method(given)
-    if file.trains and settings.training.max_minutes is None:
-        raise UserError(f"methods: found {name!r}, which trains for a time, allowed: with training.max_minutes only")
     if file.dvlae is None:
-        return Method(name, given=given, file=file)
+        method = Method(name, given=given, file=file)
+        if method.learns and settings.training.max_minutes is None:
+            raise UserError(
+                f"methods: found {name!r}, which trains for a time, allowed: with training.max_minutes only"
+            )
+        return method
     overrides = file.dvlae.model_dump(include={"model", "training", "prediction"})
     method = Method(name, file.dvlae.receptive_field, overrides=overrides, given=given, file=file)
     own_settings = method.configure(settings)

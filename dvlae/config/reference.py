@@ -47,8 +47,8 @@ noise_direction: x            # correlated along rows; if unsure, look at figure
 Then add its name to the configuration: `datasets: [mine]`. Three keys are required: `source`, `noisy` and
 `noise_direction`. Without `clean`, the results contain everything except the PSNR.
 
-A **method** is one file in `config/methods/`, or `dvlae-rfN` for our own with a receptive field of N pixels. Those of dvlae
-need no file of yours: `methods: [dvlae-rf4, gaussian, bm3d]`. To add one, write a file
+A **method** is one file in `config/methods/`, or `dvlae-rfN` for our own with a receptive field of N pixels. Those of
+dvlae need no file of yours: `methods: [dvlae-rf4, gaussian, bm3d]`. To add one, write a file
 ([how](../docs/extend.md#add-a-method)):
 
 ```yaml

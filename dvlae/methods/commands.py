@@ -94,7 +94,10 @@ def fit(name: str, how: MethodSettings, places: Places, task: Task) -> Fitted:
         _write(noisy, image, read_noisy(image))
         if "{clean}" in how.command and image.clean is not None:
             _write(folder / "clean", image, read_clean(image))
+    channels, *sides = task.images[0].shape
     settings = dict(task.settings) | {
+        "axes": ("C" if channels > 1 else "") + "ZYX"[-len(sides) :],
+        "searching": task.searching,
         "noise_direction": task.noise_direction,
         "receptive_field": task.noise.get("receptive_field"),
         "noise": dict(task.noise),
@@ -135,7 +138,9 @@ def fit(name: str, how: MethodSettings, places: Places, task: Task) -> Fitted:
 def _write(folder: Path, image: Image, values: np.ndarray) -> None:
     """Write an image (C, ...) without the axis of a single channel."""
     folder.mkdir(exist_ok=True)
-    tifffile.imwrite(folder / f"{image.name}.tif", values[0] if len(values) == 1 else values, photometric="minisblack")
+    frame = values[0] if len(values) == 1 else values
+    # A trace has no photometric interpretation.
+    tifffile.imwrite(folder / f"{image.name}.tif", frame, photometric="minisblack" if frame.ndim > 1 else None)
 
 
 def _read(folder: Path, image: Image) -> np.ndarray:

@@ -119,9 +119,15 @@ def _install(python: Path, requirements: Path) -> str | None:
     words = ["-m", "pip", "install", "--disable-pip-version-check", "--requirement", str(requirements)]
     errors = []
     with subprocess.Popen(
-        [str(python), *words], cwd=requirements.parent, env=other_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace",
-    ) as process:  # fmt: skip
+        [str(python), *words],
+        cwd=requirements.parent,
+        env=other_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:

@@ -146,7 +146,7 @@ class Trial:
         name, how, path = load_method(method)
         if how.dvlae is not None:
             raise UserError(f"{path}: is our own network, allowed: other methods; see dvlae train")
-        if how.trains and minutes is None:
+        if how.trains and how.unavailable is None and minutes is None:
             raise UserError(f"--minutes: found none, but {name} trains for a time")
         if minutes is not None and not 0 < minutes < math.inf:
             raise UserError(f"--minutes: found {minutes:g}, allowed: a number above 0")

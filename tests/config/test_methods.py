@@ -71,7 +71,7 @@ def test_the_working_folder_comes_before_the_package(write):
     ({"command": COMMAND, "trains": True, "candidates": [{}] * 5}, "candidates: found .*allowed: a list of at most 4"),
     ({"command": COMMAND, "licens": "MIT"}, "licens: unknown key; did you mean 'licence'"),
     ({"command": COMMAND, "sees": "everything"}, "sees: found 'everything', allowed: noisy, repeats, pairs, clean"),
-    ({"dvlae": {"receptive_field": 5}}, "dvlae.receptive_field: .*found 5"),
+    ({"dvlae": {"receptive_field": 5}}, "dvlae.receptive_field: receptive field 5 cannot be reached"),
 ])  # fmt: skip
 def test_a_wrong_method_file_is_one_line(write, keys, said):
     path = write(**keys)
@@ -123,14 +123,13 @@ def test_two_methods_of_one_name_are_refused(write):
 
 def test_a_method_that_trains_needs_a_time(write):
     write("learns", command=COMMAND, trains=True)
-    with pytest.raises(UserError, match="'learns', which trains for a time, allowed: with training.max_minutes"):
+    with pytest.raises(UserError, match=r"'learns', which trains for a time, allowed: with training\.max_minutes"):
         list_methods(Settings(methods=["learns"], training={"max_minutes": None}))
 
 
 def test_our_own_network_takes_the_settings_of_its_file_over_those_of_the_configuration(write):
-    write("wide", dvlae={
-        "receptive_field": 4, "model": {"channels": 99, "direct_denoiser": "mean"}, "prediction": {"estimator": "direct"}
-    })  # fmt: skip
+    model = {"channels": 99, "direct_denoiser": "mean"}
+    write("wide", dvlae={"receptive_field": 4, "model": model, "prediction": {"estimator": "direct"}})
     settings = Settings(methods=["dvlae-rf4-linear", "wide"], model={"latent_channels": 5})
     linear, wide = (method.configure(settings) for method in list_methods(settings))
     assert (linear.model.autoregression, linear.model.channels, linear.model.latent_channels) == ("linear", 16, 5)
@@ -151,9 +150,10 @@ def test_wrong_settings_of_our_own_network_are_one_line(write, block, said):
         list_methods(Settings(methods=["wide"]))
 
 
-@pytest.mark.parametrize(
-    "order", [[{"methods": ["noisy"], "baselines": ["noisy"]}], [{"methods": ["noisy"]}, {"baselines": ["gaussian"]}]]
-)
+@pytest.mark.parametrize("order", [
+    [{"methods": ["noisy"], "baselines": ["noisy"]}],
+    [{"methods": ["noisy"]}, {"baselines": ["gaussian"]}],
+])  # fmt: skip
 def test_a_key_that_a_list_of_methods_would_hide_is_refused(write, tmp_path, order):
     files = [tmp_path / f"{number}.yaml" for number in range(len(order))]
     for file, keys in zip(files, order, strict=True):

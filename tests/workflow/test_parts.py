@@ -74,8 +74,8 @@ def test_one_job_is_planned_as_if_there_were_no_such_key(whole, project):
 def test_each_step_has_as_many_jobs_and_one_that_joins(trained):
     share(trained, 3)
     assert trained.planned(TABLE) == {
-        "predict": 3, "baseline": 6, "evaluate": 9,
-        "gather_predictions": 1, "gather_baselines": 2, "gather_evaluations": 3, "tables": 1,
+        "predict": 3, "run_part_of_method": 6, "evaluate": 9,
+        "gather_predictions": 1, "gather_methods": 2, "gather_evaluations": 3, "tables": 1,
     }  # fmt: skip
 
 

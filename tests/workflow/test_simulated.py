@@ -58,7 +58,7 @@ def test_patches_are_cut_once_for_all_receptive_fields(grid):
         "extract_patches": 1,
         "train": 2,
         "predict": 2,
-        "baseline": 2,
+        "run_method": 2,
         "evaluate": 4,
         "tables": 1,
         "figures": 1,
@@ -91,10 +91,12 @@ def test_each_figure_is_there_as_png_and_svg(grid):
         "noise_small",
         "paired_psnr_small",
         "panel_small",
+        "quality_over_time",
         "receptive_field",
         "removed_noise_small",
+        "side_by_side_small",
+        "spectra_small",
         "training_curves_small",
-        "training_time",
     ]
     assert grid.files("figures/*.[ps]*g") == [f"figures/{name}.{ext}" for name in names for ext in ("png", "svg")]
 
@@ -146,7 +148,7 @@ def changed(**changes):
     return {"receptive_fields": [4, 40], **changes}
 
 
-EVERY_EVALUATION = {"register": 1, "baseline": 2, "evaluate": 4, "diagnose": 1, "tables": 1, "figures": 1}
+EVERY_EVALUATION = {"register": 1, "run_method": 2, "evaluate": 4, "diagnose": 1, "tables": 1, "figures": 1}
 EVERY_MODEL = {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 1}
 
 

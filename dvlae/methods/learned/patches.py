@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -62,7 +61,7 @@ class Patches:
     validation: np.ndarray
     crop: tuple[int, ...]
     images: list[str]
-    held_out: Literal["blocks", "patches", "same"]
+    held_out: str
 
 
 def cut_patches(blocks: Sequence[Sequence[Image]], maps: Mapping[str, np.ndarray], crop: int) -> Patches:
@@ -126,9 +125,9 @@ def scale_of(patches: np.ndarray) -> tuple[list[float], list[float]]:
         If a channel is constant.
     """
     axes = (0, *range(2, patches.ndim))
-    mean, std = (function(patches, axis=axes, dtype=np.float64) for function in (np.mean, np.std))
+    mean, std = patches.mean(axis=axes, dtype=np.float64), patches.std(axis=axes, dtype=np.float64)
     if not std.all():
-        raise NotApplicableError(f"channel {int(np.argmin(std))} is constant, so there is nothing to learn")
+        raise NotApplicableError(f"channel {np.argmin(std)} is constant, so there is nothing to learn")
     return mean.tolist(), std.tolist()
 
 

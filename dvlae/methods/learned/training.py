@@ -148,7 +148,7 @@ def train(
     mean, std = scale_of(patches.train[:, :channels])
     dimensions = len(patches.crop)
     shape = (1, -1, *(1,) * dimensions)
-    scale = [torch.tensor(values, dtype=torch.float32, device=task.device).view(shape) for values in (mean, std)]
+    shift, scale = (torch.tensor(values, dtype=torch.float32, device=task.device).view(shape) for values in (mean, std))
     with all_threads(task):
         torch.manual_seed(seed)
         network = _build(channels, patches.crop, settings).to(task.device)
@@ -170,7 +170,7 @@ def train(
 
         def error(batch: Tensor) -> Tensor:
             noisy, wanted, weight = batch.to(task.device).split(channels, dim=1)
-            x, y = ((image - scale[0]) / scale[1] for image in (noisy, wanted))
+            x, y = ((image - shift) / scale for image in (noisy, wanted))
             signal = network(x.contiguous(memory_format=memory_format(dimensions)))
             return ((signal - y).square() * weight).mean()
 
@@ -189,7 +189,7 @@ def train(
         "training_seconds": round(seconds, 1),
         "validation_loss": loss,
     }
-    return Trained(network, *scale, task.device), record
+    return Trained(network, shift, scale, task.device), record
 
 
 def _build(channels: int, crop: Sequence[int], settings: NetworkSettings) -> Denoiser:

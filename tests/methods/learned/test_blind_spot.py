@@ -1,7 +1,9 @@
+import sys
+
 import numpy as np
 import pytest
 
-pytest.importorskip("autoden", reason="the extra `compare` is not installed")
+pytest.importorskip("autoden", reason="unavailable: the extra `compare` is not installed")
 
 from dvlae.methods.learned import blind_spot
 from dvlae.methods.task import NotApplicableError
@@ -15,7 +17,7 @@ def test_noise2void_improves_images_with_white_noise(pairs, make_task, gain):
     fitted = blind_spot.fit(task)
     assert gain(task, fitted) > 2
     assert fitted.description["steps"] == 100
-    assert 0 < fitted.description["validation_loss"] < 0.1
+    assert 0 < fitted.description["validation_loss"] < 1
 
 
 def test_structn2v_improves_images_with_correlated_noise_more_than_noise2void(pairs, make_task, gain):
@@ -92,6 +94,6 @@ def test_a_time_limit_ends_the_training(pairs, make_task):
 
 
 def test_a_package_that_is_not_installed_is_one_line(pairs, make_task, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "autoden", None)
-    with pytest.raises(UserError, match=r"autoden is not installed; pip install .*\[compare\]"):
+    monkeypatch.setitem(sys.modules, "autoden", None)
+    with pytest.raises(UserError, match=r"no package 'autoden', .*; pip install 'dvlae\[compare\]'"):
         blind_spot.fit(make_task(pairs(count=1)))
