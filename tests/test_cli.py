@@ -36,7 +36,9 @@ def step(monkeypatch):
         real = inspect.signature(getattr(import_module(module), function))
 
         def record(*arguments, **named):
-            call.update(real.bind(*arguments, **named).arguments)
+            bound = real.bind(*arguments, **named).arguments
+            # What a step hands on to another function.
+            call.update(bound, **bound.get("given", {}))
             if error is not None:
                 raise error
 
