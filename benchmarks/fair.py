@@ -71,6 +71,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins later")
     parser.add_argument("--cell-minutes", type=float, default=20.0, help="a cell that takes longer is stopped")
     arguments = parser.parse_args()
+    # So that the jobs end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
     settings = load_configuration([arguments.configuration])
     cells = resolve_grid(settings, load_datasets(settings.datasets))
     end, left = time.monotonic() + 60 * arguments.minutes, 0

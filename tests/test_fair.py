@@ -40,6 +40,7 @@ def fair(tmp_path, monkeypatch):
         return True
 
     monkeypatch.setattr(script, "snakemake", snakemake)
+    monkeypatch.setattr(script.signal, "signal", lambda *_: None)
     return script
 
 
@@ -70,6 +71,17 @@ def test_a_training_that_always_shares_its_core_is_left_out_and_no_tables_are_ma
         run(fair, monkeypatch)
     assert fair.calls == [[OURS]] * 3 + [[NOISY]]
     assert not (tmp_path / "results/small" / OURS).parent.exists()
+
+
+def test_settings_are_searched_in_a_call_of_their_own(fair, monkeypatch, tmp_path):
+    (tmp_path / "config/methods").mkdir()
+    method = {"description": "a", "function": "filters.median", "trains": True, "candidates": [{}, {}]}
+    (tmp_path / "config/methods/searched.yaml").write_text(yaml.safe_dump(method))
+    changes = {"methods": ["searched"], "training": TINY["training"] | {"max_minutes": 1.0}}
+    others = {name: value for name, value in TINY.items() if name != "receptive_fields"}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(others | changes))
+    run(fair, monkeypatch)
+    assert fair.calls == [["searched/search.json"], ["searched/seed0/psnr.csv"], []]
 
 
 def test_a_cell_that_fails_does_not_end_the_others(fair, monkeypatch):
