@@ -1,5 +1,6 @@
 """Functions of the commands whose arguments differ from the parameters of the function that computes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,43 @@ def check_counts(option: str, *numbers: int) -> None:
         raise UserError(f"{option}: found {min(numbers)}, allowed: 1 or more")
 
 
-def train(*, model: Path, tensorboard: bool, **values: Any) -> None:
+def choose_receptive_field(given: int | str | None, noise: Path | None) -> int | None:
+    """Return a receptive field in pixels, of a number or of what a diagnosis of the noise suggests.
+
+    Parameters
+    ----------
+    given
+        A number, ``auto``, or None for methods without one.
+    noise
+        The output of ``dvlae diagnose``, which is needed for ``auto``, and only there.
+
+    Returns
+    -------
+    int or None
+        None if that is given.
+
+    Raises
+    ------
+    UserError
+        If the output is missing, or suggests nothing.
+    """
+    if given is None or isinstance(given, int):
+        if noise is not None:
+            raise UserError(f"--noise: found {str(noise)!r}, allowed only with --receptive-field auto")
+        return given
+    if noise is None:
+        raise UserError("--receptive-field: found 'auto', allowed only with --noise, the output of dvlae diagnose")
+    try:
+        found = json.loads(noise.read_text(encoding="utf-8-sig"))
+        field, reason = found["receptive_field"], found["reason"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{noise}: not what dvlae diagnose writes ({error!r}); run it again") from None
+    if not isinstance(field, int):
+        raise UserError(f"{noise}: found no receptive field ({reason}), allowed: --receptive-field with a number")
+    return field
+
+
+def train(*, model: Path, tensorboard: bool, receptive_field: int | str, noise: Path | None, **values: Any) -> None:
     """Call :func:`dvlae.training.train.train`.
 
     Parameters
@@ -37,12 +74,33 @@ def train(*, model: Path, tensorboard: bool, **values: Any) -> None:
         The folder to make.
     tensorboard
         Whether the history for TensorBoard is written next to the model.
+    receptive_field, noise
+        As for :func:`choose_receptive_field`.
     **values
         The other parameters of the function.
     """
+    values["receptive_field"] = choose_receptive_field(receptive_field, noise)
+
     from dvlae.training.train import train
 
     train(model=model, tensorboard=model.with_name("tensorboard") if tensorboard else None, **values)
+
+
+def evaluate(*, receptive_field: int | str | None, noise: Path | None, **values: Any) -> None:
+    """Call :func:`dvlae.evaluation.evaluate.evaluate`.
+
+    Parameters
+    ----------
+    receptive_field, noise
+        As for :func:`choose_receptive_field`.
+    **values
+        The other parameters of the function.
+    """
+    field = choose_receptive_field(receptive_field, noise)
+
+    from dvlae.evaluation.evaluate import evaluate
+
+    evaluate(receptive_field=field, **values)
 
 
 def predict(*, remove_checkpoints: Path | None, **values: Any) -> None:

@@ -96,6 +96,23 @@ class SimulateSettings(StrictModel):
         return value
 
 
+class SweepSettings(StrictModel):
+    """Several strengths and correlation lengths of the simulated noise."""
+
+    correlation_length: Annotated[list[Index], Field(min_length=1)] = Field(
+        description="in pixels: noise is correlated up to this distance, as `simulate.kernel` has one weight more, all "
+        "of them equal; with `0`, `noise_direction` is `none`"
+    )
+    photons: Annotated[list[Count], Field(min_length=1)] = Field(description="values of `simulate.photons`")
+
+    @field_validator("correlation_length", "photons")
+    @classmethod
+    def _unique(cls, values: list[int]) -> list[int]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"found {values}, allowed: each number once")
+        return values
+
+
 class SplitSettings(StrictModel):
     """The images for training."""
 
@@ -142,6 +159,11 @@ class DatasetSettings(StrictModel):
     )
     simulate: SimulateSettings | None = Field(
         None, description="noise to add: `noisy` then names clean images; `null`: the images are noisy already"
+    )
+    sweep: SweepSettings | None = Field(
+        None,
+        description="several kinds of `simulate`: the file then is one dataset for each, called "
+        "`NAME_length4_photons10`; `null`: the file is one dataset",
     )
     axes: str = Field(
         "auto",
@@ -204,6 +226,35 @@ class DatasetSettings(StrictModel):
         """The number of spatial axes: 1 for traces, 2 for images, 3 for volumes. None: the files say it."""
         return None if self.axes == "auto" else sum(axis in self.axes for axis in "ZYX")
 
+    def members(self, name: str) -> dict[str, "DatasetSettings"]:
+        """Return the datasets that the file stands for.
+
+        Parameters
+        ----------
+        name
+            The name of the file.
+
+        Returns
+        -------
+        dict
+            The settings of each dataset by its name: of one for each kind of noise in ``sweep``, or of this one.
+        """
+        if self.sweep is None or self.simulate is None:
+            return {name: self}
+        return {
+            f"{name}_length{length}_photons{photons}": self.model_copy(
+                update={
+                    "sweep": None,
+                    "noise_direction": self.noise_direction if length else "none",
+                    "simulate": self.simulate.model_copy(
+                        update={"photons": float(photons), "kernel": [1.0] * (length + 1)}
+                    ),
+                }
+            )
+            for length in self.sweep.correlation_length
+            for photons in self.sweep.photons
+        }
+
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetSettings":
         if self.simulate and self.clean is not None:
@@ -214,6 +265,10 @@ class DatasetSettings(StrictModel):
             raise ValueError(
                 f"simulate.kernel: found {len(self.simulate.kernel)} numbers, allowed: one, as noise_direction is none"
             )
+        if self.sweep and (self.simulate is None or self.noise_direction == "none"):
+            raise ValueError("sweep: found a block, allowed only with `simulate` and a noise_direction")
+        if self.sweep and self.simulate and (twice := self.simulate.model_fields_set & {"kernel", "photons"}):
+            raise ValueError(f"simulate.{min(twice)}: found a value, allowed: none, as `sweep` sets it")
         if self.axes == "auto":
             for key, value in (("axes_override", self.axes_override), ("pages", self.page_counts)):
                 if value:

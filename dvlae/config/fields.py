@@ -108,16 +108,18 @@ def check_method_name(name: str) -> str:
     return name
 
 
-def _check_receptive_field(pixels: int) -> int:
+def _check_receptive_field(pixels: int | str) -> int | str:
     """Refuse a receptive field that no decoder has."""
     try:
-        kernel_and_blocks(pixels)
+        if isinstance(pixels, int):
+            kernel_and_blocks(pixels)
     except UserError as error:
         raise ValueError(str(error)) from None
     return pixels
 
 
 ReceptiveField = Annotated[Index, AfterValidator(_check_receptive_field)]
+SuggestedField = Annotated[Index | Literal["auto"], AfterValidator(_check_receptive_field)]
 MethodName = Annotated[str, Field(min_length=1)]
 ModelName = Annotated[str, AfterValidator(check_method_name)]
 PatchSize = (

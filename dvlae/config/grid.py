@@ -26,8 +26,8 @@ class Method:
     name
         The name in paths and tables, for example ``"dvlae-rf40"``.
     receptive_field
-        Receptive field of the autoregressive decoder of our own network, in pixels; None for other methods, and for
-        models that exist.
+        Receptive field of the autoregressive decoder of our own network, in pixels, or ``auto``: as the diagnosis of
+        the noise suggests; None for other methods, and for models that exist.
     model
         Folder of the trained model that the method uses; None: the method trains one, or uses none.
     overrides
@@ -39,7 +39,7 @@ class Method:
     """
 
     name: str
-    receptive_field: int | None = None
+    receptive_field: int | Literal["auto"] | None = None
     model: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict, compare=False)
     given: str = field(default="", compare=False)
@@ -86,7 +86,7 @@ class Method:
         if not self.overrides:
             return settings
         data = merge_blocks(settings.model_dump(), dict(self.overrides))
-        data |= {"methods": None, "receptive_fields": [self.receptive_field]}
+        data |= {"methods": None, "receptive_fields": [0 if self.receptive_field == "auto" else self.receptive_field]}
         return validate(Settings, data, f"method {self.name}")
 
 

@@ -1,7 +1,7 @@
 """Reading of configurations and datasets from their files."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -251,8 +251,47 @@ def load_dataset(path_or_name: str, folder: str | Path = "config/datasets") -> t
     Raises
     ------
     UserError
-        If there is no such file (the message lists those that exist) or a setting in it is wrong.
+        If there is no such file (the message lists those that exist), a setting in it is wrong, or it is several
+        datasets.
     """
+    found = load_datasets([path_or_name], folder)
+    if len(found) > 1:
+        raise UserError(
+            f"{path_or_name}: found a sweep of {len(found)} datasets, allowed: one; the workflow runs them all, and "
+            "without `sweep` the file is one"
+        )
+    return next(iter(found.items()))
+
+
+def load_datasets(paths_or_names: Iterable[str], folder: str | Path = "config/datasets") -> dict[str, DatasetSettings]:
+    """Read and check the files of datasets, each of which may be several datasets.
+
+    Parameters
+    ----------
+    paths_or_names, folder
+        As for :func:`load_dataset`.
+
+    Returns
+    -------
+    dict
+        The settings of each dataset by its name.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or wrong, or two datasets have one name.
+    """
+    datasets: dict[str, DatasetSettings] = {}
+    for path_or_name in paths_or_names:
+        name, dataset = _load_file(path_or_name, folder)
+        for member, settings in dataset.members(name).items():
+            if member in datasets:
+                raise UserError(f"datasets: found {member!r} twice, allowed: each once")
+            datasets[member] = settings
+    return datasets
+
+
+def _load_file(path_or_name: str, folder: str | Path) -> tuple[str, DatasetSettings]:
     name = dataset_name(path_or_name)
     if not NAME_PATTERN.fullmatch(name):
         raise UserError(f"datasets: found {path_or_name!r}, allowed: names of letters, digits, '_', '-' and '.'")

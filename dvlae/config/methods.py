@@ -8,8 +8,8 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from dvlae.config.fields import (
     Positive,
-    ReceptiveField,
     StrictModel,
+    SuggestedField,
     check_method_name,
     dataset_name,
     expand_home,
@@ -39,7 +39,9 @@ Values = dict[str, JsonValue]
 class OwnSettings(StrictModel):
     """Our own network, with settings laid over those of the configuration."""
 
-    receptive_field: ReceptiveField = Field(description="of the autoregressive decoder, in pixels")
+    receptive_field: SuggestedField = Field(
+        description="of the autoregressive decoder, in pixels; `auto`: what `dvlae diagnose` suggests for each dataset"
+    )
     model: Values = Field({}, description="keys of `model`")
     training: Values = Field({}, description="keys of `training`")
     prediction: Values = Field({}, description="keys of `prediction`")

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.grid import Method, resolve_methods
+from dvlae.config.methods import OWN_PATTERN
 from dvlae.config.settings import Settings
 
 # These tables are also written as Markdown, LaTeX and HTML.
-TYPESET_TABLES = ("summary", "methods", "receptive_field", "per_image", "comparisons")
-TABLES = (*TYPESET_TABLES, "psnr", "timing", "provenance")
+TYPESET_TABLES = ("summary", "methods", "measures", "receptive_field", "per_image", "comparisons")
+TABLES = (*TYPESET_TABLES, "psnr", "noise", "timing", "provenance")
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,19 @@ class Contents:
 
     @property
     def receptive_fields(self) -> set[int]:
-        """The receptive fields of the trained methods, in pixels."""
-        return {method.receptive_field for method in self.methods if method.receptive_field is not None}
+        """The receptive fields in pixels that are compared: of the methods that differ in nothing else."""
+        fields = {method.receptive_field for method in self.methods if OWN_PATTERN.fullmatch(method.name)}
+        return {field for field in fields if isinstance(field, int)}
+
+    @property
+    def trained(self) -> bool:
+        """Whether a method trains our own network."""
+        return any(method.trained for method in self.methods)
+
+    @property
+    def several(self) -> bool:
+        """Whether there are methods to compare."""
+        return len(self.methods) > 1
 
 
 @dataclass(frozen=True)
@@ -100,20 +112,21 @@ def figures(contents: Mapping[str, Contents]) -> list[Figure]:
     found = [Figure(kind, name) for name, content in contents.items() for kind in _kinds(content)]
     if any(len(content.receptive_fields) > 1 for content in contents.values()):
         found.append(Figure("receptive_field"))
-    if any(content.measured and content.receptive_fields for content in contents.values()):
-        found.append(Figure("training_time"))
+    if any(content.measured and content.several for content in contents.values()):
+        found.append(Figure("quality_over_time"))
     return found
 
 
 def _kinds(content: Contents) -> list[str]:
     """Return the kinds of figures of a single dataset."""
-    trained = bool(content.receptive_fields)
     kinds = {
         "panel": True,
+        "side_by_side": content.several,
+        "spectra": content.measured,
         "removed_noise": True,
-        "training_curves": trained,
-        "kl_per_level": trained,
-        "calibration": trained and content.measured and content.sampled,
-        "paired_psnr": content.measured and len(content.methods) > 1,
+        "training_curves": content.trained,
+        "kl_per_level": content.trained,
+        "calibration": content.trained and content.measured and content.sampled,
+        "paired_psnr": content.measured and content.several,
     }
     return [kind for kind, wanted in kinds.items() if wanted]

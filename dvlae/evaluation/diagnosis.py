@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dvlae.config.receptive_field import reachable
-from dvlae.evaluation.noise_samples import NoiseSample
+from dvlae.evaluation.noise_samples import NoiseSample, noise_level
 from dvlae.evaluation.noise_statistics import VarianceCurve, robust_variance, variance_by_signal, variance_slope
 
 MAX_IMAGES = 16
@@ -137,6 +137,7 @@ def measure_noise(
         "basis": "residuals" if samples[0][0].known else "estimate",
         "images": images,
         **verdict.summary(),
+        "noise_level": noise_level([sample for image in samples for sample in image], verdict.direction),
         "configured_direction": configured_direction,
         "variance_slope": [None if math.isnan(slope) else round(slope, 6) for slope in slopes],
         "warning": find_contradiction(verdict.correlation, verdict.direction, configured_direction),

@@ -215,6 +215,29 @@ def _estimated_sample(noisy: np.ndarray, counts: np.ndarray, limits: tuple[float
     )
 
 
+def noise_level(samples: Sequence[NoiseSample], direction: str | None) -> float | None:
+    """Return how strong noise is: its standard deviation, relative to the span of grey values.
+
+    Parameters
+    ----------
+    samples
+        All samples of all images.
+    direction
+        The direction of the noise, an axis, ``none`` or None.
+
+    Returns
+    -------
+    float or None
+        The median over the samples, found in the same way with and without clean images; None if there is no estimate.
+    """
+    levels = []
+    for sample in samples:
+        noise = sample.noise.get(direction or "none", sample.noise.get("x"))
+        if noise is not None and sample.span > 0:
+            levels.append(math.sqrt(robust_variance(noise)) / sample.span)
+    return round(float(np.median(levels)), 4) if levels else None
+
+
 def _count_pairs(noise: np.ndarray, axis: str) -> np.ndarray:
     """Return the number of pairs of values at each distance along an axis, from 0."""
     counts = np.moveaxis(np.isfinite(noise), AXES[axis], -1)

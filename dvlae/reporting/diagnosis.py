@@ -14,11 +14,13 @@ from matplotlib.ticker import MaxNLocator
 
 from dvlae.axes import format_sides
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_mask, read_noisy
+from dvlae.data.canonical import read_info, read_mask, read_noisy
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.manifest import Image, spread_evenly
+from dvlae.evaluation.advice import advise
 from dvlae.evaluation.diagnosis import MAX_IMAGES, NEGLIGIBLE_CORRELATION, measure_noise
 from dvlae.evaluation.each_image import choose_image_workers, map_images
+from dvlae.evaluation.findings.finding import Finding
 from dvlae.evaluation.findings.frames import FrameCheck, check_frame, compare_frames
 from dvlae.evaluation.findings.sequence import compare_sequence, identify_frame
 from dvlae.evaluation.noise_samples import NoiseSample, choose_parts, estimate_noise, known_noise
@@ -64,8 +66,10 @@ def diagnose(
         ``direction``, ``correlation_length`` and the suggested ``receptive_field`` in pixels, ``reason`` (why the
         direction, or how far the noise is correlated, cannot be told, or null; what cannot be told is null, too),
         ``autocorrelation`` along each axis from lag 0, ``channels`` (the same for each channel), ``variance_slope`` of
-        each channel (variance per grey value of signal), ``configured_direction``, ``warning`` (one line, or null), and
-        ``findings``: what is odd in the images, each with ``kind``, ``number`` and ``line``.
+        each channel (variance per grey value of signal), ``noise_level`` (standard deviation relative to the span of
+        grey values), ``configured_direction``, ``warning`` (one line, or null), ``advice`` (which method a comparison
+        on similar noise found best, in one line, or null), and ``findings``: what is odd in the images, each with
+        ``kind``, ``number`` and ``line``.
     dataset
         Name of the dataset, for the figure.
     noise_direction
@@ -107,14 +111,26 @@ def diagnose(
         description="diagnose: frames",
     )
     found, curves = measure_noise(samples, dataset=dataset, configured_direction=noise_direction, images=len(chosen))
-    findings = compare_frames(checks) + compare_sequence(sequence, len(frames))
-    found["findings"] = [vars(finding) for finding in findings]
+    findings = _units(chosen[0]) + compare_frames(checks) + compare_sequence(sequence, len(frames))
+    found |= {"advice": advise(found), "findings": [vars(finding) for finding in findings]}
     with matplotlib.rc_context(STYLE):
         save_figure(plot_diagnosis(found, curves), Path(output).with_suffix(""))
     write_json(output, found)
     logger.info("diagnose: %s", describe(found))
+    if found["advice"]:
+        logger.info("diagnose: %s", found["advice"])
     for line in list_notes(found):
         logger.warning("diagnose: %s", line)
+
+
+def _units(image: Image) -> list[Finding]:
+    """Say in which units grey values are given, if not in those of the files."""
+    units = read_info(image.noisy).units
+    if units == {"offset": 0, "scale": 1}:
+        return []
+    offset, scale = units["offset"], units["scale"]
+    line = f"grey values are so large or so small that they are given less {offset:.17g}, as multiples of {scale:g}"
+    return [Finding("units", scale, line)]
 
 
 def _neighbours(count: int, most: int) -> list[int]:

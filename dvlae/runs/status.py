@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import mean
 
 from dvlae.config.grid import Cell, resolve_grid
-from dvlae.config.loading import load_dataset
+from dvlae.config.loading import load_datasets
 from dvlae.config.settings import Settings, TrainSettings
 from dvlae.runs.folder import RunFolder
 from dvlae.runs.record import read_run
@@ -152,7 +152,7 @@ def survey(settings: Settings) -> tuple[list[RunStatus], list[Job]]:
     UserError
         If a dataset's file is missing or wrong, or the record of a training cannot be read.
     """
-    datasets = dict(load_dataset(name) for name in settings.datasets)
+    datasets = load_datasets(settings.datasets)
     results = Path(settings.results)
     names = {f"{cell.dataset}/{cell.method.name}/seed{cell.seed}": cell for cell in resolve_grid(settings, datasets)}
     jobs: dict[str, list[Job]] = {name: [] for name in [*names, *datasets, ""]}

@@ -88,8 +88,7 @@ def workflow_file() -> Path:
     Path
         It is installed with the package, or in the checkout that the package is part of.
     """
-    package = Path(__file__).parents[1]
-    return next(folder / "workflow/Snakefile" for folder in (package, package.parent) if (folder / "workflow").is_dir())
+    return _shipped("workflow", "workflow") / "Snakefile"
 
 
 def shipped_methods() -> Path:
@@ -100,5 +99,21 @@ def shipped_methods() -> Path:
     Path
         It is installed with the package, or in the checkout that the package is part of.
     """
+    return _shipped("methods/files", "config/methods")
+
+
+def shipped_reference() -> Path:
+    """Return the folder of the reference results of this package.
+
+    Returns
+    -------
+    Path
+        It is installed with the package, or in the checkout that the package is part of.
+    """
+    return _shipped("reporting/reference", "results/reference")
+
+
+def _shipped(installed: str, in_checkout: str) -> Path:
+    """Return a folder of the installed package or, if it is not there, of the checkout."""
     package = Path(__file__).parents[1]
-    return next(folder for folder in (package / "methods/files", package.parent / "config/methods") if folder.is_dir())
+    return next(folder for folder in (package / installed, package.parent / in_checkout) if folder.is_dir())

@@ -9,7 +9,7 @@ import yaml
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import sides
 from dvlae.config.grid import Method, check_models, dvlae_method, resolve_methods
-from dvlae.config.loading import load_blocks, load_configuration, load_dataset, load_settings, load_step
+from dvlae.config.loading import load_blocks, load_configuration, load_dataset, load_datasets, load_settings, load_step
 from dvlae.config.messages import locate, validate
 from dvlae.config.reference import reference, schema
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
@@ -187,14 +187,14 @@ def test_shipped_configurations_are_valid_and_name_their_own_results(file):
     settings = load_settings(Settings, file)
     others = {load_settings(Settings, other).results for other in CONFIG.glob("*.yaml") if other != file}
     assert settings.results not in others
-    assert {name for name in settings.datasets if load_dataset(name, CONFIG / "datasets")}
+    assert load_datasets(settings.datasets, CONFIG / "datasets")
 
 
 @pytest.mark.parametrize("file", sorted((CONFIG / "datasets").glob("*.yaml")), ids=lambda file: file.name)
 def test_shipped_datasets_are_valid(file):
-    name, dataset = load_dataset(str(file))
-    assert name == file.stem
-    assert dataset.source.registry is None or Path(dataset.source.registry).is_file()
+    for name, dataset in load_datasets([str(file)]).items():
+        assert name.startswith(file.stem)
+        assert dataset.source.registry is None or Path(dataset.source.registry).is_file()
 
 
 def test_the_default_configuration_states_the_defaults():
@@ -303,6 +303,65 @@ def test_paths_in_a_dataset_file_are_relative_to_it(tmp_path):
     assert load_settings(DatasetSettings, dataset.model_dump_json()) == dataset  # once only
 
 
+SWEPT = {
+    "source": {"kind": "skimage"},
+    "noisy": "coins.png",
+    "noise_direction": "y",
+    "simulate": {"read_noise": 0.0},
+    "sweep": {"correlation_length": [0, 2], "photons": [5]},
+}
+
+
+def write(folder: Path, name: str, settings: dict) -> str:
+    """Write a dataset's file and return its path."""
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+def test_a_sweep_is_the_datasets_that_its_noise_could_be_written_as(tmp_path):
+    paths = [write(tmp_path, "some", SWEPT)]
+    alone = {name: value for name, value in SWEPT.items() if name != "sweep"}
+    kinds = {"none": [1.0], "y": [1.0, 1.0, 1.0]}
+    for (direction, kernel), name in zip(kinds.items(), ("length0", "length2"), strict=True):
+        simulate = {"read_noise": 0.0, "photons": 5, "kernel": kernel}
+        settings = alone | {"noise_direction": direction, "simulate": simulate}
+        paths.append(write(tmp_path, f"{name}_photons5", settings))
+    swept, written = load_datasets(paths[:1]), load_datasets(paths[1:])
+    assert list(swept) == [f"some_{name}" for name in written]
+    assert [one.model_dump_json() for one in swept.values()] == [one.model_dump_json() for one in written.values()]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"simulate": None}, "sweep: found a block, allowed only with `simulate` and a noise_direction"),
+        ({"noise_direction": "none"}, "sweep: found a block, allowed only with `simulate` and a noise_direction"),
+        ({"simulate": {"photons": 9}}, "simulate.photons: found a value, allowed: none, as `sweep` sets it"),
+        ({"simulate": {"kernel": [1.0]}}, "simulate.kernel: found a value, allowed: none, as `sweep` sets it"),
+        ({"sweep": {"correlation_length": [4, 4], "photons": [9]}}, "found [4, 4], allowed: each number once"),
+        ({"sweep": {"correlation_length": [-1], "photons": [9]}}, "sweep.correlation_length"),
+        ({"sweep": {"correlation_length": [1], "photons": []}}, "sweep.photons"),
+    ],
+)
+def test_a_sweep_that_contradicts_itself_is_refused(tmp_path, change, words):
+    with pytest.raises(UserError) as caught:
+        load_datasets([write(tmp_path, "some", SWEPT | change)])
+    assert words in str(caught.value) and "some.yaml" in str(caught.value)
+
+
+def test_a_command_for_one_dataset_refuses_a_sweep_of_several(tmp_path):
+    path = write(tmp_path, "some", SWEPT)
+    with pytest.raises(UserError, match="found a sweep of 2 datasets, allowed: one; the workflow runs them all"):
+        load_dataset(path)
+
+
+def test_two_datasets_of_one_name_are_refused(tmp_path):
+    paths = [write(tmp_path, "some", SWEPT), write(tmp_path, "some_length2_photons5", DOWNLOAD)]
+    with pytest.raises(UserError, match="found 'some_length2_photons5' twice, allowed: each once"):
+        load_datasets(paths)
+
+
 @pytest.mark.parametrize("name", ["tables", "figures", "logs", "benchmarks"])
 def test_a_dataset_cannot_have_the_name_of_another_folder_of_the_results(name):
     with pytest.raises(UserError, match=f"found '{name}', which is a folder of the results"):
@@ -351,6 +410,14 @@ def test_noise_without_direction_has_receptive_field_0_only():
     dataset = validate(DatasetSettings, DATASET | {"noise_direction": "none"}, "")
     methods = resolve_methods(Settings(baselines=["noisy"]), dataset)
     assert [(method.name, method.receptive_field) for method, _ in methods] == [("dvlae-rf0", 0), ("noisy", None)]
+
+
+def test_the_receptive_field_that_a_diagnosis_suggests_is_0_where_noise_has_no_direction():
+    settings = Settings(methods=["dvlae-auto"], seeds=[0, 1])
+    for direction, field in (("x", "auto"), ("none", 0)):
+        methods = resolve_methods(settings, validate(DatasetSettings, DATASET | {"noise_direction": direction}, ""))
+        found = [(method.name, method.receptive_field, seed) for method, seed in methods]
+        assert found == [("dvlae-auto", field, 0), ("dvlae-auto", field, 1)]
 
 
 def test_the_linear_decoder_does_not_share_its_name_with_the_nonlinear_one():

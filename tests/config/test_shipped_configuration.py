@@ -4,22 +4,26 @@ from pathlib import Path
 
 import pytest
 
-from dvlae.config.loading import load_dataset
+from dvlae.config.grid import list_methods
+from dvlae.config.loading import load_datasets
 from dvlae.config.messages import validate
 from dvlae.config.settings import Settings
 from dvlae.config.yaml_files import read_yaml
 from dvlae.data.registry import read_registry
 
 CONFIG = Path(__file__).parents[2] / "config"
-DATASETS = dict(load_dataset(str(path)) for path in sorted((CONFIG / "datasets").glob("*.yaml")))
-SIMULATED = [name for name, dataset in DATASETS.items() if dataset.simulate]
+FILES = {path.stem: str(path) for path in sorted((CONFIG / "datasets").glob("*.yaml"))}
+DATASETS = load_datasets(FILES.values())
+SWEEP = load_datasets([FILES["sweep"]])
+SIMULATED = [name for name, dataset in DATASETS.items() if dataset.simulate and name not in SWEEP]
 DOWNLOADED = [name for name, dataset in DATASETS.items() if dataset.source.kind == "download"]
 
 
 @pytest.mark.parametrize("file", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)
-def test_every_configuration_is_valid_and_names_datasets_that_are_there(file):
+def test_every_configuration_is_valid_and_names_datasets_and_methods_that_are_there(file):
     settings = validate(Settings, read_yaml(CONFIG / "config.yaml") | read_yaml(file), str(file))
-    assert set(settings.datasets) <= set(DATASETS)
+    assert set(settings.datasets) <= set(FILES)
+    assert list_methods(settings)
 
 
 def test_no_two_configurations_share_a_folder_of_results():
@@ -45,6 +49,14 @@ def test_simulated_noise_is_that_of_the_published_figures(name):
         "frames": 1,
         "seed": 0,
     }
+
+
+def test_the_sweep_is_four_lengths_and_two_strengths_on_images_that_nothing_was_tuned_on():
+    assert list(SWEEP) == [f"sweep_length{length}_photons{number}" for length in (0, 1, 4, 16) for number in (10, 100)]
+    for name, dataset in SWEEP.items():
+        assert not set(dataset.noisy) & set(DATASETS["simulated"].noisy)
+        assert name == f"sweep_length{len(dataset.simulate.kernel) - 1}_photons{dataset.simulate.photons:g}"
+        assert (dataset.simulate.read_noise, dataset.simulate.bits) == (0.02, None)
 
 
 def test_the_kodak_datasets_differ_in_nothing_but_the_noise():

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from dvlae.system.errors import UserError
 KERNEL = [0.6**i for i in range(8)]
 SHIPPED = Path(__file__).parents[2] / "config" / "datasets" / "simulated.yaml"
 SIZE = (512, 768)
+# SHA-256 of the pixels of coins.png in `simulated`.
+NOISY_COINS = "3d26dce42b3f14dd7ef704897dad91644acd9986a70d3b981308a40c4c9f79ba"
 
 
 def noise(level: float, direction: str = "x", **settings) -> np.ndarray:
@@ -183,6 +186,27 @@ def test_clean_images_that_no_photons_can_make_are_refused(tmp_path, dataset, va
     with pytest.raises(UserError, match=r"a.tif: found values that are negative or not numbers"):
         simulate(dataset(simulate={}), tmp_path, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_the_noise_of_shipped_datasets_never_changes(tmp_path):
+    dataset = load_dataset(str(SHIPPED))[1].model_copy(update={"noisy": "coins.png"})
+    simulate(dataset, tmp_path, tmp_path / "out")
+    noisy = read_frame(tmp_path / "out" / "noisy" / "coins.tif").astype(np.uint8)
+    assert hashlib.sha256(noisy.tobytes()).hexdigest() == NOISY_COINS
+
+
+@pytest.mark.parametrize(("length", "photons"), [(0, 10), (1, 100), (4, 10), (16, 100)])
+def test_the_noise_of_a_sweep_is_as_strong_and_as_long_as_its_name_says(dataset, length, photons):
+    swept = dataset(
+        simulate={"read_noise": 0.0, "bits": None}, sweep={"correlation_length": [length], "photons": [photons]}
+    )
+    ((name, member),) = swept.members("some").items()
+    assert name == f"some_length{length}_photons{photons}"
+    clean = np.full((1, *SIZE), 0.5)
+    image = simulate_noise(clean, member.simulate, member.noise_direction, np.random.default_rng([7]))[0] - 0.5
+    assert image.var() == pytest.approx(0.5 / photons, rel=0.05)
+    along = [correlation(image, lag, axis=1) for lag in range(1, length + 3)]
+    assert along == pytest.approx([max(0, 1 - lag / (length + 1)) for lag in range(1, length + 3)], abs=0.03)
 
 
 def test_the_shipped_dataset_is_as_fixed_and_small():

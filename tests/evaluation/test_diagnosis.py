@@ -51,6 +51,13 @@ def test_the_direction_is_found(along, seed):
         assert found["autocorrelation"][along][:3] == pytest.approx([1, 0.6, 0.36], abs=0.06)
 
 
+@pytest.mark.parametrize("along", ["none", "x", "y"])
+def test_the_level_is_the_standard_deviation_in_the_span_of_grey_values(along):
+    images = [scene(seed) + 10 * noise(seed, along=along) for seed in range(3)]
+    span = np.median([np.ptp(np.percentile(image, (1, 99))) for image in images])
+    assert measure(*images)["noise_level"] == pytest.approx(10 / span, rel=0.05)
+
+
 @pytest.mark.parametrize("along", ["none", "x", "y", "z"])
 def test_the_direction_is_found_in_volumes(along):
     shape = (16, 64, 80)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,19 @@ def test_direction_and_length_are_found_with_and_without_clean_images(diagnose, 
     assert found["autocorrelation"][other][1:4] == pytest.approx([0, 0, 0], abs=0.05)
 
 
+def test_the_level_is_the_same_with_and_without_clean_images(diagnose):
+    known, estimated = (diagnose("x", with_clean=with_clean)["noise_level"] for with_clean in (True, False))
+    assert known == pytest.approx(estimated, rel=0.1)
+    assert 0.05 < known < 0.15
+
+
+def test_the_advice_is_written_and_said(diagnose, monkeypatch, caplog):
+    monkeypatch.setattr(dvlae.reporting.diagnosis, "advise", lambda found: f"take it at {found['noise_level']}")
+    found = diagnose("x")
+    assert found["advice"] == f"take it at {found['noise_level']}"
+    assert f"diagnose: {found['advice']}" in caplog.messages
+
+
 @pytest.mark.parametrize("with_clean", [True, False])
 def test_noise_without_correlation_has_no_direction_and_needs_no_receptive_field(diagnose, with_clean):
     found = diagnose("none", with_clean=with_clean)
@@ -105,6 +119,16 @@ def test_a_direction_that_the_noise_contradicts_gives_one_line(diagnose, caplog)
     assert warning.startswith("noise_direction: found x, but the noise suggests y (neighbours correlate 0.0")
     assert "\n" not in warning
     assert f"warning: {warning}" in caplog.text
+
+
+def test_grey_values_in_other_units_are_named(diagnose, monkeypatch):
+    assert not diagnose()["findings"]
+    read = dvlae.reporting.diagnosis.read_info
+    monkeypatch.setattr(
+        dvlae.reporting.diagnosis, "read_info", lambda path: replace(read(path), offset=4, scale=2.0**66)
+    )
+    (finding,) = diagnose()["findings"]
+    assert finding["kind"] == "units" and "less 4, as multiples of 7.3787e+19" in finding["line"]
 
 
 def test_the_right_direction_gives_no_warning(diagnose, caplog):

@@ -16,7 +16,7 @@ from dvlae import revision
 from dvlae.config import report_names
 from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names
 from dvlae.config.grid import Method, check_models, list_methods, resolve_grid
-from dvlae.config.loading import check_one_list, load_dataset
+from dvlae.config.loading import check_one_list, load_datasets
 from dvlae.config.memory import training_memory
 from dvlae.config.messages import validate
 from dvlae.config.methods import load_method
@@ -63,7 +63,7 @@ def check_writable(folder: str):
 SETTINGS = checked(validate, Settings, dict(config), configuration_files())
 checked(check_one_list, configuration_files())
 checked(check_writable, SETTINGS.results)
-DATASETS = dict(checked(load_dataset, name) for name in SETTINGS.datasets)
+DATASETS = checked(load_datasets, SETTINGS.datasets)
 for dataset in DATASETS.values():
     if dataset.dimensions is not None:
         checked(largest_crop, SETTINGS.training.patch_size, dataset.dimensions, SETTINGS.model.stride)
@@ -210,6 +210,13 @@ def method_of(wildcards) -> Method:
         for (dataset, name), method in METHODS.items()
         if name == wildcards.method and dataset == wildcards.get("dataset", dataset)
     )
+
+
+def suggested_field(wildcards) -> dict:
+    """Return the diagnosis of the noise, if it suggests the receptive field of a method."""
+    if method_of(wildcards).receptive_field != "auto":
+        return {}
+    return {"noise": ancient(rules.diagnose.output.found.apply_wildcards({"dataset": wildcards.dataset}))}
 
 
 def method_folder(method) -> Path:
@@ -363,7 +370,9 @@ def reported_figures(kind: str, category: str, title: str) -> list:
 @cache
 def dataset_settings(name: str, *left_out: str) -> str:
     """Return the settings of a dataset without those of later steps and those named."""
-    return DATASETS[name].model_dump_json(exclude={"title", "license", "citation", "training", "evaluation", *left_out})
+    return DATASETS[name].model_dump_json(
+        exclude={"title", "license", "citation", "sweep", "training", "evaluation", *left_out}
+    )
 
 
 def download_settings(wildcards) -> str:

@@ -143,6 +143,7 @@ if JOBS > 1:
 
 rule evaluate:
     input:
+        unpack(suggested_field),
         images=rules.prepare.output.images,
         denoised="<results>/{dataset}/{method}/seed{seed}/denoised",
         record=method_record,
@@ -161,10 +162,11 @@ rule evaluate:
     params:
         settings=evaluation_settings,
         receptive_field=lambda wildcards: option("--receptive-field", method_of(wildcards).receptive_field),
+        noise=lambda wildcards, input: option("--noise", input.get("noise")),
         part=part_option,
         revision=revision.EVALUATION,
     shell:
         "dvlae evaluate {input.images:q} {input.denoised:q} {output.psnr:q} --dataset {wildcards.dataset:q}"
-        " --method {wildcards.method:q} {params.receptive_field} --seed {wildcards.seed}"
+        " --method {wildcards.method:q} {params.receptive_field} {params.noise:q} --seed {wildcards.seed}"
         " --settings {params.settings:q} --targets {input.targets:q} {params.part} --cores {threads}"
         " > {log:q} 2>&1 || failed {log:q}"

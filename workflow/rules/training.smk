@@ -1,5 +1,6 @@
 rule train:
     input:
+        unpack(suggested_field),
         **start_model(),
         patches=rules.extract_patches.output.patches,
     output:
@@ -32,13 +33,14 @@ rule train:
         checkpoints=lambda wildcards, output: str(Path(output.model).with_name("checkpoints")),
         # What depends on `input` is not compared with that of earlier results.
         start=lambda wildcards, input: option("--start-from", SETTINGS.start_from),
+        noise=lambda wildcards, input: option("--noise", input.get("noise")),
         revision=revision.TRAINING,
     message:
         "Training {wildcards.method} on {wildcards.dataset}, seed {wildcards.seed}; log in {log}"
     shell:
         "dvlae train {input.patches:q} {output.model:q} --receptive-field {params.receptive_field}"
         " --noise-direction {params.noise_direction} --seed {wildcards.seed} --checkpoints {params.checkpoints:q}"
-        " {params.start:q}"
+        " {params.noise:q} {params.start:q}"
         " --settings {params.settings:q} --device {resources.device} --devices {resources.devices}"
         " --cores {threads} --workers {resources.workers} --{resources.tensorboard} 2>&1 | tee -i {log:q} || failed {log:q}"
 
@@ -74,9 +76,7 @@ rule predict:
         part=part_option,
         model=lambda wildcards, input: method_of(wildcards).model or input.model,
         checkpoints=lambda wildcards, input: (
-            option("--remove-checkpoints", f"{input.model}/../checkpoints")
-            if method_of(wildcards).trained
-            else []
+            option("--remove-checkpoints", f"{input.model}/../checkpoints") if method_of(wildcards).trained else []
         ),
         revision=revision.PREDICTION,
     message:

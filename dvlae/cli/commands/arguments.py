@@ -40,6 +40,24 @@ def read_name(text: str) -> str:
     return text
 
 
+def read_receptive_field(text: str) -> int | str:
+    """Read a receptive field.
+
+    Parameters
+    ----------
+    text
+        What was typed.
+
+    Returns
+    -------
+    int or str
+        A number of pixels, or ``auto``.
+    """
+    if text == "auto" or text.isdecimal():
+        return text if text == "auto" else int(text)
+    raise argparse.ArgumentTypeError(f"found {text!r}, allowed: a whole number of pixels, or auto")
+
+
 def read_number_or_word(text: str) -> int | str:
     """Read a whole number, or a word such as ``auto``; the settings say which words are allowed.
 
@@ -281,6 +299,7 @@ IMAGES = path("images", "IMAGES", "folder made by `dvlae prepare`")
 MODEL = path("model", "MODEL", "folder made by `dvlae train`")
 PSNR_CSVS = path("psnr_csvs", "PSNR_CSV", "tables made by `dvlae evaluate`, in their original folders", nargs="+")
 SEED = argument("--seed", "N", "random seed (default: 0)", type=_read_seed, default=0)
+SUGGESTION = path("--noise", "JSON", "made by `dvlae diagnose`, for --receptive-field auto: it suggests one")
 DEVICE = argument("--device", None, "where to compute (default: auto)", choices=DEVICES, default="auto")
 DEVICE_OF_SETTINGS = setting("device", None, "where to compute, instead of the device in the settings", choices=DEVICES)
 CORES = argument("--cores", "N", "cores to use (default: all that are free)", _check_cores, type=int)

@@ -20,6 +20,7 @@ from dvlae.cli.commands.arguments import (
     PSNR_CSVS,
     REGISTERED,
     SEED,
+    SUGGESTION,
     TARGETS,
     argument,
     flag,
@@ -29,6 +30,7 @@ from dvlae.cli.commands.arguments import (
     path,
     read_name,
     read_number_or_word,
+    read_receptive_field,
     setting,
     settings_of,
 )
@@ -114,8 +116,13 @@ COMMANDS: Commands = {
         path("patches", "PATCHES", "folder made by `dvlae extract-patches`"),
         new_path("model", "MODEL", "folder to make"),
         argument(
-            "--receptive-field", "PIXELS", "receptive field of the autoregressive decoder", type=int, required=True
+            "--receptive-field",
+            "PIXELS|auto",
+            "receptive field of the autoregressive decoder",
+            type=read_receptive_field,
+            required=True,
         ),
+        SUGGESTION,
         argument(
             "--noise-direction", None, "direction of the noise correlation", choices=NOISE_DIRECTIONS, required=True
         ),
@@ -193,7 +200,7 @@ COMMANDS: Commands = {
     Command(
         "evaluate",
         "Measure PSNR and SSIM of denoised images.",
-        "dvlae.evaluation.evaluate:evaluate",
+        functions.evaluate,
         "dvlae evaluate results/mine/images denoised psnr.csv --dataset mine --method dvlae-rf40",
     ): [
         IMAGES,
@@ -201,7 +208,8 @@ COMMANDS: Commands = {
         new_path("output", "PSNR_CSV", "table to write, one row an image"),
         argument("--dataset", "NAME", "written into the table", type=read_name, required=True),
         argument("--method", "NAME", "written into the table", type=read_name, required=True),
-        argument("--receptive-field", "PIXELS", "written into the table", type=int),
+        argument("--receptive-field", "PIXELS|auto", "written into the table", type=read_receptive_field),
+        SUGGESTION,
         SEED,
         EVALUATION,
         TARGETS,
@@ -226,6 +234,7 @@ COMMANDS: Commands = {
     ): [
         PSNR_CSVS,
         path("--output", "DIR", "folder for the tables", required=True),
+        named_paths("--noise", "DATASET=JSON", "noise, measured by `dvlae diagnose` (default: no rows)", default=[]),
     ],
     Command(
         "figures",
