@@ -23,7 +23,7 @@ EXIT_CODES = {
 }
 NUMBERS = {int: "a whole number", float: "a number"}
 # The names are as long as `extract-patches`, at most.
-_INDENT = 19
+_INDENT = 20
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,7 +9,7 @@ from dvlae.config.methods import OWN_PATTERN
 from dvlae.config.settings import Settings
 
 # These tables are also written as Markdown, LaTeX and HTML.
-TYPESET_TABLES = ("summary", "methods", "receptive_field", "per_image", "comparisons")
+TYPESET_TABLES = ("summary", "methods", "measures", "receptive_field", "per_image", "comparisons")
 TABLES = (*TYPESET_TABLES, "psnr", "noise", "timing", "provenance")
 
 
@@ -41,6 +41,11 @@ class Contents:
     def trained(self) -> bool:
         """Whether a method trains our own network."""
         return any(method.trained for method in self.methods)
+
+    @property
+    def several(self) -> bool:
+        """Whether there are methods to compare."""
+        return len(self.methods) > 1
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,8 @@ def figures(contents: Mapping[str, Contents]) -> list[Figure]:
     found = [Figure(kind, name) for name, content in contents.items() for kind in _kinds(content)]
     if any(len(content.receptive_fields) > 1 for content in contents.values()):
         found.append(Figure("receptive_field"))
-    if any(content.measured and content.trained for content in contents.values()):
-        found.append(Figure("training_time"))
+    if any(content.measured and content.several for content in contents.values()):
+        found.append(Figure("quality_over_time"))
     return found
 
 
@@ -116,10 +121,12 @@ def _kinds(content: Contents) -> list[str]:
     """Return the kinds of figures of a single dataset."""
     kinds = {
         "panel": True,
+        "side_by_side": content.several,
+        "spectra": content.measured,
         "removed_noise": True,
         "training_curves": content.trained,
         "kl_per_level": content.trained,
         "calibration": content.trained and content.measured and content.sampled,
-        "paired_psnr": content.measured and len(content.methods) > 1,
+        "paired_psnr": content.measured and content.several,
     }
     return [kind for kind, wanted in kinds.items() if wanted]

@@ -16,6 +16,10 @@ SHIFT_RESOLUTION = 0.01  # pixels
 MAX_CORRECTIONS = 5
 # In pixels. The window is a Gaussian with sigma 1.5, cut at 3.5 sigma, as in Wang et al. (2004).
 SSIM_WINDOW = 11
+# In pixels. At the coarsest of five scales, of 1/16 of the size, the window must be smaller than the image.
+MIN_MS_SSIM_SIDE = 16 * SSIM_WINDOW
+# From the finest to the coarsest scale, as in Wang et al. (2003).
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def psnr(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -> float:
@@ -83,6 +87,101 @@ def ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float, m
         full=True,
     )
     return float(similarity if mask is None else of_pixels.reshape(image_true.shape)[:, mask].mean())
+
+
+def si_psnr(image_true: np.ndarray, image_test: np.ndarray) -> float:
+    """Return the scale-invariant PSNR (SI-PSNR) of CAREamics and of the AI4Life denoising challenge, in decibels.
+
+    The means of both images are subtracted, and the test image is multiplied by the factor with the least squared
+    error. The peak is the largest less the smallest value of the true image.
+
+    Parameters
+    ----------
+    image_true, image_test
+        (C, ...) of equal shape. Each channel has its own factor and peak.
+
+    Returns
+    -------
+    float
+        The mean over channels. NaN if a channel of an image is constant; ``inf`` without an error.
+
+    References
+    ----------
+    Weigert et al.: Content-aware image restoration, Nature Methods 15 (2018).
+
+    Examples
+    --------
+    Neither the scale nor the offset of an estimate counts.
+
+    >>> true, error = np.array([[0.0, 0.0, 10.0, 10.0]]), np.array([[1.0, -1.0, 1.0, -1.0]])
+    >>> [round(si_psnr(true, estimate), 2) for estimate in (true + error, 3 * (true + error) + 7)]
+    [20.17, 20.17]
+    """
+    values = []
+    for true, test in zip(image_true, image_test, strict=True):
+        peak = float(true.max()) - float(true.min())
+        true, test = (image - image.mean(dtype=np.float64) for image in (true, test))
+        energy = np.sum(test**2)
+        if peak == 0 or energy == 0:
+            return float("nan")
+        error = np.mean((true - np.sum(true * test) / energy * test) ** 2)
+        values.append(10 * np.log10(peak**2 / error) if error > 0 else float("inf"))
+    return float(np.mean(values))
+
+
+def ms_ssim(image_true: np.ndarray, image_test: np.ndarray, *, data_range: float) -> float:
+    """Return the multi-scale structural similarity, averaged over channels and the planes of volumes.
+
+    Parameters
+    ----------
+    image_true, image_test
+        (C, X), (C, Y, X) or (C, Z, Y, X).
+    data_range
+        The largest possible difference of values, in the units of the images.
+
+    Returns
+    -------
+    float
+        At most 1, for equal images; NaN for traces, and if there are fewer than 176 pixels along x or y.
+
+    References
+    ----------
+    Wang, Simoncelli, Bovik: Multiscale structural similarity for image quality assessment, Asilomar Conference on
+    Signals, Systems and Computers (2003).
+    """
+    if image_true.ndim < 3 or min(image_true.shape[-2:]) < MIN_MS_SSIM_SIDE:
+        return float("nan")
+    true, test = (np.asarray(image, np.float64).reshape(-1, *image.shape[-2:]) for image in (image_true, image_test))
+    product = np.ones(len(true))
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS):
+        if scale > 0:
+            true, test = (_halve(image) for image in (true, test))
+        similarity, contrast = _similarity(true, test, data_range)
+        coarsest = scale == len(MS_SSIM_WEIGHTS) - 1
+        # Opposite structure counts as none: a negative number has no such power.
+        product *= np.maximum(similarity if coarsest else contrast, 0) ** weight
+    return float(product.mean())
+
+
+def _halve(planes: np.ndarray) -> np.ndarray:
+    """Average 2 x 2 pixels of planes, (N, Y, X)."""
+    height, width = (side // 2 for side in planes.shape[1:])
+    return planes[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2).mean(axis=(2, 4))
+
+
+def _similarity(true: np.ndarray, test: np.ndarray, data_range: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the SSIM of planes (N, Y, X), and their similarity without that of brightness, where the window fits."""
+    squares = (true, test, true**2, test**2, true * test)
+    mean_true, mean_test, *moments = (
+        ndimage.gaussian_filter(image, 1.5, radius=SSIM_WINDOW // 2, mode="mirror", axes=(1, 2)) for image in squares
+    )
+    variances = np.maximum(moments[0] - mean_true**2, 0) + np.maximum(moments[1] - mean_test**2, 0)
+    common = moments[2] - mean_true * mean_test
+    stabilisers = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    contrast = (2 * common + stabilisers[1]) / (variances + stabilisers[1])
+    brightness = (2 * mean_true * mean_test + stabilisers[0]) / (mean_true**2 + mean_test**2 + stabilisers[0])
+    inside = slice(SSIM_WINDOW // 2, -(SSIM_WINDOW // 2))
+    return (brightness * contrast).mean(axis=(1, 2)), contrast[:, inside, inside].mean(axis=(1, 2))
 
 
 def find_shift(noisy: np.ndarray, clean: np.ndarray) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_clean, read_mask, read_noisy
 from dvlae.data.manifest import Image, read_manifest, select_images
 from dvlae.evaluation.each_image import choose_image_workers, map_images
+from dvlae.evaluation.reference_noise import Exposures, count_exposures, estimate_reference_noise
 from dvlae.evaluation.target import SHIFT_COLUMNS, Alignment, Target
 from dvlae.system.errors import UserError
 from dvlae.system.files import write_csv
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 # The last two identify the images and the settings that a row belongs to.
 TARGET_COLUMNS = (
-    "image", *SHIFT_COLUMNS, "gain", "offset", "data_range", "region", "images_sha256", "settings_sha256",
+    "image", *SHIFT_COLUMNS, "gain", "offset", "data_range", "region", "reference_noise", "images_sha256",
+    "settings_sha256",
 )  # fmt: skip
 
 
@@ -40,9 +42,10 @@ def register(images: Path, output: Path, *, settings: EvaluationSettings, cores:
         The table to write, one row per evaluated image with a clean one. ``dz``, ``dy``, ``dx`` are the drift in
         pixels, as returned by :func:`dvlae.evaluation.metrics.find_shift`; they are empty without registration.
         ``gain`` and ``offset`` convert the clean image; they are empty if it is not fitted. ``data_range`` is the range
-        of PSNR and SSIM. ``region`` is the evaluated part, start and stop along each axis. Two hashes identify the
-        images and the settings. Numbers have full precision, so a target from the table has the same bits as one
-        without it.
+        of PSNR and SSIM. ``region`` is the evaluated part, start and stop along each axis. ``reference_noise`` is the
+        noise in the clean image (:func:`dvlae.evaluation.reference_noise.estimate_reference_noise`). Two hashes
+        identify the images and the settings. Numbers have full precision, so a target from the table has the same bits
+        as one without it.
     settings
         How the dataset is evaluated, and on which images.
     cores
@@ -55,17 +58,19 @@ def register(images: Path, output: Path, *, settings: EvaluationSettings, cores:
     """
     pairs = [image for image in evaluated_images(images, settings) if image.clean is not None]
     workers = choose_image_workers("register", pairs, cores)
-    rows = map_images(lambda image: _register(image, settings), pairs, workers, description="register")
+    exposures = count_exposures(read_manifest(images))
+    rows = map_images(lambda image: _register(image, settings, exposures), pairs, workers, description="register")
     write_csv(output, TARGET_COLUMNS, rows)
     logger.info("register: %s", f"{len(rows)} images" if rows else "no image has a clean one, so there is no drift")
 
 
-def _register(image: Image, settings: EvaluationSettings) -> list[str]:
+def _register(image: Image, settings: EvaluationSettings, exposures: Exposures) -> list[str]:
     """Return the row of an image that has a clean one."""
     assert image.clean is not None
-    pair = read_noisy(image), read_clean(image)
-    alignment = Alignment.find(*pair, settings, read_mask(image))
-    row = {"image": image.name, **alignment.to_row(), **_identify(pair, settings)}
+    pair, mask = (read_noisy(image), read_clean(image)), read_mask(image)
+    alignment = Alignment.find(*pair, settings, mask)
+    noise = estimate_reference_noise(*pair, alignment, mask, exposures.get((image.clean, image.clean_frame), 1))
+    row = {"image": image.name, **alignment.to_row(), "reference_noise": repr(noise), **_identify(pair, settings)}
     return [row.get(name, "") for name in TARGET_COLUMNS]
 
 
@@ -129,6 +134,30 @@ class Targets:
                 alignment = self._look_up(image, pair)
             self._alignments[image.name] = alignment
         return Target.build(noisy, clean, self.settings, alignment, mask)
+
+    def reference_noise(self, image: Image, noisy: np.ndarray, exposures: Exposures) -> float:
+        """Return the noise in a clean image, as the table says or estimated anew.
+
+        Parameters
+        ----------
+        image
+            An image of which :meth:`target` has returned the target.
+        noisy
+            Its complete noisy image, (C, ...).
+        exposures
+            The result of :func:`count_exposures`; not used with a table.
+
+        Returns
+        -------
+        float
+            As :func:`estimate_reference_noise`.
+        """
+        if self._table is not None:
+            return float(self._rows[image.name]["reference_noise"])
+        assert image.clean is not None
+        count = exposures.get((image.clean, image.clean_frame), 1)
+        alignment = self._alignments[image.name]
+        return estimate_reference_noise(noisy, read_clean(image), alignment, read_mask(image), count)
 
     def _look_up(self, image: Image, pair: Sequence[np.ndarray]) -> Alignment:
         row, expected = self._rows.get(image.name), _identify(pair, self.settings)
@@ -204,6 +233,7 @@ def _read_rows(table: Path) -> dict[str, dict[str, str]]:
                 raise ValueError
         for row in rows.values():
             Alignment.from_row(row)
+            float(row["reference_noise"])
     except FileNotFoundError:
         raise UserError(f"{table}: no such file; `dvlae register` makes it") from None
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error):

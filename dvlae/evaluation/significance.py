@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 
 import numpy as np
 import pandas as pd
@@ -113,7 +113,7 @@ def wilcoxon(differences: np.ndarray) -> float:
     return float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
 
 
-def compare(psnr: pd.DataFrame, seed_errors: Mapping[str, float]) -> pd.DataFrame:
+def compare(psnr: pd.DataFrame, seed_errors: Mapping[str, float], at_limit: Set[str] = frozenset()) -> pd.DataFrame:
     """Compare each pair of methods on the images of one dataset.
 
     Parameters
@@ -123,6 +123,8 @@ def compare(psnr: pd.DataFrame, seed_errors: Mapping[str, float]) -> pd.DataFram
     seed_errors
         Standard error of each method's mean over images due to its seeds, in decibels; NaN if it is unknown, because
         there is only one seed.
+    at_limit
+        The methods whose PSNR is limited by the noise of the clean images.
 
     Returns
     -------
@@ -130,8 +132,8 @@ def compare(psnr: pd.DataFrame, seed_errors: Mapping[str, float]) -> pd.DataFram
         One row per pair, the better one as ``method``, the best pairs first. ``effect`` is the mean difference in
         decibels, with its bootstrap interval. ``p`` is that of Wilcoxon's test, ``p_holm`` is corrected for the number
         of pairs. ``seed_error`` is the standard error of the effect due to the seeds. ``verdict`` is ``better``,
-        ``same`` (no difference seen), ``seeds`` (a difference within the scatter of the seeds) or ``few`` (too few
-        images to decide).
+        ``same`` (no difference seen), ``limit`` (none seen, and both methods are at the limit), ``seeds`` (a
+        difference within the scatter of the seeds) or ``few`` (too few images to decide).
     """
     ranked = psnr.mean().sort_values(ascending=False, kind="stable").index
     pairs = list(itertools.combinations(ranked, 2))
@@ -144,6 +146,8 @@ def compare(psnr: pd.DataFrame, seed_errors: Mapping[str, float]) -> pd.DataFram
         row |= {"p": p, "p_holm": p_holm, "images": len(difference)}
         row["seed_error"] = math.hypot(seed_errors[one], seed_errors[other])
         row["verdict"] = _judge(row, len(pairs))
+        if row["verdict"] == "same" and {one, other} <= at_limit:
+            row["verdict"] = "limit"
         rows.append(row | {"conclusion": _conclude(row)})
     return pd.DataFrame(rows, columns=COMPARISON_COLUMNS[1:])
 
@@ -164,6 +168,8 @@ def _conclude(row: Mapping) -> str:
     return {
         "better": f"{one} is better than {other} by {effect} dB ({evidence})",
         "same": f"no difference seen between {one} and {other} ({effect} dB, {evidence})",
+        "limit": f"no difference seen between {one} and {other} ({effect} dB, {evidence}), but noise of the clean "
+        "images may hide one",
         "seeds": f"{one} is better than {other} by {effect} dB on these images ({evidence}), but that is within the "
         f"scatter of the seeds ({decibels(row['seed_error'])} dB)",
         "few": f"{row['images']} images are too few to tell whether {one} is better than {other} ({effect} dB)",

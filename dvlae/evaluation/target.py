@@ -339,6 +339,21 @@ class Target:
         pair = (image[:, self._counts] for image in (self.clean, self.to_target_units(estimate)))
         return psnr(*pair, data_range=self.data_range)
 
+    def removed(self, estimate: np.ndarray) -> np.ndarray:
+        """Return what an estimate lacks of the noisy image in the region, hot and dead pixels aside.
+
+        Parameters
+        ----------
+        estimate
+            The complete estimate (C, ...), in the units of the noisy image.
+
+        Returns
+        -------
+        numpy.ndarray
+            The noisy image minus the estimate, with the shape of ``clean``.
+        """
+        return self._filled - estimate[:, *self.region]
+
     def clean_like_noisy(self) -> np.ndarray:
         """Return the clean image in the units of the noisy one, which may have had another exposure.
 

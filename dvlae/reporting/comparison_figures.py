@@ -1,8 +1,9 @@
-"""Figures that compare methods: image by image, by receptive field, by training time."""
+"""Figures that compare methods: image by image, by receptive field, by time, side by side."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from dvlae.data.canonical import read_noisy
+from dvlae.data.manifest import Image
+from dvlae.evaluation.evaluate import read_estimate
+from dvlae.evaluation.register import Targets
 from dvlae.evaluation.significance import bootstrap_interval
-from dvlae.reporting.style import BLACK, BLUE, ORANGE, PURPLE, legend_below, sequential_colours
-from dvlae.runs.folder import Run, TrainedRun
+from dvlae.evaluation.target import find_region
+from dvlae.reporting.panels import Picture, find_detail, grey_limits, median_image, plot_picture, zoom_sides
+from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PAGE_WIDTH, PURPLE, legend_below
+from dvlae.runs.folder import Run, TrainedRun, one_of_each
 
+PICTURES_IN_ROW = 6
+# In inches.
+MIN_TIME_HEIGHT = 2.2
+NAME_HEIGHT = 0.13
+# In dB. A limit so far above the best method is not shown.
+SHOWN_BELOW_LIMIT = 3.0
+# For each kind of method: colour, marker, words.
+KINDS = {
+    "own": (BLUE, "o", "DVLAE"),
+    "learned": (GREEN, "^", "trained"),
+    "filter": (ORANGE, "s", "filter"),
+}
 # In dB. On a shorter axis, a negligible difference would look large.
 MIN_PSNR_SPAN = 0.5
 COLUMN_WIDTH = 3.5  # inches
@@ -144,56 +163,195 @@ def _best_elbo(run: Run) -> float:
     return math.nan if value is None else value
 
 
-# ------------------------------------------------------------------------------------------------ minutes of training
+# ------------------------------------------------------------------------------------------------ time
 
 
-def plot_training_time(runs: Sequence[Run]) -> Figure | None:
-    """Plot PSNR against the training time, one plot per dataset. Baselines are horizontal lines.
+def plot_quality_over_time(runs: Sequence[Run]) -> Figure | None:
+    """Plot PSNR against the time of training and of denoising, with a point for each method.
 
     Parameters
     ----------
     runs
-        All runs. A dataset without clean images, or without a trained model, has no plot. The noisy images are left out
-        if there is another baseline.
+        All runs; seeds are averaged. A dataset without clean images has no plots. A method whose time was not recorded
+        has no point. The noisy images are left out.
 
     Returns
     -------
     Figure or None
-        None if no dataset has a plot.
+        Two plots per dataset, and the names of its methods beside them, the best on top; None if no dataset has any.
     """
-    runs = [run for run in runs if run.measured]
-    plotted = {run.dataset for run in runs if run.minutes is not None}
-    if not plotted:
+    points = {name: table for name, table in _quality_and_time(runs).items() if len(table)}
+    if not points:
         return None
-    runs = [run for run in runs if run.dataset in plotted]
-    colours = sequential_colours(run.receptive_field for run in runs if isinstance(run, TrainedRun))
-    figure, plots = _subplots_by_dataset(runs)
-    for dataset, axes in plots.items():
-        mine = [run for run in runs if run.dataset == dataset]
-        longest = 0.0
-        for run in mine:
-            if isinstance(run, TrainedRun) and run.minutes is not None:
-                longest = max(longest, run.minutes)
-                axes.plot(run.minutes, run.psnr.psnr.mean(), color=colours[run.receptive_field], **POINT_STYLE)
-        axes.set_xlim(0, 1.15 * longest or 1)
-        _plot_baselines(axes, [run for run in mine if not isinstance(run, TrainedRun)])
-        _widen_psnr_axis(axes)
-        axes.set(xlabel="training (min)", ylabel="PSNR (dB)")
+    heights = [max(MIN_TIME_HEIGHT, NAME_HEIGHT * len(table)) for table in points.values()]
+    figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.6 * len(heights) + 0.5))
+    grid = figure.subplots(len(points), 2, sharey="row", squeeze=False, height_ratios=heights)
+    limited = False
+    for (training, denoising), height, (dataset, table) in zip(grid, heights, points.items(), strict=True):
+        for axes, column in ((training, "training"), (denoising, "denoising")):
+            for row in table.itertuples():
+                colour, marker, _ = KINDS[row.kind]
+                axes.plot(getattr(row, column), row.psnr, color=colour, **POINT_STYLE | {"marker": marker})
+            axes.grid(axis="y", color="0.93")
+        training.set_xscale("symlog", linthresh=1)
+        training.set_xlim(-0.2, 2 * max(1.0, table.training.max()))
+        if table.denoising.gt(0).any():
+            denoising.set_xscale("log")
+        denoising.margins(x=0.1)
+        training.set(xlabel="training (s)", ylabel="PSNR (dB)")
+        denoising.set_xlabel("denoising (s per million pixels)")
+        training.set_title(dataset, parse_math=False, loc="left")
+        if (limit := table.limit.mean()) < table.psnr.max() + SHOWN_BELOW_LIMIT:
+            limited = True
+            for axes in (training, denoising):
+                axes.axhline(limit, color=PURPLE, linestyle="--", linewidth=1.2)
+        _widen_psnr_axis(training)
+        _name_beside(denoising, table.psnr, table.label, NAME_HEIGHT / height)
+    kinds = {row.kind for table in points.values() for row in table.itertuples()}
     handles = [
-        *(Line2D([], [], color=c, label=f"receptive field {field} px", **POINT_STYLE) for field, c in colours.items()),
-        Line2D([], [], color=ORANGE, linestyle="--", label="without training"),
+        Line2D([], [], color=colour, label=label, **POINT_STYLE | {"marker": marker})
+        for kind, (colour, marker, label) in KINDS.items()
+        if kind in kinds
     ]
-    legend_below(figure, handles, columns=3 if len(plots) > 1 else 2)
+    if limited:
+        handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="limit by the noise of the clean images"))
+    legend_below(figure, handles, columns=4)
     return figure
 
 
-def _plot_baselines(axes: Axes, runs: Sequence[Run]) -> None:
-    """Plot a labelled line at the PSNR of each baseline."""
-    others = [run for run in runs if run.method != "noisy"]
-    for run in others or runs:
-        psnr = run.psnr.psnr.mean()
-        axes.axhline(psnr, color=ORANGE, linestyle="--", linewidth=1.2)
-        axes.annotate(run.short_label, (0, psnr), xytext=(2, 2), textcoords="offset points", fontsize=7)
+def _quality_and_time(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
+    """Return the points of each dataset, averaged over seeds, the highest PSNR first."""
+    rows = [
+        {
+            "dataset": run.dataset,
+            "label": run.short_label,
+            "kind": "own" if isinstance(run, TrainedRun) else "learned" if run.minutes is not None else "filter",
+            "psnr": run.psnr.psnr.mean(),
+            "limit": run.psnr.psnr_limit.mean(),
+            "training": run.training_seconds,
+            "denoising": run.seconds_per_megapixel,
+        }
+        for run in runs
+        if run.measured and run.method != "noisy"
+    ]
+    table = pd.DataFrame(rows, columns=["dataset", "label", "kind", "psnr", "limit", "training", "denoising"])
+    table = table.astype({"training": float, "denoising": float})
+    return {
+        dataset: mine.groupby(["label", "kind"], sort=False)
+        .mean(numeric_only=True)
+        .sort_values("psnr", ascending=False, kind="stable")
+        .reset_index()
+        for dataset, mine in table.groupby("dataset", sort=False)
+    }
+
+
+def _name_beside(axes: Axes, values: pd.Series, labels: pd.Series, distance: float) -> None:
+    """Write names right of a plot, from the highest, each with a line from its height, none nearer than a distance."""
+    low, high = axes.get_ylim()
+    places = ((values - low) / (high - low)).tolist()
+    for i in range(1, len(places)):
+        places[i] = min(places[i], places[i - 1] - distance)
+    places[-1] = max(places[-1], 0.0)
+    for i in reversed(range(len(places) - 1)):
+        places[i] = max(places[i], places[i + 1] + distance)
+    for value, label, place in zip(values, labels, places, strict=True):
+        axes.annotate(
+            label, (1, value), xycoords=axes.get_yaxis_transform(), xytext=(1.12, place), textcoords="axes fraction",
+            va="center", fontsize=7, annotation_clip=False, parse_math=False,
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0,
+                        "relpos": (0, 0.5)},
+        )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ side by side
+
+
+def plot_side_by_side(runs: Sequence[Run], images: Sequence[Image], targets: Targets) -> Figure:
+    """Plot the same part of one image by all methods, with the same grey values, and what is wrong with it below.
+
+    Parameters
+    ----------
+    runs
+        The runs of one dataset.
+    images
+        The evaluated images of its dataset. The one with the median gain in PSNR of the best method is shown.
+    targets
+        What the estimates are compared with.
+
+    Returns
+    -------
+    Figure
+        The noisy and the clean part first, then those of the methods, the best first. Below each is its difference
+        from the clean image, or from the noisy one if there is no clean one. The middle plane of a volume is shown.
+    """
+    shown = one_of_each(runs)
+    image, why = median_image(shown[0], images)
+    noisy = read_noisy(image)
+    target = None if image.clean is None else targets.target(image, noisy)
+    region = find_region(noisy.shape[1:], targets.settings)
+    estimates = {run.short_label: read_estimate(run.folder.denoised, image) for run in shown}
+    pictures = {}
+    for title, pixels in {"noisy": noisy, **estimates}.items():
+        if target is None:
+            pictures[title] = Picture(title, _middle_plane(pixels[:, *region]), "image")
+        else:
+            caption = f"{target.psnr(pixels):.2f} dB"
+            pictures[title] = Picture(title, _middle_plane(target.to_target_units(pixels)), "image", caption)
+    first = [pictures.pop("noisy")]
+    if target is not None:
+        first.append(Picture("clean", _middle_plane(target.clean), "image"))
+    shown_pictures = [*first, *pictures.values()]
+    reference = first[-1]
+    part = find_detail(reference.pixels, zoom_sides(reference.pixels.shape[1:]))
+    differences = [
+        None if picture is reference else replace(picture, pixels=picture.pixels - reference.pixels, kind="residual")
+        for picture in shown_pictures
+    ]
+    what = "difference from the clean image" if target is not None else "difference from the noisy image"
+    figure = _plot_cells(shown_pictures, differences, reference, part)
+    figure.suptitle(f"{runs[0].dataset}, “{image.name}”{why}; below: {what}", fontsize=9, parse_math=False)
+    return figure
+
+
+def _middle_plane(pixels: np.ndarray) -> np.ndarray:
+    return pixels[:, pixels.shape[1] // 2] if pixels.ndim == 4 else pixels
+
+
+def _plot_cells(
+    pictures: Sequence[Picture], differences: Sequence[Picture | None], reference: Picture, part: Sequence[slice]
+) -> Figure:
+    """Plot a part of pictures in rows, each with its difference below, in the same colours."""
+    in_row = min(len(pictures), PICTURES_IN_ROW)
+    rows = math.ceil(len(pictures) / in_row)
+    size = PAGE_WIDTH / in_row
+    height, width = reference.pixels[:, *part].shape[-2:] if reference.pixels.ndim == 3 else (1, 2)
+    figure = Figure(figsize=(PAGE_WIDTH, rows * (2 * size * height / width + 0.35) + 0.4))
+    grid = figure.subplots(2 * rows, in_row, squeeze=False)
+    limits = grey_limits([reference]) if reference.pixels.ndim == 3 else None
+    # The noisy picture would decide on the colours of all.
+    of_methods = [picture for picture in differences[1:] if picture is not None] or [p for p in differences if p]
+    widest = replace(of_methods[0], pixels=np.concatenate([p.pixels for p in of_methods], axis=1))
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for i, (picture, difference) in enumerate(zip(pictures, differences, strict=True)):
+        above, below = grid[2 * (i // in_row) : 2 * (i // in_row) + 2, i % in_row]
+        above.set_title("\n".join(filter(None, [picture.title, picture.caption])), fontsize=7, parse_math=False)
+        _plot_part(above, picture, part, limits, picture)
+        if difference is not None:
+            _plot_part(below, difference, part, limits, widest)
+    return figure
+
+
+def _plot_part(
+    axes: Axes, picture: Picture, part: Sequence[slice], limits: tuple[np.ndarray, np.ndarray] | None, like: Picture
+) -> None:
+    """Plot a part of a picture, with the colours of another one; without grey values, a trace as lines."""
+    pixels = picture.pixels[:, *part]
+    if limits is not None:
+        plot_picture(axes, replace(picture, pixels=pixels), limits, like=like)
+    else:
+        axes.plot(pixels.T, linewidth=0.6)
+        axes.set_ylim(like.pixels.min(), like.pixels.max())
 
 
 # ------------------------------------------------------------------------------------------------ layout

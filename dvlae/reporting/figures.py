@@ -13,8 +13,13 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.grid import Method
 from dvlae.data.manifest import Image
 from dvlae.evaluation.register import Targets, evaluated_images
-from dvlae.reporting.comparison_figures import plot_paired_psnr, plot_receptive_field, plot_training_time
-from dvlae.reporting.noise_figures import plot_calibration, plot_removed_noise
+from dvlae.reporting.comparison_figures import (
+    plot_paired_psnr,
+    plot_quality_over_time,
+    plot_receptive_field,
+    plot_side_by_side,
+)
+from dvlae.reporting.noise_figures import plot_calibration, plot_removed_noise, plot_spectra
 from dvlae.reporting.panels import plot_panel
 from dvlae.reporting.style import STYLE, save_figure
 from dvlae.reporting.training_figures import plot_kl_per_level, plot_training_curves
@@ -120,18 +125,26 @@ class _Dataset:
 
 
 def _plot_nothing() -> Figure:
-    """Return the figure for which too few methods have denoised the images."""
-    figure = Figure(figsize=(3.5, 1))
-    figure.text(0.5, 0.5, "too few methods have a result; tables/methods has the reasons", ha="center", fontsize=7)
+    """Return the figure for which there are too few results, or too small images."""
+    figure = Figure(figsize=(5, 1))
+    figure.text(
+        0.5,
+        0.5,
+        "nothing to show: too few results (tables/methods has the reasons), or images that are too small",
+        ha="center",
+        fontsize=7,
+    )
     return figure
 
 
 PLOTS: dict[str, Callable[[Sequence[Run], Mapping[str, float]], Figure | None]] = {
     "receptive_field": plot_receptive_field,
-    "training_time": lambda runs, lengths: plot_training_time(runs),
+    "quality_over_time": lambda runs, lengths: plot_quality_over_time(runs),
 }
 PLOTS_OF_DATASET: dict[str, Callable[[_Dataset], Figure | None]] = {
     "panel": lambda shown: plot_panel(best_run(shown.done), shown.images, shown.targets),
+    "side_by_side": lambda shown: plot_side_by_side(shown.done, shown.images, shown.targets),
+    "spectra": lambda shown: plot_spectra(shown.done, shown.images, shown.targets),
     "removed_noise": lambda shown: plot_removed_noise(shown.done, shown.images, shown.targets),
     "training_curves": lambda shown: plot_training_curves(shown.trained),
     "kl_per_level": lambda shown: plot_kl_per_level(shown.trained),

@@ -1,18 +1,20 @@
-"""The table of what each method was given, what it chose, and what it took."""
+"""The tables of what each method was given, what it took, and what more than a PSNR says of its results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from dvlae.reporting.typesetting import Table, number, text
-from dvlae.runs.folder import DONE, Run, read_json
+from dvlae.evaluation.metrics import MIN_MS_SSIM_SIDE
+from dvlae.reporting.typesetting import Table, number, rank, text
+from dvlae.runs.folder import DONE, MEASURE_COLUMNS, Run, read_json
 
 METHOD_COLUMNS = [
     "dataset", "method", "status", "reason", "sees", "oracle", "minutes", "device", "threads", "seeds", "trained_on",
     "training_seconds", "prediction_seconds_per_megapixel", "peak_memory_mb", "processor_share", "candidates", "chosen",
     "tuned_by", "source", "licence", "citation",
 ]  # fmt: skip
+MEASURED_COLUMNS = ["dataset", "method", "psnr", "ssim", *MEASURE_COLUMNS]
 # What is averaged over the seeds.
 MEANS = ("training_seconds", "prediction_seconds_per_megapixel")
 # Less processor time than this part of the clock: another program was in the way.
@@ -87,6 +89,22 @@ def outcome(runs: Sequence[tuple[int, str, str | None]]) -> dict[str, str | None
     failed = [(seed, status, reason) for seed, status, reason in runs if status != DONE]
     reasons = [f"{f'seed {seed}: ' if len(runs) > 1 else ''}{status}: {reason}" for seed, status, reason in failed]
     return {"status": failed[0][1] if len(failed) == len(runs) else DONE, "reason": "; ".join(reasons) or None}
+
+
+def has_failed(row: pd.Series) -> bool:
+    """Return whether a row has no result.
+
+    Parameters
+    ----------
+    row
+        A row of a table, with ``status``, which published results do not have.
+
+    Returns
+    -------
+    bool
+        Whether its status is another than ``done``.
+    """
+    return pd.notna(row.status) and row.status != DONE
 
 
 def _method(run: Run) -> dict[str, Any]:
@@ -206,3 +224,47 @@ def _notes(methods: pd.DataFrame) -> list[str]:
         known = [f"{what}: {values.dropna().iloc[0]}" for what, values in facts.items() if values.notna().any()]
         notes += [f"{method}: {'; '.join(known)}."] if known else []
     return notes
+
+
+def lay_out_measures(summary: pd.DataFrame, words: frozenset[str]) -> Table:
+    """Lay out what was measured beside the PSNR.
+
+    Parameters
+    ----------
+    summary
+        The result of :func:`dvlae.reporting.tables.summarise`.
+    words
+        The headings of columns of words.
+
+    Returns
+    -------
+    Table
+        One row per dataset and method, without results that others published.
+    """
+    columns: dict[str, Callable[[pd.Series], str]] = {
+        "dataset": lambda r: r.dataset,
+        "method": lambda r: r.method,
+        "PSNR (dB)": lambda r: number(r.psnr, 2) if r.status == DONE else r.status,
+        "limit (dB)": lambda r: number(r.psnr_limit, 2),
+        "noise of the clean image": lambda r: "" if pd.isna(r.reference_noise) else f"{r.reference_noise:.3g}",
+        "SI-PSNR (dB)": lambda r: number(r.si_psnr, 2),
+        "SSIM": lambda r: number(r.ssim, 3),
+        "MS-SSIM": lambda r: number(r.ms_ssim, 3),
+        "details kept up to (cycles/px)": lambda r: number(r.kept_band, 3),
+        "details in what was removed": lambda r: number(r.removed_details, 3),
+    }
+    measured = summary[summary.source.isna()].reset_index(drop=True)
+    rows = [[column(row) for column in columns.values()] for _, row in measured.iterrows()]
+    marks: dict[tuple[int, int], str] = {}
+    for _, mine in measured.groupby("dataset", sort=False):
+        for heading, values in (("PSNR (dB)", mine.psnr), ("SI-PSNR (dB)", mine.si_psnr)):
+            marks |= {(mine.index[i], list(columns).index(heading)): mark for i, mark in rank(values).items()}
+    notes = [
+        "Limit: the PSNR of an estimate without any error. Noise of the clean image: its estimated standard deviation, "
+        "in the units of the comparison. SI-PSNR: as CAREamics and AI4Life define it. Details kept: up to "
+        "this frequency, at least half of the power of the clean image is in the estimate; 0.5 is all. Details in what "
+        "was removed: correlation of the noisy image minus the estimate with details of the clean one; 0 is none."
+    ]
+    if (measured.si_psnr.notna() & measured.ms_ssim.isna()).any():
+        notes.append(f"MS-SSIM needs images of {MIN_MS_SSIM_SIDE} pixels along x and y, and no mask.")
+    return Table("What a PSNR does not say, mean over images", list(columns), rows, words, marks, notes)

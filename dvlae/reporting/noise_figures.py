@@ -1,4 +1,4 @@
-"""Figures of removed noise, of generated noise, and of predicted errors."""
+"""Figures of removed noise, of the details that are kept, of generated noise, and of predicted errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,10 +16,11 @@ from dvlae.evaluation.evaluate import read_estimate
 from dvlae.evaluation.metrics import autocorrelation
 from dvlae.evaluation.noise_statistics import MAX_LAG, Curves, NoiseComparison, average_curves
 from dvlae.evaluation.register import Targets
+from dvlae.evaluation.structure import band_centres, band_power
 from dvlae.evaluation.target import find_region
 from dvlae.reporting.panels import Picture, grey_limits, plot_picture
-from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PURPLE
-from dvlae.runs.folder import Run, RunFolder, TrainedRun, best_run
+from dvlae.reporting.style import BLACK, BLUE, ORANGE, plot_grid
+from dvlae.runs.folder import Run, RunFolder, one_of_each
 from dvlae.system.wording import count
 
 # More images change the curves by less than a line width.
@@ -37,7 +38,7 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
     Parameters
     ----------
     runs
-        The runs of one dataset. The best DVLAE run and the baselines are plotted.
+        The runs of one dataset.
     images
         The evaluated images. At most sixteen of them, evenly spaced, are averaged.
     targets
@@ -46,35 +47,32 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
     Returns
     -------
     Figure
-        One plot per axis.
+        For each method, the best first, one plot per axis.
     """
-    baselines = [run for run in runs if not isinstance(run, TrainedRun) and run.method != "noisy"]
-    trained = [run for run in runs if isinstance(run, TrainedRun)]
-    shown: list[Run] = [best_run(trained), *baselines] if trained else baselines
+    shown = one_of_each(runs)
     chosen = [images[i] for i in spread_evenly(len(images), MAX_NOISE_IMAGES)]
     removed, noise = _average_correlations(shown, chosen, targets)
-    styles = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D")]
-
-    lines = {"x": "the same row", "y": "the same column", "z": "through the planes"}
     directions = list(AXES)[: len(images[0].shape) - 1]
-    figure = Figure(figsize=(max(7.2, 3.6 * len(directions)), 3.2))
-    plots = figure.subplots(1, len(directions), sharey=True, squeeze=False)[0]
-    for axes, direction in zip(plots, directions, strict=True):
-        axes.axhline(0, color="0.8", linewidth=0.8)
-        for i, run in enumerate(shown):
-            colour, marker = styles[i % len(styles)]
-            label = f"removed by {run.label}"
-            axes.plot(removed[run.folder][direction], color=colour, marker=marker, markersize=3.5, label=label)
-        if noise is not None:
-            style = {"color": BLACK, "linestyle": "--", "marker": "x", "markersize": 4}
-            axes.plot(noise[direction], **style, label="noise (noisy − clean)")
-        axes.set_title(f"along {direction} ({lines[direction]})" if len(directions) > 1 else f"along {direction}")
-        axes.set_xlabel("distance between two pixels (px)")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.axes[0].set_ylabel("correlation")
-    figure.axes[0].legend(fontsize=8)
     number = count(len(chosen), "image")
-    figure.suptitle(f"{runs[0].dataset}: autocorrelation of the noise and of what is removed, {number}", fontsize=10)
+    figure, plots = plot_grid(
+        [run.short_label for run in shown],
+        len(directions),
+        heading=f"{runs[0].dataset}: autocorrelation of the noise and of what is removed, {number}",
+        xlabel="distance (px)",
+        ylabel="correlation",
+    )
+    for run, axes_of_run in zip(shown, plots, strict=True):
+        for axes, direction in zip(axes_of_run, directions, strict=True):
+            axes.axhline(0, color="0.8", linewidth=0.8)
+            curve = removed[run.folder][direction]
+            axes.plot(curve, color=BLUE, marker="o", markersize=2.5, linewidth=1.2, label="removed by the method")
+            if noise is not None:
+                style = {"color": BLACK, "linestyle": "--", "linewidth": 1}
+                axes.plot(noise[direction], **style, label="noise (noisy − clean)")
+            place: dict[str, Any] = {"ha": "right", "va": "top", "transform": axes.transAxes, "fontsize": 7}
+            axes.text(0.98, 0.98, f"along {direction}", **place)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
@@ -101,6 +99,58 @@ def _average_correlations(
             noise.append(autocorrelation(targets.target(image, noisy).noise(), MAX_LAG))
     averages = {folder: average_curves(curves) for folder, curves in removed.items()}
     return averages, average_curves(noise) if noise else None
+
+
+def plot_spectra(runs: Sequence[Run], images: Sequence[Image], targets: Targets) -> Figure | None:
+    """Plot the power spectra of the estimates, of the clean and of the noisy images.
+
+    Parameters
+    ----------
+    runs
+        The runs of one dataset.
+    images
+        The evaluated images. At most sixteen of them, evenly spaced, are averaged.
+    targets
+        What the estimates are compared with.
+
+    Returns
+    -------
+    Figure or None
+        A plot for each method, the best first; None if no image has a clean one, or all are too small for a spectrum.
+    """
+    shown = one_of_each(runs)
+    pairs = [image for image in images if image.clean is not None]
+    chosen = [pairs[i] for i in spread_evenly(len(pairs), MAX_NOISE_IMAGES)] if pairs else []
+    spectra: dict[str, list[np.ndarray]] = {}
+    for image in chosen:
+        noisy = read_noisy(image)
+        target = targets.target(image, noisy)
+        found = {"clean": target.clean, "noisy": target.to_target_units(noisy)}
+        found |= {run.method: target.to_target_units(read_estimate(run.folder.denoised, image)) for run in shown}
+        for name, pixels in found.items():
+            spectra.setdefault(name, []).append(band_power(pixels, pixels) / target.data_range**2)
+    bands = max((len(power) for power in spectra.get("clean", [])), default=0)
+    if bands == 0:
+        return None
+    # Smaller images have wider bands.
+    averages = {name: np.mean([p for p in powers if len(p) == bands], axis=0) for name, powers in spectra.items()}
+    frequency = band_centres(bands)
+    figure, plots = plot_grid(
+        [run.short_label for run in shown],
+        1,
+        heading=f"{runs[0].dataset}: power in each band of frequency, {count(len(chosen), 'image')}",
+        xlabel="frequency (cycles per px)",
+        ylabel="power / range²",
+    )
+    for run, (axes,) in zip(shown, plots, strict=True):
+        axes.plot(frequency, averages["noisy"], color="0.7", linewidth=1, label="noisy")
+        axes.plot(frequency, averages["clean"], color=BLACK, linestyle="--", linewidth=1, label="clean")
+        axes.plot(frequency, averages[run.method], color=BLUE, linewidth=1.2, label="denoised")
+        if (kept := run.psnr.kept_band.mean()) == kept:
+            axes.axvline(kept, color=ORANGE, linewidth=1, label="half of the clean power is kept up to here")
+        axes.set_yscale("log")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    return figure
 
 
 def plot_calibration(run: Run, images: Sequence[Image], targets: Targets) -> Figure | None:

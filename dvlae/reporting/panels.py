@@ -72,7 +72,7 @@ def plot_panel(run: Run, images: Sequence[Image], targets: Targets) -> Figure:
     Figure
         One column per picture.
     """
-    image, why = _median_image(run, images)
+    image, why = median_image(run, images)
     pictures = _pictures(run, image, targets)
     what = {2: "trace", 3: "image", 4: "middle plane of the volume"}[len(image.shape)]
     figure = _plot_image_panel(pictures) if pictures[0].pixels.ndim == 3 else plot_traces(pictures)
@@ -84,7 +84,7 @@ def _plot_image_panel(pictures: Sequence[Picture]) -> Figure:
     """Plot pictures (C, Y, X) side by side, each with a magnified part below."""
     height, width = pictures[0].pixels.shape[1:]
     cleanest = next(p for p in reversed(pictures) if p.kind == "image").pixels
-    rows, columns = find_detail(cleanest, _zoom_sides(cleanest.shape[1:]))
+    rows, columns = find_detail(cleanest, zoom_sides(cleanest.shape[1:]))
 
     tall = MAX_PICTURE_WIDTH * float(np.clip(height / width, 0.4, 1.6))
     wide = float(np.clip(tall * width / height, 0.85 * MAX_PICTURE_WIDTH, MAX_PICTURE_WIDTH))
@@ -137,7 +137,7 @@ def plot_traces(pictures: Sequence[Picture]) -> Figure:
     deviation = next((p for p in pictures if p.kind == "deviation"), None)
     channels = min(MAX_SHOWN_CHANNELS, len(residual.pixels))
     cleanest = signals[-1].pixels
-    (part,) = find_detail(cleanest, _zoom_sides(cleanest.shape[1:]))
+    (part,) = find_detail(cleanest, zoom_sides(cleanest.shape[1:]))
     looks = [("0.7", 0.6), (BLUE, 1.2), (BLACK, 0.8)]  # colour and width of noisy, denoised, clean
     figure = Figure(figsize=(max(7.2, 4 * channels), 5.6))
     plots = figure.subplots(3, channels, squeeze=False)
@@ -164,8 +164,23 @@ def plot_traces(pictures: Sequence[Picture]) -> Figure:
     return figure
 
 
-def _median_image(run: Run, images: Sequence[Image]) -> tuple[Image, str]:
-    """Return the image to show, and the reason for the choice."""
+def median_image(run: Run, images: Sequence[Image]) -> tuple[Image, str]:
+    """Choose the image to show.
+
+    Parameters
+    ----------
+    run
+        The run whose gain in PSNR is looked at.
+    images
+        The evaluated images.
+
+    Returns
+    -------
+    image
+        The one with the median gain or, without clean images, the middle one.
+    reason
+        Why it was chosen, for a title.
+    """
     gain = (run.psnr.psnr - run.psnr.psnr_noisy).set_axis(run.psnr.image).reindex([i.name for i in images])
     if gain.isna().all():
         return images[len(images) // 2], ""
@@ -211,8 +226,19 @@ def _describe_score(target: Target, estimate: np.ndarray) -> str:
     return f"{psnr:.2f} dB" if math.isnan(ssim) else f"{psnr:.2f} dB, SSIM {ssim:.2f}"
 
 
-def _zoom_sides(shape: Sequence[int]) -> list[int]:
-    """Return the sides of the magnified part: about a quarter of each side of the picture."""
+def zoom_sides(shape: Sequence[int]) -> list[int]:
+    """Return the sides of the magnified part: about a quarter of each side of the picture.
+
+    Parameters
+    ----------
+    shape
+        Sides of the picture, in pixels.
+
+    Returns
+    -------
+    list of int
+        Sides of the part, in pixels.
+    """
     part = min(1.0, max(0.25, MIN_ZOOM_SIDE / min(shape)))
     longest = MAX_ZOOM_LENGTH if len(shape) == 1 else max(shape)
     return [min(longest, max(1, round(part * length))) for length in shape]

@@ -10,21 +10,28 @@ import pandas as pd
 
 from dvlae.config.report_names import TABLES, TYPESET_TABLES
 from dvlae.evaluation.advice import tabulate_noise
+from dvlae.evaluation.reference_noise import NEAR_LIMIT
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import typesetting
-from dvlae.reporting.method_table import describe_methods, lay_out_methods, outcome
+from dvlae.reporting.method_table import (
+    MEASURED_COLUMNS,
+    describe_methods,
+    has_failed,
+    lay_out_measures,
+    lay_out_methods,
+    outcome,
+)
 from dvlae.reporting.typesetting import Table, number, rank, text
-from dvlae.runs.folder import DONE, Run
+from dvlae.runs.folder import DONE, MEASURE_COLUMNS, Run
 from dvlae.runs.provenance import check_comparable, describe_run, provenance
 from dvlae.system.errors import UserError
-from dvlae.system.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
 RUN_KEYS = ["dataset", "method", "receptive_field"]
 SUMMARY_COLUMNS = [
     *RUN_KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "oracle", "trained_on", "training_minutes",
-    "stopped_by", "status", "reason", "source",
+    "stopped_by", "status", "reason", "source", *MEASURE_COLUMNS, "at_limit",
 ]  # fmt: skip
 RECEPTIVE_FIELD_COLUMNS = [
     *RUN_KEYS, "psnr", "psnr_std", "gain", "ssim", "images", "seeds", "training_minutes", "spread",
@@ -35,16 +42,22 @@ TIMING_COLUMNS = [
 ]  # fmt: skip
 LIMIT_LABELS = {"max_minutes": "time", "max_steps": "steps", "max_epochs": "epochs", "patience": "patience"}
 # In LaTeX, these tables may continue on the next page.
-LONG_TABLES = frozenset(("methods", "per_image", "comparisons"))
+LONG_TABLES = frozenset(("methods", "measures", "per_image", "comparisons"))
 TEXT_COLUMNS = frozenset(
-    ("dataset", "method", "image", "against", "ended by", "conclusion", "status", "sees", "device")
+    ("dataset", "method", "image", "against", "ended by", "conclusion", "status", "sees", "device", "remark")
 )
 PSNR_HEADING = "PSNR (dB)"
 ORACLE_NOTE = "† An oracle: its parameter was chosen with the clean images."
+AT_LIMIT = "at the reference's limit"
+LIMIT_NOTE = (
+    "at least half of the squared error is noise of the clean images, which hides differences between methods. Look at "
+    "the images and at tables/measures."
+)
 VERDICTS = {
     "better": "better",
     "same": "no difference seen",
     "seeds": "within the seeds",
+    "limit": AT_LIMIT,
     "few": "too few images to tell",
 }
 # Results that others published: dataset, method, PSNR in decibels, source and conditions.
@@ -59,8 +72,8 @@ PUBLISHED = [
 def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path] | None = None) -> None:
     """Write all tables.
 
-    ``summary``, ``methods``, ``receptive_field``, ``per_image`` and ``comparisons`` are written as CSV, Markdown, LaTeX
-    and HTML; ``psnr`` (a row per image and run), ``timing``, ``provenance`` and ``noise`` (per dataset) as CSV only.
+    ``psnr`` (a row per image and run), ``timing``, ``provenance`` (per run) and ``noise`` (per dataset) are written as
+    CSV, and all others also as Markdown, LaTeX and HTML.
 
     Parameters
     ----------
@@ -97,24 +110,26 @@ def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path
         "provenance": provenance(described, output.parent),
         "summary": summary,
         "methods": methods,
+        "measures": summary.loc[summary.source.isna(), MEASURED_COLUMNS],
         "receptive_field": ablation,
         "per_image": per_image.reset_index(),
         "comparisons": comparisons,
     }
     for name in TABLES:
-        _write_csv(tables[name], output / f"{name}.csv")
+        typesetting.write_csv(tables[name], output / f"{name}.csv")
 
     images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
     typeset = {
         "summary": ([_summary_table(summary)], "Summary"),
         "methods": ([lay_out_methods(methods, TEXT_COLUMNS)], "Methods"),
+        "measures": ([lay_out_measures(summary, TEXT_COLUMNS)], "Measures"),
         "receptive_field": ([_receptive_field_table(ablation)], "Receptive field"),
         "per_image": (images, "PSNR of each image"),
         "comparisons": ([_comparison_table(summary, comparisons)], "Comparisons"),
     }
     for name in TYPESET_TABLES:
         content, title = typeset[name]
-        _typeset(content, output / name, title, long=name in LONG_TABLES)
+        typesetting.write(content, output / name, title, long=name in LONG_TABLES)
     for row in comparisons.itertuples():
         logger.info(f"{row.dataset}: {row.conclusion}")
 
@@ -163,13 +178,14 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         One row per dataset and method, with published results below those of their dataset. ``psnr`` is the mean over
         seeds of the mean over images, in decibels. ``psnr_std`` is the sample standard deviation over seeds of that
         mean; it is missing for a single seed. ``gain`` is the difference from the noisy images, in decibels.
+        ``at_limit`` says whether most images are at the limit by the noise of the clean ones.
     """
     rows = []
     for (dataset, method), images in psnr.groupby(["dataset", "method"], sort=False):
         # Images without a clean one count only if no image has one.
         if images.psnr.notna().any():
             images = images[images.psnr.notna()]
-        seeds = images.groupby("seed")[["psnr", "ssim", "psnr_noisy"]].mean()
+        seeds = images.groupby("seed")[["psnr", "ssim", "psnr_noisy", *MEASURE_COLUMNS]].mean()
         mine = runs[(runs.dataset == dataset) & (runs.method == method)]
         rows.append(
             {
@@ -187,6 +203,8 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                 "training_minutes": mine.minutes.astype(float).mean(),
                 "stopped_by": " ".join(sorted(mine.stopped_by.dropna().unique())) or None,
                 **outcome([(run.seed, run.status, run.reason) for run in mine.itertuples()]),
+                **seeds[list(MEASURE_COLUMNS)].mean(),
+                "at_limit": bool((images.psnr > images.psnr_limit - NEAR_LIMIT).mean() > 0.5),
             }
         )
     order = {dataset: i for i, dataset in enumerate(dict.fromkeys(psnr.dataset))}
@@ -237,7 +255,8 @@ def _compare_methods(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataF
         errors = mine.psnr_std / mine.seeds.astype(float) ** 0.5
         # What is run once has no seed, unless it is our own.
         errors[mine.receptive_field.isna() & mine.seeds.eq(1)] = 0.0
-        table = compare(values.dropna(axis="columns", how="all"), errors.to_dict())
+        at_limit = set(mine[mine.at_limit.eq(True)].index)
+        table = compare(values.dropna(axis="columns", how="all"), errors.to_dict(), at_limit)
         tables.append(table.assign(dataset=dataset)[COMPARISON_COLUMNS])
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
@@ -250,8 +269,9 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         "dataset": lambda r: r.dataset,
         "method": lambda r: _label(r.method, r.oracle) + (" ‡" if text(r.source) else ""),
         PSNR_HEADING: lambda r: (
-            r.status if _has_failed(r) else number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else "")
+            r.status if has_failed(r) else number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else "")
         ),
+        "limit (dB)": lambda r: number(r.psnr_limit, 2),
         "gain over noisy (dB)": lambda r: number(r.gain, 2, sign=True),
         "SSIM": lambda r: number(r.ssim, 3),
         "images": lambda r: text(r.images),
@@ -259,17 +279,16 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         "training (min)": lambda r: number(r.training_minutes, 1),
         "ended by": lambda r: ", ".join(LIMIT_LABELS.get(name, name) for name in text(r.stopped_by).split()),
     }
+    if summary.at_limit.eq(True).any():
+        columns["remark"] = lambda r: AT_LIMIT if r.at_limit is True else ""
+    if summary.psnr_limit.isna().all():  # of an older version
+        del columns["limit (dB)"]
     place = list(columns).index(PSNR_HEADING)
     marks: dict[tuple[int, int], str] = {}
     for _, rows in summary[summary.source.isna()].groupby("dataset", sort=False):  # what others measured has no rank
         marks |= {(rows.index[i], place): mark for i, mark in rank(rows.psnr).items()}
     caption = "PSNR of each method, mean over images"
     return _lay_out(caption, summary, columns, marks, _summary_notes(summary))
-
-
-def _has_failed(row: pd.Series) -> bool:
-    """Return whether a row has no result; published rows have no status."""
-    return pd.notna(row.status) and row.status != DONE
 
 
 def _lay_out(
@@ -292,6 +311,10 @@ def _summary_notes(summary: pd.DataFrame) -> list[str]:
         notes.append("Where there is no clean image, there is no PSNR.")
     if summary.oracle.eq(True).any():  # published rows have no value
         notes.append(ORACLE_NOTE)
+    if summary.psnr_limit.notna().any():
+        notes.append("The limit is the PSNR of an estimate without any error, as the clean images hold noise, too.")
+    if summary.at_limit.eq(True).any():
+        notes.append(f"{AT_LIMIT.capitalize()}: {LIMIT_NOTE}")
     notes += [f"{row.method} on {row.dataset}: {row.reason}." for row in summary[summary.reason.notna()].itertuples()]
     for trained_on, rows in summary.groupby("trained_on", sort=False):
         held_out = trained_on.startswith("held out")
@@ -369,31 +392,9 @@ def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table
         "Wilcoxon's signed-rank test over images, corrected after Holm for all pairs of a dataset. Both take "
         "images for independent: of images that overlap, or are frames of one scene, they claim too much."
     ]
+    if comparisons.verdict.eq("limit").any():
+        notes.append(f"{AT_LIMIT.capitalize()}: of both methods, {LIMIT_NOTE}")
     if comparisons.verdict.eq("seeds").any():
         notes.append("Within the seeds: less than twice the standard error that comes from training with other seeds.")
     notes += [ORACLE_NOTE] * bool(oracles)
     return _lay_out("Differences between methods, paired over images", comparisons, columns, {}, notes)
-
-
-# ------------------------------------------------------------------------------------------------ files
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    decimals = {"ssim": "{:.5f}", "training_minutes": "{:.2f}", "minutes": "{:.2f}", "epochs": "{:.2f}"}
-    decimals |= {"p": "{:.3g}", "p_holm": "{:.3g}", "seconds": "{:.1f}"}
-    cells = table.copy()
-    for name in table.select_dtypes("floating"):
-        cells[name] = [None if pd.isna(v) else decimals.get(name, "{:.4f}").format(v) for v in table[name]]
-    with atomic_file(path) as temporary:
-        cells.to_csv(temporary, index=False, lineterminator="\n")
-
-
-def _typeset(tables: Sequence[Table], path: Path, title: str, long: bool = False) -> None:
-    """Write tables to one file each as Markdown, LaTeX and HTML."""
-    for suffix, content in {
-        "md": typesetting.markdown(tables),
-        "tex": typesetting.latex(tables, long=long),
-        "html": typesetting.page(tables, title),
-    }.items():
-        with atomic_file(path.with_name(f"{path.name}.{suffix}")) as temporary:
-            temporary.write_text(content, encoding="utf-8", newline="\n")

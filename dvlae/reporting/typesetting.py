@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from dvlae.system.files import atomic_file
+
 
 @dataclass(frozen=True)
 class Table:
@@ -270,3 +272,49 @@ def _html_table(table: Table) -> str:
 
 def _class(names: Sequence[str]) -> str:
     return f' class="{" ".join(names)}"' if names else ""
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def write(tables: Sequence[Table], path: Path, title: str, *, long: bool = False) -> None:
+    """Write tables to one file each as Markdown, LaTeX and HTML.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    path
+        The path without a suffix.
+    title
+        The title of the HTML page.
+    long
+        Whether tables may continue on the next page, in LaTeX.
+    """
+    for suffix, content in {
+        "md": markdown(tables),
+        "tex": latex(tables, long=long),
+        "html": page(tables, title),
+    }.items():
+        with atomic_file(path.with_name(f"{path.name}.{suffix}")) as temporary:
+            temporary.write_text(content, encoding="utf-8", newline="\n")
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a data frame with as many decimals as each column needs.
+
+    Parameters
+    ----------
+    table
+        The data frame.
+    path
+        The file.
+    """
+    decimals = dict.fromkeys(("ssim", "ms_ssim"), "{:.5f}") | dict.fromkeys(("p", "p_holm"), "{:.3g}")
+    decimals |= dict.fromkeys(("training_minutes", "minutes", "epochs"), "{:.2f}")
+    decimals |= {"seconds": "{:.1f}", "reference_noise": "{:.6g}"}
+    cells = table.copy()
+    for name in table.select_dtypes("floating"):
+        cells[name] = [None if pd.isna(v) else decimals.get(name, "{:.4f}").format(v) for v in table[name]]
+    with atomic_file(path) as temporary:
+        cells.to_csv(temporary, index=False, lineterminator="\n")

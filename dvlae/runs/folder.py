@@ -18,6 +18,8 @@ from dvlae.system.errors import UserError
 # The status of a run that has denoised the images.
 DONE = "done"
 PSNR_COLUMNS = ("dataset", "method", "receptive_field", "seed", "image", "psnr", "ssim", "psnr_noisy")
+# Older tables end before them.
+MEASURE_COLUMNS = ("si_psnr", "ms_ssim", "kept_band", "removed_details", "reference_noise", "psnr_limit")
 
 
 class _Below:
@@ -143,7 +145,7 @@ def read_psnr(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per image.
+        One row per image, with :data:`PSNR_COLUMNS` and :data:`MEASURE_COLUMNS`, which are empty in an older table.
 
     Raises
     ------
@@ -156,11 +158,10 @@ def read_psnr(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=texts | {"receptive_field": "Int64"}, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a table of dvlae evaluate ({error})") from None
-    if list(table.columns) != list(PSNR_COLUMNS) or table.empty:
-        raise UserError(
-            f"{path}: found columns {list(table.columns)} and {len(table)} rows, expected {list(PSNR_COLUMNS)}"
-        )
-    return table
+    columns = [*PSNR_COLUMNS, *MEASURE_COLUMNS]
+    if list(table.columns) not in (columns, list(PSNR_COLUMNS)) or table.empty:
+        raise UserError(f"{path}: found columns {list(table.columns)} and {len(table)} rows, expected {columns}")
+    return table.reindex(columns=columns)
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,18 @@ class Run:
             return self.training["seconds"] / 60
         seconds = self.method_record.get("training_seconds") if self.method_record.get("trains") else None
         return None if seconds is None else seconds / 60
+
+    @property
+    def training_seconds(self) -> float | None:
+        """The duration of the training, or of the choice of parameters; None if it was not recorded."""
+        return self.training.get("seconds", self.method_record.get("training_seconds"))
+
+    @property
+    def seconds_per_megapixel(self) -> float | None:
+        """The time for a million pixels to be denoised; None if it was not recorded."""
+        record = self.method_record or self.prediction
+        seconds, megapixels = record.get("prediction_seconds", record.get("seconds")), record.get("megapixels")
+        return seconds / megapixels if seconds is not None and megapixels else None
 
     @property
     def measured(self) -> bool:
@@ -354,3 +367,26 @@ def best_run(runs: Sequence[AnyRun]) -> AnyRun:
         )
 
     return max(runs, key=rank)
+
+
+def one_of_each(runs: Sequence[Run]) -> list[Run]:
+    """Choose a run of each method, that with the lowest seed.
+
+    Parameters
+    ----------
+    runs
+        The runs of one dataset.
+
+    Returns
+    -------
+    list of Run
+        The method with the highest PSNR first. The noisy images are left out if there is anything else.
+    """
+    chosen: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        chosen.setdefault(run.method, run)
+    others = [run for name, run in chosen.items() if name != "noisy"] or list(chosen.values())
+    means = {run.method: run.psnr.psnr.mean() for run in others}
+    return sorted(
+        others, key=lambda run: -math.inf if math.isnan(means[run.method]) else means[run.method], reverse=True
+    )

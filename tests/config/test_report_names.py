@@ -5,8 +5,14 @@ from dvlae.config.report_names import TABLES, TYPESET_TABLES, Contents, figures,
 from dvlae.config.settings import Settings
 
 NOISY, TRAINED = Method("noisy"), [dvlae_method(field, "nonlinear") for field in (4, 40)]
-OF_EACH_TRAINING = {"kl_per_level_small", "panel_small", "removed_noise_small", "training_curves_small"}
-OVER_CLEAN = {"calibration_small", "paired_psnr_small", "training_time"}
+OF_EACH_TRAINING = {
+    "kl_per_level_small",
+    "side_by_side_small",
+    "panel_small",
+    "removed_noise_small",
+    "training_curves_small",
+}
+OVER_CLEAN = {"calibration_small", "paired_psnr_small", "spectra_small", "quality_over_time"}
 
 
 def names(*methods, measured=True, sampled=True):
@@ -26,7 +32,8 @@ def test_without_samples_there_is_no_deviation_to_check():
 
 
 def test_baselines_alone_have_no_figures_of_training():
-    assert names(NOISY, Method("gaussian")) == {"panel_small", "removed_noise_small", "paired_psnr_small"}
+    of_each = {"panel_small", "side_by_side_small", "removed_noise_small"}
+    assert names(NOISY, Method("gaussian")) == of_each | {"paired_psnr_small", "spectra_small", "quality_over_time"}
 
 
 def test_one_receptive_field_for_each_dataset_is_no_comparison_of_receptive_fields():

@@ -6,12 +6,12 @@ import pytest
 from scipy import ndimage
 
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import write_image
-from dvlae.data.manifest import Image, write_manifest
+from dvlae.data.canonical import read_clean, write_image
+from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.data.outputs.folder import join_folders
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import register
-from dvlae.runs.folder import PSNR_COLUMNS
+from dvlae.runs.folder import MEASURE_COLUMNS, PSNR_COLUMNS
 from dvlae.runs.gather import gather
 from dvlae.system.errors import UserError
 from dvlae.system.hashes import sha256
@@ -50,7 +50,7 @@ def read_record(images):
 
 def test_the_table_has_a_row_for_each_image(images):
     table = pd.read_csv(run(images))
-    assert tuple(table.columns) == PSNR_COLUMNS
+    assert tuple(table.columns) == (*PSNR_COLUMNS, *MEASURE_COLUMNS)
     assert table.image.tolist() == ["a 0", "a 1", "a 2"]
     assert table[["dataset", "method", "receptive_field", "seed"]].drop_duplicates().values.tolist() == [
         ["made up", "dvlae-rf4", 4, 1]
@@ -65,7 +65,28 @@ def test_psnr_is_that_of_the_error_over_all_channels(images):
 
 
 def test_an_image_without_a_clean_one_has_empty_fields(images):
-    assert run(images).read_text().splitlines()[2] == "made up,dvlae-rf4,4,1,a 1,,,"
+    assert run(images).read_text().splitlines()[2] == "made up,dvlae-rf4,4,1,a 1" + 9 * ","
+
+
+def test_the_measures_say_what_was_done_to_the_images(images):
+    first = pd.read_csv(run(images)).iloc[0]
+    # The clean image has no noise, and the estimate has a tenth of that of the noisy one, and all details.
+    assert first.psnr_limit > first.psnr_noisy + 20
+    assert first.psnr_limit == pytest.approx(20 * np.log10(10 / first.reference_noise), abs=1e-3)
+    assert first.si_psnr == pytest.approx(20 * np.log10(clean_range(images) / 0.1), abs=0.3)
+    assert first.kept_band > 0.25
+    assert abs(first.removed_details) < 0.1
+
+
+def clean_range(images):
+    clean = read_clean(read_manifest(images)[0])
+    return np.exp(np.log(np.ptp(clean, axis=(1, 2))).mean())
+
+
+def test_an_image_that_is_too_small_for_the_ms_ssim_has_an_empty_field_and_the_log_the_reason(images, caplog):
+    caplog.set_level("INFO", "dvlae")
+    assert pd.read_csv(run(images)).ms_ssim.isna().all()
+    assert "dvlae-rf4: no MS-SSIM of 2 images: it needs 176 pixels along x and y, and no mask" in caplog.text
 
 
 def test_a_method_without_a_receptive_field_leaves_it_empty(images):

@@ -70,6 +70,52 @@ def test_ssim_is_one_for_equal_images_and_falls_with_noise(clean):
     assert metrics.ssim(clean, noisy, data_range=10) < 0.9
 
 
+def test_si_psnr_is_that_of_the_best_scale_over_the_range_of_the_clean_image():
+    true = np.array([[0.0, 0.0, 4.0, 4.0]])
+    test = np.array([[1.0, 3.0, 5.0, 7.0]])
+    # Without their means, -2 -2 2 2 and -3 -1 1 3; the best factor is 16 / 20, the error 0.4 -1.2 1.2 -0.4.
+    assert metrics.si_psnr(true, test) == pytest.approx(10 * np.log10(4**2 / 0.8))
+    assert metrics.si_psnr(true, 5 - 2 * test) == pytest.approx(10 * np.log10(4**2 / 0.8))
+
+
+def test_si_psnr_is_the_mean_over_channels():
+    true, test = np.random.default_rng(0).normal(size=(2, 2, 9, 9))
+    values = [metrics.si_psnr(true[[i]], test[[i]]) for i in range(2)]
+    assert metrics.si_psnr(true, test) == pytest.approx(np.mean(values))
+
+
+def test_si_psnr_of_equal_images_is_infinite_and_of_constant_ones_nan(clean):
+    assert metrics.si_psnr(clean, clean) == float("inf")
+    assert np.isnan(metrics.si_psnr(np.ones((1, 4)), np.arange(4.0)[None]))
+    assert np.isnan(metrics.si_psnr(np.arange(4.0)[None], np.ones((1, 4))))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 1.0, 30.0])
+@pytest.mark.parametrize("shape", [(1, 176, 201), (2, 183, 190)])
+def test_ms_ssim_is_that_of_torchmetrics(shape, level):
+    import torch
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    random = np.random.default_rng(0)
+    true = 3 + ndimage.gaussian_filter(random.normal(size=shape), (0, 3, 3))
+    test = true + level * random.normal(size=shape)
+    planes = [torch.from_numpy(image)[:, None] for image in (test, true)]
+    expected = float(multiscale_structural_similarity_index_measure(*planes, data_range=0.5))
+    assert metrics.ms_ssim(true, test, data_range=0.5) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ms_ssim_of_opposite_images_is_zero_and_of_a_volume_the_mean_over_its_planes():
+    true, test = np.random.default_rng(0).normal(size=(2, 1, 2, 176, 180))
+    assert metrics.ms_ssim(true, -true, data_range=4) == 0
+    planes = [metrics.ms_ssim(true[:, z], test[:, z], data_range=4) for z in range(2)]
+    assert metrics.ms_ssim(true, test, data_range=4) == pytest.approx(np.mean(planes))
+
+
+@pytest.mark.parametrize("shape", [(400,), (175, 400), (3, 400, 175)])
+def test_ms_ssim_is_nan_where_its_window_does_not_fit(shape):
+    assert np.isnan(metrics.ms_ssim(*np.random.default_rng(0).random((2, 1, *shape)), data_range=1))
+
+
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (2.3, -1.7), (-4.6, 0.4)])
 def test_find_shift_finds_a_known_drift_under_row_noise(clean, shift):
     noisy = 2 * metrics.shift_image(clean, (-shift[0], -shift[1])) + 30 + row_noise(clean.shape)

@@ -186,6 +186,7 @@ def test_a_row_says_how_the_clean_image_lies_on_the_noisy_one(pairs):
     assert [float(row["dy"]), float(row["dx"])] == pytest.approx([0.4, 0.4], abs=0.1)
     assert [float(row["gain"]), float(row["offset"])] == pytest.approx([3, 7], abs=0.2)
     assert (row["data_range"], row["region"]) == ("1.0", "3:37 13:47")
+    assert float(row["reference_noise"]) < 1
 
 
 def test_what_the_dataset_does_not_ask_for_is_empty(pairs):

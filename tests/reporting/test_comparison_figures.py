@@ -4,21 +4,31 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dvlae.reporting.comparison_figures import MIN_PSNR_SPAN, plot_paired_psnr, plot_receptive_field, plot_training_time
-from dvlae.runs.folder import Run
+from dvlae.reporting.comparison_figures import (
+    MIN_PSNR_SPAN,
+    plot_paired_psnr,
+    plot_quality_over_time,
+    plot_receptive_field,
+)
+from dvlae.runs.folder import MEASURE_COLUMNS, PSNR_COLUMNS, Run
 
 
 @pytest.fixture
 def make_run(tmp_path):
     """Return a function that makes a run out of the PSNR of its images."""
 
-    def make(method, psnr, seed=0, dataset="set", minutes=10.0, elbo=-1.0):
+    def make(method, psnr, seed=0, dataset="set", minutes=10.0, elbo=-1.0, record=None, psnr_limit=None):
         field = int(method.removeprefix("dvlae-rf")) if method.startswith("dvlae-rf") else None
         folder = tmp_path / dataset / method / f"seed{seed}"
         table = pd.DataFrame({"dataset": dataset, "method": method, "receptive_field": field, "seed": seed}, range(1))
         table = table.merge(pd.DataFrame({"image": [f"image {i}" for i in range(len(psnr))], "psnr": psnr}), "cross")
         (folder / "model").mkdir(parents=True)
-        table.assign(ssim=0.5, psnr_noisy=20.0).to_csv(folder / "psnr.csv", index=False)
+        table = table.assign(ssim=0.5, psnr_noisy=20.0)
+        if psnr_limit is not None:
+            table = table.reindex(columns=[*PSNR_COLUMNS, *MEASURE_COLUMNS]).assign(psnr_limit=psnr_limit)
+        table.to_csv(folder / "psnr.csv", index=False)
+        if record is not None:
+            (folder / "method.json").write_text(json.dumps(record))
         if field is not None:
             (folder / "model/run.json").write_text(json.dumps({"seconds": 60 * minutes, "best_val_elbo": elbo}))
         return Run.read(folder / "psnr.csv")
@@ -86,19 +96,45 @@ def test_a_small_difference_is_not_drawn_large(make_run):
     assert high - low == pytest.approx(MIN_PSNR_SPAN)
 
 
-def test_each_run_stands_at_the_minutes_of_its_training(make_run):
-    runs = [make_run("dvlae-rf4", [30.0, 31.0], minutes=5), make_run("dvlae-rf40", [32.0, 33.0], minutes=8)]
-    axes = plot_training_time([*runs, make_run("gaussian", [27.0, 28.0]), make_run("noisy", [20.0, 20.0])]).axes[0]
-    short, long, baseline = axes.lines
-    assert (*short.get_xdata(), *short.get_ydata()) == pytest.approx((5, 30.5))
-    assert (*long.get_xdata(), *long.get_ydata()) == pytest.approx((8, 32.5))
-    assert baseline.get_ydata() == [27.5, 27.5]
-    assert [text.get_text() for text in axes.texts] == ["Gaussian"]
+def times(seconds, prediction_seconds, learned=False):
+    return {
+        "status": "done", "trains": learned, "training_seconds": seconds, "prediction_seconds": prediction_seconds,
+        "megapixels": 0.5,
+    }  # fmt: skip
 
 
-def test_only_datasets_with_clean_images_and_a_trained_model_have_minutes(make_run):
+def points(axes):
+    return [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_marker() != "None"]
+
+
+def test_each_method_stands_at_the_time_of_its_training_and_of_its_denoising(make_run):
+    runs = [make_run("dvlae-rf4", [30.0, 31.0], minutes=5), make_run("noisy", [20.0, 20.0])]
+    runs += [make_run("n2v", [32.0, 33.0], seed, record=times(100 + 20 * seed, 2, True)) for seed in (0, 1)]
+    runs.append(make_run("gaussian", [27.0, 28.0], record=times(3, 0.1)))
+    figure = plot_quality_over_time(runs)
+    assert points(figure.axes[0]) == [(110, 32.5), (300, 30.5), (3, 27.5)]
+    assert points(figure.axes[1])[::2] == [(4, 32.5), (0.2, 27.5)]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["n2v", "DVLAE 4 px", "Gaussian"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DVLAE", "trained", "filter"]
+
+
+def test_only_datasets_with_clean_images_have_a_time(make_run):
     unknown = [make_run("dvlae-rf4", [np.nan], dataset="unknown")]
-    untrained = [make_run("gaussian", [30.0], dataset="untrained")]
-    assert plot_training_time(unknown + untrained) is None
-    figure = plot_training_time([*unknown, *untrained, make_run("dvlae-rf4", [30.0], dataset="measured")])
-    assert [axes.get_title() for axes in figure.axes] == ["measured"]
+    assert plot_quality_over_time([*unknown, make_run("noisy", [20.0])]) is None
+    figure = plot_quality_over_time([*unknown, make_run("dvlae-rf4", [30.0], dataset="measured")])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["measured", ""]
+
+
+@pytest.mark.parametrize("limit, shown", [(32.0, True), (45.0, False)])
+def test_the_limit_is_drawn_where_it_is_near(make_run, limit, shown):
+    legend = plot_quality_over_time([make_run("dvlae-rf4", [30.0], psnr_limit=limit)]).legends[0]
+    assert any("noise of the clean images" in text.get_text() for text in legend.get_texts()) == shown
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 30])
+def test_the_names_of_any_number_of_methods_do_not_overlap(make_run, count):
+    figure = plot_quality_over_time([make_run(f"m{i}", [30 + 0.001 * i], record=times(1, 1)) for i in range(count)])
+    places = [text.xyann[1] for text in figure.axes[1].texts]
+    height = figure.axes[1].get_position().height * figure.get_size_inches()[1]
+    assert len(places) == count
+    assert min(-np.diff(places), default=1) * height > 0.1

@@ -17,7 +17,7 @@ from dvlae.evaluation import target
 from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import Targets, register
 from dvlae.methods.run import run_method
-from dvlae.reporting import figures, noise_figures, panels, training_figures
+from dvlae.reporting import comparison_figures, figures, noise_figures, panels, training_figures
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.runs.folder import Run, best_run
 from dvlae.system.errors import UserError
@@ -108,7 +108,8 @@ def test_one_command_makes_every_figure_as_png_and_svg(images):
     runs.append(make_run(images, "dvlae-rf40", 40))
     output = all_figures(images, runs)
     expected = ["calibration", "kl_per_level", "panel", "removed_noise", "training_curves"]
-    expected = sorted([f"{name}_made_up" for name in [*expected, "paired_psnr"]] + ["receptive_field", "training_time"])
+    expected = [f"{name}_made_up" for name in [*expected, "paired_psnr", "side_by_side", "spectra"]]
+    expected = sorted([*expected, "quality_over_time", "receptive_field"])
     assert names(output) == expected
     for name in expected:
         width, height = struct.unpack(">II", (output / f"{name}.png").read_bytes()[16:24])
@@ -184,7 +185,8 @@ def test_one_receptive_field_makes_no_ablation(images):
 
 def test_baselines_alone_make_no_training_curves(images):
     output = all_figures(images, [make_run(images, "noisy"), make_run(images, "gaussian")])
-    assert names(output) == ["paired_psnr_made_up", "panel_made_up", "removed_noise_made_up"]
+    kinds = ["side_by_side", "paired_psnr", "panel", "removed_noise", "spectra"]
+    assert names(output) == sorted([*(f"{kind}_made_up" for kind in kinds), "quality_over_time"])
 
 
 def test_a_dataset_without_clean_images_has_all_figures(images_without_clean):
@@ -269,7 +271,11 @@ def test_panel_takes_names_that_look_like_formulas(tmp_path):
     only = read_manifest(images)[0]
     odd = Image("cost $x$ and $y^$", only.noisy, only.clean, only.shape)
     write_manifest(images, [odd])
-    assert names(all_figures(images, [make_run(images, "noisy")])) == ["panel_made_up", "removed_noise_made_up"]
+    assert names(all_figures(images, [make_run(images, "noisy")])) == [
+        "panel_made_up",
+        "removed_noise_made_up",
+        "spectra_made_up",
+    ]
 
 
 def test_panel_shows_the_image_with_the_median_gain(images):
@@ -299,9 +305,58 @@ def test_noise_of_traces_and_volumes_is_drawn_along_each_of_their_axes(tmp_path,
     images = make_dataset(tmp_path / "made_up" / "images", shapes)
     run = Run.read(make_run(images, "gaussian"))
     figure = noise_figures.plot_removed_noise([run], read_manifest(images), Targets(SETTINGS))
-    assert [plot.get_title()[:7] for plot in figure.axes] == [f"along {name}" for name in axes]
+    assert [plot.texts[0].get_text() for plot in figure.axes] == [f"along {name}" for name in axes]
     assert figure.axes[0].lines[-1].get_ydata()[:3] == pytest.approx([1, 0.5, 0], abs=0.2)
     assert len(figure.axes[-1].lines[-1].get_ydata()) == (16 if axes == "x" else 5)
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_each_of_any_number_of_methods_has_its_plots_the_best_first(images, count):
+    runs = [Run.read(make_run(images, f"m{i}", error=0.2 + 0.2 * i)) for i in reversed(range(count))]
+    runs.append(Run.read(make_run(images, "noisy", error=0)))
+    shown = read_manifest(images), Targets(SETTINGS)
+    expected = sorted((run.method for run in runs[:-1]), key={r.method: -r.psnr.psnr.mean() for r in runs}.get)
+    removed, spectra = noise_figures.plot_removed_noise(runs, *shown), noise_figures.plot_spectra(runs, *shown)
+    assert [plot.get_title(loc="left") for plot in removed.axes if plot.get_visible()][::2] == expected
+    assert [plot.get_title(loc="left") for plot in spectra.axes if plot.get_visible()] == expected
+    side_by_side = titles(comparison_figures.plot_side_by_side(runs, *shown))
+    assert [title.split()[0] for title in side_by_side] == ["noisy", "clean", *expected]
+    best = next(run for run in runs if run.method == expected[0])
+    assert side_by_side[2] in [f"{expected[0]} {value:.2f} dB" for value in best.psnr.psnr]
+
+
+def test_spectra_show_what_a_filter_takes_away_and_how_far_half_of_it_is_kept(images):
+    run = Run.read(make_run(images, "gaussian", error=1))
+    (plot,) = noise_figures.plot_spectra([run], read_manifest(images), Targets(SETTINGS)).axes
+    noisy, clean, denoised, kept = (line.get_ydata() for line in plot.lines)
+    assert np.all(clean[-5:] < noisy[-5:]) and np.all(denoised[-5:] < noisy[-5:])
+    assert plot.lines[3].get_xdata()[0] == pytest.approx(run.psnr.kept_band.mean())
+    assert list(kept) == [0, 1]
+
+
+def test_all_methods_have_the_same_grey_values_and_colours(images):
+    runs = [Run.read(make_run(images, f"m{i}", error=0.3 + i)) for i in range(3)]
+    figure = comparison_figures.plot_side_by_side(runs, read_manifest(images), Targets(SETTINGS))
+    residuals = [image for axes in figure.axes for image in axes.images if image.get_cmap().name == "PuOr"]
+    assert len(residuals) == 4
+    assert len({image.get_clim() for image in residuals}) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (1, 5, 30, 40), (3, 40, 50)])
+@pytest.mark.parametrize("with_clean", [True, False])
+def test_methods_are_shown_side_by_side_of_any_kind_of_image(tmp_path, shape, with_clean):
+    images = make_dataset(tmp_path / "made_up" / "images", [shape], with_clean)
+    runs = [Run.read(make_run(images, name)) for name in ("noisy", "gaussian", "median")]
+    figure = comparison_figures.plot_side_by_side(runs, read_manifest(images), Targets(SETTINGS))
+    assert len(titles(figure)) == 3 + with_clean
+    assert ("clean" if with_clean else "noisy") in figure.get_suptitle()
+
+
+def test_images_that_are_too_small_have_no_spectra(tmp_path):
+    images = make_dataset(tmp_path / "made_up" / "images", [(1, 14, 40)])
+    assert (
+        noise_figures.plot_spectra([Run.read(make_run(images, "m"))], read_manifest(images), Targets(SETTINGS)) is None
+    )
 
 
 def test_training_curves_say_how_long_the_longest_training_was(images):

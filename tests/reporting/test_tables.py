@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dvlae.reporting import tables
-from dvlae.runs.folder import PSNR_COLUMNS
+from dvlae.runs.folder import MEASURE_COLUMNS, PSNR_COLUMNS
 from dvlae.system.errors import UserError
 
 
@@ -34,7 +34,13 @@ def runs(tmp_path_factory):
     other = training | {"seconds": 240.0, "stopped_by": "patience"}
     return [
         write_run(tmp_path, "sem_line", "noisy", values=(20.0, 20.0)),
-        write_run(tmp_path, "sem_line", "gaussian", values=(29.0, 30.0), record={"oracle": True, "sigma": 1.5}),
+        write_run(
+            tmp_path,
+            "sem_line",
+            "gaussian",
+            values=(29.0, 30.0),
+            record={"status": "done", "sees": "clean", "oracle": True},
+        ),
         write_run(tmp_path, "sem_line", "dvlae-rf40", 0, (32.0, 33.0), 40, training),
         write_run(tmp_path, "sem_line", "dvlae-rf40", 1, (33.0, 34.0), 40, other),
         write_run(tmp_path, "sem_line", "dvlae-rf4", 0, (31.0, 31.0), 4, training),
@@ -195,6 +201,55 @@ def test_the_error_over_seeds_is_unknown_of_one_seed_and_none_of_a_baseline(outp
     assert table["dvlae-rf40", "noisy"] == pytest.approx(0.5)
     assert table["gaussian", "noisy"] == 0.0
     assert pd.isna(table["dvlae-rf4", "noisy"])
+
+
+def write_measured(results, method, psnr, limit, images=8):
+    """Write the table of a run with all measures."""
+    folder = results / "set" / method / "seed0"
+    folder.mkdir(parents=True)
+    table = pd.DataFrame({"image": [f"image {i}" for i in range(images)], "psnr": psnr}).assign(
+        dataset="set", method=method, receptive_field=None, seed=0, ssim=0.8, psnr_noisy=20.0, si_psnr=31.0,
+        ms_ssim=0.9, kept_band=0.21, removed_details=0.05, reference_noise=4.5, psnr_limit=limit,
+    )  # fmt: skip
+    table[[*PSNR_COLUMNS, *MEASURE_COLUMNS]].to_csv(folder / "psnr.csv", index=False)
+    return folder / "psnr.csv"
+
+
+def test_two_methods_at_the_limit_are_not_called_equal(tmp_path):
+    runs = [
+        write_measured(tmp_path, "one", [24.5, 24.4, 24.6, 24.4, 24.5, 24.5, 24.6, 24.4], 25.0),
+        write_measured(tmp_path, "other", [24.4, 24.5, 24.5, 24.5, 24.4, 24.6, 24.5, 24.5], 25.0),
+        write_measured(tmp_path, "far", [21.9, 21.8, 21.9, 21.7, 21.8, 21.9, 21.8, 21.9], 25.0),
+    ]
+    tables.make_tables(runs, tmp_path / "tables")
+    summary = pd.read_csv(tmp_path / "tables/summary.csv")
+    assert summary.at_limit.tolist() == [True, True, False]
+    verdicts = pd.read_csv(tmp_path / "tables/comparisons.csv").set_index(["method", "other"]).verdict
+    assert verdicts.loc[[("one", "other")] if ("one", "other") in verdicts else [("other", "one")]].item() == "limit"
+    assert set(verdicts) == {"limit", "better"}
+    for name in ("summary", "comparisons"):
+        text = (tmp_path / f"tables/{name}.md").read_text()
+        assert "| at the reference's limit" in text
+        assert "At the reference's limit: " in text
+
+
+def test_a_limit_far_above_is_given_without_a_remark(tmp_path):
+    tables.make_tables([write_measured(tmp_path, "one", 30.0, 33.1)], tmp_path / "tables")
+    text = (tmp_path / "tables/summary.md").read_text()
+    assert " 33.10 |" in text
+    assert "remark" not in text
+
+
+def test_what_is_measured_beside_the_psnr_has_a_table(tmp_path):
+    tables.make_tables([write_measured(tmp_path, "one", 30.0, 33.1)], tmp_path / "tables")
+    row = next(line for line in (tmp_path / "tables/measures.md").read_text().splitlines() if line.startswith("| set"))
+    cells = [cell.strip(" *") for cell in row.split("|")[1:-1]]
+    assert cells == ["set", "one", "30.00", "33.10", "4.5", "31.00", "0.800", "0.900", "0.210", "0.050"]
+
+
+def test_tables_of_an_older_version_have_no_limit(output):
+    assert "limit (dB)" not in (output / "summary.md").read_text()
+    assert pd.read_csv(output / "summary.csv").psnr_limit.isna().all()
 
 
 def test_each_table_is_there_as_csv_markdown_latex_and_html(output):

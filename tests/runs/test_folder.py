@@ -3,7 +3,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dvlae.runs.folder import PSNR_COLUMNS, DatasetFolder, Run, RunFolder
+from dvlae.runs.folder import MEASURE_COLUMNS, PSNR_COLUMNS, DatasetFolder, Run, RunFolder, read_psnr
+from dvlae.system.errors import UserError
 
 
 def read(folder, method, field):
@@ -40,6 +41,24 @@ def test_each_method_has_its_words(tmp_path, method, field, label, short_label):
 def test_a_table_anywhere_has_a_dataset_folder(monkeypatch):
     monkeypatch.chdir("/")
     assert RunFolder(Path()).dataset == RunFolder(Path("/")).dataset == DatasetFolder(Path("/"))
+
+
+def test_measures_are_empty_in_a_table_of_an_older_version(tmp_path):
+    psnr = read(RunFolder.of(tmp_path, "small", "noisy", 0), "noisy", None).psnr
+    assert tuple(psnr.columns) == (*PSNR_COLUMNS, *MEASURE_COLUMNS)
+    assert psnr[list(MEASURE_COLUMNS)].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("name", ["kodak", "sem", "sem_ablation"])
+def test_the_committed_tables_of_an_older_version_are_read(name):
+    assert read_psnr(Path(__file__).parents[2] / "results/reference" / name / "psnr.csv").psnr.notna().all()
+
+
+def test_a_table_with_other_columns_is_refused(tmp_path):
+    path = tmp_path / "psnr.csv"
+    pd.DataFrame([range(9)], columns=[*PSNR_COLUMNS, "other"]).to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"found columns .*'other'.* expected"):
+        read_psnr(path)
 
 
 def test_what_was_not_recorded_is_empty(tmp_path):

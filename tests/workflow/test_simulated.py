@@ -91,10 +91,12 @@ def test_each_figure_is_there_as_png_and_svg(grid):
         "noise_small",
         "paired_psnr_small",
         "panel_small",
+        "quality_over_time",
         "receptive_field",
         "removed_noise_small",
+        "side_by_side_small",
+        "spectra_small",
         "training_curves_small",
-        "training_time",
     ]
     assert grid.files("figures/*.[ps]*g") == [f"figures/{name}.{ext}" for name in names for ext in ("png", "svg")]
 

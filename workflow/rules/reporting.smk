@@ -7,6 +7,7 @@ rule tables:
     output:
         summary=reported("<results>/tables/summary.html", "summary", "1 Results", "Table: every method"),
         methods=reported("<results>/tables/methods.html", "methods", "1 Results", "Table: how every method was run"),
+        measures=reported("<results>/tables/measures.html", "measures", "1 Results", "Table: what a PSNR does not say"),
         receptive_field=reported(
             "<results>/tables/receptive_field.html", "receptive_field", "1 Results", "Table: every receptive field"
         ),
@@ -55,11 +56,13 @@ rule figures:
         targets=all_datasets([rules.register.output.targets]),
     output:
         panels=reported_figures("panel", "2 Images", "Figure: noisy, denoised, clean"),
+        side_by_side=reported_figures("side_by_side", "2 Images", "Figure: one part of an image by every method"),
         calibration=reported_figures("calibration", "2 Images", "Figure: predicted against true errors"),
         paired=reported_figures("paired_psnr", "1 Results", "Figure: PSNR of each image by each method"),
         ablation=reported_figures("receptive_field", "1 Results", "Figure: PSNR over receptive fields"),
-        time=reported_figures("training_time", "1 Results", "Figure: PSNR over minutes of training"),
+        time=reported_figures("quality_over_time", "1 Results", "Figure: PSNR over the time of training and denoising"),
         noise=reported_figures("removed_noise", "3 Noise", "Figure: correlation of the noise and of what was removed"),
+        spectra=reported_figures("spectra", "3 Noise", "Figure: spectra of the denoised and the clean images"),
         training=reported_figures("training_curves", "4 Training", "Figure: training curves"),
         levels=reported_figures("kl_per_level", "4 Training", "Figure: information in each level of the ladder"),
         vector=[f"<results>/figures/{figure.name}.svg" for figure in FIGURES],

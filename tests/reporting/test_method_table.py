@@ -1,0 +1,97 @@
+"""The table of methods, and the tables and figures of methods of which some did not denoise."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from dvlae.reporting import tables
+from dvlae.reporting.method_table import METHOD_COLUMNS, describe_methods, lay_out_methods, outcome
+from dvlae.runs.folder import PSNR_COLUMNS, Run
+
+RECORD = {
+    "status": "done", "reason": None, "sees": "noisy", "oracle": False, "minutes": 10.0, "device": "cpu", "workers": 2,
+    "trained_on": 45, "training_seconds": 600.0, "prediction_seconds": 30.0, "megapixels": 2.0, "peak_memory_mb": 900,
+    "processor_share": 0.99, "tuned_by": "the search", "source": "their page", "licence": "MIT",
+    "citation": "Them, 2020",
+    "searched": 4, "settings": {"width": 32, "grid": {"a": 1}}, "chosen": {"span": 7, "psnr": {"1.0": 3}, "none": None},
+    "trains": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes the files of a run."""
+
+    def run(method, seed=0, values=(30.0, 32.0), seeded=True, **record):
+        folder = tmp_path / "results/sem" / method / f"seed{seed}"
+        folder.mkdir(parents=True)
+        rows = [("sem", method, "", seed, f"image {i}", value, 0.5, 20.0) for i, value in enumerate(values)]
+        pd.DataFrame(rows, columns=PSNR_COLUMNS).to_csv(folder / "psnr.csv", index=False)
+        if record:
+            (folder / "method.json").write_text(json.dumps(RECORD | {"seed": seed if seeded else None} | record))
+        return folder / "psnr.csv"
+
+    return run
+
+
+@pytest.fixture
+def compared(write):
+    return [
+        write("n2v", 0, training_seconds=590.0, processor_share=0.9),
+        write("n2v", 1, training_seconds=610.0, peak_memory_mb=1000),
+        write("flaky", 0, reason=None),
+        write("flaky", 1, ("", ""), status="failed", reason="it broke"),
+        write("slow", 0, ("", ""), status="out of time", reason="ended after 20 minutes"),
+        write("noisy", 0, (20.0, 20.0), trains=False, seeded=False),
+    ]
+
+
+def row(table, method):
+    return table[table.method == method].iloc[0]
+
+
+def test_each_method_has_a_row_with_the_mean_seconds_the_most_memory_and_the_least_share(compared):
+    found = describe_methods([Run.read(path) for path in compared])
+    assert list(found.columns) == METHOD_COLUMNS and list(found.method) == ["n2v", "flaky", "slow", "noisy"]
+    n2v = row(found, "n2v")
+    assert (n2v.training_seconds, n2v.prediction_seconds_per_megapixel) == (600, 15)
+    assert (n2v.peak_memory_mb, n2v.processor_share, n2v.seeds, n2v.candidates) == (1000, 0.9, 2, 4)
+    assert n2v.chosen == "width 32, span 7"
+    assert pd.isna(row(found, "noisy").seeds)
+
+
+def test_what_did_not_denoise_has_its_status_and_reason(compared):
+    found = describe_methods([Run.read(path) for path in compared])
+    assert tuple(row(found, "slow")[["status", "reason"]]) == ("out of time", "out of time: ended after 20 minutes")
+    assert tuple(row(found, "flaky")[["status", "reason"]]) == ("done", "seed 1: failed: it broke")
+
+
+def test_the_notes_say_what_is_unequal_and_what_to_cite(compared):
+    notes = lay_out_methods(describe_methods([Run.read(path) for path in compared]), frozenset()).notes
+    assert any("n2v on sem: the processor worked for it 90% of the time" in note for note in notes)
+    assert "slow on sem: out of time: ended after 20 minutes." in notes
+    assert "n2v: tuned by: the search; settings from: their page; licence: MIT; cite: Them, 2020." in notes
+
+
+def test_tables_rank_and_compare_only_what_denoised_and_name_the_rest(compared, tmp_path):
+    tables.make_tables(compared, tmp_path / "tables")
+    summary = pd.read_csv(tmp_path / "tables/summary.csv", keep_default_na=False)
+    assert list(summary.status) == ["done", "done", "out of time", "done"]
+    assert (row(summary, "slow").psnr, row(summary, "flaky").psnr) == ("", "31.0000")
+    text = (tmp_path / "tables/summary.md").read_text()
+    assert "slow on sem: out of time: ended after 20 minutes." in text and "there is no PSNR" not in text
+    comparisons = pd.read_csv(tmp_path / "tables/comparisons.csv")
+    assert "slow" not in {*comparisons.method, *comparisons.other}
+    timing = pd.read_csv(tmp_path / "tables/timing.csv")
+    assert set(timing.method) == {"n2v", "flaky", "slow"}
+
+
+@pytest.mark.parametrize(("runs", "expected"), [
+    ([(0, "done", None)], ("done", None)),
+    ([(0, "failed", "why")], ("failed", "failed: why")),
+    ([(0, "failed", "why"), (1, "done", None)], ("done", "seed 0: failed: why")),
+    ([(0, "failed", "why"), (1, "out of time", "so")], ("failed", "seed 0: failed: why; seed 1: out of time: so")),
+])  # fmt: skip
+def test_the_outcome_of_runs_is_done_if_one_of_them_is(runs, expected):
+    assert tuple(outcome(runs).values()) == expected
