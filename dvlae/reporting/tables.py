@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from dvlae.config.report_names import TABLES, TYPESET_TABLES
-from dvlae.evaluation.advice import tabulate_noise
+from dvlae.evaluation.findings.advice import tabulate_noise
 from dvlae.evaluation.reference_noise import NEAR_LIMIT
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import typesetting
