@@ -5,10 +5,10 @@ what changed.
 A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/profiles``).
 """
 
-PREPARE = 3
-PATCHES = 4
+PREPARE = 4
+PATCHES = 5
 TRAINING = 6
-PREDICTION = 5
-EVALUATION = 5
-METHODS = 1
+PREDICTION = 6
+EVALUATION = 6
+METHODS = 2
 DIAGNOSIS = 4

@@ -26,6 +26,7 @@ GUIDES = {
 # Those in which Snakemake runs.
 WITH_SNAKEMAKE = {"first_stack.md", "reproduce_the_paper.md"}
 MOST_LINES = 150
+MOST_BYTES = 500_000
 PAGES = sorted(
     REPOSITORY / name
     for name in subprocess.run(
@@ -74,6 +75,14 @@ def test_the_notebook_runs(folder):
     figures = [matplotlib.pyplot.figure(number) for number in matplotlib.pyplot.get_fignums()]
     matplotlib.pyplot.close("all")
     assert len(figures) == 1 and len(figures[0].axes) >= 3
+
+
+def test_the_notebook_shows_what_its_cells_print_return_and_draw():
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
+    kinds = {kind for output in outputs for kind in output.get("data", {output["output_type"]: None})}
+    assert kinds == {"stream", "text/plain", "image/png"}
+    assert NOTEBOOK.stat().st_size < MOST_BYTES
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)

@@ -1,10 +1,8 @@
 """Arrays as images: each is a file for the steps, and what they make of it comes back as an array of the same axes."""
 
-import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -273,38 +271,6 @@ def name_arrays(text: str, folder: Path) -> str:
     """
     text = re.sub(rf"(?:{re.escape(f'{folder}{os.sep}')})?(array \d+)\.npy", r"\1", text)
     return re.sub(r"\b(array \d+)_0*(\d+)\b", r"\1, image \2", text)
-
-
-@contextmanager
-def arrays_named(folder: Path) -> Iterator[None]:
-    """Let errors and messages of the package name arrays in place of their files while the block runs.
-
-    Parameters
-    ----------
-    folder
-        The folder that :func:`describe_arrays` made.
-
-    Raises
-    ------
-    UserError
-        The error that the block raises, in other words.
-    """
-
-    def rename(record: logging.LogRecord) -> bool:
-        record.msg, record.args = name_arrays(record.getMessage(), folder), ()
-        return True
-
-    # A filter of a logger does not see the messages of those below it.
-    loggers = [logging.getLogger(name) for name in [*logging.root.manager.loggerDict] if name.startswith("dvlae.")]
-    for logger in loggers:
-        logger.addFilter(rename)
-    try:
-        yield
-    except UserError as error:
-        raise UserError(name_arrays(str(error), folder)) from None
-    finally:
-        for logger in loggers:
-            logger.removeFilter(rename)
 
 
 def _fill_masked(part: Any, dtype: np.dtype) -> np.ndarray:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from dvlae.api.arrays import (
-    arrays_named,
     as_array,
     as_list,
     choose_axes,
@@ -22,6 +21,7 @@ from dvlae.api.arrays import (
     read_array,
 )
 from dvlae.api.choices import choose_prediction
+from dvlae.api.notes import messages_reworded
 from dvlae.api.options import check_flag, check_folder
 from dvlae.api.session import Session, Wishes
 from dvlae.models.files import load_model, read_architecture
@@ -345,7 +345,7 @@ def _session(arrays: Sequence[Any], axes: str, direction: str, wishes: Wishes, p
             TemporaryDirectory(prefix="dvlae-") as folder,
         ):
             data = Path(folder) / "arrays"
-            with arrays_named(data):
+            with messages_reworded(lambda text: name_arrays(text, data)):
                 yield Session(Path(folder), describe_arrays(data, arrays, axes, direction), data, wishes)
     finally:
         torch.set_num_threads(threads)

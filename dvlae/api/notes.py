@@ -2,19 +2,21 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dvlae.system.errors import UserError
 
 PREFIX_PATTERN = re.compile("[a-z]+: (warning: )?", re.IGNORECASE)
+AXES_PATTERN = re.compile("`axes: ([STCZYX]+)`")
 # What messages about values begin with.
 NAME_PATTERN = re.compile("^(minutes|seed|samples|noise direction|receptive field|device)(?=: )")
 # What a message says of settings of a dataset, and the options of commands that set them.
 OPTIONS = {
     "`axes_override: true` follows the settings": "--override-axes follows --axes",
     "set `axes_override: true`": "add --override-axes",
+    "`axes_override: true`": "--override-axes",
     "`axes: auto` follows the file": "without --axes, the file is followed",
     "`axes`": "--axes",
     "`series`": "--series",
@@ -82,19 +84,46 @@ class Warnings(logging.Handler):
 
 
 @contextmanager
-def options_named() -> Iterator[None]:
-    """Name options instead of settings in an error that occurs while the block runs.
+def messages_reworded(reword: Callable[[str], str]) -> Iterator[None]:
+    """Reword messages of the package, and an error, while the block runs.
+
+    Parameters
+    ----------
+    reword
+        Takes a message and returns it in other words.
 
     Raises
     ------
     UserError
-        The error, in other words.
+        The error that the block raises, in other words.
     """
+
+    def reword_record(record: logging.LogRecord) -> bool:
+        record.msg, record.args = reword(record.getMessage()), ()
+        return True
+
+    # A filter of a logger does not see the messages of those below it.
+    loggers = [logging.getLogger(name) for name in [*logging.root.manager.loggerDict] if name.startswith("dvlae.")]
+    for logger in loggers:
+        logger.addFilter(reword_record)
     try:
         yield
     except UserError as error:
-        text = str(error)
-        for setting, option in OPTIONS.items():
-            text = text.replace(setting, option)
-        text = NAME_PATTERN.sub(lambda found: "--" + found[0].replace(" ", "-"), text)
-        raise UserError(text) from error
+        raise UserError(reword(str(error))) from error
+    finally:
+        for logger in loggers:
+            logger.removeFilter(reword_record)
+
+
+@contextmanager
+def options_named() -> Iterator[None]:
+    """Name options instead of settings in messages and errors while the block runs."""
+    with messages_reworded(_name_options):
+        yield
+
+
+def _name_options(text: str) -> str:
+    for setting, option in OPTIONS.items():
+        text = text.replace(setting, option)
+    text = AXES_PATTERN.sub(r"--axes \1", text)
+    return NAME_PATTERN.sub(lambda found: "--" + found[0].replace(" ", "-"), text)

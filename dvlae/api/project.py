@@ -12,6 +12,7 @@ import yaml
 
 from dvlae.api.inputs import choose_dataset, find_inputs
 from dvlae.api.notes import options_named
+from dvlae.api.plan import ENOUGH_STEPS
 from dvlae.api.session import Session, Wishes
 from dvlae.axes import format_sides
 from dvlae.config.fields import StrictModel, expand_home
@@ -63,7 +64,7 @@ receptive_fields: [{field}]    # {reason}; several numbers compare them
 seeds: [0]    # several numbers repeat each training
 baselines: [noisy, gaussian]    # methods to compare with
 results: results/{name}
-model: {model}
+model: {model}    # on a machine that takes fewer than {enough} steps in this time, 16 channels are better
 training: {training}    # max_minutes: the longer, the better
 prediction: {{samples: 16}}    # more samples take longer and give a little less noise
 """
@@ -162,6 +163,7 @@ def make_project(
             name=name,
             field=field,
             reason=reason,
+            enough=ENOUGH_STEPS,
             model=_yaml(_stated(settings.model, {"levels", "channels", "latent_channels"})),
             training=_yaml(_stated(settings.training, {"batch_size", "learning_rate", "max_minutes"})),
         ),

@@ -8,12 +8,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
 from dvlae.config.fields import expand_home
-from dvlae.data.sources import SUFFIXES, ZARR_METADATA, refusal
+from dvlae.data.pixels import errors_named
+from dvlae.data.sources import SIGNATURES, START_BYTES, SUFFIXES, ZARR_METADATA, refusal
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 MOST_NAMED = 3
+# The kinds of files whose first bytes are those of no other kind.
+SUFFIXES_OF_KINDS = {"tiff": ".tif", "png": ".png", "npy": ".npy"}
 # The end of a glob that says of which kind a file is, whose upper and lower case cameras and programs choose.
 SUFFIX = re.compile(r"(\.(ome|zarr))*\.[a-z0-9]+$", re.IGNORECASE | re.ASCII)
 
@@ -99,7 +102,19 @@ def _check_file(path: Path, key: str) -> None:
     except UnicodeEncodeError:
         raise UserError(f"{key}: found a file whose name is not UTF-8, {str(path)!r}; rename it") from None
     if path.suffix.lower() not in SUFFIXES and not path.is_dir():
+        if (right := _right_name(path)) is not None:
+            raise UserError(f"{path}: is an image, but has no suffix that says so; rename it to {right!r}")
         raise UserError(f"{refusal(path, path.suffix)}; a pattern such as '*.tif' for {key!r} leaves it out")
+
+
+def _right_name(path: Path) -> str | None:
+    """Return a name with a suffix for a file that its first bytes call an image; None if they do not."""
+    with errors_named(path), path.open("rb") as file:
+        start = file.read(START_BYTES)
+    kinds = (kind for signature, kind in SIGNATURES.items() if start.startswith(signature))
+    suffix = SUFFIXES_OF_KINDS.get(next(kinds, ""))
+    name = path.name.strip(" .")
+    return suffix and (name if Path(name).suffix.lower() in SUFFIXES else name + suffix)
 
 
 def _is_image(path: Path) -> bool:

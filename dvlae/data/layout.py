@@ -10,6 +10,7 @@ from dvlae.axes import format_sides
 from dvlae.config.dataset import DatasetSettings, check_axes
 from dvlae.data.sources import Source
 from dvlae.system.errors import UserError
+from dvlae.system.wording import count
 
 SPATIAL = "ZYX"
 # What an axis of unknown meaning may be, the likeliest first.
@@ -18,6 +19,8 @@ MEANINGS = {"T": "times", "Z": "planes of a volume", "C": "channels", "S": "imag
 SINGLE_AXES = "STCZ"
 # Colours and transparency: at most this many channels are the last axis of an image.
 MAX_COLOURS = 4
+# Images with fewer pixels along y or x may be lines of one image.
+MIN_SIDE = 4
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,43 @@ def _count_pages(source: Source, stated: str, dataset: DatasetSettings) -> tuple
         raise UserError(f"{source.path}: pages: found {pages} pages, allowed: {allowed}, as `pages` is {counts}")
     lengths = tuple(counts.get(axis, pages // known) for axis in prefix)
     return prefix + stated[first:], lengths + source.shape[first:]
+
+
+def note_thin(axes: str, shape: Sequence[int]) -> tuple[str, ...]:
+    """Say that images have hardly any pixels along an axis, and how they may be read instead.
+
+    Parameters
+    ----------
+    axes
+        The axes of a source, letters of STCZYX.
+    shape
+        One number for each axis.
+
+    Returns
+    -------
+    tuple of str
+        Nothing, or one sentence.
+
+    Examples
+    --------
+    >>> note_thin("TYX", (500, 1, 64))[0]  # doctest: +ELLIPSIS
+    'has 1 pixel along y, across which nothing is learned; `axes: YSX` with `axes_override: true` reads its 500 ...'
+    """
+    sizes = dict(zip(axes, shape, strict=True))
+    thin = [axis for axis in "YX" if sizes.get(axis, MIN_SIDE) < MIN_SIDE]
+    if not thin or "Y" not in axes:
+        return ()
+    axis, side = thin[0], sizes[thin[0]]
+    learned = "nothing" if side == 1 else "little"
+    text = f"has {count(side, 'pixel')} along {axis.lower()}, across which {learned} is learned"
+    frames = [letter for letter in axes if letter in "ST" and sizes[letter] >= MIN_SIDE]
+    if side == 1 and len(frames) == 1 and axes.count("S") + axes.count("T") == 1:
+        swapped = axes.replace(axis, "?").replace(frames[0], axis).replace("?", "S")
+        text += (
+            f"; `axes: {swapped}` with `axes_override: true` reads its {sizes[frames[0]]} lines as one image, if they "
+            "belong together"
+        )
+    return (text,)
 
 
 def _match(wanted: str, stated: str, shape: tuple[int, ...]) -> list[tuple[Axis, ...]]:

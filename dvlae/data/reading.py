@@ -14,7 +14,7 @@ import numpy as np
 from dvlae.axes import format_sides
 from dvlae.config.dataset import CropSettings, DatasetSettings, check_axes
 from dvlae.data.files import unique_names
-from dvlae.data.layout import SPATIAL, Layout, lay_out
+from dvlae.data.layout import SPATIAL, Layout, lay_out, note_thin
 from dvlae.data.sources import Source, open_sources
 from dvlae.system.errors import UserError
 
@@ -278,12 +278,12 @@ def open_stacks(files: Sequence[Path], dataset: DatasetSettings, loop: Iterable[
                 left_out = (f"leaves out series {_list_series(new, left_out=True)}",)
             for source, label in zip(chosen, _labels(chosen), strict=True):
                 read.add(_identity(source))
-                for note in left_out + source.notes + (source.axes_notes if dataset.axes == "auto" else ()):
+                stack = Stack(name + label, source, lay_out(source, dataset), dataset.channel, dataset.crop)
+                notes = left_out + source.notes + note_thin(stack.axes, stack.shape)
+                for note in notes + (source.axes_notes if dataset.axes == "auto" else ()):
                     if note not in told:
                         logger.warning(f"{path}: {note}")
                     told[note].add(path)
-                layout = lay_out(source, dataset)
-                stack = Stack(name + label, source, layout, dataset.channel, dataset.crop)
                 _check_fit(stack, first, dataset)
                 first = first or stack
                 yield stack

@@ -45,6 +45,7 @@ FOREIGN = {
     b"<": "XML or HTML",
 }
 LOSSY = ("JPEG", "JPEG 2000", "WebP or AVI", ".jpg", ".jpeg", ".jp2", ".webp", ".avif", ".heic", ".avi", ".mov", ".mp4")
+HELPS = {"gzip": "unpack it", ".npz": "save the array in it with numpy.save"}
 START_BYTES = 16
 ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 SUFFIXES = {
@@ -395,5 +396,5 @@ def refusal(path: Path, kind: str) -> UserError:
         helps = "take the file that the microscope wrote; if there is none, save this one as TIFF or PNG"
     else:
         why = f"allowed: {', '.join(SUFFIXES)}"
-        helps = "unpack it" if kind == "gzip" else "save it as OME-TIFF, for example with Fiji or bfconvert"
+        helps = HELPS.get(kind.lower(), "save it as OME-TIFF, for example with Fiji or bfconvert")
     return UserError(f"{path}: found a file of kind {kind!r}, {why}; {helps}")

@@ -336,7 +336,7 @@ def _plot_cells(
     for i, (picture, difference) in enumerate(zip(pictures, differences, strict=True)):
         above, below = grid[2 * (i // in_row) : 2 * (i // in_row) + 2, i % in_row]
         above.set_title("\n".join(filter(None, [picture.title, picture.caption])), fontsize=7, parse_math=False)
-        _plot_part(above, picture, part, limits, picture)
+        _plot_part(above, picture, part, limits, reference)
         if difference is not None:
             _plot_part(below, difference, part, limits, widest)
     return figure

@@ -14,12 +14,13 @@ from matplotlib.ticker import MaxNLocator
 
 from dvlae.axes import format_sides
 from dvlae.config.dataset import EvaluationSettings
-from dvlae.data.canonical import read_mask, read_noisy
+from dvlae.data.canonical import read_info, read_mask, read_noisy
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.diagnosis import MAX_IMAGES, NEGLIGIBLE_CORRELATION, measure_noise
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.findings.advice import advise
+from dvlae.evaluation.findings.finding import Finding
 from dvlae.evaluation.findings.frames import FrameCheck, check_frame, compare_frames
 from dvlae.evaluation.findings.sequence import compare_sequence, identify_frame
 from dvlae.evaluation.noise_samples import NoiseSample, choose_parts, estimate_noise, known_noise
@@ -110,7 +111,7 @@ def diagnose(
         description="diagnose: frames",
     )
     found, curves = measure_noise(samples, dataset=dataset, configured_direction=noise_direction, images=len(chosen))
-    findings = compare_frames(checks) + compare_sequence(sequence, len(frames))
+    findings = _units(chosen[0]) + compare_frames(checks) + compare_sequence(sequence, len(frames))
     found |= {"advice": advise(found), "findings": [vars(finding) for finding in findings]}
     with matplotlib.rc_context(STYLE):
         save_figure(plot_diagnosis(found, curves), Path(output).with_suffix(""))
@@ -120,6 +121,16 @@ def diagnose(
         logger.info("diagnose: %s", found["advice"])
     for line in list_notes(found):
         logger.warning("diagnose: %s", line)
+
+
+def _units(image: Image) -> list[Finding]:
+    """Say in which units grey values are given, if not in those of the files."""
+    units = read_info(image.noisy).units
+    if units == {"offset": 0, "scale": 1}:
+        return []
+    offset, scale = units["offset"], units["scale"]
+    line = f"grey values are so large or so small that they are given less {offset:.17g}, as multiples of {scale:g}"
+    return [Finding("units", scale, line)]
 
 
 def _neighbours(count: int, most: int) -> list[int]:

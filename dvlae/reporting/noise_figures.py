@@ -67,8 +67,7 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
             curve = removed[run.folder][direction]
             axes.plot(curve, color=BLUE, marker="o", markersize=2.5, linewidth=1.2, label="removed by the method")
             if noise is not None:
-                style = {"color": BLACK, "linestyle": "--", "linewidth": 1}
-                axes.plot(noise[direction], **style, label="noise (noisy − clean)")
+                axes.plot(noise[direction], color=BLACK, linestyle="--", linewidth=1, label="noise (noisy − clean)")
             place: dict[str, Any] = {"ha": "right", "va": "top", "transform": axes.transAxes, "fontsize": 7}
             axes.text(0.98, 0.98, f"along {direction}", **place)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -13,6 +13,8 @@ import yaml
 from dvlae.api.project import make_project
 from dvlae.cli import main
 from dvlae.config.loading import load_configuration, load_dataset
+from dvlae.data.manifest import read_manifest
+from dvlae.data.prepare import prepare
 from dvlae.system.errors import UserError
 
 
@@ -69,6 +71,48 @@ def test_planes_are_images_in_the_workflow_too(stack, tmp_path):
     make_project([str(stack)], tmp_path / "new")
     _, dataset = load_dataset("my_stack_1_2", tmp_path / "new/config/datasets")
     assert dataset.axes == "SYX" and dataset.axes_override
+
+
+def test_options_of_files_are_written_and_followed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).poisson(100, (3, 2, 48, 64)).astype(np.uint16)
+    with tifffile.TiffWriter("two.ome.tif") as file:
+        for name in ("first", "second"):
+            file.write(pixels, metadata={"axes": "ZCYX", "Name": name})
+    assert main(["init", "two.ome.tif", "--minutes", "1"]) == 1
+    assert "set --series to the number or the name" in capsys.readouterr().err
+    options = ["--series", "second", "--axes", "SCYX", "--channel", "1", "--minutes", "1"]
+    assert main(["init", "two.ome.tif", *options]) == 1
+    assert "--override-axes follows --axes" in capsys.readouterr().err
+    assert main(["init", "two.ome.tif", *options, "--override-axes", "--output", "new"]) == 0
+    _, dataset = load_dataset("two", tmp_path / "new/config/datasets")
+    assert (dataset.axes, dataset.axes_override, dataset.channel, dataset.series) == ("SCYX", True, 1, "second")
+    prepare(dataset, tmp_path, None, tmp_path / "images")
+    assert [image.shape for image in read_manifest(tmp_path / "images")] == [(1, 48, 64)] * 3
+
+
+def test_volumes_stay_volumes_for_noise_along_z(tmp_path):
+    pixels = np.random.default_rng(0).poisson(100, (6, 40, 40)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, metadata={"axes": "ZYX"})
+    make_project([str(tmp_path / "a.tif")], tmp_path / "new", noise_direction="z", minutes=1)
+    _, dataset = load_dataset("a", tmp_path / "new/config/datasets")
+    assert (dataset.axes, dataset.axes_override, dataset.noise_direction) == ("auto", False, "z")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--minutes", "inf", "--minutes: found inf, allowed: a number above 0"),
+        ("--receptive-field", "-1", "--receptive-field: found -1, allowed: auto, or a number of pixels"),
+        ("--override-axes", None, "--override-axes: found without --axes, allowed only with it"),
+        ("--channel", "-1", "channel: found -1"),
+    ],
+)
+def test_values_that_are_not_allowed_are_refused_in_one_line(stack, tmp_path, capsys, option, value, words):
+    arguments = [option, *([] if value is None else [value]), "--output", str(tmp_path / "new")]
+    assert main(["init", str(stack), *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
 
 
 def test_a_folder_that_exists_is_left_alone(stack, tmp_path):

@@ -39,6 +39,23 @@ def test_files_are_found_in_natural_order(folder):
     assert len(find_images(["im 2.tif", "im 1*", "im 10.tif"], there, "noisy")) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "start", "right"),
+    [
+        ("a.tif ", b"II*\0", "a.tif"),
+        ("a.tif.", b"MM\0*", "a.tif"),
+        ("scan", b"II*\0", "scan.tif"),
+        ("b.001", b"\x89PNG\r\n\x1a\n", "b.001.png"),
+        ("c.data", b"\x93NUMPY", "c.data.npy"),
+    ],
+)
+def test_an_image_whose_name_does_not_say_so_is_to_be_renamed(folder, name, start, right):
+    (folder(name) / name).write_bytes(start)
+    assert f"rename it to {right!r}" in refusal(name, folder())
+    (folder() / name).write_bytes(b"PK\3\4")
+    assert "rename" not in refusal(name, folder())
+
+
 def test_case_does_not_change_the_order(folder):
     assert found("*.tif", folder("a1.tif", "A2.tif", "a10.TIF", "A10.tif")) == [
         "a1.tif",

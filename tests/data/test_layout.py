@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from dvlae.data.layout import lay_out
+from dvlae.data.layout import lay_out, note_thin
 from dvlae.system.errors import UserError
 from frames import Memory, read_frames, settings
 
@@ -20,6 +20,39 @@ def refusal(source, **keys) -> str:
         lay_out(source, settings(**keys))
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "read"),
+    [
+        ("TYX", (50, 1, 9), "YSX"),
+        ("SYX", (50, 1, 9), "YSX"),
+        ("TCYX", (50, 2, 9, 1), "XCYS"),
+        ("YXT", (1, 9, 50), "SXY"),
+    ],
+)
+def test_lines_that_are_stored_as_images_can_be_read_as_one_image(axes, shape, read):
+    (note,) = note_thin(axes, shape)
+    assert f"has 1 pixel along {'x' if shape[-1] == 1 else 'y'}" in note and f"`axes: {read}`" in note
+    layout = lay_out(Memory(axes, shape), settings(axes=read, axes_override=True))
+    assert (layout.axes, layout.shape) == (read, shape)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "words"),
+    [
+        ("YX", (1, 200), "has 1 pixel along y, across which nothing is learned"),
+        ("TYX", (9, 3, 200), "has 3 pixels along y, across which little is learned"),
+        ("ZTYX", (9, 8, 200, 2), "has 2 pixels along x, across which little is learned"),
+    ],
+)
+def test_few_pixels_along_an_axis_are_noted(axes, shape, words):
+    assert note_thin(axes, shape) == (words,)
+
+
+@pytest.mark.parametrize(("axes", "shape"), [("TYX", (9, 4, 4)), ("ZYX", (1, 20, 20)), ("SX", (1, 200)), ("X", (2,))])
+def test_enough_pixels_planes_and_traces_are_not_noted(axes, shape):
+    assert note_thin(axes, shape) == ()
 
 
 @pytest.mark.parametrize(

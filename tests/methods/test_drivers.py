@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from skips import UNAVAILABLE
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.methods import load_method
@@ -18,6 +17,7 @@ from dvlae.data.outputs.reading import read_output
 from dvlae.methods.environments import download_code, make_environment, read_ready
 from dvlae.methods.run import Trial, run_method
 from dvlae.methods.task import NotApplicableError
+from skips import UNAVAILABLE
 
 MIRROR = Path(os.environ.get("DVLAE_DATA_MIRROR", "no mirror"))
 SHAPES = {
@@ -46,9 +46,18 @@ def make_trial(tmp_path):
         (tmp_path / "noise.json").write_text(json.dumps(noise))
         code = tmp_path / "cosdd.json"
         trial = Trial.of(
-            method, tmp_path / "images", tmp_path / "task", settings=EvaluationSettings(), noise=tmp_path / "noise.json",
-            noise_direction=direction, seed=1, minutes=SHORT, device="cpu", code=code if code.exists() else None, cores=1,
-        )  # fmt: skip
+            method,
+            tmp_path / "images",
+            tmp_path / "task",
+            settings=EvaluationSettings(),
+            noise=tmp_path / "noise.json",
+            noise_direction=direction,
+            seed=1,
+            minutes=SHORT,
+            device="cpu",
+            code=code if code.exists() else None,
+            cores=1,
+        )
         return replace(trial, how=trial.how.model_copy(update={"environment": None, **changes}))
 
     return make

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,16 @@ def test_a_direction_that_the_noise_contradicts_gives_one_line(diagnose, caplog)
     assert warning.startswith("noise_direction: found x, but the noise suggests y (neighbours correlate 0.0")
     assert "\n" not in warning
     assert f"warning: {warning}" in caplog.text
+
+
+def test_grey_values_in_other_units_are_named(diagnose, monkeypatch):
+    assert not diagnose()["findings"]
+    read = dvlae.reporting.diagnosis.read_info
+    monkeypatch.setattr(
+        dvlae.reporting.diagnosis, "read_info", lambda path: replace(read(path), offset=4, scale=2.0**66)
+    )
+    (finding,) = diagnose()["findings"]
+    assert finding["kind"] == "units" and "less 4, as multiples of 7.3787e+19" in finding["line"]
 
 
 def test_the_right_direction_gives_no_warning(diagnose, caplog):

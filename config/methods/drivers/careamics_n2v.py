@@ -95,8 +95,9 @@ def configure(job: Job, arrays: Sequence[np.ndarray]) -> Any:
 
     settings = job.settings
     sides = np.array([array.shape[-len(job.axes) :] for array in arrays])
-    # A power of two, as CAREamics demands, and at most half a side: the patches for validation come from the images.
-    patch = [min(settings["patch"], 2 ** int(math.log2(side // 2))) for side in sides.min(axis=0)]
+    # CAREamics demands powers of two. Where images are few, patches are small enough for some to be held out.
+    shortest = sides.min(axis=0) // (2 if len(arrays) < 10 else 1)
+    patch = [min(settings["patch"], 2 ** int(math.log2(side))) for side in shortest]
     patches = int(np.prod(-(-sides // patch), axis=1).sum())
     mask: dict[str, Any] = {}
     if settings["struct"]:
@@ -114,6 +115,8 @@ def configure(job: Job, arrays: Sequence[np.ndarray]) -> Any:
         n_channels=len(arrays[0]) if "C" in settings["axes"] else None,
         n_val_patches=math.ceil(0.1 * patches),
         use_n2v2=not settings["struct"],
+        # The default, unless patches are so small that they would have no masked pixel.
+        masked_pixel_percentage=max(0.2, 100 / math.prod(patch)),
         model_params={"depth": settings["depth"], "num_channels_init": settings["channels"]},
         optimizer_params={"lr": settings["learning_rate"]},
         checkpoint_params={"save_top_k": 0},

@@ -160,7 +160,8 @@ def split(images: list[torch.Tensor], config: dict[str, Any]) -> tuple[list[torc
             patch
             for image in images
             for patch in utils.patchify(
-                image[None], [max(side, math.ceil(scale * length)) for side, length in zip(crop, image.shape[1:])]
+                image[None],
+                [max(side, math.ceil(scale * length)) for side, length in zip(crop, image.shape[1:], strict=True)],
             )
         ]
     shuffled = random.sample(images, len(images))
@@ -245,10 +246,10 @@ def tiles(sides: Sequence[int], pixels: int, margin: int) -> Iterator[tuple[Slic
     length = max(margin, int(pixels ** (1 / len(sides))) // margin * margin)
     for corner in itertools.product(*(range(0, side, length) for side in sides)):
         begins = [max(0, start - margin) for start in corner]
-        ends = [min(side, start + length) for start, side in zip(corner, sides)]
+        ends = [min(side, start + length) for start, side in zip(corner, sides, strict=True)]
         yield (
-            tuple(slice(begin, min(side, end + margin)) for begin, end, side in zip(begins, ends, sides)),
-            tuple(slice(start - begin, end - begin) for start, begin, end in zip(corner, begins, ends)),
+            tuple(slice(begin, min(side, end + margin)) for begin, end, side in zip(begins, ends, sides, strict=True)),
+            tuple(slice(start - begin, end - begin) for start, begin, end in zip(corner, begins, ends, strict=True)),
             tuple(map(slice, corner, ends)),
         )
 

@@ -127,9 +127,11 @@ def _has_single_pixels(region: np.ndarray) -> bool:
 
 
 def _fills_lines(region: np.ndarray) -> bool:
-    """Return whether a region fills a face of a frame completely; an end of a trace is no face."""
-    return region.ndim > 1 and any(
-        face.all() for axis in range(region.ndim) for face in np.moveaxis(region, axis, 0)[[0, -1]]
+    """Return whether a region fills a face of a frame completely; an end of a trace, or of a few lines, is no face."""
+    return (
+        region.ndim > 1
+        and count_true(region) >= MIN_THICKNESS[1]
+        and any(face.all() for axis in range(region.ndim) for face in np.moveaxis(region, axis, 0)[[0, -1]])
     )
 
 

@@ -14,6 +14,8 @@ from dvlae.system import software
 
 # Deflate stores at most 258 bytes in 2 bits.
 DEFLATE_EXPANSION = 1032
+# Of the longest floating-point numbers that image files have.
+MAX_FLOAT_BYTES = 8
 
 
 @dataclass(kw_only=True)
@@ -50,6 +52,11 @@ class PartSource(Source):
 
     def __post_init__(self) -> None:
         self.dtype = self.dtype.newbyteorder("=")
+        if self.dtype.kind == "b":
+            self.dtype = np.dtype(np.uint8)
+        elif self.dtype.kind == "f" and self.dtype.itemsize > MAX_FLOAT_BYTES:
+            self.notes += (f"its numbers are of type {self.dtype}, and are rounded to float64",)
+            self.dtype = np.dtype(np.float64)
         self.files = self.files or (self.path,)
         if min(self.shape, default=0) < 1:
             raise ValueError("it contains no pixels")
@@ -85,6 +92,26 @@ class PartSource(Source):
             if array.shape != self.shape[len(index) :]:
                 raise ValueError(f"found pixels of shape {array.shape}, announced: {self.shape[len(index) :]}")
             return array.astype(self.dtype, copy=False)
+
+
+def opacity_notes(*, uniform: bool) -> tuple[str, ...]:
+    """Say what becomes of a channel that is opacity.
+
+    Parameters
+    ----------
+    uniform
+        Whether it is the same everywhere.
+
+    Returns
+    -------
+    tuple of str
+        One sentence.
+    """
+    if uniform:
+        return ("leaves out its opacity (alpha), which is the same everywhere",)
+    return (
+        "its last channel is opacity (alpha), which is learned and denoised like a colour; `channel` keeps another",
+    )
 
 
 def read_planes(

@@ -3,12 +3,13 @@
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from dvlae.data.formats.parts import DEFLATE_EXPANSION, PartSource
+from dvlae.data.formats.parts import DEFLATE_EXPANSION, PartSource, opacity_notes
 from dvlae.data.pixels import errors_named
 from dvlae.data.sources import Source
 
@@ -16,6 +17,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PALETTE = 3
 # Channels by the type of colour: grey, RGB, palette, grey and alpha, RGB and alpha.
 CHANNELS = {0: 1, 2: 3, PALETTE: 3, 4: 2, 6: 4}
+WITH_OPACITY = (4, 6)
 # The longest of the chunks that are looked at, a palette of 256 colours.
 CHUNK_BYTES = 768
 
@@ -45,7 +47,7 @@ def sources(path: Path) -> Iterator[list[Source]]:
         if b"acTL" in chunks:
             raise ValueError("it is an animation; save its frames as a TIFF")
         channels = 1 if colour == PALETTE and _is_grey(chunks[b"PLTE"]) else CHANNELS[colour]
-        shape = (height, width) if channels == 1 else (height, width, channels)
+        shape = _shape(height, width, channels)
 
         def part(index: tuple[int, ...]) -> np.ndarray:
             import imagecodecs
@@ -64,7 +66,17 @@ def sources(path: Path) -> Iterator[list[Source]]:
             # Bits are unpacked to bytes.
             expansion=DEFLATE_EXPANSION * 8,
         )
+        if colour in WITH_OPACITY:
+            opacity = source.read()[..., -1]
+            if is_uniform := bool((opacity == opacity[0, 0]).all()):
+                channels -= 1
+                shape = _shape(height, width, channels)
+            source = replace(source, axes="YXC"[: len(shape)], shape=shape, notes=opacity_notes(uniform=is_uniform))
     yield [source]
+
+
+def _shape(height: int, width: int, channels: int) -> tuple[int, ...]:
+    return (height, width) if channels == 1 else (height, width, channels)
 
 
 def _chunks_before_pixels(file: BinaryIO) -> dict[bytes, bytes]:

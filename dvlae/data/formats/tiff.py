@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 
 from dvlae.data.formats.ome import OmeSet, find_set
+from dvlae.data.formats.parts import opacity_notes
 from dvlae.data.formats.tiff_metadata import calibration_notes, read_calibration, stated_axes
 from dvlae.data.formats.tiff_pixels import (
     Conversion,
@@ -23,7 +24,7 @@ from dvlae.data.formats.tiff_pixels import (
     most_bytes,
     read_page,
 )
-from dvlae.data.pixels import check_memory, check_size, errors_named, open_tiff
+from dvlae.data.pixels import ALWAYS_READ_BYTES, check_memory, check_size, errors_named, open_tiff
 from dvlae.data.sources import Calibration, Source
 
 # The kinds of series whose pages have nothing in common but the file.
@@ -37,6 +38,8 @@ PREVIEW_SIDE = 0.5
 # The axes along which a recording can have been stopped early.
 FRAME_AXES = "ST"
 ORIENTATION, UPRIGHT = 274, 1
+# Samples beside colours that are opacity: with the colours multiplied by it, and without.
+OPACITY = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
 
 # A series, and the number of one of its pages.
 Place = tuple[tifffile.TiffPageSeries, int]
@@ -266,6 +269,7 @@ def _make_source(
     conversion = find_conversion(page, series.kind, series.transform is not None)
     if conversion.added and any(has_several_colour_maps(part) for part in group):
         raise NotImplementedError("its pages have different colour maps; save it in red, green and blue")
+    conversion, inner = _without_opacity(group, conversion, axes[len(outer) :], inner)
     calibration = read_calibration(file, series, number, ome.xml)
     files = _files_of(series, path, ome)
     shape = (*outer, *inner, *conversion.added)
@@ -287,6 +291,33 @@ def _make_source(
         outer=outer,
         conversion=conversion,
     )
+
+
+def _without_opacity(
+    group: Sequence[tifffile.TiffPageSeries], conversion: Conversion, axes: str, inner: tuple[int, ...]
+) -> tuple[Conversion, tuple[int, ...]]:
+    """Leave out a channel that the file calls opacity, if it is the same everywhere. Return the new shape of a page."""
+    page = group[0].keyframe
+    opaque = page.extrasamples and page.extrasamples[-1] in OPACITY and axes.count("C") == 1 and not conversion.added
+    if not opaque:
+        return conversion, inner
+    place, notes = axes.index("C"), conversion.notes
+    values: set[Any] = set()
+    # Of a very large file, all channels are kept.
+    if sum(series.nbytes for series in group) <= ALWAYS_READ_BYTES:
+        for series in group:
+            for number in range(len(series)):
+                opacity = read_page(series, number).reshape(inner).take(-1, place)
+                values |= {opacity.min(), opacity.max()}
+    if len(values) != 1:
+        return replace(conversion, notes=notes + opacity_notes(uniform=False)), inner
+    kept = inner[place] - 1
+
+    def apply(pixels: np.ndarray) -> np.ndarray:
+        return conversion.apply(pixels.reshape(inner).take(range(kept), place))
+
+    left = (*inner[:place], kept, *inner[place + 1 :])
+    return replace(conversion, apply=apply, notes=notes + opacity_notes(uniform=True)), left
 
 
 def _files_of(series: tifffile.TiffPageSeries, path: Path, ome: OmeSet) -> tuple[Path, ...]:

@@ -35,8 +35,8 @@ from dvlae.system.progress import progress
 from dvlae.system.software import optional_module
 from dvlae.training.crops import RandomCrops
 
-# The package's own share of images for validation; here it is that of the crops.
-VALIDATION_SHARE = 0.2
+# As many crops as in the package's tutorial, for each crop of the training.
+VALIDATION_SHARE = 0.5
 # Before the time of a step is known.
 FIRST_STEPS = 4
 

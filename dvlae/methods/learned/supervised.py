@@ -35,8 +35,8 @@ class SupervisedSettings(NetworkSettings):
 def fit(task: Task) -> Fitted:
     """Train a network for each fold, on the clean images of the other folds. It takes ``task.minutes`` for each.
 
-    The clean images are registered as for the evaluation, and in the units of the noisy ones. In a search, only the
-    first network is trained.
+    The clean images are registered as for the evaluation, and in the units of the noisy ones. Of a dataset that is
+    evaluated on some of its images, all networks learn from the others. In a search, only the first network is trained.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def fit(task: Task) -> Fitted:
     Returns
     -------
     Fitted
-        ``folds`` in the description says how each network was trained, and on which images.
+        ``trainings`` in the description says how each network was trained, and on which images.
 
     Raises
     ------
@@ -56,60 +56,67 @@ def fit(task: Task) -> Fitted:
         If a setting is wrong, or the training fails.
     """
     settings = validate(SupervisedSettings, dict(task.settings), "settings")
-    pairs = {image.name: image for image in images_with_clean(task)}
-    if not pairs:
+    evaluated = {image.name for image in images_with_clean(task)}
+    if not evaluated:
         raise NotApplicableError("there is no clean image to learn from")
-    blocks = [block for block in divide(task.images, task.block) if any(image.name in pairs for image in block)]
-    if len(blocks) < 2:
+    blocks = divide(task.images, task.block)
+    folds = make_folds([any(image.name in evaluated for image in block) for block in blocks], settings.folds)
+    learned_from = [
+        [[image for image in block if image.clean] for number, block in enumerate(blocks) if number not in fold]
+        for fold in folds
+    ]
+    if not any(learned_from[0]):
         raise NotApplicableError("all images belong together, so no network could denoise what it has not seen")
-    maps = {name: _pair(image, task.targets) for name, image in pairs.items()}
+    # The table has no row for an image that is not evaluated.
+    unregistered = Targets(task.targets.settings)
+    maps = {
+        image.name: _pair(image, task.targets if image.name in evaluated else unregistered)
+        for image in task.images
+        if image.clean
+    }
     networks: dict[str, Trained] = {}
     records = []
-    folds = make_folds(blocks, settings.folds)
     for number, fold in enumerate(folds[:1] if task.searching else folds):
-        others = [
-            [image for image in block if image.name in pairs] for other in folds if other is not fold for block in other
-        ]
-        patches = cut_patches(others, maps, settings.crop)
-        trained, record = train(
-            patches, settings, task, seed=task.seed, description=f"fold {number + 1} of {len(folds)}"
-        )
-        denoised = [image.name for block in fold for image in block]
+        patches = cut_patches(learned_from[number], maps, settings.crop)
+        description = f"fold {number + 1} of {len(folds)}"
+        trained, record = train(patches, settings, task, seed=task.seed, description=description)
+        denoised = [image.name for block in fold for image in blocks[block]]
         networks |= dict.fromkeys(denoised, trained)
         records.append(record | {"held_out": patches.held_out, "images": patches.images, "denoised": denoised})
-    # Images without a clean one are in no fold, and none of the networks has seen them.
+    # Images that are not evaluated may be in no fold.
     first = next(iter(networks.values()))
     return Fitted(
         lambda image: networks.get(image.name, first).denoise(read_filled(image)),
         {
             **settings.model_dump(exclude_none=True),
-            "images": list(pairs),
+            "images": list(maps),
             "steps": sum(record["steps"] for record in records),
             "parameters": records[0]["parameters"],
             "training_seconds": round(sum(record["training_seconds"] for record in records), 1),
             "validation_loss": float(np.mean([record["validation_loss"] for record in records])),
-            "folds": records,
+            "trainings": records,
         },
     )
 
 
-def make_folds(blocks: Sequence[list[Image]], most: int) -> list[list[list[Image]]]:
+def make_folds(evaluated: Sequence[bool], most: int) -> list[list[int]]:
     """Divide blocks into folds of neighbours.
 
     Parameters
     ----------
-    blocks
-        The images of each block.
+    evaluated
+        Whether an image of each block is evaluated. Other blocks are in no fold: all networks learn from them.
     most
         Number of folds, if there are as many blocks.
 
     Returns
     -------
-    list of list of list of Image
-        The blocks of each fold. Neighbouring blocks may overlap at their ends, so as many as possible are together.
+    list of list of int
+        Numbers of the blocks of each fold. Neighbouring blocks may overlap at their ends, so they are together as often
+        as possible.
     """
-    parts = np.array_split(np.arange(len(blocks)), min(most, len(blocks)))
-    return [[blocks[number] for number in part] for part in parts]
+    numbers = np.flatnonzero(evaluated)
+    return [part.tolist() for part in np.array_split(numbers, min(most, len(numbers)))]
 
 
 def _pair(image: Image, targets: Targets) -> np.ndarray:

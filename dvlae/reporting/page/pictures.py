@@ -68,6 +68,7 @@ def _render_images(view: View) -> str:
         _pane(encode_png(colours((pixels - black) / (white - black))), f"{view.label}, {name}")
         for name, pixels in (("before", view.noisy), ("after", view.denoised))
     ]
+    lowest, highest = view.grey_values([black, white]).tolist()
     counts = view.counts.any(axis=0)
     residual = view.residual.mean(axis=0)
     top = _top(np.abs(residual[counts]), RESIDUAL_PERCENTILE)
@@ -78,12 +79,7 @@ def _render_images(view: View) -> str:
         f'<figure class="before">{panes[0]}<figcaption>Before (noisy)</figcaption></figure>',
         f'<figure class="after">{panes[1]}<figcaption>After (denoised)</figcaption></figure>',
         "</div>",
-        _scale(
-            view.grey_values(black).item(),
-            view.grey_values(white).item(),
-            "gray",
-            "the same before and after; values beyond are clipped",
-        ),
+        _scale(lowest, highest, "gray", "the same before and after; values beyond are clipped"),
         f'<p class="note">{DETAILS}</p>',
         '<div class="linked maps" tabindex="-1" role="group" aria-label="Removed, and uncertainty">',
         f"<figure><figcaption>Removed: before − after</figcaption>{removed}{_scale(-top, top, RESIDUAL_COLOURS)}"

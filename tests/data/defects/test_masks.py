@@ -98,6 +98,16 @@ def test_all_pixels_of_a_blank_or_whole_frame_count(image):
     assert find_mask(image[None]) is None
 
 
+@pytest.mark.parametrize("height", [1, 2, 3])
+def test_a_few_lines_have_a_border_only_where_it_is_long(height):
+    for seed in range(40):
+        image = np.random.default_rng(seed).poisson(50, (1, height, 64)).astype(np.float32)
+        image[:, :, 0] = 20
+        assert find_mask(image) is None
+    image[:, :, :8] = 20
+    assert np.array_equal(find_mask(image), image[0] != 20)
+
+
 def test_a_trace_has_a_mask_too():
     trace = noise(11, shape=(300,))
     trace[:40] = 0

@@ -21,6 +21,16 @@ def test_an_array_is_read_as_it_is_and_says_nothing_of_its_axes(tmp_path, dtype,
         assert np.array_equal(source.read((2, 1)), array[2, 1])
 
 
+def test_booleans_are_0_and_1_and_long_floats_are_rounded_with_a_word(tmp_path):
+    array = RANDOM.random((4, 5)) > 0.5
+    for dtype, stored, noted in ((bool, np.uint8, False), (np.longdouble, np.float64, np.longdouble().itemsize > 8)):
+        np.save(tmp_path / "a.npy", array.astype(dtype))
+        with open_sources(tmp_path / "a.npy") as (source,):
+            assert (source.dtype, source.read().dtype) == (stored, stored)
+            assert np.array_equal(source.read(), array)
+            assert ["rounded to float64" in note for note in source.notes] == [True] * noted
+
+
 def test_the_suffix_need_not_be_that_of_the_format(tmp_path):
     with (tmp_path / "a.tif").open("wb") as file:
         np.save(file, np.ones((2, 3)))

@@ -32,6 +32,22 @@ def test_pixels_keep_their_depth_and_all_channels(tmp_path, colour, depth, inter
     assert np.array_equal(found, pixels)
 
 
+@pytest.mark.parametrize(("colour", "axes"), [(4, "YX"), (6, "YXC")])
+def test_opacity_that_is_the_same_everywhere_is_left_out(tmp_path, colour, axes):
+    pixels = RANDOM.integers(0, 256, (13, 9, CHANNELS[colour])).astype(np.uint8)
+    for value, words in ((255, "leaves out its opacity"), (None, "its last channel is opacity")):
+        if value is not None:
+            pixels[..., -1] = value
+        else:
+            pixels[3, 4, -1] = 0
+        (tmp_path / "a.png").write_bytes(png(9, 13, 8, colour, unfiltered(pixels)))
+        with open_sources(tmp_path / "a.png") as (source,):
+            assert words in source.notes[0]
+            shown = pixels if value is None else pixels[..., :-1].squeeze()
+            assert source.axes == ("YXC" if value is None else axes)
+            assert np.array_equal(source.read(), shown) and np.array_equal(source.read((3,)), shown[3])
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_few_bits_are_scaled_to_eight(tmp_path, depth):
     pixels = RANDOM.integers(0, 2**depth, (5, 11)).astype(np.uint8)

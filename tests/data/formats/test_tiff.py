@@ -407,6 +407,35 @@ def test_a_colour_map_that_shows_grey_values_is_left_out_with_a_word(tmp_path):
     assert read_all(tmp_path / "a.tif")[0].notes == ()
 
 
+@pytest.mark.parametrize("samples", [2, 4])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("opacity", ["assocalpha", "unassalpha"])
+@pytest.mark.parametrize("pages", [1, 3])
+def test_opacity_that_is_the_same_everywhere_is_left_out(tmp_path, samples, planar, opacity, pages):
+    array = random(pages, 20, 24, samples, dtype=np.uint16)
+    for value, words in ((65535, "leaves out its opacity"), (None, "its last channel is opacity")):
+        if value is None:
+            array[-1, 3, 4, -1] = 0
+        else:
+            array[..., -1] = value
+        stored = array if planar == "contig" else np.moveaxis(array, -1, 1)
+        photometric = "rgb" if samples == 4 else "minisblack"
+        options = {"photometric": photometric, "planarconfig": planar, "extrasamples": [opacity], "metadata": None}
+        tifffile.imwrite(tmp_path / "a.tif", stored[0] if pages == 1 else stored, **options)
+        expected = stored if value is None else stored.take(range(samples - 1), -1 if planar == "contig" else 1)
+        source, pixels = read_all(tmp_path / "a.tif")
+        assert words in source.notes[0]
+        assert np.array_equal(pixels, expected[0] if pages == 1 else expected)
+        assert np.array_equal(source.read((0,)), pixels[0])
+
+
+def test_a_sample_without_a_meaning_is_a_channel(tmp_path):
+    array = np.concatenate([random(20, 24, 3, dtype=np.uint8), np.full((20, 24, 1), 255, np.uint8)], -1)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extrasamples=["unspecified"])
+    source, pixels = read_all(tmp_path / "a.tif")
+    assert np.array_equal(pixels, array) and source.notes == ()
+
+
 @pytest.mark.parametrize(("shape", "axes"), [((3, 20, 24), "TYX"), ((5, 3, 20, 24), "STYX")])
 def test_frames_tagged_as_colours_have_a_way_that_is_said_only_if_it_is_not_taken(tmp_path, caplog, shape, axes):
     array = random(*shape, dtype=np.uint8)

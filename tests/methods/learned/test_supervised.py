@@ -34,7 +34,7 @@ def test_no_network_denoises_a_block_that_it_was_trained_or_validated_on(pairs, 
     fitted = supervised.fit(make_task(images, block=2, settings=SMALL | {"max_steps": 1, "folds": 3}))
     names = [image.name for image in images]
     denoised = []
-    for patches, fold in zip(seen, fitted.description["folds"], strict=True):
+    for patches, fold in zip(seen, fitted.description["trainings"], strict=True):
         levels = {
             round(float(patch.mean()) / 1000) for part in (patches.train, patches.validation) for patch in part[:, 1]
         }
@@ -43,7 +43,7 @@ def test_no_network_denoises_a_block_that_it_was_trained_or_validated_on(pairs, 
         assert {number // 2 for number in levels}.isdisjoint(number // 2 for number in own)
         denoised += fold["denoised"]
     assert sorted(denoised) == sorted(names)
-    assert [len(fold["denoised"]) for fold in fitted.description["folds"]] == [4, 4, 2]
+    assert [len(fold["denoised"]) for fold in fitted.description["trainings"]] == [4, 4, 2]
 
 
 def test_each_image_is_denoised_by_the_network_of_its_fold(pairs, make_task, monkeypatch):
@@ -97,9 +97,22 @@ def test_the_clean_image_is_registered_and_in_the_units_of_the_noisy_one(pairs, 
     assert (weights == 1).all()
 
 
+def test_all_networks_learn_from_images_that_are_not_evaluated(pairs, make_task):
+    images = pairs()
+    task = make_task(
+        images, evaluation=EvaluationSettings(images="2:", data_range=150), settings=SMALL | {"max_steps": 1}
+    )
+    first, second = supervised.fit(task).description["trainings"]
+    assert (first["denoised"], second["denoised"]) == ([images[2].name], [images[3].name])
+    for training, others in ((first, {0, 1, 3}), (second, {0, 1, 2})):
+        # One block is held out for validation.
+        assert {*training["images"]} < {images[number].name for number in others}
+        assert len(training["images"]) == 2
+
+
 def test_a_search_trains_one_network(pairs, make_task):
     fitted = supervised.fit(make_task(pairs(), searching=True, settings=SMALL | {"max_steps": 1}))
-    assert len(fitted.description["folds"]) == 1
+    assert len(fitted.description["trainings"]) == 1
 
 
 def test_equal_seeds_give_equal_estimates_and_others_do_not(pairs, make_task):
