@@ -80,6 +80,8 @@ class Records:
             notes.append(f"{self.unchanged[name]}, left as it was")
         if count := self._found("hot_pixels").get(name):
             notes.append(f"{count} hot or dead pixel values")
+        if count := self._found("doubtful_pixels").get(name):
+            notes.append(f"{count} doubtful pixel values, left as they were")
         if (kind := self._found("unseen").get(name)) is not None:
             notes.append("unlike the training: " + (kind if kind != "other" else "other grey values or noise"))
         if name in self._found("rescaled"):
