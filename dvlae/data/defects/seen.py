@@ -13,9 +13,9 @@ import numpy as np
 from dvlae.data.defects.scale import FrameScale
 from dvlae.system.arrays import frame_bands, zeros
 
-# Noise that differs by this factor from what was seen is other noise: a model of the SEM images then loses more than 1 dB,
-# and at half the noise 7 dB (docs/notes/experiments.md). Noise and contrast that differ by less, after a change of gain and
-# offset, are explained by that.
+# Noise that differs by this factor from what was seen is other noise: a model of the SEM images then loses more than
+# 1 dB, and at half the noise 7 dB (docs/notes/experiments.md). Where a change of gain and offset leaves less than this,
+# it explains noise and contrast.
 OTHER_FACTOR = 1.4
 # Only noise that differs by these factors tells another gain from another brightness. A gain multiplies noise and
 # contrast by the same factor; more light, or more dye, multiplies the contrast by the square of that factor, or more.
