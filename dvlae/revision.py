@@ -5,7 +5,7 @@ what changed.
 A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/profiles``).
 """
 
-PREPARE = 4
+PREPARE = 5
 PATCHES = 5
 TRAINING = 6
 PREDICTION = 6

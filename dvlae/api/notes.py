@@ -20,6 +20,10 @@ OPTIONS = {
     "`axes: auto` follows the file": "without --axes, the file is followed",
     "`axes`": "--axes",
     "`series`": "--series",
+    "set `training.rescale: true` and `prediction.rescale: true`, or make two datasets": "use a command for each kind",
+    "set `training.rescale: true`, or make two datasets": "use a command for each kind",
+    "; `training.rescale: true` helps if they have another gain or offset": "",
+    "set `prediction.rescale: true`, or --rescale": "use --model with --rescale",
 }
 
 

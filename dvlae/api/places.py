@@ -16,7 +16,7 @@ from dvlae.data.files import unique_names
 from dvlae.data.reading import open_stacks
 from dvlae.runs.folder import RunFolder
 from dvlae.system.errors import UserError
-from dvlae.system.files import check_folder, write_json
+from dvlae.system.files import check_folder, is_too_long, write_json
 from dvlae.system.hashes import sha256
 
 ELSEWHERE = "rename it, or give --output DIR to write elsewhere"
@@ -98,7 +98,13 @@ class Places:
         -------
         Path
             The file.
+
+        Raises
+        ------
+        UserError
+            If its name is too long, or its folder cannot be made.
         """
+        _check_name(self._named("_model"))
         check_folder(self.base.parent)
         self.base.parent.mkdir(parents=True, exist_ok=True)
         return self.base.with_name(f".lock-{self.base.name}_denoised")
@@ -147,7 +153,7 @@ class Places:
         Raises
         ------
         UserError
-            If one would be that of two images.
+            If one would be that of two images, or its name is too long.
         """
         named = list(zip(inputs, unique_names(inputs), strict=True))
         if dataset.series == "all":
@@ -155,6 +161,7 @@ class Places:
         results = [self.result(file, name, kind) for file, name in named for kind in ("denoised", "uncertainty")]
         seen: set[Path] = set()
         for path in results:
+            _check_name(path)
             if path in seen:
                 raise UserError(f"{path}: would be the result of two images; rename one of them, or denoise them apart")
             seen.add(path)
@@ -345,6 +352,11 @@ def _move(old: Path, new: Path) -> list[Path]:
         new.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(old, new)
     return [new] if new.exists() else []
+
+
+def _check_name(path: Path) -> None:
+    if is_too_long(path):
+        raise UserError(f"{path}: no file can have such a long name; rename the image to a shorter one")
 
 
 def _differences(older: dict[str, Any] | None, newer: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -28,6 +29,32 @@ ADDED_BY_OTHERS = (".snakemake_timestamp", ".DS_Store", "Thumbs.db", "desktop.in
 # The files that a command writes into a folder: by name or glob, whether it is such a file.
 Contents = dict[str, Callable[[Path], bool]]
 SECONDS_BETWEEN_MOVES = (0.1, 0.3, 0.6)
+# The longest name of a file on usual file systems.
+MAX_NAME_BYTES = 255
+
+
+def is_too_long(path: Path) -> bool:
+    """Return whether no file can have a name, as it is too long for usual file systems.
+
+    Parameters
+    ----------
+    path
+        A path.
+
+    Returns
+    -------
+    bool
+        Whether its last part is too long.
+    """
+    return len(os.fsencode(path.name)) > MAX_NAME_BYTES
+
+
+def _beside(path: Path, start: str) -> Path:
+    """Return a path that begins with some text before the name of another, whose own name may be as long as allowed."""
+    beside = path.with_name(start + path.name)
+    if not is_too_long(beside):
+        return beside
+    return path.with_name(start + hashlib.sha256(os.fsencode(path.name)).hexdigest() + path.suffix)
 
 
 @contextmanager
@@ -54,7 +81,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: found {'a folder' if path.is_dir() else 'a device'}, allowed: a file to write")
     # Two processes may make the same file at once, for example a download that two datasets share.
-    temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    temporary = _beside(path, f".unfinished-{os.getpid()}-")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _naming(path):
@@ -92,9 +119,9 @@ def atomic_folder(path: str | Path, contents: Contents, resumable_for: str | Non
     check_folder(path, contents)
     # The folder that a link leads to is made, and the link stays.
     path = path.resolve() if path.is_symlink() else path
-    temporary = path.with_name(f".unfinished-{path.name}")
+    temporary = _beside(path, ".unfinished-")
     mark = temporary / ".resumable-for"
-    with exclusive_lock(path.with_name(f".lock-{path.name}")), _naming(path):
+    with exclusive_lock(_beside(path, ".lock-")), _naming(path):
         if resumable_for is None or not mark.exists() or mark.read_text(encoding="utf-8") != resumable_for:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()

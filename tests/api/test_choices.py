@@ -6,10 +6,13 @@ import pytest
 import tifffile
 
 from dvlae.api.choices import choose_axes, choose_noise, choose_prediction, choose_training
+from dvlae.api.notes import options_named
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.settings import PatchSettings
+from dvlae.data.prepare import prepare
 from dvlae.data.reading import open_stacks
 from dvlae.system.errors import UserError
+from frames import settings
 
 PIXELS = np.zeros((8, 20, 30), np.uint8)
 
@@ -227,3 +230,13 @@ def test_samples_are_many_after_a_training_and_few_otherwise(samples, model, cho
 def test_impossible_numbers_of_samples_are_refused(samples, words):
     with pytest.raises(UserError, match=words):
         choose_prediction(samples, "cpu", trained=True, direct=False)
+
+
+def test_what_helps_images_of_two_kinds_is_named_as_commands_not_as_settings(tmp_path, caplog):
+    for name, dtype in (("a.tif", np.uint8), ("b.tif", np.uint16)):
+        pixels = np.random.default_rng(0).integers(50, 200, (32, 32)).astype(dtype)
+        tifffile.imwrite(tmp_path / name, pixels)
+    with options_named():
+        prepare(settings(noisy="*.tif"), tmp_path, None, tmp_path / "images")
+    assert "if gain or bit depth differ, use a command for each kind" in caplog.text
+    assert "rescale" not in caplog.text

@@ -6,6 +6,7 @@ import pytest
 from dvlae.api.inputs import find_inputs
 from dvlae.api.places import Places
 from dvlae.system.errors import UserError
+from frames import settings
 
 
 @pytest.fixture
@@ -67,3 +68,15 @@ def test_a_result_beside_its_image_is_named_after_it_alone(folder, source, name,
     assert Places(folder / "x", None).result(folder / source, name, "denoised") == folder / expected
     together = Places(folder / "x", folder / "out").result(folder / source, name, "denoised")
     assert together == folder / "out" / f"{name}_denoised.tif"
+
+
+@pytest.mark.parametrize("letters", ["x" * 240, "é" * 120, "x" * 250])
+def test_a_name_that_is_too_long_for_results_is_refused_before_anything_is_made(folder, letters):
+    image = folder / f"{letters}.tif"
+    places = Places.choose([str(image)], [image], None)
+    with pytest.raises(UserError, match="no file can have such a long name; rename the image"):
+        places.lock()
+        places.results_of([image], settings())
+    shorter = folder / f"{letters[: 239 // len(letters[0].encode())]}.tif"
+    for path in Places.choose([str(shorter)], [shorter], None).results_of([shorter], settings()):
+        path.touch()

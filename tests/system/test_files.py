@@ -151,6 +151,17 @@ def test_a_file_does_not_replace_a_folder_nor_a_folder_a_file(tmp_path):
 IMAGES = {"list.csv": lambda file: file.read_text() == "mine", "noisy/*.tif": lambda file: True}
 
 
+@pytest.mark.parametrize("name", ["x" * 251 + ".tif", "é" * 125 + ".tiff"])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name):
+    with atomic_file(tmp_path / name) as temporary:
+        assert temporary.suffix == Path(name).suffix
+        temporary.touch()
+    with atomic_folder(tmp_path / "of" / name, {}) as folder:
+        (folder / "a").touch()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
+    assert (tmp_path / "of" / name / "a").exists()
+
+
 @pytest.mark.parametrize(
     "other", ["notes.txt", "a.tif", "noisy/below/a.tif", "noisy/a.png", ".git/config", "c/list.csv"]
 )

@@ -147,6 +147,11 @@ class FrameChecks:
         """
         if self._constant is None:
             return
+        if self._pixels == sum(self._masked.values()):
+            raise UserError(
+                f"{key}: no pixel counts, as `mask` leaves out all of them, or none is a number: {self._example}; in a "
+                "file for `mask`, pixels other than 0 count"
+            )
         if self._constant.all():
             raise UserError(
                 f"{key}: {self._example}: found {self._value:g} everywhere, allowed: at least one image that is not "

@@ -1,26 +1,22 @@
 """The images of a Zarr store: those of OME-Zarr, with axes and calibration, and plain arrays."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dvlae.data.formats.parts import LENGTHS, TIMES, size_notes, unit_name
 from dvlae.data.sources import Calibration
 
 LETTERS = {"t": "T", "c": "C", "z": "Z", "y": "Y", "x": "X", "time": "T", "channel": "C"}
 # The axes of OME-Zarr before version 0.3, which does not name them.
 OLD_AXES = "tczyx"
-MICROMETRES = {
-    "angstrom": 1e-4,
-    "nanometer": 1e-3,
-    "micrometer": 1.0,
-    "millimeter": 1e3,
-    "centimeter": 1e4,
-    "meter": 1e6,
-}
-SECONDS = {"nanosecond": 1e-9, "microsecond": 1e-6, "millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0}
+# A step along an axis, and the short name of its unit.
+Step = tuple[float, str]
+# What writers say of a step that they do not know.
+UNKNOWN: Step = (1.0, "")
 
 
 @dataclass(frozen=True)
@@ -37,12 +33,15 @@ class StoredImage:
         One letter of STCZYX for each axis, or ``?``. Empty if the store says nothing of them.
     calibration
         What the store says of it.
+    notes
+        What the user has to know of that.
     """
 
     name: str
     array: Any
     axes: str
     calibration: Calibration
+    notes: tuple[str, ...] = ()
 
 
 def stored_images(node: Any, name: str = "") -> Iterator[StoredImage]:
@@ -83,25 +82,38 @@ def _scaled_image(name: str, group: Any, scale: dict[str, Any], channels: list[d
     factors = np.ones(array.ndim)
     for transformation in (*scale.get("coordinateTransformations", ()), *largest.get("coordinateTransformations", ())):
         factors = factors * np.asarray(transformation.get("scale", 1.0), float)
-    units = [axis.get("unit") for axis in axes]
-    steps = [
-        (letter, float(step), unit)
-        for letter, step, unit in zip(letters, factors, units, strict=True)
+    steps = {
+        letter: (float(step), unit_name(str(axis.get("unit") or "")))
+        for letter, step, axis in zip(letters, factors, axes, strict=True)
         if step > 0 and math.isfinite(step)
-    ]
-    known = all(unit in MICROMETRES for letter, _, unit in steps if letter in "ZYX")
-    times = [step * SECONDS[unit] for letter, step, unit in steps if letter == "T" and unit in SECONDS]
+    }
+    names = tuple(str(channel.get("label", "")) for channel in channels)
+    calibration, notes = _calibrate(steps, names)
+    return StoredImage(name, array, letters, calibration, notes)
+
+
+def _calibrate(steps: Mapping[str, Step], channels: tuple[str, ...]) -> tuple[Calibration, tuple[str, ...]]:
+    """Return what the steps along the axes say, and sentences about those that say no length and no time."""
+    sides = {axis: steps[axis] for axis in "ZYX" if axis in steps}
+    if any(unit for _, unit in sides.values()):
+        sizes = {axis.lower(): step * LENGTHS[unit] for axis, (step, unit) in sides.items() if unit in LENGTHS}
+    else:
+        sizes = {axis.lower(): step for axis, (step, _) in sides.items()}
+        sizes = {} if set(sizes.values()) <= {1.0} else sizes
+    time, unit_of_time = steps.get("T", UNKNOWN)
     calibration = Calibration(
-        sizes={
-            axis.lower(): step * MICROMETRES[str(unit)] if known else step
-            for axis, step, unit in steps
-            if axis in "ZYX"
-        },
-        unit="um" if known else "",
-        time_step=times[0] if times else None,
-        channels=tuple(str(channel.get("label", "")) for channel in channels),
+        sizes=sizes,
+        unit="um" if any(unit in LENGTHS for _, unit in sides.values()) else "",
+        time_step=time * TIMES[unit_of_time] if unit_of_time in TIMES else None,
+        channels=channels,
     )
-    return StoredImage(name, array, letters, calibration)
+    unknown = {axis: step for axis, step in sides.items() if axis.lower() not in sizes}
+    unknown |= {"T": (time, unit_of_time)} if calibration.time_step is None else {}
+    left_out = [
+        f"{axis.lower()} {step:g} {unit}".strip() for axis, (step, unit) in unknown.items() if (step, unit) != UNKNOWN
+    ]
+    notes = (f"leaves out steps whose unit is missing or not known: {', '.join(left_out)}",) if left_out else ()
+    return calibration, size_notes(calibration) + notes
 
 
 def _letter(axis: dict[str, Any]) -> str:

@@ -16,6 +16,15 @@ from dvlae.system import software
 DEFLATE_EXPANSION = 1032
 # Of the longest floating-point numbers that image files have.
 MAX_FLOAT_BYTES = 8
+# Micrometres in a unit of length, and seconds in a unit of time.
+LENGTHS = {"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}
+TIMES = {"ps": 1e-12, "ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+# What files call these units beside their full names.
+PREFIXES = {"pico": "p", "nano": "n", "micro": "u", "milli": "m", "centi": "c", "": ""}
+UNITS = {f"{name}{spelled}": f"{letter}m" for name, letter in PREFIXES.items() for spelled in ("meter", "metre")}
+UNITS |= {f"{name}{spelled}": f"{letter}s" for name, letter in PREFIXES.items() for spelled in ("second", "sec")}
+UNITS |= {f"{letter}sec": f"{letter}s" for letter in PREFIXES.values()} | {"in": "inch", "inches": "inch", "hr": "h"}
+UNITS |= {"micron": "um", "angstrom": "Å", "ångström": "Å", "å": "Å", "minute": "min", "hour": "h", "day": "d"}
 
 
 @dataclass(kw_only=True)
@@ -92,6 +101,54 @@ class PartSource(Source):
             if array.shape != self.shape[len(index) :]:
                 raise ValueError(f"found pixels of shape {array.shape}, announced: {self.shape[len(index) :]}")
             return array.astype(self.dtype, copy=False)
+
+
+def unit_name(text: str) -> str:
+    """Return the short name of a unit of length or time.
+
+    Parameters
+    ----------
+    text
+        The name of the unit in a file.
+
+    Returns
+    -------
+    str
+        One of ``LENGTHS`` or ``TIMES``; empty for pixels, and the text itself if it is neither.
+
+    Examples
+    --------
+    >>> [unit_name(text) for text in ("µm", "Micrometers", "msec", "pixels", "furlong")]
+    ['um', 'um', 'ms', '', 'furlong']
+    """
+    text = text.replace("\\u00B5", "u").replace("\\u00b5", "u").replace("µ", "u").replace("μ", "u").strip()
+    if text in LENGTHS or text in TIMES:
+        return text
+    # Short names differ in case: a megametre is no millimetre.
+    lower = text.casefold()
+    found = next((UNITS[name] for name in (lower, lower.removesuffix("s")) if name in UNITS), text)
+    return "" if lower in ("pixel", "pixels") else found
+
+
+def size_notes(calibration: Calibration) -> tuple[str, ...]:
+    """Return what the user has to know of the size of a pixel.
+
+    Parameters
+    ----------
+    calibration
+        What a file says.
+
+    Returns
+    -------
+    tuple of str
+        A sentence if it may not be what it seems.
+    """
+    sizes = ", ".join(f"{axis} {size:g}" for axis, size in calibration.sizes.items())
+    if sizes and not calibration.unit:
+        return (f"the size of its pixels has no unit ({sizes}): results keep these numbers, which say no length",)
+    if calibration.unit == "inch":
+        return (f"the size of its pixels is in inches ({sizes}), which may be that of a print: results keep it",)
+    return ()
 
 
 def opacity_notes(*, uniform: bool) -> tuple[str, ...]:

@@ -10,13 +10,10 @@ import numpy as np
 import tifffile
 from tifffile import RESUNIT
 
+from dvlae.data.formats.parts import LENGTHS, TIMES, size_notes, unit_name
 from dvlae.data.sources import Calibration
 
-MICROMETRES = ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre", "\\u00B5m", "\\u00b5m")
-UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "µs": 1e6, "min": 1 / 60, "h": 1 / 3600, "sec": 1.0, "": 1.0}
 MICROMETRES_PER_METRE, MICROMETRES_PER_CENTIMETRE = 1e6, 1e4
-# Micrometres in the units of length that files name in several ways.
-LENGTHS = {"nm": 1e-3, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}
 # Units of a resolution. Any other is none: the numbers say only how the sides of a pixel compare.
 RESOLUTION_UNITS = {RESUNIT.INCH: "inch", RESUNIT.CENTIMETER: "cm"}
 # Programs write this resolution if they know none, so ImageJ ignores it.
@@ -25,9 +22,10 @@ SCREEN_PIXELS_PER_INCH = 72
 IMAGEJ_PLACED = ("ROI", "Overlays", "Plot")
 # What ImageJ says of an image that follows from its shape, or is a calibration of our own kind.
 IMAGEJ_KNOWN = (
-    "ImageJ", "images", "channels", "slices", "frames", "hyperstack", "unit", "yunit", "zunit", "spacing", "finterval",
-    "tunit", "Labels", "SCIFIO", "axes", "lengths", "units", "bitsPerPixel",
+    "ImageJ", "images", "channels", "slices", "frames", "hyperstack", "unit", "yunit", "zunit", "spacing", "Labels",
+    "SCIFIO", "axes", "lengths", "units", "bitsPerPixel",
 )  # fmt: skip
+TIME_STEP, TIME_UNIT = "finterval", "tunit"
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 # tifffile's letters of axes that a file only counts.
 COUNTED_AXES = "IQ"
@@ -100,13 +98,10 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _unit(text: str) -> str:
-    text = text.strip()
-    if text in ("pixel", "pixels"):
-        return ""
-    if text in MICROMETRES:
-        return "um"
-    return "inch" if text in ("in", "inches") else text
+def _seconds(step: Any, unit: str) -> float | None:
+    """Return a time step in seconds; None if there is none, or if its unit is not known."""
+    number, unit = _number(step), unit_name(unit) or "s"
+    return number * TIMES[unit] if number and unit in TIMES else None
 
 
 def _pixel_sides(page: tifffile.TiffPage) -> dict[str, float]:
@@ -146,28 +141,31 @@ def _without_one(sizes: dict[str, float], unit: str) -> dict[str, float]:
 def _from_imagej(page: tifffile.TiffPage, metadata: Mapping[str, Any]) -> Calibration:
     tagged = _resolution_unit(page)
     named = str(metadata.get("unit", "")).strip()
-    unit = _unit(named) if named else tagged
+    unit = unit_name(named) if named else tagged
     sides = _pixel_sides(page)
     if (tagged, unit) == ("cm", "um"):
         # Some programs write the unit of ImageJ beside a resolution in centimetres.
         sides = {axis: side * MICROMETRES_PER_CENTIMETRE for axis, side in sides.items()}
-    units = {axis: _unit(str(metadata[f"{axis}unit"])) for axis in "zy" if f"{axis}unit" in metadata}
+    units = {axis: unit_name(str(metadata[f"{axis}unit"])) for axis in "zy" if f"{axis}unit" in metadata}
     depth = _number(metadata.get("spacing"))
     sizes = _in_unit({"z": abs(depth) if depth else None, **sides}, units, unit)
-    step = _number(metadata.get("finterval"))
-    per_second = UNITS_PER_SECOND.get(str(metadata.get("tunit", "s")), 1.0)
+    step = _seconds(metadata.get(TIME_STEP), str(metadata.get(TIME_UNIT, "")))
+    # A step in an unknown unit stays as it is.
+    known = (*IMAGEJ_KNOWN, *([TIME_STEP, TIME_UNIT] if step or TIME_STEP not in metadata else []))
     return Calibration(
         sizes=_without_one(sizes, unit),
         unit=unit if sizes else "",
-        time_step=step / per_second if step else None,
+        time_step=step,
         labels=tuple(map(str, metadata.get("Labels", ()))),
-        imagej={name: _as_text(value) for name, value in metadata.items() if _is_kept(name, value)},
+        imagej={
+            name: _as_text(value) for name, value in metadata.items() if name not in known and _is_text(name, value)
+        },
     )
 
 
-def _is_kept(name: str, value: Any) -> bool:
-    """Return whether a result may have it, and it is not of an unknown kind."""
-    return name not in IMAGEJ_KNOWN and (name in IMAGEJ_PLACED or not isinstance(value, bytes))
+def _is_text(name: str, value: Any) -> bool:
+    """Return whether a value is text or numbers, or bytes of a known kind."""
+    return name in IMAGEJ_PLACED or not isinstance(value, bytes)
 
 
 def _as_text(value: Any) -> Any:
@@ -189,15 +187,13 @@ def _from_ome(xml: str, index: int) -> Calibration:
     if index >= len(every):
         return Calibration(description=xml)
     pixels = every[index]
-    step = _number(pixels.get("TimeIncrement"))
-    per_second = UNITS_PER_SECOND.get(pixels.get("TimeIncrementUnit", "s"), 1.0)
-    units = {axis: _unit(pixels.get(f"PhysicalSize{axis.upper()}Unit", "um")) for axis in "zyx"}
+    units = {axis: unit_name(pixels.get(f"PhysicalSize{axis.upper()}Unit", "um")) for axis in "zyx"}
     names = [channel.get("Name", "") for channel in children(pixels, "Channel")]
     sizes = _in_unit({axis: pixels.get(f"PhysicalSize{axis.upper()}") for axis in "zyx"}, units, units["x"])
     return Calibration(
         sizes=sizes,
         unit=units["x"] if sizes else "",
-        time_step=step / per_second if step else None,
+        time_step=_seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")),
         channels=tuple(names) if any(names) else (),
         description=xml,
     )
@@ -215,7 +211,7 @@ def _from_lsm(metadata: Mapping[str, Any]) -> Calibration:
 
 
 def _from_stk(metadata: Mapping[str, Any]) -> Calibration:
-    unit = _unit(str(metadata.get("CalibrationUnits", "")))
+    unit = unit_name(str(metadata.get("CalibrationUnits", "")))
     distances = [_number(distance) for distance in metadata.get("ZDistance", ())]
     sides = {"z": distances[-1] if distances else None} | {
         axis: metadata.get(f"{axis.upper()}Calibration") for axis in "yx"
@@ -248,12 +244,7 @@ def calibration_notes(calibration: Calibration) -> tuple[str, ...]:
     tuple of str
         A sentence for each that may not be what it seems.
     """
-    notes: tuple[str, ...] = ()
-    sizes = ", ".join(f"{axis} {size:g}" for axis, size in calibration.sizes.items())
-    if sizes and not calibration.unit:
-        notes = (f"the size of its pixels has no unit ({sizes}): results keep these numbers, which say no length",)
-    if calibration.unit == "inch":
-        notes = (f"the size of its pixels is in inches ({sizes}), which may be that of a print: results keep it",)
+    notes = size_notes(calibration)
     if "cf" in calibration.imagej:
         unit = f"vunit {calibration.imagej.get('vunit', 'unknown')}"
         notes += (f"has a calibration of grey values ({unit}), which is not applied: reads the numbers as stored",)

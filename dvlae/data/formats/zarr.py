@@ -86,7 +86,7 @@ def _source(path: Path, names: list[str], image: StoredImage) -> PartSource:
         shape=tuple(array.shape[axis] for axis in kept),
         dtype=array.dtype,
         calibration=image.calibration,
-        notes=_missing_chunks(names, image) + _losses(array),
+        notes=image.notes + _missing_chunks(names, image) + _losses(array),
         part=part,
     )
 

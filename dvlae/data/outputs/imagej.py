@@ -88,7 +88,9 @@ def imagej_options(info: SourceInfo, axes: str, dtype: np.dtype, *, deviation: b
         name: _from_text(value) if name in IMAGEJ_PLACED else _escape(name, value) for name, value in kept.items()
     }
     metadata |= {"axes": axes, "unit": _escape("unit", calibration.unit) or None}
-    metadata |= {"spacing": calibration.sizes.get("z"), "finterval": calibration.time_step}
+    metadata["spacing"] = calibration.sizes.get("z")
+    if calibration.time_step:
+        metadata["finterval"] = calibration.time_step
     if COLOURS in kept:
         metadata[COLOURS] = [np.frombuffer(table, np.uint8) for table in _listed(_from_text(kept[COLOURS]))]
     if calibration.labels:

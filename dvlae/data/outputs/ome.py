@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from dvlae.data.formats.parts import LENGTHS
 from dvlae.data.sources import SourceInfo
 
-# Names of units in files, and in OME.
-UNITS = {"um": "µm", "μm": "µm", "micron": "µm", "microns": "µm", "micrometer": "µm", "inch": "in", "meter": "m"}
-OME_UNITS = ("pm", "nm", "µm", "mm", "cm", "m", "Å", "in", "pixel")
+# The names of units in OME that differ from ours.
+UNITS = {"um": "µm", "inch": "in", "": "pixel"}
 PIXEL_TYPES = {"float32": "float", "float64": "double"}
 
 
@@ -28,8 +28,7 @@ def ome_unit(unit: str) -> str:
     str
         The name; empty if OME has none.
     """
-    name = UNITS.get(unit, unit)
-    return name if name in OME_UNITS else ""
+    return UNITS.get(unit, unit if unit in LENGTHS else "")
 
 
 def edit_xml(info: SourceInfo, axes: str, shape: tuple[int, ...], dtype: np.dtype) -> bytes | None:

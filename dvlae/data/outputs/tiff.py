@@ -30,6 +30,7 @@ MAX_MAPPED_BYTES = 2**26
 OTHER_AXES = "QPRAHE"
 # For a unit of length, the unit of the resolution in the tags of a TIFF, and how many of it one is.
 RESOLUTIONS = {
+    "Å": ("CENTIMETER", 1e-8),
     "nm": ("CENTIMETER", 1e-7),
     "um": ("CENTIMETER", 1e-4),
     "mm": ("CENTIMETER", 0.1),
@@ -249,7 +250,7 @@ class Layout:
         calibration = info.calibration
         # A random one, as tifffile chooses, would make the file another one each time.
         metadata: dict[str, Any] = {"axes": self.axes, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, info.to_json()))}
-        unit = ome_unit(calibration.unit or "pixel")
+        unit = ome_unit(calibration.unit)
         if unit:
             for axis, size in calibration.sizes.items():
                 metadata |= {f"PhysicalSize{axis.upper()}": size, f"PhysicalSize{axis.upper()}Unit": unit}
@@ -288,7 +289,9 @@ def _lost(info: SourceInfo, layout: Layout, *, ome: bool) -> str:
     if ome and plain_colours(items):
         items.pop(COLOURS)
     lost += [f"{name} of ImageJ" for name in items if name in BINARY or not ome]
+    known = ome_unit(calibration.unit) if ome else calibration.unit in RESOLUTIONS
     parts = {
+        f"the size of pixels, whose unit is {calibration.unit!r}": calibration.sizes and not known,
         "the size along z": not ome and "z" in calibration.sizes,
         "the time step": not ome and calibration.time_step,
         "the names of channels": any(calibration.channels)

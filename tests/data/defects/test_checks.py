@@ -89,6 +89,11 @@ def test_a_mask_of_other_sides_is_refused(prepared):
         prepared(files={"a.tif": movie(5)[0], "mask/m.tif": np.ones((40, 30), np.uint8)}, mask="mask/m.tif")
 
 
+def test_images_of_which_no_pixel_counts_are_refused_with_the_cause(prepared):
+    with pytest.raises(UserError, match=r"no pixel counts, as `mask` leaves out all of them.*other than 0 count"):
+        prepared(files={"a.tif": movie(5)[0], "mask/m.tif": np.zeros((96, 128), np.uint8)}, mask="mask/m.tif")
+
+
 def test_a_mask_that_is_missing_is_refused(prepared):
     with pytest.raises(UserError, match=r"mask: found 'm.tif', which is no file in .*, allowed: auto, none, a file"):
         prepared(files={"a.tif": movie(5)[0]}, mask="m.tif")

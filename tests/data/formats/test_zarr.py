@@ -77,6 +77,30 @@ def test_axes_of_other_kinds_and_old_versions(tmp_path):
         assert (source.axes, source.calibration.unit) == ("SZYX", "")
 
 
+@pytest.mark.parametrize(
+    ("units", "scale", "expected", "said"),
+    [
+        (["ms", "um", "nm", "nm"], (5, 2, 50, 60), ({"z": 2, "y": 0.05, "x": 0.06}, "um", 0.005), ""),
+        (["seconds", "micrometers", "µm", "micron"], (5, 2, 3, 4), ({"z": 2, "y": 3, "x": 4}, "um", 5), ""),
+        ([None, None, "nanometer", "nanometer"], (1, 1, 50, 60), ({"y": 0.05, "x": 0.06}, "um", None), ""),
+        ([None, None, "nanometer", "nanometer"], (5, 2, 50, 60), ({"y": 0.05, "x": 0.06}, "um", None), "z 2, t 5"),
+        (["furlong", "um", "um", "um"], (1, 2, 3, 4), ({"z": 2, "y": 3, "x": 4}, "um", None), "t 1 furlong"),
+        ([None] * 4, (1, 2, 3, 4), ({"z": 2, "y": 3, "x": 4}, "", None), "no unit (z 2, y 3, x 4)"),
+        ([None] * 4, (1, 1, 1, 1), ({}, "", None), ""),
+    ],
+)
+def test_steps_have_units_of_their_own_and_those_without_are_named(tmp_path, units, scale, expected, said):
+    axes = [{"name": axis} | ({"unit": unit} if unit else {}) for axis, unit in zip("tzyx", units, strict=True)]
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    # All images have one more factor along the first axis.
+    write_ome(group, array(3, 4, 5, 6), axes, [scale[0] / 2, *scale[1:]], 2)
+    with open_sources(tmp_path / "a.zarr") as (source,):
+        found = source.calibration
+        assert found.sizes == pytest.approx(expected[0])
+        assert (found.unit, found.time_step) == (expected[1], expected[2] and pytest.approx(expected[2]))
+        assert [said in note for note in source.notes] == ([True] if said else [])
+
+
 def test_each_series_of_bioformats2raw_is_a_series(tmp_path):
     root = zarr.create_group(tmp_path / "a.zarr", zarr_format=2, attributes={"bioformats2raw.layout": 3})
     images = {str(number): array(5, 6 + number) for number in range(11)}

@@ -104,6 +104,58 @@ def test_a_plane_distance_in_another_unit_is_converted(tmp_path):
         assert source.calibration.sizes == pytest.approx({"z": 250, "y": 100, "x": 100})
 
 
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("micrometers", "um"), ("Micron", "um"), ("nanometer", "nm"), ("millimetres", "mm"), ("Angstroms", "Å")],
+)
+def test_a_unit_may_have_its_full_name_and_is_one_of_ome(tmp_path, name, unit, caplog):
+    metadata = {"axes": "ZYX", "unit": name, "spacing": 250, "zunit": "nanometers"}
+    tifffile.imwrite(tmp_path / "a.tif", random(3, 20, 24), imagej=True, resolution=(8, 4), metadata=metadata)
+    path = pass_through(tmp_path, OutputSettings(compression="zlib"))
+    with open_sources(path) as (source,):
+        nanometres = {"um": 1e3, "nm": 1, "mm": 1e6, "Å": 0.1}[unit]
+        assert source.calibration.sizes == pytest.approx({"z": 250 / nanometres, "y": 0.25, "x": 0.125})
+        assert source.calibration.unit == unit
+    assert "size" not in " ".join(warnings(caplog))
+
+
+def test_a_size_whose_unit_ome_lacks_is_named(tmp_path, caplog):
+    metadata = {"axes": "TYX", "unit": "furlong"}
+    tifffile.imwrite(tmp_path / "a.tif", random(3, 20, 24), imagej=True, resolution=(8, 4), metadata=metadata)
+    pass_through(tmp_path, OutputSettings(compression="zlib"))
+    assert "the size of pixels, whose unit is 'furlong'" in " ".join(warnings(caplog))
+
+
+@pytest.mark.parametrize("compression", ["none", "zlib"])
+@pytest.mark.parametrize(
+    ("unit", "seconds"), [("msec", 0.005), ("ms", 0.005), ("minutes", 300), ("hr", 18000), ("sec", 5), ("", 5)]
+)
+def test_a_frame_interval_of_imagej_is_in_its_own_unit(tmp_path, unit, seconds, compression):
+    metadata = {"axes": "TYX", "finterval": 5} | ({"tunit": unit} if unit else {})
+    tifffile.imwrite(tmp_path / "a.tif", random(3, 20, 24), imagej=True, metadata=metadata)
+    with open_sources(pass_through(tmp_path, OutputSettings(compression=compression))) as (source,):
+        assert source.calibration.time_step == pytest.approx(seconds)
+
+
+def test_a_frame_interval_in_an_unknown_unit_stays_as_it_is(tmp_path):
+    metadata = {"axes": "TYX", "finterval": 5, "tunit": "fortnights"}
+    tifffile.imwrite(tmp_path / "a.tif", random(3, 20, 24), imagej=True, metadata=metadata)
+    with open_sources(tmp_path / "a.tif") as (source,):
+        assert source.calibration.time_step is None
+    found = read_imagej(pass_through(tmp_path))
+    assert (found["finterval"], found["tunit"]) == (5, "fortnights")
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("ns", 5e-9), ("min", 300), ("d", 432000), ("Gs", None)])
+def test_a_time_increment_of_ome_is_in_its_own_unit(tmp_path, unit, seconds):
+    metadata = {"axes": "TYX", "TimeIncrement": 5, "TimeIncrementUnit": unit}
+    tifffile.imwrite(tmp_path / "a.ome.tif", random(3, 20, 24), metadata=metadata)
+    for path in (tmp_path / "a.ome.tif", pass_through(tmp_path)):
+        with open_sources(path) as (source,):
+            assert source.calibration.time_step == (seconds and pytest.approx(seconds))
+            assert f'TimeIncrementUnit="{unit}"' in source.calibration.description
+
+
 # ---------------------------------------------------------------------------------------------- ImageJ
 
 
