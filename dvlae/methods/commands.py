@@ -1,6 +1,7 @@
 """Methods that are commands: they read images from a folder, and write estimates into another."""
 
 import json
+import json
 import logging
 import os
 import shlex
@@ -22,6 +23,7 @@ from dvlae.data.canonical import read_clean, read_noisy
 from dvlae.data.manifest import Image
 from dvlae.methods.task import Fitted, NotApplicableError, Task
 from dvlae.system.errors import UserError
+from dvlae.system.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def fit(name: str, how: MethodSettings, places: Places, task: Task) -> Fitted:
         "receptive_field": task.noise.get("receptive_field"),
         "noise": dict(task.noise),
     }
-    (folder / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    write_json(folder / "settings.json", settings)
     record = folder / "record.json"
     values = {
         "python": places.python or sys.executable,

@@ -126,6 +126,7 @@ def _install(python: Path, requirements: Path) -> str | None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        encoding="utf-8",
         errors="replace",
     ) as process:
         assert process.stdout is not None

@@ -212,7 +212,7 @@ class StepRate:
             return
         first, *others = self.seconds
         rate = len(others) / (others[-1] - first) if others else 1 / first
-        self.path.write_text(repr(rate), encoding="utf-8")
+        self.path.write_text(repr(rate), encoding="utf-8", newline="\n")
 
 
 class TensorBoard:

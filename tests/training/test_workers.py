@@ -95,12 +95,15 @@ def test_no_worker_outlives_a_killed_training(folder, tmp_path, number):
         open(log, "w") as file,
         subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True) as training,
     ):
-        wait_until(lambda: "train:   0%" in log.read_text())
-        (worker,) = children_of(training.pid)
-        time.sleep(1)
-        # Ctrl-C reaches all processes of a terminal.
-        os.killpg(training.pid, number) if number == signal.SIGINT else os.kill(training.pid, number)
-        assert training.wait(60) != 0
+        try:
+            wait_until(lambda: "train:   0%" in log.read_text())
+            (worker,) = children_of(training.pid)
+            time.sleep(1)
+            # Ctrl-C reaches all processes of a terminal.
+            os.killpg(training.pid, number) if number == signal.SIGINT else os.kill(training.pid, number)
+            assert training.wait(60) != 0
+        finally:
+            training.kill()
     wait_until(lambda: not os.path.exists(f"/proc/{worker}"), 60)
     assert "Traceback" not in log.read_text()
 
