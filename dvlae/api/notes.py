@@ -21,6 +21,7 @@ OPTIONS = {
     "`axes_override: true`": "--override-axes",
     "`axes: auto` follows the file": "without --axes, the file is followed",
     "set `prediction.rescale: true`, or --rescale": "add --rescale",
+    "training.max_minutes now leaves": "--minutes now leaves",
     "make two datasets": "train on each kind apart",
     "(NaN, a border, or `mask`)": "(NaN or a border)",
     " of `noisy`": "",

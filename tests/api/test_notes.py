@@ -22,6 +22,7 @@ from dvlae.api.notes import IN_WORKFLOW, name_arguments, name_options
         ("`channel` of the dataset keeps another one", "--channel keeps another one"),
         ("`axes: SYX` with `axes_override: true` reads", "--axes SYX with --override-axes reads"),
         ("set `prediction.rescale: true`, or --rescale", "add --rescale"),
+        ("training.max_minutes now leaves time for fewer steps", "--minutes now leaves time for fewer steps"),
     ],
 )
 def test_messages_name_the_command_and_its_options(text, words, command):
