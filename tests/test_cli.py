@@ -36,7 +36,9 @@ def step(monkeypatch):
         real = inspect.signature(getattr(import_module(module), function))
 
         def record(*arguments, **named):
-            call.update(real.bind(*arguments, **named).arguments)
+            bound = real.bind(*arguments, **named).arguments
+            # What a step hands on to another function.
+            call.update(bound, **bound.get("given", {}))
             if error is not None:
                 raise error
 
@@ -119,7 +121,7 @@ import os, signal, time
 import dvlae.reporting.tables
 from dvlae import cli
 from dvlae.system.files import atomic_folder
-def run(psnr_csvs, output):
+def run(**values):
     with atomic_folder({str(tmp_path / "out")!r}, {{}}) as folder:
         (folder / "half").touch()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -428,6 +430,16 @@ CONFIGURATION = {
 }
 
 
+METHOD = {
+    "description": "a copy",
+    "command": "cp {noisy}/*.tif {denoised}; echo '{\"validation_loss\": 1}' > {record}",
+    "environment": "mine.txt",
+    "files": "../datasets/small.csv",
+    "trains": True,
+    "candidates": [{"width": 1}],
+}
+
+
 @dataclass
 class Chain:
     """What running all commands left.
@@ -481,6 +493,9 @@ def write_inputs(folder: Path) -> None:
         csv.writer(file).writerows([["file", "sha256", "url"], *rows])
     (folder / "config/datasets/small.yaml").write_text(yaml.safe_dump(DATASET))
     (folder / "config/config.yaml").write_text(yaml.safe_dump(CONFIGURATION))
+    (folder / "config/methods").mkdir()
+    (folder / "config/methods/mine.txt").touch()
+    (folder / "config/methods/mine.yaml").write_text(yaml.safe_dump(METHOD))
 
 
 @pytest.fixture(scope="module")
@@ -521,6 +536,11 @@ def chain(tmp_path_factory):
         chain.run("generate", f"{RUN}/model", "prior", "--kind", "prior", "--size", "16", "24", "--realisations", "2")
         measured = ["--settings", EVALUATION, "--targets", targets]
         chain.run("generate", f"{RUN}/model", "new", "--kind", "noise", "--images", images, *measured)
+        chain.run("make-environment", "config/methods/mine.txt", "--output", "data/environments/mine.json")
+        words = ["--data", "data", "--mirror", "mirror", "--output", "data/methods/mine.json"]
+        chain.run("download-code", "config/datasets/small.csv", *words)
+        mine = ["--environment", "data/environments/mine.json", "--code", "data/methods/mine.json", "--minutes", "1"]
+        chain.run("search-method", "mine", images, "--output", "results/small/mine/search.json", *mine, *measured)
         chain.run("run-method", "noisy", images, "--denoised", f"{NOISY}/denoised", *measured)
         measured += ["--dataset", "small"]
         for folder, method in ((NOISY, ["noisy"]), (RUN, ["dvlae-rf4", "--receptive-field", "4"])):
@@ -546,6 +566,10 @@ def chain(tmp_path_factory):
 
 def test_every_command_is_run_for_real(chain):
     assert set(chain.printed) == set(COMMANDS)
+
+
+def test_search_method_records_the_settings_that_it_chose(chain):
+    assert chain.json("results/small/mine/search.json")["chosen"] == {"width": 1}
 
 
 def test_gather_joins_the_images_of_two_parts(chain):

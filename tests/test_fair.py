@@ -75,7 +75,7 @@ def test_a_training_that_always_shares_its_core_is_left_out_and_no_tables_are_ma
 
 def test_settings_are_searched_in_a_call_of_their_own(fair, monkeypatch, tmp_path):
     (tmp_path / "config/methods").mkdir()
-    method = {"description": "a", "function": "filters.median", "trains": True, "candidates": [{}, {}]}
+    method = {"description": "a", "function": "filters.scikit_image", "trains": True, "candidates": [{}, {}]}
     (tmp_path / "config/methods/searched.yaml").write_text(yaml.safe_dump(method))
     changes = {"methods": ["searched"], "training": TINY["training"] | {"max_minutes": 1.0}}
     others = {name: value for name, value in TINY.items() if name != "receptive_fields"}

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.loading import load_settings
+from dvlae.config.methods import MethodSettings
 from dvlae.config.settings import Settings
 from dvlae.data.canonical import read_frame, write_image
 from dvlae.data.manifest import read_manifest
@@ -100,6 +101,15 @@ VALID = {
         "simulate": {"kernel": [1.0, 0.5]},
         "training": {"images": "0:8", "block": 2},
         "evaluation": {"register": True, "data_range": 255},
+    },
+    MethodSettings: {
+        "description": "a",
+        "command": "{python} {noisy} {denoised}",
+        "environment": "a.txt",
+        "trains": True,
+        "settings": {"a": [1, {"b": None}]},
+        "candidates": [{"a": 1.5}, {}],
+        "prediction_minutes": 2.5,
     },
 }
 SCALARS = st.one_of(

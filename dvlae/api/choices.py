@@ -38,8 +38,8 @@ VOLUME_CROP, VOLUME_CROP_ON_GPU = (8, 32, 32), (16, 64, 64)
 IMAGE_SIDE_ON_GPU = 128
 
 SAMPLES = 16
-# The mean of so few samples is 0.1 dB behind that of 16.
-FEW_SAMPLES = 4
+# The mean of so few samples is 0.04 dB behind that of 16, and that of 4 0.15 dB (docs/notes/experiments.md).
+FEW_SAMPLES = 8
 
 
 @dataclass(frozen=True)

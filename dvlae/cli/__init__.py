@@ -36,8 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         # A file or a console of Windows may have few characters; standard error shows others as numbers already.
         sys.stdout.reconfigure(errors="backslashreplace")
     # NumPy and PyTorch read them when they are imported. Threads of one operation wait for each other by spinning, so
-    # another busy process slows them down many times; workers use the cores better.
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    # another busy process slows them down many times; workers use the cores better. Methods that are compared with may
+    # need such threads, which then sleep.
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
     try:
         with log_to_stderr():
             command.run(COMMANDS[command], values)

@@ -42,6 +42,19 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class OutputSettings(StrictModel):
+    """How the results are written."""
+
+    dtype: Literal["float32", "same"] = Field(
+        "float32",
+        description="`float32`: all digits (64 bits for grey values so large that 32 bits would lose their noise); "
+        "`same`: the type of the noisy file, rounded and clipped to its range; standard deviations are always float32",
+    )
+    compression: Literal["none", "zlib", "zstd"] = Field(
+        "none", description="compression without loss; ImageJ stacks, which have none, become OME-TIFF files"
+    )
+
+
 class StepSettings(StrictModel):
     """The settings of one step of the workflow.
 

@@ -78,7 +78,10 @@ class MethodSettings(StrictModel):
         description="what the method learns from or is calibrated by: `noisy` images, `repeats` of frames, noisy "
         "`pairs`, or `clean` images",
     )
-    oracle: bool = Field(False, description="whether its parameters are chosen with the clean images of the evaluation")
+    oracle: bool = Field(
+        False,
+        description="whether it is trained, or its parameters are chosen, with the clean images of the evaluation",
+    )
     trains: bool = Field(False, description="whether it trains for `training.max_minutes`")
     seeds: bool = Field(False, description="whether it is run once for each seed; otherwise once, with seed 0")
     device: Literal["any", "cuda"] = Field("any", description="`cuda`: it is run on a GPU only")

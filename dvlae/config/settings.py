@@ -20,6 +20,7 @@ from dvlae.config.fields import (
     MethodName,
     ModelName,
     NotNegative,
+    OutputSettings,
     PatchSize,
     Positive,
     ReceptiveField,
@@ -146,19 +147,6 @@ class TrainingSettings(StrictModel):
         return self
 
 
-class OutputSettings(StrictModel):
-    """How the results are written."""
-
-    dtype: Literal["float32", "same"] = Field(
-        "float32",
-        description="`float32`: all digits (64 bits for grey values so large that 32 bits would lose their noise); "
-        "`same`: the type of the noisy file, rounded and clipped to its range; standard deviations are always float32",
-    )
-    compression: Literal["none", "zlib", "zstd"] = Field(
-        "none", description="compression without loss; ImageJ stacks, which have none, become OME-TIFF files"
-    )
-
-
 class PredictionSettings(StrictModel):
     """How the denoised image is computed."""
 
@@ -271,9 +259,7 @@ class Settings(StrictModel):
     @field_validator("datasets", "methods", "receptive_fields", "seeds", "baselines")
     @classmethod
     def _unique(cls, values: list | None) -> list | None:
-        if values is None:
-            return None
-        keys = [dataset_name(value) if isinstance(value, str) else value for value in values]
+        keys = [dataset_name(value) if isinstance(value, str) else value for value in values or []]
         for key in keys:
             if keys.count(key) > 1:
                 raise ValueError(f"found {format_value(key)} twice, allowed: each once")

@@ -169,7 +169,7 @@ def predict(
         "found": frames.summary(),
         "seconds": round(time.monotonic() - start, 1),
         # Of this attempt.
-        "megapixels": round(sum(math.prod(image.shape[1:]) for image in waiting) / 1e6, 4),
+        "megapixels": round(sum(math.prod(image.shape[1:]) for image in waiting) / 1e6, 6),
         "peak_memory_mb": round(usage.peak_memory_mb),
         **part.record(),
         **software(),

@@ -353,7 +353,7 @@ def _denoise(trial: Trial, settings: Mapping[str, Any], part: Part, folder: Path
         "trained_on": len(names) if isinstance(names, list) else names,
         "training_seconds": _rounded(found.pop("training_seconds", seconds[0])),
         "prediction_seconds": _rounded(found.pop("prediction_seconds", seconds[1])),
-        "megapixels": round(sum(np.prod(image.shape[1:]) for image in images) / 1e6, 4),
+        "megapixels": round(sum(np.prod(image.shape[1:]) for image in images) / 1e6, 6),
         "processor_share": training.share(workers) if trial.how.trains else None,
         "peak_memory_mb": round(max(training.peak_memory_mb, prediction.peak_memory_mb)),
         "chosen": found,

@@ -201,10 +201,14 @@ def plot_quality_over_time(runs: Sequence[Run]) -> Figure | None:
         training.set(xlabel="training (s)", ylabel="PSNR (dB)")
         denoising.set_xlabel("denoising (s per million pixels)")
         training.set_title(dataset, parse_math=False, loc="left")
-        if (limit := table.limit.mean()) < table.psnr.max() + SHOWN_BELOW_LIMIT:
-            limited = True
+        low, high = table.psnr.min(), table.psnr.max()
+        if (limit := table.limit.mean()) < high + SHOWN_BELOW_LIMIT:
+            limited, high = True, max(high, limit)
             for axes in (training, denoising):
                 axes.axhline(limit, color=PURPLE, linestyle="--", linewidth=1.2)
+        # Methods whose time was not recorded have names, too.
+        margin = 0.05 * (high - low) + 0.01
+        training.set_ylim(low - margin, high + margin)
         _widen_psnr_axis(training)
         _name_beside(denoising, table.psnr, table.label, NAME_HEIGHT / height)
     kinds = {row.kind for table in points.values() for row in table.itertuples()}

@@ -17,9 +17,9 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_info, read_mask, read_noisy
 from dvlae.data.defects.frames import ExaminedFrame
 from dvlae.data.manifest import Image, spread_evenly
-from dvlae.evaluation.advice import advise
 from dvlae.evaluation.diagnosis import MAX_IMAGES, NEGLIGIBLE_CORRELATION, measure_noise
 from dvlae.evaluation.each_image import choose_image_workers, map_images
+from dvlae.evaluation.findings.advice import advise
 from dvlae.evaluation.findings.finding import Finding
 from dvlae.evaluation.findings.frames import FrameCheck, check_frame, compare_frames
 from dvlae.evaluation.findings.sequence import compare_sequence, identify_frame

@@ -110,6 +110,9 @@ def has_failed(row: pd.Series) -> bool:
 def _method(run: Run) -> dict[str, Any]:
     """Describe a run of a method with a file."""
     record = run.method_record
+    chosen = record.get("settings", {}) | record.get("chosen", {})
+    # Filters have their parameters in a block.
+    chosen |= chosen.get("parameters") or {}
     names = (
         "status", "reason", "sees", "oracle", "minutes", "device", "trained_on", "training_seconds", "peak_memory_mb",
         "processor_share", "tuned_by", "source", "licence", "citation",
@@ -119,7 +122,7 @@ def _method(run: Run) -> dict[str, Any]:
         "seeded": record.get("seed") is not None,
         "prediction_seconds_per_megapixel": _per_megapixel(record.get("prediction_seconds"), record),
         "candidates": record.get("searched"),
-        "chosen": _chosen(record.get("settings", {}) | record.get("chosen", {})),
+        "chosen": _chosen(chosen),
     }
 
 
@@ -154,12 +157,12 @@ def _per_megapixel(seconds: float | None, record: Mapping[str, Any]) -> float | 
 
 
 def _chosen(values: Mapping[str, Any]) -> str | None:
-    """Return settings and parameters in one line, without tables and long texts."""
+    """Return settings and parameters in one line, without blocks, lists and long texts."""
     shown = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in values.items()}
     words = [
         f"{name} {shown[name]}"
         for name, value in values.items()
-        if value is not None and not isinstance(value, dict) and len(shown[name]) <= MAX_CHOSEN_LENGTH
+        if value is not None and not isinstance(value, dict | list) and len(shown[name]) <= MAX_CHOSEN_LENGTH
     ]
     return ", ".join(words) or None
 

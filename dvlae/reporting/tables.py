@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from dvlae.config.report_names import TABLES, TYPESET_TABLES
-from dvlae.evaluation.advice import tabulate_noise
+from dvlae.evaluation.findings.advice import tabulate_noise
 from dvlae.evaluation.reference_noise import NEAR_LIMIT
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import typesetting
@@ -47,7 +47,7 @@ TEXT_COLUMNS = frozenset(
     ("dataset", "method", "image", "against", "ended by", "conclusion", "status", "sees", "device", "remark")
 )
 PSNR_HEADING = "PSNR (dB)"
-ORACLE_NOTE = "† An oracle: its parameter was chosen with the clean images."
+ORACLE_NOTE = "† An oracle: it was trained, or its parameters were chosen, with the clean images. It has no rank."
 AT_LIMIT = "at the reference's limit"
 LIMIT_NOTE = (
     "at least half of the squared error is noise of the clean images, which hides differences between methods. Look at "
@@ -285,10 +285,10 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         del columns["limit (dB)"]
     place = list(columns).index(PSNR_HEADING)
     marks: dict[tuple[int, int], str] = {}
-    for _, rows in summary[summary.source.isna()].groupby("dataset", sort=False):  # what others measured has no rank
+    # What others measured has no rank, and neither have oracles.
+    for _, rows in summary[summary.source.isna() & summary.oracle.ne(True)].groupby("dataset", sort=False):
         marks |= {(rows.index[i], place): mark for i, mark in rank(rows.psnr).items()}
-    caption = "PSNR of each method, mean over images"
-    return _lay_out(caption, summary, columns, marks, _summary_notes(summary))
+    return _lay_out("PSNR of each method, mean over images", summary, columns, marks, _summary_notes(summary))
 
 
 def _lay_out(
@@ -347,8 +347,7 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
         values = mine.set_index("method").psnr.reindex(fields.index)
         first = mine.iloc[0]
         found = decibels(first.spread) if pd.notna(first.spread) else ""
-        bounds = interval(first.spread_low, first.spread_high)
-        rows.append([dataset, *(number(v, 2) for v in values), found, bounds])
+        rows.append([dataset, *(number(v, 2) for v in values), found, interval(first.spread_low, first.spread_high)])
         marks |= {(i, j + 1): mark for j, mark in rank(values).items()}
         if mine.psnr_std.notna().any():
             notes.append(f"{dataset}: the standard deviation over seeds is {_range(mine.psnr_std)} dB.")
@@ -369,7 +368,8 @@ def _per_image_table(summary: pd.DataFrame, per_image: pd.DataFrame) -> Table:
     per_image = per_image.droplevel("dataset").dropna(axis="columns", how="all")
     oracles = set(summary[(summary.dataset == dataset) & summary.oracle.eq(True)].method)
     rows = [[image, *(number(value, 2) for value in values)] for image, *values in per_image.itertuples()]
-    marks = {(i, j + 1): mark for i, (_, values) in enumerate(per_image.iterrows()) for j, mark in rank(values).items()}
+    ranked = per_image.assign(**dict.fromkeys(oracles & set(per_image), math.nan))
+    marks = {(i, j + 1): mark for i, (_, values) in enumerate(ranked.iterrows()) for j, mark in rank(values).items()}
     columns = ["image", *(_label(method, method in oracles) for method in per_image)]
     caption = f"{dataset}: PSNR (dB) of each image, mean over seeds"
     return Table(caption, columns, rows, TEXT_COLUMNS, marks, [ORACLE_NOTE] if oracles else [])

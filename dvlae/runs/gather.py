@@ -13,7 +13,7 @@ from dvlae.system.hashes import combine_hashes
 # These values of a record may differ between the parts: a program may be updated between two jobs.
 VERSIONS = ("versions", "git_commit")
 # These are added up, and rounded to so many decimals.
-SUMS = {"seconds": 1, "training_seconds": 3, "prediction_seconds": 3, "megapixels": 4}
+SUMS = {"seconds": 1, "training_seconds": 3, "prediction_seconds": 3, "megapixels": 6}
 
 
 def _records() -> dict[str, tuple[str, ...]]:

@@ -143,16 +143,18 @@ def test_careamics_says_why_it_does_not_apply(make_trial, method, shapes, direct
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Return a function that makes the environment of a method, and returns its record."""
-    made = {}
+    """Return a function that makes the environment of a method, and returns its record.
+
+    The variable ``DVLAE_TEST_ENVIRONMENTS`` names a folder that keeps environments for the next time.
+    """
+    folder = Path(os.environ.get("DVLAE_TEST_ENVIRONMENTS") or tmp_path_factory.mktemp("environments"))
 
     def make(method):
         _, how, path = load_method(method)
-        if how.environment not in made:
-            output = tmp_path_factory.mktemp("environments") / "made.json"
-            make_environment(path.parent / how.environment, output)
-            made[how.environment] = output
-        return made[how.environment]
+        requirements = path.parent / how.environment
+        record = folder / f"{requirements.parent.name}.json"
+        make_environment(requirements, record)
+        return record
 
     return make
 

@@ -125,6 +125,12 @@ def test_only_datasets_with_clean_images_have_a_time(make_run):
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["measured", ""]
 
 
+def test_a_method_whose_time_was_not_recorded_is_named_at_its_height(make_run):
+    axes = plot_quality_over_time([make_run("gaussian", [30.0]), make_run("median", [31.0])]).axes[1]
+    assert [text.get_text() for text in axes.texts] == ["median", "Gaussian"]
+    assert all(0 <= text.xyann[1] <= 1 for text in axes.texts)
+
+
 @pytest.mark.parametrize("limit, shown", [(32.0, True), (45.0, False)])
 def test_the_limit_is_drawn_where_it_is_near(make_run, limit, shown):
     legend = plot_quality_over_time([make_run("dvlae-rf4", [30.0], psnr_limit=limit)]).legends[0]

@@ -192,7 +192,7 @@ def test_baselines_alone_make_no_training_curves(images):
 def test_a_dataset_without_clean_images_has_all_figures(images_without_clean):
     settings = EvaluationSettings()
     runs = [make_run(images_without_clean, f"dvlae-rf{field}", field, settings=settings) for field in (4, 40)]
-    assert len(names(all_figures(images_without_clean, runs, settings))) == 5
+    assert len(names(all_figures(images_without_clean, runs, settings))) == 6
 
 
 def test_panel_shows_noisy_denoised_clean_deviation_and_residual(images):

@@ -14,8 +14,8 @@ RECORD = {
     "trained_on": 45, "training_seconds": 600.0, "prediction_seconds": 30.0, "megapixels": 2.0, "peak_memory_mb": 900,
     "processor_share": 0.99, "tuned_by": "the search", "source": "their page", "licence": "MIT",
     "citation": "Them, 2020",
-    "searched": 4, "settings": {"width": 32, "grid": {"a": 1}}, "chosen": {"span": 7, "psnr": {"1.0": 3}, "none": None},
-    "trains": True,
+    "searched": 4, "settings": {"width": 32, "grid": {"a": 1}}, "trains": True,
+    "chosen": {"parameters": {"span": 7}, "images": ["a"], "psnr": {"1.0": 3}, "none": None},
 }  # fmt: skip
 
 

@@ -252,6 +252,19 @@ def test_tables_of_an_older_version_have_no_limit(output):
     assert pd.read_csv(output / "summary.csv").psnr_limit.isna().all()
 
 
+def test_oracles_have_no_rank(tmp_path):
+    oracle = {"status": "done", "sees": "clean", "oracle": True}
+    runs = [
+        write_run(tmp_path, "sem", "noisy", 0, (20.0, 22.0)),
+        write_run(tmp_path, "sem", "gaussian-oracle", 0, (40.0, 41.0), record=oracle),
+    ]
+    tables.make_tables(runs, tmp_path / "tables")
+    for name in ("summary", "per_image"):
+        text = (tmp_path / "tables" / f"{name}.md").read_text()
+        assert "gaussian-oracle †" in text
+        assert set(re.findall(r"\*\*(.+?)\*\*", text)) <= {"20.00", "21.00", "22.00"}
+
+
 def test_each_table_is_there_as_csv_markdown_latex_and_html(output):
     for name in ("summary", "receptive_field", "per_image", "comparisons"):
         for suffix in ("csv", "md", "tex", "html"):

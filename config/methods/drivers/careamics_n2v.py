@@ -10,6 +10,8 @@ import numpy as np
 from job import Job, open_job
 
 SHORTEST = 16  # pixels that each side has at least, so that half of it is a patch for CAREamics
+# Few pixels of a patch are masked at a time, so that a loss is the mean of many maskings.
+MASKINGS = 20
 SPANS = (3, 15)  # the shortest and the longest mask of CAREamics, in pixels
 MASKS = {"x": "horizontal", "y": "vertical"}
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
@@ -35,7 +37,7 @@ def main() -> None:
             with job.seconds("training_seconds"):
                 careamist.train(train_data=arrays)
             job.record["steps"] = careamist.trainer.global_step
-            job.record["validation_loss"] = careamist.trainer.callback_metrics["val_loss"].item()
+            job.record["validation_loss"] = measure_loss(careamist)
             if settings["searching"]:
                 return
             # The checkpoint that CAREamics would take is one of a completed epoch.
@@ -95,10 +97,10 @@ def configure(job: Job, arrays: Sequence[np.ndarray]) -> Any:
 
     settings = job.settings
     sides = np.array([array.shape[-len(job.axes) :] for array in arrays])
-    # CAREamics demands powers of two. Where images are few, patches are small enough for some to be held out.
-    shortest = sides.min(axis=0) // (2 if len(arrays) < 10 else 1)
-    patch = [min(settings["patch"], 2 ** int(math.log2(side))) for side in shortest]
-    patches = int(np.prod(-(-sides // patch), axis=1).sum())
+    # CAREamics demands a power of two, and patches for validation that lie on a grid, enough in each image if it draws
+    # all of them from the same.
+    patch = [min(settings["patch"], 2 ** int(math.log2(side // 2))) for side in sides.min(axis=0)]
+    of_image = np.prod(sides // patch, axis=1)
     mask: dict[str, Any] = {}
     if settings["struct"]:
         # A pixel's noise tells that of its neighbours within the correlation length, on both sides.
@@ -113,7 +115,7 @@ def configure(job: Job, arrays: Sequence[np.ndarray]) -> Any:
         settings["batch"],
         num_epochs=-1,
         n_channels=len(arrays[0]) if "C" in settings["axes"] else None,
-        n_val_patches=math.ceil(0.1 * patches),
+        n_val_patches=min(math.ceil(0.1 * of_image.sum()), int(of_image.min())),
         use_n2v2=not settings["struct"],
         # The default, unless patches are so small that they would have no masked pixel.
         masked_pixel_percentage=max(0.2, 100 / math.prod(patch)),
@@ -130,6 +132,27 @@ def configure(job: Job, arrays: Sequence[np.ndarray]) -> Any:
         seed=job.seed + 1,  # has to be positive
         **mask,
     )
+
+
+def measure_loss(careamist: Any) -> float:
+    """Return the validation loss, with the same masks for all networks.
+
+    Parameters
+    ----------
+    careamist
+        The ``CAREamist`` that was trained.
+
+    Returns
+    -------
+    float
+        The mean squared error of masked pixels.
+    """
+    careamist.model.n2v_manipulate.rng.manual_seed(0)
+    losses = [
+        careamist.trainer.validate(careamist.model, datamodule=careamist.train_datamodule, verbose=False)[0]["val_loss"]
+        for _ in range(MASKINGS)
+    ]
+    return sum(losses) / MASKINGS
 
 
 def denoise(

@@ -59,7 +59,7 @@ COMMANDS: Commands = {
             "--samples",
             "N",
             "samples of each pixel; 0: one pass of the direct denoiser (default: 16; with --model, the direct denoiser "
-            "or, without one, 4)",
+            "or, without one, 8)",
             type=int,
         ),
         flag("--quick", "stop at the preview; the same command without this goes on from there"),

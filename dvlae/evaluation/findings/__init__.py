@@ -1,1 +1,1 @@
-"""What is odd in the images of a dataset: found in each frame, and in all of them together."""
+"""What is odd in the images of a dataset, in each frame and in all of them together, and what to do about the noise."""

@@ -141,9 +141,13 @@ def _fit_spectrum(task: Task) -> Fitted:
     lags = [_correlation(channel, task.noise_direction) for channel in zip(*samples, strict=True)]
 
     def denoise_image(image: Image) -> np.ndarray:
-        std = [sample.std.get(task.noise_direction, sample.std["x"]) for sample in _sample(image)]
-        correlations = [_mirror(values, task.noise_direction) for values in lags]
-        return denoise(read_noisy(image), [s**2 * part for s, part in zip(std, correlations, strict=True)])
+        noisy = read_noisy(image)
+        covariances = []
+        for channel, sample, values in zip(noisy, _sample(image), lags, strict=True):
+            # An image may be too narrow for differences across the direction.
+            std = sample.std.get(task.noise_direction, sample.std["x"]) or noise_level(channel)
+            covariances.append(std**2 * _mirror(values, task.noise_direction))
+        return denoise(noisy, covariances)
 
     description = {
         "autocorrelation": [np.round(values, 4).tolist() for values in lags],
@@ -183,7 +187,7 @@ def _fit_with_clean(task: Task, white: bool) -> Fitted:
         return denoise(noisy, parameters["strength"] ** 2 * covariances)
 
     parameters, description = choose_with_clean(task, denoise_with, GRID, images, TUNING_SIDES)
-    description["sigma"] = [math.sqrt(variance(covariance)) for covariance in covariances]
+    description["sigma"] = [round(math.sqrt(variance(covariance)), 4) for covariance in covariances]
     return Fitted(lambda image: denoise_with(read_noisy(image), parameters), description)
 
 

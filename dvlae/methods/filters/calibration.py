@@ -140,8 +140,8 @@ def calibrate(task: Task, function: Filter, grid: Grid) -> Choice:
     parameters
         Those with the smallest error.
     description
-        The ``parameters``, the ``images`` that they were chosen by, the sides of the part that was looked at, and the
-        ``loss`` of all that was ``tried``: the mean square error over the variance of the image.
+        The parameters, the ``images`` that they were chosen by, and the ``loss`` of all that was ``tried``: the mean
+        square error over the variance of the image.
 
     References
     ----------
@@ -323,4 +323,4 @@ def _choose(candidates: Sequence[Parameters], score: np.ndarray, measure: str, i
         words = ", ".join(f"{name} {number}" for name, number in candidate.items())
         logger.info("%s: %s %.4g%s", words, measure, value, "  <- best" if candidate is best else "")
         tried.append({**candidate, measure: round(float(value), 4)})
-    return best, {"parameters": best, "images": [image.name for image in images], "tried": tried}
+    return best, {**best, "images": [image.name for image in images], "tried": tried}

@@ -29,7 +29,8 @@ from dvlae.methods.task import Fitted, NotApplicableError, Task
 STRENGTHS = [round(2 ** (exponent / 4), 2) for exponent in range(-4, 13)]
 
 
-# Shorter axes are extended to this side, on which the longest wavelet fits twice.
+# Shorter axes are extended to this side, on which the longest wavelet fits twice. Volumes of fewer planes are filtered
+# plane by plane.
 MIN_WAVELET_SIDE = 16
 
 
@@ -126,6 +127,8 @@ def shrink_wavelets(image: np.ndarray, strength: float, wavelet: str) -> np.ndar
     numpy.ndarray
         Of the same shape.
     """
+    if image.ndim > 2 and len(image) < MIN_WAVELET_SIDE:
+        return np.stack([shrink_wavelets(plane, strength, wavelet) for plane in image])
     shifts = 1 if image.ndim > 2 else 3
     how = {"sigma": strength, "wavelet": wavelet}
     extended = np.pad(image, [(0, max(0, MIN_WAVELET_SIDE - side)) for side in image.shape], mode="symmetric")

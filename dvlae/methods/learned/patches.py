@@ -142,6 +142,6 @@ def weights_of(frame: ExaminedFrame) -> np.ndarray:
     Returns
     -------
     (C, ...) float32 array
-        0 at hot, dead, glaring and masked pixels, else 1.
+        0 where a value is filled in, as at hot, dead and masked pixels, else 1.
     """
     return np.ones(frame.noisy.shape, np.float32) if frame.learned is None else frame.learned.astype(np.float32)

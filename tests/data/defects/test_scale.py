@@ -115,6 +115,15 @@ def test_gain_and_offset_are_found_and_undone(gain, offset):
     assert conversion.scale_deviation(np.ones_like(image)) == pytest.approx(conversion.gain[0] * np.ones_like(image))
 
 
+@pytest.mark.parametrize("gain", [0.5, 0.65, 1.55, 2])
+def test_another_gain_is_found_where_the_grey_values_are_those_that_were_seen(gain):
+    image = cells(60)
+    scale = measure_scale(gain * (image - image.mean()) + image.mean())
+    assert SEEN.levels[0, 0] < scale.median < SEEN.levels[0, 1]
+    assert not SEEN.includes(scale)
+    assert SEEN.conversion(scale).gain == pytest.approx([gain], rel=0.1)
+
+
 @pytest.mark.parametrize("shape", [(160, 130), (9, 60, 50), (9000,)])
 @pytest.mark.parametrize("some", [False, True])
 def test_the_scale_of_a_large_frame_is_measured_in_bands(shape, some, small_bands):

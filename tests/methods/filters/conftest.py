@@ -30,6 +30,7 @@ def make_task(tmp_path):
             images=images,
             targets=Targets(EvaluationSettings(data_range=1)),
             noise_direction=noise_direction,
+            block=1,
             noise={},
             settings=settings,
             seed=0,

@@ -96,11 +96,17 @@ def test_in_a_plane_noise_of_another_direction_is_white(direction, used, make_ta
     assert [noise for _, noise in used] == pytest.approx([NOISE] * 8, rel=0.15)
 
 
+def test_narrow_images_are_denoised_with_a_spectrum_too(used, make_task, pairs):
+    task = make_task(pairs((1, 4, 300), kernel=KERNEL), noise_direction="x", noise="spectrum", calibration="noisy")
+    bm3d.fit(task).denoise(task.images[0])
+    assert len(used) == 1
+
+
 def test_an_oracle_measures_the_noise_and_takes_the_best_strength(weak_bm3d, make_task, pairs):
     found = bm3d.fit(make_task(pairs((2, 60, 50)), noise="white", calibration="clean")).description
     assert found["sigma"] == pytest.approx([NOISE] * 2, rel=0.05)
     best = max(found["tried"], key=lambda row: row["psnr"])
-    assert found["parameters"] == {"strength": best["strength"]}
+    assert found["strength"] == best["strength"]
     assert min(bm3d.GRID["strength"]) < best["strength"] < max(bm3d.GRID["strength"])
 
 
@@ -108,7 +114,7 @@ def test_an_oracle_with_a_spectrum_takes_that_of_noisy_minus_clean(used, make_ta
     task = make_task(pairs((1, 200, 200), kernel=KERNEL), noise="spectrum", calibration="clean")
     fitted = bm3d.fit(task)
     fitted.denoise(task.images[0])
-    strength = fitted.description["parameters"]["strength"]
+    strength = fitted.description["strength"]
     expected = spectrum((strength * NOISE) ** 2 * np.array([[*CORRELATION[:0:-1], *CORRELATION]]), (200, 200))
     assert np.std(used[-1][1] - expected) < 0.1 * expected.max()
 

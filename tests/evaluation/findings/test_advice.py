@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from dvlae.evaluation.advice import NOISE_COLUMNS, advise, tabulate_noise
+from dvlae.evaluation.findings.advice import NOISE_COLUMNS, advise, tabulate_noise
 from dvlae.evaluation.significance import compare
 from dvlae.system.errors import UserError
 
@@ -84,7 +84,7 @@ def test_nothing_is_said_where_one_method_alone_was_measured(reference):
 
 
 def test_nothing_is_said_without_a_reference(monkeypatch, tmp_path):
-    monkeypatch.setattr("dvlae.evaluation.advice.shipped_reference", lambda: tmp_path)
+    monkeypatch.setattr("dvlae.evaluation.findings.advice.shipped_reference", lambda: tmp_path)
     assert advise(found(4, 0.1)) is None
 
 
