@@ -4,12 +4,13 @@ import logging
 import shlex
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_prediction
 from dvlae.api.inputs import choose_dataset, find_inputs, name_paths
-from dvlae.api.notes import Warnings, options_named
+from dvlae.api.notes import Warnings, name_options, options_named
 from dvlae.api.places import Places
 from dvlae.api.plan import describe
 from dvlae.api.session import Session, Wishes
@@ -34,7 +35,7 @@ PREVIEW_MINUTES = 1.5
 MINUTES_TO_CONTINUE = 6.0
 
 
-@options_named()
+@options_named("denoise")
 def denoise(
     files: Sequence[str],
     *,
@@ -175,7 +176,8 @@ def _check_options(
     for option, value in useless.items():
         if value not in (None, "auto", False):
             allowed = "with --model" if option in of_model else f"without {given}"
-            raise UserError(f"{option}: found {value}, allowed only {allowed}")
+            found = "" if value is True else f"found {value}, "
+            raise UserError(f"{option}: {found}allowed only {allowed}")
 
 
 class _Call:
@@ -331,6 +333,7 @@ class _Call:
             warnings=self.warnings.for_page(),
             preview=preview,
             kept=self.places.model if self.model is None else None,
+            reword=partial(name_options, command="denoise"),
         )
 
     def describe(self, *, overwrite: bool) -> str:

@@ -21,7 +21,7 @@ from dvlae.api.arrays import (
     read_array,
 )
 from dvlae.api.choices import choose_prediction
-from dvlae.api.notes import messages_reworded
+from dvlae.api.notes import messages_reworded, name_arguments
 from dvlae.api.options import check_flag, check_folder
 from dvlae.api.session import Session, Wishes
 from dvlae.models.files import load_model, read_architecture
@@ -138,7 +138,7 @@ class Model:
         array = as_array(image, "image", "an array, and several of them one by one")
         axes = choose_axes(array.shape, axes, self._architecture.dimensions)
         settings = choose_prediction(samples, wishes.device, trained=True, direct=direct, rescale=rescale)
-        with _session([array], axes, self.noise_direction, wishes, progress) as session:
+        with _session("denoise", [array], axes, self.noise_direction, wishes, progress) as session:
             session.prepare()
             session.denoise(self._folder, settings)
             found = [
@@ -255,7 +255,7 @@ def fit(
     first = None if start_from is None else start_from._folder
     wishes = Wishes(noise_direction, receptive_field, minutes, max_steps, seed, device, direct_denoiser, first)
     direction = "none" if noise_direction == "auto" else noise_direction
-    with _session(arrays, axes, direction, wishes, progress) as session:
+    with _session("fit", arrays, axes, direction, wishes, progress) as session:
         session.prepare()
         session.train()
         return _copy_of(session.run.model)
@@ -320,7 +320,7 @@ def diagnose(images: Any, *, axes: str = "auto", progress: bool = False) -> Diag
     """
     arrays = as_list(images)
     axes, progress = choose_common_axes(arrays, axes), check_flag("progress", progress)
-    with _session(arrays, axes, "none", Wishes(), progress) as session:
+    with _session("diagnose", arrays, axes, "none", Wishes(), progress) as session:
         session.prepare()
         found = session.diagnose()
     reasons = [found["reason"], found["warning"], *(finding["line"] for finding in found["findings"])]
@@ -328,13 +328,15 @@ def diagnose(images: Any, *, axes: str = "auto", progress: bool = False) -> Diag
         found["direction"],
         found["correlation_length"],
         found["receptive_field"],
-        tuple(name_arrays(reason, session.data) for reason in reasons if reason),
+        tuple(name_arguments(name_arrays(reason, session.data), "diagnose") for reason in reasons if reason),
         found["autocorrelation"],
     )
 
 
 @contextmanager
-def _session(arrays: Sequence[Any], axes: str, direction: str, wishes: Wishes, progress: bool) -> Iterator[Session]:
+def _session(
+    function: str, arrays: Sequence[Any], axes: str, direction: str, wishes: Wishes, progress: bool
+) -> Iterator[Session]:
     """Provide a session in a temporary folder, and leave PyTorch's settings of this process as they are."""
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     benchmark = torch.backends.cudnn.benchmark
@@ -345,7 +347,7 @@ def _session(arrays: Sequence[Any], axes: str, direction: str, wishes: Wishes, p
             TemporaryDirectory(prefix="dvlae-") as folder,
         ):
             data = Path(folder) / "arrays"
-            with messages_reworded(lambda text: name_arrays(text, data)):
+            with messages_reworded(lambda text: name_arguments(name_arrays(text, data), function)):
                 yield Session(Path(folder), describe_arrays(data, arrays, axes, direction), data, wishes)
     finally:
         torch.set_num_threads(threads)

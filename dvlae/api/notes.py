@@ -9,22 +9,32 @@ from pathlib import Path
 from dvlae.system.errors import UserError
 
 PREFIX_PATTERN = re.compile("[a-z]+: (warning: )?", re.IGNORECASE)
-AXES_PATTERN = re.compile("`axes: ([STCZYX]+)`")
-# What messages about values begin with.
-NAME_PATTERN = re.compile("^(minutes|seed|samples|noise direction|receptive field|device)(?=: )")
+# What messages about values begin with, and what they say of how a file is read.
+NAME_PATTERN = re.compile(
+    "^(minutes|seed|samples|noise direction|receptive field|device)(?=: )"
+    "|(^|(?<=: ))(command line: )?(axes|channel|series|noise_direction(?=: found '))(?=: found)"
+)
 # What a message says of settings of a dataset, and the options of commands that set them.
 OPTIONS = {
     "`axes_override: true` follows the settings": "--override-axes follows --axes",
     "set `axes_override: true`": "add --override-axes",
     "`axes_override: true`": "--override-axes",
     "`axes: auto` follows the file": "without --axes, the file is followed",
-    "`axes`": "--axes",
-    "`series`": "--series",
     "set `training.rescale: true` and `prediction.rescale: true`, or make two datasets": "use a command for each kind",
     "set `training.rescale: true`, or make two datasets": "use a command for each kind",
     "; `training.rescale: true` helps if they have another gain or offset": "",
     "set `prediction.rescale: true`, or --rescale": "use --model with --rescale",
+    "training.max_minutes now leaves": "--minutes now leaves",
+    "make two datasets": "train on each kind apart",
+    "(NaN, a border, or `mask`)": "(NaN or a border)",
+    " of `noisy`": "",
+    " of the dataset": "",
 }
+VALUE_PATTERN = re.compile("`(axes|channel|series)(?:: ([^`]+))?`")
+# Settings that no option sets.
+SETTING_PATTERN = re.compile("`(training|prediction|evaluation|model|crop|mask|pages)\\b[^`]*`")
+IN_WORKFLOW = " (settings of the workflow, which dvlae init writes)"
+OPTION_PATTERN = re.compile("--([a-z]+(?:-[a-z]+)*)(?: ([0-9.]+|[A-Z]+|grey)\\b)?")
 
 
 class Warnings(logging.Handler):
@@ -120,14 +130,57 @@ def messages_reworded(reword: Callable[[str], str]) -> Iterator[None]:
 
 
 @contextmanager
-def options_named() -> Iterator[None]:
-    """Name options instead of settings in messages and errors while the block runs."""
-    with messages_reworded(_name_options):
+def options_named(command: str) -> Iterator[None]:
+    """Name the command, and options instead of settings, in messages and errors while the block runs.
+
+    Parameters
+    ----------
+    command
+        The command that was typed, in place of ``denoise``, whose steps others share.
+    """
+    with messages_reworded(lambda text: name_options(text, command)):
         yield
 
 
-def _name_options(text: str) -> str:
+def name_options(text: str, command: str) -> str:
+    """Let a message name the command, and options instead of settings.
+
+    Parameters
+    ----------
+    text
+        The message.
+    command
+        The command that was typed.
+
+    Returns
+    -------
+    str
+        The message. Of settings without an option, it says where they are, unless the command writes them.
+    """
+    text = re.sub("^noisy: ", "FILES: ", re.sub("^denoise: ", f"{command}: ", text))
     for setting, option in OPTIONS.items():
         text = text.replace(setting, option)
-    text = AXES_PATTERN.sub(r"--axes \1", text)
-    return NAME_PATTERN.sub(lambda found: "--" + found[0].replace(" ", "-"), text)
+    text = VALUE_PATTERN.sub(lambda found: f"--{found[1]} {found[2] or ''}".rstrip(), text)
+    text = NAME_PATTERN.sub(lambda found: "--" + re.sub("[ _]", "-", found[0].removeprefix("command line: ")), text)
+    text = text.replace("noise_direction: found", "noise direction: found")
+    return text + IN_WORKFLOW if command != "init" and SETTING_PATTERN.search(text) else text
+
+
+def name_arguments(text: str, function: str) -> str:
+    """Let a message name the function, and its arguments instead of options and settings.
+
+    Parameters
+    ----------
+    text
+        The message.
+    function
+        The function of ``dvlae`` that was called.
+
+    Returns
+    -------
+    str
+        The message, such as ``minutes=10 has time for 500``.
+    """
+    text = name_options(text, function).removeprefix("FILES: ").replace("--overwrite ", "")
+    text = text.replace("add --rescale", "set rescale=True")
+    return OPTION_PATTERN.sub(lambda found: "=".join(filter(None, [found[1].replace("-", "_"), found[2]])), text)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dvlae.config.settings import TrainSettings
 from dvlae.system.files import write_json
+from dvlae.system.wording import count
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def describe(settings: TrainSettings, expected_steps: int | None = None) -> str:
         The phrase, which begins with a verb.
     """
     sizes, limits = settings.model, settings.training
-    end = f"{limits.max_minutes:g} minutes" if limits.max_steps is None else f"{limits.max_steps} steps"
+    end = f"{limits.max_minutes:g} minutes" if limits.max_steps is None else count(limits.max_steps, "step")
     about = "" if expected_steps is None else f", about {expected_steps} steps"
     return (
         f"trains for {end} on {settings.device}{about}: {sizes.levels} levels, {sizes.channels} channels, "

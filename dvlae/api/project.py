@@ -70,7 +70,7 @@ prediction: {{samples: 16}}    # more samples take longer and give a little less
 """
 
 
-@options_named()
+@options_named("init")
 def make_project(
     files: Sequence[str],
     output: Path | None = None,

@@ -1,7 +1,6 @@
 """Methods that are commands: they read images from a folder, and write estimates into another."""
 
 import json
-import json
 import logging
 import os
 import shlex

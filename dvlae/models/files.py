@@ -93,7 +93,7 @@ def read_architecture(folder: Path) -> Architecture:
     path = folder / "model.json"
     try:
         return Architecture(**json.loads(path.read_text(encoding="utf-8"))["architecture"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: not found; {folder} is not the folder of a trained model") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not the description of a trained model ({error}); train the model again") from None
@@ -160,7 +160,7 @@ def load_model(folder: Path) -> DVLAE:
         model.load_state_dict(load_file(weights))
     except UserError:
         raise
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{error.filename}: not found; {folder} is not the folder of a trained model") from None
     except Exception as error:
         # Damaged and malicious files can raise errors of any kind.

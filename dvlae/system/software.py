@@ -75,9 +75,23 @@ def optional_module(name: str, extra: str, *, subject: str, use: str) -> ModuleT
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{subject}: found no package {error.name!r}, which {use}; pip install 'dvlae[{extra}]'"
-        ) from None
+        raise UserError(f"{subject}: found no package {error.name!r}, which {use}; {install_line(extra)}") from None
+
+
+def install_line(extra: str) -> str:
+    """Say how the packages of an extra are installed.
+
+    Parameters
+    ----------
+    extra
+        The extra.
+
+    Returns
+    -------
+    str
+        What to do, which works as long as dvlae is in no package index.
+    """
+    return f"in a clone of dvlae: pip install '.[{extra}]' --constraint constraints.txt"
 
 
 def workflow_file() -> Path:

@@ -122,7 +122,7 @@ class OutlookLine:
         denoising = COST_OF_SAMPLE * self.outlook.pixels * of_step / self.pixels
         logger.info(
             f"train: {state.steps} steps are done, about {left / of_step:.0f} are to come in {minutes(left)}; "
-            f"denoising then takes about {minutes(denoising)}; what will be written: {self.outlook.results}"
+            f"denoising then takes {minutes(denoising)}; what will be written: {self.outlook.results}"
         )
 
 

@@ -430,9 +430,11 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
         (["stack.tif", "--device", "mps"], "device: found 'mps'"),
         (["stack.tif", "--receptive-field", "41"], "receptive field 41 cannot be reached"),
         (["stack.tif", "--model", "missing"], "missing is not the folder of a trained model"),
-        (["stack.tif", "--axes", "CYX", "--override-axes", "--channel", "7"], "channel: found 7"),
-        (["stack.tif", "--noise-direction", "z"], "noise_direction: found 'z'"),
-        (["stack.tif", "--axes", "YX"], "axes: found 'YX'"),
+        (["stack.tif", "--model", "stack.tif"], "stack.tif is not the folder of a trained model"),
+        (["stack.tif", "--axes", "QQ"], "error: --axes: found 'QQ', allowed: auto"),
+        (["stack.tif", "--axes", "CYX", "--override-axes", "--channel", "7"], "--channel: found 7"),
+        (["stack.tif", "--noise-direction", "z"], "--noise-direction: found 'z'"),
+        (["stack.tif", "--axes", "YX"], "--axes: found 'YX'"),
         (["stack.tif", "--axes", "ZYX"], "but the file says 'TYX', of shape (3, 48, 64); without --axes, the file is"),
         (["stack.tif", "--override-axes"], "--override-axes: found without --axes"),
         (["stack.tif", "--output", "stack.tif"], "stack.tif"),
@@ -440,7 +442,7 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
             ["stack.tif", "--noise-direction", "none", "--receptive-field", "8"],
             "--receptive-field: found 8, allowed: 0",
         ),
-        (["stack.tif", "--rescale"], "--rescale: found True, allowed only with --model"),
+        (["stack.tif", "--rescale"], "--rescale: allowed only with --model"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(folder, capsys, arguments, words):
@@ -472,4 +474,4 @@ def test_a_direct_denoiser_that_a_model_lacks_is_missed_at_once(done, capsys):
 @pytest.mark.parametrize("options", [["--minutes", "3"], ["--quick"], ["--noise-direction", "x"]])
 def test_options_of_the_training_are_refused_with_a_model(done, capsys, options):
     assert cli.main(["denoise", "--model", "stack_denoised_model", "stack.tif", *options]) == 1
-    assert f"{options[0]}: found" in capsys.readouterr().err
+    assert f"{options[0]}: " in capsys.readouterr().err

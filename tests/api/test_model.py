@@ -67,9 +67,9 @@ def test_masked_pixels_do_not_count_and_come_back(model):
 
 
 def test_messages_name_the_arrays(model):
-    with pytest.raises(UserError, match=r"^noisy: array 0: found 0 everywhere"):
+    with pytest.raises(UserError, match=r"^array 0: found 0 everywhere"):
         model.denoise(np.zeros((40, 48)))
-    with pytest.raises(UserError, match=r"^noisy: array 0, image 0: found 0 everywhere"):
+    with pytest.raises(UserError, match=r"^array 0, image 0: found 0 everywhere"):
         dvlae.diagnose([np.zeros((3, 40, 48)), np.zeros((3, 40, 48))])
     with pytest.raises(UserError, match=r"^array 0: found 1 channels and 3 spatial axes"):
         model.denoise(STACK, axes="ZYX")

@@ -67,7 +67,7 @@ def test_after_a_minute_the_user_is_told_once_what_is_to_come(caplog, limits, wo
         line.update(State(2 * seconds, seconds))
     (record,) = caplog.records
     assert words in record.message
-    assert "denoising then takes about 10 min; what will be written: stack_denoised.tif" in record.message
+    assert "denoising then takes 10 min; what will be written: stack_denoised.tif" in record.message
 
 
 @pytest.mark.parametrize("seconds, rate", [([2.0, 2.5, 3.0, 3.5], 2.0), ([2.0], 0.5)])

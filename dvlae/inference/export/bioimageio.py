@@ -21,6 +21,7 @@ from dvlae.inference.export.network import ExportedDenoiser
 from dvlae.system.errors import UserError
 from dvlae.system.files import contents_beside
 from dvlae.system.hashes import sha256
+from dvlae.system.software import install_line
 
 # The files of a package by which it is known and run.
 PACKAGE_FILE, TORCHSCRIPT_FILE, ONNX_FILE = "rdf.yaml", "weights.pt", "weights.onnx"
@@ -102,7 +103,7 @@ def check_library() -> None:
     if spec < WITH_NEW_PYDANTIC and pydantic >= NEW_PYDANTIC:
         raise UserError(
             f"--format bioimageio: found pydantic {found['pydantic']}, with which bioimageio.spec "
-            f"{found['bioimageio.spec']} fails; pip install 'dvlae[export]'"
+            f"{found['bioimageio.spec']} fails; {install_line('export')}"
         )
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from dvlae.reporting.training_figures import plot_histories, read_history
 from dvlae.system.errors import UserError
 
 
-def read_diagnosis(path: Path) -> tuple[dict[str, Any], str]:
+def read_diagnosis(path: Path, reword: Callable[[str], str] = str) -> tuple[dict[str, Any], str]:
     """Read what is known of the noise.
 
     Parameters
     ----------
     path
         The JSON file of ``dvlae diagnose``, with its SVG next to it.
+    reword
+        Takes what the file says of the images, and returns it in the words of the command.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def read_diagnosis(path: Path) -> tuple[dict[str, Any], str]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        line, notes = describe(found), list_notes(found)
+        line, notes = describe(found), [reword(note) for note in list_notes(found)]
         # Without a correlation, the figure has no plots.
         svg = path.with_suffix(".svg").read_bytes() if found["autocorrelation"].values() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

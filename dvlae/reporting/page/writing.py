@@ -1,6 +1,6 @@
 """Writing the page of results."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Template
 
@@ -33,6 +33,7 @@ def write_page(
     preview: bool,
     evaluation: EvaluationSettings | None = None,
     kept: Path | None = None,
+    reword: Callable[[str], str] = str,
 ) -> None:
     """Write what became of noisy images as one HTML file, which contains its pictures and needs no network.
 
@@ -59,6 +60,8 @@ def write_page(
         How estimates are compared with clean images, where there are some; None: the defaults.
     kept
         Where the model will be when the page is read; None: where it is. Of a preview, the page does not say it.
+    reword
+        Takes what the diagnosis says of the images, and returns it in the words of the command.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def write_page(
         If a file is missing or cannot be read.
     """
     records = Records.read(model, denoised)
-    found, noise = sections.read_diagnosis(diagnosis)
+    found, noise = sections.read_diagnosis(diagnosis, reword)
     evaluation = evaluation or EvaluationSettings()
     targets = Targets(evaluation)
     manifest = read_manifest(images)

@@ -135,7 +135,8 @@ def test_a_missing_package_names_the_extra(model, tmp_path, monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "onnx", None)
     output = tmp_path / {"onnx": "a.onnx", "bioimageio": "a.zip"}[kind]
     assert refused(model, output, kind=kind).endswith(
-        "found no package 'onnx', which writes or checks such files; pip install 'dvlae[export]'"
+        "found no package 'onnx', which writes or checks such files; in a clone of dvlae: pip install "
+        "'.[export]' --constraint constraints.txt"
     )
 
 
@@ -143,7 +144,7 @@ def test_a_pydantic_with_which_the_zoo_fails_names_the_extra(library, model, tmp
     versions = {"pydantic": "2.14.3", "bioimageio.spec": "0.5.12.0"}
     monkeypatch.setattr(dvlae.inference.export.bioimageio, "version", versions.get)
     message = refused(model, tmp_path / "a.zip", kind="bioimageio", licence="MIT", authors=["A"])
-    assert "found pydantic 2.14.3, with which bioimageio.spec 0.5.12.0 fails; pip install 'dvlae[export]'" in message
+    assert "found pydantic 2.14.3, with which bioimageio.spec 0.5.12.0 fails; in a clone of dvlae: pip" in message
 
 
 def test_images_of_which_an_offset_is_subtracted_are_refused(model, tmp_path, images_folder):
