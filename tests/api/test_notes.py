@@ -21,7 +21,7 @@ from dvlae.api.notes import IN_WORKFLOW, name_arguments, name_options
         ("`channel: grey` makes one", "--channel grey makes one"),
         ("`channel` of the dataset keeps another one", "--channel keeps another one"),
         ("`axes: SYX` with `axes_override: true` reads", "--axes SYX with --override-axes reads"),
-        ("set `prediction.rescale: true`, or --rescale", "add --rescale"),
+        ("set `prediction.rescale: true`, or --rescale", "use --model with --rescale"),
         ("training.max_minutes now leaves time for fewer steps", "--minutes now leaves time for fewer steps"),
     ],
 )
