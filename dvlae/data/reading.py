@@ -199,9 +199,8 @@ def _check_channel(source: Source, channels: int, channel: int | Literal["grey"]
             f"{source.path}: channel: found 'grey', but the file has {channels} channels, neither 1 nor 3 nor 4"
         )
     if isinstance(channel, int) and channel >= channels:
-        raise UserError(
-            f"{source.path}: channel: found {channel}, allowed: 0 to {channels - 1}, as the file has {channels}"
-        )
+        which = "0" if channels == 1 else f"0 to {channels - 1}"
+        raise UserError(f"{source.path}: channel: found {channel}, allowed: {which}, as the file has {channels}")
 
 
 def find_window(crop: CropSettings | None, sides: Mapping[str, int], what: str) -> tuple[slice, ...]:

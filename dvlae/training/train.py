@@ -27,6 +27,7 @@ from dvlae.system.machine import choose_workers, log_workers
 from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
 from dvlae.system.usage import Usage
+from dvlae.system.wording import count
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validation_batches
 from dvlae.training.displays import Display, Outlook, OutlookLine, ProgressLine, SlowSteps, StepRate, TensorBoard
@@ -375,7 +376,7 @@ def _write(
             "training.free_bits"
         )
     end = f"ended by {state.stopped_by}" if state.stopped_by else "then a pause"
-    logger.info(f"train: {state.steps} steps in {state.seconds / 60:.1f} minutes, {end}")
+    logger.info(f"train: {count(state.steps, 'step')} in {state.seconds / 60:.1f} minutes, {end}")
 
 
 def _read_description(patches: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def test_a_training_with_a_pause_is_that_without_one(patches, tmp_path, caplog):
     # The first step takes longer than this.
     early = run(folder, tmp_path / "early", tmp_path / "checkpoints", pause_minutes=1e-6)
     assert json.loads((tmp_path / "early" / "run.json").read_text())["steps"] == 1
-    assert "1 steps in 0.0 minutes, then a pause" in caplog.text
+    assert "1 step in 0.0 minutes, then a pause" in caplog.text
     late = run(folder, tmp_path / "late", tmp_path / "checkpoints")
     assert "resuming from step 1" in caplog.text
     assert late == run(folder, tmp_path / "whole", None) != early
