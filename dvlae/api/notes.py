@@ -182,5 +182,5 @@ def name_arguments(text: str, function: str) -> str:
         The message, such as ``minutes=10 has time for 500``.
     """
     text = name_options(text, function).removeprefix("FILES: ").replace("--overwrite ", "")
-    text = text.replace("add --rescale", "set rescale=True")
+    text = text.replace("use --model with --rescale", "set rescale=True")
     return OPTION_PATTERN.sub(lambda found: "=".join(filter(None, [found[1].replace("-", "_"), found[2]])), text)
