@@ -271,7 +271,7 @@ class _Call:
             return False
         settings = self._prediction()
         if not self.has_uncertainty:
-            logger.info("denoise: one pass gives no uncertainty; --samples 16 does, and takes more time")
+            logger.info("denoise: the direct denoiser gives no uncertainty; --samples 16 does, and takes more time")
         session.denoise(self._model, settings)
         self._write_page(session, self._model, preview=False)
         record = {

@@ -108,7 +108,7 @@ class Model:
             A letter for each axis, of S (images), T (time), C (channels), Z, Y and X. ``auto``: the last axes are those
             of the model, and one more counts images; where the last axis is much the shortest, the letters are needed.
         samples
-            Number of samples of the posterior, whose mean is the result; 0: one pass of the direct denoiser, if the
+            Number of samples of the posterior, whose mean is the result; 0: the direct denoiser, if the
             model was trained with one.
         rescale
             Whether images of another gain and offset are brought to the scale of the training, and back.

@@ -2,6 +2,8 @@
 
 The first pass computes the signal of the complete image with all latents at their means, and the second one runs the
 direct denoiser, tile by tile. It encodes each tile again, with a smaller halo, and only up to the levels that it uses.
+The estimate is the mean of two views, the image and its mirror image at another position of the grid, whose errors
+differ.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +17,7 @@ from torch import Tensor
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference.posterior import Posterior, check_model_input, encode
 from dvlae.inference.samples import choose_tile
-from dvlae.inference.tiling import Window, padded_shape, views
+from dvlae.inference.tiling import View, Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.arrays import release, zeros
@@ -58,15 +60,57 @@ def denoise_images_directly(
         )
     top_down = TopDown(model)
 
+    finished: list[np.ndarray] = []
     with ThreadWorkers(workers, use_one_thread) as threads:
         work = (
-            _DirectImage(model, top_down, name, image, choose_tile(model, settings), threads) for name, image in images
+            _DirectView(model, top_down, view, choose_tile(model, settings), threads)
+            for name, image in images
+            for view in _choose_views(model, name, image, settings)
         )
         for tiles in threads.in_order(one_ahead(work)):
             for tile in tiles:
                 on_progress(tile.pixels)
                 if tile.finished is not None:
-                    yield tile.finished
+                    finished.append(tile.finished)
+                if len(finished) == count_views(model, settings):
+                    yield _mean(finished)
+                    finished.clear()
+
+
+def count_views(model: DVLAE, settings: PredictionSettings) -> int:
+    """Return the number of views of which the estimate is the mean.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    settings
+        ``flips`` and ``shifts`` say which views there may be.
+
+    Returns
+    -------
+    int
+        2; 1 if there is no other view.
+    """
+    flips = settings.flips and bool(model.architecture.mirrored_axes)
+    return 2 if flips or min(settings.shifts, max(model.stride)) > 1 else 1
+
+
+def _choose_views(model: DVLAE, name: str, image: np.ndarray, settings: PredictionSettings) -> list[View]:
+    check_model_input(model.architecture, image.shape, name)
+    axes = model.architecture.mirrored_axes[:1] if settings.flips else ()
+    first, *others = views(image, model.stride, axes, min(settings.shifts, 2))
+    return [first, *others[-1:]]
+
+
+def _mean(estimates: list[np.ndarray]) -> np.ndarray:
+    """Return the mean of one or two estimates, in the first of them."""
+    first, *others = estimates
+    for other in others:
+        first += other
+        first /= 2
+        release(first, other)
+    return first
 
 
 def denoise_directly(
@@ -110,17 +154,14 @@ class _Tile:
     finished: np.ndarray | None = None
 
 
-class _DirectImage:
-    """One image, and its two passes."""
+class _DirectView:
+    """One view of an image, and its two passes."""
 
-    def __init__(
-        self, model: DVLAE, top_down: TopDown, name: str, image: np.ndarray, tile: int, threads: ThreadWorkers
-    ):
-        check_model_input(model.architecture, image.shape, name)
-        (self.view,) = views(image, model.stride)
-        self.model, self.threads = model, threads
-        self.posterior = Posterior(model, top_down, self.view, tile, threads)
-        self._guess = zeros((1, len(image), *self.view.shape))
+    def __init__(self, model: DVLAE, top_down: TopDown, view: View, tile: int, threads: ThreadWorkers):
+        self.view, self.model, self.threads = view, model, threads
+        image = view.image
+        self.posterior = Posterior(model, top_down, view, tile, threads)
+        self._guess = zeros((1, len(image), *view.shape))
         self.guess = torch.from_numpy(self._guess).to(model.mean.device)
         self.estimate = zeros(image.shape)
         self.guessed: list[Future[list[_Tile]]] = []

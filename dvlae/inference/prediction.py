@@ -18,7 +18,7 @@ from dvlae.data.defects.seen import SeenScale
 from dvlae.data.manifest import Image, read_manifest
 from dvlae.data.outputs.folder import OutputFolder
 from dvlae.data.outputs.reading import OUTPUT_FILES
-from dvlae.inference.direct import denoise_images_directly
+from dvlae.inference.direct import count_views, denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.posterior import check_model_input
 from dvlae.inference.samples import count_parts, halve_portions, worker_memory
@@ -86,13 +86,13 @@ def predict(
     manifest = part.share(read_manifest(images))
     how = settings.prediction
     record = RunFolder(Path(denoised).parent).prediction_record
-    passes = 2 if how.estimator == "direct" else how.samples
-    total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
     with ExitStack() as stack:
         (device,) = stack.enter_context(reserved_devices(settings.device))
         start = time.monotonic()
         usage = stack.enter_context(Usage())
         network = load_to(device, model)
+        passes = 2 * count_views(network, how) if how.estimator == "direct" else how.samples
+        total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
         for image in manifest:
             check_model_input(network.architecture, image.shape, image.name)
         workers = 1

@@ -4,7 +4,7 @@ import torch
 
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference import estimates, latent_noise
-from dvlae.inference.direct import denoise_directly
+from dvlae.inference.direct import count_views, denoise_directly
 from dvlae.inference.estimates import denoise, median
 from dvlae.inference.latent_noise import NoiseKey
 from dvlae.inference.samples import SampleBatch, sample_posteriors
@@ -95,12 +95,30 @@ def test_the_direct_denoiser_gives_the_same_tiled_as_whole(levels, levels_per_sc
     assert np.abs(one - other).max() < 1e-3 * image.std()
 
 
-def test_a_direct_estimate_takes_one_pass_and_draws_nothing(monkeypatch):
+ONE_VIEW = PredictionSettings(flips=False, shifts=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "views"), [({}, 2), ({"flips": False}, 2), ({"shifts": 1}, 2), ({"flips": False, "shifts": 1}, 1)]
+)
+def test_a_direct_estimate_takes_a_pass_for_each_view_and_draws_nothing(monkeypatch, settings, views):
     model, calls = build(direct_denoiser="mean"), []
     model.direct_denoiser.register_forward_hook(lambda *_: calls.append(1))
     monkeypatch.setattr(latent_noise, "normal_noise", lambda *_: pytest.fail("noise was drawn"))
-    denoise_directly(model, noisy(30, 30), name="a", settings=PredictionSettings())
-    assert len(calls) == 1
+    settings = PredictionSettings(**settings)
+    denoise_directly(model, noisy(30, 30), name="a", settings=settings)
+    assert len(calls) == count_views(model, settings) == views
+
+
+def test_a_direct_estimate_is_the_mean_of_its_views():
+    model, image = build(direct_denoiser="mean", noise_direction="x"), noisy(32, 48)
+    both = denoise_directly(model, image, name="a", settings=PredictionSettings(shifts=1))
+    one, mirrored = (
+        denoise_directly(model, np.ascontiguousarray(view), name="a", settings=ONE_VIEW)
+        for view in (image, image[:, ::-1])
+    )
+    np.testing.assert_allclose(both, (one + mirrored[:, ::-1]) / 2, rtol=0, atol=1e-3 * image.std())
+    assert np.abs(one - both).max() > 1e-2 * np.abs(one - image.mean()).max()
 
 
 def test_an_untrained_direct_denoiser_shows_the_signal_of_the_mean_latents(monkeypatch):
@@ -109,7 +127,7 @@ def test_an_untrained_direct_denoiser_shows_the_signal_of_the_mean_latents(monke
     torch.nn.init.zeros_(model.direct_denoiser.head.bias)
     monkeypatch.setattr(latent_noise, "normal_noise", lambda *_: torch.zeros(()))
     sample, _ = run(model, image, samples=1)
-    estimate = denoise_directly(model, image, name="a", settings=PredictionSettings())
+    estimate = denoise_directly(model, image, name="a", settings=ONE_VIEW)
     np.testing.assert_allclose(estimate, sample, atol=1e-3)
 
 

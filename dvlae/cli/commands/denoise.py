@@ -58,7 +58,7 @@ COMMANDS: Commands = {
         argument(
             "--samples",
             "N",
-            "samples of each pixel; 0: one pass of the direct denoiser (default: 16; with --model, the direct denoiser "
+            "samples of each pixel; 0: the direct denoiser (default: 16; with --model, the direct denoiser "
             "or, without one, 8)",
             type=int,
         ),

@@ -113,7 +113,9 @@ class Example:
         return self._denoise(self.noisy)
 
     def _denoise(self, image: np.ndarray) -> np.ndarray:
-        return denoise_directly(self.model, image, name="example", settings=PredictionSettings(estimator="direct"))
+        # The exported network sees one view.
+        settings = PredictionSettings(estimator="direct", flips=False, shifts=1)
+        return denoise_directly(self.model, image, name="example", settings=settings)
 
     def difference(self, denoise: Denoise) -> float:
         """Compare an exported model with our own inference: on the example, and on two images of other sides at once.

@@ -15,7 +15,9 @@ SIDES = {1: (53,), 2: (27, 37), 3: (17, 9, 13)}
 
 
 def ours(model, image):
-    return denoise_directly(model, image, name="test", settings=PredictionSettings(estimator="direct"))
+    return denoise_directly(
+        model, image, name="test", settings=PredictionSettings(estimator="direct", flips=False, shifts=1)
+    )
 
 
 @pytest.mark.parametrize(
