@@ -154,7 +154,8 @@ class PredictionSettings(StrictModel):
     estimator: Literal["mmse", "median", "direct"] = Field(
         "mmse",
         description="`mmse`: the mean of the samples of each pixel; `median`: their median, for which all samples are "
-        "kept in a temporary file; `direct`: no samples; the network `model.direct_denoiser` sees the image and, with `flips` or `shifts`, a second view",
+        "kept in a temporary file; `direct`: no samples; the network `model.direct_denoiser` sees the image and, "
+        "with `flips` or `shifts`, a second view",
     )
     flips: bool = Field(
         True,

@@ -285,7 +285,7 @@ def test_another_image_takes_the_model_and_no_training(done, monkeypatch, capsys
 @pytest.mark.parametrize("samples", ["0", "1"])
 def test_one_pass_has_no_uncertainty_and_none_of_older_results_stays(done, capsys, samples):
     assert cli.main(["denoise", "stack.tif", *TIME[:2], "--samples", samples, "--overwrite"]) == 0
-    assert "one pass gives no uncertainty; --samples 16 does" in capsys.readouterr().err
+    assert "the direct denoiser gives no uncertainty; --samples 16 does" in capsys.readouterr().err
     assert names(done) == RESULTS - {"stack_uncertainty.tif"}
 
 
