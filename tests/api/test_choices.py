@@ -215,7 +215,7 @@ def test_the_network_of_a_slow_machine_has_a_direct_denoiser_only_if_it_is_wante
     "samples, model, chosen",
     [
         (None, {"trained": True, "direct": True}, ("mmse", 16)),
-        (None, {"trained": False, "direct": False}, ("mmse", 4)),
+        (None, {"trained": False, "direct": False}, ("mmse", 8)),
         (None, {"trained": False, "direct": True}, ("direct", 16)),
         (0, {"trained": True, "direct": True}, ("direct", 16)),
         (7, {"trained": False, "direct": True}, ("mmse", 7)),
@@ -236,7 +236,7 @@ def test_what_helps_images_of_two_kinds_is_named_as_commands_not_as_settings(tmp
     for name, dtype in (("a.tif", np.uint8), ("b.tif", np.uint16)):
         pixels = np.random.default_rng(0).integers(50, 200, (32, 32)).astype(dtype)
         tifffile.imwrite(tmp_path / name, pixels)
-    with options_named():
+    with options_named("denoise"):
         prepare(settings(noisy="*.tif"), tmp_path, None, tmp_path / "images")
     assert "if gain or bit depth differ, use a command for each kind" in caplog.text
     assert "rescale" not in caplog.text

@@ -47,7 +47,7 @@ def test_a_missing_file_is_named(tmp_path, name):
 def test_without_the_extra_it_is_named(tmp_path, monkeypatch, name, module):
     monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / name).write_bytes(b"?")
-    said = r"a\.\w+: found no package .*pip install 'dvlae\[formats\]'"
+    said = r"a\.\w+: found no package .*pip install '\.\[formats\]'"
     with pytest.raises(UserError, match=said), open_sources(tmp_path / name):
         pass
 

@@ -25,7 +25,7 @@ OUTPUTS = {  # of each rule, in the order of the workflow
     "extract-patches": ["small/patches"],
     "train": [f"{RUN}/model"],
     "predict": [f"{RUN}/denoised"],
-    "run_method": ["small/noisy/seed0/denoised"],
+    "run-method": ["small/noisy/seed0/denoised"],
     "evaluate": [f"{RUN}/psnr.csv", "small/noisy/seed0/psnr.csv"],
     "tables": ["tables/psnr.csv"],
 }

@@ -132,7 +132,7 @@ def test_every_table_and_figure_opens_in_the_report(grid):
     grid.snakemake("--report", "report.html")
     found = look(grid.folder / "report.html", OPEN_EVERYTHING)
     kinds = [*found.values()]
-    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"table": 4, "picture": 9, "file": 2}, found
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"table": 6, "picture": 11, "file": 2}, found
 
 
 def test_the_same_seed_gives_the_same_table_byte_for_byte(grid):
