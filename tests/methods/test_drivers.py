@@ -88,7 +88,12 @@ def try_cosdd(make_trial, code, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("shapes", "direction", "direct"),
-    [("planes", "y", False), ("channels", "none", True), ("volumes", "z", False), ("traces", "x", False)],
+    [
+        ("planes", "y", False),
+        ("channels", "none", True),
+        pytest.param("volumes", "z", False, marks=pytest.mark.slow),
+        pytest.param("traces", "x", False, marks=pytest.mark.slow),
+    ],
 )
 def test_the_authors_code_estimates_images_of_any_shape(try_cosdd, shapes, direction, direct):
     trial = try_cosdd(shapes, direction, **{"use-direct-denoiser": direct})

@@ -56,7 +56,7 @@ def records(project: Project) -> list[dict]:
     return [record | measured for record in found]
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
 def test_any_number_of_jobs_gives_the_same_bytes_and_leaves_no_part(whole, trained, count):
     share(trained, count)
     trained.snakemake(TABLE)

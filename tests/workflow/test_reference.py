@@ -35,7 +35,8 @@ def measure_again(folder, mirror, name, row):
         return statistics.mean(float(image["psnr"]) for image in csv.DictReader(file))
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Each row once, however many references repeat it.
+@pytest.mark.parametrize("name", {first_row(name, "gaussian")["dataset"]: name for name in reversed(NAMES)}.values())
 def test_the_gaussian_filter_reaches_what_the_reference_says(name, mirror, tmp_path):
     row = first_row(name, "gaussian")
     assert measure_again(tmp_path, mirror, name, row) == pytest.approx(float(row["psnr"]), abs=0.1)
