@@ -14,6 +14,8 @@ from dvlae.system.hashes import combine_hashes
 VERSIONS = ("versions", "git_commit")
 # These are added up, and rounded to so many decimals.
 SUMS = {"seconds": 1, "training_seconds": 3, "prediction_seconds": 3, "megapixels": 6}
+# A part takes as many workers as there are free cores when it begins.
+LARGEST = ("peak_memory_mb", "workers")
 
 
 def _records() -> dict[str, tuple[str, ...]]:
@@ -44,9 +46,9 @@ def gather(
         The folders of all parts, in order. Each contains what a single job would write into the folder of the run.
     outputs
         The paths to make, with the same names as in the parts. A table (``.csv``) gets the rows of all parts. A record
-        (``.json``) gets the sums of seconds and megapixels, the largest memory, all devices, one hash of the images,
-        what was found in all of them, and the values that are the same in all parts; versions are those of the first
-        part. If a part is not done, the record is that of this part. Everything else is a folder.
+        (``.json``) gets the sums of seconds and megapixels, the largest memory and number of workers, all devices, one
+        hash of the images, what was found in all of them, and the values that are the same in all parts; versions are
+        those of the first part. If a part is not done, the record is that of this part. Everything else is a folder.
     join_folders
         Makes a folder out of those of all parts, such as :func:`dvlae.data.outputs.folder.join_folders`.
 
@@ -120,7 +122,7 @@ def _join_records(paths: Sequence[Path]) -> dict[str, Any]:
         values: list[Any] = [record.get(name) for record in records]
         if name in SUMS and None not in values:
             joined[name] = round(sum(values), SUMS[name])
-        elif name == "peak_memory_mb":
+        elif name in LARGEST:
             joined[name] = max(values)
         elif name == "device":
             joined[name] = ", ".join(dict.fromkeys(values))

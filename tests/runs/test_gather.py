@@ -21,6 +21,7 @@ def parts(tmp_path):
         (folder / "denoised/.snakemake_timestamp").touch()
         (folder / "psnr.csv").write_text("image,psnr\n" + "".join(f"{name},30.0000\n" for name in names))
         record = {"settings": {"samples": 2}, "device": "cpu", "seconds": seconds, "git_commit": str(seconds)}
+        record["workers"] = len(names)
         (folder / "prediction.json").write_text(json.dumps(record | {"part": part}))
         record = {"images_sha256": [name * 64 for name in names], "part": part}
         (folder / "evaluation.json").write_text(json.dumps(record))
@@ -53,7 +54,7 @@ def test_a_table_gets_the_rows_of_all_parts(parts, tmp_path):
 def test_a_record_gets_the_sum_of_the_seconds_and_one_hash_of_all_images(parts, tmp_path):
     gather(parts, [tmp_path / "prediction.json", tmp_path / "evaluation.json"], join_folders)
     assert json.loads((tmp_path / "prediction.json").read_text()) == {
-        "settings": {"samples": 2}, "device": "cpu", "seconds": 3.8, "git_commit": "1.5",
+        "settings": {"samples": 2}, "device": "cpu", "seconds": 3.8, "git_commit": "1.5", "workers": 2,
     }  # fmt: skip
     expected = combine_hashes(name * 64 for name in "abc")
     assert json.loads((tmp_path / "evaluation.json").read_text()) == {"images_sha256": expected}

@@ -52,7 +52,7 @@ def content(project: Project) -> dict[str, bytes]:
 def records(project: Project) -> list[dict]:
     names = [f"{run}/{name}" for run in RUNS for name in RECORDS]
     found = [project.json(name) for name in names if (project.folder / "results" / name).exists()]
-    measured = dict.fromkeys(("seconds", "training_seconds", "prediction_seconds", "peak_memory_mb"))
+    measured = dict.fromkeys(("seconds", "training_seconds", "prediction_seconds", "peak_memory_mb", "workers"))
     return [record | measured for record in found]
 
 
