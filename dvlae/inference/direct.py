@@ -60,6 +60,7 @@ def denoise_images_directly(
         )
     top_down = TopDown(model)
 
+    number = count_views(model, settings)
     finished: list[np.ndarray] = []
     with ThreadWorkers(workers, use_one_thread) as threads:
         work = (
@@ -72,7 +73,7 @@ def denoise_images_directly(
                 on_progress(tile.pixels)
                 if tile.finished is not None:
                     finished.append(tile.finished)
-                if len(finished) == count_views(model, settings):
+                if len(finished) == number:
                     yield _mean(finished)
                     finished.clear()
 
@@ -109,7 +110,7 @@ def _mean(estimates: list[np.ndarray]) -> np.ndarray:
     for other in others:
         first += other
         first /= 2
-        release(first, other)
+    release(*estimates)
     return first
 
 

@@ -27,8 +27,6 @@ from dvlae.methods.task import Fitted, NotApplicableError, Task
 
 # Strengths are multiples of the noise level. Correlated noise needs more than one.
 STRENGTHS = [round(2 ** (exponent / 4), 2) for exponent in range(-4, 13)]
-
-
 # Shorter axes are extended to this side, on which the longest wavelet fits twice. Volumes of fewer planes are filtered
 # plane by plane.
 MIN_WAVELET_SIDE = 16
