@@ -28,8 +28,10 @@ def measure_again(folder, mirror, name, row):
     project = Project(folder)
     shutil.copytree(REPOSITORY / "config", folder / "config", dirs_exist_ok=True)
     configuration = folder / "config" / f"{name}.yaml"
-    results = yaml.safe_load(configuration.read_text())["results"]
-    table = f"{results}/{row['dataset']}/{CALLED.get(row['method'], row['method'])}/seed0/psnr.csv"
+    method = CALLED.get(row["method"])
+    settings = yaml.safe_load(configuration.read_text()) | ({"baselines": [method]} if method else {})
+    configuration.write_text(yaml.safe_dump(settings))
+    table = f"{settings['results']}/{row['dataset']}/{method or row['method']}/seed0/psnr.csv"
     project.snakemake(table, "--configfile", str(configuration), DVLAE_DATA_MIRROR=str(mirror))
     with (folder / table).open(encoding="utf-8") as file:
         return statistics.mean(float(image["psnr"]) for image in csv.DictReader(file))
