@@ -6,9 +6,9 @@ A cell is one method on one dataset with one seed. It, and before it the search 
 ``--cell-minutes``: the next call goes on with a training of our own network, and begins any other again. A cell whose
 training had less than 95 % of its core is repeated. No cell begins after ``--minutes``.
 
-The tables of a finished cell and its records, some kilobytes, are kept in ``results/reference/NAME``, for
-``results: results/NAME``. The summarising tables there are made of all that is kept, so that the next call can run on
-another machine, without the results of this one. A cell is made again if its settings, or the revisions of its steps,
+The scores and records of a finished cell, some kilobytes, are kept in ``results/reference/NAME``, for ``results:
+results/NAME``. When no cell is left, tables are made there of all that is kept, so that each call can run on another
+machine, without the results of the one before. A cell is made again if its settings, or the revisions of its steps,
 have changed, or if its folder is removed. Figures come last, in ``results/NAME/figures``. Those that show images have
 the methods whose denoised images are in ``results/NAME``.
 """
@@ -183,8 +183,6 @@ class Comparison:
     def tabulate(self) -> None:
         """Make the tables of all cells that are kept."""
         kept = [cell for cell in self.cells if self.is_kept(cell)]
-        if not kept:
-            return
         noise = {name: self.noise(name, self.reference) for name in dict.fromkeys(cell.dataset for cell in kept)}
         make_tables([self.run(cell, self.reference).psnr for cell in kept], self.reference, noise=noise)
         for file in [*self.reference.glob("*.tex"), *self.reference.glob("*.html")]:
@@ -215,6 +213,9 @@ def main() -> None:
     parser.add_argument("configuration")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins later")
     parser.add_argument("--cell-minutes", type=float, default=20.0, help="a cell that takes longer is stopped")
+    parser.add_argument(
+        "--partial", action="store_true", help="make tables of the cells that are done, if some are left"
+    )
     arguments = parser.parse_args()
     # So that the jobs end, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
@@ -230,7 +231,8 @@ def main() -> None:
         left += not what.startswith("done")
         name = f"{cell.dataset} {cell.method.name} seed {cell.seed}"
         print(f"{number}/{len(comparison.cells)} {name}: {what}", flush=True)
-    comparison.tabulate()
+    if not left or (arguments.partial and left < len(comparison.cells)):
+        comparison.tabulate()
     if left:
         sys.exit(f"{left} of {len(comparison.cells)} cells are left")
     if not comparison.draw():
