@@ -29,7 +29,7 @@ def snakemake(configuration: str, *targets: str, minutes: float | None = None) -
     command = [sys.executable, "-m", "snakemake", *targets, "--configfile", configuration]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [*command, "--cores", "1", "--rerun-incomplete"], env=environment, start_new_session=True
+        [*command, "--cores", "1", "--rerun-incomplete"], env=environment, process_group=0
     )
     try:
         return process.wait(minutes and 60 * minutes) == 0
