@@ -47,9 +47,7 @@ def snakemake(configuration: str, *words: object, minutes: float | None = None) 
     """Run Snakemake on one core; return whether it made the targets in time. If not, the next call goes on."""
     command = [sys.executable, "-m", "snakemake", *map(str, words), "--configfile", configuration]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, "--cores", "1", "--rerun-incomplete"], env=environment, start_new_session=True
-    )
+    process = subprocess.Popen([*command, "--cores", "1", "--rerun-incomplete"], env=environment, process_group=0)
     try:
         return process.wait(minutes and 60 * minutes) == 0
     except subprocess.TimeoutExpired:
