@@ -65,6 +65,13 @@ def processor_share(run: RunFolder) -> float | None:
     return next((record.get("processor_share") for record in records if record), None)
 
 
+def agrees(kept: Any, now: Any) -> bool:
+    """Return whether values are the same; keys that newer versions have added are not looked at."""
+    if isinstance(kept, dict) and isinstance(now, dict):
+        return all(key in now and agrees(value, now[key]) for key, value in kept.items())
+    return kept == now
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A comparison: its configuration, and the minutes after which a cell is stopped."""
@@ -119,14 +126,16 @@ class Comparison:
             found |= {"receptive_field": method.receptive_field, "model_folder": method.model}
             steps += ["PATCHES", "TRAINING", "PREDICTION"]
         else:
-            found["method"] = json.loads(method.file.identity)
+            # As text, since a setting that a method was not given is another method.
+            found["method"] = {key: json.dumps(value) for key, value in json.loads(method.file.identity).items()}
             found["minutes"] = self.settings.training.max_minutes if method.learns else None
             steps += ["METHODS"]
         return found | {"revisions": {step: getattr(revision, step) for step in steps}}
 
     def is_current(self, cell: Cell) -> bool:
         """Return whether what is kept of a method was made as it would be made now."""
-        return read_json(self.run(cell, self.reference).path.with_name(IDENTITY)) == self.identity(cell)
+        kept = read_json(self.run(cell, self.reference).path.with_name(IDENTITY))
+        return bool(kept) and agrees(kept, self.identity(cell))
 
     def is_kept(self, cell: Cell) -> bool:
         """Return whether a cell need not be run."""

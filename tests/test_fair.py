@@ -177,6 +177,20 @@ def test_a_cell_with_other_settings_than_kept_is_made_again(fair, monkeypatch, t
     assert fair.calls == [[OURS], [NOISE]]
 
 
+@pytest.mark.parametrize(
+    ("kept", "now", "expected"),
+    [
+        ({"a": 1, "b": {"c": [2]}}, {"a": 1, "b": {"c": [2], "new": 3}, "new": 4}, True),
+        ({"a": 1, "b": {"c": [2]}}, {"a": 1, "b": {"c": [3]}}, False),
+        ({"a": 1, "b": {"c": [2]}}, {"a": 1, "b": None}, False),
+        ({"a": 1, "b": None}, {"a": 1, "b": {"c": [2]}}, False),
+        ({"a": 1, "b": {"c": [2]}}, {"b": {"c": [2]}}, False),
+    ],
+)
+def test_a_setting_that_did_not_exist_is_no_difference(fair, kept, now, expected):
+    assert fair.agrees(kept, now) is expected
+
+
 def test_a_cell_with_another_revision_than_kept_is_made_again(fair, monkeypatch):
     run(fair, monkeypatch)
     monkeypatch.setattr(fair.revision, "METHODS", 99)
