@@ -176,8 +176,9 @@ class Comparison:
     def run_cell(self, cell: Cell) -> str:
         """Run a cell, again if it had too little of its core, and keep it; return what became of it."""
         run = self.run(cell)
+        targets = run.psnr, self.noise(cell.dataset)
         for _ in range(1 + REPETITIONS):
-            if not self.search(cell) or not snakemake(self.configuration, run.psnr, minutes=self.minutes):
+            if not self.search(cell) or not snakemake(self.configuration, *targets, minutes=self.minutes):
                 return f"not finished in {self.minutes:g} minutes, or failed, as the log says; the next call goes on"
             share = processor_share(run)
             if share is None or share >= MIN_SHARE:
