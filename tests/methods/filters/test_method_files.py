@@ -39,6 +39,11 @@ def test_a_filter_says_its_licence_its_source_and_what_to_cite(name):
     assert all(FILES[name][key] for key in ("licence", "source", "citation"))
 
 
+@pytest.mark.parametrize("name", ["gaussian", "median", "nlm", "tv", "wavelet"])
+def test_a_filter_that_calibrates_itself_says_who_chose_how_with_clean_images_in_sight(name):
+    assert "chosen by us with the clean images of SEM and Kodak in sight" in FILES[name]["tuned_by"]
+
+
 @pytest.mark.parametrize("name", ["gaussian", "median", "nlm", "tv", "wavelet", "bm3d", "bm3d-oracle"])
 def test_a_filter_that_takes_noise_as_white_says_so(name):
     assert "as independent between pixels" in FILES[name]["description"]
