@@ -100,8 +100,10 @@ def plain_layers():
     def convolve(self: Pointwise, x: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
-    def fused_upsample_conv(x: torch.Tensor, weight: torch.Tensor, factors: Sequence[int]) -> torch.Tensor:
-        return F.conv2d(F.pad(upsampled(x, factors), (1, 1, 1, 1), "replicate"), weight)
+    def fused_upsample_conv(
+        x: torch.Tensor, weight: torch.Tensor, factors: Sequence[int], bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        return F.conv2d(F.pad(upsampled(x, factors), (1, 1, 1, 1), "replicate"), weight, bias)
 
     with (
         patch.object(dvlae.models.layers, "fused_upsample_conv", fused_upsample_conv),

@@ -47,7 +47,7 @@ class CachedConvolution:
     """
 
     def __init__(self, layer: CausalConvolution, lines: int):
-        weight = layer.conv.weight.flatten(2)  # (C, C_in, taps), the newest input last
+        weight = layer.weight.flatten(2)  # (C, C_in, taps), the newest input last
         taps = weight.shape[2]
         self.in_channels = weight.shape[1]
         self.dilation = max(layer.conv.dilation)
@@ -302,7 +302,7 @@ def sample_autoregressively(decoder: MixtureDecoder, code: Tensor, noise: Tensor
         Standard normal numbers, (N, 2 C, ...) with C the channels of the image: the first half places each pixel
         within a component of its mixture, the second half chooses the component.
     floor
-        Smallest scale, (C, 1, ...), as :func:`dvlae.models.likelihood.scale_floor` gives it.
+        Smallest scale, (C, 1, ...), as :attr:`dvlae.models.dvlae.DVLAE.floor`.
 
     Returns
     -------

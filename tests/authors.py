@@ -1,0 +1,81 @@
+"""The code of the paper's authors of October 2023, from the mirror, and networks that it builds."""
+
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from skips import UNAVAILABLE
+
+MIRROR = Path(os.environ.get("DVLAE_DATA_MIRROR", "no mirror")) / "dvlae_2023"
+MODULES = {"LadderVAE": "lvae.models.lvae", "PixelCNN": "noise_model.pixelcnn", "SDecoder": "s_decoder"}
+DIRECTIONS = {"x": "horizontal", "y": "vertical"}
+
+
+def load_authors_code() -> SimpleNamespace:
+    """Return the classes of their code; skip the test where it is not."""
+    if not MIRROR.is_dir():
+        pytest.skip(UNAVAILABLE + "the authors' code of 2023, dvlae_2023 in DVLAE_DATA_MIRROR")
+    import pytorch_lightning  # noqa: F401 (before the stand-in, which is not enough for it)
+
+    # They import torchvision for pictures only.
+    sys.modules.setdefault("torchvision", types.ModuleType("torchvision")).transforms = None
+    # Their dvlae.py has the name of our package, so it comes from its file.
+    if str(MIRROR) not in sys.path:
+        sys.path.append(str(MIRROR))
+    classes = {name: getattr(importlib.import_module(module), name) for name, module in MODULES.items()}
+    spec = importlib.util.spec_from_file_location("authors_dvlae", MIRROR / "dvlae.py")
+    whole = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(whole)
+    return SimpleNamespace(**classes, DVLAE=whole.DVLAE)
+
+
+def build_theirs(
+    code: SimpleNamespace,
+    direction: str = "x",
+    *,
+    image_channels: int = 1,
+    side: int = 32,
+    channels: int = 8,
+    latent_channels: int = 4,
+    downsampling: tuple[int, ...] = (1, 1, 1),
+    blocks: int = 1,
+    decoder_channels: int = 6,
+    kernel: int = 5,
+    pairs: int = 2,
+    components: int = 3,
+    out_layers: int = 1,
+    mean: object = 100.0,
+    std: object = 40.0,
+) -> torch.nn.Module:
+    """Return their networks with random weights and batch statistics, as of a training with crops of this side."""
+    torch.manual_seed(0)
+    theirs = code.DVLAE(
+        code.LadderVAE(
+            image_channels,
+            (side, side),
+            channels,
+            [latent_channels] * len(downsampling),
+            blocks,
+            channels,
+            downsampling=list(downsampling),
+        ),
+        code.PixelCNN(
+            image_channels, channels, kernel, DIRECTIONS[direction], decoder_channels, pairs, out_layers, components
+        ),
+        code.SDecoder(image_channels, channels, channels),
+        mean,
+        std,
+    )
+    for name, value in theirs.state_dict().items():
+        if name.endswith("running_mean") or name.endswith("top_prior_params"):
+            value.normal_(0, 0.3)
+        elif name.endswith("running_var"):
+            value.uniform_(0.5, 2)
+    return theirs.eval()
