@@ -100,8 +100,8 @@ def import_weights(
     if a.top_grid is not None:
         sides = [side * stride for side, stride in zip(a.top_grid, model.stride, strict=True)]
         logger.info(
-            f"import-weights: the prior of the coarsest level is for images of {format_sides(sides)} pixels; for others, "
-            "`likelihood` and `generate` take the mean over its positions; denoised images do not depend on it"
+            f"import-weights: the prior of the coarsest level is for images of {format_sides(sides)} pixels; for "
+            "others, `likelihood` and `generate` take the mean over its positions; denoised images do not depend on it"
         )
 
 

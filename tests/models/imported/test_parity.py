@@ -56,12 +56,15 @@ def run_theirs(theirs, image, noise, monkeypatch):
 
 
 def run_ours(ours, image, noise):
-    remaining = iter(noise)
-    sampler = lambda level, mean, std: mean + std * next(remaining).to(mean)
+    """Return what our networks compute with this noise."""
+    levels = len(noise)
+
+    def sample_latent(level, mean, std):
+        return mean + std * noise[levels - 1 - level]
+
     with torch.no_grad():
-        terms = ours(image, sampler)
-        remaining = iter(noise)
-        code, _ = ours.ladder_vae(ours.normalise(image), sampler)
+        terms = ours(image, sample_latent)
+        code, _ = ours.ladder_vae(ours.normalise(image), sample_latent)
         return terms, ours.signal_decoder(code)
 
 
