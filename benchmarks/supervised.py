@@ -27,10 +27,8 @@ from dvlae.models.dvlae import DVLAE, build_model
 from dvlae.system.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.system.progress import progress
 from dvlae.training.crops import RandomCrops
-from dvlae.training.loop import MAX_GRADIENT_NORM
 from dvlae.training.optimizers import OPTIMIZERS
-from dvlae.training.schedule import WARM_UP_STEPS
-from dvlae.training.state import EMA_DECAY, float_tensors
+from dvlae.training.state import float_tensors
 
 # Every seventh image is held out.
 HELD_OUT = 7
@@ -93,15 +91,15 @@ def main() -> None:
     while spent < 60 * args.minutes:
         rate = limits.learning_rate * 0.5 * (1 + math.cos(math.pi * spent / (60 * args.minutes)))
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / WARM_UP_STEPS)
+            group["lr"] = rate * min(1.0, (step + 1) / max(1, limits.warm_up_steps))
         noisy, clean = crops.batch(step).to(device).split(channels, dim=1)
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
             decoded = decode(model, noisy)
         (((decoded - clean) / model.std) ** 2).mean().backward()
-        nn.utils.clip_grad_norm_([p for p in networks if p.grad is not None], MAX_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_([p for p in networks if p.grad is not None], limits.gradient_clip_norm or math.inf)
         optimizer.step()
-        torch._foreach_lerp_(followers, leaders, max(1 - EMA_DECAY, 9 / (9 + step)))
+        torch._foreach_lerp_(followers, leaders, max(1 - limits.average_decay, 9 / (9 + step)))
         step, spent = step + 1, time.monotonic() - started
         bar.update(min(bar.total, round(spent)) - bar.n)
     bar.close()

@@ -219,8 +219,9 @@ def _training_seconds(folder: RunFolder, settings: Settings) -> float | None:
     if not folder.training_record.exists():
         return None
     record = read_run(folder.model)
-    wanted = TrainSettings.of(settings).identity()
-    found = {name: record.get("settings", {}).get(name) for name in wanted}
+    wanted = TrainSettings.of(settings).record()
+    recorded = TrainSettings.complete(record.get("settings", {}))
+    found = {name: recorded.get(name) for name in wanted}
     return record.get("seconds") if found == wanted else None
 
 

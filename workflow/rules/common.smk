@@ -17,7 +17,7 @@ from dvlae.config import report_names
 from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names
 from dvlae.config.grid import Method, check_models, list_methods, resolve_grid
 from dvlae.config.loading import check_one_list, load_datasets
-from dvlae.config.memory import training_memory
+from dvlae.config.training import training_memory
 from dvlae.config.messages import validate
 from dvlae.config.methods import load_method
 from dvlae.config.patch_size import largest_crop
