@@ -96,7 +96,11 @@ def test_sizes_that_we_do_not_have_are_named(code, tmp_path, sizes, message):
         ("vae.first_bottom_up.0.weight", torch.ones(3), "found no stem in vae.first_bottom_up.0.weight"),
         ("vae.top_down_layers.2.top_prior_params", None, "found no prior in vae.top_down_layers.2.top_prior_params"),
         ("noise_model.out_convs.convs.0.weight", None, "found no mixture in noise_model.out_convs.convs"),
-        ("noise_model.out_convs.convs.0.bias", None, "not the networks of the authors' code of 2023 .*out_convs.convs.0.bias"),
+        (
+            "noise_model.out_convs.convs.0.bias",
+            None,
+            "not the networks of the authors' code of 2023 .*out_convs.convs.0.bias",
+        ),
         ("noise_model.layers.layers.0.in_conv.conv.weight", None, "found no decoder in noise_model.layers.layers.0"),
     ],
 )
