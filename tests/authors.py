@@ -31,9 +31,44 @@ def load_authors_code() -> SimpleNamespace:
         sys.path.append(str(MIRROR))
     classes = {name: getattr(importlib.import_module(module), name) for name, module in MODULES.items()}
     spec = importlib.util.spec_from_file_location("authors_dvlae", MIRROR / "dvlae.py")
-    whole = importlib.util.module_from_spec(spec)
+    whole = sys.modules["authors_dvlae"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(whole)
     return SimpleNamespace(**classes, DVLAE=whole.DVLAE)
+
+
+@pytest.fixture(scope="session")
+def code() -> SimpleNamespace:
+    """Return the classes of their code."""
+    return load_authors_code()
+
+
+def save_checkpoint(theirs: torch.nn.Module, path: Path) -> None:
+    """Train their networks by one step with Lightning, and save its checkpoint."""
+    import pytorch_lightning
+
+    class Trained(type(theirs)):
+        """Their module, with optimisers of this version of PyTorch, and no validation."""
+
+        def configure_optimizers(self):
+            networks = [torch.nn.ModuleList([self.vae, self.noise_model]), self.s_decoder]
+            return [torch.optim.Adamax(network.parameters()) for network in networks]
+
+        def on_train_epoch_end(self):
+            pass
+
+    theirs.__class__ = Trained
+    trainer = pytorch_lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    side = theirs.vae.img_shape[0]
+    trainer.fit(theirs, torch.utils.data.DataLoader(100 + 40 * torch.randn(2, 1, side, side), batch_size=2))
+    trainer.save_checkpoint(path)
+    theirs.eval()
 
 
 def build_theirs(

@@ -25,12 +25,19 @@ FLOAT = 4
 class ModelSettings(StrictModel):
     """The network's size."""
 
+    LATER: ClassVar = {"network"}
+
     levels: Count = Field(3, description="stochastic levels of the ladder VAE (paper: 14)")
     channels: Count = Field(16, description="feature maps of each layer (paper: 128)")
     latent_channels: Count = Field(8, description="channels of the latent variable of each level (paper: 64)")
     components: Count = Field(3, description="Gaussians of the mixture in the autoregressive decoder's likelihood")
     levels_per_scale: Count = Field(1, description="levels that share one resolution before it is halved (paper: 2)")
     blocks: Count = Field(1, description="residual blocks on the way up and on the way down through a level (paper: 1)")
+    network: Literal["dvlae", "paper"] = Field(
+        "dvlae",
+        description="layers of the network; `dvlae`: our own; `paper`: those of the authors' code of 2023 "
+        "(dvlae/models/paper.py), whose autoregressive decoder has half as many channels as the other layers",
+    )
     autoregression: Literal["nonlinear", "linear"] = Field(
         "nonlinear",
         description="model of the noise in the autoregressive decoder; `nonlinear`: a network that sees the complete "
@@ -52,6 +59,14 @@ class ModelSettings(StrictModel):
     @classmethod
     def _mean(cls, value: Any) -> Any:
         return "mean" if value is True else value
+
+    @model_validator(mode="after")
+    def _decoder_of_the_network(self) -> "ModelSettings":
+        if self.network == "paper" and self.autoregression != "nonlinear":
+            raise ValueError(
+                f"autoregression: found {self.autoregression!r}, allowed: 'nonlinear', as network is 'paper'"
+            )
+        return self
 
 
 class TrainingSettings(StrictModel):
@@ -221,6 +236,8 @@ def training_memory(model: ModelSettings, training: TrainingSettings, dimensions
     pixels_of_levels = sum(training.batch_size * math.prod(crop) / math.prod(each) for each in strides)
     # A direct denoiser is a second network, trained beside the first.
     networks = 2 if model.direct_denoiser else 1
-    maps = networks * MAPS * model.blocks * model.channels * pixels_of_levels
-    weights = CONVOLUTIONS * model.levels * model.blocks * 3**dimensions * model.channels**2
+    # In the paper's network, merge and skip have blocks, too.
+    blocks = model.blocks + 1 if model.network == "paper" else model.blocks
+    maps = networks * MAPS * blocks * model.channels * pixels_of_levels
+    weights = CONVOLUTIONS * model.levels * blocks * 3**dimensions * model.channels**2
     return workers * (PROCESS + FLOAT * networks * COPIES * weights) + math.ceil(FLOAT * maps)

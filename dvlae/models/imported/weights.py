@@ -77,17 +77,22 @@ def import_weights(
     """
     check_folder(output, MODEL_FILES)
     weights, known = _read(file)
-    architecture, first = _architecture(file, weights)
+    try:
+        a, first = _architecture(file, weights)
+        fitted = _fit(file, a, _rename(weights, first, a))
+    except UserError:
+        raise
+    except Exception as error:  # Other networks can have any names and sizes.
+        text = str(error).partition("\n")[0]
+        raise UserError(f"{file}: not the networks of the authors' code of 2023 ({text})") from None
     scale = {
-        name: _scale(file, name, known.get(f"data_{name}") if given is None else given, architecture.image_channels)
+        name: _scale(file, name, known.get(f"data_{name}") if given is None else given, a.image_channels)
         for name, given in {"mean": mean, "std": std}.items()
     }
-    fitted = _fit(file, architecture, _rename(weights, first, architecture))
-    model = DVLAE(architecture, **scale, step=[0.0] * architecture.image_channels)
+    model = DVLAE(a, **scale, step=[0.0] * a.image_channels)
     model.load_state_dict(model.state_dict() | fitted)
     with atomic_folder(output, MODEL_FILES) as folder:
         save_model(model, folder)
-    a = architecture
     logger.info(
         f"import-weights: {a.levels} levels, {a.channels} channels, noise along {a.noise_direction}, receptive field "
         f"{a.receptive_field}, mean {scale['mean'][0]:.6g}, standard deviation {scale['std'][0]:.6g}"
@@ -141,7 +146,7 @@ def _architecture(file: Path, weights: Mapping[str, Tensor]) -> tuple[Architectu
     levels = count(r"vae\.top_down_layers\.(\d+)\.")
     top_prior = one_of("prior", f"vae.top_down_layers.{levels - 1}.top_prior_params")
     # A rotation comes before the layers where the noise is along y.
-    first = 0 if _FIRST_CAUSAL.format(0) in weights else 1
+    first = 0 if any(name.startswith("noise_model.layers.layers.0.") for name in weights) else 1
     causal = one_of("decoder", _FIRST_CAUSAL.format(first))
     outputs = count(r"noise_model\.out_convs\.convs\.(\d+)\.weight")
     mixture = one_of("mixture", f"noise_model.out_convs.convs.{outputs - 1}.weight")
@@ -178,13 +183,13 @@ def _levels_per_scale(file: Path, halved: list[bool]) -> int:
         if halved == [above > below for below, above in pairwise(strides)]:
             return number
     found = ", ".join(str(level) for level, halves in enumerate(halved) if halves)
-    raise UserError(f"{file}: found levels {found} that halve the resolution, allowed: every level, every second, ...")
+    raise UserError(f"{file}: found levels {found} that halve the resolution, allowed: every one, every second, ...")
 
 
 def _scale(file: Path, name: str, value: Any, channels: int) -> list[float]:
     """Return the mean or the standard deviation of each channel."""
-    if value is None:
-        raise UserError(f"{file}: found no {name} of the training images; give it with --{name}")
+    if not isinstance(value, Tensor | Sequence | int | float):
+        raise UserError(f"{file}: found no number for the {name} of the training images; give it with --{name}")
     values = value.flatten().tolist() if isinstance(value, Tensor) else value
     values = list(values) if isinstance(values, list | tuple) else [values]
     numbers = [float(each) for each in values if isinstance(each, int | float) and math.isfinite(each)]
