@@ -367,8 +367,8 @@ def main() -> None:
     for row in compare(records):
         numbers = " | ".join(f"{row[name]:.4f}" for name in ("theirs", "ours", "difference", "deviation"))
         print(f"| {row['measure']} | {row['step']} | {numbers} | {'yes' if row['agrees'] else 'no'} |")
-    matplotlib.rcParams.update(STYLE)
-    draw(records).savefig(arguments.figure)
+    with matplotlib.rc_context(STYLE):
+        draw(records).savefig(arguments.figure)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ SEM_GPU = Architecture(1, 64, 32, 6, 1, 3, 40, "x")
 PAPER = Architecture(1, 128, 64, 14, 2, 3, 40, "x", network="paper")
 # Two numbers of samples, whose predictions share one bottom-up pass.
 FEW, MORE = 2, 4
-# The views of an image, mirrored or not and at several positions. Each has a bottom-up pass of its own. The paper has one.
+# The views of an image, mirrored or not and at several positions, where the paper has one. Each has a bottom-up pass.
 VIEWS = 2 * PredictionSettings().shifts
 
 
