@@ -114,3 +114,58 @@ def build_theirs(
         elif name.endswith("running_var"):
             value.uniform_(0.5, 2)
     return theirs.eval()
+
+
+# The sizes of `small_state`.
+SMALL = {
+    "side": 8,
+    "channels": 4,
+    "latent_channels": 2,
+    "downsampling": (1, 1),
+    "decoder_channels": 2,
+    "pairs": 1,
+    "components": 1,
+}
+
+
+def small_state() -> dict[str, torch.Tensor]:
+    """Return a state with the names and the sizes of their networks, where their code is not needed."""
+    torch.manual_seed(0)
+    state = {"vae.top_down_layers.1.top_prior_params": torch.randn(1, 4, 2, 2)}
+
+    def add(name: str, out: int, into: int, *kernel: int) -> None:
+        state[f"{name}.weight"], state[f"{name}.bias"] = torch.randn(out, into, *kernel) / 4, torch.randn(out) / 4
+
+    def add_block(name: str, gated: bool = True) -> None:
+        for norm, convolution in ((0, 2), (3, 5)):
+            for kind in ("weight", "bias", "running_mean", "running_var"):
+                state[f"{name}.block.{norm}.{kind}"] = torch.rand(4) + 0.5
+            state[f"{name}.block.{norm}.num_batches_tracked"] = torch.tensor(7)
+            add(f"{name}.block.{convolution}", 4, 4, 3, 3)
+        if gated:
+            add(f"{name}.block.6.conv", 8, 4, 1, 1)
+
+    add("vae.first_bottom_up.0", 4, 1, 5, 5)
+    add_block("vae.first_bottom_up.2.res", gated=False)
+    for level in range(2):
+        up, down = f"vae.bottom_up_layers.{level}.net.0", f"vae.top_down_layers.{level}"
+        add(f"{up}.pre_conv", 4, 4, 3, 3)
+        add(f"{down}.deterministic_block.0.pre_conv.1", 4, 4, 1, 1)
+        add(f"{down}.stochastic.conv_in_q", 4, 4, 3, 3)
+        add(f"{down}.stochastic.conv_out", 4, 2, 3, 3)
+        for block in (f"{up}.res", f"{down}.deterministic_block.0.res"):
+            add_block(block)
+    add("vae.top_down_layers.0.stochastic.conv_in_p", 4, 4, 3, 3)
+    for merge in ("merge", "skip_connection_merger"):
+        add(f"vae.top_down_layers.0.{merge}.layer.0", 4, 8, 1, 1)
+        add_block(f"vae.top_down_layers.0.{merge}.layer.1")
+    add_block("vae.final_top_down.0.res")
+    for layer, into in ((0, 1), (1, 2)):
+        add(f"noise_model.layers.layers.{layer}.in_conv.conv", 2, into, 1, 5)
+        add(f"noise_model.layers.layers.{layer}.s_conv", 2, 4, 1, 1)
+        add(f"noise_model.layers.layers.{layer}.out_conv", 2, 2, 1, 1)
+    state["noise_model.layers.layers.0.in_conv.kernel_mask"] = torch.tensor([1.0, 1, 1, 1, 0]).view(1, 1, 1, 5)
+    add("noise_model.out_convs.convs.0", 3, 2, 1, 1)
+    for layer, out in ((0, 4), (2, 4), (4, 4), (6, 1)):
+        add(f"s_decoder.net.{layer}", out, 4, 3, 3)
+    return state

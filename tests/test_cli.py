@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 import yaml
 
+from authors import small_state
 from dvlae import cli
 from dvlae.config.fields import MIRROR_VARIABLE
 from dvlae.system.errors import UserError
@@ -556,6 +558,8 @@ def chain(tmp_path_factory):
             "--images", f"small={images}", "--noise", "small=results/figures/noise_small.json",
             "--targets", f"small={targets}", "--settings", json.dumps({"small": json.loads(EVALUATION)}),
         )  # fmt: skip
+        torch.save(small_state(), "theirs.pt")
+        chain.run("import-weights", "theirs.pt", "models/theirs", "--mean", "120", "--std", "30")
         chain.run("init", "mirror/small/a.tif", "--noise-direction", "x", "--output", "project")
         chain.run("denoise", "--model", f"{RUN}/model", "mirror/small/a.tif", "--output", "own", "--samples", "2")
         chain.run("status")
@@ -592,6 +596,12 @@ def test_simulate_prepare_and_extract_patches_make_the_folders_of_the_training(c
         assert chain.files(f"results/small/{folder}") == {"noisy", "clean", "manifest.csv"}
         assert chain.files(f"results/small/{folder}/noisy") == IMAGES
     assert chain.files("results/small/patches") == {"train.tif", "val.tif", "patches.json"}
+
+
+def test_import_weights_makes_a_model_that_denoises(chain):
+    assert chain.files("models/theirs") == {"model.json", "weights.safetensors"}
+    assert "noise along x, receptive field 8" in chain.logged["import-weights"]
+    assert chain.json("models/theirs/model.json")["architecture"]["network"] == "paper"
 
 
 def test_export_says_what_the_file_leaves_out(chain):

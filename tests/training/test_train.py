@@ -28,9 +28,16 @@ from dvlae.training.train import train
 SMALL = {"levels": 2, "channels": 8, "latent_channels": 4}
 
 
-def settings(model: dict | None = None, device: str = "cpu", devices: int = 1, **training) -> TrainSettings:
+def settings(
+    model: dict | None = None, device: str = "cpu", devices: int = 1, network: str = "dvlae", **training
+) -> TrainSettings:
     usual = {"patch_size": 16, "batch_size": 2, "max_steps": 6}
-    values = {"model": SMALL | (model or {}), "training": usual | training, "device": device, "devices": devices}
+    values = {
+        "model": SMALL | {"network": network} | (model or {}),
+        "training": usual | training,
+        "device": device,
+        "devices": devices,
+    }
     return validate(TrainSettings, values, "test")
 
 
@@ -254,6 +261,7 @@ def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp
     [
         {"optimizer": "adamax", "accumulate": 2},
         {"free_bits": 0.5, "learning_rate": 0.002},
+        {"network": "paper"},
         {"schedule": "plateau", "plateau_patience": 1, "min_epoch_steps": 1, "batch_size": 8, "learning_rate": 1e-12},
         {"schedule": "plateau", "optimizer": "adamax", "average_decay": 0.0, "gradient_clip_norm": None},
     ],

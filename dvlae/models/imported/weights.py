@@ -170,7 +170,8 @@ def _architecture(file: Path, weights: Mapping[str, Tensor]) -> tuple[Architectu
         noise_direction="y" if first else "x",
         blocks=count(r"vae\.bottom_up_layers\.0\.net\.(\d+)\."),
         network="paper",
-        decoder_channels=causal.shape[0],
+        # None is the usual number, with which a training can start from these weights.
+        decoder_channels=None if causal.shape[0] == max(1, channels // 2) else causal.shape[0],
         top_grid=None if top_prior[0, 0].numel() == 1 else list(top_prior.shape[2:]),
     )
     return architecture, first

@@ -3,22 +3,37 @@ import os
 import pickle
 import zipfile
 from collections import OrderedDict
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from authors import build_theirs, save_checkpoint
-from dvlae.models.files import load_model
+from authors import SMALL, build_theirs, save_checkpoint, small_state
+from dvlae.config.settings import ModelSettings, PredictionSettings, TrainSettings
+from dvlae.inference.estimates import denoise
+from dvlae.inference.log_likelihood import bound_log_likelihood
+from dvlae.models.dvlae import DVLAE, build_model
+from dvlae.models.files import load_model, load_weights
 from dvlae.models.imported.weights import import_weights
 from dvlae.system.errors import UserError
+from untrained import noisy
 
 SCALE = {"mean": [100.0], "std": [40.0]}
+# Settings with the sizes of the small state.
+MODEL = ModelSettings(network="paper", levels=2, channels=4, latent_channels=2, components=1)
+STATISTICS = {"mean": [7.0], "std": [8.0], "step": [1.0]}
 
 
-def save_state(theirs, path, **changes):
-    """Save a state, in which some weights are others."""
-    torch.save(theirs.state_dict() | changes, path)
+def save(content, path):
+    """Save a state, or anything else, and return the path."""
+    torch.save(content, path)
     return path
+
+
+def test_the_small_state_is_one_of_theirs(code):
+    theirs = build_theirs(code, **SMALL).state_dict()
+    assert {name: value.shape for name, value in small_state().items()} == {n: v.shape for n, v in theirs.items()}
 
 
 def test_a_checkpoint_of_their_lightning_module_is_read_with_the_scale_of_its_images(code, tmp_path, caplog):
@@ -28,7 +43,7 @@ def test_a_checkpoint_of_their_lightning_module_is_read_with_the_scale_of_its_im
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         torch.load(tmp_path / "theirs.ckpt", weights_only=True)  # It holds modules.
     import_weights(tmp_path / "theirs.ckpt", tmp_path / "model")
-    import_weights(save_state(theirs, tmp_path / "state.pt"), tmp_path / "other", mean=[97.5], std=[31.0])
+    import_weights(save(theirs.state_dict(), tmp_path / "state.pt"), tmp_path / "other", mean=[97.5], std=[31.0])
     ours, other = load_model(tmp_path / "model"), load_model(tmp_path / "other")
     assert ours.architecture == other.architecture
     assert ours.architecture.noise_direction == "y"
@@ -49,8 +64,8 @@ def test_a_checkpoint_of_their_lightning_module_is_read_with_the_scale_of_its_im
         (print, {}, "found no number for the mean of the training images; give it with --mean"),
     ],
 )
-def test_a_scale_that_is_missing_or_odd_names_the_option(code, tmp_path, value, options, message):
-    content = build_theirs(code).state_dict()
+def test_a_scale_that_is_missing_or_odd_names_the_option(tmp_path, value, options, message):
+    content = small_state()
     if value is not None:
         content = {"state_dict": content, "hyper_parameters": {"data_mean": value, "data_std": 40.0}}
     torch.save(content, tmp_path / "state.pt")
@@ -61,7 +76,7 @@ def test_a_scale_that_is_missing_or_odd_names_the_option(code, tmp_path, value, 
 
 def test_each_channel_has_its_scale_and_images_that_were_normalised_before_are_named(code, tmp_path, caplog):
     theirs = build_theirs(code, image_channels=2, mean=0, std=1)
-    state = save_state(theirs, tmp_path / "state.pt")
+    state = save(theirs.state_dict(), tmp_path / "state.pt")
     import_weights(state, tmp_path / "model", mean=[1.0, 2.0], std=[3.0])
     assert load_model(tmp_path / "model").mean.flatten().tolist() == [1.0, 2.0]
     assert load_model(tmp_path / "model").std.flatten().tolist() == [3.0, 3.0]
@@ -79,7 +94,7 @@ def test_each_channel_has_its_scale_and_images_that_were_normalised_before_are_n
     ],
 )
 def test_sizes_that_we_do_not_have_are_named(code, tmp_path, sizes, message):
-    state = save_state(build_theirs(code, **sizes), tmp_path / "state.pt")
+    state = save(build_theirs(code, **sizes).state_dict(), tmp_path / "state.pt")
     with pytest.raises(UserError, match=message):
         import_weights(state, tmp_path / "model", **SCALE)
 
@@ -87,14 +102,14 @@ def test_sizes_that_we_do_not_have_are_named(code, tmp_path, sizes, message):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("vae.final_top_down.0.pre_conv.weight", torch.ones(8), "found a weight vae.final_top_down.0.pre_conv.weight"),
+        ("vae.final_top_down.0.pre_conv.weight", torch.ones(4), "found a weight vae.final_top_down.0.pre_conv.weight"),
         ("s_decoder.net.8.bias", torch.ones(1), "found a weight signal_decoder.8.conv.bias"),
         ("s_decoder.net.6.bias", None, "found no weight signal_decoder.6.conv.bias"),
         ("s_decoder.net.6.bias", torch.ones(2), r"signal_decoder.6.conv.bias: found the sizes \(2,\), allowed: \(1,\)"),
         ("s_decoder.net.6.bias", torch.tensor([torch.nan]), "found values that are not finite"),
         ("vae.first_bottom_up.0.weight", None, "found no vae.first_bottom_up.0.weight, allowed: a checkpoint of"),
         ("vae.first_bottom_up.0.weight", torch.ones(3), "found no stem in vae.first_bottom_up.0.weight"),
-        ("vae.top_down_layers.2.top_prior_params", None, "found no prior in vae.top_down_layers.2.top_prior_params"),
+        ("vae.top_down_layers.1.top_prior_params", None, "found no prior in vae.top_down_layers.1.top_prior_params"),
         ("noise_model.out_convs.convs.0.weight", None, "found no mixture in noise_model.out_convs.convs"),
         (
             "noise_model.out_convs.convs.0.bias",
@@ -104,8 +119,8 @@ def test_sizes_that_we_do_not_have_are_named(code, tmp_path, sizes, message):
         ("noise_model.layers.layers.0.in_conv.conv.weight", None, "found no decoder in noise_model.layers.layers.0"),
     ],
 )
-def test_a_state_of_other_networks_is_one_line(code, tmp_path, name, value, message):
-    state = build_theirs(code).state_dict() | {name: value}
+def test_a_state_of_other_networks_is_one_line(tmp_path, name, value, message):
+    state = small_state() | {name: value}
     torch.save({name: value for name, value in state.items() if value is not None}, tmp_path / "state.pt")
     with pytest.raises(UserError, match=message) as caught:
         import_weights(tmp_path / "state.pt", tmp_path / "model", **SCALE)
@@ -113,15 +128,15 @@ def test_a_state_of_other_networks_is_one_line(code, tmp_path, name, value, mess
     assert str(caught.value).startswith(str(tmp_path / "state.pt"))
 
 
-def test_absurd_sizes_take_no_memory(code, tmp_path):
+def test_absurd_sizes_take_no_memory(tmp_path):
     wide = torch.zeros(10**6, 1, 5, 5)
-    state = save_state(build_theirs(code), tmp_path / "state.pt", **{"vae.first_bottom_up.0.weight": wide})
+    state = save(small_state() | {"vae.first_bottom_up.0.weight": wide}, tmp_path / "state.pt")
     with pytest.raises(UserError, match=r"found the sizes .*, allowed: \(1000000"):
         import_weights(state, tmp_path / "model", **SCALE)
 
 
-def test_a_damaged_file_is_one_line(code, tmp_path):
-    state = save_state(build_theirs(code), tmp_path / "state.pt")
+def test_a_damaged_file_is_one_line(tmp_path):
+    state = save(small_state(), tmp_path / "state.pt")
     content = state.read_bytes()
     others = {"empty": b"", "half": content[: len(content) // 2], "text": b"no weights", "pickle": pickle.dumps({})}
     for name, other in others.items():
@@ -155,8 +170,8 @@ class Malicious:
 
 
 @pytest.mark.parametrize("place", ["alone", "hyper_parameters", "state", "key", "scale"])
-def test_nothing_in_a_file_runs(code, tmp_path, place):
-    evil, state = Malicious(tmp_path / "ran"), dict(build_theirs(code).state_dict())
+def test_nothing_in_a_file_runs(tmp_path, place):
+    evil, state = Malicious(tmp_path / "ran"), small_state()
     content = {
         "alone": evil,
         "hyper_parameters": {"state_dict": state, "hyper_parameters": evil},
@@ -218,3 +233,27 @@ def test_an_archive_that_is_more_than_its_file_is_refused(tmp_path, how):
                 archive.writestr("b/data.pkl", part)
     with pytest.raises(UserError, match=r"odd\.pt: not a file of torch\.save that can be read"):
         import_weights(tmp_path / "odd.pt", tmp_path / "model", **SCALE)
+
+
+def test_a_training_can_start_from_them(tmp_path):
+    import_weights(save(small_state(), tmp_path / "state.pt"), tmp_path / "model", **SCALE)
+    theirs = load_model(tmp_path / "model")
+    ours = DVLAE(replace(theirs.architecture, top_grid=None), [7.0], [8.0], [1.0])
+    load_weights(ours, tmp_path / "model")
+    before, after = (dict(model.named_parameters()) for model in (theirs, ours))
+    prior = "ladder_vae.levels.1.top_prior"
+    torch.testing.assert_close(after.pop(prior), before.pop(prior).mean((2, 3), keepdim=True))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert ours.mean.item() == 7.0
+    assert build_model(TrainSettings(model=MODEL), STATISTICS, (16, 16), 8, "x").architecture == replace(
+        ours.architecture, stride=(4, 4)
+    )
+
+
+def test_they_denoise_images_of_any_size(tmp_path):
+    import_weights(save(small_state(), tmp_path / "state.pt"), tmp_path / "model", **SCALE)
+    model = load_model(tmp_path / "model")
+    mean, std = denoise(model, noisy(13, 21), name="a", seed=0, settings=PredictionSettings(samples=4))
+    assert np.isfinite(mean).all()
+    assert (std > 0).all()
+    assert np.isfinite(bound_log_likelihood(model, noisy(13, 21), name="a", samples=2, seed=0).bound)
