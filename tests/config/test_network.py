@@ -2,7 +2,7 @@ import pytest
 
 from dvlae.config.messages import validate
 from dvlae.config.settings import ModelSettings, Settings, TrainSettings
-from dvlae.config.training import training_memory
+from dvlae.config.training import TrainingSettings, training_memory
 from dvlae.system.errors import UserError
 
 
