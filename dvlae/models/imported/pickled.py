@@ -38,7 +38,9 @@ class Inert(dict):
 
         Parameters
         ----------
-        *arguments, **options
+        *arguments
+            Not used.
+        **options
             Not used.
 
         Returns
