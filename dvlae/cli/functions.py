@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dvlae.config.dataset import EvaluationSettings
+from dvlae.config.dataset import EvaluationSettings, PublishedSettings
 from dvlae.config.loading import load_blocks, load_step
 from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder, remove_files
@@ -180,6 +180,23 @@ def _check_generate(kind: str, values: dict[str, Any]) -> None:
         raise UserError(f"--targets: found {values['targets']}, but without --settings there is no use for it")
     check_counts("--realisations", values["realisations"])
     check_counts("--size", *values.get("size", []))
+
+
+def tables(*, published: str | None, **values: Any) -> None:
+    """Call :func:`dvlae.reporting.tables.make_tables`.
+
+    Parameters
+    ----------
+    published
+        A block for each dataset, with the list ``published``; None: there is none.
+    **values
+        The other parameters of the function.
+    """
+    blocks = load_blocks(PublishedSettings, published)
+
+    from dvlae.reporting.tables import make_tables
+
+    make_tables(published={name: block.published for name, block in blocks.items()}, **values)
 
 
 def figures(*, images: dict[str, Path], settings: str | None, **values: Any) -> None:

@@ -109,7 +109,8 @@ def _section(title: str, key: str, cls: type[BaseModel], level: int = 2) -> str:
         block = _block(field.annotation)
         allowed = describe(properties[name], definitions)
         if block is not None:
-            allowed = "a block, see below" + (" or null" if "null" in allowed.split(" or ") else "")
+            what = "a list of blocks" if properties[name].get("type") == "array" else "a block"
+            allowed = f"{what}, see below" + (" or null" if "null" in allowed.split(" or ") else "")
             inner.append(_section(f"`{key}{name}:`", f"{key}{name}.", block, level=3))
         lines.append(f"| `{name}` | {allowed} | {_default(field)} | {field.description} |")
     return "\n".join([*lines, "", *inner])

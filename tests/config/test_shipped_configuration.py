@@ -72,6 +72,16 @@ def test_every_registry_can_be_read(name):
     assert read_registry(DATASETS[name].source.registry)
 
 
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_every_dataset_that_is_downloaded_says_how_large_it_is(name):
+    assert DATASETS[name].size
+
+
+def test_the_actin_recording_has_two_addresses_of_which_the_second_has_a_hash():
+    (addresses,) = read_registry(DATASETS["actin_confocal"].source.registry).values()
+    assert [len(address.sha256) for address in addresses] == [0, 64]
+
+
 def test_the_kodak_registry_names_the_24_photographs_with_their_hashes():
     registry = read_registry(DATASETS["kodak_rows"].source.registry)
     assert sorted(registry) == [f"kodak24/{number:02d}.png" for number in range(1, 25)]

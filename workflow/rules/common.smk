@@ -371,7 +371,7 @@ def reported_figures(kind: str, category: str, title: str) -> list:
 def dataset_settings(name: str, *left_out: str) -> str:
     """Return the settings of a dataset without those of later steps and those named."""
     return DATASETS[name].model_dump_json(
-        exclude={"title", "license", "citation", "sweep", "training", "evaluation", *left_out}
+        exclude={"title", "license", "citation", "published", "size", "sweep", "training", "evaluation", *left_out}
     )
 
 
@@ -416,6 +416,11 @@ def saved_samples() -> list:
 def evaluation_settings(wildcards) -> str:
     """Return the settings for the commands that compare with clean images."""
     return DATASETS[wildcards.dataset].evaluation.model_dump_json()
+
+
+def published_results() -> str:
+    """Return the settings for `dvlae tables`: what others measured on each dataset."""
+    return json.dumps({name: dataset.model_dump(mode="json", include={"published"}) for name, dataset in DATASETS.items()})
 
 
 def figure_settings() -> str:
