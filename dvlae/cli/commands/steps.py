@@ -264,9 +264,13 @@ COMMANDS: Commands = {
     Command(
         "status",
         "Show the progress of a grid: finished, running, failed and waiting runs, time left.",
-        "dvlae.runs.status:describe_status",
+        functions.status,
         "dvlae status --configfile config/sem.yaml",
-    ): [CONFIGURATION],
+    ): [
+        CONFIGURATION,
+        flag("--estimate", "measure for some seconds how fast this machine is, and say how long the rest takes"),
+        CORES,
+    ],
     Command(
         "clean",
         "Show what uses the disk space, and remove what can be made again.",
