@@ -26,6 +26,14 @@ def test_every_configuration_is_valid_and_names_datasets_and_methods_that_are_th
     assert list_methods(settings)
 
 
+def test_the_night_has_the_grid_of_the_paper():
+    grids = [
+        [read_yaml(CONFIG / f"{name}.yaml")[key] for key in ("datasets", "receptive_fields", "seeds")]
+        for name in ("paper", "paper_night")
+    ]
+    assert grids[0] == grids[1]
+
+
 def test_no_two_configurations_share_a_folder_of_results():
     folders = [read_yaml(file)["results"] for file in CONFIG.glob("*.yaml")]
     assert len(set(folders)) == len(folders)

@@ -288,12 +288,13 @@ def estimate(settings: Settings, cores: int | None = None) -> str:
     else:
         total += makespan((_sum(chain) for learns, chain in of_runs if learns), at_once)
         total += makespan((_sum(chain) for learns, chain in of_runs if not learns), cores)
-    lines = [_table([*jobs, *last]), ""]
-    where = f"{count(cores, 'core')}" + (f", {gpus} x {device_name(device)}" if gpus else "")
-    trained = f"; {count(at_once, 'training')} at a time" if trainings else ""
-    lines.append(f"in all about {duration(total)} with {where}{trained}" if jobs else "nothing is left to do")
+    lines = []
     if jobs:
-        lines.append(ASSUMPTION)
+        where = count(cores, "core") + (f", {gpus} x {device_name(device)}" if gpus else "")
+        trained = f"; {count(at_once, 'training')} at a time" if trainings else ""
+        lines = [_table([*jobs, *last]), "", f"in all about {duration(total)} with {where}{trained}", ASSUMPTION]
+    elif not unknown:
+        lines = ["nothing is left to do"]
     if unknown:
         lines.append(
             f"not in it: {list_names(unknown)}; the images are not here yet, and `size` in the file of the dataset "
