@@ -3,7 +3,7 @@
 import heapq
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,11 +74,9 @@ class Remainder:
     settings
         The configuration.
     datasets
-        Its datasets whose size is known.
+        Its datasets.
     extents
-        The images of each of these.
-    runs
-        The state of each of their runs.
+        The images of each dataset whose size is known.
     measured
         What this machine needs for each kind of job.
     """
@@ -86,23 +84,24 @@ class Remainder:
     settings: Settings
     datasets: Mapping[str, DatasetSettings]
     extents: Mapping[str, Extent]
-    runs: list[RunStatus]
     measured: Measurements
 
-    def of_dataset(self, name: str) -> Iterator[Job]:
+    def of_dataset(self, name: str, runs: Iterable[RunStatus]) -> Iterator[Job]:
         """Find the jobs for the images of a dataset.
 
         Parameters
         ----------
         name
             The dataset.
+        runs
+            The state of all runs.
 
         Yields
         ------
         Job
             Nothing if no run of the dataset is left.
         """
-        runs = [run for run in self.runs if run.cell.dataset == name and run.state != "finished"]
+        runs = [run for run in runs if run.cell.dataset == name and run.state != "finished"]
         if not runs:
             return
         dataset, extent = self.datasets[name], self.extents[name]
@@ -153,13 +152,8 @@ class Remainder:
         of_pixel = self.measured.seconds_to_evaluate(extent.shape, clean=_has_clean(dataset))
         yield self._job("evaluate", of_pixel * evaluated)
 
-    def of_grid(self, pictures: int) -> Iterator[Job]:
+    def of_grid(self) -> Iterator[Job]:
         """Find the jobs that end a grid.
-
-        Parameters
-        ----------
-        pictures
-            Number of figures.
 
         Yields
         ------
@@ -167,7 +161,8 @@ class Remainder:
             The tables and the figures.
         """
         yield self._job("tables", 0.0)
-        yield self._job("figures", SECONDS_OF_FIGURE * pictures)
+        drawn = figures(planned_contents(self.settings, self.datasets))
+        yield self._job("figures", SECONDS_OF_FIGURE * len(drawn))
 
     def _job(self, rule: str, seconds: float, *, on_device: bool = False) -> Job:
         """Return a job that takes so many seconds after its start."""
@@ -259,48 +254,49 @@ def estimate(settings: Settings, cores: int | None = None) -> str:
     found = {name: Extent.find(name, dataset, settings) for name, dataset in datasets.items()}
     extents = {name: extent for name, extent in found.items() if extent is not None}
     trainings = sum(run.cell.method.learns for run in runs)
-    workers = settings.training.workers
-    if workers == "auto":
-        workers = share_of_cores(cores, min(trainings, gpus or trainings), settings.training.batch_size)
-    workers = 1 if gpus else workers
+    workers = 1 if gpus else _workers(settings, trainings, cores)
+    at_once = gpus or max(1, cores // workers)
     logger.info("estimate: measures how fast this machine is")
     with TemporaryDirectory(prefix="dvlae-") as folder, silence():
-        rest = Remainder(
-            settings,
-            {name: datasets[name] for name in extents},
-            extents,
-            [run for run in runs if run.cell.dataset in extents],
-            Measurements(Path(folder), device.type, workers),
-        )
-        of_datasets = [list(rest.of_dataset(name)) for name in extents]
-        of_runs = [(run.cell.method.learns, list(rest.of_run(run))) for run in rest.runs]
-        jobs = [job for chain in [*of_datasets, *(chain for _, chain in of_runs)] for job in chain]
-        last = []
-        if jobs:
-            last = list(rest.of_grid(len(figures(planned_contents(settings, datasets)))))
-    unknown = [name for name in found if name not in extents]
-    at_once = gpus or max(1, cores // workers)
-    total = makespan((_sum(chain) for chain in of_datasets), cores) + _sum(last)
-    if gpus:
-        on_device = makespan((_sum(job for job in chain if job.on_device) for _, chain in of_runs), at_once)
-        beside = makespan((_sum(job for job in chain if not job.on_device) for _, chain in of_runs), cores)
-        total += max(on_device, beside)
-    else:
-        total += makespan((_sum(chain) for learns, chain in of_runs if learns), at_once)
-        total += makespan((_sum(chain) for learns, chain in of_runs if not learns), cores)
+        measured = Measurements(Path(folder), device.type, workers)
+        rest = Remainder(settings, datasets, extents, measured)
+        before = [list(rest.of_dataset(name, runs)) for name in extents]
+        chains = [(run.cell.method.learns, list(rest.of_run(run))) for run in runs if run.cell.dataset in extents]
+        jobs = [job for chain in [*before, *(chain for _, chain in chains)] for job in chain]
+        after = list(rest.of_grid()) if jobs else []
+    seconds = makespan(map(_sum, before), cores) + _seconds_of_runs(chains, cores, gpus, at_once) + _sum(after)
     lines = []
     if jobs:
         where = count(cores, "core") + (f", {gpus} x {device_name(device)}" if gpus else "")
-        trained = f"; {count(at_once, 'training')} at a time" if trainings else ""
-        lines = [_table([*jobs, *last]), "", f"in all about {duration(total)} with {where}{trained}", ASSUMPTION]
-    elif not unknown:
-        lines = ["nothing is left to do"]
-    if unknown:
+        lines = [_table([*jobs, *after]), "", f"in all about {duration(seconds)} with {where}"]
+        if rates := measured.step_rates:
+            shown = " to ".join(dict.fromkeys(f"{rate:.3g}" for rate in (min(rates), max(rates))))
+            lines[-1] += f"; {count(at_once, 'training')} at a time, with {shown} steps in a second each"
+        lines.append(ASSUMPTION)
+    if unknown := [name for name in found if name not in extents]:
         lines.append(
             f"not in it: {list_names(unknown)}; the images are not here yet, and `size` in the file of the dataset "
             "does not say how many there are"
         )
-    return "\n".join(lines)
+    return "\n".join(lines) or "nothing is left to do"
+
+
+def _workers(settings: Settings, trainings: int, cores: int) -> int:
+    """Return the cores that the workflow gives to a training on a processor."""
+    if settings.training.workers != "auto":
+        return settings.training.workers
+    return share_of_cores(cores, trainings, settings.training.batch_size)
+
+
+def _seconds_of_runs(chains: Sequence[tuple[bool, Sequence[Job]]], cores: int, gpus: int, at_once: int) -> float:
+    """Return how long runs take, each of which learns or not: on GPUs beside the cores, or all on the cores."""
+    if gpus:
+        on_device, beside = (
+            [_sum(job for job in chain if job.on_device == which) for _, chain in chains] for which in (True, False)
+        )
+        return max(makespan(on_device, gpus), makespan(beside, cores))
+    learning, others = ([_sum(chain) for learns, chain in chains if learns == which] for which in (True, False))
+    return makespan(learning, at_once) + makespan(others, cores)
 
 
 def makespan(chains: Iterable[float], slots: int) -> float:

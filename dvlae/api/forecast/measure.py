@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.settings import PatchSettings, PredictionSettings, TrainSettings
@@ -22,7 +23,7 @@ from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import register
 from dvlae.inference.direct import denoise_images_directly
 from dvlae.inference.estimates import denoise_images
-from dvlae.inference.samples import count_parts
+from dvlae.inference.samples import count_parts, halve_portions
 from dvlae.methods.run import run_method
 from dvlae.models.dvlae import DVLAE, build_model
 from dvlae.reporting.diagnosis import diagnose
@@ -112,6 +113,11 @@ class Measurements:
             self._found[key] = None  # The next folder has another number.
             self._found[key] = measure(folder)
         return self._found[key]
+
+    @property
+    def step_rates(self) -> list[float]:
+        """The steps in a second of each training that was measured."""
+        return [value for key, value in self._found.items() if key[0] == "train"]
 
     def start(self, rule: str) -> float:
         """Measure how long a step takes to import what it needs.
@@ -339,12 +345,22 @@ def _picture(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 
 def _denoise(model: DVLAE, image: np.ndarray, how: PredictionSettings, samples: int) -> None:
-    """Denoise an image as the settings say, but with so many samples of one view."""
-    if how.estimator == "direct":
-        list(denoise_images_directly(model, [("probe", image)], settings=how))
-        return
-    change = {"samples": samples, "estimator": "mmse", "flips": False, "shifts": 1}
-    list(denoise_images(model, [("probe", image)], seed=0, settings=how.model_copy(update=change)))
+    """Denoise an image as the settings say, but with so many samples of one view, and within the memory of a GPU."""
+    if how.estimator != "direct":
+        change = {"samples": samples, "estimator": "mmse", "flips": False, "shifts": 1}
+        how = how.model_copy(update=change)
+    while True:
+        try:
+            if how.estimator == "direct":
+                list(denoise_images_directly(model, [("probe", image)], settings=how))
+            else:
+                list(denoise_images(model, [("probe", image)], seed=0, settings=how))
+        except torch.cuda.OutOfMemoryError:
+            how = halve_portions(model, image.shape, how)
+        else:
+            return
+        # The exception, and all tensors that it referred to, are gone here.
+        torch.cuda.empty_cache()
 
 
 def _time(work: Callable[[], object]) -> float:

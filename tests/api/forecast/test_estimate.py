@@ -14,7 +14,7 @@ class Machine:
     """A machine that starts a step in 1 s, takes 10 steps in a second, and denoises a megapixel in 8 s."""
 
     def __init__(self, folder, device, cores):
-        self.device, self.cores = device, cores
+        self.device, self.cores, self.step_rates = device, cores, [10.0]
 
     def start(self, rule):
         return 1.0
@@ -74,7 +74,9 @@ def test_each_rule_has_its_jobs_and_their_time(grid):
 
 @pytest.mark.parametrize(("cores", "total"), [(1, "40 min"), (2, "21 min")])
 def test_the_sum_is_that_of_the_jobs_that_run_at_a_time(grid, cores, total):
-    assert f"in all about {total} with {cores} core" in estimate(grid.settings, cores)
+    text = estimate(grid.settings, cores)
+    assert f"in all about {total} with {cores} core" in text
+    assert "at a time, with 10 steps in a second each" in text
 
 
 def test_what_is_done_is_not_estimated_again(grid):
