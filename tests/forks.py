@@ -6,6 +6,7 @@ and open files.
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,10 +14,22 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 # Standard input, output and error, and the screen beside them (`DVLAE_SCREEN`).
 FILES = (0, 1, 2, 3)
+# What the steps import.
+LIBRARIES = (
+    "dvlae.training.train",
+    "dvlae.inference.prediction",
+    "dvlae.methods.run",
+    "dvlae.evaluation.evaluate",
+    "dvlae.reporting.diagnosis",
+    "dvlae.reporting.figures",
+    "dvlae.reporting.tables",
+    "matplotlib.backends.backend_svg",
+)
 COMMAND = """#!{python} -IS
 import json, os, socket, sys
 
@@ -45,30 +58,26 @@ def forked_command(folder: Path) -> Iterator[dict[str, str]]:
     command.chmod(0o755)
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     start = [sys.executable, __file__, str(address)]
-    with subprocess.Popen(start, stdout=subprocess.PIPE, env=os.environ | one_thread) as server:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(start, stdin=pipe, stdout=pipe, env=os.environ | one_thread) as server:
         assert server.stdout.readline() == b"ready\n"
         try:
             yield {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
         finally:
-            server.terminate()
+            server.stdin.close()
 
 
 def serve(address: str) -> None:
     """Run the command for each connection, in a process of its own."""
-    import dvlae.evaluation.evaluate
-    import dvlae.inference.prediction
-    import dvlae.methods.run
-    import dvlae.reporting.diagnosis
-    import dvlae.reporting.figures
-    import dvlae.reporting.tables
-    import dvlae.training.train  # noqa: F401
-
+    for library in LIBRARIES:
+        import_module(library)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The system buries the processes that have ended.
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(64)
         print("ready", flush=True)
-        while True:
+        # Standard input ends with the process that started this one.
+        while listening in select.select([listening, sys.stdin], [], [])[0]:
             connection, _ = listening.accept()
             if os.fork() == 0:
                 listening.close()
