@@ -160,6 +160,11 @@ class PublishedResult(StrictModel):
     source: Annotated[str, Field(min_length=1)] = Field(description="where it is published")
     conditions: Annotated[str, Field(min_length=1)] = Field(description="how and on which images it was measured")
 
+    @property
+    def reference(self) -> str:
+        """The source and the conditions, in one phrase."""
+        return f"{self.source}; {self.conditions}"
+
 
 PUBLISHED_HELP = "results that others published, which `tables/summary` shows below ours"
 # What others published, by dataset.

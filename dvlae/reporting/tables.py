@@ -90,7 +90,6 @@ def make_tables(
     described = [describe_run(run) for run in read]
     check_comparable(psnr, described)
     runs = pd.DataFrame(described)
-
     summary = summarise(psnr, runs, published or {})
     per_image = _average_seeds(psnr)
     ablation = ablate(summary, per_image)
@@ -112,6 +111,7 @@ def make_tables(
     for name in TABLES:
         typesetting.write_csv(tables[name], output / f"{name}.csv")
 
+    ceiling = method_table.lay_out_ceiling(methods, comparisons, TEXT_COLUMNS)
     images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
     typeset = {
         "summary": ([_summary_table(summary)], "Summary"),
@@ -119,7 +119,7 @@ def make_tables(
         "measures": ([method_table.lay_out_measures(summary, TEXT_COLUMNS)], "Measures"),
         "receptive_field": ([_receptive_field_table(ablation)], "Receptive field"),
         "per_image": (images, "PSNR of each image"),
-        "comparisons": ([_comparison_table(summary, comparisons)], "Comparisons"),
+        "comparisons": ([*ceiling, _comparison_table(summary, comparisons)], "Comparisons"),
     }
     for name in TYPESET_TABLES:
         content, title = typeset[name]
@@ -206,8 +206,7 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame, published: PublishedResult
     order = {dataset: i for i, dataset in enumerate(dict.fromkeys(psnr.dataset))}
     for name in order:
         for row in published.get(name, ()):
-            where = f"{row.source}; {row.conditions}"
-            rows.append({"dataset": name, "method": row.method, "psnr": row.psnr, "source": where})
+            rows.append({"dataset": name, "method": row.method, "psnr": row.psnr, "source": row.reference})
     integers = dict.fromkeys(("receptive_field", "images", "seeds"), "Int64")
     table = pd.DataFrame(rows, columns=SUMMARY_COLUMNS).astype(integers)
     return table.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
@@ -353,8 +352,9 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
             notes.append(f"{dataset}: the standard deviation over seeds is {_range(mine.psnr_std)} dB.")
     if ablation.spread.notna().any():
         notes.insert(0, "The spread is that between the best and the worst receptive field, its interval over images.")
-    caption = "PSNR (dB) at each receptive field of the autoregressive decoder"
-    return Table(caption, columns, rows, TEXT_COLUMNS, marks, notes)
+    return Table(
+        "PSNR (dB) at each receptive field of the autoregressive decoder", columns, rows, TEXT_COLUMNS, marks, notes
+    )
 
 
 def _range(values: pd.Series) -> str:

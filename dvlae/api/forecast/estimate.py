@@ -39,7 +39,6 @@ FORWARD_PART = 1 / 3
 ORACLE_IMAGES = 8
 # The receptive field of a network whose noise is not measured yet; it hardly changes the time of a step.
 USUAL_FIELD = 16
-SECONDS_OF_FIGURE = 1.0
 ASSUMPTION = (
     "This assumes that the machine stays as busy as it is now, that jobs do not slow each other down, and that no "
     "training ends before its limit; downloads do not count, and of other methods that train only their minutes."
@@ -109,17 +108,17 @@ class Remainder:
         folder = DatasetFolder(results / name)
         clean = _has_clean(dataset)
         to_cut, to_register = self.measured.seconds_to_prepare(extent.shape, dataset.evaluation, clean=clean)
-        evaluated = extent.pixels * extent.evaluated(dataset) / extent.images
+        cut = to_cut * extent.pixels
         jobs = [
-            ("simulate", folder.simulated, dataset.simulate is not None and not folder.images.exists(), to_cut),
-            ("prepare", folder.images, True, to_cut),
-            ("extract_patches", folder.patches, any(not run.trained for run in runs), to_cut),
-            ("register", folder.targets, True, to_register * evaluated / extent.pixels),
-            ("diagnose", results / "figures" / f"noise_{name}.json", True, 0.0),
+            ("simulate", folder.simulated, dataset.simulate is not None and not folder.images.exists(), cut),
+            ("prepare", folder.images, True, cut),
+            ("extract_patches", folder.patches, any(not run.trained for run in runs), cut),
+            ("register", folder.targets, True, to_register * self._evaluated_pixels(name)),
+            ("diagnose", results / "figures" / f"noise_{name}.json", True, self.measured.seconds_to_draw),
         ]
-        for rule, made, needed, of_pixel in jobs:
+        for rule, made, needed, seconds in jobs:
             if needed and not made.exists():
-                yield self._job(rule, of_pixel * extent.pixels)
+                yield self._job(rule, seconds)
 
     def of_run(self, run: RunStatus) -> Iterator[Job]:
         """Find the jobs of a run, in their order.
@@ -148,9 +147,8 @@ class Remainder:
                 yield self._job("predict", of_pixel * extent.pixels, on_device=True)
         elif not folder.method_record.exists():
             yield from self._of_method(run, folder)
-        evaluated = extent.pixels * extent.evaluated(dataset) / extent.images
         of_pixel = self.measured.seconds_to_evaluate(extent.shape, clean=_has_clean(dataset))
-        yield self._job("evaluate", of_pixel * evaluated)
+        yield self._job("evaluate", of_pixel * self._evaluated_pixels(run.cell.dataset))
 
     def of_grid(self) -> Iterator[Job]:
         """Find the jobs that end a grid.
@@ -162,7 +160,12 @@ class Remainder:
         """
         yield self._job("tables", 0.0)
         drawn = figures(planned_contents(self.settings, self.datasets))
-        yield self._job("figures", SECONDS_OF_FIGURE * len(drawn))
+        yield self._job("figures", self.measured.seconds_to_draw * len(drawn))
+
+    def _evaluated_pixels(self, name: str) -> float:
+        """Return the pixels of the images of a dataset that are evaluated."""
+        extent = self.extents[name]
+        return extent.pixels * extent.evaluated(self.datasets[name]) / extent.images
 
     def _job(self, rule: str, seconds: float, *, on_device: bool = False) -> Job:
         """Return a job that takes so many seconds after its start."""

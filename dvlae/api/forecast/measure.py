@@ -250,6 +250,18 @@ class Measurements:
 
         return self._once(key, measure)
 
+    @property
+    def seconds_to_draw(self) -> float:
+        """The seconds that a figure takes, here the one of the noise of some small images, with its measurements."""
+        shape = _cut((1, SIDES[2], SIDES[2]))
+
+        def measure(folder: Path) -> float:
+            images, settings = self._images(shape), EvaluationSettings()
+            given: dict[str, Any] = {"dataset": "noise", "noise_direction": None, "settings": settings, "cores": 1}
+            return _time_again(lambda: diagnose(images, folder / "noise.json", **given))
+
+        return self._once(("figure",), measure)
+
     def seconds_to_evaluate(self, shape: tuple[int, ...], *, clean: bool) -> float:
         """Measure how long a pixel takes to be evaluated.
 

@@ -14,6 +14,7 @@ class Machine:
     """A machine that starts a step in 1 s, takes 10 steps in a second, and denoises a megapixel in 8 s."""
 
     def __init__(self, folder, device, cores):
+        self.seconds_to_draw = 0.5
         self.device, self.cores, self.step_rates = device, cores, [10.0]
 
     def start(self, rule):
