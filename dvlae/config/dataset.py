@@ -161,9 +161,9 @@ class PublishedResult(StrictModel):
     conditions: Annotated[str, Field(min_length=1)] = Field(description="how and on which images it was measured")
 
     @property
-    def reference(self) -> str:
-        """The source and the conditions, in one phrase."""
-        return f"{self.source}; {self.conditions}"
+    def summary(self) -> dict[str, str | float]:
+        """What ``tables/summary`` shows of it."""
+        return {"method": self.method, "psnr": self.psnr, "source": f"{self.source}; {self.conditions}"}
 
 
 PUBLISHED_HELP = "results that others published, which `tables/summary` shows below ours"

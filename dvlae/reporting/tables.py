@@ -205,8 +205,7 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame, published: PublishedResult
         )
     order = {dataset: i for i, dataset in enumerate(dict.fromkeys(psnr.dataset))}
     for name in order:
-        for row in published.get(name, ()):
-            rows.append({"dataset": name, "method": row.method, "psnr": row.psnr, "source": row.reference})
+        rows += [{"dataset": name, **result.summary} for result in published.get(name, ())]
     integers = dict.fromkeys(("receptive_field", "images", "seeds"), "Int64")
     table = pd.DataFrame(rows, columns=SUMMARY_COLUMNS).astype(integers)
     return table.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
