@@ -420,7 +420,9 @@ def evaluation_settings(wildcards) -> str:
 
 def published_results() -> str:
     """Return the settings for `dvlae tables`: what others measured on each dataset."""
-    return json.dumps({name: dataset.model_dump(mode="json", include={"published"}) for name, dataset in DATASETS.items()})
+    return json.dumps(
+        {name: dataset.model_dump(mode="json", include={"published"}) for name, dataset in DATASETS.items()}
+    )
 
 
 def figure_settings() -> str:
