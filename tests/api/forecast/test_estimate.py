@@ -5,6 +5,7 @@ import pytest
 from dvlae.api.forecast import estimate as module
 from dvlae.api.forecast.estimate import estimate
 from dvlae.api.forecast.measure import Filtering
+from dvlae.config.loading import load_configuration
 from dvlae.config.settings import PredictionSettings
 from dvlae.system.errors import UserError
 from grid import Grid
@@ -130,3 +131,12 @@ def test_methods_of_others_take_their_minutes_and_those_of_their_search(grid):
     found = rows(estimate(grid.settings, 1))
     assert found["run_method"] == (2, "20 min")
     assert found["search_method"] == (1, "8 min"), "four candidates of two minutes"
+
+
+def test_the_night_is_known_before_anything_is_downloaded(monkeypatch, tmp_path, request):
+    monkeypatch.setattr(module, "Measurements", Machine)
+    monkeypatch.chdir(request.config.rootpath)
+    elsewhere = {"results": str(tmp_path / "results"), "data": str(tmp_path / "data"), "device": "cpu"}
+    text = estimate(load_configuration(["config/paper_night.yaml"]).model_copy(update=elsewhere), 1)
+    assert rows(text)["train"][0] == rows(text)["predict"][0] == 87
+    assert "not in it" not in text
