@@ -125,7 +125,7 @@ def test_every_dataset_goes_from_download_to_the_summary(paper):
 
 
 def test_a_second_run_finds_nothing_to_do(paper):
-    assert paper.planned(TABLES, *paper.configfiles) == {}
+    assert paper.planned(*paper.configfiles) == {}
 
 
 def test_convallaria_comes_out_of_the_archive_where_its_first_address_is_dead(paper):

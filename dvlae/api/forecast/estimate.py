@@ -23,9 +23,7 @@ from dvlae.system.gpus import count_gpus
 from dvlae.system.machine import share_of_cores, usable_cores
 from dvlae.system.progress import silence
 from dvlae.system.wording import count, duration, list_names
-from dvlae.training.crops import MAX_VALIDATION_PATCHES
 from dvlae.training.schedule import Schedule
-from dvlae.training.train import MIN_EPOCH_STEPS
 
 logger = logging.getLogger(__name__)
 
@@ -220,9 +218,9 @@ class Remainder:
         patches = min(extent.images * places, max(2, limits.max_patch_pixels // of_patch))
         held_out = max(1, round(patches * limits.validation_fraction))
         of_batch = limits.batch_size * math.prod(network.crop)
-        steps_per_epoch = max(MIN_EPOCH_STEPS, math.ceil((patches - held_out) * of_patch / of_batch))
+        steps_per_epoch = max(limits.min_epoch_steps, math.ceil((patches - held_out) * of_patch / of_batch))
         steps = Schedule(limits, steps_per_epoch).total_steps
-        validated = min(held_out, MAX_VALIDATION_PATCHES) * of_patch / of_batch
+        validated = min(held_out, limits.max_validation_patches or held_out) * of_patch / of_batch
         seconds = (steps + math.ceil(steps / steps_per_epoch) * FORWARD_PART * validated) / rate
         if limits.max_minutes is not None:
             seconds = min(seconds, 60 * limits.max_minutes)
