@@ -35,6 +35,7 @@ def build(
     blocks: int = 1,
     direct_denoiser: str | None = None,
     stride: tuple[int, ...] | None = None,
+    network: str = "dvlae",
 ) -> DVLAE:
     """Return a model whose far pixels matter, as a seam is then visible, ready to be asked."""
     model = initial(
@@ -47,6 +48,7 @@ def build(
         blocks=blocks,
         direct_denoiser=direct_denoiser,
         stride=stride,
+        network=network,
     )
     for parameter in model.parameters():
         parameter.data.mul_(1.5)

@@ -15,7 +15,6 @@ from dvlae.inference.posterior import encode_image
 from dvlae.inference.tiling import padded_shape, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import cut_padding
-from dvlae.models.likelihood import scale_floor
 
 # The levels of the latents are numbered from 0. The noise of the pixels has the number below.
 PIXEL_NOISE_LEVEL = -1
@@ -120,6 +119,5 @@ def sample_noisy(model: DVLAE, code: Tensor, size: tuple[int, ...], *, name: str
     window = [range(side) for side in size]
     key = noise_key(seed, name, number, PIXEL_NOISE_LEVEL)
     noise = normal_noise([key], 2 * model.architecture.image_channels, window, code.device)
-    floor = scale_floor(model.step, model.std)
-    x = sample_autoregressively(model.autoregressive_decoder, cut_padding(code, size), noise, floor)
+    x = sample_autoregressively(model.autoregressive_decoder, cut_padding(code, size), noise, model.floor)
     return model.denormalise(x)[0].cpu().numpy()

@@ -19,6 +19,7 @@ docs/differences_from_the_paper.md has the rest.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,12 +29,14 @@ from torch.nn import functional as F
 from dvlae.axes import mirrored_axes
 from dvlae.config.patch_size import crop_stride
 from dvlae.config.settings import TrainSettings
-from dvlae.models.autoregressive_decoder import DECODERS
+from dvlae.models.autoregressive_decoder import DECODERS, MixtureDecoder
 from dvlae.models.direct_denoiser import DirectDenoiser
+from dvlae.models.ladder import Ladder
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.latents import LatentSampler, sample_randomly
 from dvlae.models.layers import cut_padding, to_channels_last
 from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
+from dvlae.models.paper import MIN_SCALE, BorderConvolution, PaperAutoregressiveDecoder, PaperLadderVAE
 from dvlae.models.signal_decoder import SignalDecoder
 from dvlae.system.errors import UserError
 
@@ -64,6 +67,14 @@ class Architecture:
         ``"nonlinear"`` or ``"linear"``.
     stride
         Stride of the coarsest level along each spatial axis, in pixels; None: each halving is along all axes.
+    network
+        ``"dvlae"``: our own layers; ``"paper"``: those of the authors' code, :mod:`dvlae.models.paper`.
+    decoder_channels
+        Channels of the hidden layers of the paper's autoregressive decoder; None: half of ``channels``, as in the
+        paper.
+    top_grid
+        Sides of the grid of the paper's coarsest level in training, if the prior differs from position to position, as
+        in the authors' code; None: it is the same.
     """
 
     image_channels: int
@@ -79,15 +90,20 @@ class Architecture:
     direct_denoiser: str | None = None
     autoregression: str = "nonlinear"
     stride: Sequence[int] | None = None
+    network: str = "dvlae"
+    decoder_channels: int | None = None
+    top_grid: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse strides that the levels do not have: the sizes of the weights do not depend on them.
+        """Refuse what the sizes of the weights do not tell.
 
         Raises
         ------
         ValueError
-            If there is not one power of two for each axis, at most that of the levels.
+            If the network has no such name, or there is not one power of two for each axis, at most that of the levels.
         """
+        if self.network not in ("dvlae", "paper"):
+            raise ValueError(f"network: found {self.network!r}, allowed: dvlae, paper")
         if self.stride is not None:
             halvings = [side.bit_length() - 1 for side in self.stride]
             fitting = all(0 <= n <= self.levels // self.levels_per_scale for n in halvings)
@@ -181,22 +197,9 @@ class DVLAE(nn.Module):
 
     def __init__(self, architecture: Architecture, mean: list[float], std: list[float], step: list[float]):
         super().__init__()
-        a = architecture
-        self.architecture = a
-        self.ladder_vae = LadderVAE(
-            a.image_channels,
-            a.channels,
-            a.latent_channels,
-            a.levels,
-            a.levels_per_scale,
-            a.dimensions,
-            a.blocks,
-            a.stride,
-        )
-        self.autoregressive_decoder = DECODERS[a.autoregression](
-            a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
-        )
-        self.signal_decoder = SignalDecoder(a.channels, a.image_channels, a.dimensions)
+        self.architecture = a = architecture
+        make = _make_paper_networks if a.network == "paper" else _make_networks
+        self.ladder_vae, self.autoregressive_decoder, self.signal_decoder = make(a)
         # It comes last, so that the other networks have the same initial weights with it as without it.
         self.direct_denoiser = (
             DirectDenoiser(a.image_channels, a.channels, self.ladder_vae.strides, a.dimensions)
@@ -207,6 +210,13 @@ class DVLAE(nn.Module):
         shape = {1: (-1, 1), 2: (-1, 1, 1), 3: (1, -1, 1, 1, 1)}[a.dimensions]
         for name, values in {"mean": mean, "std": std, "step": step}.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(shape))
+
+    @property
+    def floor(self) -> Tensor:
+        """The smallest scale of a component of the mixture, in normalised units, with the shape of :attr:`std`."""
+        if self.architecture.network == "paper":
+            return torch.full_like(self.std, MIN_SCALE)
+        return scale_floor(self.step, self.std)
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -290,8 +300,7 @@ class DVLAE(nn.Module):
         x = self.pad(self.normalise(image))  # (N, C, ...), padded, as all below
         code, kls = self.ladder_vae(x, sample_latent)  # (N, channels, ...); (N, Z, ...) for each level
         logits, means, raw_scales = self.autoregressive_decoder(x, code)  # (N, K, C, ...)
-        floor = scale_floor(self.step, self.std)
-        likelihood_of_padded = mixture_log_likelihood(x, logits, means, raw_scales, floor)  # (N, C, ...)
+        likelihood_of_padded = mixture_log_likelihood(x, logits, means, raw_scales, self.floor)  # (N, C, ...)
         # The code is detached: the signal decoder does not change it.
         signal = self.signal_decoder(code.detach())  # (N, C, ...)
         log_likelihood, signal, x = (
@@ -302,6 +311,31 @@ class DVLAE(nn.Module):
             kl_of_levels=[kl.sum() / image.numel() for kl in kls],
             mse=F.mse_loss(signal, x) if counts is None else ((signal - x).square() * counts).mean(),
         )
+
+
+def _make_networks(a: Architecture) -> tuple[Ladder, MixtureDecoder, nn.Module]:
+    """Return our ladder VAE, autoregressive decoder and signal decoder."""
+    sizes = (a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions, a.blocks)
+    return (
+        LadderVAE(*sizes, a.stride),
+        DECODERS[a.autoregression](
+            a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
+        ),
+        SignalDecoder(a.channels, a.image_channels, a.dimensions),
+    )
+
+
+def _make_paper_networks(a: Architecture) -> tuple[Ladder, MixtureDecoder, nn.Module]:
+    """Return those of the paper."""
+    sizes = (a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions, a.blocks)
+    decoder_channels = max(1, a.channels // 2) if a.decoder_channels is None else a.decoder_channels
+    line = (a.components, a.receptive_field, a.noise_direction, a.dimensions)
+    convolution = partial(BorderConvolution, dimensions=a.dimensions, mode="reflect")
+    return (
+        PaperLadderVAE(*sizes, a.stride, top_grid=a.top_grid),
+        PaperAutoregressiveDecoder(a.image_channels, a.channels, decoder_channels, *line),
+        SignalDecoder(a.channels, a.image_channels, a.dimensions, convolution),
+    )
 
 
 def build_model(

@@ -172,6 +172,8 @@ def load_model(folder: Path) -> DVLAE:
 def load_weights(model: DVLAE, folder: Path) -> None:
     """Give a model the weights of one that :func:`save_model` wrote; it keeps its own scale of grey values.
 
+    A prior of the top that differs from position to position becomes its mean.
+
     Parameters
     ----------
     model
@@ -185,7 +187,9 @@ def load_weights(model: DVLAE, folder: Path) -> None:
         As for :func:`load_model`, and if the other model has another architecture.
     """
     other = load_model(folder)
-    found, wanted = (asdict(each.architecture) | {"stride": each.stride} for each in (other, model))
+    # A training has crops of other sides than those of the grid.
+    same = {"top_grid": None}
+    found, wanted = (asdict(each.architecture) | {"stride": each.stride} | same for each in (other, model))
     unlike = [name for name in found if found[name] != wanted[name]]
     if unlike:
         raise UserError(
@@ -195,8 +199,11 @@ def load_weights(model: DVLAE, folder: Path) -> None:
             + ", ".join(f"{name} {wanted[name]}" for name in unlike)
             + ", as the settings and the images say"
         )
-    scale = {name: getattr(model, name) for name in SCALE}
-    model.load_state_dict(other.state_dict() | scale)
+    weights = other.state_dict() | {name: getattr(model, name) for name in SCALE}
+    if other.architecture.top_grid is not None:
+        prior = f"ladder_vae.levels.{model.architecture.levels - 1}.top_prior"
+        weights[prior] = weights[prior].mean([*range(2, weights[prior].ndim)], keepdim=True)
+    model.load_state_dict(weights)
 
 
 def _check_sizes(architecture: Architecture, description: dict, weights: Path) -> None:

@@ -31,7 +31,7 @@ OWN = {
 }
 # The settings of our own network that are shown.
 OWN_SETTINGS = {
-    "model": ("levels", "channels", "latent_channels", "autoregression", "direct_denoiser"),
+    "model": ("levels", "channels", "latent_channels", "network", "autoregression", "direct_denoiser"),
     "training": ("batch_size", "learning_rate"),
 }
 # Longer texts in the description of what was chosen are left out.
