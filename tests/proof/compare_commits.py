@@ -66,12 +66,12 @@ class Exemption:
 
 EXEMPT: tuple[Exemption, ...] = ()
 
-# Time, energy, workers, the commit, and hashes of files, of which the values are compared: columns of CSV files and
-# keys of JSON files that are never compared.
+# Time, energy, workers, the commit, what is said of a source, and hashes of files, of which the values are compared:
+# columns of CSV files and keys of JSON files that are never compared.
 UNRELATED = {
     "minutes", "seconds", "training_minutes", "joules_processor", "joules_gpu", "threads", "workers", "versions",
     "git_commit", "sha256", "train_sha256", "val_sha256", "images_sha256", "targets_sha256", "training_seconds",
-    "prediction_seconds", "prediction_seconds_per_megapixel", "processor_share", "peak_memory_mb",
+    "prediction_seconds", "prediction_seconds_per_megapixel", "processor_share", "peak_memory_mb", "source", "tuned_by",
 }  # fmt: skip
 
 # Options that have other names in some commits. The first one that the command's --help lists is used.

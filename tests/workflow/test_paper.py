@@ -1,7 +1,4 @@
-"""The paper's whole grid of datasets, each a stand-in that a server on this machine has: from download to tables.
-
-Figures are drawn in the other tests.
-"""
+"""The paper's whole grid of datasets, each a stand-in that a server on this machine has: from download to tables."""
 
 import csv
 import functools
