@@ -17,6 +17,7 @@ from dvlae.reporting.method_table import (
     MEASURED_COLUMNS,
     describe_methods,
     has_failed,
+    lay_out_ceiling,
     lay_out_measures,
     lay_out_methods,
     outcome,
@@ -60,7 +61,8 @@ VERDICTS = {
     "limit": AT_LIMIT,
     "few": "too few images to tell",
 }
-# Results that others published: dataset, method, PSNR in decibels, source and conditions.
+# Results that others published, in decibels.
+PUBLISHED_COLUMNS = ("dataset", "method", "psnr", "source")
 NOTEBOOK = "notebook of Salmon and Krull (COSDD)"
 PUBLISHED = [
     ("convallaria", "COSDD", 32.97, f"{NOTEBOOK}; MMSE of 100 samples, mean of 100 frames, crop of 512 x 512 px"),
@@ -96,7 +98,6 @@ def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path
     described = [describe_run(run) for run in read]
     check_comparable(psnr, described)
     runs = pd.DataFrame(described)
-
     summary = summarise(psnr, runs)
     per_image = _average_seeds(psnr)
     ablation = ablate(summary, per_image)
@@ -118,6 +119,7 @@ def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path
     for name in TABLES:
         typesetting.write_csv(tables[name], output / f"{name}.csv")
 
+    ceiling = lay_out_ceiling(methods, comparisons, TEXT_COLUMNS)
     images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
     typeset = {
         "summary": ([_summary_table(summary)], "Summary"),
@@ -125,7 +127,7 @@ def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path
         "measures": ([lay_out_measures(summary, TEXT_COLUMNS)], "Measures"),
         "receptive_field": ([_receptive_field_table(ablation)], "Receptive field"),
         "per_image": (images, "PSNR of each image"),
-        "comparisons": ([_comparison_table(summary, comparisons)], "Comparisons"),
+        "comparisons": ([*ceiling, _comparison_table(summary, comparisons)], "Comparisons"),
     }
     for name in TYPESET_TABLES:
         content, title = typeset[name]
@@ -208,8 +210,7 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
             }
         )
     order = {dataset: i for i, dataset in enumerate(dict.fromkeys(psnr.dataset))}
-    columns = ("dataset", "method", "psnr", "source")
-    rows += [dict(zip(columns, published, strict=True)) for published in PUBLISHED if published[0] in order]
+    rows += [dict(zip(PUBLISHED_COLUMNS, one, strict=True)) for one in PUBLISHED if one[0] in order]
     integers = dict.fromkeys(("receptive_field", "images", "seeds"), "Int64")
     table = pd.DataFrame(rows, columns=SUMMARY_COLUMNS).astype(integers)
     return table.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
@@ -353,8 +354,9 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
             notes.append(f"{dataset}: the standard deviation over seeds is {_range(mine.psnr_std)} dB.")
     if ablation.spread.notna().any():
         notes.insert(0, "The spread is that between the best and the worst receptive field, its interval over images.")
-    caption = "PSNR (dB) at each receptive field of the autoregressive decoder"
-    return Table(caption, columns, rows, TEXT_COLUMNS, marks, notes)
+    return Table(
+        "PSNR (dB) at each receptive field of the autoregressive decoder", columns, rows, TEXT_COLUMNS, marks, notes
+    )
 
 
 def _range(values: pd.Series) -> str:
