@@ -12,6 +12,7 @@ The authors' code of October 2023 (MIT, addresses in `dvlae_2023.csv` of the mir
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import math
@@ -20,6 +21,7 @@ import statistics
 import sys
 import time
 import types
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -58,8 +60,8 @@ REPOSITORY = Path(__file__).parents[1]
 MIRROR = Path(os.environ.get("DVLAE_DATA_MIRROR", "data"))
 # Neighbouring fields of view overlap in fives.
 LEARNED, HELD_OUT = range(1, 41, 5), range(41, 51, 5)
-SIZES = {"levels": 4, "channels": 32, "latent_channels": 16}
-CROP, BATCH, PATCHES, MIDDLE, SAMPLES = 64, 4, 32, 256, 10
+SIZES = {"levels": 4, "channels": 16, "latent_channels": 8}
+CROP, BATCH, PATCHES, MIDDLE, SAMPLES = 64, 4, 32, 192, 10
 RECEPTIVE_FIELD, KERNEL, PAIRS = 40, 5, 4
 SIDES, SEEDS = ("theirs", "ours"), (0, 1, 2)
 # Measurements in a training, and of these the ones that are compared.
@@ -83,7 +85,7 @@ class Pictures:
         """Read the images of `config/datasets/sem_line.yaml`."""
         _, dataset = load_dataset(str(REPOSITORY / "config/datasets/sem_line.yaml"))
         files = {
-            name: [getattr(dataset, name)[0].replace("*", f"*_{n:03d}") for n in (*LEARNED, *HELD_OUT)]
+            name: [str(getattr(dataset, name)).replace("*", f"*_{n:03d}") for n in (*LEARNED, *HELD_OUT)]
             for name in ("noisy", "clean")
         }
         with TemporaryDirectory() as folder:
@@ -204,10 +206,14 @@ def build_theirs(authors: Path, settings: TrainSettings, mean: float, std: float
     """Return their networks, with the sizes of the settings."""
     import pytorch_lightning  # noqa: F401 (before the stand-in, which is not enough for it)
 
+    # Their module keeps its arguments, which are networks.
+    warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`")
     # They import torchvision for pictures only.
     sys.modules.setdefault("torchvision", types.ModuleType("torchvision")).transforms = None  # type: ignore[attr-defined]
     sys.path.append(str(authors))
-    modules = {name: importlib.import_module(name) for name in ("lvae.models.lvae", "noise_model.pixelcnn", "s_decoder")}
+    modules = {
+        name: importlib.import_module(name) for name in ("lvae.models.lvae", "noise_model.pixelcnn", "s_decoder")
+    }
     # Their dvlae.py has the name of our package, so it comes from its file.
     spec = importlib.util.spec_from_file_location("authors_dvlae", authors / "dvlae.py")
     assert spec is not None and spec.loader is not None
@@ -356,12 +362,13 @@ def main() -> None:
     records = [record for record in records if record["settings"] == settings.record()]
     if len(records) < len(cells):
         sys.exit(f"{len(cells) - len(records)} of {len(cells)} cells are left; the same command goes on")
-    print("| measure | step | authors | dvlae | difference | pooled deviation | within two |\n|---|--:|--:|--:|--:|--:|---|")
+    print("| measure | step | authors | dvlae | difference | pooled deviation | within two |")
+    print("|---|--:|--:|--:|--:|--:|---|")
     for row in compare(records):
         numbers = " | ".join(f"{row[name]:.4f}" for name in ("theirs", "ours", "difference", "deviation"))
         print(f"| {row['measure']} | {row['step']} | {numbers} | {'yes' if row['agrees'] else 'no'} |")
-    matplotlib.rcParams.update(STYLE)
-    draw(records).savefig(arguments.figure)
+    with matplotlib.rc_context(STYLE):
+        draw(records).savefig(arguments.figure)
 
 
 if __name__ == "__main__":

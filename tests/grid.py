@@ -45,10 +45,11 @@ class Grid:
             benchmark.parent.mkdir(parents=True, exist_ok=True)
             benchmark.write_text("s\n1.0\n")
 
-    def trained(self, seed=0, channels=None):
+    def trained(self, seed=0, channels=None, *, older=False):
         model = self.results / f"small/dvlae-rf4/seed{seed}/model"
         model.mkdir(parents=True)
-        settings = TrainSettings.of(self.settings).identity()
+        step = TrainSettings.of(self.settings)
+        settings = step.identity() if older else step.record()
         if channels is not None:
             settings["model"]["channels"] = channels
         (model / "run.json").write_text(json.dumps({"settings": settings, "seconds": 300.0}))

@@ -1,7 +1,7 @@
 """The settings of the network and of its training, and how much main memory a training takes on a processor.
 
-Every constant of the method is a key here, and every value that switches a part of it off. What a key is called in the
-paper: docs/differences_from_the_paper.md.
+Every constant of the method is a key here, with a value that switches it off. The paper's values are those of
+``config/paper.yaml``, and docs/differences_from_the_paper.md explains them.
 """
 
 import math
@@ -32,7 +32,7 @@ class ModelSettings(StrictModel):
     latent_channels: Count = Field(8, description="channels of the latent variable of each level (paper: 64)")
     components: Count = Field(3, description="Gaussians of the mixture in the autoregressive decoder's likelihood")
     levels_per_scale: Count = Field(1, description="levels that share one resolution before it is halved (paper: 2)")
-    blocks: Count = Field(1, description="residual blocks on the way up and on the way down through a level (paper: 2)")
+    blocks: Count = Field(1, description="residual blocks on the way up and on the way down through a level (paper: 1)")
     network: Literal["dvlae", "paper"] = Field(
         "dvlae",
         description="layers of the network; `dvlae`: our own; `paper`: those of the authors' code of 2023 "

@@ -32,6 +32,12 @@ def test_a_run_of_images_without_clean_ones_is_finished_too(grid):
     assert grid.states()["noisy", 0] == "finished"
 
 
+def test_a_run_trained_before_there_were_some_of_the_settings_is_finished(grid):
+    grid.trained(older=True)
+    grid.measured("dvlae-rf4")
+    assert grid.states()["dvlae-rf4", 0] == "finished"
+
+
 def test_a_run_trained_with_other_settings_waits(grid):
     grid.trained(channels=99)
     grid.measured("dvlae-rf4")
