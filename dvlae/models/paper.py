@@ -205,10 +205,10 @@ def split_softplus(parameters: Tensor) -> tuple[Tensor, Tensor]:
 class PaperLadderVAE(Ladder):
     """The ladder VAE.
 
-    The parameters are those of :class:`dvlae.models.ladder.Ladder`, and one more.
-
     Parameters
     ----------
+    *sizes
+        As for :class:`dvlae.models.ladder.Ladder`.
     top_grid
         Sides of the grid for which the top has a prior for each position, as in the authors' code. On other grids it is
         the mean of these. None: one prior for all positions.

@@ -195,10 +195,8 @@ def _scale(file: Path, name: str, value: Any, channels: int) -> list[float]:
     values = list(values) if isinstance(values, list | tuple) else [values]
     numbers = [float(each) for each in values if isinstance(each, int | float) and math.isfinite(each)]
     if len(numbers) != len(values) or len(numbers) not in (1, channels) or (name == "std" and min(numbers) <= 0):
-        raise UserError(
-            f"{file}: found --{name} {value}, allowed: one finite number, or {channels}"
-            + (", above 0" if name == "std" else "")
-        )
+        allowed = "one finite number" + (f" or {channels}" if channels > 1 else "") + (" above 0" * (name == "std"))
+        raise UserError(f"{file}: {name}: found {value}, allowed: {allowed}; give it with --{name}")
     return numbers * (channels // len(numbers))
 
 

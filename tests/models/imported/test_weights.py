@@ -58,9 +58,17 @@ def test_a_checkpoint_of_their_lightning_module_is_read_with_the_scale_of_its_im
     [
         (None, {}, r"state.pt: found no number for the mean of the training images; give it with --mean"),
         (None, {"mean": [1.0]}, "found no number for the std of the training images; give it with --std"),
-        (None, {"mean": [1.0], "std": [0.0]}, r"found --std \[0.0\], allowed: one finite number, or 1, above 0"),
-        (None, {"mean": [1.0, 2.0], "std": [1.0]}, r"found --mean \[1.0, 2.0\], allowed: one finite number, or 1"),
-        (float("nan"), {}, r"found --mean nan, allowed: one finite number, or 1"),
+        (
+            None,
+            {"mean": [1.0], "std": [0.0]},
+            r"std: found \[0.0\], allowed: one finite number above 0; give it with --std",
+        ),
+        (
+            None,
+            {"mean": [1.0, 2.0], "std": [1.0]},
+            r"mean: found \[1.0, 2.0\], allowed: one finite number; give it with --mean",
+        ),
+        (float("nan"), {}, "mean: found nan, allowed: one finite number; give it with --mean"),
         (print, {}, "found no number for the mean of the training images; give it with --mean"),
     ],
 )
