@@ -6,9 +6,9 @@ A cell is one method on one dataset with one seed. It, and before it the search 
 ``--cell-minutes``: the next call goes on with a training of our own network, and begins any other again. A cell whose
 training had less than 95 % of its core is repeated. No cell begins after ``--minutes``.
 
-The tables of a finished cell and its records, some kilobytes, are kept in ``results/reference/NAME``, for
-``results: results/NAME``. The summarising tables there are made of all that is kept, so that the next call can run on
-another machine, without the results of this one. A cell is made again if its settings, or the revisions of its steps,
+The scores and records of a finished cell, some kilobytes, are kept in ``results/reference/NAME``, for ``results:
+results/NAME``. When no cell is left, tables are made there of all that is kept, so that each call can run on another
+machine, without the results of the one before. A cell is made again if its settings, or the revisions of its steps,
 have changed, or if its folder is removed. Figures come last, in ``results/NAME/figures``. Those that show images have
 the methods whose denoised images are in ``results/NAME``.
 """
@@ -65,6 +65,13 @@ def processor_share(run: RunFolder) -> float | None:
     return next((record.get("processor_share") for record in records if record), None)
 
 
+def agrees(kept: Any, now: Any) -> bool:
+    """Return whether values are the same; keys that newer versions have added are not looked at."""
+    if isinstance(kept, dict) and isinstance(now, dict):
+        return all(key in now and agrees(value, now[key]) for key, value in kept.items())
+    return kept == now
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A comparison: its configuration, and the minutes after which a cell is stopped."""
@@ -119,14 +126,16 @@ class Comparison:
             found |= {"receptive_field": method.receptive_field, "model_folder": method.model}
             steps += ["PATCHES", "TRAINING", "PREDICTION"]
         else:
-            found["method"] = json.loads(method.file.identity)
+            # As text, since a setting that a method was not given is another method.
+            found["method"] = {key: json.dumps(value) for key, value in json.loads(method.file.identity).items()}
             found["minutes"] = self.settings.training.max_minutes if method.learns else None
             steps += ["METHODS"]
         return found | {"revisions": {step: getattr(revision, step) for step in steps}}
 
     def is_current(self, cell: Cell) -> bool:
         """Return whether what is kept of a method was made as it would be made now."""
-        return read_json(self.run(cell, self.reference).path.with_name(IDENTITY)) == self.identity(cell)
+        kept = read_json(self.run(cell, self.reference).path.with_name(IDENTITY))
+        return bool(kept) and agrees(kept, self.identity(cell))
 
     def is_kept(self, cell: Cell) -> bool:
         """Return whether a cell need not be run."""
@@ -167,8 +176,9 @@ class Comparison:
     def run_cell(self, cell: Cell) -> str:
         """Run a cell, again if it had too little of its core, and keep it; return what became of it."""
         run = self.run(cell)
+        targets = run.psnr, self.noise(cell.dataset)
         for _ in range(1 + REPETITIONS):
-            if not self.search(cell) or not snakemake(self.configuration, run.psnr, minutes=self.minutes):
+            if not self.search(cell) or not snakemake(self.configuration, *targets, minutes=self.minutes):
                 return f"not finished in {self.minutes:g} minutes, or failed, as the log says; the next call goes on"
             share = processor_share(run)
             if share is None or share >= MIN_SHARE:
@@ -181,8 +191,6 @@ class Comparison:
     def tabulate(self) -> None:
         """Make the tables of all cells that are kept."""
         kept = [cell for cell in self.cells if self.is_kept(cell)]
-        if not kept:
-            return
         noise = {name: self.noise(name, self.reference) for name in dict.fromkeys(cell.dataset for cell in kept)}
         make_tables([self.run(cell, self.reference).psnr for cell in kept], self.reference, noise=noise)
         for file in [*self.reference.glob("*.tex"), *self.reference.glob("*.html")]:
@@ -213,6 +221,9 @@ def main() -> None:
     parser.add_argument("configuration")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins later")
     parser.add_argument("--cell-minutes", type=float, default=20.0, help="a cell that takes longer is stopped")
+    parser.add_argument(
+        "--partial", action="store_true", help="make tables of the cells that are done, if some are left"
+    )
     arguments = parser.parse_args()
     # So that the jobs end, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
@@ -228,7 +239,8 @@ def main() -> None:
         left += not what.startswith("done")
         name = f"{cell.dataset} {cell.method.name} seed {cell.seed}"
         print(f"{number}/{len(comparison.cells)} {name}: {what}", flush=True)
-    comparison.tabulate()
+    if not left or (arguments.partial and left < len(comparison.cells)):
+        comparison.tabulate()
     if left:
         sys.exit(f"{left} of {len(comparison.cells)} cells are left")
     if not comparison.draw():

@@ -344,6 +344,28 @@ def test_status_reads_the_configuration_that_snakemake_is_given(step, tmp_path):
     assert call["settings"].results == "results/mine"
 
 
+def test_status_estimates_for_the_cores_of_snakemake_if_it_is_asked_to(step, tmp_path, capsys):
+    step("dvlae.runs.status", "describe_status")
+    call = step("dvlae.api.forecast.estimate", "estimate")
+    (tmp_path / "mine.yaml").write_text("results: results/mine\n")
+    words = ["status", "--configfile", str(tmp_path / "mine.yaml"), "--cores", "3"]
+    assert cli.main([*words, "--estimate"]) == 0
+    assert (call["settings"].results, call["cores"]) == ("results/mine", 3)
+    assert cli.main(words) == 1
+    assert "--cores: found 3, allowed only with --estimate" in capsys.readouterr().err
+
+
+def test_tables_are_given_what_others_published(step, capsys):
+    call = step("dvlae.reporting.tables", "make_tables")
+    result = {"method": "theirs", "psnr": 30.5, "source": "a paper", "conditions": "ten images"}
+    assert cli.main([*TABLES, "--published", json.dumps({"mine": {"published": [result]}})]) == 0
+    (found,) = call["published"]["mine"]
+    assert found.summary == {"method": "theirs", "psnr": 30.5, "source": "a paper; ten images"}
+    del result["source"]
+    assert cli.main([*TABLES, "--published", json.dumps({"mine": {"published": [result]}})]) == 1
+    assert "settings: mine: published[0].source: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words, remove, patches", [([], False, False), (["--remove", "--patches"], True, True)])
 def test_clean_removes_only_when_told_to(step, tmp_path, words, remove, patches):
     call = step("dvlae.runs.disk_space", "clean")

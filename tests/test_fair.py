@@ -29,7 +29,8 @@ def fair(tmp_path, monkeypatch):
     spec.loader.exec_module(script)
     script.shares, script.calls, script.failing, script.drawn = [0.99], [], [], []
 
-    def snakemake(configuration, target, *words, minutes=None):
+    def snakemake(configuration, target, *others, minutes=None):
+        words = [other for other in others if isinstance(other, str)]
         script.calls.append([str(target).removeprefix("results/x/small/"), *words])
         if str(target) in script.failing:
             return False
@@ -88,10 +89,10 @@ def test_a_training_that_shared_its_core_is_repeated(fair, monkeypatch, capsys):
     assert "had 60% of a core, is repeated" in capsys.readouterr().out
 
 
-def test_a_training_that_always_shares_its_core_is_left_out_of_the_tables(fair, monkeypatch, tmp_path):
+def test_a_training_that_always_shares_its_core_is_left_out_of_partial_tables(fair, monkeypatch, tmp_path):
     fair.shares = [0.5] * 3
     with pytest.raises(SystemExit, match="1 of 2 cells are left"):
-        run(fair, monkeypatch)
+        run(fair, monkeypatch, "--partial")
     assert fair.calls == [[OURS]] * 3 + [[NOISY]]
     assert not (tmp_path / "results/x/small" / OURS).parent.exists()
     assert rows(tmp_path) == [["noisy", "20.0000"]]
@@ -128,16 +129,17 @@ def test_another_seed_has_the_settings_that_were_searched_elsewhere(searched, mo
     assert (tmp_path / "results/x/small" / SEARCH).read_text() == found
 
 
-def test_a_cell_that_fails_does_not_end_the_others(fair, monkeypatch):
+def test_a_cell_that_fails_does_not_end_the_others_and_there_are_no_tables_yet(fair, monkeypatch, tmp_path):
     fair.failing = [f"results/x/small/{OURS}"]
     with pytest.raises(SystemExit, match="1 of 2 cells are left"):
         run(fair, monkeypatch)
     assert fair.calls == [[OURS], [NOISY]]
+    assert not (tmp_path / "results/reference/x/summary.csv").exists()
 
 
 def test_no_cell_begins_after_the_time(fair, monkeypatch):
     with pytest.raises(SystemExit, match="2 of 2 cells are left"):
-        run(fair, monkeypatch, "--minutes", "-1")
+        run(fair, monkeypatch, "--minutes", "-1", "--partial")
     assert fair.calls == []
 
 
@@ -176,8 +178,28 @@ def test_a_cell_with_other_settings_than_kept_is_made_again(fair, monkeypatch, t
     assert fair.calls == [[OURS], [NOISE]]
 
 
+@pytest.mark.parametrize(
+    ("kept", "now", "expected"),
+    [
+        ({"a": 1, "b": {"c": [2]}}, {"a": 1, "b": {"c": [2], "new": 3}, "new": 4}, True),
+        ({"a": 1, "b": {"c": [2]}}, {"a": 1, "b": {"c": [3]}}, False),
+        ({"a": 1, "b": {"c": [2]}}, {"a": 1, "b": None}, False),
+        ({"a": 1, "b": None}, {"a": 1, "b": {"c": [2]}}, False),
+        ({"a": 1, "b": {"c": [2]}}, {"b": {"c": [2]}}, False),
+    ],
+)
+def test_a_setting_that_did_not_exist_is_no_difference(fair, kept, now, expected):
+    assert fair.agrees(kept, now) is expected
+
+
 def test_a_cell_with_another_revision_than_kept_is_made_again(fair, monkeypatch):
     run(fair, monkeypatch)
     monkeypatch.setattr(fair.revision, "METHODS", 99)
     run(fair, monkeypatch)
     assert fair.calls == [[NOISY], [NOISE]]
+
+
+def test_what_is_committed_of_a_run_is_small():
+    runs = (REPOSITORY / "results/reference").glob("fair_*/*/*/seed*")
+    sizes = {run: sum(file.stat().st_size for file in run.rglob("*") if file.is_file()) for run in runs}
+    assert {run: size for run, size in sizes.items() if size > 100_000} == {}

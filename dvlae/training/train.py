@@ -195,7 +195,13 @@ def train(
 
 
 def measure_rate(
-    patches: Path, *, receptive_field: int, noise_direction: str, settings: TrainSettings, seconds: float
+    patches: Path,
+    *,
+    receptive_field: int,
+    noise_direction: str,
+    settings: TrainSettings,
+    seconds: float,
+    cores: int | None = None,
 ) -> float:
     """Measure how many steps in a second a training takes on this machine, as busy as it is.
 
@@ -205,6 +211,8 @@ def measure_rate(
         As for :func:`train`.
     seconds
         How long the measurement takes; at least one step is taken.
+    cores
+        As for :func:`train`.
 
     Returns
     -------
@@ -231,7 +239,7 @@ def measure_rate(
             pause_minutes=seconds / 60,
             rate=rate,
         )
-        _train_on_devices(job, None)
+        _train_on_devices(job, cores)
         return float(rate.read_text(encoding="utf-8"))
 
 

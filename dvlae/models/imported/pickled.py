@@ -31,24 +31,13 @@ STORAGES = {
 
 
 class Inert(dict):
-    """What an object of any other class becomes: it takes all that a pickle does with objects, and keeps its state."""
+    """What an object of any other class becomes: it takes all that a pickle does with objects, and keeps its state.
 
-    def __new__(cls, *arguments: Any, **options: Any) -> "Inert":
-        """Return an empty object.
-
-        Parameters
-        ----------
-        *arguments
-            Not used.
-        **options
-            Not used.
-
-        Returns
-        -------
-        Inert
-            The object.
-        """
-        return super().__new__(cls)
+    Parameters
+    ----------
+    *arguments, **options
+        Not used.
+    """
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__()
