@@ -5,10 +5,14 @@ The autoregressive decoder samples the noisy image, the signal decoder gives the
 continuous, so grey values are neither rounded nor clipped.
 """
 
+import logging
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from dvlae.axes import format_sides
 from dvlae.inference.autoregressive_sampling import sample_autoregressively
 from dvlae.inference.latent_noise import latent_sampler, noise_key, normal_noise, sample_keys
 from dvlae.inference.posterior import encode_image
@@ -20,6 +24,33 @@ from dvlae.models.layers import cut_padding
 PIXEL_NOISE_LEVEL = -1
 # Images from the prior are named after it.
 PRIOR_NAME = "prior"
+
+
+logger = logging.getLogger(__name__)
+
+
+def warn_of_prior(command: str, model: DVLAE, shapes: Iterable[Sequence[int]]) -> None:
+    """Say that the prior of imported weights is for images of one size, if one of these has another.
+
+    Parameters
+    ----------
+    command
+        Name of the command, for the message.
+    model
+        Trained model.
+    shapes
+        Sides of the images, in pixels.
+    """
+    grid = model.architecture.top_grid
+    if grid is None:
+        return
+    allowed = tuple(side * step for side, step in zip(grid, model.stride, strict=True))
+    others = [shape for shape in shapes if padded_shape(shape, model.stride) != allowed]
+    if others:
+        logger.warning(
+            f"{command}: WARNING: images of {format_sides(others[0])} pixels; the model's prior of the coarsest level "
+            f"is for {format_sides(allowed)}, and its mean over the positions is taken"
+        )
 
 
 @torch.inference_mode()

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from dvlae.data.defects.frames import read_filled
 from dvlae.data.manifest import read_manifest, select_images
+from dvlae.inference.generation import warn_of_prior
 from dvlae.inference.latent_noise import latent_sampler, sample_keys
 from dvlae.inference.posterior import check_whole_input, choose_batch_size, encode_image, repeat_features
 from dvlae.inference.tiling import split_range, whole_window
@@ -218,6 +219,7 @@ def likelihood(
     manifest = select_images(read_manifest(images), selection)
     for image in manifest:
         check_whole_input(network, image.shape, image.name, CROP_HINT)
+    warn_of_prior("likelihood", network, [image.shape[1:] for image in manifest])
     rows = []
     with progress(total=samples * len(manifest), description="likelihood", unit="sample") as bar:
         for image in manifest:

@@ -12,7 +12,14 @@ from dvlae.data.defects.frames import read_filled
 from dvlae.data.manifest import Image, read_manifest, write_manifest
 from dvlae.evaluation.noise_statistics import NoiseComparison
 from dvlae.evaluation.register import Targets
-from dvlae.inference.generation import PRIOR_NAME, decode, sample_code, sample_code_from_prior, sample_noisy
+from dvlae.inference.generation import (
+    PRIOR_NAME,
+    decode,
+    sample_code,
+    sample_code_from_prior,
+    sample_noisy,
+    warn_of_prior,
+)
 from dvlae.inference.posterior import check_whole_input
 from dvlae.models.files import load_to
 from dvlae.reporting.noise_figures import plot_generated_noise
@@ -124,6 +131,7 @@ def generate_from_prior(
     """
     network = load_to(device, model)
     check_whole_input(network, (network.architecture.image_channels, *size), "size")
+    warn_of_prior("generate", network, [size])
     with atomic_folder(output, GENERATED_FILES) as folder:
         made = []
         for number in progress(range(realisations), description="generate", unit="image"):

@@ -7,12 +7,12 @@ import torch
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference import posterior
 from dvlae.inference.estimates import denoise
-from dvlae.inference.generation import decode, sample_code, sample_code_from_prior, sample_noisy
+from dvlae.inference.generation import decode, sample_code, sample_code_from_prior, sample_noisy, warn_of_prior
 from dvlae.inference.levels import vary_levels
 from dvlae.inference.log_likelihood import bound_log_likelihood
 from dvlae.inference.posterior import bottom_up_halo
 from dvlae.inference.top_down import TopDown, top_down_halo
-from untrained import build, noisy
+from untrained import build, initial, noisy
 
 SHAPES = {1: (1000,), 2: (70, 90), 3: (8, 36, 42)}
 
@@ -114,6 +114,19 @@ def test_its_bound_rises_with_the_samples_and_its_levels_vary():
     sampled = dict(vary_levels(model, image, name="a", seed=0, samples=3))
     assert list(sampled) == [1, 0]
     assert all(samples.std(axis=0).max() > 0 for samples in sampled.values())
+
+
+def test_a_prior_for_other_images_is_named(caplog):
+    model = initial(network="paper", levels=2, top_grid=[4, 6])
+    warn_of_prior("likelihood", model, [(16, 24), (15, 21)])
+    warn_of_prior("likelihood", build(network="paper"), [(15, 21)])
+    assert not caplog.records
+    warn_of_prior("likelihood", model, [(16, 24), (16, 28)])
+    (record,) = caplog.records
+    assert record.message == (
+        "likelihood: WARNING: images of 16 x 28 pixels; the model's prior of the coarsest level is for 16 x 24, and "
+        "its mean over the positions is taken"
+    )
 
 
 def test_it_denoises_directly():
