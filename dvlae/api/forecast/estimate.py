@@ -252,7 +252,8 @@ def estimate(settings: Settings, cores: int | None = None) -> str:
     gpus = 0 if device.type == "cpu" else max(1, count_gpus() // settings.devices)
     runs, _ = survey(settings)
     datasets = load_datasets(settings.datasets)
-    found = {name: Extent.find(name, dataset, settings) for name, dataset in datasets.items()}
+    with silence():
+        found = {name: Extent.find(name, dataset, settings) for name, dataset in datasets.items()}
     extents = {name: extent for name, extent in found.items() if extent is not None}
     trainings = sum(run.cell.method.learns for run in runs)
     workers = 1 if gpus else _workers(settings, trainings, cores)

@@ -31,6 +31,13 @@ def test_training_and_denoising_are_measured_once_for_each_network(machine, monk
     assert machine.seconds_to_denoise(NETWORK, PredictionSettings(samples=4), (48, 40)) == seconds
 
 
+def test_a_step_is_measured_without_validation(machine, monkeypatch):
+    epochs = []
+    monkeypatch.setattr(measure, "measure_rate", lambda *given, settings, **named: epochs.append(settings.training))
+    machine.steps_per_second(NETWORK)
+    assert epochs[0].min_epoch_steps > epochs[0].max_steps
+
+
 def test_the_time_of_a_pixel_grows_with_the_samples_and_is_shared_by_cores(machine, monkeypatch):
     times = {1: 0.0, measure.FEW_SAMPLES: 3.0, measure.MORE_SAMPLES: 5.0}
     seconds = []
@@ -51,3 +58,4 @@ def test_other_steps_are_measured_with_and_without_clean_images(machine):
     assert machine.filtering("median", (1, 99, 40), "x", clean=False).to_denoise > 0
     assert sum(machine.filtering("median-oracle", (1, 99, 40), "x", clean=False)) == 0, "it needs clean images"
     assert machine.start("prepare") > 0
+    assert machine.seconds_to_draw > 0
