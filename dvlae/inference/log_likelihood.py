@@ -38,7 +38,6 @@ from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
 from dvlae.models.latents import log_density_ratio
 from dvlae.models.layers import cut_padding
-from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
 from dvlae.system.progress import progress
@@ -111,7 +110,6 @@ def log_weights(
     x, features = encode_image(model, image)
     padded = whole_window(x.shape[2:])
     own_x = cut_padding(x, sides)
-    floor = scale_floor(model.step, model.std)
     # The densities of x and of its grey values differ by the scale: dx = d(grey value) / std.
     change_of_units = math.prod(sides) * float(_to_float64(model.std).log().sum())
     keys = sample_keys(seed, name, range(samples), len(features))
@@ -125,7 +123,7 @@ def log_weights(
         code = cut_padding(ladder_vae.last_block(state), sides)
         repeated_x = own_x.expand(len(numbers), *image.shape)
         logits, means, raw_scales = model.autoregressive_decoder(repeated_x, code)
-        likelihood = mixture_log_likelihood(repeated_x, logits, means, raw_scales, floor)
+        likelihood, _ = model.pixel_log_likelihood(repeated_x, logits, means, raw_scales)
         log_ratio = sum(map(_sum_per_sample, divergences), start=torch.zeros(len(numbers), dtype=torch.float64))
         weights = _sum_per_sample(likelihood) - log_ratio - change_of_units
         yield from weights.tolist()

@@ -9,8 +9,9 @@ where the network gives logits, means mu_k and raw scales, w = softmax(logits), 
 Channels are independent of each other given the previous pixels, which all channels see.
 
 PixelCNN++ (Salimans et al., arXiv 1701.05517, 2017) predicts a mixture of discretised logistic distributions; here, as
-in the paper, it is one of Gaussians on continuous values. What differs from the paper: the floor, and the sum over
-components, which is taken of log w_k + log N(...), so that no weight and no density can underflow.
+in the paper, it is one of Gaussians on continuous values. What differs from the paper: the floor, the sum over
+components, which is taken of log w_k + log N(...), so that no weight and no density can underflow, and pixels at the
+limits of a recording (:mod:`dvlae.models.limits`).
 """
 
 import math
@@ -19,7 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dvlae.models.limits import Limits, normal_tail
+
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+# Half the width of a bin of grey values, in floors of the scale.
+HALF_BIN = math.sqrt(3)
+# In scales of a component. Of a signal that lies farther beyond the limit, hardly any pixel says how far.
+MAX_BEYOND = 2.0
 # In units of the normalised image. It applies to continuous grey values.
 _MIN_SCALE = 1e-3
 
@@ -52,6 +59,41 @@ def mixture_log_likelihood(x: Tensor, logits: Tensor, means: Tensor, raw_scales:
     log_weights = F.log_softmax(logits, dim=1)
     components = log_weights - 0.5 * deviation.square() - scales.log() - _HALF_LOG_TWO_PI
     return torch.logsumexp(components, dim=1)  # (N, C, ...)
+
+
+def censored_log_likelihood(
+    x: Tensor, logits: Tensor, means: Tensor, raw_scales: Tensor, floor: Tensor, limits: Limits
+) -> tuple[Tensor, Tensor]:
+    """Log density of each pixel value of a recording whose grey values end: see :mod:`dvlae.models.limits`.
+
+    Parameters
+    ----------
+    x, logits, means, raw_scales, floor
+        As :func:`mixture_log_likelihood` takes them.
+    limits
+        Where grey values end.
+
+    Returns
+    -------
+    log_likelihood
+        (N, C, ...), in nats.
+    expected
+        ``x`` with the expectation of what lies beyond at the pixels at the upper limit, (N, C, ...), without gradient.
+    """
+    log_density = mixture_log_likelihood(x, logits, means, raw_scales, floor)
+    x, logits, means, raw_scales = x.float(), logits.float(), means.float(), raw_scales.float()
+    half_bin = HALF_BIN * floor
+    side = limits.side(x, half_bin)  # (N, C, ...)
+    edge = x - side * half_bin
+    scales = floor + F.softplus(raw_scales)  # (N, K, C, ...), as are the next four
+    reach = side.unsqueeze(1) * (means - edge.unsqueeze(1)) / scales
+    log_cdf, hazard = normal_tail(reach)
+    components = F.log_softmax(logits, dim=1) + log_cdf
+    with torch.no_grad():
+        beyond = scales * (reach + hazard).clamp(max=MAX_BEYOND)
+        expected = edge + (F.softmax(components, dim=1) * beyond).sum(1)
+    log_mass = torch.logsumexp(components, dim=1) - (2 * half_bin).log()
+    return torch.where(side == 0, log_density, log_mass), torch.where(side > 0, expected, x)
 
 
 def sample_mixture(

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvlae.models.direct_denoiser import DirectDenoiser
-from dvlae.models.dvlae import DVLAE, LossTerms
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.latents import LatentSampler, sample_part, sample_randomly
+from dvlae.models.loss_terms import LossTerms
 from dvlae.training.workers import Workers
 
 # The direct denoiser learns from this part of a batch. With more, a step would take over 1.4 times as long.
