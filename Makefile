@@ -4,7 +4,7 @@
 # make test-slow    trainings of many minutes, compared with results/reference
 # make test-clouds  runs through the plugins for clouds; installs the extra `clouds`
 # make docs         the guides as a site, in site/
-# make test-faults  fifty kills at random moments, instead of the eight in `make test`
+# make test-faults  fifty kills at random moments, instead of the five in `make test`
 #
 # PyPI's torch for Linux is the CUDA build (several gigabytes). Without a GPU take the small one instead:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo

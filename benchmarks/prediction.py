@@ -47,7 +47,9 @@ def noisy(side: int) -> np.ndarray:
 def make_plain(model: DVLAE) -> None:
     """Put PyTorch's own layers in the place of the faster ones of :mod:`dvlae.models.layers`."""
     layers.mish = ladder_vae.mish = F.mish
-    layers.fused_upsample_conv = lambda x, weight: F.conv2d(layers.upsampled(x), weight, padding=1)
+    layers.fused_upsample_conv = lambda x, weight, factors, bias: F.conv2d(
+        layers.upsampled(x, factors), weight, bias, padding=1
+    )
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, layers.Pointwise):

@@ -19,10 +19,10 @@ from dvlae.system.devices import tune_malloc, use_fast_arithmetic
 
 # The sizes of config/sem_gpu.yaml and of config/paper.yaml.
 SEM_GPU = Architecture(1, 64, 32, 6, 1, 3, 40, "x")
-PAPER = Architecture(1, 128, 64, 14, 2, 3, 40, "x", blocks=2)
+PAPER = Architecture(1, 128, 64, 14, 2, 3, 40, "x", network="paper")
 # Two numbers of samples, whose predictions share one bottom-up pass.
 FEW, MORE = 2, 4
-# The views of an image, mirrored or not and at several positions. Each has a bottom-up pass of its own.
+# The views of an image, mirrored or not and at several positions, where the paper has one. Each has a bottom-up pass.
 VIEWS = 2 * PredictionSettings().shifts
 
 
@@ -43,13 +43,13 @@ def main() -> None:
     """Print the operations of three models, and the speed of the smallest on this machine."""
     use_fast_arithmetic()
     tune_malloc()
-    for name, architecture, side, samples in (
-        ("demo", DEMO, 256, 16),
-        ("sem_gpu", SEM_GPU, 256, 64),
-        ("paper", PAPER, 128, 100),
+    for name, architecture, side, samples, views in (
+        ("demo", DEMO, 256, 16, VIEWS),
+        ("sem_gpu", SEM_GPU, 256, 64, VIEWS),
+        ("paper", PAPER, 128, 100, 1),
     ):
         up, each = operations(architecture, side)
-        up *= VIEWS
+        up *= views
         print(
             f"{name}: {(up + samples * each) / 1e6:.2f} million operations a pixel at {samples} samples "
             f"({up / 1e6:.3f} up, {each / 1e6:.3f} each sample)"

@@ -11,6 +11,7 @@ the best of a few numbers of channels; operations are counted by PyTorch's flop 
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -29,8 +30,7 @@ from dvlae.config.settings import Settings
 from dvlae.models.dvlae import DVLAE, build_model
 from dvlae.models.layers import Pointwise, upsampled
 from dvlae.system.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
-from dvlae.training.loop import MAX_GRADIENT_NORM
-from dvlae.training.optimizers import OPTIMIZERS
+from dvlae.training.optimizers import build_optimizer
 
 SETTINGS = {
     "demo": lambda: load_settings(Settings, "config/config.yaml"),
@@ -80,14 +80,14 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 def step_of(model: DVLAE, batch: torch.Tensor, settings: Settings, *, bf16: bool) -> Callable[[], None]:
     """Return a function that takes one training step."""
-    optimizer = OPTIMIZERS[settings.training.optimizer](model.parameters(), lr=1e-4)
+    optimizer = build_optimizer(model, settings.training.model_copy(update={"learning_rate": 1e-4}))
 
     def step():
         optimizer.zero_grad()
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=bf16):
             loss = model(batch).loss()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(model.parameters(), settings.training.gradient_clip_norm or math.inf)
         optimizer.step()
 
     return step
@@ -100,8 +100,10 @@ def plain_layers():
     def convolve(self: Pointwise, x: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
-    def fused_upsample_conv(x: torch.Tensor, weight: torch.Tensor, factors: Sequence[int]) -> torch.Tensor:
-        return F.conv2d(F.pad(upsampled(x, factors), (1, 1, 1, 1), "replicate"), weight)
+    def fused_upsample_conv(
+        x: torch.Tensor, weight: torch.Tensor, factors: Sequence[int], bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        return F.conv2d(F.pad(upsampled(x, factors), (1, 1, 1, 1), "replicate"), weight, bias)
 
     with (
         patch.object(dvlae.models.layers, "fused_upsample_conv", fused_upsample_conv),

@@ -25,6 +25,8 @@ LIMITS = [
     (r"^(dvlae denoise (?!.*--(?:samples|help|dry-run)))", r"\1--samples 2 "),
     (r"\bminutes=[\d.]+", "minutes=0.01"),
     (r"max_minutes: [\d.]+", "max_minutes: 0.01"),
+    # What is measured there needs a GPU.
+    (r"^dvlae status --estimate ", "dvlae status "),
     # The paper's grid takes days on a GPU, and the other ones hours: what they would run is listed.
     (r"^(snakemake (?:.* )?--configfile config/\w+\.yaml)", r"\1 --dry-run --quiet rules"),
 ]

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 import yaml
 
+from authors import small_state
 from dvlae import cli
 from dvlae.config.fields import MIRROR_VARIABLE
 from dvlae.system.errors import UserError
@@ -342,6 +344,28 @@ def test_status_reads_the_configuration_that_snakemake_is_given(step, tmp_path):
     assert call["settings"].results == "results/mine"
 
 
+def test_status_estimates_for_the_cores_of_snakemake_if_it_is_asked_to(step, tmp_path, capsys):
+    step("dvlae.runs.status", "describe_status")
+    call = step("dvlae.api.forecast.estimate", "estimate")
+    (tmp_path / "mine.yaml").write_text("results: results/mine\n")
+    words = ["status", "--configfile", str(tmp_path / "mine.yaml"), "--cores", "3"]
+    assert cli.main([*words, "--estimate"]) == 0
+    assert (call["settings"].results, call["cores"]) == ("results/mine", 3)
+    assert cli.main(words) == 1
+    assert "--cores: found 3, allowed only with --estimate" in capsys.readouterr().err
+
+
+def test_tables_are_given_what_others_published(step, capsys):
+    call = step("dvlae.reporting.tables", "make_tables")
+    result = {"method": "theirs", "psnr": 30.5, "source": "a paper", "conditions": "ten images"}
+    assert cli.main([*TABLES, "--published", json.dumps({"mine": {"published": [result]}})]) == 0
+    (found,) = call["published"]["mine"]
+    assert found.summary == {"method": "theirs", "psnr": 30.5, "source": "a paper; ten images"}
+    del result["source"]
+    assert cli.main([*TABLES, "--published", json.dumps({"mine": {"published": [result]}})]) == 1
+    assert "settings: mine: published[0].source: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words, remove, patches", [([], False, False), (["--remove", "--patches"], True, True)])
 def test_clean_removes_only_when_told_to(step, tmp_path, words, remove, patches):
     call = step("dvlae.runs.disk_space", "clean")
@@ -556,6 +580,8 @@ def chain(tmp_path_factory):
             "--images", f"small={images}", "--noise", "small=results/figures/noise_small.json",
             "--targets", f"small={targets}", "--settings", json.dumps({"small": json.loads(EVALUATION)}),
         )  # fmt: skip
+        torch.save(small_state(), "theirs.pt")
+        chain.run("import-weights", "theirs.pt", "models/theirs", "--mean", "120", "--std", "30")
         chain.run("init", "mirror/small/a.tif", "--noise-direction", "x", "--output", "project")
         chain.run("denoise", "--model", f"{RUN}/model", "mirror/small/a.tif", "--output", "own", "--samples", "2")
         chain.run("status")
@@ -592,6 +618,12 @@ def test_simulate_prepare_and_extract_patches_make_the_folders_of_the_training(c
         assert chain.files(f"results/small/{folder}") == {"noisy", "clean", "manifest.csv"}
         assert chain.files(f"results/small/{folder}/noisy") == IMAGES
     assert chain.files("results/small/patches") == {"train.tif", "val.tif", "patches.json"}
+
+
+def test_import_weights_makes_a_model_that_denoises(chain):
+    assert chain.files("models/theirs") == {"model.json", "weights.safetensors"}
+    assert "noise along x, receptive field 8" in chain.logged["import-weights"]
+    assert chain.json("models/theirs/model.json")["architecture"]["network"] == "paper"
 
 
 def test_export_says_what_the_file_leaves_out(chain):

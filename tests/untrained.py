@@ -36,6 +36,7 @@ def build(
     direct_denoiser: str | None = None,
     stride: tuple[int, ...] | None = None,
     limits: tuple[float | None, float | None] = (None, None),
+    network: str = "dvlae",
 ) -> DVLAE:
     """Return a model whose far pixels matter, as a seam is then visible, ready to be asked."""
     model = initial(
@@ -49,6 +50,7 @@ def build(
         blocks=blocks,
         direct_denoiser=direct_denoiser,
         stride=stride,
+        network=network,
     )
     for parameter in model.parameters():
         parameter.data.mul_(1.5)

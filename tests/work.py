@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import dvlae.training.checkpoints
-import dvlae.training.train
 from dvlae.config.settings import TrainSettings
 from dvlae.system.errors import UserError
 from dvlae.training.checkpoints import Checkpoints
@@ -63,6 +62,5 @@ def _train_and_stop(job: TrainingJob, stop: int | None, workers: Workers) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dvlae.training.checkpoints, "SECONDS_BETWEEN_CHECKPOINTS", 0)
-        patch.setattr(dvlae.training.train, "MIN_EPOCH_STEPS", 4)
         patch.setattr(Checkpoints, "save", save_and_stop)
         _train(job, [torch.device("cpu")], 0, workers)

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dvlae.config.dataset import EvaluationSettings
+from dvlae.config.dataset import EvaluationSettings, PublishedSettings
 from dvlae.config.loading import load_blocks, load_step
+from dvlae.config.settings import Settings
 from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder, remove_files
 
@@ -180,6 +181,56 @@ def _check_generate(kind: str, values: dict[str, Any]) -> None:
         raise UserError(f"--targets: found {values['targets']}, but without --settings there is no use for it")
     check_counts("--realisations", values["realisations"])
     check_counts("--size", *values.get("size", []))
+
+
+def status(*, settings: Settings, estimate: bool, cores: int | None) -> str:
+    """Call :func:`dvlae.runs.status.describe_status` and, if wanted, :func:`dvlae.api.forecast.estimate.estimate`.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    estimate
+        Whether to estimate how long the rest takes.
+    cores
+        The cores that the workflow will be given; None: all that are usable.
+
+    Returns
+    -------
+    str
+        Lines of text.
+
+    Raises
+    ------
+    UserError
+        If there are cores but nothing to estimate.
+    """
+    from dvlae.runs.status import describe_status
+
+    if not estimate:
+        if cores is not None:
+            raise UserError(f"--cores: found {cores}, allowed only with --estimate")
+        return describe_status(settings)
+    from dvlae.api.forecast.estimate import estimate as estimate_rest
+
+    return f"{describe_status(settings)}\n\n{estimate_rest(settings, cores)}"
+
+
+def tables(*, published: str | None, **values: Any) -> None:
+    """Call :func:`dvlae.reporting.tables.make_tables`.
+
+    Parameters
+    ----------
+    published
+        A block for each dataset, with the list ``published``; None: there is none.
+    **values
+        The other parameters of the function.
+    """
+    blocks = load_blocks(PublishedSettings, published)
+
+    from dvlae.reporting.tables import make_tables
+
+    make_tables(published={name: block.published for name, block in blocks.items()}, **values)
 
 
 def figures(*, images: dict[str, Path], settings: str | None, **values: Any) -> None:

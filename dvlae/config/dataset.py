@@ -1,6 +1,7 @@
 """The settings of a dataset's file: its images, and how they are read, used for training and evaluated."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -142,6 +143,40 @@ with warnings.catch_warnings():
         )
 
 
+class SizeSettings(StrictModel):
+    """How many images there are, and how large they are."""
+
+    images: Count = Field(description="number of images, over all files")
+    sides: Annotated[list[Count], Field(min_length=1, max_length=3)] = Field(
+        description="their sides in pixels, before `crop`, `[z, y, x]`, `[y, x]` or `[x]`"
+    )
+
+
+class PublishedResult(StrictModel):
+    """A result that others published."""
+
+    method: Annotated[str, Field(min_length=1)] = Field(description="what they call the method")
+    psnr: Positive = Field(description="in decibels")
+    source: Annotated[str, Field(min_length=1)] = Field(description="where it is published")
+    conditions: Annotated[str, Field(min_length=1)] = Field(description="how and on which images it was measured")
+
+    @property
+    def summary(self) -> dict[str, str | float]:
+        """What ``tables/summary`` shows of it."""
+        return {"method": self.method, "psnr": self.psnr, "source": f"{self.source}; {self.conditions}"}
+
+
+PUBLISHED_HELP = "results that others published, which `tables/summary` shows below ours"
+# What others published, by dataset.
+PublishedResults = Mapping[str, Sequence[PublishedResult]]
+
+
+class PublishedSettings(StrictModel):
+    """What others measured on a dataset."""
+
+    published: list[PublishedResult] = Field([], description=PUBLISHED_HELP)
+
+
 class DatasetSettings(StrictModel):
     """A dataset's file: the images, and how to read, use and evaluate them."""
 
@@ -195,10 +230,16 @@ class DatasetSettings(StrictModel):
         description="`x`: the noise is correlated along rows (or along a trace); `y`: along columns; `z`: across the "
         "planes of a volume; `none`: not at all"
     )
+    size: SizeSettings | None = Field(
+        None,
+        description="what the files hold, from which `dvlae status --estimate` tells the time of images that are not "
+        "there yet; `null`: not known",
+    )
     training: SplitSettings = Field(SplitSettings(), description="images for training")
     evaluation: EvaluationSettings = Field(
         EvaluationSettings(), description="how an estimate is compared with the clean image"
     )
+    published: list[PublishedResult] = Field([], description=PUBLISHED_HELP)
     license: str | None = Field(None, description="licence of the images")
     citation: str | None = Field(None, description="what to cite for the images")
 
@@ -275,6 +316,8 @@ class DatasetSettings(StrictModel):
                     raise ValueError(f"{key}: found {value}, allowed only with axes that are named, found axes 'auto'")
         elif not set(self.page_counts) <= set(self.axes):
             raise ValueError(f"pages: found {self.page_counts}, allowed: axes that `axes` names, found {self.axes!r}")
+        if self.size is not None and self.dimensions not in (None, len(sides := self.size.sides)):
+            raise ValueError(f"size.sides: found {sides}, allowed: {self.dimensions} numbers, as axes is {self.axes!r}")
         if self.axes != "auto":
             check_axes(self, self.axes)
         return self

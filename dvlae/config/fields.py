@@ -23,6 +23,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Range = Annotated[list[int], Field(min_length=2, max_length=2)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 NoiseDirection = Literal["x", "y", "z", "none"]
@@ -37,7 +38,15 @@ IMAGES_HELP = (
 
 
 class StrictModel(BaseModel):
-    """Settings that refuse unknown keys and values of another type, and cannot be changed."""
+    """Settings that refuse unknown keys and values of another type, and cannot be changed.
+
+    Attributes
+    ----------
+    LATER
+        Keys that older versions did not have. What these versions computed is what the defaults give.
+    """
+
+    LATER: ClassVar[set[str]] = set()
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -73,9 +82,10 @@ class StepSettings(StrictModel):
         Returns
         -------
         dict
-            The settings. Equal ones give equal results.
+            The settings. Equal ones give equal results. The defaults of keys that older versions did not have are left
+            out, so that what these versions made is not made again.
         """
-        return self.model_dump(mode="json", include=self.IDENTITY)
+        return self.model_dump(mode="json", include=self.IDENTITY, exclude=self._later_defaults())
 
     def identity_json(self) -> str:
         """Return the settings that the step's result depends on, as JSON.
@@ -85,7 +95,46 @@ class StepSettings(StrictModel):
         str
             The same text for equal settings. The workflow reruns the step when it changes.
         """
-        return self.model_dump_json(include=self.IDENTITY)
+        return self.model_dump_json(include=self.IDENTITY, exclude=self._later_defaults())
+
+    def record(self) -> dict[str, Any]:
+        """Return the settings that the step's result depends on, with all defaults, as plain values.
+
+        Returns
+        -------
+        dict
+            What is written beside the result.
+        """
+        return self.model_dump(mode="json", include=self.IDENTITY)
+
+    @classmethod
+    def complete(cls, recorded: dict[str, Any]) -> dict[str, Any]:
+        """Add to a record what older versions did not write in it.
+
+        Parameters
+        ----------
+        recorded
+            Result of :meth:`record`, or a part of it, of this version or of an older one.
+
+        Returns
+        -------
+        dict
+            The record, with the defaults of the keys that were added since.
+        """
+        blocks = {name: field.default for name, field in cls.model_fields.items() if name in recorded}
+        return recorded | {
+            name: block.model_dump(mode="json", include=block.LATER) | recorded[name]
+            for name, block in blocks.items()
+            if isinstance(block, StrictModel) and isinstance(recorded[name], dict)
+        }
+
+    def _later_defaults(self) -> dict[str, set[str]]:
+        """Return the keys of each block that older versions did not have, and that have their defaults."""
+        return {
+            name: {key for key in block.LATER if getattr(block, key) == type(block).model_fields[key].default}
+            for name, block in self
+            if isinstance(block, StrictModel)
+        }
 
 
 def _check_selection(images: str | list[str]) -> str | list[str]:

@@ -157,7 +157,9 @@ def _find_method(given: str, settings: Settings) -> Method:
         return Method(given, model=settings.models[given])
     if own := OWN_PATTERN.fullmatch(given):
         kernel_and_blocks(int(own[1]))
-        return dvlae_method(int(own[1]), "linear" if own[2] else "nonlinear")
+        method = dvlae_method(int(own[1]), "linear" if own[2] else "nonlinear")
+        method.configure(settings)  # Not every network has each autoregression.
+        return method
     name, file, path = load_method(given)
     if file.dvlae is None:
         method = Method(name, given=given, file=file)

@@ -167,7 +167,7 @@ def load_step(cls: type[S], text_or_path: str | Path | None) -> S:
     return validate(cls, data, where)
 
 
-def load_blocks(cls: type[S], text_or_path: str | Path | None, names: Collection[str]) -> dict[str, S]:
+def load_blocks(cls: type[S], text_or_path: str | Path | None, names: Collection[str] | None = None) -> dict[str, S]:
     """Read and check settings that have a block for each of some names.
 
     Parameters
@@ -177,7 +177,7 @@ def load_blocks(cls: type[S], text_or_path: str | Path | None, names: Collection
     text_or_path
         As for :func:`load_settings`.
     names
-        The names that blocks may have. One without a block gets the defaults.
+        The names that blocks may have. One without a block gets the defaults. None: whatever is named.
 
     Returns
     -------
@@ -191,7 +191,9 @@ def load_blocks(cls: type[S], text_or_path: str | Path | None, names: Collection
     """
     data, where = _read_settings(text_or_path)
     if not isinstance(data, dict):
-        raise UserError(f"{where}: found {format_value(data)}, allowed: a block for each of {', '.join(names)}")
+        each = "dataset" if names is None else f"of {', '.join(names)}"
+        raise UserError(f"{where}: found {format_value(data)}, allowed: a block for each {each}")
+    names = list(map(str, data)) if names is None else names
     for name in data:
         if name not in names:
             raise UserError(f"{where}: found {name!r}, allowed: {', '.join(names)}")

@@ -34,6 +34,7 @@ Put numbers into a file rather than into `--config`, which converts them to text
 | `config.yaml` | the default: offline, on a laptop, in a quarter of an hour |
 | `sem.yaml` | real electron microscopy, ten minutes of training on two cores |
 | `sem_gpu.yaml` | the same with a large model, for a GPU |
+| `paper.yaml`, `paper_night.yaml` | the paper's grid: for days, and in one night with smaller networks, on a GPU |
 | `fair_sem.yaml`, `fair_kodak.yaml`, `fair_sweep.yaml` | many methods with the same time (`benchmarks/fair.py`) |
 
 A **dataset** is one file in `config/datasets/`. To use your own images, add a file:
@@ -109,7 +110,8 @@ def _section(title: str, key: str, cls: type[BaseModel], level: int = 2) -> str:
         block = _block(field.annotation)
         allowed = describe(properties[name], definitions)
         if block is not None:
-            allowed = "a block, see below" + (" or null" if "null" in allowed.split(" or ") else "")
+            what = "a list of blocks" if properties[name].get("type") == "array" else "a block"
+            allowed = f"{what}, see below" + (" or null" if "null" in allowed.split(" or ") else "")
             inner.append(_section(f"`{key}{name}:`", f"{key}{name}.", block, level=3))
         lines.append(f"| `{name}` | {allowed} | {_default(field)} | {field.description} |")
     return "\n".join([*lines, "", *inner])

@@ -19,10 +19,8 @@ from dvlae.config.fields import (
     Index,
     MethodName,
     ModelName,
-    NotNegative,
     OutputSettings,
     PatchSize,
-    Positive,
     ReceptiveField,
     Seed,
     StepSettings,
@@ -32,123 +30,14 @@ from dvlae.config.fields import (
     expand_home,
 )
 from dvlae.config.messages import format_value
-from dvlae.config.patch_size import check_patch_size, model_stride
-
-
-class ModelSettings(StrictModel):
-    """The network's size."""
-
-    levels: Count = Field(3, description="stochastic levels of the ladder VAE (paper: 14)")
-    channels: Count = Field(16, description="feature maps of each layer (paper: 128)")
-    latent_channels: Count = Field(8, description="channels of the latent variable of each level (paper: 64)")
-    components: Count = Field(3, description="Gaussians of the mixture in the autoregressive decoder's likelihood")
-    levels_per_scale: Count = Field(1, description="levels that share one resolution before it is halved (paper: 2)")
-    blocks: Count = Field(1, description="residual blocks on the way up and on the way down through a level (paper: 2)")
-    autoregression: Literal["nonlinear", "linear"] = Field(
-        "nonlinear",
-        description="model of the noise in the autoregressive decoder; `nonlinear`: a network that sees the complete "
-        "signal code (the paper's); `linear`: a linear autoregression whose strength depends on the signal alone, so "
-        "that fine texture cannot be mistaken for noise",
-    )
-    direct_denoiser: Literal[False, "mean", "median"] = Field(
-        False,
-        description="also train a network that predicts the `mean` (or `true`) or the `median` of the samples in one "
-        "pass, for `prediction.estimator: direct`",
-    )
-
-    @property
-    def stride(self) -> int:
-        """The pixels of the image to one position of the coarsest level's grid."""
-        return model_stride(self.levels, self.levels_per_scale)
-
-    @field_validator("direct_denoiser", mode="before")
-    @classmethod
-    def _mean(cls, value: Any) -> Any:
-        return "mean" if value is True else value
-
-
-class TrainingSettings(StrictModel):
-    """How the network is trained, and for how long."""
-
-    patch_size: PatchSize = Field(
-        "auto",
-        description="side of the training crop along every spatial axis, in pixels (paper: 256), or a list with a side "
-        "for each, `[z, y, x]`; a side that is larger than the model's stride, which is doubled by every "
-        "`levels_per_scale` levels, has to be a multiple of it; no image may be smaller; `auto`: 64, and less along an "
-        "axis where most images are smaller; the images that are smaller still are padded",
-    )
-    batch_size: Count = Field(8, description="crops in a batch (paper: 4)")
-    accumulate: Count = Field(1, description="batches whose gradients are added before the weights change (paper: 4)")
-    workers: Literal["auto"] | Count = Field(
-        "auto",
-        description="processes that share each batch on a processor, at most `batch_size`; `auto`: as many as there "
-        "are free cores; with `max_steps`, as many as there are cores for the training, however busy they are, so that "
-        "it repeats bit for bit",
-    )
-    max_steps: Count | None = Field(None, description="maximum number of batches; `null`: no such limit")
-    max_epochs: Count = Field(1000, description="maximum number of passes over the training patches")
-    max_minutes: Positive | None = Field(
-        8.0,
-        description="maximum time in minutes, over all attempts of a resumed training; `null`: no such limit",
-    )
-    patience: Count | None = Field(
-        None, description="epochs without a better validation ELBO before training stops; `null`: no such limit"
-    )
-    validation_fraction: Fraction = Field(
-        0.1, description="share of the images (of a single image, share of the patches) held out for validation"
-    )
-    max_patch_pixels: Annotated[int, Field(ge=2**16)] = Field(
-        2**27,
-        description="maximum number of pixels of all patches, 4 bytes each; larger datasets keep patches that are "
-        "spread evenly",
-    )
-    rescale: bool = Field(
-        False,
-        description="bring images whose gain and offset are others to the scale of the typical image, such as 8-bit "
-        "images among 16-bit ones; `prediction.rescale` does the same for images to denoise",
-    )
-    precision: Literal["auto", "32", "bf16"] = Field(
-        "auto",
-        description="floating-point numbers of training; `auto`: bf16 if the GPU or the processor has instructions for "
-        "it, otherwise 32 bits",
-    )
-    activation_checkpointing: bool = Field(
-        False, description="recompute the ladder's levels instead of storing them: less memory, a third more time"
-    )
-    compile: bool = Field(
-        False,
-        description="compile the model with torch.compile, which takes a minute or more and makes the steps faster; if "
-        "that fails, training continues without it",
-    )
-    optimizer: Literal["muon", "adamax"] = Field(
-        "muon",
-        description="`muon` learns faster: as good after half the steps (docs/notes/experiments.md); "
-        "`adamax`: the paper's",
-    )
-    learning_rate: Positive = Field(
-        0.01, description="highest learning rate, from which it falls to 0 over the training (paper: 0.002)"
-    )
-    free_bits: NotNegative = Field(
-        0.0,
-        description="KL divergence that each level of the ladder may have at no cost, in nats per pixel value of the "
-        "image, which prevents levels from collapsing (Kingma et al. 2016); `0`: none (the paper)",
-    )
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _number(cls, value: Any) -> Any:
-        # Without quotes, YAML reads a number.
-        return "32" if value == 32 else value
-
-    @model_validator(mode="after")
-    def _workers_have_crops(self) -> "TrainingSettings":
-        if self.workers != "auto" and self.workers > self.batch_size:
-            raise ValueError(f"workers: found {self.workers}, allowed: at most batch_size, {self.batch_size}")
-        return self
+from dvlae.config.patch_size import check_patch_size
+from dvlae.config.training import ModelSettings, TrainingSettings
 
 
 class PredictionSettings(StrictModel):
     """How the denoised image is computed."""
+
+    LATER: ClassVar = {"antithetic"}
 
     samples: Count = Field(16, description="number of samples of the posterior (paper: 100)")
     estimator: Literal["mmse", "median", "direct"] = Field(
@@ -166,6 +55,11 @@ class PredictionSettings(StrictModel):
         4,
         description="take the samples in turn from the image at this many positions on the grid of the coarsest level; "
         "what depends on the position cancels in their mean (cycle spinning)",
+    )
+    antithetic: bool = Field(
+        True,
+        description="take the samples in pairs of opposite latent noise, in whose mean much of it cancels; `false`: "
+        "each is independent of the others (the paper)",
     )
     hot_pixels: Literal["fill", "keep"] = Field(
         "fill",
@@ -375,7 +269,7 @@ class PredictSettings(StepSettings):
     """The settings of ``dvlae predict``."""
 
     IDENTITY: ClassVar[dict[str, set[str]]] = {
-        "prediction": {"samples", "estimator", "flips", "shifts", "hot_pixels", "rescale", "save_samples", "output"}
+        "prediction": set(PredictionSettings.model_fields) - {"tile", "batch_size", "jobs"}
     }
 
     prediction: PredictionSettings = Field(PredictionSettings(), description="how the denoised image is computed")

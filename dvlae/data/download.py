@@ -72,9 +72,9 @@ def download_files(
     """Download the files of a registry that are missing.
 
     The mirror is tried first, then each address in turn, and after a pause all addresses again. A file is accepted only
-    if its hash is right. A hash that the registry lacks is recorded at the first download in a lock file next to the
-    registry, and enforced from then on. A file that exists and has the right hash is not downloaded again, so that an
-    interrupted download continues with the next file.
+    if it has the hash of its address, as each address may have a version of its own. A hash that the registry lacks is
+    recorded at the first download in a lock file next to the registry, and enforced from then on. A file that exists
+    and has the right hash is not downloaded again, so that an interrupted download continues with the next file.
 
     Parameters
     ----------
@@ -85,7 +85,8 @@ def download_files(
     mirror
         A folder with the same files; the environment variable ``DVLAE_DATA_MIRROR`` takes precedence.
     output
-        CSV to make, with the columns file, sha256, bytes and origin, the registry's first address with this hash.
+        CSV to make, with the columns file, sha256, bytes and origin, the registry's first address with this hash, or
+        without a hash if none has it.
     pauses
         Seconds to wait before each round after the first.
 
@@ -108,7 +109,8 @@ def download_files(
         downloads = _Downloads(data, data / f".archives-{path.stem}", lock, _mirror(mirror), pauses, bar)
         for file, addresses in bar:
             sha256 = downloads.provide(file, addresses)
-            origin = next(address.url for address in addresses if address.sha256 in ("", sha256))
+            of_hash = {address.sha256: address.url for address in reversed(addresses)}
+            origin = of_hash[sha256 if sha256 in of_hash else ""]
             rows.append([file, sha256, (data / file).stat().st_size, origin])
         shutil.rmtree(downloads.archives, ignore_errors=True)
     write_csv(output, ("file", "sha256", "bytes", "origin"), rows)
@@ -155,48 +157,52 @@ class _Downloads:
     def provide(self, file: str, addresses: Sequence[Address]) -> str:
         """Make sure that a file is in the data folder; return its hash."""
         target = self.data / file
-        known = {address.sha256 for address in addresses}
-        incomplete = "" in known
-        if incomplete:
-            known = (known | {read_lock(self.lock).get(file, "")}) - {""}
+        incomplete = not all(address.sha256 for address in addresses)
+        recorded = read_lock(self.lock).get(file, "") if incomplete else ""
+        known = {recorded, *(address.sha256 for address in addresses)} - {""}
+        # The file at such an address may be another version than those whose hashes are known.
+        unknown = not recorded and any(not (address.sha256 or address.archive_sha256) for address in addresses)
         if target.is_file():
             found = file_sha256(target)
             if found in known:
                 return found
             # The user put it there, or a download was interrupted before it recorded the hash.
-            if not known:
+            if unknown:
                 _check_readable(target)
                 record_hash(self.lock, file, found)
                 return found
             logger.warning(f"{target}: is damaged or another version (sha256 {found}); downloading it again")
         try:
-            found = self._fetch(file, addresses, known)
+            found = self._fetch(file, addresses, known, set() if unknown else known)
         except _Failure as failure:
             hashes = " or ".join([*sorted(known), *[f"the one in {self.lock}"] * incomplete])
             raise UserError(
                 f"{target}: could not be downloaded ({failure}). Run again later, or download it by hand from "
                 f"{_places(addresses)} and save it as {target}, or as {file} in a folder that {MIRROR_VARIABLE} names"
-                + (f"; its sha256 must be {hashes}" if known else "")
+                + (f"; its sha256 must be {hashes}" if known and not unknown else "")
             ) from None
         if found not in known:
             record_hash(self.lock, file, found)
         return found
 
-    def _fetch(self, file: str, addresses: Sequence[Address], known: set[str]) -> str:
-        """Try the mirror, then all addresses, round after round; return the hash of the file."""
+    def _fetch(self, file: str, addresses: Sequence[Address], known: set[str], elsewhere: set[str]) -> str:
+        """Try the mirror, then all addresses, round after round; return the hash of the file.
+
+        The hashes that are allowed in the mirror and at an address without one are ``elsewhere``; none: any is.
+        """
         target = self.data / file
         problems: dict[str, str] = {}
         if self.mirror:
             in_mirror = self.mirror / file
             try:
-                return _accept(target, known, partial(_copy, in_mirror))
+                return _accept(target, elsewhere, partial(_copy, in_mirror))
             except _Failure as failure:
                 problems[str(in_mirror)] = str(failure)
         for pause in (0.0, *self.pauses):
             time.sleep(pause)
             for address in addresses:
                 # The hash of an archive also verifies its members.
-                allowed = {address.sha256} - {""} or (set() if address.archive_sha256 else known)
+                allowed = {address.sha256} - {""} or (set() if address.archive_sha256 else elsewhere)
                 try:
                     return _accept(target, allowed, partial(self._from_address, address))
                 except _Failure as failure:

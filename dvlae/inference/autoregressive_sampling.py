@@ -12,7 +12,7 @@ of times less. WaveNet introduced this caching (Paine et al., "Fast Wavenet gene
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,8 +24,8 @@ from dvlae.models.autoregressive_decoder import (
     LinearAutoregressiveDecoder,
     MixtureDecoder,
 )
-from dvlae.models.likelihood import sample_mixture
-from dvlae.models.limits import Limits
+from dvlae.models.likelihood import Limits, sample_mixture
+from dvlae.models.paper import PaperAutoregressiveDecoder
 
 # Values of the projected signal code that are held at a time: 16 MiB.
 MAX_PROJECTED_VALUES = 2**22
@@ -48,7 +48,7 @@ class CachedConvolution:
     """
 
     def __init__(self, layer: CausalConvolution, lines: int):
-        weight = layer.conv.weight.flatten(2)  # (C, C_in, taps), the newest input last
+        weight = layer.weight.flatten(2)  # (C, C_in, taps), the newest input last
         taps = weight.shape[2]
         self.in_channels = weight.shape[1]
         self.dilation = max(layer.conv.dilation)
@@ -159,6 +159,53 @@ class CachedDecoder:
         return h.unflatten(1, self.mixture_shape).unbind(1)
 
 
+class CachedPaperDecoder(CachedDecoder):
+    """A :class:`PaperAutoregressiveDecoder` as :class:`CachedDecoder` is an :class:`AutoregressiveDecoder`.
+
+    Parameters
+    ----------
+    decoder
+        The network, with a receptive field above 0.
+    lines
+        Number of lines that are run together.
+    """
+
+    def __init__(self, decoder: PaperAutoregressiveDecoder, lines: int):
+        self.mixture_shape = (3, decoder.components, decoder.image_channels)
+        convolutions = [cast(CausalConvolution, layer.convolution) for layer in decoder.layers]
+        self.convolutions = [CachedConvolution(convolution, lines) for convolution in convolutions]
+        self.from_code = torch.cat([layer.from_code.weight for layer in decoder.layers]).T.contiguous()
+        pairs = zip(decoder.layers, convolutions, strict=True)
+        self.bias = torch.cat([layer.from_code.bias + cast(Tensor, each.conv.bias) for layer, each in pairs])
+        self.width = len(self.bias)
+        self.leave = [(layer.leave.weight.T, layer.leave.bias) for layer in decoder.layers]
+        self.head = [(decoder.parameters_of_mixture.weight.T, decoder.parameters_of_mixture.bias)]
+
+    def step(self, position: int, previous: Tensor, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict the mixtures of the pixels at one position of each line, as :meth:`CachedDecoder.step` does.
+
+        Parameters
+        ----------
+        position, previous, projected
+            As for :meth:`CachedDecoder.step`.
+
+        Returns
+        -------
+        tuple of Tensor
+            Logits, means and raw scales, each (lines, components, C).
+        """
+        h = previous
+        layers = zip(self.convolutions, projected.chunk(len(self.convolutions), dim=1), self.leave, strict=True)
+        for number, (convolution, from_code, (weight, bias)) in enumerate(layers):
+            convolution.slot(position).copy_(h)
+            inner = from_code.clone()
+            convolution.add_to(inner, position)
+            leaving = torch.addmm(bias, inner.relu_(), weight)
+            h = h.add(leaving) if number else leaving
+        ((weight, bias),) = self.head
+        return torch.addmm(bias, h, weight).unflatten(1, self.mixture_shape).unbind(1)
+
+
 class CachedLinearDecoder:
     """A :class:`LinearAutoregressiveDecoder` as :class:`CachedDecoder` is an :class:`AutoregressiveDecoder`.
 
@@ -221,7 +268,11 @@ class CachedLinearDecoder:
         return logits, offsets + mean.unsqueeze(1), raw_scales
 
 
-CACHED_DECODERS = {AutoregressiveDecoder: CachedDecoder, LinearAutoregressiveDecoder: CachedLinearDecoder}
+CACHED_DECODERS: dict[type[MixtureDecoder], Callable[[Any, int], Any]] = {
+    AutoregressiveDecoder: CachedDecoder,
+    LinearAutoregressiveDecoder: CachedLinearDecoder,
+    PaperAutoregressiveDecoder: CachedPaperDecoder,
+}
 
 
 def to_lines(maps: Tensor, axis: int) -> Tensor:
@@ -305,7 +356,7 @@ def sample_autoregressively(
         Standard normal numbers, (N, 2 C, ...) with C the channels of the image: the first half places each pixel
         within a component of its mixture, the second half chooses the component.
     floor
-        Smallest scale, (C, 1, ...), as :func:`dvlae.models.likelihood.scale_floor` gives it.
+        Smallest scale, (C, 1, ...), as :attr:`dvlae.models.dvlae.DVLAE.floor`.
     limits
         Where grey values end, at which pixels are clipped before others depend on them; None: nowhere.
 

@@ -67,28 +67,29 @@ class Moments:
         mean += difference * (new / total)
         release(self.mean, self._deviations)
 
-    def standard_deviation(self, samples: int) -> np.ndarray | None:
+    def standard_deviation(self, settings: PredictionSettings) -> np.ndarray | None:
         """Return the standard deviation of all samples, (C, ...); None for a single one. Call it once, at the end.
 
-        The mean of samples with opposite noise has almost no error. The squared deviations are therefore divided by
-        the number of samples, not by one less.
+        The mean of samples with opposite noise has almost no error. The squared deviations of these are therefore
+        divided by the number of samples, not by one less.
 
         Parameters
         ----------
-        samples
-            Number of samples.
+        settings
+            Number of samples, and whether there are pairs with opposite noise.
 
         Returns
         -------
         numpy.ndarray or None
             (C, ...), float32.
         """
-        if samples == 1:
+        if settings.samples == 1:
             return None
+        divisor = settings.samples if settings.antithetic else settings.samples - 1
         values = self._deviations.reshape(-1)
         for part in split_range(range(values.size), MAX_VALUES):
             some = values[part.start : part.stop]
-            some /= samples
+            some /= divisor
             np.sqrt(some, out=some)
             release(self._deviations)
         return self._deviations
@@ -116,7 +117,7 @@ class _Reduction:
     def estimate(self) -> Estimate:
         """Return the estimate, once, at the end."""
         mean = self.moments.mean if self.samples is None else median(self.samples)
-        return mean, self.moments.standard_deviation(self.settings.samples)
+        return mean, self.moments.standard_deviation(self.settings)
 
 
 @torch.inference_mode()

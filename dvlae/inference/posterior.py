@@ -23,7 +23,7 @@ from dvlae.inference.latent_noise import NoiseKey, latent_sampler
 from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, split_range, views, whole_window
 from dvlae.inference.top_down import TopDown, top_down_halo
 from dvlae.models.dvlae import DVLAE, Architecture
-from dvlae.models.ladder_vae import LadderVAE
+from dvlae.models.ladder import Ladder
 from dvlae.models.latents import LatentSampler
 from dvlae.models.layers import ResidualBlock, memory_format
 from dvlae.system.errors import UserError
@@ -120,7 +120,7 @@ def choose_batch_size(
     return max(1, allowed // (model.architecture.channels * math.prod(padded_shape(sides, model.stride))))
 
 
-def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> tuple[int, ...]:
+def bottom_up_halo(ladder_vae: Ladder, split: int) -> tuple[int, ...]:
     """Return the pixels that the features of the levels below ``split`` see to each side, rounded up to their grid.
 
     Parameters
@@ -137,7 +137,7 @@ def bottom_up_halo(ladder_vae: LadderVAE, split: int) -> tuple[int, ...]:
     """
     strides, reach = [tuple(1 for _ in ladder_vae.strides[0]), *ladder_vae.strides], []
     for along_axis in zip(*strides[: split + 1], strict=True):
-        seen = 1  # This is the reach of the stem.
+        seen = ladder_vae.stem_radius
         for below, stride in pairwise(along_axis):
             # The strided convolution comes first, the residual blocks follow.
             seen += below + ladder_vae.blocks * ResidualBlock.radius * stride
@@ -338,7 +338,7 @@ class Posterior:
     ) -> "Iterator[Future[list[Result]]]":
         """Yield what :meth:`samples` does; ``make_sampler(window, numbers)`` samples latents with these numbers."""
         # As many coarse states are kept as memory allows: the features of a tile then serve all of these samples.
-        values = self.ladder_vae.stem.out_channels * math.prod(self.view.shape) // math.prod(self._stride)
+        values = self.ladder_vae.channels * math.prod(self.view.shape) // math.prod(self._stride)
         group = max(1, MAX_STATE_VALUES // values) if self._coarse is not None else len(numbers)
         everywhere = whole_window(self.view.shape)
         for kept in split_range(numbers, group):
@@ -389,7 +389,7 @@ class Posterior:
     def _bottom_up_coarse(self, encoded: "list[Future[Tensor]]") -> list[Tensor]:
         """Return the precomputed features of the coarse levels for the complete image, given those of the tiles."""
         shape = whole_window(self.view.shape).grid(self._stride).ranges
-        below = torch.empty(1, self.ladder_vae.stem.out_channels, *map(len, shape), device=self.model.mean.device)
+        below = torch.empty(1, self.ladder_vae.channels, *map(len, shape), device=self.model.mean.device)
         below = below.to(memory_format=memory_format(len(shape)))
         for tile, features in zip(self.tiles, encoded, strict=True):
             tile.crop(below, self._stride)[:] = features.result()

@@ -158,10 +158,10 @@ def predict(
             results.write(image, estimate)
         frames.log()
         results.report.log("predict")
-    identity = settings.identity()["prediction"]
+    recorded = settings.record()["prediction"]
     description = {
         # The estimate does not depend on the number of samples that are saved.
-        "settings": {name: value for name, value in identity.items() if name != "save_samples"},
+        "settings": {name: value for name, value in recorded.items() if name != "save_samples"},
         "seed": seed,
         "revision": revision.PREDICTION,
         "weights_sha256": sha256(model / "weights.safetensors"),

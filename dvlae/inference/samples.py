@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from dvlae.config.settings import PredictionSettings
-from dvlae.inference.latent_noise import NoiseKey, antithetic_keys
+from dvlae.inference.latent_noise import NoiseKey, antithetic_keys, sample_keys
 from dvlae.inference.posterior import Posterior, check_model_input, choose_batch_size
 from dvlae.inference.tiling import Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
@@ -75,7 +75,7 @@ def sample_posteriors(
 ) -> Iterator[SampleBatch]:
     """Sample the posteriors of images, part by part; the samples are divided over the views.
 
-    Every second sample of a view has the opposite noise of the previous one; see
+    With ``antithetic``, every second sample of a view has the opposite noise of the previous one; see
     :func:`dvlae.inference.latent_noise.antithetic_keys`.
 
     Parameters
@@ -139,15 +139,20 @@ def _sampled_views(
     tile = choose_tile(model, settings)
     batch_size = choose_batch_size(model, _tile_sides(model, image.shape, tile), settings.batch_size)
     flipped_axes = model.architecture.mirrored_axes if settings.flips else ()
-    # Each view has at least one pair of samples.
-    chosen = views(image, model.stride, flipped_axes, settings.shifts)[: math.ceil(settings.samples / 2)]
+    chosen = views(image, model.stride, flipped_axes, settings.shifts)[: _most_views(settings)]
+    keys_of = antithetic_keys if settings.antithetic else sample_keys
     seen = 0
     for offset, view in enumerate(chosen):
         numbers = range(offset, settings.samples, len(chosen))
-        keys = antithetic_keys(seed, name, numbers, len(model.ladder_vae.levels))
+        keys = keys_of(seed, name, numbers, len(model.ladder_vae.levels))
         posterior = Posterior(model, top_down, view, tile, threads)
         yield _SampledView(posterior, number, numbers, seen, keys, batch_size)
         seen += len(numbers)
+
+
+def _most_views(settings: PredictionSettings) -> int:
+    """Return the number of views of which each has a sample or, where they are antithetic, a pair."""
+    return math.ceil(settings.samples / (2 if settings.antithetic else 1))
 
 
 def _tile_sides(model: DVLAE, shape: Sequence[int], tile: int) -> list[int]:
@@ -235,7 +240,7 @@ def count_parts(model: DVLAE, shape: Sequence[int], settings: PredictionSettings
     if settings.estimator == "direct":
         return tiles
     flips = 2 ** len(model.architecture.mirrored_axes) if settings.flips else 1
-    return tiles * min(flips * min(settings.shifts, max(model.stride)), math.ceil(settings.samples / 2))
+    return tiles * min(flips * min(settings.shifts, max(model.stride)), _most_views(settings))
 
 
 def worker_memory(model: DVLAE, shapes: Iterable[Sequence[int]], settings: PredictionSettings) -> int:

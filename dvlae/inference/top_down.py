@@ -22,15 +22,17 @@ samples of 256 x 256 pixels). docs/benchmarks.md has the gain for a complete pre
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvlae.inference.tiling import padded_shape
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.ladder_vae import LadderVAE, Level
+from dvlae.models.ladder import Ladder
+from dvlae.models.ladder_vae import Level
 from dvlae.models.latents import LatentSampler, split_parameters
 from dvlae.models.layers import (
     TRANSPOSED_CONVOLUTIONS,
@@ -41,6 +43,7 @@ from dvlae.models.layers import (
     pointwise,
     upsampled,
 )
+from dvlae.models.paper import PaperLevel, split_softplus
 from dvlae.models.signal_decoder import SignalDecoder
 
 
@@ -89,6 +92,8 @@ class FoldedBlock:
         # Both affine maps have the opposite sign, as _mish_of_negative requires.
         self.scale, self.shift = -scale.view(1, -1, *ones), -shift.view(1, -1, *ones)
         scale, shift = _affine(block.norm2)
+        if block.conv1.bias is not None:
+            shift = shift + block.conv1.bias * scale
         self.conv1 = _convolution(block.conv1.weight * -scale.view(-1, 1, *ones), -shift, block.factors)
         self.conv2 = block.conv2
         # tanh(v) = 2 sigmoid(2 v) - 1
@@ -113,6 +118,9 @@ class FoldedLevel:
     level
         Source of the weights.
     """
+
+    merge_feature: Callable[[Tensor], Tensor]
+    merge_state: Callable[[Tensor], Tensor] | None
 
     def __init__(self, level: Level):
         self.level = level
@@ -141,18 +149,64 @@ class FoldedLevel:
         Tensor
             The state for the level below, (N, C, ...).
         """
+        mean, log_std = self._posterior(state, precomputed)  # (N or 1, Z, ...)
+        latent = sample_latent(number, mean, log_std.exp())  # (N, Z, ...)
+        return self._next_state(state, latent)
+
+    def _posterior(self, state: Tensor | None, precomputed: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and the log standard deviation of the posterior, (N or 1, Z, ...)."""
         if state is None or self.merge_state is None:
             merged = precomputed.clone()  # (1, C, ...), negative, as _mish_of_negative takes it
         else:
             merged = self.merge_state(state).add_(precomputed)  # (N, C, ...)
-        mean, log_std = split_parameters(self.level.posterior(_mish_of_negative(merged)))  # (N or 1, Z, ...)
-        latent = sample_latent(number, mean, log_std.exp())  # (N, Z, ...)
+        return split_parameters(self.level.posterior(_mish_of_negative(merged)))
+
+    def _next_state(self, state: Tensor | None, latent: Tensor) -> Tensor:
+        """Return the state for the level below, (N, C, ...)."""
         h = self.level.from_latent(latent)  # (N, C, ...)
         h = h if state is None else h.add_(state)
         for block in self.down_blocks:
             h = block(h)
         h = self.level.grow(h)
         return upsampled(h, self.level.factors_up)
+
+
+class FoldedPaperLevel(FoldedLevel):
+    """The same for a :class:`~dvlae.models.paper.PaperLevel`, whose merge and skip have residual blocks.
+
+    Parameters
+    ----------
+    level
+        Source of the weights.
+    """
+
+    level: PaperLevel  # type: ignore[assignment]
+
+    def __init__(self, level: PaperLevel):
+        self.level = level
+        self.down_blocks = [FoldedBlock(cast(ResidualBlock, block)) for block in level.down_blocks]
+        self.merge_feature, self.merge_state = nn.Identity(), None
+        if level.prior is not None:  # It is not the top.
+            weight = level.merge.weight
+            channels = weight.shape[0]
+            self.merge_feature = _pointwise(weight[:, :channels], level.merge.bias)
+            self.merge_state = _pointwise(weight[:, channels:], None)
+            self.merge_block, self.skip_block = FoldedBlock(level.merge_block), FoldedBlock(level.skip_block)
+
+    def _posterior(self, state: Tensor | None, precomputed: Tensor) -> tuple[Tensor, Tensor]:
+        merged = precomputed
+        if state is not None and self.merge_state is not None:
+            merged = self.merge_block(self.merge_state(state).add_(precomputed))  # (N, C, ...)
+        return split_softplus(self.level.posterior(merged))
+
+    def _next_state(self, state: Tensor | None, latent: Tensor) -> Tensor:
+        h = self.level.from_latent(latent)  # (N, C, ...)
+        if state is not None:
+            h = self.skip_block(self.level.skip(torch.cat([h, state], dim=1)))
+        h = self.level.grow(h)
+        for block in self.down_blocks:
+            h = block(h)
+        return h
 
 
 class TopDown:
@@ -165,17 +219,17 @@ class TopDown:
 
     Attributes
     ----------
-    last_block, signal_decoder
-        The modules that map the state below level 0 to a normalised image.
-    radius
-        Pixels that these two see to each side.
+    levels, last_blocks, signal_decoder
+        The networks in the order of the computation.
     """
 
-    radius = ResidualBlock.radius + SignalDecoder.radius
-
     def __init__(self, model: DVLAE):
-        self.levels = [FoldedLevel(level) for level in model.ladder_vae.levels]
-        self.last_block = FoldedBlock(model.ladder_vae.last_block)
+        self.levels = [
+            FoldedPaperLevel(level) if isinstance(level, PaperLevel) else FoldedLevel(cast(Level, level))
+            for level in model.ladder_vae.levels
+        ]
+        blocks = [module for module in model.ladder_vae.last_block.modules() if isinstance(module, ResidualBlock)]
+        self.last_blocks = [FoldedBlock(block) for block in blocks]
         self.signal_decoder = model.signal_decoder
 
     def precompute(self, features: list[Tensor], start: int = 0) -> list[Tensor]:
@@ -241,10 +295,12 @@ class TopDown:
         Tensor
             (N, C, ...).
         """
-        return self.signal_decoder(self.last_block(state))
+        for block in self.last_blocks:
+            state = block(state)
+        return self.signal_decoder(state)
 
 
-def top_down_halo(ladder_vae: LadderVAE, split: int) -> tuple[int, ...]:
+def top_down_halo(ladder_vae: Ladder, split: int) -> tuple[int, ...]:
     """Return the pixels of these features and of the state from above that the signal sees, rounded up to the grid.
 
     Parameters
@@ -259,8 +315,11 @@ def top_down_halo(ladder_vae: LadderVAE, split: int) -> tuple[int, ...]:
     tuple of int
         In pixels of the image, along each spatial axis.
     """
-    strides = ladder_vae.strides[:split]
-    # The posterior sees one position to each side, a residual block its radius.
-    of_level = 1 + ladder_vae.blocks * ResidualBlock.radius
-    reach = [TopDown.radius + of_level * sum(along_axis) for along_axis in zip(*strides, strict=True)]
+    strides = [(1,) * ladder_vae.dimensions, *ladder_vae.strides[:split]]
+    of_blocks, reach = ladder_vae.blocks * ResidualBlock.radius, []
+    for along_axis in zip(*strides, strict=True):
+        seen = ladder_vae.last_radius + SignalDecoder.radius
+        for below, stride in pairwise(along_axis):
+            seen += ladder_vae.level_radius * stride + of_blocks * (below if ladder_vae.upsamples_first else stride)
+        reach.append(seen)
     return padded_shape(reach, strides[-1])

@@ -79,6 +79,11 @@ class CausalConvolution(nn.Module):
         self.padding = [0, 0] * (-self.axis - 1) + [reach, -delay]
         self.conv = CONVOLUTIONS[dimensions](in_channels, channels, along(kernel, 1), dilation=along(dilation, 1))
 
+    @property
+    def weight(self) -> Tensor:
+        """The weights of the taps, (C, C_in, ...), oldest first."""
+        return self.conv.weight
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C_in, ...) to (N, C, ...).
 

@@ -11,7 +11,7 @@ With z the latents, of which c is a function, training minimises for each pixel 
 The first two terms are the negative ELBO, a bound on -log p(x); they train the ladder VAE and the autoregressive
 decoder. The third trains the signal decoder alone, as c is detached there, so that one optimiser serves all. After
 training, s of one sample of z is a sample of the denoised image, and the mean over samples is the MMSE estimate. Where
-grey values end, both p and the x of the third term are others (:mod:`dvlae.models.limits`).
+grey values end, both p and the x of the third term are others (:mod:`dvlae.models.likelihood`).
 
 Source: Salmon & Krull, "Unsupervised denoising for signal-dependent and row-correlated imaging noise", arXiv 2310.07887
 (2023). What differs from the paper: one optimiser instead of two, traces and volumes, and the direct denoiser;
@@ -19,8 +19,9 @@ docs/differences_from_the_paper.md has the rest.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,14 +31,15 @@ from torch.nn import functional as F
 from dvlae.axes import mirrored_axes
 from dvlae.config.patch_size import crop_stride
 from dvlae.config.settings import TrainSettings
-from dvlae.models.autoregressive_decoder import DECODERS
+from dvlae.models.autoregressive_decoder import DECODERS, MixtureDecoder
 from dvlae.models.direct_denoiser import DirectDenoiser
+from dvlae.models.ladder import Ladder
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.latents import LatentSampler, sample_randomly
 from dvlae.models.layers import cut_padding, to_channels_last
-from dvlae.models.likelihood import censored_log_likelihood, mixture_log_likelihood, scale_floor
-from dvlae.models.limits import Limits
+from dvlae.models.likelihood import Limits, censored_log_likelihood, mixture_log_likelihood, scale_floor
 from dvlae.models.loss_terms import LossTerms
+from dvlae.models.paper import MIN_SCALE, BorderConvolution, PaperAutoregressiveDecoder, PaperLadderVAE
 from dvlae.models.signal_decoder import SignalDecoder
 from dvlae.system.errors import UserError
 
@@ -68,6 +70,14 @@ class Architecture:
         ``"nonlinear"`` or ``"linear"``.
     stride
         Stride of the coarsest level along each spatial axis, in pixels; None: each halving is along all axes.
+    network
+        ``"dvlae"``: our own layers; ``"paper"``: those of the authors' code, :mod:`dvlae.models.paper`.
+    decoder_channels
+        Channels of the hidden layers of the paper's autoregressive decoder; None: half of ``channels``, as in the
+        paper.
+    top_grid
+        Sides of the grid of the paper's coarsest level in training, if the prior differs from position to position, as
+        in the authors' code; None: it is the same.
     """
 
     image_channels: int
@@ -83,15 +93,20 @@ class Architecture:
     direct_denoiser: str | None = None
     autoregression: str = "nonlinear"
     stride: Sequence[int] | None = None
+    network: str = "dvlae"
+    decoder_channels: int | None = None
+    top_grid: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse strides that the levels do not have: the sizes of the weights do not depend on them.
+        """Refuse what the sizes of the weights do not tell.
 
         Raises
         ------
         ValueError
-            If there is not one power of two for each axis, at most that of the levels.
+            If the network has no such name, or there is not one power of two for each axis, at most that of the levels.
         """
+        if self.network not in ("dvlae", "paper"):
+            raise ValueError(f"network: found {self.network!r}, allowed: dvlae, paper")
         if self.stride is not None:
             halvings = [side.bit_length() - 1 for side in self.stride]
             fitting = all(0 <= n <= self.levels // self.levels_per_scale for n in halvings)
@@ -147,22 +162,9 @@ class DVLAE(nn.Module):
         limits: Sequence[Sequence[float | None]] | None = None,
     ):
         super().__init__()
-        a = architecture
-        self.architecture = a
-        self.ladder_vae = LadderVAE(
-            a.image_channels,
-            a.channels,
-            a.latent_channels,
-            a.levels,
-            a.levels_per_scale,
-            a.dimensions,
-            a.blocks,
-            a.stride,
-        )
-        self.autoregressive_decoder = DECODERS[a.autoregression](
-            a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
-        )
-        self.signal_decoder = SignalDecoder(a.channels, a.image_channels, a.dimensions)
+        self.architecture = a = architecture
+        make = _make_paper_networks if a.network == "paper" else _make_networks
+        self.ladder_vae, self.autoregressive_decoder, self.signal_decoder = make(a)
         # It comes last, so that the other networks have the same initial weights with it as without it.
         self.direct_denoiser = (
             DirectDenoiser(a.image_channels, a.channels, self.ladder_vae.strides, a.dimensions)
@@ -181,24 +183,12 @@ class DVLAE(nn.Module):
             # They are no part of the weights, which earlier versions read.
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(shape), persistent=False)
 
-    @classmethod
-    def of_scale(cls, architecture: Architecture, description: Mapping[str, Any]) -> "DVLAE":
-        """Build an untrained model for images on a scale.
-
-        Parameters
-        ----------
-        architecture
-            All sizes.
-        description
-            ``mean``, ``std``, ``step`` and, unless it is of an earlier version, ``limits``.
-
-        Returns
-        -------
-        DVLAE
-            The model.
-        """
-        mean, std, step = (description[name] for name in ("mean", "std", "step"))
-        return cls(architecture, mean, std, step, description.get("limits"))
+    @property
+    def floor(self) -> Tensor:
+        """The smallest scale of a component of the mixture, in normalised units, with the shape of :attr:`std`."""
+        if self.architecture.network == "paper":
+            return torch.full_like(self.std, MIN_SCALE)
+        return scale_floor(self.step, self.std)
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -207,13 +197,10 @@ class DVLAE(nn.Module):
 
     @property
     def limits(self) -> Limits | None:
-        """Where normalised grey values end; None: nowhere."""
-        return Limits(self.normalise(self.lower), self.normalise(self.upper)) if self.is_limited else None
-
-    @property
-    def floor(self) -> Tensor:
-        """The smallest scale of a component of the mixtures, (C, 1, ...), in normalised units."""
-        return scale_floor(self.step, self.std)
+        """Where normalised grey values end; None: nowhere, as in the paper."""
+        if self.architecture.network == "paper" or not self.is_limited:
+            return None
+        return Limits(self.normalise(self.lower), self.normalise(self.upper))
 
     def normalise(self, image: Tensor) -> Tensor:
         """Bring an image (N, C, ...) from its own units to zero mean and unit variance.
@@ -327,6 +314,31 @@ class DVLAE(nn.Module):
         )
 
 
+def _make_networks(a: Architecture) -> tuple[Ladder, MixtureDecoder, nn.Module]:
+    """Return our ladder VAE, autoregressive decoder and signal decoder."""
+    sizes = (a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions, a.blocks)
+    return (
+        LadderVAE(*sizes, a.stride),
+        DECODERS[a.autoregression](
+            a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
+        ),
+        SignalDecoder(a.channels, a.image_channels, a.dimensions),
+    )
+
+
+def _make_paper_networks(a: Architecture) -> tuple[Ladder, MixtureDecoder, nn.Module]:
+    """Return those of the paper."""
+    sizes = (a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions, a.blocks)
+    decoder_channels = max(1, a.channels // 2) if a.decoder_channels is None else a.decoder_channels
+    line = (a.components, a.receptive_field, a.noise_direction, a.dimensions)
+    convolution = partial(BorderConvolution, dimensions=a.dimensions, mode="reflect")
+    return (
+        PaperLadderVAE(*sizes, a.stride, top_grid=a.top_grid),
+        PaperAutoregressiveDecoder(a.image_channels, a.channels, decoder_channels, *line),
+        SignalDecoder(a.channels, a.image_channels, a.dimensions, convolution),
+    )
+
+
 def build_model(
     settings: TrainSettings,
     description: dict[str, Any],
@@ -374,7 +386,8 @@ def build_model(
         stride=crop_stride(crop, sizes.stride),
         **sizes.model_dump() | {"direct_denoiser": sizes.direct_denoiser or None},
     )
-    model = DVLAE.of_scale(architecture, description)
+    scale = (description["mean"], description["std"], description["step"], description.get("limits"))
+    model = DVLAE(architecture, *scale)
     model.ladder_vae.recompute = settings.training.activation_checkpointing
     to_channels_last(model, len(crop))
     return model

@@ -161,7 +161,8 @@ def load_model(folder: Path) -> DVLAE:
             raise UserError(f"{weights}: damaged, its hash differs from the one in model.json; train the model again")
         architecture = Architecture(**description["architecture"])
         _check_sizes(architecture, description, weights)
-        model = DVLAE.of_scale(architecture, description)
+        scale = (description["mean"], description["std"], description["step"], description.get("limits"))
+        model = DVLAE(architecture, *scale)
         model.load_state_dict(load_file(weights))
     except UserError:
         raise
@@ -177,6 +178,8 @@ def load_model(folder: Path) -> DVLAE:
 def load_weights(model: DVLAE, folder: Path) -> None:
     """Give a model the weights of one that :func:`save_model` wrote; it keeps its own scale of grey values.
 
+    A prior of the top that differs from position to position becomes its mean.
+
     Parameters
     ----------
     model
@@ -190,7 +193,9 @@ def load_weights(model: DVLAE, folder: Path) -> None:
         As for :func:`load_model`, and if the other model has another architecture.
     """
     other = load_model(folder)
-    found, wanted = (asdict(each.architecture) | {"stride": each.stride} for each in (other, model))
+    # A training has crops of other sides than those of the grid.
+    same = {"top_grid": None}
+    found, wanted = (asdict(each.architecture) | {"stride": each.stride} | same for each in (other, model))
     unlike = [name for name in found if found[name] != wanted[name]]
     if unlike:
         raise UserError(
@@ -200,8 +205,11 @@ def load_weights(model: DVLAE, folder: Path) -> None:
             + ", ".join(f"{name} {wanted[name]}" for name in unlike)
             + ", as the settings and the images say"
         )
-    scale = {name: getattr(model, name) for name in SCALE}
-    model.load_state_dict(other.state_dict() | scale)
+    weights = other.state_dict() | {name: getattr(model, name) for name in SCALE}
+    if other.architecture.top_grid is not None:
+        prior = f"ladder_vae.levels.{model.architecture.levels - 1}.top_prior"
+        weights[prior] = weights[prior].mean([*range(2, weights[prior].ndim)], keepdim=True)
+    model.load_state_dict(weights)
 
 
 def _check_sizes(architecture: Architecture, description: dict, weights: Path) -> None:
@@ -211,6 +219,7 @@ def _check_sizes(architecture: Architecture, description: dict, weights: Path) -
     if not 0 < architecture.levels * architecture.blocks <= len(found):
         raise ValueError(f"weights of {len(found)} tensors, too few for the sizes in model.json")
     with torch.device("meta"):
-        model = DVLAE.of_scale(architecture, description)
+        scale = (description["mean"], description["std"], description["step"], description.get("limits"))
+        model = DVLAE(architecture, *scale)
     if found != {name: list(tensor.shape) for name, tensor in model.state_dict().items()}:
         raise ValueError("the sizes in model.json are not those of the weights")

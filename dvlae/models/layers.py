@@ -162,7 +162,7 @@ def fused_upsample_kernel(weight: Tensor, factors: Sequence[int]) -> Tensor:
     return weight.transpose(0, 1).contiguous(memory_format=memory_format(weight.ndim - 2))
 
 
-def fused_upsample_conv(x: Tensor, weight: Tensor, factors: Sequence[int]) -> Tensor:
+def fused_upsample_conv(x: Tensor, weight: Tensor, factors: Sequence[int], bias: Tensor | None = None) -> Tensor:
     """Return the 3x3 convolution of ``upsampled(x, factors)`` without upsampling.
 
     Parameters
@@ -173,6 +173,8 @@ def fused_upsample_conv(x: Tensor, weight: Tensor, factors: Sequence[int]) -> Te
         Weights of the 3x3 convolution, (C_out, C_in, 3, ...).
     factors
         As for :func:`upsampled`.
+    bias
+        (C_out,); None: no bias.
 
     Returns
     -------
@@ -182,9 +184,9 @@ def fused_upsample_conv(x: Tensor, weight: Tensor, factors: Sequence[int]) -> Te
     kernel = fused_upsample_kernel(weight, factors)
     transposed = partial(TRANSPOSED_CONVOLUTIONS[weight.ndim - 2], stride=tuple(factors), padding=1)
     if not _fewer_planes_than_a_kernel(x):
-        return transposed(x, kernel)
+        return transposed(x, kernel, bias)
     with torch.autocast("cpu", enabled=False):
-        return transposed(x.float(), kernel)
+        return transposed(x.float(), kernel, bias)
 
 
 class Pointwise(nn.Linear):
@@ -323,6 +325,10 @@ class ResidualBlock(nn.Module):
         Number of spatial axes.
     factors
         For each spatial axis, how many times as long the side of the output is: 1 or 2. None: the sides are kept.
+    bias
+        Whether the first convolution has a bias, which only the running mean of the norm after it sees.
+    gated
+        Whether there is a gate.
 
     Attributes
     ----------
@@ -332,17 +338,27 @@ class ResidualBlock(nn.Module):
 
     radius = 2
 
-    def __init__(self, channels: int, dimensions: int, factors: Sequence[int] | None = None):
+    def __init__(
+        self,
+        channels: int,
+        dimensions: int,
+        factors: Sequence[int] | None = None,
+        *,
+        bias: bool = False,
+        gated: bool = True,
+    ):
         super().__init__()
         convolution = CONVOLUTIONS[dimensions]
         self.factors = tuple(factors or [1] * dimensions)
         self.norm1 = BatchNorm(channels)
-        self.conv1 = convolution(channels, channels, 3, padding=1, bias=False)
+        self.conv1 = convolution(channels, channels, 3, padding=1, bias=bias)
         self.norm2 = BatchNorm(channels)
         self.conv2 = convolution(channels, channels, 3, padding=1)
-        # Two layers are faster than one whose output is cut in two: gradients of slices are slow.
-        self.value = Pointwise(channels, channels)
-        self.gate = Pointwise(channels, channels)
+        self.gated = gated
+        if gated:
+            # Two layers are faster than one whose output is cut in two: gradients of slices are slow.
+            self.value = Pointwise(channels, channels)
+            self.gate = Pointwise(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, ...) to (N, C, ...).
@@ -360,8 +376,8 @@ class ResidualBlock(nn.Module):
         h = mish(self.norm1(x))  # (N, C, ...), with the sides of x
         if max(self.factors) > 1:
             x = upsampled(x, self.factors)
-            h = fused_upsample_conv(h, self.conv1.weight, self.factors)
+            h = fused_upsample_conv(h, self.conv1.weight, self.factors, self.conv1.bias)
         else:
             h = self.conv1(h)
         h = self.conv2(mish(self.norm2(h)))  # (N, C, ...), from here on with the sides of the output
-        return x + torch.tanh(self.value(h)) * torch.sigmoid(self.gate(h))
+        return x + (torch.tanh(self.value(h)) * torch.sigmoid(self.gate(h)) if self.gated else h)

@@ -10,8 +10,11 @@ their mean is the MMSE estimate. No gradient goes from here to the code (:class:
 else the code would carry noise to make this loss smaller.
 
 Source: Salmon & Krull, arXiv 2310.07887. What differs from the paper: convolutions pad with zeros instead of
-reflections, and there are one to three spatial axes.
+reflections (those of :mod:`dvlae.models.paper` do not), and there are one to three spatial axes.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -31,6 +34,8 @@ class SignalDecoder(nn.Sequential):
         Channels of the image.
     dimensions
         Number of spatial axes.
+    convolution
+        Makes a 3x3 convolution, given the channels of its input and of its output; None: one that pads with zeros.
 
     Attributes
     ----------
@@ -40,9 +45,16 @@ class SignalDecoder(nn.Sequential):
 
     radius = 4
 
-    def __init__(self, channels: int, image_channels: int, dimensions: int = 2):
-        convolution = CONVOLUTIONS[dimensions]
+    def __init__(
+        self,
+        channels: int,
+        image_channels: int,
+        dimensions: int = 2,
+        convolution: Callable[[int, int], nn.Module] | None = None,
+    ):
+        if convolution is None:
+            convolution = partial(CONVOLUTIONS[dimensions], kernel_size=3, padding=1)
         layers: list[nn.Module] = []
         for _ in range(3):
-            layers += [convolution(channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
-        super().__init__(*layers, convolution(channels, image_channels, 3, padding=1))
+            layers += [convolution(channels, channels), nn.ReLU(inplace=True)]
+        super().__init__(*layers, convolution(channels, image_channels))

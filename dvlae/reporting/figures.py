@@ -1,6 +1,7 @@
 """All figures of a report."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from dvlae.runs.folder import DONE, Run, TrainedRun, best_run
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
 
+logger = logging.getLogger(__name__)
+
 
 def make_figures(
     psnr_csvs: list[Path],
@@ -44,7 +47,8 @@ def make_figures(
     Parameters
     ----------
     psnr_csvs
-        One file per run. ``denoised/``, ``uncertainty/`` and ``model/history.csv`` are in the same folder.
+        One file per run. ``denoised/``, ``uncertainty/`` and ``model/history.csv`` are in the same folder. A run
+        without ``denoised/`` is left out of the figures that show images, with a warning.
     output
         Folder for the figures.
     images
@@ -70,6 +74,8 @@ def make_figures(
             raise UserError(
                 f"figures: found runs on {name!r}, but not where its images are; add --images {name}=FOLDER"
             )
+    if missing := [str(run.folder.denoised) for run in done if not run.folder.denoised.is_dir()]:
+        logger.warning(f"figures of images leave out runs without denoised images: no {', '.join(missing)}")
     found = {name: _correlation_length(path) for name, path in (noise or {}).items()}
     lengths = {name: length for name, length in found.items() if length is not None}
     shown = {
@@ -106,6 +112,11 @@ class _Dataset:
         return [run for run in self.runs if run.status == DONE]
 
     @property
+    def pictured(self) -> list[Run]:
+        """Those of them of which the images are there."""
+        return [run for run in self.done if run.folder.denoised.is_dir()]
+
+    @property
     def trained(self) -> list[TrainedRun]:
         """The runs that trained a model."""
         return [run for run in self.runs if isinstance(run, TrainedRun)]
@@ -137,15 +148,22 @@ def _plot_nothing() -> Figure:
     return figure
 
 
+def _of_images(
+    plot: Callable[[Sequence[Run], Sequence[Image], Targets], Figure | None],
+) -> Callable[[_Dataset], Figure | None]:
+    """Return the function that plots the denoised images of a dataset, or nothing if there are none."""
+    return lambda shown: plot(shown.pictured, shown.images, shown.targets) if shown.pictured else None
+
+
 PLOTS: dict[str, Callable[[Sequence[Run], Mapping[str, float]], Figure | None]] = {
     "receptive_field": plot_receptive_field,
     "quality_over_time": lambda runs, lengths: plot_quality_over_time(runs),
 }
 PLOTS_OF_DATASET: dict[str, Callable[[_Dataset], Figure | None]] = {
-    "panel": lambda shown: plot_panel(best_run(shown.done), shown.images, shown.targets),
-    "side_by_side": lambda shown: plot_side_by_side(shown.done, shown.images, shown.targets),
-    "spectra": lambda shown: plot_spectra(shown.done, shown.images, shown.targets),
-    "removed_noise": lambda shown: plot_removed_noise(shown.done, shown.images, shown.targets),
+    "panel": _of_images(lambda runs, images, targets: plot_panel(best_run(runs), images, targets)),
+    "side_by_side": _of_images(plot_side_by_side),
+    "spectra": _of_images(plot_spectra),
+    "removed_noise": _of_images(plot_removed_noise),
     "training_curves": lambda shown: plot_training_curves(shown.trained),
     "kl_per_level": lambda shown: plot_kl_per_level(shown.trained),
     "calibration": lambda shown: plot_calibration(best_run(shown.sampled), shown.images, shown.targets),

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dvlae.evaluation.metrics import MIN_MS_SSIM_SIDE
+from dvlae.evaluation.significance import CONFIDENCE_LEVEL, decibels, interval
 from dvlae.reporting.typesetting import Table, number, rank, text
 from dvlae.runs.folder import DONE, MEASURE_COLUMNS, Run, read_json
 
@@ -30,7 +31,7 @@ OWN = {
 }
 # The settings of our own network that are shown.
 OWN_SETTINGS = {
-    "model": ("levels", "channels", "latent_channels", "autoregression", "direct_denoiser"),
+    "model": ("levels", "channels", "latent_channels", "network", "autoregression", "direct_denoiser"),
     "training": ("batch_size", "learning_rate"),
 }
 # Longer texts in the description of what was chosen are left out.
@@ -227,6 +228,49 @@ def _notes(methods: pd.DataFrame) -> list[str]:
         known = [f"{what}: {values.dropna().iloc[0]}" for what, values in facts.items() if values.notna().any()]
         notes += [f"{method}: {'; '.join(known)}."] if known else []
     return notes
+
+
+def lay_out_ceiling(methods: pd.DataFrame, comparisons: pd.DataFrame, words: frozenset[str]) -> list[Table]:
+    """Lay out how far each method is below the best one that was trained with clean images.
+
+    Parameters
+    ----------
+    methods
+        The result of :func:`describe_methods`.
+    comparisons
+        Pairs of methods, as :func:`dvlae.evaluation.significance.compare` returns them, with a column ``dataset``.
+    words
+        The headings of columns of words.
+
+    Returns
+    -------
+    list of Table
+        One table; none if no such method was compared.
+    """
+    rows, notes = [], []
+    for dataset, pairs in comparisons.groupby("dataset", sort=False):
+        mine = methods[methods.dataset.eq(dataset)]
+        supervised = set(mine[mine.sees.eq("clean") & mine.minutes.notna()].method)
+        ranked = dict.fromkeys([*pairs.method, *pairs.other])
+        ceiling = next((method for method in ranked if method in supervised), None)
+        if ceiling is None:
+            continue
+        notes.append(f"{dataset}: the ceiling is {ceiling}, the best method that was trained with clean images.")
+        for method, sees in zip(mine.method, mine.sees, strict=True):
+            below = pairs[pairs.method.eq(ceiling) & pairs.other.eq(method)]
+            above = pairs[pairs.method.eq(method) & pairs.other.eq(ceiling)]
+            gaps = [(pair.effect, pair.effect_low, pair.effect_high, pair.images) for pair in below.itertuples()]
+            gaps += [(-pair.effect, -pair.effect_high, -pair.effect_low, pair.images) for pair in above.itertuples()]
+            rows += [
+                [str(dataset), method, sees, decibels(gap), interval(low, high), str(images)]
+                for gap, low, high, images in gaps
+            ]
+    columns = ["dataset", "method", "sees", "below the ceiling by (dB)", f"{CONFIDENCE_LEVEL:.0%} interval", "images"]
+    notes.append(
+        "The difference is the mean over images, paired, and its interval a bootstrap over images, without the scatter "
+        "that other seeds of the ceiling would give. A negative difference is above the ceiling."
+    )
+    return [Table("Distance from the supervised ceiling", columns, rows, words, {}, notes)] if rows else []
 
 
 def lay_out_measures(summary: pd.DataFrame, words: frozenset[str]) -> Table:

@@ -8,19 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from dvlae.config.dataset import PublishedResults
 from dvlae.config.report_names import TABLES, TYPESET_TABLES
 from dvlae.evaluation.findings.advice import tabulate_noise
 from dvlae.evaluation.reference_noise import NEAR_LIMIT
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
-from dvlae.reporting import typesetting
-from dvlae.reporting.method_table import (
-    MEASURED_COLUMNS,
-    describe_methods,
-    has_failed,
-    lay_out_measures,
-    lay_out_methods,
-    outcome,
-)
+from dvlae.reporting import method_table, typesetting
 from dvlae.reporting.typesetting import Table, number, rank, text
 from dvlae.runs.folder import DONE, MEASURE_COLUMNS, Run
 from dvlae.runs.provenance import check_comparable, describe_run, provenance
@@ -60,16 +53,15 @@ VERDICTS = {
     "limit": AT_LIMIT,
     "few": "too few images to tell",
 }
-# Results that others published: dataset, method, PSNR in decibels, source and conditions.
-NOTEBOOK = "notebook of Salmon and Krull (COSDD)"
-PUBLISHED = [
-    ("convallaria", "COSDD", 32.97, f"{NOTEBOOK}; MMSE of 100 samples, mean of 100 frames, crop of 512 x 512 px"),
-    ("mito_confocal", "COSDD, 5.4 M parameters", 30.25, f"{NOTEBOOK}; last 8 images, 40 min on an RTX 3090"),
-    ("mito_confocal", "COSDD, 1.5 M parameters", 28.84, f"{NOTEBOOK}; last 8 images, 20 min on an RTX 3090"),
-]
 
 
-def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path] | None = None) -> None:
+def make_tables(
+    psnr_csvs: list[Path],
+    output: Path,
+    *,
+    noise: Mapping[str, Path] | None = None,
+    published: PublishedResults | None = None,
+) -> None:
     """Write all tables.
 
     ``psnr`` (a row per image and run), ``timing``, ``provenance`` (per run) and ``noise`` (per dataset) are written as
@@ -84,6 +76,8 @@ def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path
         Folder for the tables.
     noise
         The output of ``dvlae diagnose`` for each dataset, for the table ``noise``.
+    published
+        What others measured, by dataset, for the table ``summary``; None: nothing.
 
     Raises
     ------
@@ -96,12 +90,11 @@ def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path
     described = [describe_run(run) for run in read]
     check_comparable(psnr, described)
     runs = pd.DataFrame(described)
-
-    summary = summarise(psnr, runs)
+    summary = summarise(psnr, runs, published or {})
     per_image = _average_seeds(psnr)
     ablation = ablate(summary, per_image)
     comparisons = _compare_methods(summary, per_image)
-    methods = describe_methods(read)
+    methods = method_table.describe_methods(read)
     integers = dict.fromkeys(("steps", "attempts", "parameters"), "Int64")
     tables = {
         "psnr": psnr,
@@ -110,7 +103,7 @@ def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path
         "provenance": provenance(described, output.parent),
         "summary": summary,
         "methods": methods,
-        "measures": summary.loc[summary.source.isna(), MEASURED_COLUMNS],
+        "measures": summary.loc[summary.source.isna(), method_table.MEASURED_COLUMNS],
         "receptive_field": ablation,
         "per_image": per_image.reset_index(),
         "comparisons": comparisons,
@@ -118,14 +111,15 @@ def make_tables(psnr_csvs: list[Path], output: Path, *, noise: Mapping[str, Path
     for name in TABLES:
         typesetting.write_csv(tables[name], output / f"{name}.csv")
 
+    ceiling = method_table.lay_out_ceiling(methods, comparisons, TEXT_COLUMNS)
     images = [_per_image_table(summary, table) for _, table in per_image.groupby("dataset", sort=False)]
     typeset = {
         "summary": ([_summary_table(summary)], "Summary"),
-        "methods": ([lay_out_methods(methods, TEXT_COLUMNS)], "Methods"),
-        "measures": ([lay_out_measures(summary, TEXT_COLUMNS)], "Measures"),
+        "methods": ([method_table.lay_out_methods(methods, TEXT_COLUMNS)], "Methods"),
+        "measures": ([method_table.lay_out_measures(summary, TEXT_COLUMNS)], "Measures"),
         "receptive_field": ([_receptive_field_table(ablation)], "Receptive field"),
         "per_image": (images, "PSNR of each image"),
-        "comparisons": ([_comparison_table(summary, comparisons)], "Comparisons"),
+        "comparisons": ([*ceiling, _comparison_table(summary, comparisons)], "Comparisons"),
     }
     for name in TYPESET_TABLES:
         content, title = typeset[name]
@@ -162,7 +156,7 @@ def format_summary(tables: Path) -> str:
 # ------------------------------------------------------------------------------------------------ contents
 
 
-def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+def summarise(psnr: pd.DataFrame, runs: pd.DataFrame, published: PublishedResults) -> pd.DataFrame:
     """Average over images, then over seeds.
 
     Parameters
@@ -171,6 +165,8 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         All rows of all runs.
     runs
         One row per run: ``dataset, method, seed, minutes, stopped_by, oracle, trained_on, status, reason``.
+    published
+        What others measured, by dataset. Those without a run are left out.
 
     Returns
     -------
@@ -202,14 +198,14 @@ def summarise(psnr: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                 "trained_on": " ".join(mine.trained_on.dropna().unique()) or None,
                 "training_minutes": mine.minutes.astype(float).mean(),
                 "stopped_by": " ".join(sorted(mine.stopped_by.dropna().unique())) or None,
-                **outcome([(run.seed, run.status, run.reason) for run in mine.itertuples()]),
+                **method_table.outcome([(run.seed, run.status, run.reason) for run in mine.itertuples()]),
                 **seeds[list(MEASURE_COLUMNS)].mean(),
                 "at_limit": bool((images.psnr > images.psnr_limit - NEAR_LIMIT).mean() > 0.5),
             }
         )
     order = {dataset: i for i, dataset in enumerate(dict.fromkeys(psnr.dataset))}
-    columns = ("dataset", "method", "psnr", "source")
-    rows += [dict(zip(columns, published, strict=True)) for published in PUBLISHED if published[0] in order]
+    for name in order:
+        rows += [{"dataset": name, **result.summary} for result in published.get(name, ())]
     integers = dict.fromkeys(("receptive_field", "images", "seeds"), "Int64")
     table = pd.DataFrame(rows, columns=SUMMARY_COLUMNS).astype(integers)
     return table.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
@@ -269,7 +265,9 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         "dataset": lambda r: r.dataset,
         "method": lambda r: _label(r.method, r.oracle) + (" ‡" if text(r.source) else ""),
         PSNR_HEADING: lambda r: (
-            r.status if has_failed(r) else number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else "")
+            r.status
+            if method_table.has_failed(r)
+            else number(r.psnr, 2) + (f" ± {r.psnr_std:.2f}" if pd.notna(r.psnr_std) else "")
         ),
         "limit (dB)": lambda r: number(r.psnr_limit, 2),
         "gain over noisy (dB)": lambda r: number(r.gain, 2, sign=True),
@@ -353,8 +351,9 @@ def _receptive_field_table(ablation: pd.DataFrame) -> Table:
             notes.append(f"{dataset}: the standard deviation over seeds is {_range(mine.psnr_std)} dB.")
     if ablation.spread.notna().any():
         notes.insert(0, "The spread is that between the best and the worst receptive field, its interval over images.")
-    caption = "PSNR (dB) at each receptive field of the autoregressive decoder"
-    return Table(caption, columns, rows, TEXT_COLUMNS, marks, notes)
+    return Table(
+        "PSNR (dB) at each receptive field of the autoregressive decoder", columns, rows, TEXT_COLUMNS, marks, notes
+    )
 
 
 def _range(values: pd.Series) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from dvlae.config.settings import TrainSettings
+from dvlae.config.settings import PredictSettings, TrainSettings
 from dvlae.runs.folder import Run, read_json
 from dvlae.system.errors import UserError
 
@@ -58,7 +58,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "psnr": run.psnr.psnr.mean(),
         "record": _record(run) if how else None,
         "settings": _training_settings(training) if training else _chosen(method) or _given(run.prediction),
-        "prediction": run.prediction.get("settings"),
+        "prediction": _prediction_settings(run.prediction),
         "evaluation": evaluation.get("settings"),
         "trained_on": _trained_on(run, hashes) if training else None,
         "train_sha256": hashes.get("train"),
@@ -70,9 +70,15 @@ def describe_run(run: Run) -> dict[str, Any]:
 
 def _training_settings(training: dict[str, Any]) -> dict[str, Any]:
     """Return what the result of a training depends on, apart from the data and the seed."""
-    settings = training.get("settings", {})
+    settings = TrainSettings.complete(training.get("settings", {}))
     identity = {name: settings[name] for name in settings if name in TrainSettings.IDENTITY}
     return identity | {name: training.get(name) for name in ("receptive_field", "noise_direction", "revision")}
+
+
+def _prediction_settings(prediction: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the result of a prediction depends on, apart from the model and the seed."""
+    settings = prediction.get("settings")
+    return None if settings is None else PredictSettings.complete({"prediction": settings})["prediction"]
 
 
 def _chosen(method: dict) -> dict | None:

@@ -20,6 +20,7 @@ from dvlae.config.settings import Settings, TrainSettings
 from dvlae.runs.folder import RunFolder
 from dvlae.runs.record import read_run
 from dvlae.system.progress import time_left
+from dvlae.system.wording import duration
 
 # A job that writes nothing for longer is considered dead. A live one prints its progress every ten seconds.
 MAX_SILENCE_SECONDS = 300
@@ -219,8 +220,9 @@ def _training_seconds(folder: RunFolder, settings: Settings) -> float | None:
     if not folder.training_record.exists():
         return None
     record = read_run(folder.model)
-    wanted = TrainSettings.of(settings).identity()
-    found = {name: record.get("settings", {}).get(name) for name in wanted}
+    wanted = TrainSettings.of(settings).record()
+    recorded = TrainSettings.complete(record.get("settings", {}))
+    found = {name: recorded.get(name) for name in wanted}
     return record.get("seconds") if found == wanted else None
 
 
@@ -247,14 +249,7 @@ def _time_left(runs: Sequence[RunStatus], settings: Settings) -> str:
     if len(known) < len(left):
         return "; how long it will take is known once a training is done"
     at_a_time = max(1, sum(run.state == "running" for run in waiting))
-    return f"; about {_duration(sum(known) / at_a_time)} of training left, {at_a_time} at a time"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return f"; about {duration(sum(known) / at_a_time)} of training left, {at_a_time} at a time"
 
 
 def _table(runs: Sequence[RunStatus]) -> str:
@@ -289,7 +284,7 @@ def _describe_jobs(jobs: Sequence[Job], state: str) -> list[str]:
     for job in jobs[:MAX_LISTED_JOBS]:
         lines.append(f"  {job.name}: {job.words or 'nothing said yet'}")
         if state != "running":
-            lines.append(f"    {_duration(job.silence)} ago; {job.log}")
+            lines.append(f"    {duration(job.silence)} ago; {job.log}")
     if len(jobs) > MAX_LISTED_JOBS:
         lines.append(f"  and {len(jobs) - MAX_LISTED_JOBS} more")
     return lines

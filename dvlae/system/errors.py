@@ -26,5 +26,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     str
         For example ``"did you mean 'train'? "``; nothing if no word is near.
     """
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    # Two of three letters are not much: 'gpu' is no mistyped 'cpu'.
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5 if len(word) > 3 else 0.7)
     return f"did you mean {near[0]!r}? " if near else ""

@@ -96,6 +96,26 @@ def _used_seconds(group: Path) -> float:
     return int(_read(group / "cpuacct.usage") or 0) / 1e9
 
 
+def share_of_cores(cores: int, jobs: int, most: int) -> int:
+    """Return how many cores one of some jobs has that share them.
+
+    Parameters
+    ----------
+    cores
+        The cores that they share.
+    jobs
+        Number of jobs.
+    most
+        Cores that a job has work for.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    return min(max(1, cores // max(1, jobs)), most)
+
+
 def free_cores(wanted: int | None = None) -> int:
     """Measure how many of the usable cores other programs leave idle.
 

@@ -62,6 +62,20 @@ def log_to_stderr() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """Show neither messages nor progress of the package while the block runs."""
+    logger = logging.getLogger("dvlae")
+    level, handlers = logger.level, logger.handlers
+    logger.handlers = []
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
+        logger.setLevel(level)
+
+
 def _screen() -> list[logging.Handler]:
     """Return a handler for warnings on the screen, if there is one besides standard error."""
     # In other processes, which inherit the environment, the number may be that of any file.

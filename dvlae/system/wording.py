@@ -51,6 +51,30 @@ def minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f}".removesuffix(".0") + " min" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
+def duration(seconds: float) -> str:
+    """Write how long something took or takes.
+
+    Parameters
+    ----------
+    seconds
+        How long.
+
+    Returns
+    -------
+    str
+        The time in seconds, minutes or hours.
+
+    Examples
+    --------
+    >>> duration(20), duration(90), duration(12345)
+    ('20 s', '2 min', '3 h 26 min')
+    """
+    rounded = round(seconds / 60)
+    if rounded < 1:
+        return f"{seconds:.0f} s"
+    return f"{rounded} min" if rounded < 60 else f"{rounded // 60} h {rounded % 60} min"
+
+
 def list_names(names: Iterable[str]) -> str:
     """Write names for a message, each once, and the first ones if there are many.
 

@@ -12,12 +12,10 @@ from torch import Tensor
 from dvlae.axes import format_sides, mirrored_axes
 from dvlae.config.patch_size import training_crop
 from dvlae.config.settings import TrainSettings
+from dvlae.config.training import TrainingSettings
 from dvlae.data.manifest import spread_evenly
 from dvlae.models.layers import memory_format
 from dvlae.system.errors import UserError
-
-# More patches would make validation a considerable part of the training time.
-MAX_VALIDATION_PATCHES = 32
 
 # Images, (N, C, ...), and 1 where a value counts; None: all of them count.
 ValidationBatch = tuple[Tensor, Tensor | None]
@@ -92,6 +90,8 @@ class RandomCrops:
         The seed of the training.
     noise_direction
         Crops are never flipped along it: with noise along ``x``, they are flipped along ``y`` only.
+    flips
+        Whether crops are flipped at all.
     counts
         0 where a value of the patches does not count, else 1, (N, C, ...); None: all of them count.
     """
@@ -104,6 +104,7 @@ class RandomCrops:
         batch_size: int,
         seed: int,
         noise_direction: str,
+        flips: bool = True,
         counts: np.ndarray | None = None,
     ):
         self.patches, self.crop, self.batch_size, self.seed = patches, crop, batch_size, seed
@@ -112,7 +113,7 @@ class RandomCrops:
         self._own_sides = (
             np.full((len(patches), len(crop)), patches.shape[2:]) if counts is None else _own_sides(counts)
         )
-        self.flipped_axes = sorted(mirrored_axes(len(crop), noise_direction))
+        self.flipped_axes = sorted(mirrored_axes(len(crop), noise_direction)) if flips else []
 
     def batch(self, step: int, chosen: range | None = None) -> Tensor:
         """Return the batch of this step, or a part of it, in the units of the patches.
@@ -178,7 +179,11 @@ def _own_sides(counts: np.ndarray) -> np.ndarray:
 
 
 def validation_batches(
-    patches: np.ndarray, counts: np.ndarray | None, stride: Sequence[int], crop: Sequence[int], batch_size: int
+    patches: np.ndarray,
+    counts: np.ndarray | None,
+    stride: Sequence[int],
+    crop: Sequence[int],
+    settings: TrainingSettings,
 ) -> list[ValidationBatch]:
     """Select held-out patches, evenly spread, and cut sides longer than a crop to multiples of the model's stride.
 
@@ -192,18 +197,19 @@ def validation_batches(
         Stride of the model's coarsest level along each axis, in pixels.
     crop
         Sides of a training crop, in pixels.
-    batch_size
-        Crops in a batch of the training, whose pixels no batch exceeds.
+    settings
+        Crops in a batch of the training, whose pixels no batch exceeds; and how many patches are taken, as more than a
+        few would make validation a considerable part of the training time.
 
     Returns
     -------
     list of ValidationBatch
-        At most :data:`MAX_VALIDATION_PATCHES` patches.
+        The patches.
     """
-    chosen = spread_evenly(len(patches), MAX_VALIDATION_PATCHES)
+    chosen = spread_evenly(len(patches), settings.max_validation_patches or len(patches))
     sides = zip(patches.shape[2:], stride, crop, strict=True)
     lengths = [max(side // step * step, least) for side, step, least in sides]
-    pixels = batch_size * math.prod(crop)
+    pixels = settings.batch_size * math.prod(crop)
 
     def split(values: np.ndarray) -> Sequence[Tensor]:
         cut = np.array(values[chosen][:, :, *map(slice, lengths)])

@@ -13,12 +13,10 @@ from dvlae.training.crops import RandomCrops, ValidationBatch
 from dvlae.training.displays import Display
 from dvlae.training.objective import Objective
 from dvlae.training.processes import Clock, average_over_processes
-from dvlae.training.schedule import Schedule
+from dvlae.training.schedule import LOSSES, Schedule, losses
 from dvlae.training.shared_weights import SharedWeights
 from dvlae.training.state import TrainingState
 from dvlae.training.workers import Workers
-
-MAX_GRADIENT_NORM = 5.0
 
 
 def fit(
@@ -76,14 +74,17 @@ def fit(
             state.check_finite_or_roll_back()
 
         # From here to the validation, nothing waits for the device.
-        state.set_learning_rate(schedule.learning_rate(last_step, state.seconds))
+        state.set_learning_rates(
+            {name: schedule.learning_rate(last_step, state.seconds, losses(state.history, name)) for name in LOSSES}
+        )
         with fabric.no_backward_sync(network, enabled=not weights_change):
             batch, counts = fabric.to_device((crops.batch(step, chosen), crops.counts(step, chosen)))
             loss, values = network(batch, schedule.kl_weight(step), counts)
             fabric.backward(loss / (accumulate / shared.part))
         values = shared.add_up(values, gradients=weights_change)
         if weights_change:
-            clip_gradients(state.model)
+            if (norm := schedule.settings.gradient_clip_norm) is not None:
+                clip_gradients(state.model, norm)
             shared.keep_own_gradients()
             state.optimizer.step()
             state.optimizer.zero_grad()
@@ -92,7 +93,7 @@ def fit(
         state.update_average(processes)
         state.count(values, processes, shared.end_step(clock.read()))
 
-        state.stopped_by = schedule.reached_limit(state.steps, state.seconds, len(state.history) - state.best_epoch)
+        state.stopped_by = schedule.reached_limit(state.steps, state.seconds, state.history)
         paused = pause is not None and state.seconds >= pause and weights_change
         if epoch_ends or state.stopped_by or paused:
             state.check_finite_or_roll_back()  # Only finite weights are validated.
@@ -107,13 +108,15 @@ def fit(
             display.update(state)
 
 
-def clip_gradients(model: DVLAE) -> None:
+def clip_gradients(model: DVLAE, norm: float) -> None:
     """Clip the gradients of the direct denoiser separately, so that it does not influence the other networks.
 
     Parameters
     ----------
     model
-        Model whose gradients are scaled in place, to a norm of at most :data:`MAX_GRADIENT_NORM`.
+        Model whose gradients are scaled in place.
+    norm
+        The largest norm that they then have.
 
     References
     ----------
@@ -123,7 +126,7 @@ def clip_gradients(model: DVLAE) -> None:
     apart = {id(parameter) for parameter in direct}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in apart]
     for part in (rest, direct):
-        nn.utils.clip_grad_norm_(part, MAX_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(part, norm)
 
 
 @torch.inference_mode()

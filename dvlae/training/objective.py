@@ -17,8 +17,6 @@ from dvlae.models.latents import LatentSampler, sample_part, sample_randomly
 from dvlae.models.loss_terms import LossTerms
 from dvlae.training.workers import Workers
 
-# The direct denoiser learns from this part of a batch. With more, a step would take over 1.4 times as long.
-DISTILLED_FRACTION = 0.25
 # In strides. Two windows that are shifted by up to a stride are cut from sides that are at least this long.
 MIN_SIDE_STRIDES = 4
 # The mean minimises the mean squared error, the median the mean absolute error.
@@ -36,6 +34,9 @@ class Objective(nn.Module):
         The networks, which are trained in place. Their average is initially a copy of them.
     free_bits
         KL divergence of each level that costs nothing, in nats per pixel value.
+    direct_fraction
+        Share of a batch that the direct denoiser learns from. With more than a quarter, a step would take over 1.4
+        times as long.
     compiled
         Whether to compile the model with ``torch.compile``. If that fails, the model runs without.
     workers, batch_size
@@ -47,6 +48,7 @@ class Objective(nn.Module):
         model: DVLAE,
         *,
         free_bits: float = 0.0,
+        direct_fraction: float = 0.25,
         compiled: bool = False,
         workers: Workers | None = None,
         batch_size: int | None = None,
@@ -55,6 +57,7 @@ class Objective(nn.Module):
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.free_bits = free_bits
+        self.direct_fraction = direct_fraction
         self._compiled: Callable[..., LossTerms] | None = torch.compile(model.forward) if compiled else None
         self._part: _Part | None = None
         if workers is not None and workers.count > 1 and batch_size is not None:
@@ -121,7 +124,7 @@ class Objective(nn.Module):
         if learner.direct_denoiser is None:
             return terms
         crops, batch_size = (range(len(batch)), len(batch)) if part is None else (part.crops, part.batch_size)
-        count = math.ceil(DISTILLED_FRACTION * batch_size)
+        count = math.ceil(self.direct_fraction * batch_size)
         rows = range(min(crops.start, count), min(crops.stop, count))
         if not rows:  # Other workers have these crops.
             return replace(terms, direct=torch.zeros_like(terms.mse))

@@ -32,11 +32,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from dvlae.config.training import TrainingSettings
+from dvlae.models.dvlae import DVLAE
+
 # Coefficients of the Newton-Schulz iteration, from Jordan et al.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
-_MOMENTUM = 0.95
-_BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
 
 
@@ -97,9 +98,21 @@ class Muon(torch.optim.Optimizer):
         Parameters of a network.
     lr
         Learning rate.
+    betas
+        Decay of Adam's averages: of the gradients, and of their squares.
+    momentum
+        Decay of the averaged gradients of the matrices.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float):
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        betas: Sequence[float] = (0.9, 0.999),
+        momentum: float = 0.95,
+    ):
+        # They are no part of the groups, so that a state of an older version can be loaded.
+        self.betas, self.momentum = betas, momentum
         matrices: dict[tuple, list[nn.Parameter]] = {}
         others = []
         for parameter in parameters:
@@ -140,16 +153,16 @@ class Muon(torch.optim.Optimizer):
         """Return the averages of the gradients, with Nesterov's momentum."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         momentum_buffers = self._buffers("average", parameters)
-        torch._foreach_lerp_(momentum_buffers, gradients, 1 - _MOMENTUM)
-        return list(torch._foreach_lerp(gradients, momentum_buffers, _MOMENTUM))
+        torch._foreach_lerp_(momentum_buffers, gradients, 1 - self.momentum)
+        return list(torch._foreach_lerp(gradients, momentum_buffers, self.momentum))
 
     def _step_adam(self, group: dict, parameters: list[Tensor]) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         averages, squares = (self._buffers(name, parameters) for name in ("average", "square"))
-        torch._foreach_lerp_(averages, gradients, 1 - _BETAS[0])
-        torch._foreach_mul_(squares, _BETAS[1])
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - _BETAS[1])
-        bias, bias_of_squares = (1 - beta ** group["step"] for beta in _BETAS)
+        torch._foreach_lerp_(averages, gradients, 1 - self.betas[0])
+        torch._foreach_mul_(squares, self.betas[1])
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - self.betas[1])
+        bias, bias_of_squares = (1 - beta ** group["step"] for beta in self.betas)
         divisors = torch._foreach_sqrt(torch._foreach_div(squares, bias_of_squares))
         torch._foreach_add_(divisors, _EPSILON)
         torch._foreach_addcdiv_(parameters, averages, divisors, -group["lr"] / bias)
@@ -184,3 +197,33 @@ def _as_tensor(matrix: Tensor, like: Tensor) -> Tensor:
 
 
 OPTIMIZERS = {"muon": Muon, "adamax": torch.optim.Adamax}
+
+
+def build_optimizer(model: DVLAE, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Return an optimiser of a model.
+
+    Parameters
+    ----------
+    model
+        The networks.
+    settings
+        Kind of the optimiser, learning rate, and decays.
+
+    Returns
+    -------
+    torch.optim.Optimizer
+        One for all networks: as no step depends on another network's gradients, it steps as one for each would. Where
+        the learning rate follows plateaus, the groups of the signal decoder have the entry ``follows``.
+    """
+    options = {"momentum": settings.momentum} if settings.optimizer == "muon" else {}
+    optimizer = OPTIMIZERS[settings.optimizer](
+        model.parameters(), lr=settings.learning_rate, betas=settings.betas, **options
+    )
+    if settings.schedule == "plateau":
+        own = {id(parameter) for parameter in model.signal_decoder.parameters()}
+        for group in list(optimizer.param_groups):
+            ours = [parameter for parameter in group["params"] if id(parameter) in own]
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+            if ours:
+                optimizer.add_param_group(group | {"params": ours, "follows": "mse"})
+    return optimizer

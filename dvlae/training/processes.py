@@ -18,7 +18,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.strategies import DDPStrategy
 from torch import distributed
 
-from dvlae.config.settings import TrainingSettings
+from dvlae.config.training import TrainingSettings
 from dvlae.system.devices import has_fast_bfloat16
 from dvlae.system.errors import UserError
 from dvlae.system.progress import log_to_stderr

@@ -1,16 +1,32 @@
 """What follows from the limits of a training: learning rate, weight of the KL divergence, epochs, and the end."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dvlae.config.settings import TrainingSettings
+from dvlae.config.training import TrainingSettings
 
-# The learning rate rises over this many steps.
-WARM_UP_STEPS = 100
-# With full weight from the start the code can stay empty, as the autoregressive decoder needs it least then.
-KL_WARM_UP_STEPS = 500
-# A warm-up takes at most this part of the steps of a training.
-MAX_WARM_UP_FRACTION = 0.1
+# Maps what a training waits for to a column of the history, and the sign with which less is better.
+LOSSES = {"elbo": ("val_elbo", -1), "mse": ("val_mse", 1)}
+
+
+def losses(history: Sequence[dict[str, float]], name: str) -> list[float]:
+    """Return what each validation gave, so that less is better.
+
+    Parameters
+    ----------
+    history
+        One row for each validation.
+    name
+        ``"elbo"`` or ``"mse"``.
+
+    Returns
+    -------
+    list of float
+        One number for each row.
+    """
+    column, sign = LOSSES[name]
+    return [sign * row[column] for row in history]
 
 
 @dataclass(frozen=True)
@@ -20,7 +36,7 @@ class Schedule:
     Attributes
     ----------
     settings
-        Limits and learning rate.
+        Limits, learning rate and warm-ups.
     steps_per_epoch
         Batches in one pass over the training pixels.
     started
@@ -83,8 +99,8 @@ class Schedule:
         batches = step % self.steps_per_epoch // processes + 1
         return self.ends_epoch(step, processes) or batches % (self.settings.accumulate // processes) == 0
 
-    def learning_rate(self, step: int, seconds: float) -> float:
-        """Return the learning rate of a step: half a cosine over the budget of steps or of time, after a linear rise.
+    def learning_rate(self, step: int, seconds: float, validated: Sequence[float] = ()) -> float:
+        """Return the learning rate of a step, after a linear rise: constant or, over the budget, half a cosine.
 
         Parameters
         ----------
@@ -92,6 +108,8 @@ class Schedule:
             Number of the step, from 0.
         seconds
             Training time before the step.
+        validated
+            The loss at each validation before the step, which a plateau is seen from.
 
         Returns
         -------
@@ -104,14 +122,19 @@ class Schedule:
         equation 5, here one cycle without a restart. The rise: Goyal et al., "Accurate, large minibatch SGD: training
         ImageNet in 1 hour", arXiv 1706.02677, 2017.
         """
+        highest = self.settings.learning_rate * self._warm_up(self.settings.warm_up_steps, step)
+        if self.settings.schedule == "plateau":
+            return highest * self.settings.plateau_factor ** count_plateaus(validated, self.settings.plateau_patience)
         spent = step / self.total_steps
         if self.total_seconds is not None:
             spent = max(spent, seconds / self.total_seconds)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))
-        return self.settings.learning_rate * cosine * self._warm_up(WARM_UP_STEPS, step)
+        return highest * cosine
 
     def kl_weight(self, step: int) -> float:
         """Return the weight of the KL divergence in the loss of a step, which rises from 0 to 1 at the start.
+
+        With full weight from the start the code can stay empty, as the autoregressive decoder needs it least then.
 
         Parameters
         ----------
@@ -128,22 +151,22 @@ class Schedule:
         Bowman et al., "Generating sentences from a continuous space", CoNLL 2016, arXiv 1511.06349; for ladders:
         Sønderby et al., "Ladder variational autoencoders", NeurIPS 2016, arXiv 1602.02282.
         """
-        return 1.0 if self.started else self._warm_up(KL_WARM_UP_STEPS, step)
+        return 1.0 if self.started else self._warm_up(self.settings.kl_warm_up_steps, step)
 
     def _warm_up(self, steps: int, step: int) -> float:
-        """Rise from 0 to 1 over this number of steps, or over the first part of a short training."""
+        """Rise from 0 to 1 over this number of steps, or over the first part of a short training; without any, 1."""
         total = min(self.total_steps, self.expected_steps or self.total_steps)
-        return min(1.0, (step + 1) / min(steps, math.ceil(MAX_WARM_UP_FRACTION * total)))
+        return min(1.0, (step + 1) / max(1, min(steps, math.ceil(self.settings.warm_up_fraction * total))))
 
-    def reached_limit(self, steps: int, seconds: float, epochs_without_gain: int) -> str | None:
+    def reached_limit(self, steps: int, seconds: float, history: Sequence[dict[str, float]] = ()) -> str | None:
         """Return the name of the setting that ends the training now; None if it continues.
 
         Parameters
         ----------
         steps, seconds
             Spent until now.
-        epochs_without_gain
-            Validations since the best one.
+        history
+            One row for each validation.
 
         Returns
         -------
@@ -155,6 +178,32 @@ class Schedule:
             return "max_minutes"
         if steps >= self.total_steps:
             return "max_steps" if self.total_steps == limits.max_steps else "max_epochs"
-        if limits.patience is not None and epochs_without_gain > limits.patience:
+        if limits.patience is not None and count_plateaus(losses(history, limits.patience_on), limits.patience):
             return "patience"
         return None
+
+
+def count_plateaus(validated: Sequence[float], patience: int) -> int:
+    """Count how often a training waited in vain; each time it waits anew.
+
+    Parameters
+    ----------
+    validated
+        The loss at each validation.
+    patience
+        Validations without a smaller loss than ever before that are waited for.
+
+    Returns
+    -------
+    int
+        Number of times that there were more.
+    """
+    smallest, waited, plateaus = math.inf, 0, 0
+    for loss in validated:
+        if loss < smallest:
+            smallest, waited = loss, 0
+        elif waited == patience:
+            waited, plateaus = 0, plateaus + 1
+        else:
+            waited += 1
+    return plateaus

@@ -3,25 +3,23 @@
 import copy
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from dvlae.config.training import TrainingSettings
 from dvlae.system.errors import UserError
 from dvlae.training.objective import Objective
 
-EMA_DECAY = 0.999
 # The check for finite weights waits for the device, so it is not made at every step.
 STEPS_BETWEEN_CHECKS = 50
-# Each return to an earlier state halves the learning rate.
-MAX_ROLLBACKS = 20
 
 # Maps the names in a saved state to attributes.
-_COUNTERS = {
-    name: name for name in ("steps", "seconds", "attempts", "history", "best_elbo", "best_epoch", "stopped_by")
-} | {"rescues": "rollbacks"}
+_COUNTERS = {name: name for name in ("steps", "seconds", "attempts", "history", "best_elbo", "stopped_by")} | {
+    "rescues": "rollbacks"
+}
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +54,16 @@ class TrainingState:
         The networks and the moving average of their weights, on their device.
     optimizer
         Optimiser of the networks.
+    settings
+        Decay of the moving average, and how often an earlier state is returned to.
     owned
         Names of the weights that this process changes; None: all.
     steps, seconds, attempts
         Number of batches and training time, over this number of attempts.
     history
         One row for each validation.
-    best_elbo, best_epoch
-        ELBO and epoch of the best validation; the first row of the history is epoch 1.
+    best_elbo
+        ELBO of the best validation.
     stopped_by
         Setting that ended the training; None: the training is not finished.
     rollbacks
@@ -74,13 +74,13 @@ class TrainingState:
 
     objective: Objective
     optimizer: torch.optim.Optimizer
+    settings: TrainingSettings
     owned: Collection[str] | None = None
     steps: int = 0
     seconds: float = 0.0
     attempts: int = 1
     history: list[dict[str, float]] = field(default_factory=list)
     best_elbo: float = -math.inf
-    best_epoch: int = 0
     stopped_by: str | None = None
     rollbacks: int = 0
     sums: dict = field(default_factory=dict)
@@ -90,16 +90,16 @@ class TrainingState:
         self._current, self._averaged = (float_tensors(m, self.owned) for m in (self.model, self.average))
         self._good: dict | None = None
 
-    def set_learning_rate(self, rate: float) -> None:
-        """Set the learning rate of the next step, which is halved for each rollback.
+    def set_learning_rates(self, rates: Mapping[str, float]) -> None:
+        """Set the learning rates of the next step, which are halved for each rollback.
 
         Parameters
         ----------
-        rate
-            The rate of the schedule.
+        rates
+            The rate of the schedule, by the loss that it follows.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * 0.5**self.rollbacks
+            group["lr"] = rates[group.get("follows", "elbo")] * 0.5**self.rollbacks
 
     def update_average(self, steps: int) -> None:
         """Update the averaged weights and batch statistics, before these steps are counted.
@@ -117,7 +117,7 @@ class TrainingState:
         steps, and it never contains the random initial weights.
         """
         for step in range(self.steps, self.steps + steps):
-            torch._foreach_lerp_(self._averaged, self._current, max(1 - EMA_DECAY, 9 / (9 + step)))
+            torch._foreach_lerp_(self._averaged, self._current, max(1 - self.settings.average_decay, 9 / (9 + step)))
 
     def count(self, values: dict[str, Tensor], steps: int, seconds: float) -> None:
         """Count steps, and add up their values for the history.
@@ -161,8 +161,7 @@ class TrainingState:
             }
         )
         self.sums = {}
-        if validation["elbo"] > self.best_elbo:
-            self.best_elbo, self.best_epoch = validation["elbo"], len(self.history)
+        self.best_elbo = max(self.best_elbo, validation["elbo"])
 
     def is_check_due(self, processes: int) -> bool:
         """Return whether :meth:`check_finite_or_roll_back` is due: at the start, and after some steps.
@@ -182,7 +181,7 @@ class TrainingState:
     def check_finite_or_roll_back(self) -> None:
         """Remember this state or, if a weight is not finite, roll back to the last finite state.
 
-        Each rollback halves the learning rate. Very deep ladders need one occasionally.
+        Each rollback halves the learning rates. Very deep ladders need one occasionally.
 
         Raises
         ------
@@ -195,7 +194,7 @@ class TrainingState:
             return
         self.rollbacks += 1
         highest = self.optimizer.defaults["lr"]
-        if self.rollbacks > MAX_ROLLBACKS or self._good is None:
+        if self.rollbacks > self.settings.max_rollbacks or self._good is None:
             raise UserError(
                 f"training: the weights became infinite or NaN {self.rollbacks} times, the last time before step "
                 f"{self.steps}; lower training.learning_rate (now {highest})"

@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 
 from dvlae import revision
-from dvlae.config.settings import TrainingSettings, TrainSettings
+from dvlae.config.settings import TrainSettings
+from dvlae.config.training import TrainingSettings
 from dvlae.models.dvlae import build_model
 from dvlae.models.files import load_weights, save_model
 from dvlae.runs.record import RECORD_NAME, write_run
@@ -33,7 +34,7 @@ from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validat
 from dvlae.training.displays import Display, Outlook, OutlookLine, ProgressLine, SlowSteps, StepRate, TensorBoard
 from dvlae.training.loop import fit
 from dvlae.training.objective import Objective
-from dvlae.training.optimizers import OPTIMIZERS
+from dvlae.training.optimizers import build_optimizer
 from dvlae.training.processes import choose_precision, connect, run_processes
 from dvlae.training.schedule import Schedule
 from dvlae.training.shared_weights import SharedWeights
@@ -44,8 +45,6 @@ MODEL_FILES = contents_beside("model.json", "weights.safetensors", "history.csv"
 
 # In nats per pixel value. With a smaller KL divergence, the signal code carries no image.
 COLLAPSED_KL = 1e-3
-
-MIN_EPOCH_STEPS = 50
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +195,13 @@ def train(
 
 
 def measure_rate(
-    patches: Path, *, receptive_field: int, noise_direction: str, settings: TrainSettings, seconds: float
+    patches: Path,
+    *,
+    receptive_field: int,
+    noise_direction: str,
+    settings: TrainSettings,
+    seconds: float,
+    cores: int | None = None,
 ) -> float:
     """Measure how many steps in a second a training takes on this machine, as busy as it is.
 
@@ -206,6 +211,8 @@ def measure_rate(
         As for :func:`train`.
     seconds
         How long the measurement takes; at least one step is taken.
+    cores
+        As for :func:`train`.
 
     Returns
     -------
@@ -232,7 +239,7 @@ def measure_rate(
             pause_minutes=seconds / 60,
             rate=rate,
         )
-        _train_on_devices(job, None)
+        _train_on_devices(job, cores)
         return float(rate.read_text(encoding="utf-8"))
 
 
@@ -290,7 +297,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     )
     crop = choose_crop(job.settings, train_patches.shape[2:])
     pixels = math.prod(train_patches[:, 0].shape)
-    steps_per_epoch = max(MIN_EPOCH_STEPS, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
+    steps_per_epoch = max(limits.min_epoch_steps, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
     schedule = Schedule(limits, steps_per_epoch, job.start_from is not None, job.expected_steps)
     torch.manual_seed(job.seed)
     model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
@@ -298,12 +305,16 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
         load_weights(model, job.start_from)
     fabric = connect(devices, limits)
     objective = Objective(
-        model, free_bits=limits.free_bits, compiled=limits.compile, workers=workers, batch_size=limits.batch_size
+        model,
+        free_bits=limits.free_bits,
+        direct_fraction=limits.direct_fraction,
+        compiled=limits.compile,
+        workers=workers,
+        batch_size=limits.batch_size,
     )
     fabric.to_device(objective)
     shared = SharedWeights(workers, objective, limits.batch_size)
-    optimizer = OPTIMIZERS[limits.optimizer](model.parameters(), lr=limits.learning_rate)
-    state = TrainingState(objective, optimizer, shared.owned)
+    state = TrainingState(objective, build_optimizer(model, limits), limits, shared.owned)
     checkpoints = None
     if job.checkpoints is not None:
         checkpoints = Checkpoints(job.checkpoints, job.fingerprint(), writes=is_first)
@@ -318,9 +329,10 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
             batch_size=limits.batch_size,
             seed=job.seed,
             noise_direction=job.noise_direction,
+            flips=limits.flips,
             counts=train_counts,
         )
-        validation = validation_batches(val_patches, val_counts, model.stride, crop, limits.batch_size)
+        validation = validation_batches(val_patches, val_counts, model.stride, crop, limits)
         with ExitStack() as stack:
             displays: list[Display] = []
             if is_first:
@@ -348,6 +360,7 @@ def _write(
     record = {
         **software(),
         **job.fingerprint(),
+        "settings": job.settings.record() | job.settings.model_dump(mode="json", include={"device", "devices"}),
         "device": device_name(device),
         "precision": choose_precision(schedule.settings, device),
         "batch_size": schedule.settings.batch_size,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from dvlae.config.loading import load_settings
-from dvlae.config.memory import PROCESS, training_memory
-from dvlae.config.settings import ModelSettings, Settings, TrainingSettings
+from dvlae.config.settings import Settings
+from dvlae.config.training import PROCESS, ModelSettings, TrainingSettings, training_memory
 
 CONFIGURATIONS = Path(__file__).parents[2] / "config"
 # The tensors of a step in 32-bit numbers, in GiB, and the crops of its batch (docs/benchmarks.md).

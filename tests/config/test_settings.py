@@ -13,6 +13,7 @@ from dvlae.config.loading import load_blocks, load_configuration, load_dataset, 
 from dvlae.config.messages import locate, validate
 from dvlae.config.reference import reference, schema
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
+from dvlae.config.training import TrainingSettings
 from dvlae.system.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -130,6 +131,12 @@ def test_a_wrong_configuration_is_one_line_with_file_key_found_and_allowed(data,
         ({"axes": "auto", "axes_override": True}, "axes_override: found True, allowed only with axes that are named"),
         ({"axes": "auto", "pages": {"C": 2}}, "pages: found {'C': 2}, allowed only with axes that are named"),
         ({"axes": "TYX", "pages": {"C": 2}}, "pages: found {'C': 2}, allowed: axes that `axes` names, found 'TYX'"),
+        ({"size": {"images": 3, "sides": [9]}}, "size.sides: found [9], allowed: 2 numbers, as axes is 'YX'"),
+        ({"size": {"images": 0, "sides": [9, 9]}}, "file.yaml: size.images: found 0, allowed: a whole number >= 1"),
+        (
+            {"published": [{"method": "theirs", "source": "a", "conditions": "b"}]},
+            "published[0].psnr: missing; it needs",
+        ),
         ({"pages": {"X": 2}}, "file.yaml: pages.X: unknown key; allowed: S, T, C, Z"),
         ({"crop": {"y": [-2, -5]}}, "crop.y: found [-2, -5], allowed: [first, after the last]"),
         ({"channel": "red"}, "file.yaml: channel: found 'red', allowed: a whole number >= 0 or grey or null"),
@@ -472,11 +479,54 @@ def test_a_step_depends_on_what_it_computes_and_not_on_where():
     whole = settings.model_dump(mode="json", include={"model", "training"})
     for name in ("workers", "max_patch_pixels", "rescale"):
         del whole["training"][name]
-    assert TrainSettings.of(settings).identity() == whole
+    assert TrainSettings.of(settings).record() == whole
+    # Texts of before there were the keys that are left out: they must not change.
+    assert TrainSettings.of(settings).identity_json() == (
+        '{"model":{"levels":2,"channels":16,"latent_channels":8,"components":3,"levels_per_scale":1,"blocks":1,'
+        '"autoregression":"nonlinear","direct_denoiser":false},"training":{"patch_size":"auto","batch_size":8,'
+        '"accumulate":1,"max_steps":null,"max_epochs":1000,"max_minutes":8.0,"patience":null,"validation_fraction":0.1,'
+        '"precision":"auto","activation_checkpointing":false,"compile":false,"optimizer":"muon","learning_rate":0.01,'
+        '"free_bits":0.0}}'
+    )
     assert PredictSettings.of(settings).identity_json() == (
         '{"prediction":{"samples":4,"estimator":"mmse","flips":true,"shifts":4,"hot_pixels":"fill","rescale":false,'
         '"save_samples":0,"output":{"dtype":"float32","compression":"none"}}}'
     )
+
+
+DEFAULTS = TrainingSettings().model_dump(mode="json")
+CHANGED = {
+    "patience_on": "mse", "flips": False, "min_epoch_steps": 1, "max_validation_patches": None, "betas": [0.9, 0.99],
+    "momentum": 0.0, "schedule": "plateau", "plateau_patience": 5, "plateau_factor": 0.5, "warm_up_steps": 0,
+    "kl_warm_up_steps": 0, "warm_up_fraction": 0.2, "average_decay": 0.0, "gradient_clip_norm": None,
+    "max_rollbacks": 0, "direct_fraction": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(TrainingSettings.LATER))
+def test_a_later_key_counts_where_it_is_not_at_its_default(name):
+    usual, default = TrainSettings(), TrainSettings.model_validate({"training": {name: DEFAULTS[name]}})
+    other = TrainSettings.model_validate({"training": {name: CHANGED[name]}})
+    assert default.identity() == usual.identity() and name not in usual.identity()["training"]
+    assert other.identity()["training"] == usual.identity()["training"] | {name: CHANGED[name]}
+    assert json.loads(other.identity_json()) == other.identity()
+    assert other.record() == TrainSettings.complete(other.identity())
+
+
+def test_an_older_record_is_completed_with_what_its_version_did():
+    recorded = {"training": {"max_minutes": 3.0, "betas": [0.5, 0.5]}, "device": "cpu", "unknown": 1}
+    completed = TrainSettings.complete(recorded)
+    assert completed.keys() == recorded.keys()
+    assert completed["training"] == {name: DEFAULTS[name] for name in TrainingSettings.LATER} | recorded["training"]
+    assert TrainSettings.complete({}) == {}
+
+
+def test_a_training_that_ends_before_its_rate_falls_is_refused():
+    words = r"patience: found 50, allowed: more than plateau_patience, 50, or null"
+    with pytest.raises(UserError, match=words):
+        validate(Settings, {"training": {"schedule": "plateau", "patience": 50}}, "a.yaml")
+    validate(Settings, {"training": {"schedule": "plateau", "patience": 51}}, "a.yaml")
+    validate(Settings, {"training": {"patience": 50}}, "a.yaml")
 
 
 def test_a_training_does_not_depend_on_the_number_of_its_workers():

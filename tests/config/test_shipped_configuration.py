@@ -26,6 +26,14 @@ def test_every_configuration_is_valid_and_names_datasets_and_methods_that_are_th
     assert list_methods(settings)
 
 
+def test_the_night_has_the_grid_of_the_paper():
+    grids = [
+        [read_yaml(CONFIG / f"{name}.yaml")[key] for key in ("datasets", "receptive_fields", "seeds")]
+        for name in ("paper", "paper_night")
+    ]
+    assert grids[0] == grids[1]
+
+
 def test_no_two_configurations_share_a_folder_of_results():
     folders = [read_yaml(file)["results"] for file in CONFIG.glob("*.yaml")]
     assert len(set(folders)) == len(folders)
@@ -70,6 +78,16 @@ def test_the_kodak_datasets_differ_in_nothing_but_the_noise():
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_every_registry_can_be_read(name):
     assert read_registry(DATASETS[name].source.registry)
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_every_dataset_that_is_downloaded_says_how_large_it_is(name):
+    assert DATASETS[name].size
+
+
+def test_the_actin_recording_has_two_addresses_of_which_the_second_has_a_hash():
+    (addresses,) = read_registry(DATASETS["actin_confocal"].source.registry).values()
+    assert [len(address.sha256) for address in addresses] == [0, 64]
 
 
 def test_the_kodak_registry_names_the_24_photographs_with_their_hashes():

@@ -254,6 +254,47 @@ def test_a_file_put_there_by_hand_is_taken_where_nobody_knows_its_hash(server, u
     assert read_lock(tmp_path / "registry.lock") == {"set/a.tif": hashlib.sha256(tiff(3)).hexdigest()}
 
 
+@pytest.fixture
+def versions(server):
+    """Return rows of a file with two addresses: one without a hash, and one of another version with a hash."""
+    other = ["set/a.tif", hashlib.sha256(tiff(2)).hexdigest(), server.url("/b", (200, tiff(2)))]
+    return ["set/a.tif", "", server.url("/a", (200, tiff(1)))], other
+
+
+def test_each_address_has_a_version_and_a_hash_of_its_own(server, versions, get, tmp_path):
+    first, second = (hashlib.sha256(tiff(value)).hexdigest() for value in (1, 2))
+    assert get(*versions)[0] == {
+        "file": "set/a.tif",
+        "sha256": first,
+        "bytes": str(len(tiff(1))),
+        "origin": versions[0][2],
+    }
+    assert read_lock(tmp_path / "registry.lock") == {"set/a.tif": first}
+    (tmp_path / "data" / "set" / "a.tif").unlink()
+    server.answers["/a"] = [(200, tiff(3))]
+    found = get(*versions)[0]
+    assert (found["sha256"], found["origin"]) == (second, versions[1][2]), (
+        "neither is the recorded one, nor is it taken"
+    )
+    assert read_lock(tmp_path / "registry.lock") == {"set/a.tif": first}
+
+
+def test_the_second_version_is_taken_where_the_first_was_never_seen(server, versions, get, tmp_path):
+    server.answers["/a"] = [(404, b"")]
+    assert get(*versions)[0]["origin"] == versions[1][2]
+    assert read_lock(tmp_path / "registry.lock") == {}
+    server.asked.clear()
+    get(*versions)
+    assert server.asked == []
+
+
+def test_a_damaged_file_is_not_taken_at_the_address_with_a_hash(server, versions, get):
+    server.answers |= {"/a": [(404, b"")], "/b": [(200, tiff(3))]}
+    with pytest.raises(UserError, match=r"found sha256 .* allowed") as error:
+        get(*versions, pauses=())
+    assert "its sha256 must be" not in str(error.value)
+
+
 def test_a_damaged_lock_file_is_named(unknown, get, tmp_path):
     (tmp_path / "registry.lock").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match=r"registry.lock: cannot be read as a table of file,sha256"):

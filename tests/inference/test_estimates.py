@@ -150,6 +150,22 @@ def test_each_second_sample_of_a_view_takes_the_opposite_noise(monkeypatch):
     assert len({first, third, fifth}) == 3
 
 
+def test_without_pairs_each_sample_has_noise_of_its_own_and_the_deviation_is_unbiased(monkeypatch):
+    seen = []
+    usual = latent_noise.normal_noise
+    monkeypatch.setattr(latent_noise, "normal_noise", lambda keys, *rest: [seen.extend(keys), usual(keys, *rest)][1])
+    model, image = build(levels=1), noisy(16, 16)
+    kept = np.zeros((5, *image.shape))
+    how = {"flips": False, "shifts": 1, "batch_size": 8, "antithetic": False}
+    mean, std = run(model, image, samples=5, keep=[kept], **how)
+    assert len(set(seen) | {key.opposite for key in seen}) == 10
+    np.testing.assert_allclose(mean, np.mean(kept, 0), atol=1e-3)
+    np.testing.assert_allclose(std, np.std(kept, 0, ddof=1), atol=1e-3)
+    assert run(model, image, samples=1, **how)[1] is None
+    parts = sample_batches(build(), noisy(24, 30), samples=3, flips=False, shifts=4, antithetic=False)
+    assert [list(part.numbers) for part in parts] == [[0], [1], [2]]
+
+
 @pytest.mark.parametrize(
     ("direction", "dimensions", "axes"),
     [("x", 2, {-2}), ("y", 2, {-1}), ("none", 2, {-1, -2}), ("z", 3, {-1, -2}), ("x", 1, set())],

@@ -2,9 +2,11 @@ import pytest
 import torch
 
 from dvlae.models.autoregressive_decoder import DECODERS
+from dvlae.models.paper import PaperAutoregressiveDecoder
 
 SIDE = 90
-pytestmark = pytest.mark.parametrize("kind", DECODERS)
+KINDS = DECODERS | {"paper": lambda image, code, *sizes: PaperAutoregressiveDecoder(image, code, 5, *sizes)}
+pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 
 def influence(kind: str, receptive_field: int, direction: str, at: tuple[int, int]) -> torch.Tensor:
@@ -12,7 +14,7 @@ def influence(kind: str, receptive_field: int, direction: str, at: tuple[int, in
     total = torch.zeros(SIDE, SIDE, dtype=torch.float64)
     for seed in range(4):
         torch.manual_seed(seed)
-        decoder = DECODERS[kind](1, 4, 2, receptive_field, direction).double()
+        decoder = KINDS[kind](1, 4, 2, receptive_field, direction).double()
         x = torch.randn(1, 1, SIDE, SIDE, dtype=torch.float64, requires_grad=True)
         code = torch.randn(1, 4, SIDE, SIDE, dtype=torch.float64)
         outputs = torch.cat(decoder(x, code), dim=1)
@@ -36,7 +38,7 @@ def test_sees_exactly_the_receptive_field_along_the_column(kind):
 
 @pytest.mark.parametrize("direction", ["x", "y", "none"])
 def test_zero_receptive_field_sees_no_pixel(kind, direction):
-    decoder = DECODERS[kind](1, 4, 2, 0, direction)
+    decoder = KINDS[kind](1, 4, 2, 0, direction)
     code = torch.randn(1, 4, 8, 8)
     first = decoder(torch.randn(1, 1, 8, 8), code)
     second = decoder(torch.randn(1, 1, 8, 8), code)
@@ -45,7 +47,7 @@ def test_zero_receptive_field_sees_no_pixel(kind, direction):
 
 
 def test_sees_the_signal_code_at_the_pixel_itself(kind):
-    decoder = DECODERS[kind](1, 4, 2, 8, "x")
+    decoder = KINDS[kind](1, 4, 2, 8, "x")
     code = torch.randn(1, 4, 8, 20, requires_grad=True)
     decoder(torch.randn(1, 1, 8, 20), code)[0][0, :, 0, 3, 10].sum().backward()
     assert code.grad[0, :, 3, 10].abs().min() > 0
@@ -53,11 +55,11 @@ def test_sees_the_signal_code_at_the_pixel_itself(kind):
 
 
 def test_several_channels_give_one_mixture_each(kind):
-    parts = DECODERS[kind](3, 8, 5, 8, "x")(torch.randn(2, 3, 6, 7), torch.randn(2, 8, 6, 7))
+    parts = KINDS[kind](3, 8, 5, 8, "x")(torch.randn(2, 3, 6, 7), torch.randn(2, 8, 6, 7))
     assert [tuple(part.shape) for part in parts] == [(2, 5, 3, 6, 7)] * 3
 
 
 def test_gradients_reach_all_that_learns(kind):
-    decoder = DECODERS[kind](1, 4, 2, 8, "x")
+    decoder = KINDS[kind](1, 4, 2, 8, "x")
     torch.cat(decoder(torch.randn(1, 1, 8, 20), torch.randn(1, 4, 8, 20))).square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in decoder.parameters())

@@ -237,3 +237,9 @@ def test_the_signal_decoder_learns_the_mean_beyond_the_limit(autoregression):
         errors.append((terms.mse - difference).abs().detach())
     assert errors[0] < 1e-6
     assert errors[1] > 0.01
+
+
+def test_the_likelihood_of_the_paper_has_no_limits():
+    sizes = {"levels": 3, "receptive_field": 16, "limits": (None, 120.0)}
+    assert build(**sizes).limits is not None
+    assert build(**sizes, network="paper").limits is None

@@ -70,7 +70,8 @@ EXEMPT: tuple[Exemption, ...] = ()
 # keys of JSON files that are never compared.
 UNRELATED = {
     "minutes", "seconds", "training_minutes", "joules_processor", "joules_gpu", "threads", "workers", "versions",
-    "git_commit", "sha256", "train_sha256", "val_sha256", "images_sha256", "targets_sha256",
+    "git_commit", "sha256", "train_sha256", "val_sha256", "images_sha256", "targets_sha256", "training_seconds",
+    "prediction_seconds", "prediction_seconds_per_megapixel", "processor_share", "peak_memory_mb",
 }  # fmt: skip
 
 # Options that have other names in some commits. The first one that the command's --help lists is used.
@@ -92,7 +93,7 @@ LIBRARIES = (
     "safetensors.torch", "scipy.ndimage", "scipy.stats", "skimage.metrics", "skimage.registration", "tifffile", "torch",
     "yaml",
 )  # fmt: skip
-BASELINES = ("noisy", "gaussian", *(["bm3d"] if importlib.util.find_spec("bm3d") else []))
+METHODS = ("noisy", "gaussian", "gaussian-oracle", *(["bm3d"] if importlib.util.find_spec("bm3d") else []))
 
 PAIRS = {"source": {"kind": "files"}, "noisy": "noisy_*", "clean": "clean_*", "axes": "YX", "noise_direction": "x"}
 DATASETS = {
@@ -120,7 +121,7 @@ MODEL = {"levels": 2, "channels": 6, "latent_channels": 4}
 TRAINING = {"patch_size": 16, "batch_size": 2, "max_steps": 14, "max_minutes": None, "precision": "32"}
 PREDICTION = {"samples": 4, "shifts": 2}
 FROM_MODEL = ("likelihood", "levels", "generate_noise", "generate_prior")
-EVERYTHING = ("diagnose", "train", "predict", "evaluate", "baselines", *FROM_MODEL)
+EVERYTHING = ("diagnose", "train", "predict", "evaluate", "methods", *FROM_MODEL)
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ CASES = {
         "shifted",
         receptive_fields=(4, 8),
         seeds=(0, 1),
-        steps=("diagnose", "train", "predict", "evaluate", "baselines", "tables", "figures"),
+        steps=("diagnose", "train", "predict", "evaluate", "methods", "tables", "figures"),
     ),
 }
 
@@ -633,12 +634,20 @@ class Steps:
         for receptive_field, seed, method, folder in self.runs():
             self._evaluate(folder, method=method, seed=seed, receptive_field=receptive_field)
 
-    def baselines(self) -> None:
-        """Denoise with the simple methods, and measure what they did."""
-        for method in BASELINES:
+    def methods(self) -> None:
+        """Denoise with methods that train nothing, after the diagnosis of the noise, and measure what they did."""
+        for method in METHODS:
             folder = self.folder / self.DATASET / method / "seed0"
-            options = {"settings": self.evaluation, **self.targets_for("baseline")}
-            self.run("baseline", method, self.images, denoised=folder / "denoised", **options)
+            self.run(
+                "run-method",
+                method,
+                self.images,
+                denoised=folder / "denoised",
+                noise=self.folder / "noise.json",
+                noise_direction=self.dataset["noise_direction"],
+                settings=self.evaluation,
+                **self.targets_for("run-method"),
+            )
             self._evaluate(folder, method=method)
 
     def diagnose(self) -> None:
@@ -812,7 +821,7 @@ READERS: tuple[tuple[str, Callable[[Path], Values]], ...] = (
     ("proof/*.tif", read_tiff),
     ("proof/patches/patches.json", read_json),
     ("proof/*/model/*.safetensors", read_weights),
-    ("proof/*/baseline.json", read_json),
+    ("proof/*/method.json", read_json),
     ("proof/*/levels.npz", read_arrays),
     ("proof/targets.csv", skip),
     ("proof/*.csv", read_table),
@@ -935,7 +944,7 @@ def run_case(checkout: Checkout, name: str, folder: Path, models: Path | None = 
 def cache_key(checkout: Checkout, name: str) -> str:
     """Return a hash of all that the values of a case depend on: the package, the case, this script, the libraries."""
     case = CASES[name]
-    settings = (case, DATASETS[case.images], MODEL, TRAINING, PREDICTION, BASELINES, sorted(UNRELATED), sys.version)
+    settings = (case, DATASETS[case.images], MODEL, TRAINING, PREDICTION, METHODS, sorted(UNRELATED), sys.version)
     makers = (scene, record, write_pairs, globals()[f"make_{case.images}"], Steps, record_figures)
     readers = (*(read for _, read in READERS), read_values, as_array, flatten)
     libraries = (importlib.import_module(library).__version__ for library in ("numpy", "scipy", "torch"))

@@ -1,5 +1,6 @@
 import itertools
 import json
+import shutil
 import struct
 import xml.etree.ElementTree
 
@@ -409,6 +410,26 @@ def test_a_history_without_levels_says_what_to_do(images):
     psnr_csv = make_run(images, "dvlae-rf4", 4, levels=0)
     with pytest.raises(UserError, match=r"val_kl_level0.*train the model again"):
         training_figures.plot_kl_per_level([Run.read(psnr_csv)])
+
+
+def test_a_run_without_its_images_is_left_out_of_the_figures_that_show_images(images, caplog, monkeypatch):
+    runs = [make_run(images, name) for name in ("noisy", "median", "gaussian")]
+    shutil.rmtree(runs[2].parent / "denoised")
+    shown = figures._Dataset([Run.read(run) for run in runs], read_manifest(images), Targets(SETTINGS))
+    pictures = [title.partition(" ")[0] for title in titles(figures.PLOTS_OF_DATASET["side_by_side"](shown))]
+    assert sorted(pictures) == ["clean", "median", "noisy"]
+    monkeypatch.setattr(report_names, "figures", lambda contents: [])
+    all_figures(images, runs)
+    assert f"without denoised images: no {runs[2].parent / 'denoised'}" in caplog.text
+
+
+def test_without_any_denoised_image_there_are_the_figures_of_numbers(images):
+    run = make_run(images, "dvlae-rf4", 4)
+    for name in ("denoised", "uncertainty"):
+        shutil.rmtree(run.parent / name)
+    shown = figures._Dataset([Run.read(run)], read_manifest(images), Targets(SETTINGS))
+    kinds = set(figures.PLOTS_OF_DATASET) - {"calibration"}
+    assert {kind for kind in kinds if figures.PLOTS_OF_DATASET[kind](shown)} == {"training_curves", "kl_per_level"}
 
 
 def test_white_noise_has_no_length_to_mark(images, tmp_path):

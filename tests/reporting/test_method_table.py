@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from dvlae.evaluation import significance
 from dvlae.reporting import tables
 from dvlae.reporting.method_table import METHOD_COLUMNS, describe_methods, lay_out_methods, outcome
 from dvlae.runs.folder import PSNR_COLUMNS, Run
@@ -85,6 +86,43 @@ def test_tables_rank_and_compare_only_what_denoised_and_name_the_rest(compared, 
     assert "slow" not in {*comparisons.method, *comparisons.other}
     timing = pd.read_csv(tmp_path / "tables/timing.csv")
     assert set(timing.method) == {"n2v", "flaky", "slow"}
+
+
+def ceiling(csvs, folder):
+    """Return the table of distances from the ceiling as made; None if the file of comparisons has none."""
+    tables.make_tables(csvs, folder)
+    parts = (folder / "comparisons.md").read_text().split("| dataset ")
+    return "| dataset " + parts[1] if "below the ceiling" in parts[1] else None
+
+
+def test_each_method_has_its_distance_from_the_better_one_that_learned_from_clean_images(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(significance, "RESAMPLES", 99)
+    best = [30.0 + i for i in range(9)]
+    found = ceiling([
+        write("ours", 0, [value + [-0.5, 0.3][i % 2] for i, value in enumerate(best)]),
+        write("better", 0, [value + 1 for value in best]),
+        write("supervised", 0, [value - 1 for value in best], sees="clean", oracle=True, seeded=False),
+        write("care", 0, best, sees="clean", oracle=True, seeded=False),
+        write("median-oracle", 0, [value - 5 for value in best], sees="clean", minutes=None, trains=False),
+        write("broken", 0, [""] * 9, sees="clean", status="failed", reason="why"),
+    ], tmp_path / "tables")  # fmt: skip
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines()[2:]]
+    assert [line[:4] for line in lines[:4]] == [
+        ["sem", "ours", "noisy", "0.14"],
+        ["sem", "better", "noisy", "-1.00"],
+        ["sem", "supervised", "clean", "1.00"],
+        ["sem", "median-oracle", "clean", "5.00"],
+    ]
+    assert lines[4] == [""], "no row of the ceiling itself, and none of what failed"
+    low, high = map(float, lines[0][4].split(" to "))
+    assert -0.3 < low < 0.14 < high < 0.5
+    assert lines[1][4] == "-1.000 to -1.000"
+    assert "sem: the ceiling is care," in found
+
+
+def test_without_a_method_that_learned_from_clean_images_there_is_no_ceiling(write, tmp_path):
+    runs = [write("n2v"), write("noisy", values=(20, 20)), write("gaussian-oracle", sees="clean", minutes=None)]
+    assert ceiling(runs, tmp_path / "tables") is None
 
 
 @pytest.mark.parametrize(("runs", "expected"), [

@@ -4,6 +4,7 @@ import re
 import pandas as pd
 import pytest
 
+from dvlae.config.loading import load_dataset
 from dvlae.reporting import tables
 from dvlae.runs.folder import MEASURE_COLUMNS, PSNR_COLUMNS
 from dvlae.system.errors import UserError
@@ -273,13 +274,28 @@ def test_each_table_is_there_as_csv_markdown_latex_and_html(output):
 
 def test_published_figures_stand_beside_ours_with_their_source(tmp_path):
     runs = [write_run(tmp_path, "convallaria", "dvlae-rf40", 0, (32.0, 32.0), 40)]
-    tables.make_tables(runs, tmp_path / "tables")
+    published = {
+        name: load_dataset(f"config/datasets/{name}.yaml")[1].published for name in ("convallaria", "mito_confocal")
+    }
+    tables.make_tables(runs, tmp_path / "tables", published=published)
     summary = pd.read_csv(tmp_path / "tables" / "summary.csv")
     assert summary.psnr.tolist() == [32.0, 32.97]
     text = (tmp_path / "tables" / "summary.md").read_text()
     assert "COSDD ‡" in text and "notebook" in text
     assert re.findall(r"\*\*(.+?)\*\*", text) == ["32.00"], "what others measured has no rank"
     assert pd.read_csv(tmp_path / "tables" / "receptive_field.csv").psnr.tolist() == [32.0]
+
+
+def test_datasets_without_clean_images_stand_beside_those_with_them(output):
+    summary = pd.read_csv(output / "summary.csv")
+    assert summary[summary.psnr.isna()].dataset.tolist() == ["no_clean"]
+    assert set(pd.read_csv(output / "measures.csv").dataset) == set(summary.dataset)
+    assert set(pd.read_csv(output / "methods.csv").dataset) == set(summary.dataset)
+    assert "no_clean" in set(pd.read_csv(output / "receptive_field.csv").dataset)
+    assert "no_clean" not in set(pd.read_csv(output / "comparisons.csv").dataset), "there is nothing to compare"
+    for suffix in ("md", "tex", "html"):
+        text = (output / f"summary.{suffix}").read_text()
+        assert "Where there is no clean image, there is no PSNR." in text and "nan" not in text
 
 
 def test_equal_runs_give_equal_bytes(runs, output, tmp_path):

@@ -54,8 +54,8 @@ def test_each_run_leads_to_its_record(tmp_path):
 
 def test_each_run_has_its_settings_versions_hashes_commit_device_and_seconds(tmp_path):
     found = make(tmp_path, write_run(tmp_path)).iloc[0]
-    assert json.loads(found.settings)["training"] == {"max_minutes": 10.0}
-    assert json.loads(found.prediction) == {"samples": 16}
+    assert json.loads(found.settings)["training"]["max_minutes"] == 10.0
+    assert json.loads(found.prediction)["samples"] == 16
     assert json.loads(found.evaluation) == {"border": 8, "crop": None}
     assert json.loads(found.versions) == {"torch": "2.5"}
     assert (found.train_sha256, found.val_sha256) == ("abc", "def")
@@ -72,9 +72,14 @@ def test_a_run_without_any_record_has_a_row_all_the_same(tmp_path):
     "changes, words",
     [
         ({"run": altered(TRAINING, training={"max_minutes": 60.0})}, r"training.max_minutes: found 10.0 .* and 60.0"),
+        (
+            {"run": altered(TRAINING, training={"schedule": "plateau"})},
+            r"training.schedule: found cosine .* and plateau",
+        ),
         ({"run": TRAINING | {"revision": 3}}, "revision: found 2 .* and 3"),
         ({"run": TRAINING | {"patches": {"train": "other", "val": "def"}}}, "train_sha256: found abc .* and other"),
         ({"prediction": altered(PREDICTION, samples=4)}, "prediction.samples: found 16 .* and 4"),
+        ({"prediction": altered(PREDICTION, antithetic=False)}, "prediction.antithetic: found True .* and False"),
         ({"evaluation": altered(EVALUATION, border=0)}, "evaluation.border: found 8 .* and 0"),
     ],
     ids=str,

@@ -9,7 +9,8 @@ import torch
 
 import dvlae.training.train
 from dvlae.config.messages import validate
-from dvlae.config.settings import TrainingSettings, TrainSettings
+from dvlae.config.settings import TrainSettings
+from dvlae.config.training import TrainingSettings
 from dvlae.system.errors import UserError
 from dvlae.training.displays import Outlook, OutlookLine, StepRate
 from dvlae.training.schedule import Schedule

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dvlae.config.settings import TrainingSettings
+from dvlae.config.training import TrainingSettings
 from dvlae.training.displays import SlowSteps
 from dvlae.training.schedule import Schedule
 

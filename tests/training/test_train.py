@@ -28,9 +28,16 @@ from dvlae.training.train import train
 SMALL = {"levels": 2, "channels": 8, "latent_channels": 4}
 
 
-def settings(model: dict | None = None, device: str = "cpu", devices: int = 1, **training) -> TrainSettings:
+def settings(
+    model: dict | None = None, device: str = "cpu", devices: int = 1, network: str = "dvlae", **training
+) -> TrainSettings:
     usual = {"patch_size": 16, "batch_size": 2, "max_steps": 6}
-    values = {"model": SMALL | (model or {}), "training": usual | training, "device": device, "devices": devices}
+    values = {
+        "model": SMALL | {"network": network} | (model or {}),
+        "training": usual | training,
+        "device": device,
+        "devices": devices,
+    }
     return validate(TrainSettings, values, "test")
 
 
@@ -217,23 +224,19 @@ def killed_at(monkeypatch):
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
-def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, step, caplog):
-    monkeypatch.setattr(dvlae.training.train, "MIN_EPOCH_STEPS", 4)
-    folder = patches()
-    uninterrupted = run(folder, tmp_path / "whole")
-    killed_at(step, folder, tmp_path / "model", tmp_path / "checkpoints")
+def test_resumed_equals_uninterrupted_bit_for_bit(patches, tmp_path, killed_at, step, caplog):
+    folder, keys = patches(), {"min_epoch_steps": 4}
+    uninterrupted = run(folder, tmp_path / "whole", **keys)
+    killed_at(step, folder, tmp_path / "model", tmp_path / "checkpoints", **keys)
     assert not (tmp_path / "model").exists()
-    assert run(folder, tmp_path / "model", tmp_path / "checkpoints") == uninterrupted
+    assert run(folder, tmp_path / "model", tmp_path / "checkpoints", **keys) == uninterrupted
     assert f"resuming from step {step}" in caplog.text
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert record["attempts"] == 2
 
 
-def test_gradients_that_are_added_survive_a_kill_in_an_epoch_that_is_no_multiple_of_them(
-    patches, tmp_path, killed_at, monkeypatch
-):
-    monkeypatch.setattr(dvlae.training.train, "MIN_EPOCH_STEPS", 3)
-    folder, keys = patches(), {"batch_size": 8, "accumulate": 2}  # 3 batches an epoch
+def test_gradients_that_are_added_survive_a_kill_in_an_epoch_that_is_no_multiple_of_them(patches, tmp_path, killed_at):
+    folder, keys = patches(), {"batch_size": 8, "accumulate": 2, "min_epoch_steps": 3}  # 3 batches an epoch
     whole = run(folder, tmp_path / "whole", **keys)
     killed_at(4, folder, tmp_path / "model", tmp_path / "checkpoints", **keys)
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints", **keys) == whole
@@ -255,12 +258,17 @@ def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp
 
 @pytest.mark.parametrize(
     "changes",
-    [{"optimizer": "adamax", "accumulate": 2}, {"free_bits": 0.5, "learning_rate": 0.002}],
+    [
+        {"optimizer": "adamax", "accumulate": 2},
+        {"free_bits": 0.5, "learning_rate": 0.002},
+        {"network": "paper"},
+        {"schedule": "plateau", "plateau_patience": 1, "min_epoch_steps": 1, "batch_size": 8, "learning_rate": 1e-12},
+        {"schedule": "plateau", "optimizer": "adamax", "average_decay": 0.0, "gradient_clip_norm": None},
+    ],
     ids=str,
 )
-def test_every_kind_of_training_resumes_bit_for_bit(patches, tmp_path, killed_at, monkeypatch, changes):
-    monkeypatch.setattr(dvlae.training.train, "MIN_EPOCH_STEPS", 4)
-    folder = patches()
+def test_every_kind_of_training_resumes_bit_for_bit(patches, tmp_path, killed_at, changes):
+    folder, changes = patches(), {"min_epoch_steps": 4} | changes
     killed_at(3, folder, tmp_path / "model", tmp_path / "checkpoints", **changes)
     assert run(folder, tmp_path / "model", tmp_path / "checkpoints", **changes) == run(
         folder, tmp_path / "whole", **changes
@@ -375,9 +383,10 @@ def test_time_is_counted_over_all_attempts(patches, tmp_path, killed_at):
     assert (record["stopped_by"], record["steps"]) == ("max_minutes", 6)
 
 
-def test_patience_ends_a_training_that_does_not_get_better(patches, tmp_path, monkeypatch):
-    monkeypatch.setattr(dvlae.training.train, "MIN_EPOCH_STEPS", 1)
-    run(patches(), tmp_path / "model", max_steps=300, patience=2, learning_rate=1e-12)
+@pytest.mark.parametrize("waits_for", ["elbo", "mse"])
+def test_patience_ends_a_training_that_does_not_get_better(patches, tmp_path, waits_for):
+    keys = {"max_steps": 300, "min_epoch_steps": 1, "learning_rate": 1e-12}
+    run(patches(), tmp_path / "model", patience=2, patience_on=waits_for, **keys)
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert record["stopped_by"] == "patience"
     assert record["steps"] < 300
@@ -417,10 +426,9 @@ def test_a_history_whose_steps_were_all_rolled_back_has_the_columns_of_any(patch
     assert list(found.columns[found.isna().all()]) == [name for name in found.columns if name.startswith("train_")]
 
 
-def test_weights_that_are_no_numbers_whatever_the_rate_end_with_one_line(patches, tmp_path, monkeypatch):
-    monkeypatch.setattr(dvlae.training.state, "MAX_ROLLBACKS", 0)
+def test_weights_that_are_no_numbers_whatever_the_rate_end_with_one_line(patches, tmp_path):
     with pytest.raises(UserError, match=r"lower training.learning_rate"):
-        run(patches(), tmp_path / "model", max_steps=60, learning_rate=1e6)
+        run(patches(), tmp_path / "model", max_steps=60, learning_rate=1e6, max_rollbacks=0)
     assert not (tmp_path / "model").exists()
 
 
@@ -480,11 +488,10 @@ def test_asking_for_a_gpu_where_none_is_is_refused(patches, tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", ["adamax", "muon"])
-def test_the_rest_learns_the_same_with_a_direct_denoiser_as_without(tmp_path, patches, monkeypatch, optimizer):
-    monkeypatch.setattr(dvlae.training.loop, "MAX_GRADIENT_NORM", 0.01)  # gradients are clipped
+def test_the_rest_learns_the_same_with_a_direct_denoiser_as_without(tmp_path, patches, optimizer):
     folder = patches()
     for name, direct in (("without", False), ("with", "mean")):
-        how = settings(optimizer=optimizer, model={"direct_denoiser": direct})
+        how = settings(optimizer=optimizer, gradient_clip_norm=0.01, model={"direct_denoiser": direct})
         train(
             folder,
             tmp_path / name,

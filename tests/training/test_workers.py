@@ -26,7 +26,8 @@ from work import KilledError, add, fail, train_job
 def settings(model=(), **training) -> TrainSettings:
     sizes = {"levels": 2, "channels": 8, "latent_channels": 4} | dict(model)
     usual = {"patch_size": 16, "batch_size": 4, "max_steps": 6, "max_minutes": None, "precision": "32"}
-    return validate(TrainSettings, {"model": sizes, "training": usual | training, "device": "cpu"}, "test")
+    values = {"model": sizes, "training": usual | {"min_epoch_steps": 4} | training, "device": "cpu"}
+    return validate(TrainSettings, values, "test")
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def spatial(tmp_path_factory):
     project.add_dataset("traces", usual | {"noisy": "traces.tif", "axes": "SCX", "noise_direction": "x"})
     project.configure(
         datasets=["volume", "traces"],
-        baselines=["gaussian"],
+        baselines=["noisy"],
         training={"patch_size": 16, "batch_size": 2, "max_steps": 5, "max_minutes": None},
     )
     project.printed = project.snakemake()

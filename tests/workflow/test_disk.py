@@ -70,14 +70,18 @@ def finished(tmp_path_factory):
 RUN = "results/small/dvlae-rf4/seed0"
 
 
+def slow(*values: str):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("file", "target", "said"),
     [
         ("results/small/images/noisy/coins.tif", "results/small/patches", "coins.tif: cannot be read"),
         ("results/small/patches/train.tif", f"{RUN}/model", "train.tif: damaged"),
-        (f"{RUN}/model/weights.safetensors", f"{RUN}/denoised", "weights.safetensors: damaged"),
-        (f"{RUN}/model/model.json", f"{RUN}/denoised", "not a model that can be read"),
-        (f"{RUN}/denoised/coins.tif", f"{RUN}/psnr.csv", "coins.tif: cannot be read"),
+        slow(f"{RUN}/model/weights.safetensors", f"{RUN}/denoised", "weights.safetensors: damaged"),
+        slow(f"{RUN}/model/model.json", f"{RUN}/denoised", "not a model that can be read"),
+        slow(f"{RUN}/denoised/coins.tif", f"{RUN}/psnr.csv", "coins.tif: cannot be read"),
     ],
 )
 def test_a_truncated_file_is_named_and_what_follows_is_not_made(finished, tmp_path, file, target, said):

@@ -124,7 +124,7 @@ def test_our_own_network_with_other_settings_is_a_method_beside_it(project):
     project.configure(methods=["dvlae-rf4", "direct", "noisy"])
     path = project.folder / "config/config.yaml"
     path.write_text(path.read_text().replace("receptive_fields:\n- 4\n", ""))
-    assert jobs(project.snakemake("--cores", "1"))["train"] == 2
+    assert jobs(project.snakemake("results/tables/summary.html", "--cores", "1"))["train"] == 2
     settings = {
         name: project.json(f"small/{name}/seed0/model/run.json")["settings"] for name in ("dvlae-rf4", "direct")
     }

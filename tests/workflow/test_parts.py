@@ -30,16 +30,40 @@ def whole(tmp_path_factory):
     return project
 
 
-@pytest.fixture
-def trained(whole, project):
-    """Return a run with a model but without estimates."""
+def copy(made: Project, project: Project) -> Project:
     for name in ("results", ".snakemake"):
-        shutil.copytree(whole.folder / name, project.folder / name)
+        shutil.copytree(made.folder / name, project.folder / name)
+    return project
+
+
+def without_estimates(project: Project) -> Project:
     for run in RUNS:
         for name in ["samples", "denoised", "uncertainty"]:
             shutil.rmtree(project.folder / "results" / run / name, ignore_errors=True)
         for name in ["psnr.csv", *RECORDS]:
             (project.folder / "results" / run / name).unlink(missing_ok=True)
+    return project
+
+
+@pytest.fixture
+def trained(whole, project):
+    """Return a run with a model but without estimates."""
+    return without_estimates(copy(whole, project))
+
+
+@pytest.fixture(scope="module")
+def halved(whole, tmp_path_factory):
+    """Return the finished run of two jobs, which no test changes."""
+    project = without_estimates(copy(whole, Project(tmp_path_factory.mktemp("halved"))))
+    share(project, 2)
+    project.snakemake(TABLE)
+    return project
+
+
+@pytest.fixture
+def shared(halved, project):
+    """Return the same as a run that may be changed."""
+    share(copy(halved, project), 2)
     return project
 
 
@@ -56,15 +80,21 @@ def records(project: Project) -> list[dict]:
     return [record | measured for record in found]
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
-def test_any_number_of_jobs_gives_the_same_bytes_and_leaves_no_part(whole, trained, count):
+def test_two_jobs_give_the_same_bytes_and_leave_no_part(whole, halved):
+    assert content(halved) == content(whole)
+    assert records(halved) == records(whole)
+    assert halved.read("tables/psnr.csv") == whole.read("tables/psnr.csv")
+    assert not list(halved.folder.glob("results/small/*/*/parts"))
+    assert halved.planned(TABLE) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [3, 5])
+def test_any_number_of_jobs_gives_the_same_bytes(whole, trained, count):
     share(trained, count)
     trained.snakemake(TABLE)
     assert content(trained) == content(whole)
     assert records(trained) == records(whole)
-    assert trained.read("tables/psnr.csv") == whole.read("tables/psnr.csv")
-    assert not list(trained.folder.glob("results/small/*/*/parts"))
-    assert trained.planned(TABLE) == {}
 
 
 def test_one_job_is_planned_as_if_there_were_no_such_key(whole, project):
@@ -149,21 +179,17 @@ def test_a_job_that_failed_is_repeated_alone_and_continues_after_its_last_image(
     assert len(names) == 9
 
 
-def test_a_changed_setting_repeats_the_parts(whole, trained):
-    share(trained, 2)
-    trained.snakemake(TABLE)
-    trained.configure(prediction={"samples": 3, "save_samples": 1, "jobs": 2})
-    assert trained.planned(TABLE) == {
+def test_a_changed_setting_repeats_the_parts(shared):
+    shared.configure(prediction={"samples": 3, "save_samples": 1, "jobs": 2})
+    assert shared.planned(TABLE) == {
         "predict": 2, "gather_predictions": 1, "evaluate": 2, "gather_evaluations": 1, "tables": 1,
     }  # fmt: skip
 
 
-def test_a_model_that_was_trained_again_is_used(trained):
-    share(trained, 2)
-    trained.snakemake(TABLE)
-    share(trained, 2, training=TINY["training"] | {"max_steps": 6})
-    trained.snakemake(f"results/{RUNS[0]}/model")
-    assert trained.planned(TABLE) == {
+def test_a_model_that_was_trained_again_is_used(shared):
+    share(shared, 2, training=TINY["training"] | {"max_steps": 6})
+    shared.snakemake(f"results/{RUNS[0]}/model")
+    assert shared.planned(TABLE) == {
         "predict": 2, "gather_predictions": 1, "evaluate": 2, "gather_evaluations": 1, "tables": 1,
     }  # fmt: skip
 
@@ -185,13 +211,12 @@ def test_a_cluster_gets_each_part_as_a_job_of_its_own(whole, trained, tmp_path_f
     assert trained.read(f"{RUNS[0]}/psnr.csv") == whole.read(f"{RUNS[0]}/psnr.csv")
 
 
-@pytest.mark.parametrize("changes", [(None, 2), (2, 3), (3, 1)])
-def test_finished_results_are_kept_with_another_number_if_they_are_touched(trained, changes):
-    share(trained, changes[0])
-    trained.snakemake(TABLE)
-    before = content(trained)
-    share(trained, changes[1])
-    assert trained.planned(TABLE)["predict"] == changes[1]
-    trained.snakemake(TABLE, "--touch")
-    assert trained.planned(TABLE) == {}
-    assert content(trained) == before
+@pytest.mark.parametrize(("made", "count"), [("whole", 2), ("halved", 3), ("halved", 1)])
+def test_finished_results_are_kept_with_another_number_if_they_are_touched(request, project, made, count):
+    copy(request.getfixturevalue(made), project)
+    before = content(project)
+    share(project, count)
+    assert project.planned(TABLE)["predict"] == count
+    project.snakemake(TABLE, "--touch")
+    assert project.planned(TABLE) == {}
+    assert content(project) == before

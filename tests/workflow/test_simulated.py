@@ -135,6 +135,7 @@ def test_every_table_and_figure_opens_in_the_report(grid):
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {"table": 6, "picture": 11, "file": 2}, found
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_table_byte_for_byte(grid):
     table = "small/dvlae-rf4/seed0/psnr.csv"
     before = grid.read(table)

@@ -17,7 +17,7 @@ SWEEP = SMALL | {
     "evaluation": {"data_range": 1.0},
 }
 METHODS = ["dvlae-auto", "noisy"]
-SWEPT = ("--configfile", "swept.yaml")
+SWEPT = ("results/tables/summary.html", "--configfile", "swept.yaml")
 FIELDS = {"sweep_length0_photons20": "0", "sweep_length2_photons20": "4"}
 
 

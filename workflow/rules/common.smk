@@ -17,15 +17,15 @@ from dvlae.config import report_names
 from dvlae.config.fields import MIRROR_VARIABLE, is_file_of_names
 from dvlae.config.grid import Method, check_models, list_methods, resolve_grid
 from dvlae.config.loading import check_one_list, load_datasets
-from dvlae.config.memory import training_memory
+from dvlae.config.training import training_memory
 from dvlae.config.messages import validate
 from dvlae.config.methods import load_method
 from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
+from dvlae.system import machine
 from dvlae.system.errors import UserError
 from dvlae.system.gpus import count_gpus
 from dvlae.system.hashes import sha256
-from dvlae.system.machine import free_memory
 
 # The user's own environment variable overrides the configuration.
 # With this the rules find `dvlae` in the environment of snakemake, even if it was not activated.
@@ -99,7 +99,7 @@ FOUND_GPUS = count_gpus() if ONE_MACHINE and GPUS else 0
 if FOUND_GPUS and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", FOUND_GPUS)
 if ONE_MACHINE and not any(name in workflow.global_resources for name in ["mem", "mem_mb", "mem_mib"]):
-    workflow.register_resource("mem_mb", max(1, free_memory() // 10**6))
+    workflow.register_resource("mem_mb", max(1, machine.free_memory() // 10**6))
 
 
 def one_of(names) -> str:
@@ -371,7 +371,7 @@ def reported_figures(kind: str, category: str, title: str) -> list:
 def dataset_settings(name: str, *left_out: str) -> str:
     """Return the settings of a dataset without those of later steps and those named."""
     return DATASETS[name].model_dump_json(
-        exclude={"title", "license", "citation", "sweep", "training", "evaluation", *left_out}
+        exclude={"title", "license", "citation", "published", "size", "sweep", "training", "evaluation", *left_out}
     )
 
 
@@ -418,6 +418,13 @@ def evaluation_settings(wildcards) -> str:
     return DATASETS[wildcards.dataset].evaluation.model_dump_json()
 
 
+def published_results() -> str:
+    """Return the settings for `dvlae tables`: what others measured on each dataset."""
+    return json.dumps(
+        {name: dataset.model_dump(mode="json", include={"published"}) for name, dataset in DATASETS.items()}
+    )
+
+
 def figure_settings() -> str:
     """Return the settings for `dvlae figures`: how each dataset is evaluated."""
     return json.dumps({name: dataset.evaluation.model_dump(mode="json") for name, dataset in DATASETS.items()})
@@ -430,8 +437,7 @@ def share_of_cores(jobs: int, most: int, on_cluster: int) -> int:
     """
     if not ONE_MACHINE:
         return min(on_cluster, most)
-    cores = workflow.resource_settings.cores or 1
-    return min(max(1, cores // max(1, jobs)), most)
+    return machine.share_of_cores(workflow.resource_settings.cores or 1, jobs, most)
 
 
 def at_once(jobs: int) -> int:

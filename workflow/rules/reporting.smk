@@ -39,9 +39,11 @@ rule tables:
     params:
         folder=lambda wildcards, output: str(Path(output.summary).parent),
         noise=lambda wildcards, input: [f"{name}={found}" for name, found in zip(DATASETS, input.noise)],
+        published=published_results(),
         revision=revision.EVALUATION,
     shell:
-        "dvlae tables {input.psnr:q} --output {params.folder:q} --noise {params.noise:q} > {log:q} 2>&1 || failed {log:q}"
+        "dvlae tables {input.psnr:q} --output {params.folder:q} --noise {params.noise:q} --published {params.published:q}"
+        " > {log:q} 2>&1 || failed {log:q}"
 
 
 rule figures:

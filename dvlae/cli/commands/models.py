@@ -39,6 +39,27 @@ COMMANDS: Commands = {
         argument("--author", "NAME", "who made the model, for bioimageio", dest="authors", nargs="+", default=()),
     ],
     Command(
+        "import-weights",
+        "Make a model of a checkpoint that the paper's authors' code of 2023 saved.",
+        "dvlae.models.imported.weights:import_weights",
+        "dvlae import-weights final_model.ckpt models/theirs",
+    ): [
+        path(
+            "file", "FILE", "checkpoint of Lightning, or a state_dict() in a file of torch.save; nothing in it is run"
+        ),
+        new_path("output", "MODEL", "folder to make"),
+        *(
+            argument(
+                f"--{name}",
+                "VALUE",
+                f"{what} of their training images, one for each channel or one for all (default: as in the checkpoint)",
+                type=float,
+                nargs="+",
+            )
+            for name, what in (("mean", "mean"), ("std", "standard deviation"))
+        ),
+    ],
+    Command(
         "likelihood",
         "Compute a lower bound on the log-likelihood of images.",
         "dvlae.inference.log_likelihood:likelihood",

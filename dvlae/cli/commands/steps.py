@@ -229,12 +229,18 @@ COMMANDS: Commands = {
     Command(
         "tables",
         "Gather the measurements of many runs into tables.",
-        "dvlae.reporting.tables:make_tables",
+        functions.tables,
         "dvlae tables psnr.csv gaussian/psnr.csv --output results/mine/tables",
     ): [
         PSNR_CSVS,
         path("--output", "DIR", "folder for the tables", required=True),
         named_paths("--noise", "DATASET=JSON", "noise, measured by `dvlae diagnose` (default: no rows)", default=[]),
+        argument(
+            "--published",
+            "SETTINGS",
+            "results that others published, a block with `published` for each dataset: YAML or JSON file, or JSON "
+            "(default: none)",
+        ),
     ],
     Command(
         "figures",
@@ -258,9 +264,13 @@ COMMANDS: Commands = {
     Command(
         "status",
         "Show the progress of a grid: finished, running, failed and waiting runs, time left.",
-        "dvlae.runs.status:describe_status",
+        functions.status,
         "dvlae status --configfile config/sem.yaml",
-    ): [CONFIGURATION],
+    ): [
+        CONFIGURATION,
+        flag("--estimate", "measure for some seconds how fast this machine is, and say how long the rest takes"),
+        CORES,
+    ],
     Command(
         "clean",
         "Show what uses the disk space, and remove what can be made again.",

@@ -82,6 +82,10 @@ def read_calibration(
         return _from_stk(file.stk_metadata or {})
     if series.kind == "imagej" or file.imagej_metadata:
         return _from_imagej(series.keyframe, file.imagej_metadata or {})
+    if file.fei_metadata:
+        return _from_fei(file.fei_metadata.get("Scan", {}))
+    if file.sem_metadata:
+        return _from_zeiss(file.sem_metadata)
     return _from_tags(series.keyframe)
 
 
@@ -217,6 +221,21 @@ def _from_stk(metadata: Mapping[str, Any]) -> Calibration:
         axis: metadata.get(f"{axis.upper()}Calibration") for axis in "yx"
     }
     return Calibration(sizes=_sizes(sides) if unit else {}, unit=unit)
+
+
+def _from_fei(scan: Mapping[str, Any]) -> Calibration:
+    """Use what electron microscopes of FEI and Thermo Fisher write beside a resolution that says nothing."""
+    sides = {"y": scan.get("PixelHeight"), "x": scan.get("PixelWidth")}
+    sizes = _sizes(sides, MICROMETRES_PER_METRE)
+    return Calibration(sizes, "um" if sizes else "")
+
+
+def _from_zeiss(metadata: Mapping[str, Any]) -> Calibration:
+    """Use what electron microscopes of Zeiss write: for each key its name in the program, a value, and a unit."""
+    found = metadata.get("ap_image_pixel_size") or metadata.get("ap_pixel_size")
+    _, side, unit = found if found and len(found) == 3 else ("", None, "")
+    sizes = _sizes({"y": side, "x": side})
+    return Calibration(sizes, unit_name(unit) if sizes else "")
 
 
 def _from_tags(page: tifffile.TiffPage) -> Calibration:

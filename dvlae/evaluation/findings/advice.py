@@ -68,7 +68,8 @@ def advise(found: Mapping[str, Any], reference: Path | None = None) -> str | Non
     """
     reference = reference or shipped_reference() / REFERENCE
     length, level = found["correlation_length"], found["noise_level"]
-    if length is None or not level or not reference.is_dir():
+    # While a comparison is made, the folder has its finished runs, and no tables yet.
+    if length is None or not level or not (reference / "noise.csv").is_file():
         return None
     noise = pd.read_csv(reference / "noise.csv").dropna(subset=["correlation_length", "noise_level"])
     lengths, levels = (1 + noise.correlation_length) / (1 + length), noise.noise_level / level

@@ -127,6 +127,10 @@ def _prepare(model: Path, images: Path | None) -> tuple[ExportedDenoiser, Exampl
             f"{model}: found a model without a direct denoiser, the part that other programs can run; train with "
             "`model: {direct_denoiser: true}` in the configuration"
         )
+    if loaded.architecture.network != "dvlae":
+        raise UserError(
+            f"{model}: found network {loaded.architecture.network!r}, allowed: 'dvlae', the only one that is exported"
+        )
     network = ExportedDenoiser(loaded)
     return network, Example.choose(loaded, network, images)
 

@@ -66,8 +66,8 @@ class ExportedDenoiser(nn.Module):
         self.halo = tuple(map(min, self.reach, most))
         self.smallest = tuple(2 * halo + stride for halo, stride in zip(self.halo, self.stride, strict=True))
         self.stem = copy.deepcopy(ladder_vae.stem)
-        self.levels = nn.ModuleList(_Level(level, dimensions) for level in ladder_vae.levels)
-        self.last_block = _Block(ladder_vae.last_block)
+        self.levels = nn.ModuleList(_Level(cast(Level, level), dimensions) for level in ladder_vae.levels)
+        self.last_block = _Block(cast(ResidualBlock, ladder_vae.last_block))
         self.signal_decoder = copy.deepcopy(model.signal_decoder)
         self.direct_denoiser = copy.deepcopy(model.direct_denoiser)
         for layers in (self.direct_denoiser.enter, self.direct_denoiser.grow):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dvlae.config.patch_size import crop_stride, level_strides
-from dvlae.config.settings import TrainingSettings
+from dvlae.config.training import TrainingSettings
 from dvlae.inference.tiling import View, make_tiles
 from dvlae.methods.learned.networks import Denoiser, UNet, WithoutNoiseModel
 from dvlae.methods.learned.patches import LearningSettings, Patches, scale_of
@@ -155,7 +155,11 @@ def train(
         to_channels_last(network, dimensions)
         schedule = Schedule(
             TrainingSettings(
-                max_minutes=task.minutes, max_steps=settings.max_steps, max_epochs=1, learning_rate=settings.rate
+                batch_size=settings.batch,
+                max_minutes=task.minutes,
+                max_steps=settings.max_steps,
+                max_epochs=1,
+                learning_rate=settings.rate,
             ),
             # Time or `max_steps` ends the training: an epoch never does.
             steps_per_epoch=2**62,
@@ -178,7 +182,7 @@ def train(
         steps, seconds = _descend(network, error, crops.batch, schedule, settings, description)
         network.eval()
         with torch.inference_mode():
-            batches = validation_batches(patches.validation, None, network.strides[-1], patches.crop, settings.batch)
+            batches = validation_batches(patches.validation, None, network.strides[-1], patches.crop, schedule.settings)
             losses = [(float(error(batch)), len(batch)) for batch, _ in batches]
     loss = sum(value * count for value, count in losses) / sum(count for _, count in losses)
     if not math.isfinite(loss):
@@ -213,7 +217,7 @@ def _descend(
     limit = schedule.total_seconds
     total, unit = (schedule.total_steps, "step") if limit is None else (round(limit), "s")
     with closing(progress(total=total, description=description, unit=unit)) as bar:
-        while schedule.reached_limit(steps, seconds, 0) is None:
+        while schedule.reached_limit(steps, seconds) is None:
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate(steps, seconds)
             optimizer.zero_grad()

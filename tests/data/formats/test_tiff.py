@@ -742,6 +742,20 @@ def test_the_resolution_is_the_size_of_a_pixel_in_its_unit(tmp_path, imagej, res
     assert (calibration.sizes, calibration.unit) == (pytest.approx(sizes), name)
 
 
+@pytest.mark.parametrize(("tag", "text", "sizes", "name"), [
+    (34682, "[Scan]\nPixelWidth=4e-9\nPixelHeight=5e-9\n", {"y": 0.005, "x": 0.004}, "um"),
+    (34680, "[Scan]\nDwelltime=1e-6\n", {}, ""),
+    (34118, "0\n\nAP_PIXEL_SIZE\nP = 2.5 nm\nAP_IMAGE_PIXEL_SIZE\nI = 5.0 nm\n", {"y": 5.0, "x": 5.0}, "nm"),
+    (34118, "0\n\nAP_PIXEL_SIZE\nPixel Size = 1.2 µm\n", {"y": 1.2, "x": 1.2}, "um"),
+    (34118, "0\n\nDP_BRIGHTNESS\nBrightness = 50 %\n", {}, ""),
+])  # fmt: skip
+def test_electron_microscopes_say_the_size_of_a_pixel_in_their_own_tags(tmp_path, tag, text, sizes, name):
+    content = text.replace("\n", "\r\n").encode("cp1252")
+    tifffile.imwrite(tmp_path / "a.tif", random(20, 24), extratags=[(tag, 2, len(content), content, True)])
+    calibration = read_all(tmp_path / "a.tif")[0].calibration
+    assert (calibration.sizes, calibration.unit) == (pytest.approx(sizes), name)
+
+
 # ---------------------------------------------------------------------------------------------- other kinds
 
 

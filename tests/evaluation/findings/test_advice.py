@@ -83,6 +83,11 @@ def test_nothing_is_said_where_one_method_alone_was_measured(reference):
     assert advise(found(4, 0.1), reference) is None
 
 
+def test_nothing_is_said_before_a_comparison_has_tables(reference):
+    (reference / "noise.csv").unlink()
+    assert advise(found(4, 0.1), reference) is None
+
+
 def test_nothing_is_said_without_a_reference(monkeypatch, tmp_path):
     monkeypatch.setattr("dvlae.evaluation.findings.advice.shipped_reference", lambda: tmp_path)
     assert advise(found(4, 0.1)) is None

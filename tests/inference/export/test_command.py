@@ -95,6 +95,13 @@ def test_a_model_without_direct_denoiser_names_the_setting(tmp_path):
     assert "`model: {direct_denoiser: true}`" in message
 
 
+def test_the_papers_network_is_refused(tmp_path):
+    (tmp_path / "m").mkdir()
+    save_model(build(network="paper", direct_denoiser="mean"), tmp_path / "m")
+    message = refused(tmp_path / "m", tmp_path / "a.pt", kind="torchscript")
+    assert message == f"{tmp_path / 'm'}: found network 'paper', allowed: 'dvlae', the only one that is exported"
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

@@ -1,0 +1,1 @@
+from authors import code  # noqa: F401
