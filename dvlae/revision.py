@@ -6,8 +6,8 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 """
 
 PREPARE = 5
-PATCHES = 5
-TRAINING = 6
+PATCHES = 6
+TRAINING = 7
 PREDICTION = 6
 EVALUATION = 6
 METHODS = 2

@@ -18,11 +18,11 @@ SIZES = {
 }
 
 
-def initial(mean: float = 60.0, std: float = 20.0, step: float = 1.0, **sizes) -> DVLAE:
+def initial(mean: float = 60.0, std: float = 20.0, step: float = 1.0, limits=(None, None), **sizes) -> DVLAE:
     """Return a model as a training starts with it; ``sizes`` are the fields of Architecture that differ from SIZES."""
     torch.manual_seed(0)
     architecture = Architecture(**SIZES | sizes)
-    return DVLAE(architecture, *([value] * architecture.image_channels for value in (mean, std, step)))
+    return DVLAE(architecture, *([value] * architecture.image_channels for value in (mean, std, step, limits)))
 
 
 def build(
@@ -35,10 +35,12 @@ def build(
     blocks: int = 1,
     direct_denoiser: str | None = None,
     stride: tuple[int, ...] | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
     network: str = "dvlae",
 ) -> DVLAE:
     """Return a model whose far pixels matter, as a seam is then visible, ready to be asked."""
     model = initial(
+        limits=limits,
         image_channels=channels,
         levels=levels,
         levels_per_scale=levels_per_scale,

@@ -14,6 +14,7 @@ import tifffile
 from dvlae.axes import AXES, format_sides
 from dvlae.config.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.config.settings import PatchSettings
+from dvlae.data.defects.limits import LimitFinder
 from dvlae.data.defects.survey import Survey
 from dvlae.data.manifest import Image, read_manifest, select_images, spread_evenly
 from dvlae.system.arrays import release
@@ -53,9 +54,9 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
     output
         The folder to make: ``train.tif`` and ``val.tif``, (N, C, ...) float32 with the images' spatial axes, which can
         be memory-mapped; if there are pixels to leave out of the loss, ``train_mask.tif`` and ``val_mask.tif`` of the
-        same shapes, uint8, 0 at these pixels; and ``patches.json``: mean, standard deviation and quantisation step of
-        each channel over the training patches, in grey values; sides in pixels; the place of each patch; what was
-        found and left out; the files' hashes.
+        same shapes, uint8, 0 at these pixels; and ``patches.json``: mean, standard deviation, quantisation step and
+        limits of each channel over the training patches, in grey values; sides in pixels; the place of each patch; what
+        was found and left out; the files' hashes.
     settings
         Size of the crop, images, and how to split them.
 
@@ -78,8 +79,8 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
     train, val, validation = split(usable, size, settings)
     train, val = _limit(train, val, math.prod(size), settings.max_patch_pixels)
     with atomic_folder(output, PATCH_FILES) as folder:
-        statistics = PatchStatistics(chosen[0].shape[0])
-        write_patches(folder / "train.tif", train, size, survey, statistics)
+        statistics, ends = PatchStatistics(chosen[0].shape[0]), LimitFinder(chosen[0].shape[0])
+        write_patches(folder / "train.tif", train, size, survey, statistics, ends)
         write_patches(folder / "val.tif", val, size, survey)
         summary = statistics.summary()
         for number, std in enumerate(summary["std"]):
@@ -90,6 +91,7 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
                 )
         description = {
             **summary,
+            "limits": ends.limits(),
             "channels": chosen[0].shape[0],
             "patch_size": size,
             "crop_size": crop,
@@ -335,7 +337,12 @@ def quantisation_step(levels: np.ndarray) -> float:
 
 
 def write_patches(
-    path: Path, places: Sequence[Place], size: Sequence[int], survey: Survey, statistics: PatchStatistics | None = None
+    path: Path,
+    places: Sequence[Place],
+    size: Sequence[int],
+    survey: Survey,
+    statistics: PatchStatistics | None = None,
+    ends: LimitFinder | None = None,
 ) -> None:
     """Write patches, one at a time, into a TIFF that can be memory-mapped, (N, C, ...) float32.
 
@@ -351,8 +358,8 @@ def write_patches(
         Sides of a patch, in pixels.
     survey
         What was found in the images.
-    statistics
-        Statistics to which the patches are added; None: none.
+    statistics, ends
+        What the patches are added to; None: nothing.
     """
     shape = (len(places), places[0][0].shape[0], *size)
     padded = any(length < side for image, _ in places for length, side in zip(image.shape[1:], size, strict=True))
@@ -376,6 +383,8 @@ def write_patches(
                 masks(np.pad(learned, missing))
             if statistics is not None:
                 statistics.update(own, None if frame.measured is None else frame.measured[window])
+            if ends is not None:
+                ends.update(own, None if frame.learned is None else frame.learned[window])
             release(frame.filled, frame.learned, frame.measured)
 
 

@@ -24,7 +24,7 @@ from dvlae.models.autoregressive_decoder import (
     LinearAutoregressiveDecoder,
     MixtureDecoder,
 )
-from dvlae.models.likelihood import sample_mixture
+from dvlae.models.likelihood import Limits, sample_mixture
 from dvlae.models.paper import PaperAutoregressiveDecoder
 
 # Values of the projected signal code that are held at a time: 16 MiB.
@@ -341,7 +341,9 @@ def walk_along_lines(decoder: MixtureDecoder, code: Tensor, sample_pixel: PixelS
 
 
 @torch.inference_mode()
-def sample_autoregressively(decoder: MixtureDecoder, code: Tensor, noise: Tensor, floor: Tensor) -> Tensor:
+def sample_autoregressively(
+    decoder: MixtureDecoder, code: Tensor, noise: Tensor, floor: Tensor, limits: Limits | None = None
+) -> Tensor:
     """Sample a noisy image given the signal code.
 
     Parameters
@@ -355,6 +357,8 @@ def sample_autoregressively(decoder: MixtureDecoder, code: Tensor, noise: Tensor
         within a component of its mixture, the second half chooses the component.
     floor
         Smallest scale, (C, 1, ...), as :attr:`dvlae.models.dvlae.DVLAE.floor`.
+    limits
+        Where grey values end, at which pixels are clipped before others depend on them; None: nowhere.
 
     Returns
     -------
@@ -364,15 +368,18 @@ def sample_autoregressively(decoder: MixtureDecoder, code: Tensor, noise: Tensor
     if decoder.axis is None:  # No pixel depends on another one.
         normal, choice = noise.chunk(2, dim=1)
         logits, means, raw_scales = decoder(normal, code)
-        return sample_mixture(logits, means, raw_scales, floor, normal, torch.special.ndtr(choice))
+        sampled = sample_mixture(logits, means, raw_scales, floor, normal, torch.special.ndtr(choice))
+        return sampled if limits is None else limits.clip(sampled)
     axis = decoder.axis
     normal, choice = (to_lines(half, axis) for half in noise.chunk(2, dim=1))
     sampled = torch.empty_like(normal, memory_format=torch.contiguous_format)
     floor = floor.flatten()
+    ends = None if limits is None else Limits(limits.lower.flatten(), limits.upper.flatten())
 
     def sample_pixel(position: int, logits: Tensor, means: Tensor, raw_scales: Tensor) -> Tensor:
         uniform = torch.special.ndtr(choice[position])
-        sampled[position] = sample_mixture(logits, means, raw_scales, floor, normal[position], uniform)
+        values = sample_mixture(logits, means, raw_scales, floor, normal[position], uniform)
+        sampled[position] = values if ends is None else ends.clip(values)
         return sampled[position]
 
     walk_along_lines(decoder, code, sample_pixel)

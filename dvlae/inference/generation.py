@@ -2,7 +2,7 @@
 
 The clean content is a signal code, sampled from the posterior of a noisy image or from the priors of the ladder VAE.
 The autoregressive decoder samples the noisy image, the signal decoder gives the clean one. The model's density is
-continuous, so grey values are neither rounded nor clipped.
+continuous, so grey values are not rounded. Noisy values are clipped at the limits of the recording, if it has any.
 """
 
 import logging
@@ -145,10 +145,10 @@ def sample_noisy(model: DVLAE, code: Tensor, size: tuple[int, ...], *, name: str
     Returns
     -------
     numpy.ndarray
-        (C, ...) in the units of the training images, float32; neither rounded nor clipped.
+        (C, ...) in the units of the training images, float32; clipped at the limits of the recording, and not rounded.
     """
     window = [range(side) for side in size]
     key = noise_key(seed, name, number, PIXEL_NOISE_LEVEL)
     noise = normal_noise([key], 2 * model.architecture.image_channels, window, code.device)
-    x = sample_autoregressively(model.autoregressive_decoder, cut_padding(code, size), noise, model.floor)
+    x = sample_autoregressively(model.autoregressive_decoder, cut_padding(code, size), noise, model.floor, model.limits)
     return model.denormalise(x)[0].cpu().numpy()

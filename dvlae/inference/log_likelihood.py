@@ -39,7 +39,6 @@ from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to
 from dvlae.models.latents import log_density_ratio
 from dvlae.models.layers import cut_padding
-from dvlae.models.likelihood import mixture_log_likelihood
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_file
 from dvlae.system.progress import progress
@@ -125,7 +124,7 @@ def log_weights(
         code = cut_padding(ladder_vae.last_block(state), sides)
         repeated_x = own_x.expand(len(numbers), *image.shape)
         logits, means, raw_scales = model.autoregressive_decoder(repeated_x, code)
-        likelihood = mixture_log_likelihood(repeated_x, logits, means, raw_scales, model.floor)
+        likelihood, _ = model.pixel_log_likelihood(repeated_x, logits, means, raw_scales)
         log_ratio = sum(map(_sum_per_sample, divergences), start=torch.zeros(len(numbers), dtype=torch.float64))
         weights = _sum_per_sample(likelihood) - log_ratio - change_of_units
         yield from weights.tolist()

@@ -10,13 +10,15 @@ With z the latents, of which c is a function, training minimises for each pixel 
 
 The first two terms are the negative ELBO, a bound on -log p(x); they train the ladder VAE and the autoregressive
 decoder. The third trains the signal decoder alone, as c is detached there, so that one optimiser serves all. After
-training, s of one sample of z is a sample of the denoised image, and the mean over samples is the MMSE estimate.
+training, s of one sample of z is a sample of the denoised image, and the mean over samples is the MMSE estimate. Where
+grey values end, both p and the x of the third term are others (:mod:`dvlae.models.likelihood`).
 
 Source: Salmon & Krull, "Unsupervised denoising for signal-dependent and row-correlated imaging noise", arXiv 2310.07887
 (2023). What differs from the paper: one optimiser instead of two, traces and volumes, and the direct denoiser;
 docs/differences_from_the_paper.md has the rest.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +37,8 @@ from dvlae.models.ladder import Ladder
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.latents import LatentSampler, sample_randomly
 from dvlae.models.layers import cut_padding, to_channels_last
-from dvlae.models.likelihood import mixture_log_likelihood, scale_floor
+from dvlae.models.likelihood import Limits, censored_log_likelihood, mixture_log_likelihood, scale_floor
+from dvlae.models.loss_terms import LossTerms
 from dvlae.models.paper import MIN_SCALE, BorderConvolution, PaperAutoregressiveDecoder, PaperLadderVAE
 from dvlae.models.signal_decoder import SignalDecoder
 from dvlae.system.errors import UserError
@@ -116,60 +119,6 @@ class Architecture:
         return mirrored_axes(self.dimensions, self.noise_direction)
 
 
-@dataclass
-class LossTerms:
-    """The terms of the loss, each a scalar per pixel value of the image.
-
-    Attributes
-    ----------
-    log_likelihood
-        log p(x | c), in nats.
-    kl_of_levels
-        KL divergence of each level, finest first, in nats.
-    mse
-        Mean squared error of the signal decoder's output to the noisy image, in squared normalised units.
-    direct
-        Mean squared or absolute error of the direct denoiser's output to a sample, in normalised units.
-    """
-
-    log_likelihood: Tensor
-    kl_of_levels: list[Tensor]
-    mse: Tensor
-    direct: Tensor | None = None
-
-    @property
-    def kl(self) -> Tensor:
-        """The divergence KL(q(z | x) || p(z)) of all levels."""
-        return torch.stack(self.kl_of_levels).sum()
-
-    @property
-    def elbo(self) -> Tensor:
-        """The evidence lower bound."""
-        return self.log_likelihood - self.kl
-
-    def loss(self, kl_weight: float = 1.0, free_bits: float = 0.0) -> Tensor:
-        """Return what training minimises.
-
-        Parameters
-        ----------
-        kl_weight
-            Weight of the KL divergence, 0 to 1. Training raises it from 0, as in Sonderby et al. (arXiv 1602.02282,
-            2016).
-        free_bits
-            KL divergence of each level that costs nothing, as a mean over the batch, in nats per pixel value of the
-            image. A level with less is not pulled towards its prior. Kingma et al., "Improved variational inference
-            with inverse autoregressive flow" (arXiv 1606.04934, 2016); their groups of latents are the levels here.
-
-        Returns
-        -------
-        Tensor
-            A scalar, in nats per pixel value.
-        """
-        kl = self.kl if free_bits == 0 else torch.stack(self.kl_of_levels).clamp(min=free_bits).sum()
-        loss = self.mse - self.log_likelihood + kl_weight * kl
-        return loss if self.direct is None else loss + self.direct
-
-
 class DVLAE(nn.Module):
     """Denoising variational lossy autoencoder (Salmon & Krull, arXiv 2310.07887).
 
@@ -184,18 +133,34 @@ class DVLAE(nn.Module):
         Mean and standard deviation of each channel of the training images, in their units.
     step
         Smallest spacing of each channel's grey values, in the same units; 0 where they are continuous.
+    limits
+        The smallest and the largest grey value of each channel, where the recording ends, in the same units; None where
+        it does not. None: no channel has limits.
 
     Attributes
     ----------
     mean, std, step
         The same as tensors, (C, 1, ...), or (1, C, 1, 1, 1) for volumes.
+    lower, upper
+        The limits as such tensors; infinite where there is none.
+    is_limited
+        Whether there is any.
     """
 
     mean: Tensor
     std: Tensor
     step: Tensor
+    lower: Tensor
+    upper: Tensor
 
-    def __init__(self, architecture: Architecture, mean: list[float], std: list[float], step: list[float]):
+    def __init__(
+        self,
+        architecture: Architecture,
+        mean: list[float],
+        std: list[float],
+        step: list[float],
+        limits: Sequence[Sequence[float | None]] | None = None,
+    ):
         super().__init__()
         self.architecture = a = architecture
         make = _make_paper_networks if a.network == "paper" else _make_networks
@@ -210,6 +175,13 @@ class DVLAE(nn.Module):
         shape = {1: (-1, 1), 2: (-1, 1, 1), 3: (1, -1, 1, 1, 1)}[a.dimensions]
         for name, values in {"mean": mean, "std": std, "step": step}.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(shape))
+        ends = [(None, None)] * len(mean) if limits is None else limits
+        lower = [-math.inf if end is None else end for end, _ in ends]
+        upper = [math.inf if end is None else end for _, end in ends]
+        self.is_limited = any(map(math.isfinite, lower + upper))
+        for name, values in {"lower": lower, "upper": upper}.items():
+            # They are no part of the weights, which earlier versions read.
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(shape), persistent=False)
 
     @property
     def floor(self) -> Tensor:
@@ -222,6 +194,13 @@ class DVLAE(nn.Module):
     def stride(self) -> tuple[int, ...]:
         """The number of pixels, along each spatial axis, to multiples of which an image is padded."""
         return self.ladder_vae.strides[-1]
+
+    @property
+    def limits(self) -> Limits | None:
+        """Where normalised grey values end; None: nowhere, as in the paper."""
+        if self.architecture.network == "paper" or not self.is_limited:
+            return None
+        return Limits(self.normalise(self.lower), self.normalise(self.upper))
 
     def normalise(self, image: Tensor) -> Tensor:
         """Bring an image (N, C, ...) from its own units to zero mean and unit variance.
@@ -273,6 +252,28 @@ class DVLAE(nn.Module):
                 maps = torch.cat([maps, end.flip(axis)], axis)
         return maps
 
+    def pixel_log_likelihood(
+        self, x: Tensor, logits: Tensor, means: Tensor, raw_scales: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log-likelihood of normalised pixels, and the values that the signal decoder learns.
+
+        Parameters
+        ----------
+        x, logits, means, raw_scales
+            As :func:`dvlae.models.likelihood.mixture_log_likelihood` takes them.
+
+        Returns
+        -------
+        log_likelihood
+            (N, C, ...), in nats.
+        values
+            ``x``, with what is expected there at the upper limit of the recording, (N, C, ...).
+        """
+        limits = self.limits
+        if limits is None:
+            return mixture_log_likelihood(x, logits, means, raw_scales, self.floor), x
+        return censored_log_likelihood(x, logits, means, raw_scales, self.floor, limits)
+
     def forward(
         self, image: Tensor, sample_latent: LatentSampler = sample_randomly, counts: Tensor | None = None
     ) -> LossTerms:
@@ -300,7 +301,7 @@ class DVLAE(nn.Module):
         x = self.pad(self.normalise(image))  # (N, C, ...), padded, as all below
         code, kls = self.ladder_vae(x, sample_latent)  # (N, channels, ...); (N, Z, ...) for each level
         logits, means, raw_scales = self.autoregressive_decoder(x, code)  # (N, K, C, ...)
-        likelihood_of_padded = mixture_log_likelihood(x, logits, means, raw_scales, self.floor)  # (N, C, ...)
+        likelihood_of_padded, x = self.pixel_log_likelihood(x, logits, means, raw_scales)  # (N, C, ...)
         # The code is detached: the signal decoder does not change it.
         signal = self.signal_decoder(code.detach())  # (N, C, ...)
         log_likelihood, signal, x = (
@@ -352,7 +353,8 @@ def build_model(
     settings
         The sizes of the networks, and the kind of decoder.
     description
-        The content of ``patches.json``: mean and standard deviation of each channel, and step of its grey values.
+        The content of ``patches.json``: mean and standard deviation of each channel, step and limits of its grey
+        values.
     crop
         Sides of a training crop, in pixels.
     receptive_field
@@ -384,7 +386,8 @@ def build_model(
         stride=crop_stride(crop, sizes.stride),
         **sizes.model_dump() | {"direct_denoiser": sizes.direct_denoiser or None},
     )
-    model = DVLAE(architecture, description["mean"], description["std"], description["step"])
+    scale = (description["mean"], description["std"], description["step"], description.get("limits"))
+    model = DVLAE(architecture, *scale)
     model.ladder_vae.recompute = settings.training.activation_checkpointing
     to_channels_last(model, len(crop))
     return model

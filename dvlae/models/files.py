@@ -1,6 +1,7 @@
 """A trained model on disk: weights in safetensors, all other values in JSON; nothing is unpickled."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from dvlae.system.errors import UserError
 from dvlae.system.hashes import sha256
 
 FORMAT = 2
-# What belongs to the images, and not to the networks.
+# What belongs to the images, and not to the networks. The limits are no part of the weights.
 SCALE = ("mean", "std", "step")
 
 
@@ -40,6 +41,10 @@ def save_model(model: DVLAE, folder: Path, seen: dict[str, Any] | None = None) -
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "step": model.step.flatten().tolist(),
+        "limits": [
+            [end if math.isfinite(end) else None for end in ends]
+            for ends in zip(model.lower.flatten().tolist(), model.upper.flatten().tolist(), strict=True)
+        ],
         "weights_sha256": sha256(weights),
     }
     if seen is not None:
@@ -156,7 +161,8 @@ def load_model(folder: Path) -> DVLAE:
             raise UserError(f"{weights}: damaged, its hash differs from the one in model.json; train the model again")
         architecture = Architecture(**description["architecture"])
         _check_sizes(architecture, description, weights)
-        model = DVLAE(architecture, description["mean"], description["std"], description["step"])
+        scale = (description["mean"], description["std"], description["step"], description.get("limits"))
+        model = DVLAE(architecture, *scale)
         model.load_state_dict(load_file(weights))
     except UserError:
         raise
@@ -213,6 +219,7 @@ def _check_sizes(architecture: Architecture, description: dict, weights: Path) -
     if not 0 < architecture.levels * architecture.blocks <= len(found):
         raise ValueError(f"weights of {len(found)} tensors, too few for the sizes in model.json")
     with torch.device("meta"):
-        model = DVLAE(architecture, description["mean"], description["std"], description["step"])
+        scale = (description["mean"], description["std"], description["step"], description.get("limits"))
+        model = DVLAE(architecture, *scale)
     if found != {name: list(tensor.shape) for name, tensor in model.state_dict().items()}:
         raise ValueError("the sizes in model.json are not those of the weights")

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvlae.models.direct_denoiser import DirectDenoiser
-from dvlae.models.dvlae import DVLAE, LossTerms
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.latents import LatentSampler, sample_part, sample_randomly
+from dvlae.models.loss_terms import LossTerms
 from dvlae.training.workers import Workers
 
 # In strides. Two windows that are shifted by up to a stride are cut from sides that are at least this long.

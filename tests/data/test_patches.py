@@ -73,6 +73,13 @@ def test_patches_cover_each_image_wholly(tmp_path, images_folder, shapes):
         assert covered.all()
 
 
+def test_limits_are_those_of_all_pixels_that_count(tmp_path, images_folder):
+    a, b = (np.stack([random(64, 64).round(), random(64, 64).round().clip(0, 110)]) for _ in range(2))
+    b[0, 5, 5] = 60_000  # hot
+    description, *_ = extract(images_folder(a=a, b=b), tmp_path)
+    assert description["limits"] == [[None, None], [None, 110]]
+
+
 @pytest.mark.parametrize(("side", "stored"), [(100, 32), (30, 30), (16, 16)])
 def test_a_patch_is_twice_the_crop_along_each_axis_where_the_smallest_image_allows_it(
     tmp_path, images_folder, side, stored

@@ -38,3 +38,16 @@ def test_one_gaussian_everywhere_is_drawn_as_such_in_the_images_units(receptive_
     scale = 0.25 + 1 / (np.sqrt(12) * 20)  # softplus and the floor
     assert sampled.mean() == pytest.approx(60 + 0.5 * 20, abs=0.2)
     assert sampled.std() == pytest.approx(scale * 20, rel=0.02)
+
+
+@pytest.mark.parametrize(("receptive_field", "direction"), [(0, "none"), (8, "x"), (8, "y")])
+def test_noisy_samples_end_where_the_recording_ends(receptive_field, direction):
+    sizes = {"receptive_field": receptive_field, "noise_direction": direction}
+    network = build(2, **sizes, limits=(50.0, 70.0))
+    sampled = sample_noisy(network, torch.zeros(1, 8, 64, 64), (64, 64), name="a", number=0, seed=0)
+    assert (sampled.min(), sampled.max()) == pytest.approx((50, 70))
+    assert min((sampled < 50.001).mean(), (sampled > 69.999).mean()) > 0.01
+    # Pixels depend on the clipped ones before them.
+    before = build(2, **sizes)
+    free = sample_noisy(before, torch.zeros(1, 8, 64, 64), (64, 64), name="a", number=0, seed=0)
+    assert np.allclose(free.clip(50, 70), sampled, atol=1e-3) == (receptive_field == 0)

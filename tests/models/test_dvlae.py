@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from dvlae.models.autoregressive_decoder import DECODERS
-from dvlae.models.dvlae import DVLAE, LossTerms
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import memory_format, to_channels_last
+from dvlae.models.loss_terms import LossTerms
 from untrained import initial
 
 
@@ -207,3 +208,38 @@ def test_every_convolution_meets_maps_in_its_own_layout_both_ways():
         assert len(maps) > 15
         wrong = [convolution for convolution, m in maps if not m.is_contiguous(memory_format=torch.channels_last)]
         assert wrong == [], way
+
+
+def test_limits_change_nothing_in_images_that_do_not_reach_them():
+    image = torch.poisson(torch.full((2, 1, 16, 16), 100.0))
+    found = []
+    for limits in [(None, None), (None, 255.0), (0.0, None)]:
+        model = build(limits=limits)
+        torch.manual_seed(0)
+        terms = model(image)
+        terms.loss().backward()
+        found.append([terms.loss().detach(), *(parameter.grad for parameter in model.parameters())])
+    for others in found[1:]:
+        assert all(torch.equal(*pair) for pair in zip(found[0], others, strict=True))
+
+
+@pytest.mark.parametrize("autoregression", DECODERS)
+def test_the_signal_decoder_learns_the_mean_beyond_the_limit(autoregression):
+    image = (120 + 30 * torch.randn(2, 1, 16, 16)).clamp(max=120)
+    errors = []
+    for limits in [(None, None), (None, 120.0)]:
+        model = build(autoregression=autoregression, noise_direction="none", receptive_field=0, limits=limits)
+        shown = []
+        model.signal_decoder.register_forward_hook(lambda module, args, output, shown=shown: shown.append(output))
+        terms = model(image)
+        x = model.normalise(image)
+        difference = (shown[0] - x).square().mean()
+        errors.append((terms.mse - difference).abs().detach())
+    assert errors[0] < 1e-6
+    assert errors[1] > 0.01
+
+
+def test_the_likelihood_of_the_paper_has_no_limits():
+    sizes = {"levels": 3, "receptive_field": 16, "limits": (None, 120.0)}
+    assert build(**sizes).limits is not None
+    assert build(**sizes, network="paper").limits is None

@@ -52,6 +52,22 @@ def test_strides_that_the_levels_do_not_have_are_refused(saved, stride):
         load_model(folder)
 
 
+def test_limits_come_back_and_those_of_an_earlier_version_are_none(tmp_path):
+    scale = [1.0, 2.0], [3.0, 4.0], [0.5, 0.0]
+    save_model(DVLAE(Architecture(2, 4, 2, 2, 1, 3, 8, "y"), *scale, [(None, 255.0), (0.0, None)]), tmp_path)
+    again = load_model(tmp_path)
+    assert again.lower.flatten().tolist() == [-torch.inf, 0]
+    assert again.upper.flatten().tolist() == [255, torch.inf]
+    assert torch.equal(again.limits.upper, (again.upper - again.mean) / again.std)
+    file = tmp_path / "model.json"
+    description = json.loads(file.read_text())
+    del description["limits"]
+    file.write_text(json.dumps(description))
+    earlier = load_model(tmp_path)
+    assert earlier.limits is None
+    assert earlier.state_dict().keys() == again.state_dict().keys()
+
+
 def test_truncated_weights_are_refused(saved):
     folder, _ = saved
     weights = folder / "weights.safetensors"
