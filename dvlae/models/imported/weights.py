@@ -89,7 +89,7 @@ def import_weights(
         name: _scale(file, name, known.get(f"data_{name}") if given is None else given, a.image_channels)
         for name, given in {"mean": mean, "std": std}.items()
     }
-    model = DVLAE(a, scale["mean"], scale["std"], step=[0.0] * a.image_channels)
+    model = DVLAE(a, scale["mean"], scale["std"], [0.0] * a.image_channels)
     model.load_state_dict(model.state_dict() | fitted)
     with atomic_folder(output, MODEL_FILES) as folder:
         save_model(model, folder)
@@ -246,9 +246,8 @@ def _fit(file: Path, architecture: Architecture, weights: Mapping[str, Tensor]) 
     """Return the weights in the shapes of our layers."""
     ones = [1.0] * architecture.image_channels
     with torch.device("meta"):  # The sizes may be absurd.
-        layers = {
-            name: like for name, like in DVLAE(architecture, ones, ones, ones).state_dict().items() if name not in SCALE
-        }
+        model = DVLAE(architecture, ones, ones, ones)
+    layers = {name: like for name, like in model.state_dict().items() if name not in SCALE}
     unlike = sorted(layers.keys() ^ weights.keys())
     if unlike:
         there = "a weight" if unlike[0] in weights else "no weight"
