@@ -123,9 +123,10 @@ def test_a_forward_pass_changes_no_weight():
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
 
 
+@pytest.mark.parametrize("limits", [(None, None), (None, 255.0)])
 @pytest.mark.parametrize("autoregression", DECODERS)
-def test_half_saturated_image_trains_without_a_bad_number(autoregression):
-    model = build(autoregression=autoregression)
+def test_half_saturated_image_trains_without_a_bad_number(autoregression, limits):
+    model = build(autoregression=autoregression, limits=limits)
     image = torch.poisson(torch.full((2, 1, 16, 16), 120.0)).clamp(max=255)
     image[..., 8:] = 255.0
     optimizer = torch.optim.Adamax(model.parameters(), 2e-2)
