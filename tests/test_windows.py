@@ -182,6 +182,7 @@ def test_text_is_utf_8_and_ends_its_lines_in_the_same_way_on_every_system():
 
 def test_an_argument_of_a_command_that_is_printed_needs_no_utf_8(run):
     """As of a Windows console, or of a file to which it is redirected."""
-    code = "import dvlae.runs.disk_space, dvlae.cli, sys; dvlae.runs.disk_space.clean = lambda *_, **__: 'a − b'\n"
-    done = run(f"{code}sys.exit(dvlae.cli.main(['clean']))", PYTHONIOENCODING="cp1252")
+    code = "import dvlae.methods.search as s, dvlae.cli, sys; s.search_method = lambda *_, **__: 'a − b'\n"
+    words = ["search-method", "n2v", "images", "--output", "a.json"]
+    done = run(f"{code}sys.exit(dvlae.cli.main({words}))", PYTHONIOENCODING="cp1252")
     assert (done.returncode, done.stdout) == (0, "a \\u2212 b\n"), done.stderr
