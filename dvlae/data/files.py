@@ -197,7 +197,7 @@ def _why_nothing(pattern: str, folder: Path) -> str:
     place = folder / path.parent
     if (folder / path).is_dir():
         return f"the folder {folder / path} contains no images, which end with {', '.join(SUFFIXES)}"
-    said = f"no file matches {pattern!r} in {folder.absolute()}"
+    said = f"no file matches {pattern!r}" + ("" if path.is_absolute() else f" in {folder.absolute()}")
     wanted = unicodedata.normalize("NFC", path.name).lower()
     parents = list(_walk(folder, path.parent.parts)) if not path.is_absolute() else [place]
     children = sorted((child for parent in parents for child in _children(parent)), key=natural_key)

@@ -112,6 +112,8 @@ def test_no_match_says_what_is_there_instead(folder):
     assert found("up/A*.TIF", there) == ["up/A.TIF"]
     assert refusal("up/*.lsm", there).endswith("there are 'A.TIF', 'b.czi'")
     assert refusal("nowhere/*.lsm", there).endswith(str(there))
+    anywhere = str(there / "nowhere/*.lsm")
+    assert refusal(anywhere, there) == f"noisy: no file matches {anywhere!r}"
 
 
 @pytest.mark.parametrize("pattern", ["[ul]*.tif", "??.TIF", "**/*.Tif", ".", "u*[tT][iI][fF]", ["lo.tif", "UP.tif"]])
