@@ -34,7 +34,7 @@ from dvlae.config.loading import load_configuration, load_datasets
 from dvlae.config.settings import PredictSettings, Settings, TrainSettings
 from dvlae.reporting.figures import make_figures
 from dvlae.reporting.tables import make_tables
-from dvlae.runs.folder import RunFolder, read_json
+from dvlae.runs.folder import DatasetFolder, RunFolder, read_json
 from dvlae.system.files import write_json
 
 MIN_SHARE = 0.95
@@ -110,7 +110,7 @@ class Comparison:
 
     def noise(self, dataset: str, folder: Path | None = None) -> Path:
         """Return the diagnosis of a dataset in the results, or in another folder."""
-        return (folder or self.results) / f"figures/noise_{dataset}.json"
+        return DatasetFolder((folder or self.results) / dataset).noise
 
     def identity(self, cell: Cell) -> dict[str, Any]:
         """Return what the result of a cell depends on, apart from the seed, as the rules of the workflow do."""

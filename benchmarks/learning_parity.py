@@ -12,15 +12,12 @@ The authors' code of October 2023 (MIT, addresses in `dvlae_2023.csv` of the mir
 """
 
 import argparse
-import importlib
-import importlib.util
 import json
 import math
 import os
 import statistics
 import sys
 import time
-import types
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +29,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from authors_code import load_authors_code
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -51,7 +49,7 @@ from dvlae.training.loop import fit
 from dvlae.training.objective import Objective
 from dvlae.training.optimizers import build_optimizer
 from dvlae.training.processes import connect
-from dvlae.training.schedule import Schedule
+from dvlae.training.schedule import Schedule, steps_per_epoch
 from dvlae.training.shared_weights import SharedWeights
 from dvlae.training.state import TrainingState
 from dvlae.training.workers import Workers
@@ -148,7 +146,7 @@ def train_ours(pictures: Pictures, seed: int, settings: TrainSettings, measure: 
         connect([torch.device("cpu")], limits),
         SharedWeights(workers, objective, BATCH),
         state,
-        Schedule(limits, steps_per_epoch(pictures)),
+        Schedule(limits, steps_per_epoch(limits, pictures.learned.size, (CROP, CROP))),
         crops_of(pictures, seed),
         [(batch, None) for batch in pictures.patches.split(BATCH)],
         None,
@@ -191,7 +189,8 @@ def train_theirs(
         return result
 
     validate = partial(evaluated, partial(validated, pictures, values))
-    crops, epoch = crops_of(pictures, seed), steps_per_epoch(pictures)
+    crops = crops_of(pictures, seed)
+    epoch = steps_per_epoch(settings.training, pictures.learned.size, (CROP, CROP))
     for step in range(settings.training.max_steps or 0):
         model.training_step(crops.batch(step).contiguous(), step)
         if (step + 1) % epoch == 0:
@@ -204,24 +203,12 @@ def train_theirs(
 
 def build_theirs(authors: Path, settings: TrainSettings, mean: float, std: float) -> nn.Module:
     """Return their networks, with the sizes of the settings."""
-    import pytorch_lightning  # noqa: F401 (before the stand-in, which is not enough for it)
-
+    code = load_authors_code(authors)
     # Their module keeps its arguments, which are networks.
     warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`")
-    # They import torchvision for pictures only.
-    sys.modules.setdefault("torchvision", types.ModuleType("torchvision")).transforms = None  # type: ignore[attr-defined]
-    sys.path.append(str(authors))
-    modules = {
-        name: importlib.import_module(name) for name in ("lvae.models.lvae", "noise_model.pixelcnn", "s_decoder")
-    }
-    # Their dvlae.py has the name of our package, so it comes from its file.
-    spec = importlib.util.spec_from_file_location("authors_dvlae", authors / "dvlae.py")
-    assert spec is not None and spec.loader is not None
-    whole = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(whole)
     sizes = settings.model
     halved = [int((level + 1) % sizes.levels_per_scale == 0) for level in range(sizes.levels)]
-    vae = modules["lvae.models.lvae"].LadderVAE(
+    vae = code.LadderVAE(
         1,
         (CROP, CROP),
         sizes.channels,
@@ -230,21 +217,14 @@ def build_theirs(authors: Path, settings: TrainSettings, mean: float, std: float
         sizes.channels,
         downsampling=halved,
     )
-    decoder = modules["noise_model.pixelcnn"].PixelCNN(
-        1, sizes.channels, KERNEL, "horizontal", sizes.channels // 2, PAIRS, 1, sizes.components
-    )
-    return whole.DVLAE(vae, decoder, modules["s_decoder"].SDecoder(1, sizes.channels, sizes.channels), mean, std)
+    decoder = code.PixelCNN(1, sizes.channels, KERNEL, "horizontal", sizes.channels // 2, PAIRS, 1, sizes.components)
+    return code.DVLAE(vae, decoder, code.SDecoder(1, sizes.channels, sizes.channels), mean, std)
 
 
 def crops_of(pictures: Pictures, seed: int) -> RandomCrops:
     """Return the batches of a seed."""
     sizes = {"crop": (CROP, CROP), "batch_size": BATCH}
     return RandomCrops(pictures.learned, **sizes, seed=seed, noise_direction="x", flips=False)
-
-
-def steps_per_epoch(pictures: Pictures) -> int:
-    """Return the number of batches that cover the images once."""
-    return math.ceil(pictures.learned.size / (BATCH * CROP**2))
 
 
 def validated(pictures: Pictures, values: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, float]:

@@ -1,20 +1,16 @@
 """The code of the paper's authors of October 2023, from the mirror, and networks that it builds."""
 
-import importlib
-import importlib.util
 import os
-import sys
-import types
 from pathlib import Path
 from types import SimpleNamespace
 
+import authors_code
 import pytest
 import torch
 
 from skips import UNAVAILABLE
 
 MIRROR = Path(os.environ.get("DVLAE_DATA_MIRROR", "no mirror")) / "dvlae_2023"
-MODULES = {"LadderVAE": "lvae.models.lvae", "PixelCNN": "noise_model.pixelcnn", "SDecoder": "s_decoder"}
 DIRECTIONS = {"x": "horizontal", "y": "vertical"}
 
 
@@ -22,18 +18,7 @@ def load_authors_code() -> SimpleNamespace:
     """Return the classes of their code; skip the test where it is not."""
     if not MIRROR.is_dir():
         pytest.skip(UNAVAILABLE + "the authors' code of 2023, dvlae_2023 in DVLAE_DATA_MIRROR")
-    import pytorch_lightning  # noqa: F401 (before the stand-in, which is not enough for it)
-
-    # They import torchvision for pictures only.
-    sys.modules.setdefault("torchvision", types.ModuleType("torchvision")).transforms = None
-    # Their dvlae.py has the name of our package, so it comes from its file.
-    if str(MIRROR) not in sys.path:
-        sys.path.append(str(MIRROR))
-    classes = {name: getattr(importlib.import_module(module), name) for name, module in MODULES.items()}
-    spec = importlib.util.spec_from_file_location("authors_dvlae", MIRROR / "dvlae.py")
-    whole = sys.modules["authors_dvlae"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(whole)
-    return SimpleNamespace(**classes, DVLAE=whole.DVLAE)
+    return authors_code.load_authors_code(MIRROR)
 
 
 @pytest.fixture(scope="session")

@@ -263,6 +263,11 @@ class DatasetSettings(StrictModel):
         return self.pages.model_dump(exclude_none=True)
 
     @property
+    def has_clean(self) -> bool:
+        """Whether there are clean images."""
+        return self.simulate is not None or self.clean is not None
+
+    @property
     def dimensions(self) -> int | None:
         """The number of spatial axes: 1 for traces, 2 for images, 3 for volumes. None: the files say it."""
         return None if self.axes == "auto" else sum(axis in self.axes for axis in "ZYX")

@@ -90,7 +90,7 @@ def planned_contents(settings: Settings, datasets: Mapping[str, DatasetSettings]
         predictions = [method.configure(settings).prediction for method in methods if method.trained]
         found[name] = Contents(
             methods=methods,
-            measured=dataset.simulate is not None or dataset.clean is not None,
+            measured=dataset.has_clean,
             sampled=any(how.estimator != "direct" and how.samples > 1 for how in predictions),
         )
     return found

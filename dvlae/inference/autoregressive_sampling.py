@@ -11,7 +11,7 @@ of times less. WaveNet introduced this caching (Paine et al., "Fast Wavenet gene
 2016).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -24,6 +24,7 @@ from dvlae.models.autoregressive_decoder import (
     LinearAutoregressiveDecoder,
     MixtureDecoder,
 )
+from dvlae.models.layers import Pointwise
 from dvlae.models.likelihood import Limits, sample_mixture
 from dvlae.models.paper import PaperAutoregressiveDecoder
 
@@ -103,15 +104,21 @@ class CachedDecoder:
     """
 
     def __init__(self, decoder: AutoregressiveDecoder, lines: int):
-        self.mixture_shape = (3, decoder.components, decoder.image_channels)
-        self.convolutions = [CachedConvolution(layer, lines) for layer in decoder.convolutions]
-        self.from_code = torch.cat([layer.weight for layer in decoder.code]).T.contiguous()
-        layers = zip(decoder.code, decoder.convolutions, strict=True)
-        self.bias = torch.cat([code.bias + cast(Tensor, convolution.conv.bias) for code, convolution in layers])
-        self.width = len(self.bias)
+        self._take_layers(decoder, decoder.code, decoder.convolutions, lines)
         self.head = [
             (layer.weight.T.contiguous(), layer.bias) for layer in (decoder.hidden, decoder.parameters_of_mixture)
         ]
+
+    def _take_layers(
+        self, decoder: MixtureDecoder, code: Iterable[Pointwise], convolutions: Iterable[CausalConvolution], lines: int
+    ) -> None:
+        """Keep the causal convolution of each layer, and what maps the code to all layers at once."""
+        layers = list(zip(code, convolutions, strict=True))
+        self.mixture_shape = (3, decoder.components, decoder.image_channels)
+        self.convolutions = [CachedConvolution(convolution, lines) for _, convolution in layers]
+        self.from_code = torch.cat([from_code.weight for from_code, _ in layers]).T.contiguous()
+        self.bias = torch.cat([from_code.bias + cast(Tensor, each.conv.bias) for from_code, each in layers])
+        self.width = len(self.bias)
 
     def project(self, code: Tensor) -> Tensor:
         """Map the signal code (..., C) to its contribution and the biases of each layer, (..., layers * C).
@@ -171,13 +178,8 @@ class CachedPaperDecoder(CachedDecoder):
     """
 
     def __init__(self, decoder: PaperAutoregressiveDecoder, lines: int):
-        self.mixture_shape = (3, decoder.components, decoder.image_channels)
         convolutions = [cast(CausalConvolution, layer.convolution) for layer in decoder.layers]
-        self.convolutions = [CachedConvolution(convolution, lines) for convolution in convolutions]
-        self.from_code = torch.cat([layer.from_code.weight for layer in decoder.layers]).T.contiguous()
-        pairs = zip(decoder.layers, convolutions, strict=True)
-        self.bias = torch.cat([layer.from_code.bias + cast(Tensor, each.conv.bias) for layer, each in pairs])
-        self.width = len(self.bias)
+        self._take_layers(decoder, [layer.from_code for layer in decoder.layers], convolutions, lines)
         self.leave = [(layer.leave.weight.T, layer.leave.bias) for layer in decoder.layers]
         self.head = [(decoder.parameters_of_mixture.weight.T, decoder.parameters_of_mixture.bias)]
 

@@ -60,6 +60,11 @@ class DatasetFolder:
     patches = _Below("patches")
     patch_description = _Below("patches/patches.json")
 
+    @property
+    def noise(self) -> Path:
+        """What the diagnosis of the noise found, beside the figures of all datasets."""
+        return self.path.with_name("figures") / f"noise_{self.path.name}.json"
+
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -29,6 +29,26 @@ def losses(history: Sequence[dict[str, float]], name: str) -> list[float]:
     return [sign * row[column] for row in history]
 
 
+def steps_per_epoch(settings: TrainingSettings, pixels: int, crop: Sequence[int]) -> int:
+    """Return how many batches an epoch has.
+
+    Parameters
+    ----------
+    settings
+        The size of a batch, and the least number.
+    pixels
+        All pixels that are trained on, without their channels.
+    crop
+        Sides of a training crop, in pixels.
+
+    Returns
+    -------
+    int
+        As many as cover the pixels once, but at least ``min_epoch_steps``.
+    """
+    return max(settings.min_epoch_steps, math.ceil(pixels / (settings.batch_size * math.prod(crop))))
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The course of a training between its first step and its limits.

@@ -36,7 +36,7 @@ from dvlae.training.loop import fit
 from dvlae.training.objective import Objective
 from dvlae.training.optimizers import build_optimizer
 from dvlae.training.processes import choose_precision, connect, run_processes
-from dvlae.training.schedule import Schedule
+from dvlae.training.schedule import Schedule, steps_per_epoch
 from dvlae.training.shared_weights import SharedWeights
 from dvlae.training.state import TrainingState
 from dvlae.training.workers import Workers, run_workers
@@ -297,8 +297,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     )
     crop = choose_crop(job.settings, train_patches.shape[2:])
     pixels = math.prod(train_patches[:, 0].shape)
-    steps_per_epoch = max(limits.min_epoch_steps, math.ceil(pixels / (limits.batch_size * math.prod(crop))))
-    schedule = Schedule(limits, steps_per_epoch, job.start_from is not None, job.expected_steps)
+    schedule = Schedule(limits, steps_per_epoch(limits, pixels, crop), job.start_from is not None, job.expected_steps)
     torch.manual_seed(job.seed)
     model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
     if job.start_from is not None:

@@ -14,6 +14,7 @@ from dvlae.config.dataset import DatasetSettings
 from dvlae.config.loading import load_datasets
 from dvlae.config.report_names import figures, planned_contents
 from dvlae.config.settings import ModelSettings, Settings, TrainSettings
+from dvlae.methods.filters.calibration import MAX_IMAGES
 from dvlae.methods.search import MINUTES
 from dvlae.models.files import read_architecture
 from dvlae.runs.folder import DatasetFolder, RunFolder, read_json
@@ -23,7 +24,7 @@ from dvlae.system.gpus import count_gpus
 from dvlae.system.machine import share_of_cores, usable_cores
 from dvlae.system.progress import silence
 from dvlae.system.wording import count, duration, list_names
-from dvlae.training.schedule import Schedule
+from dvlae.training.schedule import Schedule, steps_per_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,6 @@ RULES = (
 )  # fmt: skip
 # Of a step of training, a forward pass takes this part.
 FORWARD_PART = 1 / 3
-# An oracle chooses its parameters by at most so many images.
-ORACLE_IMAGES = 8
 # The receptive field of a network whose noise is not measured yet; it hardly changes the time of a step.
 USUAL_FIELD = 16
 ASSUMPTION = (
@@ -102,9 +101,8 @@ class Remainder:
         if not runs:
             return
         dataset, extent = self.datasets[name], self.extents[name]
-        results = Path(self.settings.results)
-        folder = DatasetFolder(results / name)
-        clean = _has_clean(dataset)
+        folder = DatasetFolder(Path(self.settings.results) / name)
+        clean = dataset.has_clean
         to_cut, to_register = self.measured.seconds_to_prepare(extent.shape, dataset.evaluation, clean=clean)
         cut = to_cut * extent.pixels
         jobs = [
@@ -112,7 +110,7 @@ class Remainder:
             ("prepare", folder.images, True, cut),
             ("extract_patches", folder.patches, any(not run.trained for run in runs), cut),
             ("register", folder.targets, True, to_register * self._evaluated_pixels(name)),
-            ("diagnose", results / "figures" / f"noise_{name}.json", True, self.measured.seconds_to_draw),
+            ("diagnose", folder.noise, True, self.measured.seconds_to_draw),
         ]
         for rule, made, needed, seconds in jobs:
             if needed and not made.exists():
@@ -145,7 +143,7 @@ class Remainder:
                 yield self._job("predict", of_pixel * extent.pixels, on_device=True)
         elif not folder.method_record.exists():
             yield from self._of_method(run, folder)
-        of_pixel = self.measured.seconds_to_evaluate(extent.shape, clean=_has_clean(dataset))
+        of_pixel = self.measured.seconds_to_evaluate(extent.shape, clean=dataset.has_clean)
         yield self._job("evaluate", of_pixel * self._evaluated_pixels(run.cell.dataset))
 
     def of_grid(self) -> Iterator[Job]:
@@ -185,9 +183,9 @@ class Remainder:
                     yield self._job("search_method", searched, on_device=True)
             elif how.function is not None:
                 filtering = self.measured.filtering(
-                    method.given, extent.shape, dataset.noise_direction, clean=_has_clean(dataset)
+                    method.given, extent.shape, dataset.noise_direction, clean=dataset.has_clean
                 )
-                fitted = min(1.0, ORACLE_IMAGES / extent.images) * extent.pixels
+                fitted = min(1.0, MAX_IMAGES / extent.images) * extent.pixels
                 seconds = filtering.to_fit * fitted + filtering.to_denoise * extent.pixels
             else:
                 seconds = 60 * how.prediction_minutes
@@ -204,7 +202,7 @@ class Remainder:
             settings = settings.model_copy(update={"model": ModelSettings(**known)})
         field = method.receptive_field
         if field == "auto":
-            noise = read_json(Path(self.settings.results) / "figures" / f"noise_{run.cell.dataset}.json")
+            noise = read_json(DatasetFolder(Path(self.settings.results) / run.cell.dataset).noise)
             field = noise.get("receptive_field") or USUAL_FIELD
         field = 0 if direction == "none" or field is None else field
         return Network(TrainSettings.of(settings), extent.shape[0], crop, patch, field, direction)
@@ -218,10 +216,10 @@ class Remainder:
         patches = min(extent.images * places, max(2, limits.max_patch_pixels // of_patch))
         held_out = max(1, round(patches * limits.validation_fraction))
         of_batch = limits.batch_size * math.prod(network.crop)
-        steps_per_epoch = max(limits.min_epoch_steps, math.ceil((patches - held_out) * of_patch / of_batch))
-        steps = Schedule(limits, steps_per_epoch).total_steps
+        of_epoch = steps_per_epoch(limits, (patches - held_out) * of_patch, network.crop)
+        steps = Schedule(limits, of_epoch).total_steps
         validated = min(held_out, limits.max_validation_patches or held_out) * of_patch / of_batch
-        seconds = (steps + math.ceil(steps / steps_per_epoch) * FORWARD_PART * validated) / rate
+        seconds = (steps + math.ceil(steps / of_epoch) * FORWARD_PART * validated) / rate
         if limits.max_minutes is not None:
             seconds = min(seconds, 60 * limits.max_minutes)
         return seconds if run.left is None else min(seconds, run.left)
@@ -329,10 +327,6 @@ def makespan(chains: Iterable[float], slots: int) -> float:
 
 def _sum(jobs: Iterable[Job]) -> float:
     return sum(job.seconds for job in jobs)
-
-
-def _has_clean(dataset: DatasetSettings) -> bool:
-    return dataset.simulate is not None or dataset.clean is not None
 
 
 def _table(jobs: list[Job]) -> str:
