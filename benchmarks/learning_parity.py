@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from authors_code import load_authors_code
 from matplotlib.figure import Figure
+from small_trainings import middle, train_model
 from torch import Tensor, nn
 
 from dvlae.config.loading import load_dataset, load_settings
@@ -45,14 +46,8 @@ from dvlae.reporting.style import STYLE
 from dvlae.system.devices import tune_malloc, use_one_thread
 from dvlae.system.software import software
 from dvlae.training.crops import RandomCrops
-from dvlae.training.loop import fit
-from dvlae.training.objective import Objective
-from dvlae.training.optimizers import build_optimizer
-from dvlae.training.processes import connect
-from dvlae.training.schedule import Schedule, steps_per_epoch
-from dvlae.training.shared_weights import SharedWeights
+from dvlae.training.schedule import steps_per_epoch
 from dvlae.training.state import TrainingState
-from dvlae.training.workers import Workers
 
 REPOSITORY = Path(__file__).parents[1]
 MIRROR = Path(os.environ.get("DVLAE_DATA_MIRROR", "data"))
@@ -91,7 +86,7 @@ class Pictures:
             pairs = [(read_noisy(image), read_clean(image)) for image in read_manifest(Path(folder) / "images")]
         held_out = [noisy for noisy, _ in pairs[len(LEARNED) :]]
         patches = np.concatenate([_patches(noisy) for noisy in held_out])
-        middles = [tuple(map(_middle, pair)) for pair in pairs[len(LEARNED) :]]
+        middles = [[middle(image, MIDDLE) for image in pair] for pair in pairs[len(LEARNED) :]]
         return cls(
             np.stack([noisy for noisy, _ in pairs[: len(LEARNED)]]),
             torch.from_numpy(patches[spread_evenly(len(patches), PATCHES)]),
@@ -104,12 +99,6 @@ def _patches(image: np.ndarray) -> np.ndarray:
     rows, columns = (side // CROP for side in image.shape[1:])
     cut = image[:, : rows * CROP, : columns * CROP].reshape(-1, rows, CROP, columns, CROP)
     return cut.transpose(1, 3, 0, 2, 4).reshape(rows * columns, -1, CROP, CROP)
-
-
-def _middle(image: np.ndarray) -> np.ndarray:
-    """Return the middle of an image (C, Y, X)."""
-    starts = [(side - MIDDLE) // 2 for side in image.shape[1:]]
-    return image[:, *(slice(start, start + MIDDLE) for start in starts)]
 
 
 def how_we_train(steps: int) -> TrainSettings:
@@ -129,8 +118,6 @@ def train_ours(pictures: Pictures, seed: int, settings: TrainSettings, measure: 
     torch.manual_seed(seed)
     description = {"mean": [pictures.learned.mean()], "std": [pictures.learned.std()], "step": [1.0]}
     model = build_model(settings, description, (CROP, CROP), RECEPTIVE_FIELD, "x")
-    objective, workers = Objective(model), Workers()
-    state = TrainingState(objective, build_optimizer(model, limits), limits)
 
     class EachStep:
         """Measures the averaged weights, which are the weights themselves, as the settings say."""
@@ -138,20 +125,12 @@ def train_ours(pictures: Pictures, seed: int, settings: TrainSettings, measure: 
         def update(self, state: TrainingState) -> None:
             def estimate(noisy: np.ndarray) -> np.ndarray:
                 how = PredictionSettings(samples=SAMPLES, flips=False, shifts=1, antithetic=False)
-                return denoise(objective.average, noisy, name="middle", seed=seed, settings=how)[0]
+                return denoise(state.average, noisy, name="middle", seed=seed, settings=how)[0]
 
-            measure(state.steps, partial(validated, pictures, objective.evaluate), estimate)
+            measure(state.steps, partial(validated, pictures, state.objective.evaluate), estimate)
 
-    fit(
-        connect([torch.device("cpu")], limits),
-        SharedWeights(workers, objective, BATCH),
-        state,
-        Schedule(limits, steps_per_epoch(limits, pictures.learned.size, (CROP, CROP))),
-        crops_of(pictures, seed),
-        [(batch, None) for batch in pictures.patches.split(BATCH)],
-        None,
-        [EachStep()],
-    )
+    validation = [(batch, None) for batch in pictures.patches.split(BATCH)]
+    train_model(model, limits, crops_of(pictures, seed), validation, [EachStep()])
     return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 

@@ -1,0 +1,441 @@
+"""Measure what each change from the paper's network, training and sampling to ours is worth, one after the other.
+
+    python benchmarks/waterfall.py                  # all cells, then the table and the figure
+    python benchmarks/waterfall.py --cells muon     # what one step is worth: its cells and those of the step before
+    python benchmarks/waterfall.py --figure         # the table and the figure of the cells that are kept
+
+Each step adds one change to all before it. A cell is one step with one seed: a small network is trained for `--minutes`
+on one core, and the middles of eight images (the first of every seven, of 50) are denoised. Steps that change only how
+samples are taken are measured in the cell of the last training. A cell whose training had less than 95 % of its core is
+repeated. Finished cells are kept in `results/reference/waterfall/DATASET/MINUTES_minutes`, and made again if their
+settings, or the revisions of what they compute, have changed.
+
+What a step gains depends on those before it: an average of the weights, for example, is worth less after a rate that
+falls. The ELBO is that of the same held-out patches for all steps; `likelihood` changes what it measures.
+"""
+
+import argparse
+import copy
+import json
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from fair import MIN_SHARE, REPETITIONS, agrees
+from matplotlib.figure import Figure
+from mixed_network import PARTS, build_mixed_model
+from small_trainings import middle, train_model
+
+from dvlae import revision
+from dvlae.config.dataset import DatasetSettings
+from dvlae.config.loading import load_dataset, load_settings
+from dvlae.config.settings import PatchSettings, PredictionSettings, Settings, TrainSettings
+from dvlae.data.canonical import read_clean, read_noisy
+from dvlae.data.manifest import read_manifest
+from dvlae.data.patches import extract_patches
+from dvlae.data.prepare import prepare
+from dvlae.data.simulate import simulate
+from dvlae.evaluation.target import Target
+from dvlae.inference.latent_noise import antithetic_keys, latent_sampler, sample_keys
+from dvlae.inference.posterior import encode
+from dvlae.inference.tiling import views, whole_window
+from dvlae.models.dvlae import DVLAE
+from dvlae.reporting.style import BLUE, ORANGE, STYLE
+from dvlae.system.devices import tune_malloc, use_one_thread
+from dvlae.system.files import write_json
+from dvlae.system.software import software
+from dvlae.system.usage import Usage
+from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validation_batches
+from dvlae.training.loop import validate
+from dvlae.training.processes import choose_precision, connect
+from dvlae.training.workers import Workers
+
+REPOSITORY = Path(__file__).parents[1]
+MIRROR = Path(os.environ.get("DVLAE_DATA_MIRROR", "data"))
+SEEDS = (0, 1)
+SIZES = {"levels": 3, "channels": 48, "latent_channels": 24}
+# Images that are denoised, and the side of their middles, in pixels.
+IMAGES, SIDE = 8, 256
+SAMPLES = 16
+# For how long steps are counted before a training, so that no warm-up takes more than its part of it.
+RATE_SECONDS = 5.0
+REVISIONS = ("PREPARE", "PATCHES", "TRAINING", "PREDICTION", "EVALUATION")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change: its name, what is done from there on, and how: a part of the network, or keys of the settings."""
+
+    name: str
+    what: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_of_sampling(self) -> bool:
+        """Whether the same trained model serves."""
+        return set(self.changes) == {"prediction"}
+
+
+NO_LIMIT = {"patience": None, "patience_on": "elbo", "min_epoch_steps": 50, "max_validation_patches": 32}
+STEPS = (
+    Step("paper", "the paper, in small"),
+    Step("scales", "each level halves the resolution", {"model": {"levels_per_scale": 1}}),
+    Step("stem", "stem: one 3 x 3 convolution"),
+    Step("padding", "padding with zeros"),
+    Step("deviation", "bounded logarithm of the deviation"),
+    Step("merge", "merge: 1 x 1 convolution, Mish"),
+    Step("skip", "skip: addition, latent by 1 x 1"),
+    Step("blocks", "upsampling after the blocks"),
+    Step("decoder", "layers of the autoregressive decoder"),
+    Step("likelihood", "likelihood with floor and limits"),
+    Step("warm_up", "KL annealing, rate that rises", {"training": {"warm_up_steps": 100, "kl_warm_up_steps": 500}}),
+    Step("clipping", "clipped gradients", {"training": {"gradient_clip_norm": 5.0}}),
+    Step("averaging", "averaged weights", {"training": {"average_decay": 0.999}}),
+    Step("cosine", "rate that falls along a cosine", {"training": {"schedule": "cosine", **NO_LIMIT}}),
+    Step("muon", "Muon at 0.004", {"training": {"optimizer": "muon", "learning_rate": 0.004}}),
+    Step("flips", "flipped crops", {"training": {"flips": True}}),
+    Step("bfloat16", "bfloat16", {"training": {"precision": "auto"}}),
+    Step("field", "receptive field 4, not 40", {"receptive_fields": [4]}),
+    Step("antithetic", "samples in opposite pairs", {"prediction": {"antithetic": True}}),
+    Step("mirrored", "samples of the mirrored image", {"prediction": {"flips": True}}),
+    Step("shifted", "samples at four shifts", {"prediction": {"shifts": 4}}),
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that has changed up to a step: our parts of the network, and the settings."""
+
+    parts: tuple[str, ...]
+    settings: Settings
+
+    @classmethod
+    def of_paper(cls) -> "Setup":
+        """Return `config/paper.yaml` with small sizes, without accumulated batches, on a processor."""
+        paper = load_settings(Settings, REPOSITORY / "config/paper.yaml")
+        small = {"patch_size": "auto", "batch_size": 4, "accumulate": 1, "workers": 1}
+        changes = {"model": SIZES, "training": small, "prediction": {"samples": SAMPLES}}
+        return cls((), paper).after(Step("", "", changes | {"receptive_fields": [40], "device": "cpu"}))
+
+    def after(self, step: Step) -> "Setup":
+        """Return the setup with one more change."""
+        parts = (*self.parts, step.name) if step.name in PARTS else self.parts
+        document = self.settings.model_dump()
+        for name, value in step.changes.items():
+            document[name] = document[name] | value if isinstance(value, Mapping) else value
+        return replace(self, parts=parts, settings=Settings.model_validate(document))
+
+    @property
+    def receptive_field(self) -> int:
+        """Receptive field of the autoregressive decoder, in pixels."""
+        return self.settings.receptive_fields[0]
+
+    def build(self, description: dict[str, Any], crop: Sequence[int], noise_direction: str) -> DVLAE:
+        """Return the untrained model."""
+        settings = TrainSettings.of(self.settings)
+        return build_mixed_model(self.parts, settings, description, crop, self.receptive_field, noise_direction)
+
+
+def setups() -> dict[str, Setup]:
+    """Return the setup of each step."""
+    setup, found = Setup.of_paper(), {}
+    for step in STEPS:
+        found[step.name] = setup = setup.after(step)
+    return found
+
+
+def trainings() -> dict[str, list[str]]:
+    """Return the steps that each training serves, by the first one."""
+    found: dict[str, list[str]] = {}
+    for step in STEPS:
+        if step.is_of_sampling:
+            found[list(found)[-1]].append(step.name)
+        else:
+            found[step.name] = [step.name]
+    return found
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset: its patches, and the middles of some images with what they are compared with."""
+
+    dataset: DatasetSettings
+    description: dict[str, Any]
+    train: np.ndarray
+    val: np.ndarray
+    pairs: Sequence[tuple[str, np.ndarray, Target]]
+
+    @classmethod
+    def read(cls, name: str, data: Path) -> "Data":
+        """Prepare a dataset of `config/datasets`."""
+        _, dataset = load_dataset(name, REPOSITORY / "config/datasets")
+        with TemporaryDirectory() as folder:
+            images, patches = Path(folder) / "images", Path(folder) / "patches"
+            simulated = None if dataset.simulate is None else Path(folder) / "simulated"
+            if simulated is not None:
+                simulate(dataset, data, simulated)
+            prepare(dataset, data, simulated, images)
+            extract_patches(images, patches, PatchSettings.of(Setup.of_paper().settings, dataset))
+            chosen = read_manifest(images)
+            chosen = chosen[:: math.ceil(len(chosen) / IMAGES)]
+            pairs = [
+                (image.name, *(middle(read(image), SIDE) for read in (read_noisy, read_clean))) for image in chosen
+            ]
+            return cls(
+                dataset,
+                json.loads((patches / "patches.json").read_text(encoding="utf-8")),
+                *(np.array(read_patches(patches / f"{part}.tif")) for part in ("train", "val")),
+                [(name, noisy, Target.build(noisy, clean, dataset.evaluation)) for name, noisy, clean in pairs],
+            )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training, with the steps that it serves."""
+
+    steps: Sequence[str]
+    seed: int
+    dataset: str
+    minutes: float
+
+    @property
+    def setup(self) -> Setup:
+        """The setup of the training."""
+        limits = Step("", "", {"training": {"max_minutes": self.minutes}})
+        return setups()[self.steps[0]].after(limits)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that the record depends on, but for the images."""
+        own = self.setup
+        sampling = {step: setups()[step].settings.prediction.model_dump(mode="json") for step in self.steps}
+        return {
+            "step": self.steps[0],
+            "seed": self.seed,
+            "dataset": self.dataset,
+            "parts": list(own.parts),
+            "receptive_field": own.receptive_field,
+            "settings": TrainSettings.of(own.settings).record(),
+            "prediction": sampling,
+            "images": [IMAGES, SIDE],
+            "revisions": {name: getattr(revision, name) for name in REVISIONS},
+        }
+
+    def file(self, output: Path) -> Path:
+        """Return the place of the record."""
+        return output / self.dataset / f"{self.minutes:g}_minutes" / f"{self.steps[0]}_seed{self.seed}.json"
+
+    def kept(self, output: Path) -> dict[str, Any] | None:
+        """Return the record; None if there is none that was made as it would be made now."""
+        file = self.file(output)
+        record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return record if record and agrees(record["identity"], json.loads(json.dumps(self.identity))) else None
+
+    def run(self, data: Data) -> dict[str, Any]:
+        """Train and denoise; return the record."""
+        settings = self.setup.settings
+        limits = settings.training
+        crop = choose_crop(TrainSettings.of(settings), data.train.shape[2:])
+        direction = data.dataset.noise_direction
+        crops = RandomCrops(
+            data.train,
+            crop=crop,
+            batch_size=limits.batch_size,
+            seed=self.seed,
+            noise_direction=direction,
+            flips=limits.flips,
+        )
+        torch.manual_seed(self.seed)
+        model = self.setup.build(data.description, crop, direction)
+        batches = validation_batches(data.val, None, model.stride, crop, limits)
+        rate = train_model(copy.deepcopy(model), limits, crops, batches[:1], pause=RATE_SECONDS)
+        expected = max(1, round(60 * self.minutes * rate.steps / rate.seconds))
+        with Usage() as usage:
+            state = train_model(model, limits, crops, batches, expected_steps=expected)
+        same = limits.model_copy(update={"max_validation_patches": 32})
+        batches = validation_batches(data.val, None, model.stride, crop, same)
+        cpu = torch.device("cpu")
+        elbo = validate(connect([cpu], limits), state.objective, batches, Workers())["elbo"]
+        start = time.monotonic()
+        psnr = {
+            step: [
+                target.psnr(denoised(state.average, noisy, name, self.seed, setups()[step].settings.prediction))
+                for name, noisy, target in data.pairs
+            ]
+            for step in self.steps
+        }
+        return {
+            "identity": self.identity,
+            "psnr": {step: statistics.fmean(values) for step, values in psnr.items()},
+            "psnr_of_images": psnr,
+            "elbo": elbo,
+            "steps": state.steps,
+            "minutes": round(state.seconds / 60, 3),
+            "stopped_by": state.stopped_by,
+            "rescues": state.rollbacks,
+            "precision": choose_precision(limits, cpu),
+            "processor_share": usage.share(1),
+            "prediction_seconds": round(time.monotonic() - start),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            **software(),
+        }
+
+
+@torch.inference_mode()
+def denoised(model: DVLAE, image: np.ndarray, name: str, seed: int, how: PredictionSettings) -> np.ndarray:
+    """Return the mean of samples, (C, Y, X), by the layers that are trained.
+
+    Those of `dvlae.inference` know two networks only. The samples are the same.
+    """
+    ladder, total = model.ladder_vae, np.zeros(image.shape, np.float64)
+    keys_of = antithetic_keys if how.antithetic else sample_keys
+    chosen = views(image, model.stride, model.architecture.mirrored_axes if how.flips else (), how.shifts)
+    for offset, view in enumerate(chosen):
+        window = whole_window(view.shape)
+        _, features = encode(model, view, window, len(ladder.levels))
+        for key in keys_of(seed, name, range(offset, how.samples, len(chosen)), len(ladder.levels)):
+            code, _ = ladder.to_code(features, latent_sampler([key], window, ladder.strides))
+            slices, values = view.to_image(window, model.denormalise(model.signal_decoder(code)))
+            total[:, *slices] += values[0].numpy()
+    return (total / how.samples).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one step: PSNR by seed, and the same of the step before, if both are kept."""
+
+    step: Step
+    psnr: Mapping[int, float]
+    before: Mapping[int, float]
+    elbo: float
+    batches: float
+
+    @property
+    def mean(self) -> float:
+        """Mean PSNR over the seeds."""
+        return statistics.fmean(self.psnr.values())
+
+    @property
+    def gains(self) -> list[float]:
+        """What the step gains with each seed that both steps have."""
+        return [self.psnr[seed] - self.before[seed] for seed in self.psnr if seed in self.before]
+
+
+def rows_of(records: Sequence[dict[str, Any]]) -> list[Row]:
+    """Return a row for each step of which there is a record."""
+    rows: list[Row] = []
+    before: dict[int, float] = {}
+    for step in STEPS:
+        own = [record for record in records if step.name in record["psnr"]]
+        psnr = {record["identity"]["seed"]: record["psnr"][step.name] for record in own}
+        if own:
+            elbo, batches = (statistics.fmean(record[name] for record in own) for name in ("elbo", "steps"))
+            rows.append(Row(step, psnr, before, elbo, batches))
+        before = psnr
+    return rows
+
+
+def tabulate(rows: Sequence[Row]) -> str:
+    """Return a Markdown table of the steps."""
+    lines = ["| step | from here on | PSNR | gain | of each seed | ELBO | batches |", "|---|---|--:|--:|--:|--:|--:|"]
+    for row in rows:
+        gain = f"{statistics.fmean(row.gains):+.2f} dB" if row.gains else ""
+        each = ", ".join(f"{value:+.2f}" for value in row.gains)
+        # Samples do not change the training.
+        training = " | " if row.step.is_of_sampling else f"{row.elbo:.3f} | {row.batches:,.0f}"
+        lines.append(f"| `{row.step.name}` | {row.step.what} | {row.mean:.2f} dB | {gain} | {each} | {training} |")
+    return "\n".join(lines)
+
+
+def draw(rows: Sequence[Row], title: str) -> Figure:
+    """Draw the gain of each step from the PSNR of the step before, and the PSNR of each seed as points."""
+    figure = Figure(figsize=(6.6, 0.27 * len(rows) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    before = rows[0].mean
+    for place, row in enumerate(rows):
+        gain = row.mean - before
+        axes.barh(place, gain, left=before, height=0.7, color=BLUE if gain >= 0 else ORANGE)
+        axes.vlines(row.mean, place - 0.35, min(place + 1.35, len(rows) - 0.65), color="0.6", linewidth=0.8)
+        axes.plot(list(row.psnr.values()), [place] * len(row.psnr), "o", color="black", markersize=2.5)
+        text = f"{gain:+.2f}" if place else f"{row.mean:.2f} dB"
+        axes.annotate(
+            text, (max(row.mean, before, *row.psnr.values()), place), (5, 0), textcoords="offset points", va="center"
+        )
+        before = row.mean
+    axes.set_yticks(range(len(rows)), [row.step.what for row in rows])
+    axes.invert_yaxis()
+    axes.margins(x=0.08)
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="PSNR (dB)", title=title)
+    return figure
+
+
+def run_cell(cell: Cell, data: Data, output: Path) -> bool:
+    """Run a cell, again if it had too little of its core, and keep it; return whether it is kept."""
+    name = f"{cell.steps[0]} seed {cell.seed}"
+    for _ in range(1 + REPETITIONS):
+        record = cell.run(data)
+        share = record["processor_share"]
+        if share is None or share >= MIN_SHARE:
+            cell.file(output).parent.mkdir(parents=True, exist_ok=True)
+            write_json(cell.file(output), record)
+            scores = ", ".join(f"{step} {psnr:.2f} dB" for step, psnr in record["psnr"].items())
+            print(f"{name}: {scores}; ELBO {record['elbo']:.4f}, {record['steps']} batches", flush=True)
+            return True
+        print(f"{name}: had {share:.0%} of a core, is repeated", flush=True)
+    print(f"{name}: left, as it had less than {MIN_SHARE:.0%} of a core {1 + REPETITIONS} times", flush=True)
+    return False
+
+
+def main() -> None:
+    """Run the cells that are missing; print the table; with all cells, draw the figure."""
+    names = list(trainings())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="+", choices=names, help="these steps, and the one before each of them")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--minutes", type=float, default=3.0, help="of each training")
+    parser.add_argument("--dataset", default="sem_line", help="name of a file in config/datasets, such as kodak_rows")
+    parser.add_argument("--hours", type=float, default=math.inf, help="no cell begins later")
+    parser.add_argument("--figure", action="store_true", help="run no cell")
+    parser.add_argument("--data", type=Path, default=MIRROR)
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "results/reference/waterfall")
+    parser.add_argument("--picture", type=Path, default=REPOSITORY / "docs/waterfall.png")
+    arguments = parser.parse_args()
+    chosen = names
+    if arguments.cells:
+        places = {names.index(name) for name in arguments.cells}
+        chosen = [name for place, name in enumerate(names) if place in places or place + 1 in places]
+    steps = trainings()
+    cells = [
+        Cell(steps[name], seed, arguments.dataset, arguments.minutes) for seed in arguments.seeds for name in chosen
+    ]
+    end = time.monotonic() + 3600 * arguments.hours
+    missing = [cell for cell in cells if cell.kept(arguments.output) is None]
+    if missing and not arguments.figure:
+        tune_malloc()
+        use_one_thread()
+        data = Data.read(arguments.dataset, arguments.data)
+        missing = [cell for cell in missing if time.monotonic() > end or not run_cell(cell, data, arguments.output)]
+    records = [record for cell in cells if (record := cell.kept(arguments.output)) is not None]
+    rows = rows_of(records)
+    print(tabulate(rows))
+    if missing:
+        sys.exit(f"{len(missing)} of {len(cells)} cells are left; the same command goes on")
+    if len(rows) == len(STEPS):
+        with matplotlib.rc_context(STYLE):
+            title = f"{arguments.dataset}, {arguments.minutes:g} minutes of training on one core"
+            draw(rows, title).savefig(arguments.picture, dpi=150)
+
+
+if __name__ == "__main__":
+    main()

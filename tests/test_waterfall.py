@@ -1,0 +1,159 @@
+"""`benchmarks/waterfall.py` measures each change from the paper to ours."""
+
+import json
+from itertools import pairwise
+
+import mixed_network
+import numpy as np
+import pytest
+import torch
+import waterfall
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.config.loading import load_settings
+from dvlae.config.settings import Settings, TrainSettings
+from dvlae.evaluation.target import Target
+from dvlae.inference.estimates import denoise
+from dvlae.models.dvlae import build_model
+from project import REPOSITORY
+
+# Before they are made small.
+SIZES = waterfall.SIZES
+DESCRIPTION = {"mean": [100.0], "std": [40.0], "step": [1.0], "limits": [[0.0, 255.0]]}
+CROP = (32, 32)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(waterfall, "SIZES", {"levels": 2, "channels": 8, "latent_channels": 4})
+
+
+def seeded(model):
+    """Return a model in evaluation mode, whose weights depend on their names alone."""
+    for name, tensor in model.state_dict().items():
+        generator = torch.Generator().manual_seed(sum(map(ord, name)))
+        if name.endswith("running_var"):
+            tensor.fill_(1.5)
+        elif tensor.is_floating_point() and name not in DESCRIPTION:
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) - 0.5)
+    return model.eval()
+
+
+def built(setup):
+    torch.manual_seed(0)
+    return setup.build(DESCRIPTION, CROP, "x")
+
+
+@torch.no_grad()
+def losses(model, image):
+    torch.manual_seed(0)
+    terms = model(image)
+    return torch.stack([terms.log_likelihood, terms.kl, terms.mse])
+
+
+@pytest.fixture
+def image():
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 1, *CROP)).astype(np.float32))
+
+
+def packaged(setup, network):
+    """Return the package's own model with the weights of a setup."""
+    settings = TrainSettings.of(setup.settings)
+    own = TrainSettings(
+        model=settings.model.model_copy(update={"network": network}), training=settings.training, device="cpu"
+    )
+    model = build_model(own, DESCRIPTION, CROP, setup.receptive_field, "x")
+    model.load_state_dict(seeded(built(setup)).state_dict())
+    return model.eval()
+
+
+@pytest.mark.parametrize(("step", "network"), [(waterfall.STEPS[0].name, "paper"), (waterfall.STEPS[-1].name, "dvlae")])
+def test_the_chain_leads_from_the_papers_network_to_ours(step, network, image):
+    setup = waterfall.setups()[step]
+    assert set(setup.parts) == (set(mixed_network.PARTS) if network == "dvlae" else set())
+    assert torch.equal(losses(packaged(setup, network), image), losses(seeded(built(setup)), image))
+
+
+def test_the_last_settings_are_those_of_the_sem_configuration():
+    last, sem = list(waterfall.setups().values())[-1].settings, load_settings(Settings, REPOSITORY / "config/sem.yaml")
+    assert last.receptive_fields == sem.receptive_fields and last.prediction == sem.prediction
+    limits = {"max_minutes", "workers"}
+    assert last.training.model_dump(exclude=limits) == sem.training.model_dump(exclude=limits)
+    sizes = {"levels", "channels", "latent_channels", "network"}
+    assert last.model.model_dump(exclude=sizes) == sem.model.model_dump(exclude=sizes)
+
+
+def test_the_sizes_are_those_of_the_sem_configuration():
+    sem = load_settings(Settings, REPOSITORY / "config/sem.yaml")
+    assert sem.model.model_dump().items() >= SIZES.items()
+
+
+def test_each_step_changes_what_is_computed(image):
+    for (_, before), (name, after) in pairwise(waterfall.setups().items()):
+        if before.parts != after.parts or before.settings.model != after.settings.model:
+            found = [losses(seeded(built(setup)), image) for setup in (before, after)]
+            assert not torch.allclose(*found, rtol=1e-4), name
+        else:
+            assert before.settings != after.settings, name
+
+
+@pytest.mark.parametrize(("step", "network"), [("paper", "paper"), ("antithetic", "dvlae"), ("shifted", "dvlae")])
+def test_samples_are_those_of_the_package(step, network):
+    setup = waterfall.setups()[step]
+    image = np.random.default_rng(1).integers(0, 256, (1, 40, 33)).astype(np.float32)
+    how = setup.settings.prediction
+    found = waterfall.denoised(seeded(built(setup)), image, "image", 3, how)
+    expected, _ = denoise(packaged(setup, network), image, name="image", seed=3, settings=how)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * expected.std())
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, dataset):
+    """Return a function that runs the script on two random images, and returns the records."""
+    random = np.random.default_rng(2)
+    clean = np.add.outer(np.arange(64), np.arange(64))[None].astype(np.float32)
+    noisy = clean + random.normal(0, 20, clean.shape).astype(np.float32)
+    patches = random.integers(0, 256, (6, 1, 64, 64)).astype(np.float32)
+    target = Target.build(noisy, clean, EvaluationSettings(data_range=255))
+    found = waterfall.Data(dataset(), DESCRIPTION, patches, patches[:2], [("image", noisy, target)])
+    monkeypatch.setattr(waterfall.Data, "read", lambda *_: found)
+    monkeypatch.setattr(waterfall, "RATE_SECONDS", 0.1)
+    monkeypatch.setattr(waterfall, "SAMPLES", 2)
+    # The machine may be busy.
+    monkeypatch.setattr(waterfall, "MIN_SHARE", 0.0)
+
+    def call(*arguments):
+        paths = ["--output", str(tmp_path), "--picture", str(tmp_path / "figure.png"), "--minutes", "0.01"]
+        monkeypatch.setattr("sys.argv", ["waterfall.py", *paths, *arguments])
+        waterfall.main()
+        return {file.stem: json.loads(file.read_text()) for file in tmp_path.glob("sem_line/0.01_minutes/*.json")}
+
+    return call
+
+
+def test_finished_cells_are_kept_and_compared_with_the_step_before(run, monkeypatch, capsys):
+    cells = run("--cells", "field", "--seeds", "0")
+    assert sorted(cells) == ["bfloat16_seed0", "field_seed0"]
+    assert list(cells["field_seed0"]["psnr"]) == ["field", "antithetic", "mirrored", "shifted"]
+    for record in cells.values():
+        assert record["stopped_by"] == "max_minutes" and record["steps"] > 0 and 0 < min(record["psnr"].values()) < 60
+    table = capsys.readouterr().out
+    gains = [cells["field_seed0"]["psnr"]["field"] - cells["bfloat16_seed0"]["psnr"]["bfloat16"]]
+    assert f"{gains[0]:+.2f} dB" in table
+    monkeypatch.setattr(waterfall.Cell, "run", lambda *_: pytest.fail("a finished cell is repeated"))
+    assert run("--cells", "field", "--seeds", "0") == cells
+    with pytest.raises(SystemExit, match="1 of 2 cells are left"):
+        run("--cells", "bfloat16", "--seeds", "0", "--figure")
+
+
+def test_the_figure_and_the_table_have_all_steps(run, tmp_path, monkeypatch, capsys):
+    names = [step.name for step in waterfall.STEPS]
+
+    def kept(cell, _):
+        psnr = {name: 30 + 0.1 * names.index(name) + 0.01 * cell.seed for name in cell.steps}
+        return {"identity": {"seed": cell.seed}, "psnr": psnr, "elbo": -1.0, "steps": 100}
+
+    monkeypatch.setattr(waterfall.Cell, "kept", kept)
+    run()
+    assert capsys.readouterr().out.count("| +0.10 dB | +0.10, +0.10 |") == len(names) - 1
+    assert (tmp_path / "figure.png").stat().st_size > 0
