@@ -65,7 +65,7 @@ MIRROR = Path(os.environ.get("DVLAE_DATA_MIRROR", "data"))
 SEEDS = (0, 1)
 SIZES = {"levels": 3, "channels": 48, "latent_channels": 24}
 # Images that are denoised, and the side of their middles, in pixels.
-IMAGES, SIDE = 8, 256
+IMAGES, SIDE = 8, 224
 SAMPLES = 16
 # For how long steps are counted before a training, so that no warm-up takes more than its part of it.
 RATE_SECONDS = 5.0
@@ -165,6 +165,11 @@ def trainings() -> dict[str, list[str]]:
     return found
 
 
+def dataset_of(name: str) -> DatasetSettings:
+    """Return a dataset of `config/datasets`."""
+    return load_dataset(name, REPOSITORY / "config/datasets")[1]
+
+
 @dataclass(frozen=True)
 class Data:
     """A dataset: its patches, and the middles of some images with what they are compared with."""
@@ -177,8 +182,8 @@ class Data:
 
     @classmethod
     def read(cls, name: str, data: Path) -> "Data":
-        """Prepare a dataset of `config/datasets`."""
-        _, dataset = load_dataset(name, REPOSITORY / "config/datasets")
+        """Prepare a dataset."""
+        dataset = dataset_of(name)
         with TemporaryDirectory() as folder:
             images, patches = Path(folder) / "images", Path(folder) / "patches"
             simulated = None if dataset.simulate is None else Path(folder) / "simulated"
@@ -222,7 +227,7 @@ class Cell:
         return {
             "step": self.steps[0],
             "seed": self.seed,
-            "dataset": self.dataset,
+            "dataset": dataset_of(self.dataset).model_dump(mode="json", exclude={"title", "license", "citation"}),
             "parts": list(own.parts),
             "receptive_field": own.receptive_field,
             "settings": TrainSettings.of(own.settings).record(),
@@ -374,7 +379,7 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
         before = row.mean
     axes.set_yticks(range(len(rows)), [row.step.what for row in rows])
     axes.invert_yaxis()
-    axes.margins(x=0.08)
+    axes.margins(x=0.12, y=0.01)
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel="PSNR (dB)", title=title)
     return figure

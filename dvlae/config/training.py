@@ -1,7 +1,7 @@
 """The settings of the network and of its training, and how much main memory a training takes on a processor.
 
 Every constant of the method is a key here, with a value that switches it off. The paper's values are those of
-``config/paper.yaml``, and docs/differences_from_the_paper.md explains them.
+``config/paper.yaml``, and docs/paper.md explains them.
 """
 
 import math

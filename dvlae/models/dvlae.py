@@ -15,7 +15,7 @@ grey values end, both p and the x of the third term are others (:mod:`dvlae.mode
 
 Source: Salmon & Krull, "Unsupervised denoising for signal-dependent and row-correlated imaging noise", arXiv 2310.07887
 (2023). What differs from the paper: one optimiser instead of two, traces and volumes, and the direct denoiser;
-docs/differences_from_the_paper.md has the rest.
+docs/paper.md has the rest.
 """
 
 import math

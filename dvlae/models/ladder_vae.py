@@ -21,7 +21,7 @@ The top has no state above it: its prior is a learned Gaussian, and its posterio
 
 Sources: ladder VAE, Sonderby et al., arXiv 1602.02282 (2016); this one, Salmon & Krull, arXiv 2310.07887. What differs
 from the paper: the top's prior fits images of any size, standard deviations are bounded, convolutions pad with zeros,
-and stem, merge and from_latent are smaller (docs/differences_from_the_paper.md).
+and stem, merge and from_latent are smaller (docs/paper.md).
 """
 
 from collections.abc import Sequence
