@@ -4,11 +4,12 @@
     python benchmarks/waterfall.py --cells muon     # what one step is worth: its cells and those of the step before
     python benchmarks/waterfall.py --figure         # the table and the figure of the cells that are kept
 
-Each step adds one change to all before it. A cell is one step with one seed: a small network is trained for `--minutes`
-on one core, and the middles of eight images (the first of every seven, of 50) are denoised. Steps that change only how
+Each step adds one change to all before it. The first is `config/paper.yaml` in small: 3 levels, 48 channels, batches of
+four crops of 64 x 64, without accumulation. A cell is one step with one seed: a network is trained for `--minutes` on
+one core, and the middles of eight images (the first of every seven, of 50) are denoised. Steps that change only how
 samples are taken are measured in the cell of the last training. A cell whose training had less than 95 % of its core is
-repeated. Finished cells are kept in `results/reference/waterfall/DATASET/MINUTES_minutes`, and made again if their
-settings, or the revisions of what they compute, have changed.
+repeated, at most twice. Finished cells are kept in `results/reference/waterfall/DATASET/MINUTES_minutes`, and made again
+if their settings, or the revisions of what they compute, have changed.
 
 What a step gains depends on those before it: an average of the weights, for example, is worth less after a rate that
 falls. The ELBO is that of the same held-out patches for all steps; `likelihood` changes what it measures.

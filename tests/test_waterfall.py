@@ -146,6 +146,16 @@ def test_finished_cells_are_kept_and_compared_with_the_step_before(run, monkeypa
         run("--cells", "bfloat16", "--seeds", "0", "--figure")
 
 
+def test_a_cell_with_too_little_of_its_core_is_repeated_and_not_kept(run, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(waterfall, "MIN_SHARE", 0.95)
+    monkeypatch.setattr(waterfall.Cell, "run", lambda *_: calls.append(0) or {"processor_share": 0.9})
+    with pytest.raises(SystemExit, match="1 of 1 cells are left"):
+        run("--cells", "paper", "--seeds", "0")
+    assert len(calls) == 1 + waterfall.REPETITIONS
+    assert capsys.readouterr().out.count("had 90% of a core, is repeated") == len(calls)
+
+
 def test_the_figure_and_the_table_have_all_steps(run, tmp_path, monkeypatch, capsys):
     names = [step.name for step in waterfall.STEPS]
 
