@@ -8,8 +8,8 @@ Each step adds one change to all before it. The first is `config/paper.yaml` in 
 four crops of 64 x 64, without accumulation. A cell is one step with one seed: a network is trained for `--minutes` on
 one core, and the middles of eight images (the first of every seven, of 50) are denoised. Steps that change only how
 samples are taken are measured in the cell of the last training. A cell whose training had less than 95 % of its core is
-repeated, at most twice. Finished cells are kept in `results/reference/waterfall/DATASET/MINUTES_minutes`, and made again
-if their settings, or the revisions of what they compute, have changed.
+repeated, at most twice. Finished cells are kept in `results/reference/waterfall/DATASET/MINUTES_minutes`, and made
+again if their settings, or the revisions of what they compute, have changed.
 
 What a step gains depends on those before it: an average of the weights, for example, is worth less after a rate that
 falls. The ELBO is that of the same held-out patches for all steps; `likelihood` changes what it measures.
