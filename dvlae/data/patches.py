@@ -12,8 +12,8 @@ import numpy as np
 import tifffile
 
 from dvlae.axes import AXES, format_sides
-from dvlae.config.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.config.settings import PatchSettings
+from dvlae.config.sizes.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.data.defects.limits import LimitFinder
 from dvlae.data.defects.survey import Survey
 from dvlae.data.manifest import Image, read_manifest, select_images, spread_evenly

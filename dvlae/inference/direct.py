@@ -21,8 +21,8 @@ from dvlae.inference.tiling import View, Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.arrays import release, zeros
-from dvlae.system.devices import use_one_thread
 from dvlae.system.errors import UserError
+from dvlae.system.hardware.devices import use_one_thread
 from dvlae.system.workers import ThreadWorkers, one_ahead
 
 
