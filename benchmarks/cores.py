@@ -30,8 +30,8 @@ from throughput import SETTINGS, STATISTICS
 from dvlae.config.settings import PredictionSettings, TrainSettings
 from dvlae.inference.estimates import denoise_images
 from dvlae.models.dvlae import build_model
-from dvlae.system.devices import tune_malloc
-from dvlae.system.machine import usable_cores
+from dvlae.system.hardware.devices import tune_malloc
+from dvlae.system.hardware.machine import usable_cores
 from dvlae.training.train import train
 
 BUSY = "x = 0\nwhile True: x += 1"

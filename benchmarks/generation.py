@@ -11,7 +11,7 @@ import torch
 from dvlae.inference.autoregressive_sampling import sample_autoregressively
 from dvlae.models.autoregressive_decoder import AutoregressiveDecoder
 from dvlae.models.likelihood import sample_mixture
-from dvlae.system.devices import use_fast_arithmetic
+from dvlae.system.hardware.devices import use_fast_arithmetic
 
 # In pixels.
 SIDE = 512

@@ -43,7 +43,7 @@ from dvlae.evaluation.target import Target
 from dvlae.inference.estimates import denoise
 from dvlae.models.dvlae import build_model
 from dvlae.reporting.style import STYLE
-from dvlae.system.devices import tune_malloc, use_one_thread
+from dvlae.system.hardware.devices import tune_malloc, use_one_thread
 from dvlae.system.software import software
 from dvlae.training.crops import RandomCrops
 from dvlae.training.schedule import steps_per_epoch

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from throughput import SETTINGS, STATISTICS, step_of
 
-from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PredictionSettings
+from dvlae.config.sizes.patch_size import largest_crop
 from dvlae.inference.prediction import denoise
 from dvlae.models.dvlae import build_model
 from dvlae.models.layers import to_channels_last
-from dvlae.system.devices import tune_malloc, use_fast_arithmetic
+from dvlae.system.hardware.devices import tune_malloc, use_fast_arithmetic
 
 WARM_UP_STEPS, STEPS = 2, 8
 SAMPLES = 8

@@ -17,10 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from dvlae.config.loading import load_settings
-from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import Settings
+from dvlae.config.sizes.patch_size import largest_crop
 from dvlae.models.dvlae import build_model
-from dvlae.system.devices import choose_device, use_fast_arithmetic
+from dvlae.system.hardware.devices import choose_device, use_fast_arithmetic
 
 # Whether the precision is bfloat16, and activation_checkpointing.
 KINDS = {

@@ -23,7 +23,7 @@ from dvlae.inference.estimates import denoise
 from dvlae.models import ladder_vae, layers
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.layers import to_channels_last
-from dvlae.system.devices import tune_malloc, use_fast_arithmetic
+from dvlae.system.hardware.devices import tune_malloc, use_fast_arithmetic
 from dvlae.system.progress import progress
 
 # The sizes of config/config.yaml.

@@ -15,7 +15,7 @@ from dvlae.config.settings import PredictionSettings
 from dvlae.inference.estimates import denoise
 from dvlae.models.dvlae import Architecture
 from dvlae.models.layers import to_channels_last
-from dvlae.system.devices import tune_malloc, use_fast_arithmetic
+from dvlae.system.hardware.devices import tune_malloc, use_fast_arithmetic
 
 # The sizes of config/sem_gpu.yaml and of config/paper.yaml.
 SEM_GPU = Architecture(1, 64, 32, 6, 1, 3, 40, "x")

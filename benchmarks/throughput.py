@@ -25,11 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import dvlae.models.ladder_vae
 import dvlae.models.layers
 from dvlae.config.loading import load_settings
-from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import Settings
+from dvlae.config.sizes.patch_size import largest_crop
 from dvlae.models.dvlae import DVLAE, build_model
 from dvlae.models.layers import Pointwise, upsampled
-from dvlae.system.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
+from dvlae.system.hardware.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.training.optimizers import build_optimizer
 
 SETTINGS = {

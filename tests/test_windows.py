@@ -37,7 +37,7 @@ for module in pkgutil.walk_packages(dvlae.__path__, "dvlae."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 import os
-from dvlae.system import machine
+from dvlae.system.hardware import machine
 assert machine.sys.platform == sys.argv[1] and sys.platform != "win32" and hasattr(os, "fork")
 print("all of them")
 """

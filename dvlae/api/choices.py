@@ -11,8 +11,8 @@ import numpy as np
 from dvlae.api.options import check_receptive_field, check_whole_number
 from dvlae.config.fields import PatchSize
 from dvlae.config.messages import validate
-from dvlae.config.patch_size import fitting_crop
 from dvlae.config.settings import PredictSettings, TrainSettings
+from dvlae.config.sizes.patch_size import fitting_crop
 from dvlae.config.training import ModelSettings, TrainingSettings
 from dvlae.data.files import natural_key
 from dvlae.data.reading import select_series

@@ -21,9 +21,9 @@ from dvlae.data.reading import open_stacks
 from dvlae.inference.posterior import check_model_input
 from dvlae.models.files import read_architecture
 from dvlae.reporting.page import write_page
-from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
 from dvlae.system.files import exclusive_lock, write_json
+from dvlae.system.hardware.devices import choose_device
 from dvlae.system.hashes import hash_files, sha256
 from dvlae.system.software import software
 from dvlae.system.wording import minutes as in_minutes

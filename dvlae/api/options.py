@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 
 from dvlae.config.fields import Device
-from dvlae.config.receptive_field import kernel_and_blocks
+from dvlae.config.sizes.receptive_field import kernel_and_blocks
 from dvlae.system.errors import UserError
 
 MAX_SEED = 2**32 - 1

@@ -26,9 +26,9 @@ from dvlae.models.files import read_architecture
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.runs.folder import DatasetFolder, RunFolder, read_json
 from dvlae.runs.record import read_run
-from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
+from dvlae.system.hardware.devices import choose_device
 from dvlae.system.wording import count
 from dvlae.training.displays import Outlook
 from dvlae.training.train import measure_rate, train

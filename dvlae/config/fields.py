@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from dvlae.config.receptive_field import kernel_and_blocks
+from dvlae.config.sizes.receptive_field import kernel_and_blocks
 from dvlae.system.errors import UserError
 
 # The names of datasets and methods, which are names of folders and stand in patterns of the workflow.

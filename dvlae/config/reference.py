@@ -10,8 +10,8 @@ from pydantic_core import PydanticUndefined
 from dvlae.config.dataset import DatasetSettings
 from dvlae.config.messages import describe
 from dvlae.config.methods import MethodSettings
-from dvlae.config.receptive_field import reachable
 from dvlae.config.settings import Settings
+from dvlae.config.sizes.receptive_field import reachable
 
 INTRODUCTION = """\
 # Configuration

@@ -30,7 +30,7 @@ from dvlae.config.fields import (
     expand_home,
 )
 from dvlae.config.messages import format_value
-from dvlae.config.patch_size import check_patch_size
+from dvlae.config.sizes.patch_size import check_patch_size
 from dvlae.config.training import ModelSettings, TrainingSettings
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dvlae.config.fields import Count, Decay, Fraction, Index, NotNegative, PatchSize, Positive, StrictModel
-from dvlae.config.patch_size import crop_stride, largest_crop, level_strides, model_stride
+from dvlae.config.sizes.patch_size import crop_stride, largest_crop, level_strides, model_stride
 
 # A worker before its first step, with all libraries: about 550 MiB were measured.
 PROCESS = 700 * 2**20

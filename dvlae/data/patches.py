@@ -12,8 +12,8 @@ import numpy as np
 import tifffile
 
 from dvlae.axes import AXES, format_sides
-from dvlae.config.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.config.settings import PatchSettings
+from dvlae.config.sizes.patch_size import fitting_crop, largest_crop, training_crop
 from dvlae.data.defects.limits import LimitFinder
 from dvlae.data.defects.survey import Survey
 from dvlae.data.manifest import Image, read_manifest, select_images, spread_evenly
@@ -33,7 +33,6 @@ MIN_SIDE = 4
 
 logger = logging.getLogger(__name__)
 
-
 PATCH_FILES = contents_beside("patches.json", "train.tif", "val.tif", "train_mask.tif", "val_mask.tif")
 
 
@@ -42,10 +41,9 @@ def extract_patches(images: Path, output: Path, settings: PatchSettings) -> None
 
     Along each axis, a patch is twice as long as a training crop if the images are large enough, so that a different
     crop can be selected at each step. The patches cover every image completely, and images that are smaller than a
-    patch are mirrored at their ends, unless that would exceed
-    ``max_patch_pixels``: then they are spread evenly. Images that are blank, overexposed or far brighter or darker than
-    the others are left out. Hot, dead and masked pixels are filled in, and neither they nor saturated pixels count in
-    the statistics.
+    patch are mirrored at their ends, unless that would exceed ``max_patch_pixels``: then they are spread evenly. Images
+    that are blank, overexposed or far brighter or darker than the others are left out. Hot, dead and masked pixels are
+    filled in, and neither they nor saturated pixels count in the statistics.
 
     Parameters
     ----------
@@ -275,7 +273,7 @@ class PatchStatistics:
         self.shift = np.zeros(channels)
         self.levels: list[np.ndarray | None] = [np.empty(0)] * channels
 
-    def update(self, patch: np.ndarray, counts: np.ndarray | None = None) -> None:
+    def update(self, patch: np.ndarray, counts: np.ndarray) -> None:
         """Add a patch.
 
         Parameters
@@ -283,10 +281,10 @@ class PatchStatistics:
         patch
             (C, ...), in grey values.
         counts
-            True where a value counts, (C, ...); None: everywhere.
+            True where a value counts, (C, ...).
         """
-        for channel, values in enumerate(patch):
-            pixels = values.ravel() if counts is None else values[counts[channel]]
+        for channel in range(len(patch)):
+            pixels = patch[channel][counts[channel]]
             if not pixels.size:
                 continue
             if not self.pixels[channel]:
@@ -378,13 +376,15 @@ def write_patches(
             own = frame.filled[window]
             missing = [(0, 0), *((0, side - length) for side, length in zip(size, own.shape[1:], strict=True))]
             patches(np.pad(own, missing, "symmetric"))
+            learned, measured = (
+                np.ones(own.shape, bool) if mask is None else mask[window] for mask in (frame.learned, frame.measured)
+            )
             if masks is not None:
-                learned = np.ones(own.shape, bool) if frame.learned is None else frame.learned[window]
                 masks(np.pad(learned, missing))
             if statistics is not None:
-                statistics.update(own, None if frame.measured is None else frame.measured[window])
+                statistics.update(own, measured)
             if ends is not None:
-                ends.update(own, None if frame.learned is None else frame.learned[window])
+                ends.update(own, learned)
             release(frame.filled, frame.learned, frame.measured)
 
 

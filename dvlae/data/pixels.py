@@ -10,7 +10,7 @@ from pathlib import Path
 import tifffile
 
 from dvlae.system.errors import UserError
-from dvlae.system.machine import free_memory
+from dvlae.system.hardware.machine import free_memory
 
 # Smaller images are not compared with the size of their file.
 ALWAYS_READ_BYTES = 2**28

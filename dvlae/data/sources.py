@@ -116,6 +116,9 @@ class Source(ABC):
     axes
         The axes as stored, letters of STCZYX, where S stands for axes of any other kind and ``?`` for one that the file
         says nothing about; these two may be there more than once. Empty if the file says nothing at all.
+    stated
+        The same with C twice, not S and C, if channels have several colours in each pixel and are read as images. Empty
+        for files of kinds that have no such channels.
     shape
         One number for each axis.
     dtype
@@ -138,6 +141,7 @@ class Source(ABC):
     shape: tuple[int, ...]
     dtype: np.dtype
     calibration: Calibration
+    stated: str = ""
     left_out: str = ""
     notes: tuple[str, ...] = ()
     axes_notes: tuple[str, ...] = ()

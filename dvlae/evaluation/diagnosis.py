@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dvlae.config.receptive_field import reachable
+from dvlae.config.sizes.receptive_field import reachable
 from dvlae.evaluation.noise_samples import NoiseSample, noise_level
 from dvlae.evaluation.noise_statistics import VarianceCurve, robust_variance, variance_by_signal, variance_slope
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from dvlae.data.manifest import Image
-from dvlae.system.machine import choose_workers
+from dvlae.system.hardware.machine import choose_workers
 from dvlae.system.progress import progress
 from dvlae.system.workers import ThreadWorkers
 

@@ -21,8 +21,8 @@ from dvlae.inference.tiling import View, Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.arrays import release, zeros
-from dvlae.system.devices import use_one_thread
 from dvlae.system.errors import UserError
+from dvlae.system.hardware.devices import use_one_thread
 from dvlae.system.workers import ThreadWorkers, one_ahead
 
 
@@ -63,12 +63,14 @@ def denoise_images_directly(
     number = count_views(model, settings)
     finished: list[np.ndarray] = []
     with ThreadWorkers(workers, use_one_thread) as threads:
-        work = (
-            _DirectView(model, top_down, view, choose_tile(model, settings), threads)
-            for name, image in images
-            for view in _choose_views(model, name, image, settings)
-        )
-        for tiles in threads.in_order(one_ahead(work)):
+
+        def work() -> Iterator[_DirectView]:
+            for name, image in images:
+                check_model_input(model.architecture, image.shape, name)
+                for view in _choose_views(model, image, settings):
+                    yield _DirectView(model, top_down, view, choose_tile(model, settings), threads)
+
+        for tiles in threads.in_order(one_ahead(work())):
             for tile in tiles:
                 on_progress(tile.pixels)
                 if tile.finished is not None:
@@ -93,12 +95,10 @@ def count_views(model: DVLAE, settings: PredictionSettings) -> int:
     int
         2; 1 if there is no other view.
     """
-    flips = settings.flips and bool(model.architecture.mirrored_axes)
-    return 2 if flips or min(settings.shifts, max(model.stride)) > 1 else 1
+    return len(_choose_views(model, np.empty(0), settings))
 
 
-def _choose_views(model: DVLAE, name: str, image: np.ndarray, settings: PredictionSettings) -> list[View]:
-    check_model_input(model.architecture, image.shape, name)
+def _choose_views(model: DVLAE, image: np.ndarray, settings: PredictionSettings) -> list[View]:
     axes = model.architecture.mirrored_axes[:1] if settings.flips else ()
     first, *others = views(image, model.stride, axes, min(settings.shifts, 2))
     return [first, *others[-1:]]

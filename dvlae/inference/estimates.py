@@ -17,7 +17,7 @@ from dvlae.inference.samples import SampleBatch, sample_posteriors
 from dvlae.inference.tiling import split_range
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.arrays import release, zeros, zeros_in_file
-from dvlae.system.devices import use_one_thread
+from dvlae.system.hardware.devices import use_one_thread
 from dvlae.system.workers import ThreadWorkers
 
 # Values that are sorted, or converted, at a time: 64 MiB.

@@ -25,15 +25,15 @@ from dvlae.inference.samples import count_parts, halve_portions, worker_memory
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to, read_seen_scale
 from dvlae.runs.folder import RunFolder
-from dvlae.system.devices import device_name, tune_malloc, use_one_thread
 from dvlae.system.files import atomic_folder, write_json
+from dvlae.system.hardware.devices import device_name, tune_malloc, use_one_thread
+from dvlae.system.hardware.machine import choose_workers
+from dvlae.system.hardware.reservation import reserved_devices
+from dvlae.system.hardware.usage import Usage
 from dvlae.system.hashes import sha256
-from dvlae.system.machine import choose_workers
 from dvlae.system.parts import WHOLE, Part
 from dvlae.system.progress import progress
-from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
-from dvlae.system.usage import Usage
 
 logger = logging.getLogger(__name__)
 

@@ -25,13 +25,13 @@ from dvlae.methods import commands
 from dvlae.methods.environments import Ready, read_ready
 from dvlae.methods.task import Fitted, NotApplicableError, Task
 from dvlae.runs.folder import DONE, RunFolder, read_record
-from dvlae.system.devices import choose_device, device_name
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_folder, write_json
-from dvlae.system.machine import choose_workers, usable_cores
+from dvlae.system.hardware.devices import choose_device, device_name
+from dvlae.system.hardware.machine import choose_workers, usable_cores
+from dvlae.system.hardware.usage import Usage
 from dvlae.system.parts import WHOLE, Part
 from dvlae.system.software import software
-from dvlae.system.usage import Usage
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from dvlae.methods.run import Trial, attempt
 from dvlae.system.files import write_json
+from dvlae.system.hardware.usage import Usage
 from dvlae.system.software import software
-from dvlae.system.usage import Usage
 
 logger = logging.getLogger(__name__)
 

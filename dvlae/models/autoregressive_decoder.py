@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvlae.axes import AXES
-from dvlae.config.receptive_field import dilations, kernel_and_blocks
+from dvlae.config.sizes.receptive_field import dilations, kernel_and_blocks
 from dvlae.models.layers import CONVOLUTIONS, Pointwise
 
 # Logits, means and raw scales, each (N, K, C, ...), as dvlae.models.likelihood takes them.
@@ -168,7 +168,7 @@ class AutoregressiveDecoder(MixtureDecoder):
     across planes (``"z"``), where R is the receptive field, on no other pixel, and on the signal code. Convolutions of
     k taps come in pairs: the first of pair i has dilation d_i, the second has dilation 1. The very first has k - 1
     taps, which leave out pixel j. The network is therefore strictly causal, with R = (k - 1) sum_i (d_i + 1)
-    (:mod:`dvlae.config.receptive_field`).
+    (:mod:`dvlae.config.sizes.receptive_field`).
 
     Parameters
     ----------

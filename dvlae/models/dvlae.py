@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvlae.axes import mirrored_axes
-from dvlae.config.patch_size import crop_stride
 from dvlae.config.settings import TrainSettings
+from dvlae.config.sizes.patch_size import crop_stride
 from dvlae.models.autoregressive_decoder import DECODERS, MixtureDecoder
 from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.ladder import Ladder

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save
 
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.layers import to_channels_last
-from dvlae.system.devices import choose_device, use_fast_arithmetic
 from dvlae.system.errors import UserError
+from dvlae.system.hardware.devices import choose_device, use_fast_arithmetic
 from dvlae.system.hashes import sha256
 
 FORMAT = 2
@@ -110,7 +110,7 @@ def load_to(device: str | torch.device, folder: Path) -> DVLAE:
     Parameters
     ----------
     device
-        A device, or what :func:`dvlae.system.devices.choose_device` takes.
+        A device, or what :func:`dvlae.system.hardware.devices.choose_device` takes.
     folder
         Folder that :func:`save_model` wrote.
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dvlae.config.patch_size import level_strides
+from dvlae.config.sizes.patch_size import level_strides
 from dvlae.models.latents import Divergence, LatentSampler, analytic_kl, sample_randomly
 
 Result = TypeVar("Result")

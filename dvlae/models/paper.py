@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlae.config.receptive_field import dilations, kernel_and_blocks
+from dvlae.config.sizes.receptive_field import dilations, kernel_and_blocks
 from dvlae.models.autoregressive_decoder import CausalConvolution, Mixture, MixtureDecoder
 from dvlae.models.ladder import Ladder, LadderLevel
 from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, mish

@@ -60,7 +60,7 @@ def generate_noise(
     seed
         Determines all samples.
     device
-        See :func:`dvlae.system.devices.choose_device`.
+        See :func:`dvlae.system.hardware.devices.choose_device`.
     settings
         How the dataset is evaluated. For images with a clean one, the real noise is the noisy image minus the clean
         one. If None, or without a clean image, it is the noisy image minus the content that the model found, which is
@@ -122,7 +122,7 @@ def generate_from_prior(
     seed
         Determines all samples.
     device
-        See :func:`dvlae.system.devices.choose_device`.
+        See :func:`dvlae.system.hardware.devices.choose_device`.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from dvlae.config.patch_size import level_strides
+from dvlae.config.sizes.patch_size import level_strides
 from dvlae.reporting.style import legend_below, sequential_colours
 from dvlae.runs.folder import TrainedRun, best_run
 from dvlae.system.errors import UserError

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dvlae.axes import format_sides, mirrored_axes
-from dvlae.config.patch_size import training_crop
 from dvlae.config.settings import TrainSettings
+from dvlae.config.sizes.patch_size import training_crop
 from dvlae.config.training import TrainingSettings
 from dvlae.data.manifest import spread_evenly
 from dvlae.models.layers import memory_format

@@ -19,8 +19,8 @@ from lightning.fabric.strategies import DDPStrategy
 from torch import distributed
 
 from dvlae.config.training import TrainingSettings
-from dvlae.system.devices import has_fast_bfloat16
 from dvlae.system.errors import UserError
+from dvlae.system.hardware.devices import has_fast_bfloat16
 from dvlae.system.progress import log_to_stderr
 
 

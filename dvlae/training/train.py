@@ -20,14 +20,14 @@ from dvlae.config.training import TrainingSettings
 from dvlae.models.dvlae import build_model
 from dvlae.models.files import load_weights, save_model
 from dvlae.runs.record import RECORD_NAME, write_run
-from dvlae.system.devices import device_name, tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_folder, contents_beside, exclusive_lock
+from dvlae.system.hardware.devices import device_name, tune_malloc, use_fast_arithmetic, use_one_thread
+from dvlae.system.hardware.machine import choose_workers, log_workers
+from dvlae.system.hardware.reservation import reserved_devices
+from dvlae.system.hardware.usage import Usage
 from dvlae.system.hashes import sha256
-from dvlae.system.machine import choose_workers, log_workers
-from dvlae.system.reservation import reserved_devices
 from dvlae.system.software import software
-from dvlae.system.usage import Usage
 from dvlae.system.wording import count
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validation_batches

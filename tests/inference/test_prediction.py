@@ -20,8 +20,8 @@ from dvlae.inference.estimates import denoise
 from dvlae.inference.prediction import predict
 from dvlae.models.files import save_model
 from dvlae.runs.gather import gather
-from dvlae.system.devices import use_one_thread
 from dvlae.system.errors import UserError
+from dvlae.system.hardware.devices import use_one_thread
 from dvlae.system.parts import WHOLE, Part
 from untrained import build, noisy
 

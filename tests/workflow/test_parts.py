@@ -122,7 +122,7 @@ def test_jobs_on_one_machine_share_its_cores(trained):
 def test_each_gpu_computes_one_part_at_a_time(trained, gpus):
     share(trained, 2, device="auto")
     (trained.folder / "sitecustomize.py").write_text(
-        f"import dvlae.system.gpus\ndvlae.system.gpus.count_gpus = lambda: {gpus}\n"
+        f"from dvlae.system.hardware import gpus\ngpus.count_gpus = lambda: {gpus}\n"
     )
     enough = ["--set-threads", "predict=1", "--resources", "mem_mb=100000"]
     trained.snakemake(f"results/{RUNS[0]}/denoised", *enough, PYTHONPATH=f"{trained.folder}:{REPOSITORY}")

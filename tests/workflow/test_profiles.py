@@ -26,7 +26,7 @@ def test_the_default_profile_is_found_by_itself(project):
 @pytest.mark.parametrize("words, limit", [([], 2), (["--resources", "gpu=1"], 1)])
 def test_as_many_jobs_use_gpus_as_the_machine_has(project, tmp_path, words, limit):
     project.configure(device="auto")
-    (tmp_path / "sitecustomize.py").write_text("import dvlae.system.gpus\ndvlae.system.gpus.count_gpus = lambda: 2\n")
+    (tmp_path / "sitecustomize.py").write_text("from dvlae.system.hardware import gpus\ngpus.count_gpus = lambda: 2\n")
     path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
     printed = project.snakemake("results/small/simulated", *words, PYTHONPATH=path)
     assert re.search(rf"Provided resources: gpu=\D*{limit}\D", printed)
@@ -46,9 +46,9 @@ def test_limits_of_this_machine_do_not_cut_down_what_is_asked_of_a_cluster(proje
     model = "results/small/dvlae-rf4/seed0/model"
     project.snakemake("results/small/patches")
     (tmp_path / "sitecustomize.py").write_text(
-        "import dvlae.system.gpus, dvlae.system.machine\n"
-        "dvlae.system.gpus.count_gpus = lambda: 1\n"
-        "dvlae.system.machine.free_memory = lambda: 10**9\n"
+        "from dvlae.system.hardware import gpus, machine\n"
+        "gpus.count_gpus = lambda: 1\n"
+        "machine.free_memory = lambda: 10**9\n"
     )
     # This scheduler notes what the job asks for, and says that it failed.
     scheduler = tmp_path / "submit.sh"

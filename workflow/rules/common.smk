@@ -20,11 +20,11 @@ from dvlae.config.loading import check_one_list, load_datasets
 from dvlae.config.training import training_memory
 from dvlae.config.messages import validate
 from dvlae.config.methods import load_method
-from dvlae.config.patch_size import largest_crop
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
-from dvlae.system import machine
+from dvlae.config.sizes.patch_size import largest_crop
 from dvlae.system.errors import UserError
-from dvlae.system.gpus import count_gpus
+from dvlae.system.hardware import machine
+from dvlae.system.hardware.gpus import count_gpus
 from dvlae.system.hashes import sha256
 
 # The user's own environment variable overrides the configuration.

@@ -19,9 +19,9 @@ from dvlae.methods.search import MINUTES
 from dvlae.models.files import read_architecture
 from dvlae.runs.folder import DatasetFolder, RunFolder, read_json
 from dvlae.runs.status import RunStatus, survey
-from dvlae.system.devices import choose_device, device_name
-from dvlae.system.gpus import count_gpus
-from dvlae.system.machine import share_of_cores, usable_cores
+from dvlae.system.hardware.devices import choose_device, device_name
+from dvlae.system.hardware.gpus import count_gpus
+from dvlae.system.hardware.machine import share_of_cores, usable_cores
 from dvlae.system.progress import silence
 from dvlae.system.wording import count, duration, list_names
 from dvlae.training.schedule import Schedule, steps_per_epoch

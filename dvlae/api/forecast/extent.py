@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvlae.config.dataset import DatasetSettings
-from dvlae.config.patch_size import training_crop
 from dvlae.config.settings import Settings
+from dvlae.config.sizes.patch_size import training_crop
 from dvlae.data.files import find_images
 from dvlae.data.manifest import read_manifest, select
 from dvlae.data.prepare import source_folder

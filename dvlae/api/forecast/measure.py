@@ -31,7 +31,7 @@ from dvlae.reporting.diagnosis import diagnose
 from dvlae.reporting.style import save_figure
 from dvlae.reporting.training_figures import plot_histories
 from dvlae.runs.folder import DONE, RunFolder, read_json
-from dvlae.system.devices import tune_malloc, use_fast_arithmetic, use_one_thread
+from dvlae.system.hardware.devices import tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.training.train import measure_rate
 
 # Of the steps of a training.

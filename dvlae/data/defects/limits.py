@@ -63,7 +63,7 @@ class LimitFinder:
         self.pixels = np.zeros(channels, int)
         self.ends = [(_End(-1), _End(1)) for _ in range(channels)]
 
-    def update(self, patch: np.ndarray, counts: np.ndarray | None = None) -> None:
+    def update(self, patch: np.ndarray, counts: np.ndarray) -> None:
         """Add a patch.
 
         Parameters
@@ -71,10 +71,10 @@ class LimitFinder:
         patch
             (C, ...), in grey values.
         counts
-            True where a value counts, (C, ...); None: everywhere. Saturated values do.
+            True where a value counts, (C, ...). Saturated values do.
         """
-        for channel, values in enumerate(patch):
-            pixels = values.ravel() if counts is None else values[counts[channel]]
+        for channel in range(len(patch)):
+            pixels = patch[channel][counts[channel]]
             self.pixels[channel] += pixels.size
             for end in self.ends[channel]:
                 end.update(pixels)

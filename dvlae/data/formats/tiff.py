@@ -115,6 +115,7 @@ class TiffSource(Source):
     series: str
     kind: str
     axes: str
+    stated: str
     shape: tuple[int, ...]
     dtype: np.dtype
     calibration: Calibration
@@ -272,7 +273,11 @@ def _make_source(
     conversion, inner = _without_opacity(group, conversion, axes[len(outer) :], inner)
     calibration = read_calibration(file, series, number, ome.xml)
     files = _files_of(series, path, ome)
-    shape = (*outer, *inner, *conversion.added)
+    shape, stated = (*outer, *inner, *conversion.added), axes + "C" * len(conversion.added)
+    axes = stated.replace("C", "S", stated.count("C") - 1)
+    axes_notes = colour_notes(page, series.kind, axes)
+    if axes != stated:
+        axes_notes += (f"its {shape[stated.index('C')]} channels have several colours each: reads each as an image",)
     packed = sum(each.stat().st_size for each in files)
     check_size(math.prod(outer) * page.nbytes, packed, most_bytes(group))
     return TiffSource(
@@ -280,13 +285,14 @@ def _make_source(
         files=files,
         series=name,
         kind=series.kind if series.kind in ("imagej", "ome") else "tiff",
-        axes=axes + "C" * len(conversion.added),
+        axes=axes,
+        stated=stated if stated.endswith("YXC") else axes,
         shape=shape,
         dtype=conversion.dtype,
         calibration=calibration,
         left_out=_left_out(series),
         notes=notes + conversion.notes + loss_notes(group) + calibration_notes(calibration),
-        axes_notes=colour_notes(page, series.kind, axes),
+        axes_notes=axes_notes,
         places=places,
         outer=outer,
         conversion=conversion,

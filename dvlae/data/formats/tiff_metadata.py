@@ -43,13 +43,15 @@ def stated_axes(series: tifffile.TiffPageSeries) -> str:
     Returns
     -------
     str
-        One letter of STCZYX for each axis, or ``?`` for one that the file says nothing about.
+        One letter of STCZYX for each axis, or ``?`` for one that the file says nothing about. If channels have several
+        colours each, C is there twice.
     """
     axes = ""
     # The last of several axes of one kind is the one that pages contain.
     for letter in reversed(series.axes):
         known = "C" if letter == SAMPLES else letter if letter in "TCZYX" else "?" if letter in COUNTED_AXES else "S"
-        axes = ("?" if known in axes and known in "TCZYX" else known) + axes
+        is_twice = known in axes and known in "TCZYX" and not (letter == "C" and axes.count("C") == 1)
+        axes = ("?" if is_twice else known) + axes
     return axes
 
 

@@ -49,7 +49,7 @@ def describe(stack: Stack) -> SourceInfo:
     if cut and REGION_OF_OME.search(calibration.description):
         logger.warning(f"{source.path}: results have no regions of interest of OME, as only a part of it is read")
     # A channel that was chosen is no longer an axis.
-    possible = (source.axes, source.axes.replace("C", ""))
+    possible = (source.stated, source.axes, source.axes.replace("C", ""))
     return SourceInfo(
         axes,
         shape,

@@ -293,14 +293,14 @@ class Report:
         # Windows removes no file that is mapped.
         del mapped
         if why:
-            self.others[why].append(path.name)
+            self.others[why].append(path.stem)
         if lost:
-            self.lost[lost].append(path.name)
+            self.lost[lost].append(path.stem)
         if convert.dtype.kind in "iu":
             self.types.add(convert.dtype.name)
-            self.clipped[path.name] += convert.clipped
+            self.clipped[path.stem] += convert.clipped
         elif convert.offset:
-            self.others[f"{convert.dtype}, as float32 would lose the noise of such large values"].append(path.name)
+            self.others[f"{convert.dtype}, as float32 would lose the noise of such large values"].append(path.stem)
         frames.path.unlink()
 
     def log(self, step: str) -> None:

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvlae.config.patch_size import crop_stride, level_strides
+from dvlae.config.sizes.patch_size import crop_stride, level_strides
 from dvlae.config.training import TrainingSettings
 from dvlae.inference.tiling import View, make_tiles
 from dvlae.methods.learned.networks import Denoiser, UNet, WithoutNoiseModel
 from dvlae.methods.learned.patches import LearningSettings, Patches, scale_of
 from dvlae.methods.task import Task
 from dvlae.models.layers import memory_format, to_channels_last
-from dvlae.system.devices import tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.errors import UserError
+from dvlae.system.hardware.devices import tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.progress import progress
 from dvlae.training.crops import RandomCrops, validation_batches
 from dvlae.training.optimizers import OPTIMIZERS

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from dvlae.axes import format_sides
-from dvlae.config.patch_size import level_strides
-from dvlae.config.receptive_field import dilations, kernel_and_blocks, reachable
+from dvlae.config.sizes.patch_size import level_strides
+from dvlae.config.sizes.receptive_field import dilations, kernel_and_blocks, reachable
 from dvlae.models.dvlae import DVLAE, Architecture
 from dvlae.models.files import SCALE, save_model
 from dvlae.models.imported.pickled import Inert, unpickle

@@ -14,7 +14,7 @@ def limits_of(*channels, counts=None):
     finder = LimitFinder(len(channels))
     for part in np.split(np.arange(SIZE), 10):
         patch = np.stack([np.asarray(channel, np.float32)[part] for channel in channels])
-        finder.update(patch, None if counts is None else counts[:, part])
+        finder.update(patch, np.ones(patch.shape, bool) if counts is None else counts[:, part])
     return finder.limits()
 
 

@@ -159,8 +159,8 @@ def test_the_user_is_told_what_is_rounded_and_clipped_and_what_is_not_as_the_sou
         outputs.write(image, np.full(image.shape, 70000 if image.frame == 1 else 2.5, np.float32))
     outputs.report.log("predict")
     assert caplog.messages == [
-        "predict: results for stack.tif, one.tif are written as OME-TIFF, as ImageJ stacks are not compressed",
-        "predict: results are rounded to uint16; 216 values beyond its range are clipped, in stack.tif",
+        "predict: results for stack, one are written as OME-TIFF, as ImageJ stacks are not compressed",
+        "predict: results are rounded to uint16; 216 values beyond its range are clipped, in stack",
     ]
 
 

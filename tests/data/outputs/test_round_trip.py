@@ -87,6 +87,20 @@ def test_planes_and_channels_that_are_read_as_images_are_planes_and_channels_aga
     assert np.array_equal(tifffile.imread(path), values)
 
 
+@pytest.mark.parametrize("axes", ["CYXS", "TCYXS", "ZCYXS"])
+def test_channels_of_several_colours_are_read_as_images_which_is_said_and_are_channels_again(tmp_path, caplog, axes):
+    shape = tuple({"T": 2, "Z": 4, "C": 2, "Y": 9, "X": 11, "S": 3}[axis] for axis in axes)
+    values = np.random.default_rng(0).integers(1, 200, shape).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", metadata={"axes": axes}, ome=True)
+    path = pass_through(tmp_path, OutputSettings(dtype="same"))
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "its 2 channels have several colours each: reads each as an image"
+    ]
+    with tifffile.TiffFile(path) as file:
+        assert (file.is_ome, file.series[0].axes) == (True, axes)
+        assert np.array_equal(file.asarray(), values)
+
+
 @pytest.mark.parametrize("kind", ["imagej", "ome"])
 @pytest.mark.parametrize(("axes", "read"), [("TZCYX", "TSCYX"), ("ZCYX", "SCYX")])
 def test_planes_stay_planes_where_one_channel_is_chosen(tmp_path, kind, axes, read):

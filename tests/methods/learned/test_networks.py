@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvlae.config.patch_size import level_strides
+from dvlae.config.sizes.patch_size import level_strides
 from dvlae.methods.learned import training
 from dvlae.methods.learned.networks import UNet, WithoutNoiseModel
 from dvlae.methods.learned.training import Trained

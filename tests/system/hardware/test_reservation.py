@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dvlae.system.errors import UserError
-from dvlae.system.reservation import reserve, reserved_devices
+from dvlae.system.hardware.reservation import reserve, reserved_devices
 
 # Another process, on a machine with two pretended GPUs: it reserves one, says which, and keeps it until it is ended.
 HOLDER = """
@@ -19,7 +19,7 @@ logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 2
 torch.cuda.get_device_properties = lambda index: SimpleNamespace(uuid=f"pretended-{index}")
-from dvlae.system.reservation import reserved_devices
+from dvlae.system.hardware.reservation import reserved_devices
 with reserved_devices("auto") as devices:
     print(*devices, flush=True)
     sys.stdin.read()
@@ -31,7 +31,7 @@ def locks(tmp_path, monkeypatch):
     """Keep the locks of the tests away from those of real trainings."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("dvlae.system.reservation.SECONDS_BETWEEN_TRIES", 0.01)
+    monkeypatch.setattr("dvlae.system.hardware.reservation.SECONDS_BETWEEN_TRIES", 0.01)
 
 
 @pytest.fixture

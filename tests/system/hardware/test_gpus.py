@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from dvlae.system.gpus import VISIBLE_VARIABLES, count_gpus
+from dvlae.system.hardware.gpus import VISIBLE_VARIABLES, count_gpus
 
 
 @pytest.fixture(autouse=True)

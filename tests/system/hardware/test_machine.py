@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dvlae.system import machine
-from dvlae.system.machine import choose_workers, free_cores, free_memory, usable_cores
+from dvlae.system.hardware import machine
+from dvlae.system.hardware.machine import choose_workers, free_cores, free_memory, usable_cores
 
 GIB = 2**30
 
@@ -196,7 +196,7 @@ def test_a_core_on_which_another_program_computes_is_not_free():
     bind = f"import os; os.sched_setaffinity(0, {{{core}}}); "
     other = "print('ready', flush=True)\nimport time\nwhile time.monotonic() < end: pass"
     busy = [sys.executable, "-c", f"{bind}import time; end = time.monotonic() + 60\n{other}"]
-    measure = [sys.executable, "-c", f"{bind}from dvlae.system.machine import free_cores; print(free_cores())"]
+    measure = [sys.executable, "-c", f"{bind}from dvlae.system.hardware.machine import free_cores; print(free_cores())"]
     with subprocess.Popen(busy, stdout=subprocess.PIPE) as computing:
         assert computing.stdout is not None
         computing.stdout.readline()

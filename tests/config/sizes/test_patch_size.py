@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvlae.config.patch_size import (
+from dvlae.config.sizes.patch_size import (
     MAX_PADDING,
     check_patch_size,
     crop_stride,

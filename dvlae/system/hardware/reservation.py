@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from dvlae.system.devices import choose_device
 from dvlae.system.errors import UserError
+from dvlae.system.hardware.devices import choose_device
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def reserved_devices(name: str, count: int = 1) -> Iterator[list[torch.device]]:
     Parameters
     ----------
     name
-        The setting ``device``, as for :func:`dvlae.system.devices.choose_device`. Only GPUs are reserved.
+        The setting ``device``, as for :func:`dvlae.system.hardware.devices.choose_device`. Only GPUs are reserved.
     count
         Number of devices.
 

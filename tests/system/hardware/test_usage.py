@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from dvlae.system import usage
-from dvlae.system.usage import Usage
+from dvlae.system.hardware import usage
+from dvlae.system.hardware.usage import Usage
 
 BUSY = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
 

@@ -1,8 +1,14 @@
 import pytest
 import torch
 
-from dvlae.system.devices import choose_device, device_name, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.system.errors import UserError
+from dvlae.system.hardware.devices import (
+    choose_device,
+    device_name,
+    has_fast_bfloat16,
+    tune_malloc,
+    use_fast_arithmetic,
+)
 
 
 @pytest.fixture
@@ -101,7 +107,7 @@ def test_malloc_is_tuned_with_glibc_only(monkeypatch):
         def mallopt(self, *arguments):
             calls.append(arguments)
 
-    monkeypatch.setattr("dvlae.system.devices.ctypes.CDLL", lambda name: Library())
+    monkeypatch.setattr("dvlae.system.hardware.devices.ctypes.CDLL", lambda name: Library())
     monkeypatch.setattr("platform.libc_ver", lambda: ("musl", ""))
     tune_malloc()
     assert calls == []

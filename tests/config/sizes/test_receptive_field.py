@@ -1,6 +1,6 @@
 import pytest
 
-from dvlae.config.receptive_field import dilations, kernel_and_blocks, reachable
+from dvlae.config.sizes.receptive_field import dilations, kernel_and_blocks, reachable
 from dvlae.system.errors import UserError
 
 PUBLISHED = {4: (3, 1), 8: (5, 1), 14: (3, 3), 16: (5, 2), 20: (3, 4), 28: (5, 3), 40: (5, 4), 60: (5, 5), 80: (5, 6)}
