@@ -8,8 +8,8 @@ import time
 
 import torch
 
-from dvlae.inference.autoregressive_sampling import sample_autoregressively
-from dvlae.models.autoregressive_decoder import AutoregressiveDecoder
+from dvlae.models.decoders.autoregressive import AutoregressiveDecoder
+from dvlae.models.decoders.sampling import sample_autoregressively
 from dvlae.models.likelihood import sample_mixture
 from dvlae.system.hardware.devices import use_fast_arithmetic
 

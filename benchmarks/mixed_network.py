@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dvlae.config.settings import TrainSettings
-from dvlae.models.autoregressive_decoder import AutoregressiveDecoder
+from dvlae.models.decoders.autoregressive import AutoregressiveDecoder
 from dvlae.models.dvlae import DVLAE, build_model
 from dvlae.models.ladder_vae import LadderVAE, Level
 from dvlae.models.layers import to_channels_last, upsampled

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from dvlae.axes import format_sides
-from dvlae.inference.autoregressive_sampling import sample_autoregressively
 from dvlae.inference.latent_noise import latent_sampler, noise_key, normal_noise, sample_keys
 from dvlae.inference.posterior import encode_image
 from dvlae.inference.tiling import padded_shape, whole_window
+from dvlae.models.decoders.sampling import sample_autoregressively
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import cut_padding
 

@@ -11,7 +11,7 @@ so that one pass replaces many samples. D = g + U-Net(x, g, h), whose last layer
 Sources: Salmon & Krull, "Direct unsupervised denoising", arXiv 2310.18116 (2023); U-Net, Ronneberger et al., arXiv
 1505.04597 (2015). What differs from theirs: there a U-Net maps x alone to the signal; here it corrects a guess, uses
 the ladder VAE's features instead of a contracting path of its own, and learns from samples of other views of the image
-(:func:`dvlae.training.objective.distillation_loss`).
+(:func:`dvlae.training.denoisers.distillation.distillation_loss`).
 """
 
 from collections.abc import Sequence

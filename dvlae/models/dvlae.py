@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from dvlae.axes import mirrored_axes
 from dvlae.config.settings import TrainSettings
 from dvlae.config.sizes.patch_size import crop_stride
-from dvlae.models.autoregressive_decoder import DECODERS, MixtureDecoder
+from dvlae.models.decoders.autoregressive import DECODERS, MixtureDecoder
 from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.ladder import Ladder
 from dvlae.models.ladder_vae import LadderVAE

@@ -13,7 +13,7 @@ Symbols are those of :mod:`dvlae.models.ladder_vae`, our own network. B is the r
 
 A latent's raw number r gives log_std = log softplus(r). Blocks pad with zeros, other convolutions of the ladder with
 the pixels at the border, and those of the signal decoder with reflections. In the autoregressive decoder, with
-i = 0 ... 2n - 1 and causal convolutions as in :mod:`dvlae.models.autoregressive_decoder`,
+i = 0 ... 2n - 1 and causal convolutions as in :mod:`dvlae.models.decoders.autoregressive`,
 
     h_i = W relu(conv_i(h_{i-1}) + W c) + h_{i-1}                        h_{-1} = x, which is not added to h_0
     mixture = W h_{2n-1}
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvlae.config.sizes.receptive_field import dilations, kernel_and_blocks
-from dvlae.models.autoregressive_decoder import CausalConvolution, Mixture, MixtureDecoder
+from dvlae.models.decoders.autoregressive import CausalConvolution, Mixture, MixtureDecoder
 from dvlae.models.ladder import Ladder, LadderLevel
 from dvlae.models.layers import CONVOLUTIONS, Pointwise, ResidualBlock, mish
 
@@ -322,7 +322,7 @@ class PaperAutoregressiveDecoder(MixtureDecoder):
     Parameters
     ----------
     image_channels, components, receptive_field, noise_direction, dimensions
-        As for :class:`dvlae.models.autoregressive_decoder.AutoregressiveDecoder`.
+        As for :class:`dvlae.models.decoders.autoregressive.AutoregressiveDecoder`.
     code_channels, channels
         Channels of the signal code and of the hidden layers.
     """

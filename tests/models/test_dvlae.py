@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dvlae.models.autoregressive_decoder import DECODERS
+from dvlae.models.decoders.autoregressive import DECODERS
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import memory_format, to_channels_last
 from dvlae.models.loss_terms import LossTerms

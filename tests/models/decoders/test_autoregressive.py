@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dvlae.models.autoregressive_decoder import DECODERS
+from dvlae.models.decoders.autoregressive import DECODERS
 from dvlae.models.paper import PaperAutoregressiveDecoder
 
 SIDE = 90

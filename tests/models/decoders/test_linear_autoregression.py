@@ -1,6 +1,6 @@
 import torch
 
-from dvlae.models.autoregressive_decoder import LinearAutoregressiveDecoder
+from dvlae.models.decoders.autoregressive import LinearAutoregressiveDecoder
 
 
 def build() -> LinearAutoregressiveDecoder:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dvlae.models.autoregressive_decoder import (
+from dvlae.models.decoders.autoregressive import (
     AutoregressiveDecoder,
     CausalConvolution,
     LinearAutoregressiveDecoder,

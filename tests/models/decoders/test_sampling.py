@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import dvlae.inference.autoregressive_sampling as sampling
-from dvlae.models.autoregressive_decoder import DECODERS
+import dvlae.models.decoders.sampling as sampling
+from dvlae.models.decoders.autoregressive import DECODERS
 from dvlae.models.likelihood import sample_mixture
 from dvlae.models.paper import PaperAutoregressiveDecoder
 

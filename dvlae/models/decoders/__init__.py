@@ -1,0 +1,1 @@
+"""The autoregressive decoder, and how noisy images are sampled from it."""

@@ -1,0 +1,1 @@
+"""How direct denoisers learn, without clean images."""
