@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference.estimates import denoise
 from dvlae.models import ladder_vae, layers
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.architecture import Architecture
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import to_channels_last
 from dvlae.system.hardware.devices import tune_malloc, use_fast_arithmetic
 from dvlae.system.progress import progress

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference.estimates import denoise
-from dvlae.models.dvlae import Architecture
+from dvlae.models.architecture import Architecture
 from dvlae.models.layers import to_channels_last
 from dvlae.system.hardware.devices import tune_malloc, use_fast_arithmetic
 

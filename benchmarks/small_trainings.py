@@ -10,7 +10,7 @@ from dvlae.models.dvlae import DVLAE
 from dvlae.training.crops import RandomCrops, ValidationBatch
 from dvlae.training.displays import Display
 from dvlae.training.loop import fit
-from dvlae.training.objective import Objective
+from dvlae.training.objectives.elbo import Objective
 from dvlae.training.optimizers import build_optimizer
 from dvlae.training.processes import connect
 from dvlae.training.schedule import Schedule, steps_per_epoch

@@ -23,7 +23,8 @@ from dvlae.config.settings import Settings
 from dvlae.data.canonical import read_frame, write_image
 from dvlae.data.manifest import read_manifest
 from dvlae.data.sources import open_sources
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.architecture import Architecture
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_model, save_model
 from dvlae.system.errors import UserError
 from dvlae.system.hashes import sha256

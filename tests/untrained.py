@@ -3,7 +3,9 @@
 import numpy as np
 import torch
 
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.architecture import Architecture
+from dvlae.models.direct_denoiser import DirectDenoiser
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import to_channels_last
 
 SIZES = {
@@ -54,7 +56,7 @@ def build(
     )
     for parameter in model.parameters():
         parameter.data.mul_(1.5)
-    if direct_denoiser is not None:
+    if isinstance(model.direct_denoiser, DirectDenoiser):
         torch.nn.init.normal_(model.direct_denoiser.head.weight, std=0.2)  # as if it had learned
     return to_channels_last(model, dimensions).eval()
 

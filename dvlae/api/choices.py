@@ -18,7 +18,7 @@ from dvlae.data.files import natural_key
 from dvlae.data.reading import select_series
 from dvlae.data.sources import Source, open_sources
 from dvlae.evaluation.diagnosis import correlation_length, suggest_receptive_field
-from dvlae.models.dvlae import Architecture
+from dvlae.models.architecture import Architecture
 from dvlae.system.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -44,10 +44,11 @@ class ModelSettings(StrictModel):
         "signal code (the paper's); `linear`: a linear autoregression whose strength depends on the signal alone, so "
         "that fine texture cannot be mistaken for noise",
     )
-    direct_denoiser: Literal[False, "mean", "median"] = Field(
+    direct_denoiser: Literal[False, "mean", "median", "refined"] = Field(
         False,
-        description="also train a network that predicts the `mean` (or `true`) or the `median` of the samples in one "
-        "pass, for `prediction.estimator: direct`",
+        description="also train a network for `prediction.estimator: direct`; it predicts the `mean` (or `true`) or "
+        "the `median` of the samples in one pass, or it is `refined`: a copy of the model, which goes on to learn from "
+        "images that are made noisier",
     )
 
     @property
@@ -75,7 +76,7 @@ class TrainingSettings(StrictModel):
     LATER: ClassVar = {
         "patience_on", "flips", "min_epoch_steps", "max_validation_patches", "betas", "momentum", "schedule",
         "plateau_patience", "plateau_factor", "warm_up_steps", "kl_warm_up_steps", "warm_up_fraction",
-        "average_decay", "gradient_clip_norm", "max_rollbacks", "direct_fraction",
+        "average_decay", "gradient_clip_norm", "max_rollbacks", "direct_fraction", "refine_fraction",
     }  # fmt: skip
 
     patch_size: PatchSize = Field(
@@ -193,6 +194,9 @@ class TrainingSettings(StrictModel):
     direct_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         0.25, description="share of each batch that the direct denoiser learns from"
     )
+    refine_fraction: Fraction = Field(
+        0.4, description="last part of the training that is for a refined denoiser, `model: {direct_denoiser: refined}`"
+    )
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -210,6 +214,27 @@ class TrainingSettings(StrictModel):
         if self.workers != "auto" and self.workers > self.batch_size:
             raise ValueError(f"workers: found {self.workers}, allowed: at most batch_size, {self.batch_size}")
         return self
+
+    def part(self, share: float) -> "TrainingSettings":
+        """Return the settings of a part of the training.
+
+        Parameters
+        ----------
+        share
+            The part, between 0 and 1.
+
+        Returns
+        -------
+        TrainingSettings
+            With limits of steps, epochs and minutes that are so much smaller.
+        """
+        steps, minutes = self.max_steps, self.max_minutes
+        limits = {
+            "max_steps": None if steps is None else max(1, round(share * steps)),
+            "max_epochs": max(1, round(share * self.max_epochs)),
+            "max_minutes": None if minutes is None else share * minutes,
+        }
+        return self.model_copy(update=limits)
 
 
 def training_memory(model: ModelSettings, training: TrainingSettings, dimensions: int, workers: int) -> int:

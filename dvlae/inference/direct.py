@@ -1,9 +1,11 @@
 """Estimates of the clean signal by the direct denoiser, without samples.
 
-The first pass computes the signal of the complete image with all latents at their means, and the second one runs the
-direct denoiser, tile by tile. It encodes each tile again, with a smaller halo, and only up to the levels that it uses.
-The estimate is the mean of two views, the image and its mirror image at another position of the grid, whose errors
-differ.
+A refined denoiser takes one pass through its networks. Another one takes two: the first computes the signal of the
+complete image with all latents at their means, and the second runs the direct denoiser, tile by tile. It encodes each
+tile again, with a smaller halo, and only up to the levels that it uses.
+
+The estimate is the mean over views, whose errors differ: for a refined denoiser those of the samples, for another one
+the image and its mirror image at another position of the grid.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +21,7 @@ from dvlae.inference.posterior import Posterior, check_model_input, encode
 from dvlae.inference.samples import choose_tile
 from dvlae.inference.tiling import View, Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
+from dvlae.models.direct_denoiser import DirectDenoiser, RefinedDenoiser
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.arrays import release, zeros
 from dvlae.system.errors import UserError
@@ -58,17 +61,21 @@ def denoise_images_directly(
         raise UserError(
             "prediction.estimator: found 'direct', but the model was trained without; train with model.direct_denoiser"
         )
-    top_down = TopDown(model)
-
-    number = count_views(model, settings)
+    make: type[_RefinedView] | type[_DirectView] = _DirectView
+    if isinstance(model.direct_denoiser, RefinedDenoiser):
+        make, networks = _RefinedView, model.with_refined()
+    else:
+        networks = model
+    top_down = TopDown(networks)
+    number = len(_choose_views(model, np.empty(0), settings))
     finished: list[np.ndarray] = []
     with ThreadWorkers(workers, use_one_thread) as threads:
 
-        def work() -> Iterator[_DirectView]:
+        def work() -> Iterator[_RefinedView | _DirectView]:
             for name, image in images:
                 check_model_input(model.architecture, image.shape, name)
                 for view in _choose_views(model, image, settings):
-                    yield _DirectView(model, top_down, view, choose_tile(model, settings), threads)
+                    yield make(networks, top_down, view, choose_tile(model, settings), threads)
 
         for tiles in threads.in_order(one_ahead(work())):
             for tile in tiles:
@@ -80,8 +87,8 @@ def denoise_images_directly(
                     finished.clear()
 
 
-def count_views(model: DVLAE, settings: PredictionSettings) -> int:
-    """Return the number of views of which the estimate is the mean.
+def count_passes(model: DVLAE, settings: PredictionSettings) -> int:
+    """Return how often each pixel of an image passes through the networks.
 
     Parameters
     ----------
@@ -93,23 +100,26 @@ def count_views(model: DVLAE, settings: PredictionSettings) -> int:
     Returns
     -------
     int
-        2; 1 if there is no other view.
+        The number of views, times that of the passes of each.
     """
-    return len(_choose_views(model, np.empty(0), settings))
+    passes = 1 if isinstance(model.direct_denoiser, RefinedDenoiser) else 2
+    return passes * len(_choose_views(model, np.empty(0), settings))
 
 
 def _choose_views(model: DVLAE, image: np.ndarray, settings: PredictionSettings) -> list[View]:
-    axes = model.architecture.mirrored_axes[:1] if settings.flips else ()
-    first, *others = views(image, model.stride, axes, min(settings.shifts, 2))
+    axes = model.architecture.mirrored_axes if settings.flips else []
+    if isinstance(model.direct_denoiser, RefinedDenoiser):
+        return views(image, model.stride, axes, settings.shifts)
+    first, *others = views(image, model.stride, axes[:1], min(settings.shifts, 2))
     return [first, *others[-1:]]
 
 
 def _mean(estimates: list[np.ndarray]) -> np.ndarray:
-    """Return the mean of one or two estimates, in the first of them."""
+    """Return the mean of estimates, in the first of them."""
     first, *others = estimates
     for other in others:
         first += other
-        first /= 2
+    first /= len(estimates)
     release(*estimates)
     return first
 
@@ -133,8 +143,7 @@ def denoise_directly(
     Returns
     -------
     numpy.ndarray
-        The mean or the median of the posterior, depending on the training of the model, (C, ...) float32, in the units
-        of the image.
+        The estimate, (C, ...) float32, in the units of the image.
 
     Raises
     ------
@@ -149,14 +158,35 @@ def denoise_directly(
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile that went through one of the two passes; ``finished`` is the complete estimate after the last one."""
+    """A tile that went through a pass; ``finished`` is the complete estimate after the last one."""
 
     pixels: int
     finished: np.ndarray | None = None
 
 
+class _RefinedView:
+    """One view of an image, and its pass through a refined denoiser."""
+
+    def __init__(self, model: DVLAE, top_down: TopDown, view: View, tile: int, threads: ThreadWorkers):
+        self.view, self.posterior = view, Posterior(model, top_down, view, tile, threads)
+        self.estimate = zeros(view.image.shape)
+
+    def first_pass(self) -> "Iterator[Future[list[_Tile]]]":
+        return self.posterior.signal_of_means(self._keep)
+
+    def second_pass(self) -> "Iterator[Future[list[_Tile]]]":
+        return iter(())
+
+    def _keep(self, window: Window, first: int, signal: Tensor) -> _Tile:
+        slices, values = self.view.to_image(window, signal.cpu())
+        self.estimate[:, *slices] = values[0]
+        release(self.estimate)
+        is_last = window == self.posterior.tiles[-1]
+        return _Tile(signal[0, 0].numel(), self.estimate if is_last else None)
+
+
 class _DirectView:
-    """One view of an image, and its two passes."""
+    """One view of an image, and its two passes through another direct denoiser."""
 
     def __init__(self, model: DVLAE, top_down: TopDown, view: View, tile: int, threads: ThreadWorkers):
         self.view, self.model, self.threads = view, model, threads
@@ -186,7 +216,7 @@ class _DirectView:
         for future in self.guessed:  # The tile sees parts of its neighbours.
             future.result()
         network, model = self.model.direct_denoiser, self.model
-        assert network is not None
+        assert isinstance(network, DirectDenoiser)
         used = max(network.levels, default=-1) + 1
         outer = inner.widen(padded_shape(network.halo, network.strides[-1]), self.view.shape)
         x, features = encode(model, self.view, outer, used)

@@ -22,11 +22,10 @@ from dvlae.inference.posterior import (
     choose_batch_size,
     encode_image,
     repeat_features,
-    take_mean,
 )
 from dvlae.inference.tiling import split_range, whole_window
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.latents import LatentSampler
+from dvlae.models.latents import LatentSampler, take_mean
 from dvlae.models.layers import cut_padding
 from dvlae.system.errors import UserError
 

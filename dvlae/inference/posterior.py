@@ -22,9 +22,10 @@ from dvlae.axes import format_sides
 from dvlae.inference.latent_noise import NoiseKey, latent_sampler
 from dvlae.inference.tiling import View, Window, make_tiles, padded_shape, split_range, views, whole_window
 from dvlae.inference.top_down import TopDown, top_down_halo
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.architecture import Architecture
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.ladder import Ladder
-from dvlae.models.latents import LatentSampler
+from dvlae.models.latents import LatentSampler, take_mean
 from dvlae.models.layers import ResidualBlock, memory_format
 from dvlae.system.errors import UserError
 from dvlae.system.workers import ThreadWorkers
@@ -237,26 +238,6 @@ def repeat_features(features: list[Tensor], times: int) -> list[Tensor]:
         Features of each level, (times, C, ...): views of those that were given.
     """
     return [feature.expand(times, *feature.shape[1:]) for feature in features]
-
-
-def take_mean(level: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Return the mean of a latent instead of a sample.
-
-    Parameters
-    ----------
-    level
-        Not used.
-    mean
-        Mean of the latent, (N, Z, ...).
-    std
-        Not used.
-
-    Returns
-    -------
-    Tensor
-        ``mean``, unchanged.
-    """
-    return mean
 
 
 class Posterior:

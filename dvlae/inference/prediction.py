@@ -18,7 +18,7 @@ from dvlae.data.defects.seen import SeenScale
 from dvlae.data.manifest import Image, read_manifest
 from dvlae.data.outputs.folder import OutputFolder
 from dvlae.data.outputs.reading import OUTPUT_FILES
-from dvlae.inference.direct import count_views, denoise_images_directly
+from dvlae.inference.direct import count_passes, denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.posterior import check_model_input
 from dvlae.inference.samples import count_parts, halve_portions, worker_memory
@@ -91,7 +91,7 @@ def predict(
         start = time.monotonic()
         usage = stack.enter_context(Usage())
         network = load_to(device, model)
-        passes = 2 * count_views(network, how) if how.estimator == "direct" else how.samples
+        passes = count_passes(network, how) if how.estimator == "direct" else how.samples
         total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
         for image in manifest:
             check_model_input(network.architecture, image.shape, image.name)

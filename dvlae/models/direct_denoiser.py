@@ -1,7 +1,8 @@
-"""The direct denoiser: an additional network that predicts the mean or the median of the posterior in one pass.
+"""Direct denoisers: additional networks that denoise an image in one pass.
 
-With x the normalised noisy image, s the signal, g the guess that the signal decoder makes of the means of all latents,
-and h the ladder VAE's bottom-up features, it minimises over samples s ~ p(s | x) of the trained model
+**One predicts the mean or the median of the posterior.** With x the normalised noisy image, s the signal, g the guess
+that the signal decoder makes of the means of all latents, and h the ladder VAE's bottom-up features, it minimises over
+samples s ~ p(s | x) of the trained model
 
     mean    E (s - D(x, g, h))^2   hence   D = E[s | x], the MMSE estimate
     median  E |s - D(x, g, h)|     hence   D = the median of p(s | x)
@@ -11,7 +12,12 @@ so that one pass replaces many samples. D = g + U-Net(x, g, h), whose last layer
 Sources: Salmon & Krull, "Direct unsupervised denoising", arXiv 2310.18116 (2023); U-Net, Ronneberger et al., arXiv
 1505.04597 (2015). What differs from theirs: there a U-Net maps x alone to the signal; here it corrects a guess, uses
 the ladder VAE's features instead of a contracting path of its own, and learns from samples of other views of the image
-(:func:`dvlae.training.denoisers.distillation.distillation_loss`).
+(:func:`dvlae.training.objectives.distillation.distillation_loss`).
+
+**The other is refined**: it begins as the ladder VAE and the signal decoder of the model, with each latent at its
+mean, and then minimises an estimate of the squared error to the clean image
+(:mod:`dvlae.training.objectives.refinement`). The networks of the model stay as they are, for samples, standard
+deviations and likelihoods.
 """
 
 from collections.abc import Sequence
@@ -21,6 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dvlae.models.ladder import Ladder
+from dvlae.models.latents import take_mean
 from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise, upsampled
 
 # Features with larger strides, in pixels, are left out, so that what a tile sees is bounded.
@@ -142,3 +150,33 @@ class DirectDenoiser(nn.Module):
             h = upsampled(self.grow[scale](h), self.factors[scale])  # the sides of the next finer features
         h = self.last(full if h is None else full + h)  # (N, channels, ...)
         return guess + self.head(F.relu_(self.norm(h)))  # (N, image_channels, ...)
+
+
+class RefinedDenoiser(nn.Module):
+    """A ladder VAE and a signal decoder that denoise together.
+
+    Parameters
+    ----------
+    ladder_vae, signal_decoder
+        The networks; they are not copied.
+    """
+
+    def __init__(self, ladder_vae: Ladder, signal_decoder: nn.Module):
+        super().__init__()
+        self.ladder_vae, self.signal_decoder = ladder_vae, signal_decoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Denoise an image with sides that are multiples of the last stride.
+
+        Parameters
+        ----------
+        x
+            Normalised noisy image, (N, C, ...).
+
+        Returns
+        -------
+        Tensor
+            Normalised signal, (N, C, ...).
+        """
+        code, _ = self.ladder_vae(x, take_mean)  # (N, channels, ...)
+        return self.signal_decoder(code)

@@ -18,9 +18,10 @@ Source: Salmon & Krull, "Unsupervised denoising for signal-dependent and row-cor
 docs/paper.md has the rest.
 """
 
+import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,11 +29,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlae.axes import mirrored_axes
 from dvlae.config.settings import TrainSettings
 from dvlae.config.sizes.patch_size import crop_stride
+from dvlae.models.architecture import Architecture
 from dvlae.models.decoders.autoregressive import DECODERS, MixtureDecoder
-from dvlae.models.direct_denoiser import DirectDenoiser
+from dvlae.models.direct_denoiser import DirectDenoiser, RefinedDenoiser
 from dvlae.models.ladder import Ladder
 from dvlae.models.ladder_vae import LadderVAE
 from dvlae.models.latents import LatentSampler, sample_randomly
@@ -42,81 +43,6 @@ from dvlae.models.loss_terms import LossTerms
 from dvlae.models.paper import MIN_SCALE, BorderConvolution, PaperAutoregressiveDecoder, PaperLadderVAE
 from dvlae.models.signal_decoder import SignalDecoder
 from dvlae.system.errors import UserError
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """All that is needed to build the networks.
-
-    Attributes
-    ----------
-    image_channels
-        Channels of the image.
-    channels, latent_channels
-        Channels of the feature maps, and of the latent of each level of the ladder VAE.
-    levels, levels_per_scale
-        Levels of the ladder VAE, and how many of them share a resolution.
-    components
-        Gaussians in the mixture of each pixel.
-    receptive_field, noise_direction
-        Those of the autoregressive decoder: in pixels; ``"x"``, ``"y"``, ``"z"`` or ``"none"``.
-    dimensions
-        Spatial axes: 1 for traces, 2 for images, 3 for volumes.
-    blocks
-        Residual blocks on each of the two ways of a level.
-    direct_denoiser
-        ``"mean"`` or ``"median"`` of the posterior; without one there is no direct denoiser.
-    autoregression
-        ``"nonlinear"`` or ``"linear"``.
-    stride
-        Stride of the coarsest level along each spatial axis, in pixels; None: each halving is along all axes.
-    network
-        ``"dvlae"``: our own layers; ``"paper"``: those of the authors' code, :mod:`dvlae.models.paper`.
-    decoder_channels
-        Channels of the hidden layers of the paper's autoregressive decoder; None: half of ``channels``, as in the
-        paper.
-    top_grid
-        Sides of the grid of the paper's coarsest level in training, if the prior differs from position to position, as
-        in the authors' code; None: it is the same.
-    """
-
-    image_channels: int
-    channels: int
-    latent_channels: int
-    levels: int
-    levels_per_scale: int
-    components: int
-    receptive_field: int
-    noise_direction: str
-    dimensions: int = 2
-    blocks: int = 1
-    direct_denoiser: str | None = None
-    autoregression: str = "nonlinear"
-    stride: Sequence[int] | None = None
-    network: str = "dvlae"
-    decoder_channels: int | None = None
-    top_grid: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what the sizes of the weights do not tell.
-
-        Raises
-        ------
-        ValueError
-            If the network has no such name, or there is not one power of two for each axis, at most that of the levels.
-        """
-        if self.network not in ("dvlae", "paper"):
-            raise ValueError(f"network: found {self.network!r}, allowed: dvlae, paper")
-        if self.stride is not None:
-            halvings = [side.bit_length() - 1 for side in self.stride]
-            fitting = all(0 <= n <= self.levels // self.levels_per_scale for n in halvings)
-            if list(self.stride) != [2**n for n in halvings] or len(halvings) != self.dimensions or not fitting:
-                raise ValueError(f"stride: found {self.stride}, allowed: a power of two for each of the axes")
-
-    @property
-    def mirrored_axes(self) -> list[int]:
-        """The spatial axes, from the end, that can be mirrored without mirroring the direction of the noise."""
-        return mirrored_axes(self.dimensions, self.noise_direction)
 
 
 class DVLAE(nn.Module):
@@ -166,11 +92,12 @@ class DVLAE(nn.Module):
         make = _make_paper_networks if a.network == "paper" else _make_networks
         self.ladder_vae, self.autoregressive_decoder, self.signal_decoder = make(a)
         # It comes last, so that the other networks have the same initial weights with it as without it.
-        self.direct_denoiser = (
-            DirectDenoiser(a.image_channels, a.channels, self.ladder_vae.strides, a.dimensions)
-            if a.direct_denoiser is not None
-            else None
-        )
+        self.direct_denoiser: DirectDenoiser | RefinedDenoiser | None = None
+        if a.direct_denoiser == "refined":
+            ladder_vae, _, signal_decoder = make(a)
+            self.direct_denoiser = RefinedDenoiser(ladder_vae, signal_decoder)
+        elif a.direct_denoiser is not None:
+            self.direct_denoiser = DirectDenoiser(a.image_channels, a.channels, self.ladder_vae.strides, a.dimensions)
         # The rank is 5 for volumes, as Module.to() brings tensors of rank 4 or 5 to the layout of the convolutions.
         shape = {1: (-1, 1), 2: (-1, 1, 1), 3: (1, -1, 1, 1, 1)}[a.dimensions]
         for name, values in {"mean": mean, "std": std, "step": step}.items():
@@ -201,6 +128,20 @@ class DVLAE(nn.Module):
         if self.architecture.network == "paper" or not self.is_limited:
             return None
         return Limits(self.normalise(self.lower), self.normalise(self.upper))
+
+    def with_refined(self) -> "DVLAE":
+        """Put the networks of the refined denoiser in place of the model's own.
+
+        Returns
+        -------
+        DVLAE
+            Another model with the same tensors, and without a direct denoiser.
+        """
+        denoiser = self.direct_denoiser
+        assert isinstance(denoiser, RefinedDenoiser), "the model has no refined denoiser"
+        model = copy.copy(self)
+        model._modules = self._modules | dict(denoiser.named_children()) | {"direct_denoiser": None}
+        return model
 
     def normalise(self, image: Tensor) -> Tensor:
         """Bring an image (N, C, ...) from its own units to zero mean and unit variance.
@@ -339,6 +280,27 @@ def _make_paper_networks(a: Architecture) -> tuple[Ladder, MixtureDecoder, nn.Mo
     )
 
 
+def with_refined_denoiser(model: DVLAE, denoiser: RefinedDenoiser) -> DVLAE:
+    """Add a refined denoiser to a model without a direct denoiser.
+
+    Parameters
+    ----------
+    model
+        The trained model, which is not changed.
+    denoiser
+        The denoiser, of the same sizes.
+
+    Returns
+    -------
+    DVLAE
+        Another model with the same tensors, and the denoiser.
+    """
+    complete = copy.copy(model)
+    complete.architecture = replace(model.architecture, direct_denoiser="refined")
+    complete._modules = model._modules | {"direct_denoiser": denoiser}
+    return complete
+
+
 def build_model(
     settings: TrainSettings,
     description: dict[str, Any],
@@ -378,13 +340,15 @@ def build_model(
     if noise_direction == "none" and receptive_field != 0:
         raise UserError(f"receptive field: found {receptive_field}, allowed: 0, as the noise direction is none")
     sizes = settings.model
+    # A refined denoiser begins as the trained model.
+    direct = sizes.direct_denoiser if sizes.direct_denoiser in ("mean", "median") else None
     architecture = Architecture(
         image_channels=len(description["mean"]),
         receptive_field=receptive_field,
         noise_direction=noise_direction,
         dimensions=len(crop),
         stride=crop_stride(crop, sizes.stride),
-        **sizes.model_dump() | {"direct_denoiser": sizes.direct_denoiser or None},
+        **sizes.model_dump() | {"direct_denoiser": direct},
     )
     scale = (description["mean"], description["std"], description["step"], description.get("limits"))
     model = DVLAE(architecture, *scale)

@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.architecture import Architecture
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import to_channels_last
 from dvlae.system.errors import UserError
 from dvlae.system.hardware.devices import choose_device, use_fast_arithmetic

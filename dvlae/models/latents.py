@@ -47,6 +47,26 @@ def sample_randomly(level: int, mean: Tensor, std: Tensor) -> Tensor:
     return torch.addcmul(mean, std, noise)
 
 
+def take_mean(level: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Return the mean of a latent instead of a sample.
+
+    Parameters
+    ----------
+    level
+        Not used.
+    mean
+        Mean of the latent, (N, Z, ...).
+    std
+        Not used.
+
+    Returns
+    -------
+    Tensor
+        ``mean``, unchanged.
+    """
+    return mean
+
+
 def sample_part(rows: slice | list[int], total: int) -> LatentSampler:
     """Return a sampler for part of a batch, which samples what :func:`sample_randomly` does in the complete batch.
 

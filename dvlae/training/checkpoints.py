@@ -13,7 +13,7 @@ from dvlae.system.files import atomic_file, remove_files
 
 SECONDS_BETWEEN_CHECKPOINTS = 120
 # The names of its files, and of those that a killed training leaves.
-CHECKPOINT_FILES = ("state.pt", "settings.json", ".unfinished-*")
+CHECKPOINT_FILES = ("state.pt", "settings.json", "refine-state.pt", "refine-settings.json", ".unfinished-*")
 
 logger = logging.getLogger(__name__)
 
@@ -24,15 +24,19 @@ class Checkpoints:
     Parameters
     ----------
     folder
-        Folder of ``state.pt`` and ``settings.json``.
+        Folder of ``state.pt`` and ``settings.json``, and of the same for the refinement.
     fingerprint
         All that must be equal in an older state for the training to be resumed.
+    training
+        ``"train"`` or ``"refine"``.
     writes
         Whether this process writes. The states of all processes are equal.
     """
 
-    def __init__(self, folder: Path, fingerprint: dict, *, writes: bool = True):
-        self.folder, self.fingerprint, self.writes = folder, fingerprint, writes
+    def __init__(self, folder: Path, fingerprint: dict, *, training: str = "train", writes: bool = True):
+        self.folder, self.fingerprint, self.training, self.writes = folder, fingerprint, training, writes
+        names = ("settings.json", "state.pt")
+        self._files = tuple(folder / (name if training == "train" else f"{training}-{name}") for name in names)
         # In seconds of training, which are the same in all processes.
         self.saved_at = 0.0
 
@@ -44,7 +48,7 @@ class Checkpoints:
         dict or None
             Argument of :meth:`save`, on the CPU.
         """
-        settings_file, state_file = self.folder / "settings.json", self.folder / "state.pt"
+        settings_file, state_file = self._files
         if not (settings_file.exists() and state_file.exists()):
             return None
         try:
@@ -57,11 +61,14 @@ class Checkpoints:
                 self.saved_at = state["seconds"]
                 return state
             changes = "; ".join(_changes(older, self.fingerprint))
-            logger.info(f"train: {self.folder} is not resumed, because settings have changed: {changes}; starting over")
+            logger.info(
+                f"{self.training}: {self.folder} is not resumed, because settings have changed: {changes}; "
+                "starting over"
+            )
         except Exception as error:  # A damaged file can raise an error of any kind.
-            logger.warning(f"train: {self.folder} is damaged and not resumed ({error}); starting over")
+            logger.warning(f"{self.training}: {self.folder} is damaged and not resumed ({error}); starting over")
         # Otherwise a file of the old state could be combined with one of the new state.
-        remove_files(self.folder, CHECKPOINT_FILES)
+        remove_files(self.folder, [*(path.name for path in self._files), ".unfinished-*"])
         return None
 
     def are_due(self, seconds: float, *, validated: bool) -> bool:
@@ -94,9 +101,10 @@ class Checkpoints:
             return
         content = io.BytesIO()
         torch.save(state, content)
-        with atomic_file(self.folder / "state.pt") as path:
+        settings_file, state_file = self._files
+        with atomic_file(state_file) as path:
             path.write_bytes(content.getbuffer())  # Its errors are clearer than those of torch.save.
-        with atomic_file(self.folder / "settings.json") as path:
+        with atomic_file(settings_file) as path:
             path.write_text(json.dumps(self.fingerprint, indent=2), encoding="utf-8", newline="\n")
 
 

@@ -17,6 +17,8 @@ from dvlae.training.state import TrainingState
 MIN_COMPARED_STEPS = 5
 SECONDS_OF_COMPARED_STEPS = 10
 SLOW_FACTOR = 3
+# Columns of the history, and what they are on the screen.
+SHOWN = {"val_elbo": "ELBO", "val_mse": "signal error", "val_error": "estimated squared error"}
 # Steps that are slow for a shorter time are not worth a message.
 SECONDS_OF_SLOW_STEPS = 30
 # After so long, steps are as long as all later ones, and the user is told how long everything will take.
@@ -33,17 +35,19 @@ class ProgressLine:
 
     Parameters
     ----------
+    name
+        First word of the line.
     schedule
         Schedule whose limits are the budget.
     state
         State in which the training begins.
     """
 
-    def __init__(self, schedule: Schedule, state: TrainingState):
+    def __init__(self, name: str, schedule: Schedule, state: TrainingState):
         self.rows, seconds = len(state.history), schedule.total_seconds
         self.is_timed = seconds is not None
         total, unit = (schedule.total_steps, "step") if seconds is None else (round(seconds), "s")
-        self.bar = progress(total=total, description="train", unit=unit, initial=self._spent(state))
+        self.bar = progress(total=total, description=name, unit=unit, initial=self._spent(state))
 
     def _spent(self, state: TrainingState) -> int:
         return int(state.seconds) if self.is_timed else state.steps
@@ -58,7 +62,8 @@ class ProgressLine:
         """
         if len(state.history) > self.rows:
             self.rows, row = len(state.history), state.history[-1]
-            text = f"step {row['step']}, ELBO {row['val_elbo']:.3f}, signal error {row['val_mse']:.3f}"
+            values = [f"{words} {row[column]:.3f}" for column, words in SHOWN.items() if column in row]
+            text = ", ".join([f"step {row['step']}", *values])
             self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(min(self._spent(state), self.bar.total) - self.bar.n)
 

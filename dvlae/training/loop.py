@@ -7,11 +7,11 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from dvlae.models.dvlae import DVLAE
 from dvlae.training.checkpoints import Checkpoints
 from dvlae.training.crops import RandomCrops, ValidationBatch
 from dvlae.training.displays import Display
-from dvlae.training.objective import Objective
+from dvlae.training.objectives.elbo import Objective
+from dvlae.training.objectives.refinement import Refinement
 from dvlae.training.processes import Clock, average_over_processes
 from dvlae.training.schedule import LOSSES, Schedule, losses
 from dvlae.training.shared_weights import SharedWeights
@@ -108,7 +108,7 @@ def fit(
             display.update(state)
 
 
-def clip_gradients(model: DVLAE, norm: float) -> None:
+def clip_gradients(model: nn.Module, norm: float) -> None:
     """Clip the gradients of the direct denoiser separately, so that it does not influence the other networks.
 
     Parameters
@@ -122,7 +122,8 @@ def clip_gradients(model: DVLAE, norm: float) -> None:
     ----------
     Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, arXiv 1211.5063.
     """
-    direct = [] if model.direct_denoiser is None else list(model.direct_denoiser.parameters())
+    denoiser = getattr(model, "direct_denoiser", None)
+    direct = [] if denoiser is None else list(denoiser.parameters())
     apart = {id(parameter) for parameter in direct}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in apart]
     for part in (rest, direct):
@@ -131,7 +132,7 @@ def clip_gradients(model: DVLAE, norm: float) -> None:
 
 @torch.inference_mode()
 def validate(
-    fabric: Fabric, objective: Objective, batches: Sequence[ValidationBatch], workers: Workers
+    fabric: Fabric, objective: Objective | Refinement, batches: Sequence[ValidationBatch], workers: Workers
 ) -> dict[str, float]:
     """Evaluate the averaged weights.
 

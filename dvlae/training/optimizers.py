@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from dvlae.config.training import TrainingSettings
+from dvlae.models.direct_denoiser import RefinedDenoiser
 from dvlae.models.dvlae import DVLAE
 
 # Coefficients of the Newton-Schulz iteration, from Jordan et al.
@@ -199,7 +200,7 @@ def _as_tensor(matrix: Tensor, like: Tensor) -> Tensor:
 OPTIMIZERS = {"muon": Muon, "adamax": torch.optim.Adamax}
 
 
-def build_optimizer(model: DVLAE, settings: TrainingSettings) -> torch.optim.Optimizer:
+def build_optimizer(model: DVLAE | RefinedDenoiser, settings: TrainingSettings) -> torch.optim.Optimizer:
     """Return an optimiser of a model.
 
     Parameters

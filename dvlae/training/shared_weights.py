@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dvlae.training.objective import Objective
+from dvlae.training.objectives.elbo import Objective
+from dvlae.training.objectives.refinement import Refinement
 from dvlae.training.optimizers import matrix_shape
 from dvlae.training.workers import Workers
 
@@ -39,7 +40,7 @@ class SharedWeights:
         Names of the weights that belong to this worker.
     """
 
-    def __init__(self, workers: Workers, objective: Objective, batch_size: int):
+    def __init__(self, workers: Workers, objective: Objective | Refinement, batch_size: int):
         self.workers = workers
         self.part = len(workers.share(batch_size)) / batch_size
         named = dict(objective.model.named_parameters())

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dvlae.config.training import TrainingSettings
 from dvlae.system.errors import UserError
-from dvlae.training.objective import Objective
+from dvlae.training.objectives.elbo import Objective
+from dvlae.training.objectives.refinement import Refinement
 
 # The check for finite weights waits for the device, so it is not made at every step.
 STEPS_BETWEEN_CHECKS = 50
@@ -72,7 +73,7 @@ class TrainingState:
         Sums of the values of the steps since the last validation; ``steps`` is the number of terms.
     """
 
-    objective: Objective
+    objective: Objective | Refinement
     optimizer: torch.optim.Optimizer
     settings: TrainingSettings
     owned: Collection[str] | None = None
@@ -86,7 +87,8 @@ class TrainingState:
     sums: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.model, self.average = self.objective.model, self.objective.average
+        self.model: nn.Module = self.objective.model
+        self.average: nn.Module = self.objective.average
         self._current, self._averaged = (float_tensors(m, self.owned) for m in (self.model, self.average))
         self._good: dict | None = None
 
@@ -161,7 +163,7 @@ class TrainingState:
             }
         )
         self.sums = {}
-        self.best_elbo = max(self.best_elbo, validation["elbo"])
+        self.best_elbo = max(self.best_elbo, validation.get("elbo", -math.inf))
 
     def is_check_due(self, processes: int) -> bool:
         """Return whether :meth:`check_finite_or_roll_back` is due: at the start, and after some steps.

@@ -2,11 +2,11 @@
 
 import json
 import logging
-import math
 import os
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,10 +14,9 @@ from typing import Any
 import pandas as pd
 import torch
 
-from dvlae import revision
 from dvlae.config.settings import TrainSettings
 from dvlae.config.training import TrainingSettings
-from dvlae.models.dvlae import build_model
+from dvlae.models.dvlae import DVLAE, build_model, with_refined_denoiser
 from dvlae.models.files import load_weights, save_model
 from dvlae.runs.record import RECORD_NAME, write_run
 from dvlae.system.errors import UserError
@@ -26,90 +25,25 @@ from dvlae.system.hardware.devices import device_name, tune_malloc, use_fast_ari
 from dvlae.system.hardware.machine import choose_workers, log_workers
 from dvlae.system.hardware.reservation import reserved_devices
 from dvlae.system.hardware.usage import Usage
-from dvlae.system.hashes import sha256
 from dvlae.system.software import software
 from dvlae.system.wording import count
-from dvlae.training.checkpoints import Checkpoints
-from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validation_batches
-from dvlae.training.displays import Display, Outlook, OutlookLine, ProgressLine, SlowSteps, StepRate, TensorBoard
-from dvlae.training.loop import fit
-from dvlae.training.objective import Objective
-from dvlae.training.optimizers import build_optimizer
+from dvlae.training.displays import Outlook
+from dvlae.training.job import TrainingData, TrainingJob, TrainingProcess
+from dvlae.training.objectives.elbo import Objective
+from dvlae.training.objectives.refinement import Refinement, refinement_settings
 from dvlae.training.processes import choose_precision, connect, run_processes
-from dvlae.training.schedule import Schedule, steps_per_epoch
-from dvlae.training.shared_weights import SharedWeights
+from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
 from dvlae.training.workers import Workers, run_workers
 
-MODEL_FILES = contents_beside("model.json", "weights.safetensors", "history.csv", RECORD_NAME)
+# The second one is that of a refined denoiser.
+HISTORIES = ("history.csv", "refinement.csv")
+MODEL_FILES = contents_beside("model.json", "weights.safetensors", *HISTORIES, RECORD_NAME)
 
 # In nats per pixel value. With a smaller KL divergence, the signal code carries no image.
 COLLAPSED_KL = 1e-3
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """What each process of a training needs to know: the arguments of :func:`train`, and the patches.
-
-    Attributes
-    ----------
-    description
-        The content of ``patches.json``: ``mean``, ``std`` and ``step`` of each channel, and the hashes of the files.
-    start_from
-        Folder of the model whose weights are the first ones; None: they are random.
-    batch_size
-        Crops in a batch where memory does not suffice for those of the settings; None: as many as in the settings.
-    rate
-        File for the number of steps in a second; this is all that is then written. None: a model is.
-    """
-
-    patches: Path
-    model: Path
-    receptive_field: int
-    noise_direction: str
-    seed: int
-    checkpoints: Path | None
-    settings: TrainSettings
-    tensorboard: Path | None
-    description: dict[str, Any]
-    start_from: Path | None = None
-    pause_minutes: float | None = None
-    outlook: Outlook | None = None
-    expected_steps: int | None = None
-    batch_size: int | None = None
-    rate: Path | None = None
-
-    @property
-    def limits(self) -> TrainingSettings:
-        """The settings of the training, with the batches that memory suffices for."""
-        limits = self.settings.training
-        return limits if self.batch_size is None else limits.model_copy(update={"batch_size": self.batch_size})
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return all that the trained model depends on, as plain values.
-
-        Returns
-        -------
-        dict
-            Only a training with the same fingerprint is resumed.
-        """
-        started = {} if self.start_from is None else {"start_from": sha256(self.start_from / "weights.safetensors")}
-        expected = {} if self.expected_steps is None else {"expected_steps": self.expected_steps}
-        return (
-            started
-            | expected
-            | {
-                "settings": self.settings.identity()
-                | self.settings.model_dump(mode="json", include={"device", "devices"}),
-                "receptive_field": self.receptive_field,
-                "noise_direction": self.noise_direction,
-                "seed": self.seed,
-                "revision": revision.TRAINING,
-                "patches": self.description["sha256"],
-            }
-        )
 
 
 def train(
@@ -288,74 +222,52 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     tune_malloc()
     if devices[0].type == "cpu":
         use_one_thread()
-    is_first = rank + workers.rank == 0
     limits = job.limits
-    train_patches, val_patches = (read_patches(job.patches / f"{name}.tif") for name in ("train", "val"))
-    train_counts, val_counts = (
-        read_patches(job.patches / f"{name}.tif") if name in job.description["sha256"] else None
-        for name in ("train_mask", "val_mask")
-    )
-    crop = choose_crop(job.settings, train_patches.shape[2:])
-    pixels = math.prod(train_patches[:, 0].shape)
-    schedule = Schedule(limits, steps_per_epoch(limits, pixels, crop), job.start_from is not None, job.expected_steps)
+    data = TrainingData.read(job.patches, job.description["sha256"], job.settings)
     torch.manual_seed(job.seed)
-    model = build_model(job.settings, job.description, crop, job.receptive_field, job.noise_direction)
+    model = build_model(job.settings, job.description, data.crop, job.receptive_field, job.noise_direction)
     if job.start_from is not None:
         load_weights(model, job.start_from)
-    fabric = connect(devices, limits)
+    is_first = rank + workers.rank == 0
+    is_refined = job.settings.model.direct_denoiser == "refined"
+    rest = limits.refine_fraction if is_refined else 0.0
+    bound = limits.part(1 - rest) if is_refined else limits
     objective = Objective(
         model,
-        free_bits=limits.free_bits,
-        direct_fraction=limits.direct_fraction,
-        compiled=limits.compile,
+        free_bits=bound.free_bits,
+        direct_fraction=bound.direct_fraction,
+        compiled=bound.compile,
         workers=workers,
-        batch_size=limits.batch_size,
+        batch_size=bound.batch_size,
     )
-    fabric.to_device(objective)
-    shared = SharedWeights(workers, objective, limits.batch_size)
-    state = TrainingState(objective, build_optimizer(model, limits), limits, shared.owned)
-    checkpoints = None
-    if job.checkpoints is not None:
-        checkpoints = Checkpoints(job.checkpoints, job.fingerprint(), writes=is_first)
-        if (saved := checkpoints.load()) is not None:
-            state.load_state_dict(saved)
-            logger.info(f"train: resuming from step {state.steps}, after {state.seconds / 60:.1f} minutes")
     usage = Usage()
-    if state.stopped_by is None:  # A training that was killed after its last step is only written.
-        crops = RandomCrops(
-            train_patches,
-            crop=crop,
-            batch_size=limits.batch_size,
-            seed=job.seed,
-            noise_direction=job.noise_direction,
-            flips=limits.flips,
-            counts=train_counts,
-        )
-        validation = validation_batches(val_patches, val_counts, model.stride, crop, limits)
-        with ExitStack() as stack:
-            displays: list[Display] = []
-            if is_first:
-                stack.enter_context(usage)
-            if is_first and job.rate is not None:
-                displays.append(stack.enter_context(closing(StepRate(job.rate))))
-            elif is_first:
-                displays.append(stack.enter_context(closing(ProgressLine(schedule, state))))
-                if job.outlook is not None:
-                    displays.append(OutlookLine(schedule, state, job.outlook, math.prod(crop)))
-                if devices[0].type == "cpu":
-                    displays.append(SlowSteps(schedule, state, workers.count))
-                if job.tensorboard is not None:
-                    displays.append(stack.enter_context(closing(TensorBoard(job.tensorboard, state))))
-            pause = None if job.pause_minutes is None else 60 * job.pause_minutes
-            fit(fabric, shared, state, schedule, crops, validation, checkpoints, displays, pause)
+    with ExitStack() as measured:
+        # The first of the trainings that has steps to take begins the measurement.
+        measure = cache(partial(measured.enter_context, usage)) if is_first else lambda: usage
+        process = TrainingProcess(job, data, devices[0], connect(devices, limits), workers, is_first, measure)
+        state, schedule = process.fit("train", objective, bound, 1 - rest, started=job.start_from is not None)
+        trained, states = objective.average, [state]
+        if is_refined and state.stopped_by is not None:
+            limits = refinement_settings(limits.part(rest), workers.count)
+            refinement = Refinement(trained, workers, limits.batch_size)
+            refined, _ = process.fit("refine", refinement, limits, rest, started=True, earlier=state.seconds)
+            trained = with_refined_denoiser(trained, refinement.average)
+            states.append(refined)
     if is_first and job.rate is None:
-        _write(job, state, schedule, devices[0], workers.count, usage)
+        _write(job, trained, states, schedule, devices[0], workers.count, usage)
 
 
 def _write(
-    job: TrainingJob, state: TrainingState, schedule: Schedule, device: torch.device, workers: int, usage: Usage
+    job: TrainingJob,
+    model: DVLAE,
+    states: Sequence[TrainingState],
+    schedule: Schedule,
+    device: torch.device,
+    workers: int,
+    usage: Usage,
 ) -> None:
-    """Write the folder of the model, and log how the training ended."""
+    """Write the folder of the model, and log how its training, and that of a refined denoiser, ended."""
+    state, *refined = states
     record = {
         **software(),
         **job.fingerprint(),
@@ -365,7 +277,7 @@ def _write(
         "batch_size": schedule.settings.batch_size,
         "workers": workers,
         "processors": os.cpu_count(),
-        "seconds": round(state.seconds, 1),
+        "seconds": round(sum(each.seconds for each in states), 1),
         # Of the last attempt.
         "processor_share": usage.share(workers),
         "peak_memory_mb": round(usage.peak_memory_mb),
@@ -375,11 +287,13 @@ def _write(
         "steps": state.steps,
         "epochs": round(state.steps / schedule.steps_per_epoch, 4),
         "best_val_elbo": state.best_elbo,
-        "parameters": sum(p.numel() for p in state.model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **{f"refinement_{name}": value for each in refined for name, value in _how_it_ended(each).items()},
     }
     with atomic_folder(job.model, MODEL_FILES) as folder:
-        save_model(state.average, folder, seen=job.description.get("seen"))
-        pd.DataFrame(state.history).to_csv(folder / "history.csv", index=False, lineterminator="\n")
+        save_model(model, folder, seen=job.description.get("seen"))
+        for each, name in zip(states, HISTORIES, strict=False):
+            pd.DataFrame(each.history).to_csv(folder / name, index=False, lineterminator="\n")
         write_run(folder, record)
     if (kl := state.history[-1]["val_kl"]) < COLLAPSED_KL:
         logger.warning(
@@ -387,8 +301,14 @@ def _write(
             f"be flat: KL divergence {kl:.1e} nats per pixel value; lower training.learning_rate, or set "
             "training.free_bits"
         )
-    end = f"ended by {state.stopped_by}" if state.stopped_by else "then a pause"
-    logger.info(f"train: {count(state.steps, 'step')} in {state.seconds / 60:.1f} minutes, {end}")
+    for each, name in zip(states, ("train", "refine"), strict=False):
+        end = f"ended by {each.stopped_by}" if each.stopped_by else "then a pause"
+        logger.info(f"{name}: {count(each.steps, 'step')} in {each.seconds / 60:.1f} minutes, {end}")
+
+
+def _how_it_ended(state: TrainingState) -> dict[str, Any]:
+    """Return what the record says of a refinement."""
+    return {"steps": state.steps, "seconds": round(state.seconds, 1), "stopped_by": state.stopped_by}
 
 
 def _read_description(patches: Path) -> dict[str, Any]:

@@ -4,11 +4,12 @@ import torch
 
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference import estimates, latent_noise
-from dvlae.inference.direct import count_views, denoise_directly
+from dvlae.inference.direct import count_passes, denoise_directly
 from dvlae.inference.estimates import denoise, median
 from dvlae.inference.latent_noise import NoiseKey
 from dvlae.inference.samples import SampleBatch, sample_posteriors
 from dvlae.models.dvlae import DVLAE
+from dvlae.models.layers import cut_padding
 from dvlae.system import arrays
 from dvlae.system.errors import UserError
 from dvlae.system.workers import ThreadWorkers
@@ -84,12 +85,16 @@ def test_a_shifted_image_is_the_same_image():
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
-@pytest.mark.parametrize(("levels", "levels_per_scale"), [(1, 1), (1, 2), (4, 1), (5, 2)])
-def test_the_direct_denoiser_gives_the_same_tiled_as_whole(levels, levels_per_scale, dimensions):
-    model = build(levels, levels_per_scale, direct_denoiser="mean", dimensions=dimensions)
+@pytest.mark.parametrize(
+    ("levels", "levels_per_scale", "kind"),
+    [(1, 1, "mean"), (1, 2, "mean"), (4, 1, "mean"), (5, 2, "mean"), (3, 1, "refined")],
+)
+def test_the_direct_denoiser_gives_the_same_tiled_as_whole(levels, levels_per_scale, kind, dimensions):
+    model = build(levels, levels_per_scale, direct_denoiser=kind, dimensions=dimensions)
     image = noisy(*SHAPES[dimensions])
     one, other = (
-        denoise_directly(model, image, name="a", settings=PredictionSettings(tile=tile)) for tile in ("auto", 16)
+        denoise_directly(model, image, name="a", settings=PredictionSettings(tile=tile, shifts=2))
+        for tile in ("auto", 16)
     )
     assert one.shape == image.shape
     assert np.abs(one - other).max() < 1e-3 * image.std()
@@ -107,7 +112,8 @@ def test_a_direct_estimate_takes_a_pass_for_each_view_and_draws_nothing(monkeypa
     monkeypatch.setattr(latent_noise, "normal_noise", lambda *_: pytest.fail("noise was drawn"))
     settings = PredictionSettings(**settings)
     denoise_directly(model, noisy(30, 30), name="a", settings=settings)
-    assert len(calls) == count_views(model, settings) == views
+    assert len(calls) == views
+    assert count_passes(model, settings) == 2 * views
 
 
 def test_a_direct_estimate_is_the_mean_of_its_views():
@@ -129,6 +135,29 @@ def test_an_untrained_direct_denoiser_shows_the_signal_of_the_mean_latents(monke
     sample, _ = run(model, image, samples=1)
     estimate = denoise_directly(model, image, name="a", settings=ONE_VIEW)
     np.testing.assert_allclose(estimate, sample, atol=1e-3)
+
+
+def test_a_refined_denoiser_is_the_mean_of_its_passes_through_all_views():
+    model, image = build(direct_denoiser="refined", noise_direction="x"), noisy(32, 48)
+    stride = model.stride[0]
+
+    def one_pass(view):
+        x = model.pad(model.normalise(torch.from_numpy(np.ascontiguousarray(view))[None]))
+        with torch.inference_mode():
+            signal = cut_padding(model.denormalise(model.direct_denoiser(x)), view.shape[1:])
+        return signal[0].numpy()
+
+    both = denoise_directly(model, image, name="a", settings=PredictionSettings(shifts=1))
+    expected = (one_pass(image) + one_pass(image[:, ::-1])[:, ::-1]) / 2
+    np.testing.assert_allclose(both, expected, rtol=0, atol=1e-3 * image.std())
+    assert count_passes(model, PredictionSettings(shifts=4)) == 2 * min(4, stride)
+
+
+def test_a_refined_denoiser_leaves_the_samples_as_they_are():
+    model, image = build(direct_denoiser="refined"), noisy(30, 30)
+    plain = build()
+    plain.load_state_dict({name: model.state_dict()[name] for name in plain.state_dict()})
+    np.testing.assert_array_equal(run(model, image, samples=2)[0], run(plain, image, samples=2)[0])
 
 
 def test_a_model_without_direct_denoiser_says_so():

@@ -9,7 +9,8 @@ from torch import nn
 
 import dvlae.inference.posterior
 from dvlae.inference.log_likelihood import ImportanceWeights, bound_log_likelihood, likelihood, log_weights
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.architecture import Architecture
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import save_model
 from dvlae.system.errors import UserError
 from untrained import initial, noisy

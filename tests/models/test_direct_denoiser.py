@@ -4,7 +4,7 @@ import torch
 from dvlae.inference.tiling import padded_shape
 from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.dvlae import DVLAE
-from dvlae.training.denoisers.distillation import distillation_loss
+from dvlae.training.objectives.distillation import distillation_loss
 from untrained import initial
 
 

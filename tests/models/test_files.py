@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.architecture import Architecture
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_model, load_weights, save_model
 from dvlae.system.errors import UserError
 from dvlae.system.hashes import sha256

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.architecture import Architecture
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_model, save_model
 from dvlae.models.latents import gaussian_kl
 from dvlae.models.paper import PaperAutoregressiveDecoder, PaperLadderVAE, split_softplus

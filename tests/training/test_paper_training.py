@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from torch import distributions
 
-import dvlae.training.objective
+import dvlae.training.objectives.elbo
 from authors import build_theirs, load_authors_code
 from dvlae.config.loading import load_settings
 from dvlae.config.settings import Settings
 from dvlae.models.files import load_model
 from dvlae.models.imported.weights import import_weights
-from dvlae.training.objective import Objective
+from dvlae.training.objectives.elbo import Objective
 from dvlae.training.optimizers import build_optimizer
 from dvlae.training.schedule import LOSSES, Schedule
 from dvlae.training.state import TrainingState
@@ -35,7 +35,7 @@ def test_paper_yaml_trains_as_the_authors_do(tmp_path, monkeypatch):
     objective = Objective(load_model(tmp_path / "model").train())
     state = TrainingState(objective, build_optimizer(objective.model, settings), settings)
     schedule, found, sample = Schedule(settings, 50), [], sampler()
-    monkeypatch.setattr(dvlae.training.objective, "sample_randomly", lambda level, mean, std: sample(mean, std))
+    monkeypatch.setattr(dvlae.training.objectives.elbo, "sample_randomly", lambda level, mean, std: sample(mean, std))
     for step, batch in enumerate(batches):
         state.set_learning_rates(dict.fromkeys(LOSSES, schedule.learning_rate(step, 0)))
         loss, values = objective(batch, schedule.kl_weight(step))

@@ -14,7 +14,7 @@ from dvlae.config.settings import Settings, TrainSettings
 from dvlae.config.training import TrainingSettings
 from dvlae.models.files import load_model
 from dvlae.training.crops import RandomCrops, validation_batches
-from dvlae.training.objective import Objective
+from dvlae.training.objectives.elbo import Objective
 from dvlae.training.optimizers import Muon, build_optimizer, orthogonalise
 from dvlae.training.schedule import Schedule, count_plateaus
 from dvlae.training.state import TrainingState
@@ -149,9 +149,12 @@ def test_an_epoch_covers_the_pixels_but_has_at_least_its_steps(patches, tmp_path
 
 def test_the_direct_denoiser_learns_from_its_share_of_a_batch(monkeypatch):
     seen = []
-    loss = dvlae.training.objective.distillation_loss
+    module = dvlae.training.objectives.elbo
+    loss = module.distillation_loss
     monkeypatch.setattr(
-        dvlae.training.objective, "distillation_loss", lambda *inputs: [seen.append(len(inputs[2])), loss(*inputs)][1]
+        dvlae.training.objectives.elbo,
+        "distillation_loss",
+        lambda *inputs: [seen.append(len(inputs[2])), loss(*inputs)][1],
     )
     for share in (0.25, 1.0):
         Objective(build(direct_denoiser="mean"), direct_fraction=share)(torch.rand(8, 1, 16, 16), 1.0)

@@ -20,7 +20,7 @@ from dvlae.models.files import load_model
 from dvlae.system.errors import UserError
 from dvlae.system.hashes import sha256
 from dvlae.training.crops import RandomCrops
-from dvlae.training.objective import Objective
+from dvlae.training.objectives.elbo import Objective
 from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
 from dvlae.training.train import train
@@ -264,6 +264,8 @@ def test_a_finished_training_that_was_not_written_is_not_trained_on(patches, tmp
         {"network": "paper"},
         {"schedule": "plateau", "plateau_patience": 1, "min_epoch_steps": 1, "batch_size": 8, "learning_rate": 1e-12},
         {"schedule": "plateau", "optimizer": "adamax", "average_decay": 0.0, "gradient_clip_norm": None},
+        {"model": {"direct_denoiser": "refined"}, "max_steps": 7},
+        {"model": {"direct_denoiser": "refined"}, "max_steps": 7, "refine_fraction": 0.9},
     ],
     ids=str,
 )

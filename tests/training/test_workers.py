@@ -17,7 +17,7 @@ from dvlae.config.settings import TrainSettings
 from dvlae.models.latents import sample_part, sample_randomly, split_parameters
 from dvlae.models.layers import BatchNorm, memory_format, to_channels_last
 from dvlae.system.errors import UserError
-from dvlae.training.objective import Objective
+from dvlae.training.objectives.elbo import Objective
 from dvlae.training.workers import Workers, run_workers
 from untrained import initial
 from work import KilledError, add, fail, train_job

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from dvlae.inference.posterior import bottom_up_halo
 from dvlae.inference.tiling import padded_shape
 from dvlae.inference.top_down import top_down_halo
+from dvlae.models.direct_denoiser import DirectDenoiser, RefinedDenoiser
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.ladder_vae import Level
 from dvlae.models.layers import CONVOLUTIONS, Convolution, Pointwise, ResidualBlock, fused_upsample_kernel, upsampled
@@ -57,7 +58,10 @@ class ExportedDenoiser(nn.Module):
 
     def __init__(self, model: DVLAE):
         super().__init__()
-        assert model.direct_denoiser is not None, "the model has no direct denoiser"
+        denoiser = model.direct_denoiser
+        assert denoiser is not None, "the model has no direct denoiser"
+        if isinstance(denoiser, RefinedDenoiser):
+            model, denoiser = model.with_refined(), None
         dimensions = model.architecture.dimensions
         ladder_vae = model.ladder_vae
         self.stride = model.stride
@@ -69,10 +73,12 @@ class ExportedDenoiser(nn.Module):
         self.levels = nn.ModuleList(_Level(cast(Level, level), dimensions) for level in ladder_vae.levels)
         self.last_block = _Block(cast(ResidualBlock, ladder_vae.last_block))
         self.signal_decoder = copy.deepcopy(model.signal_decoder)
-        self.direct_denoiser = copy.deepcopy(model.direct_denoiser)
-        for layers in (self.direct_denoiser.enter, self.direct_denoiser.grow):
-            for number, layer in enumerate(layers):
-                layers[number] = _convolution(layer, dimensions)
+        # A refined denoiser is complete with the signal decoder.
+        self.direct_denoiser = copy.deepcopy(denoiser)
+        if self.direct_denoiser is not None:
+            for layers in (self.direct_denoiser.enter, self.direct_denoiser.grow):
+                for number, layer in enumerate(layers):
+                    layers[number] = _convolution(layer, dimensions)
         self.register_buffer("mean", model.mean.clone())
         self.register_buffer("std", model.std.clone())
         self.requires_grad_(False).eval()
@@ -104,8 +110,9 @@ class ExportedDenoiser(nn.Module):
         state: Tensor | None = None
         for level, feature in zip(reversed(self.levels), reversed(features), strict=True):
             state = cast(_Level, level).top_down(state, feature)
-        guess = self.signal_decoder(self.last_block(state))
-        signal = self.direct_denoiser(x, guess, [features[number] for number in self.direct_denoiser.levels])
+        signal = self.signal_decoder(self.last_block(state))
+        if self.direct_denoiser is not None:
+            signal = self.direct_denoiser(x, signal, [features[number] for number in self.direct_denoiser.levels])
 
         for axis, side in enumerate(sides, start=2):
             signal = signal.narrow(axis, 0, side)
@@ -183,8 +190,9 @@ def _first_half(layer: Convolution, dimensions: int) -> nn.Module:
 
 def _reach(model: DVLAE) -> tuple[int, ...]:
     """Return the pixels that an output pixel sees to each side along each axis, rounded up to the stride."""
-    network, ladder_vae = model.direct_denoiser, model.ladder_vae
-    assert network is not None
+    ladder_vae = model.ladder_vae
     every = len(ladder_vae.levels)
-    parts = (network.halo, top_down_halo(ladder_vae, every), bottom_up_halo(ladder_vae, every))
+    parts = [top_down_halo(ladder_vae, every), bottom_up_halo(ladder_vae, every)]
+    if isinstance(model.direct_denoiser, DirectDenoiser):
+        parts.append(model.direct_denoiser.halo)
     return padded_shape([sum(sides) for sides in zip(*parts, strict=True)], model.stride)

@@ -20,7 +20,8 @@ from torch import Tensor
 from dvlae.axes import format_sides
 from dvlae.config.sizes.patch_size import level_strides
 from dvlae.config.sizes.receptive_field import dilations, kernel_and_blocks, reachable
-from dvlae.models.dvlae import DVLAE, Architecture
+from dvlae.models.architecture import Architecture
+from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import SCALE, save_model
 from dvlae.models.imported.pickled import Inert, unpickle
 from dvlae.system.errors import UserError

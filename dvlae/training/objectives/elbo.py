@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dvlae.models.direct_denoiser import DirectDenoiser
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.latents import sample_part, sample_randomly
 from dvlae.models.loss_terms import LossTerms
-from dvlae.training.denoisers.distillation import distillation_loss
+from dvlae.training.objectives.distillation import distillation_loss
 from dvlae.training.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,11 @@ class Objective(nn.Module):
         self._part: _Part | None = None
         if workers is not None and workers.count > 1 and batch_size is not None:
             self._part = _Part(workers, batch_size)
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """The number of pixels to multiples of which an image is padded, along each spatial axis."""
+        return self.model.stride
 
     def forward(
         self, batch: Tensor, kl_weight: float, counts: Tensor | None = None
@@ -115,7 +121,7 @@ class Objective(nn.Module):
         self, terms: LossTerms, learner: DVLAE, batch: Tensor, part: "_Part | None" = None
     ) -> LossTerms:
         """Add the loss of the direct denoiser on part of a batch; its teacher is the averaged model, the one saved."""
-        if learner.direct_denoiser is None:
+        if not isinstance(learner.direct_denoiser, DirectDenoiser):
             return terms
         crops, batch_size = (range(len(batch)), len(batch)) if part is None else (part.crops, part.batch_size)
         count = math.ceil(self.direct_fraction * batch_size)

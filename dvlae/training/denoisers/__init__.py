@@ -1,1 +1,0 @@
-"""How direct denoisers learn, without clean images."""

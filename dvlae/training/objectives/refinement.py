@@ -1,0 +1,175 @@
+"""How the refined denoiser learns: from noisy images that are made noisier, with noise that the model has learned.
+
+Let x = s + n be a noisy image with the signal s, and n' a sample of the noise that the model expects of it. If n and n'
+are independent given s, and have the same covariance, so have the images
+
+    y = x + a n'    and    x - n' / a
+
+no covariance of their noise: that is C - C = 0. For Gaussian noise they are then independent, and the denoiser D that
+minimises E (D(y) - x + n' / a)^2 minimises E (D(y) - s)^2, the error to the clean image. For other noise this holds as
+far as D is linear within the range of a n'. Each n' is used with both signs, which takes most of the chance out of the
+loss. With the term that does not depend on D subtracted, it is
+
+    E [(D(y) - x)^2 + 2 (D(y) - x) n' / a] - E n'^2   =   E (D(y) - s)^2
+
+for D = s as for any D: an estimate of the squared error. The smaller a is, the less noise is added.
+
+The noise is a sample of the autoregressive decoder, given a sample of the signal code, minus the signal of this code.
+
+Source: Pang et al., "Recorrupted-to-recorrupted: unsupervised deep learning for image denoising", CVPR 2021, for
+Gaussian noise of known strength and without the signs. Stein, "Estimation of the mean of a multivariate normal
+distribution", Ann. Statist. 9, 1981, is the limit for small a.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from dvlae.config.training import TrainingSettings
+from dvlae.models.decoders.sampling import sample_autoregressively
+from dvlae.models.direct_denoiser import RefinedDenoiser
+from dvlae.models.dvlae import DVLAE
+from dvlae.models.latents import sample_part
+from dvlae.models.layers import cut_padding
+from dvlae.training.workers import Workers
+
+# a: the noise that is added, as a part of that which is there.
+ADDED_NOISE = 0.3
+# The highest learning rate, as a part of that of the model.
+RATE = 0.25
+
+
+def refinement_settings(limits: TrainingSettings, workers: int) -> TrainingSettings:
+    """Return the settings of a refinement.
+
+    Parameters
+    ----------
+    limits
+        The settings of the training of the model, with the limits of the refinement.
+    workers
+        Number of workers that share each batch, at least one crop for each.
+
+    Returns
+    -------
+    TrainingSettings
+        Half as many crops, as each is denoised twice; a lower learning rate, which always follows a cosine; and no
+        early end.
+    """
+    return limits.model_copy(
+        update={
+            "batch_size": max(workers, limits.batch_size // 2),
+            "learning_rate": RATE * limits.learning_rate,
+            "schedule": "cosine",
+            "patience": None,
+        }
+    )
+
+
+class Refinement(nn.Module):
+    """The loss of a batch with the refined denoiser, and of held-out images with the average of its weights.
+
+    Parameters
+    ----------
+    teacher
+        The trained model, which samples the noise and does not change.
+    workers
+        Workers that share each batch.
+    batch_size
+        Crops in a complete batch.
+
+    Attributes
+    ----------
+    model, average
+        The denoiser, and the average of its weights; at first both are the networks of the model.
+    """
+
+    def __init__(self, teacher: DVLAE, workers: Workers, batch_size: int):
+        super().__init__()
+        self.teacher = teacher.requires_grad_(False).eval()
+        self.average = copy.deepcopy(RefinedDenoiser(teacher.ladder_vae, teacher.signal_decoder)).eval()
+        self.model = copy.deepcopy(self.average).requires_grad_().train()
+        for level in self.model.ladder_vae.levels:
+            # A denoiser has no prior.
+            for parameters in (level.prior, level.top_prior):
+                if parameters is not None:
+                    parameters.requires_grad_(False)
+        self._crops, self._batch_size = workers.share(batch_size), batch_size
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """The number of pixels to multiples of which an image is padded, along each spatial axis."""
+        return self.teacher.stride
+
+    def forward(
+        self, batch: Tensor, kl_weight: float, counts: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of one batch, or of this worker's crops.
+
+        Parameters
+        ----------
+        batch
+            Noisy images in their own units, (N, C, ...).
+        kl_weight
+            Not used, as there is no KL divergence.
+        counts
+            1 where a value counts, else 0, (N, C, ...); None: everywhere.
+
+        Returns
+        -------
+        loss : Tensor
+            Estimate of the squared error to the clean image, in normalised units, a scalar.
+        values : dict of str to Tensor
+            The same for the history, without a gradient.
+        """
+        loss = self._error(self.model, batch, counts, self._crops, self._batch_size)
+        return loss, {"error": loss.detach()}
+
+    def evaluate(self, batch: Tensor, counts: Tensor | None = None) -> dict[str, Tensor]:
+        """Compute the values for the history of one batch of held-out images, with the averaged weights.
+
+        Parameters
+        ----------
+        batch
+            Noisy images in their own units, (N, C, ...).
+        counts
+            1 where a value counts, else 0, (N, C, ...); None: everywhere.
+
+        Returns
+        -------
+        dict of str to Tensor
+            A scalar, by its name.
+        """
+        return {"error": self._error(self.average, batch, counts, range(len(batch)), len(batch))}
+
+    def _error(
+        self, denoiser: RefinedDenoiser, batch: Tensor, counts: Tensor | None, crops: range, total: int
+    ) -> Tensor:
+        """Estimate the squared error of a denoiser; the crops are those with these numbers, of ``total``."""
+        sides = batch.shape[2:]
+        x = self.teacher.pad(self.teacher.normalise(batch))  # (N, C, ...), padded, as all below
+        noise, wanted = self._sample_noise(x, crops, total)
+        added = ADDED_NOISE * noise
+        signal = denoiser(torch.cat([x + added, x - added]))  # (2 N, C, ...)
+        excess = cut_padding(signal, sides).float() - cut_padding(wanted, sides).repeat(2, *[1] * (x.ndim - 1))
+        noise = cut_padding(noise, sides)
+        error = (
+            excess.square()
+            + 2 / ADDED_NOISE * excess * torch.cat([noise, -noise])
+            - noise.square().repeat(2, *[1] * (x.ndim - 1))
+        )
+        return (error if counts is None else error * counts.repeat(2, *[1] * (x.ndim - 1))).mean()
+
+    @torch.no_grad()
+    def _sample_noise(self, x: Tensor, crops: range, total: int) -> tuple[Tensor, Tensor]:
+        """Return a sample of the noise, and ``x`` with what is expected where the recording ends; each (N, C, ...)."""
+        teacher, decoder = self.teacher, self.teacher.autoregressive_decoder
+        rows = slice(crops.start, crops.stop)
+        code, _ = teacher.ladder_vae(x, sample_part(rows, total))  # (N, channels, ...)
+        normal = torch.randn(total, 2 * x.shape[1], *x.shape[2:], device=x.device)[rows]  # (N, 2 C, ...)
+        with torch.autocast(x.device.type, enabled=False):
+            code = code.float()
+            noisy = sample_autoregressively(decoder, code, normal, teacher.floor).clone()
+            noise = noisy - teacher.signal_decoder(code)
+            wanted = x if teacher.limits is None else teacher.pixel_log_likelihood(x, *decoder(x, code))[1]
+        return noise, wanted

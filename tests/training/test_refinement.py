@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from dvlae.config.messages import validate
+from dvlae.config.settings import TrainSettings
+from dvlae.models.files import load_model
+from dvlae.training.objectives import refinement
+from dvlae.training.objectives.refinement import Refinement
+from dvlae.training.train import train
+from dvlae.training.workers import Workers
+from untrained import build
+
+CORRELATION = 0.6
+
+
+def correlated(random, shape, std=1.0):
+    """Return Gaussian noise (N, 1, Y, X) that is correlated along x."""
+    noise = random.normal(size=shape)
+    for x in range(1, shape[-1]):
+        noise[..., x] = CORRELATION * noise[..., x - 1] + np.sqrt(1 - CORRELATION**2) * noise[..., x]
+    return torch.from_numpy((std * noise).astype("f4"))
+
+
+class Shrinking(nn.Module):
+    """A denoiser that multiplies by a number."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 0.8, 1.0])
+def test_the_loss_is_the_squared_error_to_the_clean_image(monkeypatch, factor):
+    random = np.random.default_rng(0)
+    shape = (64, 1, 32, 32)
+    clean, noise, drawn = (correlated(random, shape, std) for std in (1.5, 1.0, 1.0))
+    objective = Refinement(build(), Workers(), 64)
+    noisy = objective.teacher.denormalise(clean + noise)
+    monkeypatch.setattr(objective, "_sample_noise", lambda x, *_: (drawn, x))
+    found = objective._error(Shrinking(factor), noisy, None, range(64), 64).item()
+    # The denoiser sees a little more noise than the image has.
+    more = (factor * refinement.ADDED_NOISE) ** 2
+    expected = (factor * (clean + noise) - clean).square().mean().item() + more
+    assert found == pytest.approx(expected, abs=0.03)
+
+
+def test_what_does_not_count_is_not_in_the_loss():
+    objective = Refinement(build(), Workers(), 2)
+    batch, counts = torch.rand(2, 1, 16, 16), torch.ones(2, 1, 16, 16)
+    counts[0] = 0
+    torch.manual_seed(0)
+    half = objective.evaluate(batch, counts)["error"]
+    other = batch.clone()
+    other[0, :, 3] = 7.0
+    torch.manual_seed(0)
+    assert objective.evaluate(other, counts)["error"].item() == pytest.approx(half.item(), rel=1e-4)
+
+
+def test_the_parts_of_a_batch_are_the_batch(monkeypatch):
+    model = build()
+    batch = torch.rand(4, 1, 16, 16)
+    whole = Refinement(model, Workers(), 4)
+    x = model.normalise(batch)
+    torch.manual_seed(0)
+    expected, _ = whole._sample_noise(x, range(4), 4)
+    torch.manual_seed(0)
+    part, _ = whole._sample_noise(x[1:3], range(1, 3), 4)
+    torch.testing.assert_close(part, expected[1:3], rtol=1e-4, atol=1e-4)
+
+
+def run(folder, model, **training):
+    usual = {"patch_size": 16, "batch_size": 4, "max_steps": 10, "min_epoch_steps": 2}
+    sizes = {"levels": 2, "channels": 8, "latent_channels": 4, "direct_denoiser": "refined"}
+    settings = validate(TrainSettings, {"model": sizes, "training": usual | training, "device": "cpu"}, "test")
+    how = {"receptive_field": 8, "noise_direction": "x", "seed": 0, "checkpoints": None, "cores": 1}
+    train(folder, model, settings=settings, **how)
+    return load_model(model)
+
+
+def test_a_training_ends_with_its_refinement(patches, tmp_path):
+    folder = patches()
+    model = run(folder, tmp_path / "model", refine_fraction=0.3)
+    record = json.loads((tmp_path / "model/run.json").read_text())
+    assert (record["steps"], record["refinement_steps"], record["refinement_stopped_by"]) == (7, 3, "max_steps")
+    assert pd.read_csv(tmp_path / "model/history.csv").step.max() == 7
+    assert list(pd.read_csv(tmp_path / "model/refinement.csv").columns[-2:]) == ["train_error", "val_error"]
+    refined, own = model.direct_denoiser.state_dict(), model.state_dict()
+    changed = [name for name, tensor in refined.items() if not torch.equal(tensor, own[name])]
+    assert any(name.startswith("signal_decoder") for name in changed)
+    assert any(name.startswith("ladder_vae") for name in changed)
+    assert not [name for name in changed if "prior" in name]
+
+
+def test_the_model_is_that_of_a_training_of_its_length(patches, tmp_path):
+    folder = patches()
+    refined = run(folder, tmp_path / "refined", refine_fraction=0.3).state_dict()
+    sizes = {"levels": 2, "channels": 8, "latent_channels": 4}
+    limits = {"patch_size": 16, "batch_size": 4, "max_steps": 7, "min_epoch_steps": 2}
+    settings = validate(TrainSettings, {"model": sizes, "training": limits, "device": "cpu"}, "test")
+    how = {"receptive_field": 8, "noise_direction": "x", "seed": 0, "checkpoints": None, "cores": 1}
+    train(folder, tmp_path / "plain", settings=settings, **how)
+    for name, tensor in load_model(tmp_path / "plain").state_dict().items():
+        assert torch.equal(tensor, refined[name]), name
+
+
+def test_two_workers_refine_together(patches, tmp_path):
+    folder = patches()
+    for workers in (1, 2):
+        run(folder, tmp_path / str(workers), workers=workers, precision="32", max_steps=2, refine_fraction=0.5)
+    one, two = (pd.read_csv(tmp_path / workers / "refinement.csv") for workers in ("1", "2"))
+    # The batch statistics of a worker are those of its own crops, here of one instead of two.
+    for column in ("train_error", "val_error"):
+        np.testing.assert_allclose(one[column], two[column], rtol=0.2)
