@@ -1,18 +1,18 @@
 """How the refined denoiser learns: from noisy images that are made noisier, with noise that the model has learned.
 
 Let x = s + n be a noisy image with the signal s, and n' a sample of the noise that the model expects of it. If n and n'
-are independent given s, and have the same covariance, so have the images
+are independent given s and have the same covariance, the noise of the two images
 
-    y = x + a n'    and    x - n' / a
+    x + a n'    and    x - n' / a
 
-no covariance of their noise: that is C - C = 0. For Gaussian noise they are then independent, and the denoiser D that
-minimises E (D(y) - x + n' / a)^2 minimises E (D(y) - s)^2, the error to the clean image. For other noise this holds as
-far as D is linear within the range of a n'. Each n' is used with both signs, which takes most of the chance out of the
-loss. With the term that does not depend on D subtracted, it is
+is uncorrelated; if it is Gaussian, independent. The denoiser D that brings the first image closest to the second one is
+then closest to the clean image as well. For other noise this holds as far as D is linear within the range of a n'. With
+each n' taken with both signs, which takes most of the chance out of it, and without the terms that do not depend on D,
 
-    E [(D(y) - x)^2 + 2 (D(y) - x) n' / a] - E n'^2   =   E (D(y) - s)^2
+    E (D(x + a n') - s)^2  =  E [(D(x + a n') - x)^2 + 2 (D(x + a n') - x) n' / a - n'^2].
 
-for D = s as for any D: an estimate of the squared error. The smaller a is, the less noise is added.
+The right side needs no clean image: training minimises it, and the history has it as ``error``, in normalised units. It
+is the error for an image with a little more noise than x; the smaller a is, the less.
 
 The noise is a sample of the autoregressive decoder, given a sample of the signal code, minus the signal of this code.
 
@@ -88,7 +88,8 @@ class Refinement(nn.Module):
         super().__init__()
         self.teacher = teacher.requires_grad_(False).eval()
         self.average = copy.deepcopy(RefinedDenoiser(teacher.ladder_vae, teacher.signal_decoder)).eval()
-        self.model = copy.deepcopy(self.average).requires_grad_().train()
+        # The statistics of batches stay those of the model: few crops, each of them twice, have no good ones.
+        self.model = copy.deepcopy(self.average).requires_grad_()
         for level in self.model.ladder_vae.levels:
             # A denoiser has no prior.
             for parameters in (level.prior, level.top_prior):
