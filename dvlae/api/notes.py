@@ -24,6 +24,8 @@ OPTIONS = {
     "set `training.rescale: true`, or make two datasets": "use a command for each kind",
     "; `training.rescale: true` helps if they have another gain or offset": "",
     "set `prediction.rescale: true`, or --rescale": "use --model with --rescale",
+    "allowed: null, as": "leave it out, as",
+    "or grey or null": "or grey",
     "training.max_minutes now leaves": "--minutes now leaves",
     "make two datasets": "train on each kind apart",
     "(NaN, a border, or `mask`)": "(NaN or a border)",

@@ -13,6 +13,8 @@ from dvlae.api.notes import IN_WORKFLOW, name_arguments, name_options
         ("train: 4 steps", "train: 4 steps"),
         ("command line: axes: found 'Q', allowed: auto", "--axes: found 'Q', allowed: auto"),
         ("a.tif: channel: found 7, allowed: 0", "a.tif: --channel: found 7, allowed: 0"),
+        ("a.tif: channel: found 7, allowed: null, as the", "a.tif: --channel: found 7, leave it out, as the"),
+        ("channel: found -1, allowed: a number or grey or null", "--channel: found -1, allowed: a number or grey"),
         ("series: found 3 series; set `series` to one", "--series: found 3 series; set --series to one"),
         ("noisy: a.tif: found 0 everywhere", "FILES: a.tif: found 0 everywhere"),
         ("noise direction: found 'q'", "--noise-direction: found 'q'"),
