@@ -28,6 +28,10 @@ OPTIONS = {
     "or grey or null": "or grey",
     "training.max_minutes now leaves": "--minutes now leaves",
     "make two datasets": "train on each kind apart",
+    "no pixel counts, as `mask` leaves out all of them, or none is a number": (
+        "no pixel counts: each is no number (NaN), or part of a border or a mask"
+    ),
+    "; in a file for `mask`, pixels other than 0 count": "",
     "(NaN, a border, or `mask`)": "(NaN or a border)",
     " of `noisy`": "",
     " of the dataset": "",
