@@ -55,6 +55,8 @@ from dvlae.inference.tiling import views, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.reporting.style import BLUE, ORANGE, STYLE
 from dvlae.system.files import write_json
+from dvlae.system.hardware.devices import tune_malloc, use_one_thread
+from dvlae.system.hardware.usage import Usage
 from dvlae.system.software import software
 from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validation_batches
 from dvlae.training.loop import validate

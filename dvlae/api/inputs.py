@@ -12,6 +12,7 @@ from dvlae.config.fields import expand_home
 from dvlae.config.messages import validate
 from dvlae.data.files import find_images
 from dvlae.system.errors import UserError
+from dvlae.system.wording import count
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def name_paths(paths: Sequence[Path], most: int = 4) -> str:
     """
     here = Path.cwd()
     named = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths[:most]]
-    return ", ".join(named) + (f" and {len(paths) - most} others" if len(paths) > most else "")
+    return ", ".join(named) + (f" and {count(len(paths) - most, 'other')}" if len(paths) > most else "")
 
 
 def _listed_results(folder: Path) -> list[Path]:

@@ -24,8 +24,14 @@ OPTIONS = {
     "set `training.rescale: true`, or make two datasets": "use a command for each kind",
     "; `training.rescale: true` helps if they have another gain or offset": "",
     "set `prediction.rescale: true`, or --rescale": "use --model with --rescale",
+    "allowed: null, as": "leave it out, as",
+    "or grey or null": "or grey",
     "training.max_minutes now leaves": "--minutes now leaves",
     "make two datasets": "train on each kind apart",
+    "no pixel counts, as `mask` leaves out all of them, or none is a number": (
+        "no pixel counts: each is no number (NaN), or part of a border or a mask"
+    ),
+    "; in a file for `mask`, pixels other than 0 count": "",
     "(NaN, a border, or `mask`)": "(NaN or a border)",
     " of `noisy`": "",
     " of the dataset": "",

@@ -56,7 +56,8 @@ class Places:
         """
         folder = expand_home(patterns[0]).absolute()
         if folder.is_dir() and folder not in inputs:
-            folder = folder.resolve()
+            # Results are beside a link, as those of files are, and not beside what it points to.
+            folder = folder.resolve() if ".." in folder.parts else folder
             output = output or folder.with_name(f"{folder.name}_denoised")
             return cls(output.absolute() / folder.name, output.absolute())
         first = inputs[0].with_suffix("").name
@@ -286,10 +287,11 @@ class Places:
                     f"{damaged}: is missing, or not as this command wrote it; add --overwrite to make all "
                     "results again, or --output DIR to write elsewhere"
                 )
-            how = "" if record is None else f" by another command ({_differences(record.get('request'), request)})"
-            raise UserError(
-                f"{there}: was made{how}; add --overwrite to replace it, or --output DIR to write elsewhere"
-            )
+            if record is None:
+                how = f"is there, and no {self.record.name} says that dvlae made it"
+            else:
+                how = f"was made by another command ({_differences(record.get('request'), request)})"
+            raise UserError(f"{there}: {how}; add --overwrite to replace it, or --output DIR to write elsewhere")
 
     @property
     def finished(self) -> Path:

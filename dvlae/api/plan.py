@@ -68,8 +68,9 @@ class Plan:
         logger.info(f"denoise: {describe(settings, steps)}{reason}")
         if steps < FEW_STEPS:
             logger.warning(
-                f"denoise: WARNING: about {steps} steps are too few for good images; --minutes "
-                f"{_round_up(FEW_STEPS / rate / 60)} has time for {FEW_STEPS}, or end other programs that compute"
+                f"denoise: WARNING: about {count(steps, 'step')} {'is' if steps == 1 else 'are'} too few for good "
+                f"images; --minutes {_round_up(FEW_STEPS / rate / 60)} has time for {FEW_STEPS}, or end other programs "
+                "that compute"
             )
         return cls(settings, steps)
 
@@ -137,8 +138,9 @@ def describe(settings: TrainSettings, expected_steps: int | None = None) -> str:
         The phrase, which begins with a verb.
     """
     sizes, limits = settings.model, settings.training
-    end = f"{limits.max_minutes:g} minutes" if limits.max_steps is None else count(limits.max_steps, "step")
-    about = "" if expected_steps is None else f", about {expected_steps} steps"
+    minutes = f"{limits.max_minutes:g} minute{'' if limits.max_minutes == 1 else 's'}"
+    end = minutes if limits.max_steps is None else count(limits.max_steps, "step")
+    about = "" if expected_steps is None else f", about {count(expected_steps, 'step')}"
     return (
         f"trains for {end} on {settings.device}{about}: {sizes.levels} levels, {sizes.channels} channels, "
         f"{limits.batch_size} crops in a batch" + ", with a direct denoiser" * bool(sizes.direct_denoiser)

@@ -139,6 +139,8 @@ def read_manifest(images: Path) -> list[Image]:
         raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `dvlae prepare` makes it") from None
+    except NotADirectoryError:
+        raise UserError(f"{images}: found a file, allowed: a folder, which `dvlae prepare` makes of images") from None
     except (KeyError, ValueError, AttributeError, TypeError, csv.Error):
         raise UserError(f"{path}: not a manifest; it needs the columns {', '.join(MANIFEST_COLUMNS)}") from None
 

@@ -71,7 +71,7 @@ class Stack:
         self.name, self.source, self._layout, self.channel = name, source, layout, channel
         sizes = dict(zip(layout.axes, layout.shape, strict=True))
         self.channels = sizes.get("C", 1)
-        _check_channel(source, self.channels, channel)
+        _check_channel(source, layout.axes, self.channels, channel)
         self._luminance = channel == "grey" and self.channels > 1
         self.dtype = np.dtype(np.float32) if self._luminance else source.dtype
         spatial = {axis: sizes[axis] for axis in layout.spatial}
@@ -191,13 +191,15 @@ class Stack:
         )
 
 
-def _check_channel(source: Source, channels: int, channel: int | Literal["grey"] | None) -> None:
+def _check_channel(source: Source, axes: str, channels: int, channel: int | Literal["grey"] | None) -> None:
     if source.dtype.kind not in "iuf":
         raise UserError(f"{source.path}: found numbers of type {source.dtype}, allowed: integers or real numbers")
     if channel == "grey" and channels not in (1, 3, 4):
         raise UserError(
             f"{source.path}: channel: found 'grey', but the file has {channels} channels, neither 1 nor 3 nor 4"
         )
+    if isinstance(channel, int) and "C" not in axes:
+        raise UserError(f"{source.path}: channel: found {channel}, allowed: null, as the axes {axes!r} have no C")
     if isinstance(channel, int) and channel >= channels:
         which = "0" if channels == 1 else f"0 to {channels - 1}"
         raise UserError(f"{source.path}: channel: found {channel}, allowed: {which}, as the file has {channels}")

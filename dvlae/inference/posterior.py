@@ -28,6 +28,7 @@ from dvlae.models.ladder import Ladder
 from dvlae.models.latents import LatentSampler, take_mean
 from dvlae.models.layers import ResidualBlock, memory_format
 from dvlae.system.errors import UserError
+from dvlae.system.wording import count
 from dvlae.system.workers import ThreadWorkers
 
 Result = TypeVar("Result")
@@ -61,9 +62,13 @@ def check_model_input(architecture: Architecture, shape: Sequence[int], name: st
     """
     if (shape[0], len(shape) - 1) != (architecture.image_channels, architecture.dimensions):
         raise UserError(
-            f"{name}: found {shape[0]} channels and {len(shape) - 1} spatial axes, but the model was trained on "
-            f"{architecture.image_channels} and {architecture.dimensions}"
+            f"{name}: found {_kind_of_image(shape[0], len(shape) - 1)}, but the model was trained on "
+            f"{_kind_of_image(architecture.image_channels, architecture.dimensions)}"
         )
+
+
+def _kind_of_image(channels: int, dimensions: int) -> str:
+    return f"{count(channels, 'channel')} and {dimensions} spatial {'axis' if dimensions == 1 else 'axes'}"
 
 
 def check_whole_input(model: DVLAE, shape: Sequence[int], name: str, remedy: str = "") -> None:

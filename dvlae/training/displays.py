@@ -123,7 +123,8 @@ class OutlookLine:
         of_step = (state.seconds - self.seconds) / (state.steps - self.steps)
         left = of_step * (self.schedule.total_steps - state.steps)
         if self.schedule.total_seconds is not None:
-            left = min(left, self.schedule.total_seconds - state.seconds)
+            # The step during which the time ends is finished, and may be the one after which this is said.
+            left = max(0.0, min(left, self.schedule.total_seconds - state.seconds))
         denoising = COST_OF_SAMPLE * self.outlook.pixels * of_step / self.pixels
         logger.info(
             f"train: {state.steps} steps are done, about {left / of_step:.0f} are to come in {minutes(left)}; "

@@ -71,7 +71,7 @@ def test_messages_name_the_arrays(model):
         model.denoise(np.zeros((40, 48)))
     with pytest.raises(UserError, match=r"^array 0, image 0: found 0 everywhere"):
         dvlae.diagnose([np.zeros((3, 40, 48)), np.zeros((3, 40, 48))])
-    with pytest.raises(UserError, match=r"^array 0: found 1 channels and 3 spatial axes"):
+    with pytest.raises(UserError, match=r"^array 0: found 1 channel and 3 spatial axes"):
         model.denoise(STACK, axes="ZYX")
 
 

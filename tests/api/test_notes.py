@@ -13,7 +13,14 @@ from dvlae.api.notes import IN_WORKFLOW, name_arguments, name_options
         ("train: 4 steps", "train: 4 steps"),
         ("command line: axes: found 'Q', allowed: auto", "--axes: found 'Q', allowed: auto"),
         ("a.tif: channel: found 7, allowed: 0", "a.tif: --channel: found 7, allowed: 0"),
+        ("a.tif: channel: found 7, allowed: null, as the", "a.tif: --channel: found 7, leave it out, as the"),
+        ("channel: found -1, allowed: a number or grey or null", "--channel: found -1, allowed: a number or grey"),
         ("series: found 3 series; set `series` to one", "--series: found 3 series; set --series to one"),
+        (
+            "noisy: no pixel counts, as `mask` leaves out all of them, or none is a number: a.tif; in a file for "
+            "`mask`, pixels other than 0 count",
+            "FILES: no pixel counts: each is no number (NaN), or part of a border or a mask: a.tif",
+        ),
         ("noisy: a.tif: found 0 everywhere", "FILES: a.tif: found 0 everywhere"),
         ("noise direction: found 'q'", "--noise-direction: found 'q'"),
         ("diagnose: warning: noise_direction: found x", "diagnose: warning: noise direction: found x"),

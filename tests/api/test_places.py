@@ -54,6 +54,13 @@ def test_results_are_named_after_the_first_image_or_the_folder(folder, patterns,
     assert places.model == folder / f"{base}_denoised_model"
 
 
+def test_results_of_a_folder_are_beside_the_link_that_the_user_names(folder):
+    (folder / "far" / "away").mkdir(parents=True)
+    (folder / "link").symlink_to(folder / "far" / "away", target_is_directory=True)
+    assert Places.choose(["link"], [], None).together == folder / "link_denoised"
+    assert Places.choose(["link/.."], [], None).together == folder / "far_denoised"
+
+
 @pytest.mark.parametrize(
     "source, name, expected",
     [

@@ -58,6 +58,13 @@ def test_too_few_steps_even_for_the_smallest_network_are_warned_of(minutes, rate
     assert f"about {plan.expected_steps} steps are too few" in warning and helps in warning
 
 
+def test_one_minute_and_one_step_are_in_the_singular(caplog):
+    choose(1, {48: 0.01, 16: 0.02})
+    line, warning = caplog.messages
+    assert "trains for 1 minute on cpu, about 1 step: " in line
+    assert "about 1 step is too few for good images; --minutes 417 " in warning
+
+
 def test_the_measurement_takes_seconds_and_a_twentieth_of_a_short_training():
     assert choose(10, QUIET)[1] == [8]
     assert choose(30, BUSY | {48: 0.1})[1] == [8, 8]

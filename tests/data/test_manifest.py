@@ -20,6 +20,8 @@ def test_a_folder_without_a_manifest_is_a_user_error(tmp_path):
     (tmp_path / "manifest.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="not a manifest"):
         read_manifest(tmp_path)
+    with pytest.raises(UserError, match=r"manifest.csv: found a file, allowed: a folder, which `dvlae prepare` makes"):
+        read_manifest(tmp_path / "manifest.csv")
 
 
 @pytest.mark.parametrize(

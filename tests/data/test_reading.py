@@ -143,6 +143,7 @@ def test_a_crop_beyond_the_image_is_refused(tmp_path, bounds):
         ({"noise_direction": "z"}, "noise_direction: found 'z', allowed: x, y, none, as the axes 'YX' have no Z"),
         ({"crop": {"z": [0, 1]}}, "crop.z: found [0, 1], allowed: null, as the axes 'YX' have no Z"),
         ({"channel": 0}, "channel: found 0, allowed: null, as the axes 'YX' have no C"),
+        ({"channel": 7}, "channel: found 7, allowed: null, as the axes 'YX' have no C"),
     ],
 )
 def test_settings_that_do_not_fit_the_axes_of_a_file_are_refused(tmp_path, keys, said):

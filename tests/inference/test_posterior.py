@@ -121,7 +121,7 @@ def test_other_channels_than_the_models_are_refused():
 
 
 def test_other_axes_than_the_models_are_refused():
-    with pytest.raises(UserError, match=r"1 channels and 3 spatial axes.*trained on 1 and 2"):
+    with pytest.raises(UserError, match=r"1 channel and 3 spatial axes.*trained on 1 channel and 2 spatial axes"):
         run(build(), noisy(4, 16, 16), samples=1)
 
 

@@ -90,7 +90,9 @@ def test_an_image_from_the_prior_does_not_depend_on_how_many_follow(tmp_path, mo
 
 
 def test_a_size_with_other_axes_than_the_models_is_refused(tmp_path, model):
-    with pytest.raises(UserError, match=r"size: found 1 channels and 3 spatial axes.*trained on 1 and 2"):
+    with pytest.raises(
+        UserError, match=r"size: found 1 channel and 3 spatial axes.*trained on 1 channel and 2 spatial axes"
+    ):
         generate_from_prior(model, tmp_path / "new", size=(8, 8, 8), realisations=1, **HOW)
     assert not (tmp_path / "new").exists()
 

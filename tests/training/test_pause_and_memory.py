@@ -57,6 +57,7 @@ class State:
     "limits, words",
     [
         ({"max_minutes": 10}, "120 steps are done, about 1080 are to come in 9 min"),
+        ({"max_minutes": 0.99}, "120 steps are done, about 0 are to come in less than a minute"),
         ({"max_minutes": None, "max_steps": 300}, "120 steps are done, about 180 are to come in 1.5 min"),
     ],
 )

@@ -373,6 +373,7 @@ def _mark_previews(found: list[TiffSource]) -> None:
         source
         for source in images
         if source.kind == "tiff"
+        and _sides(source) != largest
         and all(side <= math.ceil(PREVIEW_SIDE * most) for side, most in zip(_sides(source), largest, strict=True))
     ]
     # Several small pages may be frames as well as the others.

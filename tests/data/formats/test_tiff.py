@@ -503,6 +503,7 @@ def test_the_largest_series_is_taken_and_a_preview_is_named(tmp_path, order, cap
         ([(64, 64), (2, 32, 32)], None),
         ([(64, 64), (32, 32), (30, 30)], None),
         ([(2, 64, 64), (30, 20)], [1]),
+        ([(1, 1)], []),
         ([(65, 97), (33, 49), (16, 24)], [1, 2]),
     ],
 )

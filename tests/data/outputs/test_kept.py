@@ -189,7 +189,7 @@ def test_what_an_ome_tiff_cannot_have_of_imagej_is_named_and_the_rest_stays(tmp_
     (message,) = warnings(caplog)
     if luts[1] is GREEN:
         assert colours == [(255, 0, 0), (0, 255, 0)]
-        assert message.endswith("a.tif cannot keep of the source: ROI of ImageJ, Overlays of ImageJ")
+        assert message.endswith("results for a cannot keep of the source: ROI of ImageJ, Overlays of ImageJ")
     else:
         assert "LUTs of ImageJ" in message
 
