@@ -32,8 +32,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
-from dvlae.system.devices import tune_malloc, use_one_thread
-from dvlae.system.usage import Usage
 from fair import MIN_SHARE, REPETITIONS, agrees
 from matplotlib.figure import Figure
 from mixed_network import PARTS, build_mixed_model
