@@ -139,8 +139,26 @@ class DVLAE(nn.Module):
         """
         denoiser = self.direct_denoiser
         assert isinstance(denoiser, RefinedDenoiser), "the model has no refined denoiser"
+        model = self.with_direct_denoiser(None)
+        model._modules |= dict(denoiser.named_children())
+        return model
+
+    def with_direct_denoiser(self, denoiser: RefinedDenoiser | None) -> "DVLAE":
+        """Put a refined denoiser, or none, in place of the direct denoiser.
+
+        Parameters
+        ----------
+        denoiser
+            The denoiser, of the same sizes; None: none.
+
+        Returns
+        -------
+        DVLAE
+            Another model with the same tensors.
+        """
         model = copy.copy(self)
-        model._modules = self._modules | dict(denoiser.named_children()) | {"direct_denoiser": None}
+        model.architecture = replace(self.architecture, direct_denoiser=None if denoiser is None else "refined")
+        model._modules = self._modules | {"direct_denoiser": denoiser}
         return model
 
     def normalise(self, image: Tensor) -> Tensor:
@@ -280,27 +298,6 @@ def _make_paper_networks(a: Architecture) -> tuple[Ladder, MixtureDecoder, nn.Mo
     )
 
 
-def with_refined_denoiser(model: DVLAE, denoiser: RefinedDenoiser) -> DVLAE:
-    """Add a refined denoiser to a model without a direct denoiser.
-
-    Parameters
-    ----------
-    model
-        The trained model, which is not changed.
-    denoiser
-        The denoiser, of the same sizes.
-
-    Returns
-    -------
-    DVLAE
-        Another model with the same tensors, and the denoiser.
-    """
-    complete = copy.copy(model)
-    complete.architecture = replace(model.architecture, direct_denoiser="refined")
-    complete._modules = model._modules | {"direct_denoiser": denoiser}
-    return complete
-
-
 def build_model(
     settings: TrainSettings,
     description: dict[str, Any],
@@ -340,15 +337,13 @@ def build_model(
     if noise_direction == "none" and receptive_field != 0:
         raise UserError(f"receptive field: found {receptive_field}, allowed: 0, as the noise direction is none")
     sizes = settings.model
-    # A refined denoiser begins as the trained model.
-    direct = sizes.direct_denoiser if sizes.direct_denoiser in ("mean", "median") else None
     architecture = Architecture(
         image_channels=len(description["mean"]),
         receptive_field=receptive_field,
         noise_direction=noise_direction,
         dimensions=len(crop),
         stride=crop_stride(crop, sizes.stride),
-        **sizes.model_dump() | {"direct_denoiser": direct},
+        **sizes.model_dump() | {"direct_denoiser": sizes.direct_denoiser or None},
     )
     scale = (description["mean"], description["std"], description["step"], description.get("limits"))
     model = DVLAE(architecture, *scale)

@@ -194,6 +194,8 @@ def load_weights(model: DVLAE, folder: Path) -> None:
         As for :func:`load_model`, and if the other model has another architecture.
     """
     other = load_model(folder)
+    if other.architecture.direct_denoiser == "refined":  # It is made anew.
+        other = other.with_direct_denoiser(None)
     # A training has crops of other sides than those of the grid.
     same = {"top_grid": None}
     found, wanted = (asdict(each.architecture) | {"stride": each.stride} | same for each in (other, model))

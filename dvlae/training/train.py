@@ -16,7 +16,7 @@ import torch
 
 from dvlae.config.settings import TrainSettings
 from dvlae.config.training import TrainingSettings
-from dvlae.models.dvlae import DVLAE, build_model, with_refined_denoiser
+from dvlae.models.dvlae import DVLAE, build_model
 from dvlae.models.files import load_weights, save_model
 from dvlae.runs.record import RECORD_NAME, write_run
 from dvlae.system.errors import UserError
@@ -224,14 +224,17 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
         use_one_thread()
     limits = job.limits
     data = TrainingData.read(job.patches, job.description["sha256"], job.settings)
+    is_refined = job.settings.model.direct_denoiser == "refined"
+    # A refined denoiser begins as the trained model.
+    sizes = job.settings.model.model_copy(update={"direct_denoiser": False} if is_refined else {})
+    settings = job.settings.model_copy(update={"model": sizes})
     torch.manual_seed(job.seed)
-    model = build_model(job.settings, job.description, data.crop, job.receptive_field, job.noise_direction)
+    model = build_model(settings, job.description, data.crop, job.receptive_field, job.noise_direction)
     if job.start_from is not None:
         load_weights(model, job.start_from)
     is_first = rank + workers.rank == 0
-    is_refined = job.settings.model.direct_denoiser == "refined"
     rest = limits.refine_fraction if is_refined else 0.0
-    bound = limits.part(1 - rest) if is_refined else limits
+    bound = limits.part(1 - rest)
     objective = Objective(
         model,
         free_bits=bound.free_bits,
@@ -251,7 +254,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
             limits = refinement_settings(limits.part(rest), workers.count)
             refinement = Refinement(trained, workers, limits.batch_size)
             refined, _ = process.fit("refine", refinement, limits, rest, started=True, earlier=state.seconds)
-            trained = with_refined_denoiser(trained, refinement.average)
+            trained = trained.with_direct_denoiser(refinement.average)
             states.append(refined)
     if is_first and job.rate is None:
         _write(job, trained, states, schedule, devices[0], workers.count, usage)
