@@ -1,4 +1,4 @@
-"""The command ``dvlae`` without the seconds in which it imports its libraries, for tests of large graphs.
+"""The command ``dvlae`` without the seconds in which it imports its libraries, for tests of the workflow.
 
 A server imports them once, and forks for each call. The command is a script that hands it the arguments, environment
 and open files.

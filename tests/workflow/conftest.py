@@ -5,12 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from forks import forked_command
 from project import REPOSITORY, Project
 
 
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory):
+    """Return the environment in which each step starts at once; test_simulated.py starts the real command."""
+    with forked_command(tmp_path_factory.mktemp("command")) as environment:
+        yield environment
 
 
 @pytest.fixture(scope="session")

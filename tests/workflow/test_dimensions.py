@@ -24,7 +24,7 @@ def blobs(*shape) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def spatial(tmp_path_factory):
+def spatial(tmp_path_factory, forked):
     project = Project(tmp_path_factory.mktemp("spatial"))
     (project.folder / "data").mkdir()
     tifffile.imwrite(project.folder / "data/volume.tif", blobs(24, 32, 40), photometric="minisblack")
@@ -38,7 +38,7 @@ def spatial(tmp_path_factory):
         baselines=["noisy"],
         training={"patch_size": 16, "batch_size": 2, "max_steps": 5, "max_minutes": None},
     )
-    project.printed = project.snakemake()
+    project.printed = project.snakemake(**forked)
     return project
 
 

@@ -61,9 +61,9 @@ def test_a_disk_that_becomes_read_only_is_one_line(disk):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, forked):
     project = Project(tmp_path_factory.mktemp("finished"))
-    project.snakemake("results/small/dvlae-rf4/seed0/psnr.csv", *ONE)
+    project.snakemake("results/small/dvlae-rf4/seed0/psnr.csv", *ONE, **forked)
     return project
 
 

@@ -48,7 +48,7 @@ def rows(project, table):
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
+def compared(tmp_path_factory, forked):
     """Return a run of methods of all kinds, without our own."""
     project = Project(tmp_path_factory.mktemp("compared"))
     for name, keys in METHODS.items():
@@ -56,7 +56,7 @@ def compared(tmp_path_factory):
     (project.folder / "config/methods/none.txt").write_text("")
     (project.folder / "config/methods/mean.py").write_text(MEAN)
     configure(project, [*METHODS, "noisy"])
-    project.printed = project.snakemake()
+    project.printed = project.snakemake(**forked)
     return project
 
 
@@ -118,13 +118,13 @@ def test_a_changed_method_file_repeats_its_method_alone(compared):
     assert changed["run_method"] == 2 and described == {}
 
 
-def test_our_own_network_with_other_settings_is_a_method_beside_it(project):
+def test_our_own_network_with_other_settings_is_a_method_beside_it(project, forked):
     model = {"channels": 12, "direct_denoiser": "mean"}
     write(project, "direct", dvlae={"receptive_field": 4, "model": model, "prediction": {"estimator": "direct"}})
     project.configure(methods=["dvlae-rf4", "direct", "noisy"])
     path = project.folder / "config/config.yaml"
     path.write_text(path.read_text().replace("receptive_fields:\n- 4\n", ""))
-    assert jobs(project.snakemake("results/tables/summary.html", "--cores", "1"))["train"] == 2
+    assert jobs(project.snakemake("results/tables/summary.html", "--cores", "1", **forked))["train"] == 2
     settings = {
         name: project.json(f"small/{name}/seed0/model/run.json")["settings"] for name in ("dvlae-rf4", "direct")
     }

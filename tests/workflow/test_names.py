@@ -27,7 +27,7 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def named(tmp_path_factory):
+def named(tmp_path_factory, forked):
     project = Project(tmp_path_factory.mktemp("named"))
     folder = project.folder / "my 'odd' images"
     for kind in ("noisy", "clean"):
@@ -46,7 +46,7 @@ def named(tmp_path_factory):
         },
     )
     project.configure(datasets=["odd"], baselines=["noisy"], results="my 'odd' results")
-    project.snakemake("--cores", "1")
+    project.snakemake("--cores", "1", **forked)
     return project.folder / "my 'odd' results"
 
 

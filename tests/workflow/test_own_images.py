@@ -12,7 +12,7 @@ pytestmark = pytest.mark.workflow
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory):
+def own(tmp_path_factory, forked):
     project = Project(tmp_path_factory.mktemp("own"))
     folder = project.folder / "my images"
     folder.mkdir()
@@ -30,7 +30,7 @@ def own(tmp_path_factory):
     )
     project.add_dataset("pixelwise", SMALL | {"noise_direction": "none", "simulate": {"photons": 50}})
     project.configure(datasets=["mine", "pixelwise"], baselines=["noisy"], results="my results")
-    project.printed = project.snakemake()
+    project.printed = project.snakemake(**forked)
     return project
 
 

@@ -17,7 +17,6 @@ import tifffile
 import yaml
 
 from dvlae.data.registry import read_lock
-from forks import forked_command
 from project import REPOSITORY, Project, jobs
 
 pytestmark = pytest.mark.workflow
@@ -94,7 +93,7 @@ def serve_stand_ins(registry: str, folder, address: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def paper(tmp_path_factory, server):
+def paper(tmp_path_factory, server, forked):
     """Run `config/paper.yaml` on stand-ins, with a budget of steps."""
     project = Project(tmp_path_factory.mktemp("paper"))
     without = shutil.ignore_patterns("*.lock")  # of files that were downloaded for real
@@ -104,8 +103,7 @@ def paper(tmp_path_factory, server):
     (project.folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     project.configfiles = ("--configfile", "config/paper.yaml", "tiny.yaml")
     one_thread = ("--set-threads", "train=1", "predict=1")  # so small, they are slower on two
-    with forked_command(tmp_path_factory.mktemp("command")) as environment:
-        project.printed = project.snakemake(*project.configfiles, *one_thread, DVLAE_DATA_MIRROR="", **environment)
+    project.printed = project.snakemake(*project.configfiles, *one_thread, DVLAE_DATA_MIRROR="", **forked)
     return project
 
 

@@ -22,11 +22,11 @@ def share(project: Project, count: int | None, **changes) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, forked):
     """Return a finished run in which one job denoises all images."""
     project = Project(tmp_path_factory.mktemp("whole"))
     share(project, None)
-    project.snakemake(TABLE, "--cores", "1")
+    project.snakemake(TABLE, "--cores", "1", **forked)
     return project
 
 
@@ -52,11 +52,11 @@ def trained(whole, project):
 
 
 @pytest.fixture(scope="module")
-def halved(whole, tmp_path_factory):
+def halved(whole, tmp_path_factory, forked):
     """Return the finished run of two jobs, which no test changes."""
     project = without_estimates(copy(whole, Project(tmp_path_factory.mktemp("halved"))))
     share(project, 2)
-    project.snakemake(TABLE)
+    project.snakemake(TABLE, **forked)
     return project
 
 
@@ -90,9 +90,9 @@ def test_two_jobs_give_the_same_bytes_and_leave_no_part(whole, halved):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 5])
-def test_any_number_of_jobs_gives_the_same_bytes(whole, trained, count):
+def test_any_number_of_jobs_gives_the_same_bytes(whole, trained, forked, count):
     share(trained, count)
-    trained.snakemake(TABLE)
+    trained.snakemake(TABLE, **forked)
     assert content(trained) == content(whole)
     assert records(trained) == records(whole)
 
@@ -130,7 +130,7 @@ def test_each_gpu_computes_one_part_at_a_time(trained, gpus):
     assert (second_start < first_end - 1) == (gpus == 2)
 
 
-def test_the_frames_of_a_stack_are_divided(project):
+def test_the_frames_of_a_stack_are_divided(project, forked):
     (project.folder / "data").mkdir()
     frames = np.random.default_rng(0).normal(100, 5, (3, 64, 64))
     tifffile.imwrite(project.folder / "data/stack.tif", frames.astype(np.float32), photometric="minisblack")
@@ -139,7 +139,7 @@ def test_the_frames_of_a_stack_are_divided(project):
     })  # fmt: skip
     share(project, 2, datasets=["stack"])
     run = "stack/gaussian/seed0"
-    project.snakemake(f"results/{run}/denoised", "--notemp")
+    project.snakemake(f"results/{run}/denoised", "--notemp", **forked)
     assert project.files(f"{run}/parts/*/denoised/*") == [
         f"{run}/parts/1-of-2/denoised/stack.frames",
         f"{run}/parts/2-of-2/denoised/stack.frames",
@@ -186,9 +186,9 @@ def test_a_changed_setting_repeats_the_parts(shared):
     }  # fmt: skip
 
 
-def test_a_model_that_was_trained_again_is_used(shared):
+def test_a_model_that_was_trained_again_is_used(shared, forked):
     share(shared, 2, training=TINY["training"] | {"max_steps": 6})
-    shared.snakemake(f"results/{RUNS[0]}/model")
+    shared.snakemake(f"results/{RUNS[0]}/model", **forked)
     assert shared.planned(TABLE) == {
         "predict": 2, "gather_predictions": 1, "evaluate": 2, "gather_evaluations": 1, "tables": 1,
     }  # fmt: skip

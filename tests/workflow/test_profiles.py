@@ -40,11 +40,11 @@ def test_a_run_on_a_cluster_can_be_planned(project, name):
     assert "--device auto --devices 2" in printed
 
 
-def test_limits_of_this_machine_do_not_cut_down_what_is_asked_of_a_cluster(project, tmp_path):
+def test_limits_of_this_machine_do_not_cut_down_what_is_asked_of_a_cluster(project, tmp_path, forked):
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
     project.configure(device="auto", devices=2, training=TINY["training"] | {"accumulate": 2, "workers": "auto"})
     model = "results/small/dvlae-rf4/seed0/model"
-    project.snakemake("results/small/patches")
+    project.snakemake("results/small/patches", **forked)
     (tmp_path / "sitecustomize.py").write_text(
         "from dvlae.system.hardware import gpus, machine\n"
         "gpus.count_gpus = lambda: 1\n"

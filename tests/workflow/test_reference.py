@@ -30,7 +30,7 @@ def cheap_row(name):
     return next(row for method in CHEAP for row in rows(name) if row["method"] == method)
 
 
-def measure_again(folder, mirror, name, row):
+def measure_again(folder, mirror, name, row, **environment):
     """Return the PSNR of the first seed of a row, in decibel, from the data on."""
     project = Project(folder)
     shutil.copytree(REPOSITORY / "config", folder / "config", dirs_exist_ok=True)
@@ -40,7 +40,7 @@ def measure_again(folder, mirror, name, row):
         method = CALLED[name][method]
         configuration.write_text(yaml.safe_dump(settings | {"baselines": [method]}))
     table = f"{settings['results']}/{row['dataset']}/{method}/seed0/psnr.csv"
-    project.snakemake(table, "--configfile", str(configuration), DVLAE_DATA_MIRROR=str(mirror))
+    project.snakemake(table, "--configfile", str(configuration), DVLAE_DATA_MIRROR=str(mirror), **environment)
     with (folder / table).open(encoding="utf-8") as file:
         return statistics.mean(float(image["psnr"]) for image in csv.DictReader(file))
 
@@ -50,9 +50,9 @@ DAILY = {cheap_row(name)["dataset"]: name for name in reversed(NAMES)}.values()
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in DAILY else pytest.mark.slow) for n in NAMES])
-def test_a_method_without_training_reaches_what_the_reference_says(name, mirror, tmp_path):
+def test_a_method_without_training_reaches_what_the_reference_says(name, mirror, tmp_path, forked):
     row = cheap_row(name)
-    assert measure_again(tmp_path, mirror, name, row) == pytest.approx(float(row["psnr"]), abs=0.1)
+    assert measure_again(tmp_path, mirror, name, row, **forked) == pytest.approx(float(row["psnr"]), abs=0.1)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ SHIPPED = REPOSITORY / "config/datasets/sem_line"
 
 
 @pytest.fixture(scope="module")
-def sem(tmp_path_factory, mirror):
+def sem(tmp_path_factory, mirror, forked):
     """Run the shipped dataset, cut down to four pairs and a part of each."""
     project = Project(tmp_path_factory.mktemp("sem"))
     header, *lines = SHIPPED.with_suffix(".csv").read_text().splitlines()
@@ -25,7 +25,7 @@ def sem(tmp_path_factory, mirror):
     settings = yaml.safe_load(SHIPPED.with_suffix(".yaml").read_text())
     project.add_dataset("sem_line", settings | {"crop": {"y": [2, 194], "x": [2, 258]}, "training": {"block": 2}})
     project.configure(datasets=["sem_line"])
-    project.printed = project.snakemake(DVLAE_DATA_MIRROR=str(mirror))
+    project.printed = project.snakemake(DVLAE_DATA_MIRROR=str(mirror), **forked)
     return project
 
 

@@ -193,12 +193,12 @@ def test_a_changed_dataset_reruns_what_it_matters_to(grid, changes, what_runs):
         grid.add_dataset("small", SMALL)
 
 
-def test_an_added_seed_trains_only_itself(grid):
+def test_an_added_seed_trains_only_itself(grid, forked):
     """After the others: it makes the grid larger."""
     weights = "small/dvlae-rf40/seed0/model/weights.safetensors"
     before = (grid.folder / "results" / weights).stat().st_mtime_ns
     grid.configure(**changed(seeds=[0, 1], tensorboard=True))
-    printed = grid.snakemake()
+    printed = grid.snakemake(**forked)
     assert jobs(printed) == {"train": 2, "predict": 2, "evaluate": 2, "tables": 1, "figures": 1}
     assert (grid.folder / "results" / weights).stat().st_mtime_ns == before
     summary = {row["method"]: row for row in rows(grid, "summary")}

@@ -22,11 +22,11 @@ FIELDS = {"sweep_length0_photons20": "0", "sweep_length2_photons20": "4"}
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def swept(tmp_path_factory, forked):
     project = Project(tmp_path_factory.mktemp("swept"))
     project.add_dataset("sweep", SWEEP)
     (project.folder / "swept.yaml").write_text(yaml.safe_dump({"datasets": ["sweep"], "methods": METHODS}))
-    project.snakemake(*SWEPT)
+    project.snakemake(*SWEPT, **forked)
     return project
 
 
