@@ -49,14 +49,7 @@ HELPS = {"gzip": "unpack it", ".npz": "save the array in it with numpy.save"}
 START_BYTES = 16
 ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 SUFFIXES = {
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".btf": "tiff",
-    ".tf2": "tiff",
-    ".tf8": "tiff",
-    ".lsm": "tiff",
-    ".stk": "tiff",
-    ".svs": "tiff",
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm", ".stk", ".svs"), "tiff"),
     ".png": "png",
     ".npy": "npy",
     ".zarr": "zarr",
