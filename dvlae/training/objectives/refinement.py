@@ -12,7 +12,8 @@ each n' taken with both signs, which takes most of the chance out of it, and wit
     E (D(x + a n') - s)^2  =  E [(D(x + a n') - x)^2 + 2 (D(x + a n') - x) n' / a - n'^2].
 
 The right side needs no clean image: training minimises it, and the history has it as ``error``, in normalised units. It
-is the error for an image with a little more noise than x; the smaller a is, the less.
+is the error for an image with a little more noise than x; the smaller a is, the less. It has an offset, the difference
+between the variances of n and n', which can exceed the error, and does not depend on D.
 
 The noise is a sample of the autoregressive decoder, given a sample of the signal code, minus the signal of this code.
 
