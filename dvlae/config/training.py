@@ -47,8 +47,8 @@ class ModelSettings(StrictModel):
     direct_denoiser: Literal[False, "mean", "median", "refined"] = Field(
         False,
         description="also train a network for `prediction.estimator: direct`; it predicts the `mean` (or `true`) or "
-        "the `median` of the samples in one pass, or it is `refined` (experimental): a copy of the model, which goes on "
-        "to learn from images that are made noisier",
+        "the `median` of the samples in one pass, or it is `refined` (experimental): a copy of the model, which goes "
+        "on to learn from images that are made noisier",
     )
 
     @property
@@ -195,7 +195,8 @@ class TrainingSettings(StrictModel):
         0.25, description="share of each batch that the direct denoiser learns from"
     )
     refine_fraction: Fraction = Field(
-        0.15, description="last part of the training that is for a refined denoiser, `model: {direct_denoiser: refined}`"
+        0.15,
+        description="last part of the training, for a refined denoiser, `model: {direct_denoiser: refined}`",
     )
 
     @field_validator("precision", mode="before")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dvlae.evaluation.metrics import MIN_MS_SSIM_SIDE
 from dvlae.evaluation.significance import CONFIDENCE_LEVEL, decibels, interval
-from dvlae.reporting.typesetting import Table, number, rank, text
+from dvlae.reporting.typesetting import ORACLE_NOTE, Table, label, number, rank, text
 from dvlae.runs.folder import DONE, MEASURE_COLUMNS, Run, read_json
 
 METHOD_COLUMNS = [
@@ -88,7 +88,14 @@ def outcome(runs: Sequence[tuple[int, str, str | None]]) -> dict[str, str | None
         ``status``, which is ``done`` if one of them is, and ``reason``: why others are not; None if all are done.
     """
     failed = [(seed, status, reason) for seed, status, reason in runs if status != DONE]
-    reasons = [f"{f'seed {seed}: ' if len(runs) > 1 else ''}{status}: {reason}" for seed, status, reason in failed]
+    seeds: dict[str, list[str]] = {}
+    for seed, status, reason in failed:
+        seeds.setdefault(f"{status}: {reason}", []).append(str(seed))
+    # What is true of all seeds is said once.
+    reasons = [
+        why if len(who) == len(runs) else f"seed{'s' * (len(who) > 1)} {' and '.join(who)}: {why}"
+        for why, who in seeds.items()
+    ]
     return {"status": failed[0][1] if len(failed) == len(runs) else DONE, "reason": "; ".join(reasons) or None}
 
 
@@ -112,8 +119,6 @@ def _method(run: Run) -> dict[str, Any]:
     """Describe a run of a method with a file."""
     record = run.method_record
     chosen = record.get("settings", {}) | record.get("chosen", {})
-    # Filters have their parameters in a block.
-    chosen |= chosen.get("parameters") or {}
     names = (
         "status", "reason", "sees", "oracle", "minutes", "device", "trained_on", "training_seconds", "peak_memory_mb",
         "processor_share", "tuned_by", "source", "licence", "citation",
@@ -290,7 +295,7 @@ def lay_out_measures(summary: pd.DataFrame, words: frozenset[str]) -> Table:
     """
     columns: dict[str, Callable[[pd.Series], str]] = {
         "dataset": lambda r: r.dataset,
-        "method": lambda r: r.method,
+        "method": lambda r: label(r.method, r.oracle),
         "PSNR (dB)": lambda r: number(r.psnr, 2) if r.status == DONE else r.status,
         "limit (dB)": lambda r: number(r.psnr_limit, 2),
         "noise of the clean image": lambda r: "" if pd.isna(r.reference_noise) else f"{r.reference_noise:.3g}",
@@ -303,7 +308,7 @@ def lay_out_measures(summary: pd.DataFrame, words: frozenset[str]) -> Table:
     measured = summary[summary.source.isna()].reset_index(drop=True)
     rows = [[column(row) for column in columns.values()] for _, row in measured.iterrows()]
     marks: dict[tuple[int, int], str] = {}
-    for _, mine in measured.groupby("dataset", sort=False):
+    for _, mine in measured[measured.oracle.ne(True)].groupby("dataset", sort=False):
         for heading, values in (("PSNR (dB)", mine.psnr), ("SI-PSNR (dB)", mine.si_psnr)):
             marks |= {(mine.index[i], list(columns).index(heading)): mark for i, mark in rank(values).items()}
     notes = [
@@ -312,6 +317,7 @@ def lay_out_measures(summary: pd.DataFrame, words: frozenset[str]) -> Table:
         "this frequency, at least half of the power of the clean image is in the estimate; 0.5 is all. Details in what "
         "was removed: correlation of the noisy image minus the estimate with details of the clean one; 0 is none."
     ]
+    notes += [ORACLE_NOTE] * bool(measured.oracle.eq(True).any())
     if (measured.si_psnr.notna() & measured.ms_ssim.isna()).any():
         notes.append(f"MS-SSIM needs images of {MIN_MS_SSIM_SIDE} pixels along x and y, and no mask.")
     return Table("What a PSNR does not say, mean over images", list(columns), rows, words, marks, notes)

@@ -14,7 +14,7 @@ from dvlae.evaluation.findings.advice import tabulate_noise
 from dvlae.evaluation.reference_noise import NEAR_LIMIT
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import method_table, typesetting
-from dvlae.reporting.typesetting import Table, number, rank, text
+from dvlae.reporting.typesetting import ORACLE_NOTE, Table, label, number, rank, text
 from dvlae.runs.folder import DONE, MEASURE_COLUMNS, Run
 from dvlae.runs.provenance import check_comparable, describe_run, provenance
 from dvlae.system.errors import UserError
@@ -40,7 +40,6 @@ TEXT_COLUMNS = frozenset(
     ("dataset", "method", "image", "against", "ended by", "conclusion", "status", "sees", "device", "remark")
 )
 PSNR_HEADING = "PSNR (dB)"
-ORACLE_NOTE = "† An oracle: it was trained, or its parameters were chosen, with the clean images. It has no rank."
 AT_LIMIT = "at the reference's limit"
 LIMIT_NOTE = (
     "at least half of the squared error is noise of the clean images, which hides differences between methods. Look at "
@@ -263,7 +262,7 @@ def _compare_methods(summary: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataF
 def _summary_table(summary: pd.DataFrame) -> Table:
     columns: dict[str, Callable[[pd.Series], str]] = {
         "dataset": lambda r: r.dataset,
-        "method": lambda r: _label(r.method, r.oracle) + (" ‡" if text(r.source) else ""),
+        "method": lambda r: label(r.method, r.oracle) + (" ‡" if text(r.source) else ""),
         PSNR_HEADING: lambda r: (
             r.status
             if method_table.has_failed(r)
@@ -327,10 +326,6 @@ def _summary_notes(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _label(method: str, oracle: bool | None) -> str:
-    return method + (" †" if oracle is True else "")
-
-
 def _receptive_field_table(ablation: pd.DataFrame) -> Table:
     """Lay out one row per dataset, one column per receptive field."""
     fields = ablation.sort_values("receptive_field").drop_duplicates("method").set_index("method").receptive_field
@@ -369,7 +364,7 @@ def _per_image_table(summary: pd.DataFrame, per_image: pd.DataFrame) -> Table:
     rows = [[image, *(number(value, 2) for value in values)] for image, *values in per_image.itertuples()]
     ranked = per_image.assign(**dict.fromkeys(oracles & set(per_image), math.nan))
     marks = {(i, j + 1): mark for i, (_, values) in enumerate(ranked.iterrows()) for j, mark in rank(values).items()}
-    columns = ["image", *(_label(method, method in oracles) for method in per_image)]
+    columns = ["image", *(label(method, method in oracles) for method in per_image)]
     caption = f"{dataset}: PSNR (dB) of each image, mean over seeds"
     return Table(caption, columns, rows, TEXT_COLUMNS, marks, [ORACLE_NOTE] if oracles else [])
 
@@ -378,8 +373,8 @@ def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table
     oracles = set(summary[summary.oracle.eq(True)].method)
     columns: dict[str, Callable[[pd.Series], str]] = {
         "dataset": lambda r: r.dataset,
-        "method": lambda r: _label(r.method, r.method in oracles),
-        "against": lambda r: _label(r.other, r.other in oracles),
+        "method": lambda r: label(r.method, r.method in oracles),
+        "against": lambda r: label(r.other, r.other in oracles),
         "better by (dB)": lambda r: decibels(r.effect),
         f"{CONFIDENCE_LEVEL:.0%} interval": lambda r: interval(r.effect_low, r.effect_high),
         "p": lambda r: f"{r.p_holm:.1g}",

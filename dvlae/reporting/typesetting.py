@@ -11,6 +11,8 @@ import pandas as pd
 
 from dvlae.system.files import atomic_file
 
+ORACLE_NOTE = "† An oracle: it was trained, or its parameters were chosen, with the clean images. It has no rank."
+
 
 @dataclass(frozen=True)
 class Table:
@@ -78,6 +80,24 @@ def rank(values: Sequence[float]) -> dict[int, str]:
     places = sorted(shown.dropna().unique(), reverse=True)[:2]
     names = dict(zip(places, ("best", "second"), strict=False))
     return {i: names[value] for i, value in enumerate(shown) if value in names}
+
+
+def label(method: str, oracle: bool | None) -> str:
+    """Mark the name of an oracle.
+
+    Parameters
+    ----------
+    method
+        The name of a method.
+    oracle
+        Whether it is an oracle; None: unknown.
+
+    Returns
+    -------
+    str
+        The name with a dagger, which :data:`ORACLE_NOTE` explains; the name alone.
+    """
+    return method + (" †" if oracle is True else "")
 
 
 def number(value: float, decimals: int, sign: bool = False) -> str:

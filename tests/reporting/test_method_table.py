@@ -16,7 +16,7 @@ RECORD = {
     "processor_share": 0.99, "tuned_by": "the search", "source": "their page", "licence": "MIT",
     "citation": "Them, 2020",
     "searched": 4, "settings": {"width": 32, "grid": {"a": 1}}, "trains": True,
-    "chosen": {"parameters": {"span": 7}, "images": ["a"], "psnr": {"1.0": 3}, "none": None},
+    "chosen": {"span": 7, "parameters": 1234, "images": ["a"], "psnr": {"1.0": 3}, "none": None},
 }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_each_method_has_a_row_with_the_mean_seconds_the_most_memory_and_the_lea
     n2v = row(found, "n2v")
     assert (n2v.training_seconds, n2v.prediction_seconds_per_megapixel) == (600, 15)
     assert (n2v.peak_memory_mb, n2v.processor_share, n2v.seeds, n2v.candidates) == (1000, 0.9, 2, 4)
-    assert n2v.chosen == "width 32, span 7"
+    assert n2v.chosen == "width 32, span 7, parameters 1234"
     assert pd.isna(row(found, "noisy").seeds)
 
 
@@ -120,6 +120,18 @@ def test_each_method_has_its_distance_from_the_better_one_that_learned_from_clea
     assert "sem: the ceiling is care," in found
 
 
+def test_oracles_are_marked_and_have_no_rank_in_any_table(write, tmp_path):
+    values = {"n2v": 30.0, "median": 29.0, "bm3d-oracle": 35.0}
+    oracle = {"bm3d-oracle": {"sees": "clean", "oracle": True}}
+    runs = [write(name, values=(v, v), **oracle.get(name, {"sees": "noisy"})) for name, v in values.items()]
+    tables.make_tables(runs, tmp_path / "tables")
+    for name in ("summary", "measures"):
+        text = (tmp_path / f"tables/{name}.md").read_text()
+        assert "**30.00**" in text
+        assert "bm3d-oracle †" in text
+        assert "**35.00**" not in text and "†" in text.split("\n\n")[-1] + text.split("\n\n")[1]
+
+
 def test_without_a_method_that_learned_from_clean_images_there_is_no_ceiling(write, tmp_path):
     runs = [write("n2v"), write("noisy", values=(20, 20)), write("gaussian-oracle", sees="clean", minutes=None)]
     assert ceiling(runs, tmp_path / "tables") is None
@@ -129,6 +141,8 @@ def test_without_a_method_that_learned_from_clean_images_there_is_no_ceiling(wri
     ([(0, "done", None)], ("done", None)),
     ([(0, "failed", "why")], ("failed", "failed: why")),
     ([(0, "failed", "why"), (1, "done", None)], ("done", "seed 0: failed: why")),
+    ([(0, "failed", "why"), (1, "failed", "why")], ("failed", "failed: why")),
+    ([(0, "failed", "why"), (1, "failed", "why"), (2, "done", None)], ("done", "seeds 0 and 1: failed: why")),
     ([(0, "failed", "why"), (1, "out of time", "so")], ("failed", "seed 0: failed: why; seed 1: out of time: so")),
 ])  # fmt: skip
 def test_the_outcome_of_runs_is_done_if_one_of_them_is(runs, expected):
