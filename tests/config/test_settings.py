@@ -499,7 +499,7 @@ CHANGED = {
     "patience_on": "mse", "flips": False, "min_epoch_steps": 1, "max_validation_patches": None, "betas": [0.9, 0.99],
     "momentum": 0.0, "schedule": "plateau", "plateau_patience": 5, "plateau_factor": 0.5, "warm_up_steps": 0,
     "kl_warm_up_steps": 0, "warm_up_fraction": 0.2, "average_decay": 0.0, "gradient_clip_norm": None,
-    "max_rollbacks": 0, "direct_fraction": 0.5,
+    "max_rollbacks": 0, "direct_fraction": 0.5, "refine_fraction": 0.4,
 }  # fmt: skip
 
 

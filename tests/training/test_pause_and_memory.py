@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import dvlae.training.job
 import dvlae.training.train
 from dvlae.config.messages import validate
 from dvlae.config.settings import TrainSettings
@@ -105,7 +106,7 @@ def job(patches, model, checkpoints=None) -> TrainingJob:
 @pytest.fixture
 def small_gpu(monkeypatch):
     """Return a function that lets batches of more than a number of crops run out of memory."""
-    fit = dvlae.training.train.fit
+    fit = dvlae.training.job.fit
 
     def limit(most: int) -> None:
         def fit_if_small(fabric, shared, state, schedule, crops, *rest):
@@ -113,7 +114,7 @@ def small_gpu(monkeypatch):
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             fit(fabric, shared, state, schedule, crops, *rest)
 
-        monkeypatch.setattr(dvlae.training.train, "fit", fit_if_small)
+        monkeypatch.setattr(dvlae.training.job, "fit", fit_if_small)
 
     return limit
 

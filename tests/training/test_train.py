@@ -41,10 +41,10 @@ def settings(
     return validate(TrainSettings, values, "test")
 
 
-def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_direction="x", start_from=None, **keys):
+def run(patches, output, checkpoints=None, *, seed=0, receptive_field=8, noise_direction="x", start_from=None, **keys):
     train(
         patches,
-        model,
+        output,
         receptive_field=receptive_field,
         noise_direction=noise_direction,
         seed=seed,
@@ -53,7 +53,7 @@ def run(patches, model, checkpoints=None, *, seed=0, receptive_field=8, noise_di
         start_from=start_from,
         cores=1,
     )
-    return (model / "weights.safetensors").read_bytes()
+    return (output / "weights.safetensors").read_bytes()
 
 
 @pytest.fixture(autouse=True)
