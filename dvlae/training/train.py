@@ -291,8 +291,10 @@ def _write(
         "epochs": round(state.steps / schedule.steps_per_epoch, 4),
         "best_val_elbo": state.best_elbo,
         "parameters": sum(p.numel() for p in model.parameters()),
-        **{f"refinement_{name}": value for each in refined for name, value in _how_it_ended(each).items()},
     }
+    for each in refined:
+        end = {"steps": each.steps, "seconds": round(each.seconds, 1), "stopped_by": each.stopped_by}
+        record |= {f"refinement_{name}": value for name, value in end.items()}
     with atomic_folder(job.model, MODEL_FILES) as folder:
         save_model(model, folder, seen=job.description.get("seen"))
         for each, name in zip(states, HISTORIES, strict=False):
@@ -305,13 +307,8 @@ def _write(
             "training.free_bits"
         )
     for each, name in zip(states, ("train", "refine"), strict=False):
-        end = f"ended by {each.stopped_by}" if each.stopped_by else "then a pause"
-        logger.info(f"{name}: {count(each.steps, 'step')} in {each.seconds / 60:.1f} minutes, {end}")
-
-
-def _how_it_ended(state: TrainingState) -> dict[str, Any]:
-    """Return what the record says of a refinement."""
-    return {"steps": state.steps, "seconds": round(state.seconds, 1), "stopped_by": state.stopped_by}
+        reason = f"ended by {each.stopped_by}" if each.stopped_by else "then a pause"
+        logger.info(f"{name}: {count(each.steps, 'step')} in {each.seconds / 60:.1f} minutes, {reason}")
 
 
 def _read_description(patches: Path) -> dict[str, Any]:
