@@ -295,6 +295,11 @@ def draw(records: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
+def is_of(settings: TrainSettings, record: dict[str, Any]) -> bool:
+    """Return whether a record is that of a training with these settings, which may have newer keys."""
+    return TrainSettings.complete(record["settings"]) == settings.record()
+
+
 def main() -> None:
     """Run the cells that are missing; with all of them, print the comparison and draw the figure."""
     cells = {f"{side}-{seed}": (side, seed) for seed in SEEDS for side in SIDES}
@@ -313,12 +318,12 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     files = {name: arguments.output / f"{name}.json" for name in cells}
     for name in arguments.cells:
-        done = files[name].exists() and json.loads(files[name].read_text())["settings"] == settings.record()
+        done = files[name].exists() and is_of(settings, json.loads(files[name].read_text()))
         if not done and time.monotonic() < end:
             record = run_cell(*cells[name], settings, arguments.data, arguments.authors)
             files[name].write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     records = [json.loads(file.read_text()) for file in files.values() if file.exists()]
-    records = [record for record in records if record["settings"] == settings.record()]
+    records = [record for record in records if is_of(settings, record)]
     if len(records) < len(cells):
         sys.exit(f"{len(cells) - len(records)} of {len(cells)} cells are left; the same command goes on")
     print("| measure | step | authors | dvlae | difference | pooled deviation | within two |")
