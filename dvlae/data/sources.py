@@ -361,6 +361,8 @@ def _format(path: Path) -> str:
     suffix = path.suffix.lower()
     with errors_named(path), path.open("rb") as file:
         start = file.read(START_BYTES)
+    if not start:
+        raise UserError(f"{path}: found an empty file, allowed: an image; copy or save it again")
     name = _signed(start, SIGNATURES)
     # The first ND2 files are files of JPEG 2000.
     foreign = None if name or suffix == ".nd2" else _signed(start, FOREIGN)

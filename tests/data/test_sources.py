@@ -23,7 +23,8 @@ from microscope_files import lif, nd2, write_czi
         ("a", b"1 2 3", "found a file of kind '', allowed: .tif"),
         ("a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n(touch) run\n", "found a file of kind 'PostScript'"),
         ("a.png", b"what", "cannot be read, is it damaged or incomplete? (it is not a PNG)"),
-        ("a.png", b"", "cannot be read, is it damaged or incomplete? (it is not a PNG)"),
+        ("a.png", b"", "found an empty file, allowed: an image"),
+        ("a.tif", b"", "found an empty file, allowed: an image"),
     ],
 )
 def test_a_file_of_another_kind_is_named_with_what_helps(tmp_path, name, content, said):
