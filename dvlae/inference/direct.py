@@ -182,7 +182,7 @@ class _RefinedView:
         self.estimate[:, *slices] = values[0]
         release(self.estimate)
         is_last = window == self.posterior.tiles[-1]
-        return _Tile(signal[0, 0].numel(), self.estimate if is_last else None)
+        return _Tile(values[0, 0].numel(), self.estimate if is_last else None)
 
 
 class _DirectView:

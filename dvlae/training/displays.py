@@ -18,7 +18,7 @@ MIN_COMPARED_STEPS = 5
 SECONDS_OF_COMPARED_STEPS = 10
 SLOW_FACTOR = 3
 # Columns of the history, and what they are on the screen.
-SHOWN = {"val_elbo": "ELBO", "val_mse": "signal error", "val_error": "estimated squared error"}
+SHOWN = {"val_elbo": "ELBO", "val_mse": "signal error", "val_error": "squared error up to a constant"}
 # Steps that are slow for a shorter time are not worth a message.
 SECONDS_OF_SLOW_STEPS = 30
 # After so long, steps are as long as all later ones, and the user is told how long everything will take.

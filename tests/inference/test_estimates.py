@@ -153,6 +153,13 @@ def test_a_refined_denoiser_is_the_mean_of_its_passes_through_all_views():
     assert count_passes(model, PredictionSettings(shifts=4)) == 2 * min(4, stride)
 
 
+def test_the_progress_of_a_refined_denoiser_ends_with_its_passes():
+    model, image, done = build(direct_denoiser="refined"), noisy(30, 31), []
+    how = PredictionSettings()
+    denoise_directly(model, image, name="a", settings=how, on_progress=done.append)
+    assert sum(done) == count_passes(model, how) * image[0].size
+
+
 def test_a_refined_denoiser_leaves_the_samples_as_they_are():
     model, image = build(direct_denoiser="refined"), noisy(30, 30)
     plain = build()
