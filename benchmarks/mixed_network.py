@@ -82,8 +82,7 @@ def build_mixed_model(
     """Build the untrained model of the paper, with some of our parts, as `dvlae.models.dvlae.build_model` does."""
     model = build_model(settings, description, crop, receptive_field, noise_direction)
     a = model.architecture
-    sizes = (a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions, a.blocks)
-    model.ladder_vae = MixedLadderVAE(parts, *sizes, a.stride)
+    model.ladder_vae = MixedLadderVAE(parts, *a.ladder)
     if "decoder" in parts:
         line = (a.components, receptive_field, noise_direction, a.dimensions)
         model.autoregressive_decoder = AutoregressiveDecoder(a.image_channels, a.channels, *line)

@@ -221,10 +221,15 @@ class Cell:
         return setups()[self.steps[0]].after(limits)
 
     @property
+    def sampling(self) -> dict[str, PredictionSettings]:
+        """How samples are taken after each step."""
+        chain = setups()
+        return {step: chain[step].settings.prediction for step in self.steps}
+
+    @property
     def identity(self) -> dict[str, Any]:
         """All that the record depends on, but for the images."""
         own = self.setup
-        sampling = {step: setups()[step].settings.prediction.model_dump(mode="json") for step in self.steps}
         return {
             "step": self.steps[0],
             "seed": self.seed,
@@ -232,7 +237,7 @@ class Cell:
             "parts": list(own.parts),
             "receptive_field": own.receptive_field,
             "settings": TrainSettings.of(own.settings).record(),
-            "prediction": sampling,
+            "prediction": {step: how.model_dump(mode="json") for step, how in self.sampling.items()},
             "images": [IMAGES, SIDE],
             "revisions": {name: getattr(revision, name) for name in REVISIONS},
         }
@@ -275,10 +280,9 @@ class Cell:
         start = time.monotonic()
         psnr = {
             step: [
-                target.psnr(denoised(state.average, noisy, name, self.seed, setups()[step].settings.prediction))
-                for name, noisy, target in data.pairs
+                target.psnr(denoised(state.average, noisy, name, self.seed, how)) for name, noisy, target in data.pairs
             ]
-            for step in self.steps
+            for step, how in self.sampling.items()
         }
         return {
             "identity": self.identity,

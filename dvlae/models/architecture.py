@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dvlae.axes import mirrored_axes
 
@@ -74,6 +75,12 @@ class Architecture:
             fitting = all(0 <= n <= self.levels // self.levels_per_scale for n in halvings)
             if list(self.stride) != [2**n for n in halvings] or len(halvings) != self.dimensions or not fitting:
                 raise ValueError(f"stride: found {self.stride}, allowed: a power of two for each of the axes")
+
+    @property
+    def ladder(self) -> tuple[Any, ...]:
+        """The arguments of :class:`dvlae.models.ladder.Ladder`."""
+        sizes = (self.image_channels, self.channels, self.latent_channels, self.levels, self.levels_per_scale)
+        return (*sizes, self.dimensions, self.blocks, self.stride)
 
     @property
     def mirrored_axes(self) -> list[int]:

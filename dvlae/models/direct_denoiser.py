@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvlae.models.ladder import Ladder
-from dvlae.models.latents import take_mean
 from dvlae.models.layers import CONVOLUTIONS, BatchNorm, Pointwise, upsampled
 
 # Features with larger strides, in pixels, are left out, so that what a tile sees is bounded.
@@ -178,5 +177,4 @@ class RefinedDenoiser(nn.Module):
         Tensor
             Normalised signal, (N, C, ...).
         """
-        code, _ = self.ladder_vae(x, take_mean)  # (N, channels, ...)
-        return self.signal_decoder(code)
+        return self.signal_decoder(self.ladder_vae.code_of_means(x))

@@ -275,9 +275,8 @@ class DVLAE(nn.Module):
 
 def _make_networks(a: Architecture) -> tuple[Ladder, MixtureDecoder, nn.Module]:
     """Return our ladder VAE, autoregressive decoder and signal decoder."""
-    sizes = (a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions, a.blocks)
     return (
-        LadderVAE(*sizes, a.stride),
+        LadderVAE(*a.ladder),
         DECODERS[a.autoregression](
             a.image_channels, a.channels, a.components, a.receptive_field, a.noise_direction, a.dimensions
         ),
@@ -287,12 +286,11 @@ def _make_networks(a: Architecture) -> tuple[Ladder, MixtureDecoder, nn.Module]:
 
 def _make_paper_networks(a: Architecture) -> tuple[Ladder, MixtureDecoder, nn.Module]:
     """Return those of the paper."""
-    sizes = (a.image_channels, a.channels, a.latent_channels, a.levels, a.levels_per_scale, a.dimensions, a.blocks)
     decoder_channels = max(1, a.channels // 2) if a.decoder_channels is None else a.decoder_channels
     line = (a.components, a.receptive_field, a.noise_direction, a.dimensions)
     convolution = partial(BorderConvolution, dimensions=a.dimensions, mode="reflect")
     return (
-        PaperLadderVAE(*sizes, a.stride, top_grid=a.top_grid),
+        PaperLadderVAE(*a.ladder, top_grid=a.top_grid),
         PaperAutoregressiveDecoder(a.image_channels, a.channels, decoder_channels, *line),
         SignalDecoder(a.channels, a.image_channels, a.dimensions, convolution),
     )

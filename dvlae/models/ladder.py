@@ -106,6 +106,24 @@ class LadderLevel(nn.Module):
         kl = divergence(latent, mean_q, log_std_q, mean_p, log_std_p)  # (N, Z, ...)
         return self._next_state(state, latent), kl
 
+    def top_down_at_mean(self, state: Tensor | None, feature: Tensor) -> Tensor:
+        """Pass the state on with this level's latent at the mean of its posterior. The prior is not computed.
+
+        Parameters
+        ----------
+        state
+            State from the level above, (N, C, ...); None at the top.
+        feature
+            Bottom-up feature of this level, (N, C, ...).
+
+        Returns
+        -------
+        Tensor
+            The state for the level below, (N, C, ...).
+        """
+        mean, _ = self._split(self._posterior_parameters(state, feature))  # (N, Z, ...)
+        return self._next_state(state, mean)
+
     def top_down_from_prior(
         self, state: Tensor | None, shape: tuple[int, ...], number: int, sample_latent: LatentSampler
     ) -> Tensor:
@@ -329,6 +347,24 @@ class Ladder(nn.Module):
         """
         state, kls = self.top_down(None, features, sample_latent)
         return self.last_block(state), kls
+
+    def code_of_means(self, x: Tensor) -> Tensor:
+        """Encode a normalised image with each latent at the mean of its posterior.
+
+        Parameters
+        ----------
+        x
+            Normalised image, (N, C, ...), with sides that are multiples of the last stride.
+
+        Returns
+        -------
+        Tensor
+            Signal code, (N, channels, ...).
+        """
+        state: Tensor | None = None
+        for level, feature in zip(reversed(self.levels), reversed(self.bottom_up(self.stem(x))), strict=True):
+            state = self._run(level.top_down_at_mean, state, feature)
+        return self.last_block(state)
 
     def sample_prior(self, shape: tuple[int, ...], sample_latent: LatentSampler = sample_randomly) -> Tensor:
         """Sample a signal code from the priors alone, top-down.

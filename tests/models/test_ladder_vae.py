@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from dvlae.models.ladder_vae import LadderVAE
-from dvlae.models.latents import gaussian_kl, log_density_ratio
+from dvlae.models.latents import gaussian_kl, log_density_ratio, take_mean
+from dvlae.models.paper import PaperLadderVAE
 
 
 @pytest.mark.parametrize(("levels", "levels_per_scale", "strides"), [
@@ -26,6 +27,14 @@ def test_code_has_full_resolution_and_every_level_a_divergence():
     code, kls = LadderVAE(2, 8, 3, 3, 1)(torch.randn(2, 2, 16, 24))
     assert code.shape == (2, 8, 16, 24)
     assert [kl.shape for kl in kls] == [(2, 3, 8, 12), (2, 3, 4, 6), (2, 3, 2, 3)]
+
+
+@pytest.mark.parametrize("kind", [LadderVAE, PaperLadderVAE])
+def test_the_code_of_means_is_that_of_a_pass_whose_latents_are_their_means(kind):
+    torch.manual_seed(0)
+    vae, x = kind(2, 8, 3, 3, 1).eval(), torch.randn(2, 2, 16, 24)
+    code, _ = vae(x, take_mean)
+    assert torch.equal(vae.code_of_means(x), code)
 
 
 def test_top_prior_does_not_know_the_size_of_an_image():

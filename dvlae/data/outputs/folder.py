@@ -286,6 +286,7 @@ class Report:
             All frames of the source.
         """
         path, info, mapped = frames.path.with_suffix(".tif"), frames.info, frames.map()
+        name = path.stem
         convert = Converter.choose(info, frames.output, deviation=frames.deviation)
         if frames.samples:
             info, mapped.array = info.with_samples(frames.samples), mapped.array.swapaxes(0, 1)
@@ -293,14 +294,14 @@ class Report:
         # Windows removes no file that is mapped.
         del mapped
         if why:
-            self.others[why].append(path.stem)
+            self.others[why].append(name)
         if lost:
-            self.lost[lost].append(path.stem)
+            self.lost[lost].append(name)
         if convert.dtype.kind in "iu":
             self.types.add(convert.dtype.name)
-            self.clipped[path.stem] += convert.clipped
+            self.clipped[name] += convert.clipped
         elif convert.offset:
-            self.others[f"{convert.dtype}, as float32 would lose the noise of such large values"].append(path.stem)
+            self.others[f"{convert.dtype}, as float32 would lose the noise of such large values"].append(name)
         frames.path.unlink()
 
     def log(self, step: str) -> None:

@@ -191,10 +191,4 @@ class WithoutNoiseModel(Denoiser):
         Tensor
             Normalised clean image, (N, image_channels, ...).
         """
-        ladder = self.ladder_vae
-        features = ladder.bottom_up(ladder.stem(x))
-        # No divergence is asked for: the latents hold all that helps.
-        state, _ = ladder.top_down(
-            None, features, lambda level, mean, std: mean, divergence=lambda latent, *parameters: latent
-        )
-        return self.signal_decoder(ladder.last_block(state))
+        return self.signal_decoder(self.ladder_vae.code_of_means(x))

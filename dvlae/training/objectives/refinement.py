@@ -153,14 +153,10 @@ class Refinement(nn.Module):
         noise, wanted = self._sample_noise(x, crops, total)
         added = ADDED_NOISE * noise
         signal = denoiser(torch.cat([x + added, x - added]))  # (2 N, C, ...)
-        excess = cut_padding(signal, sides).float() - cut_padding(wanted, sides).repeat(2, *[1] * (x.ndim - 1))
-        noise = cut_padding(noise, sides)
-        error = (
-            excess.square()
-            + 2 / ADDED_NOISE * excess * torch.cat([noise, -noise])
-            - noise.square().repeat(2, *[1] * (x.ndim - 1))
-        )
-        return (error if counts is None else error * counts.repeat(2, *[1] * (x.ndim - 1))).mean()
+        signal, wanted, noise = (cut_padding(maps, sides) for maps in (signal, wanted, noise))  # without padding
+        excess = signal.float().unflatten(0, (2, -1)) - wanted  # (2, N, C, ...): both signs of the noise
+        error = excess.square() + 2 / ADDED_NOISE * excess * torch.stack([noise, -noise]) - noise.square()
+        return (error if counts is None else error * counts).mean()
 
     @torch.no_grad()
     def _sample_noise(self, x: Tensor, crops: range, total: int) -> tuple[Tensor, Tensor]:
