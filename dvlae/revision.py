@@ -8,7 +8,7 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 PREPARE = 5
 PATCHES = 6
 TRAINING = 7
-PREDICTION = 6
+PREDICTION = 7
 EVALUATION = 6
 METHODS = 2
 DIAGNOSIS = 4

@@ -35,7 +35,7 @@ Put numbers into a file rather than into `--config`, which converts them to text
 | `sem.yaml` | real electron microscopy, ten minutes of training on two cores |
 | `sem_gpu.yaml` | the same with a large model, for a GPU |
 | `paper.yaml`, `paper_night.yaml` | the paper's grid: for days, and in one night with smaller networks, on a GPU |
-| `fair_sem.yaml`, `fair_hour.yaml`, `fair_kodak.yaml`, `fair_sweep.yaml` | many methods with the same time (`benchmarks/fair.py`) |
+| `fair_sem.yaml`, and others with `fair_` | many methods with the same time (`benchmarks/fair.py`) |
 
 A **dataset** is one file in `config/datasets/`. To use your own images, add a file:
 

@@ -21,6 +21,7 @@ from dvlae.config.fields import (
     ModelName,
     OutputSettings,
     PatchSize,
+    Precision,
     ReceptiveField,
     Seed,
     StepSettings,
@@ -37,7 +38,7 @@ from dvlae.config.training import ModelSettings, TrainingSettings
 class PredictionSettings(StrictModel):
     """How the denoised image is computed."""
 
-    LATER: ClassVar = {"antithetic"}
+    LATER: ClassVar = {"antithetic", "precision"}
 
     samples: Count = Field(16, description="number of samples of the posterior (paper: 100)")
     estimator: Literal["mmse", "median", "direct"] = Field(
@@ -80,6 +81,11 @@ class PredictionSettings(StrictModel):
         "auto", description="longest side of a tile, in pixels; `auto`: chosen to limit the memory"
     )
     batch_size: Literal["auto"] | Count = Field("auto", description="number of samples computed at once")
+    precision: Precision = Field(
+        "auto",
+        description="floating-point numbers of the networks; `auto`: bf16 for samples if the GPU or the processor has "
+        "instructions for it, 32 bits for `estimator: direct`; volumes on a processor always have 32 bits",
+    )
     jobs: Count = Field(
         1,
         description="number of jobs that share the images of a dataset, for denoising, baselines and evaluation; the "

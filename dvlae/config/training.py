@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dvlae.config.fields import Count, Decay, Fraction, Index, NotNegative, PatchSize, Positive, StrictModel
+from dvlae.config.fields import Count, Decay, Fraction, Index, NotNegative, PatchSize, Positive, Precision, StrictModel
 from dvlae.config.sizes.patch_size import crop_stride, largest_crop, level_strides, model_stride
 
 # A worker before its first step, with all libraries: about 550 MiB were measured.
@@ -120,7 +120,7 @@ class TrainingSettings(StrictModel):
         description="bring images whose gain and offset are others to the scale of the typical image, such as 8-bit "
         "images among 16-bit ones; `prediction.rescale` does the same for images to denoise",
     )
-    precision: Literal["auto", "32", "bf16"] = Field(
+    precision: Precision = Field(
         "auto",
         description="floating-point numbers of training; `auto`: bf16 if the GPU or the processor has instructions for "
         "it, otherwise 32 bits",
@@ -198,12 +198,6 @@ class TrainingSettings(StrictModel):
         0.15,
         description="last part of the training, for a refined denoiser, `model: {direct_denoiser: refined}`",
     )
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _number(cls, value: Any) -> Any:
-        # Without quotes, YAML reads a number.
-        return "32" if value == 32 else value
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingSettings":

@@ -18,14 +18,13 @@ from torch import Tensor
 
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference.posterior import Posterior, check_model_input, encode
-from dvlae.inference.samples import choose_tile
+from dvlae.inference.samples import choose_arithmetic, choose_tile, prediction_threads
 from dvlae.inference.tiling import View, Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.direct_denoiser import DirectDenoiser, RefinedDenoiser
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.arrays import release, zeros
 from dvlae.system.errors import UserError
-from dvlae.system.hardware.devices import use_one_thread
 from dvlae.system.workers import ThreadWorkers, one_ahead
 
 
@@ -69,7 +68,8 @@ def denoise_images_directly(
     top_down = TopDown(networks)
     number = len(_choose_views(model, np.empty(0), settings))
     finished: list[np.ndarray] = []
-    with ThreadWorkers(workers, use_one_thread) as threads:
+    precision = choose_arithmetic(model, settings.precision, direct=True)
+    with prediction_threads(model, workers, precision) as threads:
 
         def work() -> Iterator[_RefinedView | _DirectView]:
             for name, image in images:

@@ -13,12 +13,10 @@ import numpy as np
 import torch
 
 from dvlae.config.settings import PredictionSettings
-from dvlae.inference.samples import SampleBatch, sample_posteriors
+from dvlae.inference.samples import SampleBatch, choose_arithmetic, prediction_threads, sample_posteriors
 from dvlae.inference.tiling import split_range
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.arrays import release, zeros, zeros_in_file
-from dvlae.system.hardware.devices import use_one_thread
-from dvlae.system.workers import ThreadWorkers
 
 # Values that are sorted, or converted, at a time: 64 MiB.
 MAX_VALUES = 2**24
@@ -159,7 +157,8 @@ def denoise_images(
             shapes.append((name, image.shape))
             yield name, image
 
-    with ThreadWorkers(workers, use_one_thread) as threads:
+    precision = choose_arithmetic(model, settings.precision, direct=False)
+    with prediction_threads(model, workers, precision) as threads:
         sampled = sample_posteriors(model, noted(), seed=seed, settings=settings, threads=threads)
         for number, batches in groupby(sampled, attrgetter("image")):
             name, shape = shapes[number]

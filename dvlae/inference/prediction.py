@@ -21,7 +21,7 @@ from dvlae.data.outputs.reading import OUTPUT_FILES
 from dvlae.inference.direct import count_passes, denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.posterior import check_model_input
-from dvlae.inference.samples import count_parts, halve_portions, worker_memory
+from dvlae.inference.samples import choose_arithmetic, count_parts, halve_portions, worker_memory
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import load_to, read_seen_scale
 from dvlae.runs.folder import RunFolder
@@ -166,6 +166,7 @@ def predict(
         "revision": revision.PREDICTION,
         "weights_sha256": sha256(model / "weights.safetensors"),
         "device": device_name(device),
+        "precision": choose_arithmetic(network, how.precision, direct=how.estimator == "direct"),
         "found": frames.summary(),
         "seconds": round(time.monotonic() - start, 1),
         # Of this attempt.

@@ -12,8 +12,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dvlae.config.settings import PredictionSettings
@@ -23,6 +25,7 @@ from dvlae.inference.tiling import Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.errors import UserError
+from dvlae.system.hardware.devices import choose_precision, use_one_thread
 from dvlae.system.workers import ThreadWorkers, one_ahead
 
 # Longest side of a tile by the number of spatial axes, in pixels.
@@ -63,6 +66,49 @@ class SampleBatch:
     numbers: range
     seen: int
     values: Tensor
+
+
+def choose_arithmetic(model: DVLAE, precision: str, *, direct: bool) -> str:
+    """Return the precision of the networks in a prediction.
+
+    Parameters
+    ----------
+    model
+        A model on the device to compute on.
+    precision
+        That of the settings.
+    direct
+        Whether there are no samples.
+
+    Returns
+    -------
+    str
+        ``32`` or ``bf16``. Volumes on a processor have 32 bits, as oneDNN fails at one or two planes in bfloat16. So
+        have direct estimates with ``auto``: they are fast, and an exported model computes the same.
+    """
+    device = model.mean.device
+    if (device.type == "cpu" and model.architecture.dimensions == 3) or (direct and precision == "auto"):
+        return "32"
+    return choose_precision(precision, device)
+
+
+def prediction_threads(model: DVLAE, workers: int, precision: str) -> ThreadWorkers:
+    """Return the threads of a prediction.
+
+    Parameters
+    ----------
+    model, workers
+        As for :func:`dvlae.inference.estimates.denoise`.
+    precision
+        In which they compute: ``32`` or ``bf16``.
+
+    Returns
+    -------
+    ThreadWorkers
+        The threads.
+    """
+    within = partial(torch.autocast, model.mean.device.type, torch.bfloat16, enabled=precision == "bf16")
+    return ThreadWorkers(workers, use_one_thread, within)
 
 
 def sample_posteriors(

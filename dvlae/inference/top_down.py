@@ -219,8 +219,8 @@ class TopDown:
 
     Attributes
     ----------
-    levels, last_blocks, signal_decoder
-        The networks in the order of the computation.
+    levels, last_blocks, hidden_layers, last_layer
+        The networks in the order of the computation. The last two are the signal decoder.
     """
 
     def __init__(self, model: DVLAE):
@@ -230,7 +230,8 @@ class TopDown:
         ]
         blocks = [module for module in model.ladder_vae.last_block.modules() if isinstance(module, ResidualBlock)]
         self.last_blocks = [FoldedBlock(block) for block in blocks]
-        self.signal_decoder = model.signal_decoder
+        *hidden, self.last_layer = model.signal_decoder.children()
+        self.hidden_layers = nn.Sequential(*hidden)
 
     def precompute(self, features: list[Tensor], start: int = 0) -> list[Tensor]:
         """Compute the values that all samples share from the features of the levels from ``start`` on.
@@ -297,7 +298,10 @@ class TopDown:
         """
         for block in self.last_blocks:
             state = block(state)
-        return self.signal_decoder(state)
+        hidden = self.hidden_layers(state)
+        # In bfloat16, smooth parts would have steps.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.last_layer(hidden.float())
 
 
 def top_down_halo(ladder_vae: Ladder, split: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ in long computations. Nothing has to be copied from one process to another then.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, Self, TypeVar
 
 Result = TypeVar("Result")
@@ -23,10 +24,17 @@ class ThreadWorkers:
         Number of threads; 1: all is computed at once, in the thread that submits it.
     prepare
         Called in each new thread before it computes.
+    within
+        Makes a context for each computation, such as the precision of its thread.
     """
 
-    def __init__(self, count: int = 1, prepare: Callable[[], object] | None = None):
-        self.count = count
+    def __init__(
+        self,
+        count: int = 1,
+        prepare: Callable[[], object] | None = None,
+        within: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ):
+        self.count, self._within = count, within
         self._pool = ThreadPoolExecutor(count, initializer=prepare) if count > 1 else None
 
     def __enter__(self) -> Self:
@@ -52,10 +60,14 @@ class ThreadWorkers:
             It holds the result, or the exception, as soon as there is one.
         """
         if self._pool is not None:
-            return self._pool.submit(function, *arguments)
+            return self._pool.submit(self._compute, function, *arguments)
         future: Future[Result] = Future()
-        future.set_result(function(*arguments))
+        future.set_result(self._compute(function, *arguments))
         return future
+
+    def _compute(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        with self._within():
+            return function(*arguments)
 
     def in_order(self, submitted: Iterable["Future[Result]"]) -> Iterator[Result]:
         """Yield results in the order in which they were submitted.
