@@ -53,12 +53,12 @@ from dvlae.inference.tiling import views, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.reporting.style import BLUE, ORANGE, STYLE
 from dvlae.system.files import write_json
-from dvlae.system.hardware.devices import choose_precision, tune_malloc, use_one_thread
+from dvlae.system.hardware.devices import tune_malloc, use_one_thread
 from dvlae.system.hardware.usage import Usage
 from dvlae.system.software import software
 from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validation_batches
 from dvlae.training.loop import validate
-from dvlae.training.processes import connect
+from dvlae.training.processes import choose_precision, connect
 from dvlae.training.workers import Workers
 
 REPOSITORY = Path(__file__).parents[1]
@@ -293,7 +293,7 @@ class Cell:
             "minutes": round(state.seconds / 60, 3),
             "stopped_by": state.stopped_by,
             "rescues": state.rollbacks,
-            "precision": choose_precision(limits.precision, cpu),
+            "precision": choose_precision(limits, cpu),
             "processor_share": usage.share(1),
             "prediction_seconds": round(time.monotonic() - start),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),

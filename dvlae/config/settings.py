@@ -84,7 +84,7 @@ class PredictionSettings(StrictModel):
     precision: Precision = Field(
         "auto",
         description="floating-point numbers of the networks; `auto`: bf16 for samples if the GPU or the processor has "
-        "instructions for it, 32 bits for `estimator: direct`; volumes on a processor always have 32 bits",
+        "instructions for it and the noise is strong, otherwise 32 bits; volumes on a processor always have 32 bits",
     )
     jobs: Count = Field(
         1,

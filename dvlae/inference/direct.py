@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dvlae.config.settings import PredictionSettings
 from dvlae.inference.posterior import Posterior, check_model_input, encode
-from dvlae.inference.samples import choose_arithmetic, choose_tile, prediction_threads
+from dvlae.inference.samples import choose_tile, prediction_threads
 from dvlae.inference.tiling import View, Window, padded_shape, views
 from dvlae.inference.top_down import TopDown
 from dvlae.models.direct_denoiser import DirectDenoiser, RefinedDenoiser
@@ -68,8 +68,7 @@ def denoise_images_directly(
     top_down = TopDown(networks)
     number = len(_choose_views(model, np.empty(0), settings))
     finished: list[np.ndarray] = []
-    precision = choose_arithmetic(model, settings.precision, direct=True)
-    with prediction_threads(model, workers, precision) as threads:
+    with prediction_threads(model, workers, settings) as threads:
 
         def work() -> Iterator[_RefinedView | _DirectView]:
             for name, image in images:

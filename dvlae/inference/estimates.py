@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dvlae.config.settings import PredictionSettings
-from dvlae.inference.samples import SampleBatch, choose_arithmetic, prediction_threads, sample_posteriors
+from dvlae.inference.samples import SampleBatch, prediction_threads, sample_posteriors
 from dvlae.inference.tiling import split_range
 from dvlae.models.dvlae import DVLAE
 from dvlae.system.arrays import release, zeros, zeros_in_file
@@ -157,8 +157,7 @@ def denoise_images(
             shapes.append((name, image.shape))
             yield name, image
 
-    precision = choose_arithmetic(model, settings.precision, direct=False)
-    with prediction_threads(model, workers, precision) as threads:
+    with prediction_threads(model, workers, settings) as threads:
         sampled = sample_posteriors(model, noted(), seed=seed, settings=settings, threads=threads)
         for number, batches in groupby(sampled, attrgetter("image")):
             name, shape = shapes[number]

@@ -21,9 +21,9 @@ from dvlae.data.outputs.reading import OUTPUT_FILES
 from dvlae.inference.direct import count_passes, denoise_images_directly
 from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.posterior import check_model_input
-from dvlae.inference.samples import choose_arithmetic, count_parts, halve_portions, worker_memory
+from dvlae.inference.samples import choose_precision, count_parts, halve_portions, worker_memory
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.files import load_to, read_seen_scale
+from dvlae.models.files import load_to, read_noise, read_seen_scale
 from dvlae.runs.folder import RunFolder
 from dvlae.system.files import atomic_folder, write_json
 from dvlae.system.hardware.devices import device_name, tune_malloc, use_one_thread
@@ -91,6 +91,7 @@ def predict(
         start = time.monotonic()
         usage = stack.enter_context(Usage())
         network = load_to(device, model)
+        how = how.model_copy(update={"precision": choose_precision(network, how, read_noise(model))})
         passes = count_passes(network, how) if how.estimator == "direct" else how.samples
         total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
         for image in manifest:
@@ -166,7 +167,7 @@ def predict(
         "revision": revision.PREDICTION,
         "weights_sha256": sha256(model / "weights.safetensors"),
         "device": device_name(device),
-        "precision": choose_arithmetic(network, how.precision, direct=how.estimator == "direct"),
+        "precision": how.precision,
         "found": frames.summary(),
         "seconds": round(time.monotonic() - start, 1),
         # Of this attempt.

@@ -1,5 +1,6 @@
 """A trained model on disk: weights in safetensors, all other values in JSON; nothing is unpickled."""
 
+import csv
 import json
 import math
 from dataclasses import asdict
@@ -76,6 +77,28 @@ def read_seen_scale(folder: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text(encoding="utf-8-sig")).get("seen")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the description of a trained model ({error}); train the model again") from None
+
+
+def read_noise(folder: Path) -> float | None:
+    """Return how much of the variance of the training images is noise.
+
+    Parameters
+    ----------
+    folder
+        Folder of a trained model.
+
+    Returns
+    -------
+    float or None
+        At most 1: the squared error of the signal decoder to the noisy images at the end of the training. None for a
+        model without a history, such as imported ones.
+    """
+    history = folder / "history.csv"
+    if not history.exists():
+        return None
+    with history.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return float(rows[-1]["val_mse"]) if rows else None
 
 
 def read_architecture(folder: Path) -> Architecture:

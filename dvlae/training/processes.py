@@ -20,7 +20,7 @@ from torch import distributed
 
 from dvlae.config.training import TrainingSettings
 from dvlae.system.errors import UserError
-from dvlae.system.hardware.devices import choose_precision
+from dvlae.system.hardware.devices import has_fast_bfloat16
 from dvlae.system.progress import log_to_stderr
 
 
@@ -147,7 +147,7 @@ def connect(devices: Sequence[torch.device], limits: TrainingSettings) -> Fabric
     for text in ("Grad strides", "`broadcast_buffers`"):
         warnings.filterwarnings("ignore", f".*{text}")
     plugins: list[Any] = [LightningEnvironment()]  # Otherwise Fabric would connect according to Slurm's variables.
-    if choose_precision(limits.precision, device) == "bf16":
+    if choose_precision(limits, device) == "bf16":
         plugins.append(_Autocast("bf16-mixed", device.type))
     fabric = Fabric(
         accelerator=device.type,
@@ -158,3 +158,23 @@ def connect(devices: Sequence[torch.device], limits: TrainingSettings) -> Fabric
     )
     fabric.launch()
     return fabric
+
+
+def choose_precision(settings: TrainingSettings, device: torch.device) -> str:
+    """Return the precision of a training on a device.
+
+    Parameters
+    ----------
+    settings
+        The settings of the training, whose precision may be ``auto``.
+    device
+        The device.
+
+    Returns
+    -------
+    str
+        ``32`` or ``bf16``.
+    """
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if has_fast_bfloat16(device) else "32"

@@ -21,13 +21,7 @@ from dvlae.models.files import load_weights, save_model
 from dvlae.runs.record import RECORD_NAME, write_run
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_folder, contents_beside, exclusive_lock
-from dvlae.system.hardware.devices import (
-    choose_precision,
-    device_name,
-    tune_malloc,
-    use_fast_arithmetic,
-    use_one_thread,
-)
+from dvlae.system.hardware.devices import device_name, tune_malloc, use_fast_arithmetic, use_one_thread
 from dvlae.system.hardware.machine import choose_workers, log_workers
 from dvlae.system.hardware.reservation import reserved_devices
 from dvlae.system.hardware.usage import Usage
@@ -37,7 +31,7 @@ from dvlae.training.displays import Outlook
 from dvlae.training.job import TrainingData, TrainingJob, TrainingProcess
 from dvlae.training.objectives.elbo import Objective
 from dvlae.training.objectives.refinement import Refinement, refinement_settings
-from dvlae.training.processes import connect, run_processes
+from dvlae.training.processes import choose_precision, connect, run_processes
 from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
 from dvlae.training.workers import Workers, run_workers
@@ -282,7 +276,7 @@ def _write(
         **job.fingerprint(),
         "settings": job.settings.record() | job.settings.model_dump(mode="json", include={"device", "devices"}),
         "device": device_name(device),
-        "precision": choose_precision(schedule.settings.precision, device),
+        "precision": choose_precision(schedule.settings, device),
         "batch_size": schedule.settings.batch_size,
         "workers": workers,
         "processors": os.cpu_count(),

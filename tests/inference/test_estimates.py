@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from dvlae.config.settings import PredictionSettings
-from dvlae.inference import estimates, latent_noise
+from dvlae.inference import estimates, latent_noise, samples
 from dvlae.inference.direct import count_passes, denoise_directly
 from dvlae.inference.estimates import denoise, median
 from dvlae.inference.latent_noise import NoiseKey
-from dvlae.inference.samples import SampleBatch, sample_posteriors
+from dvlae.inference.samples import SampleBatch, choose_precision, sample_posteriors
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.layers import cut_padding
 from dvlae.system import arrays
@@ -28,6 +28,48 @@ def test_mean_and_deviation_are_those_of_the_samples():
     mean, std = run(model, image, samples=6, batch_size=2, keep=[kept])
     np.testing.assert_allclose(mean, np.mean(kept, 0), atol=1e-3)
     np.testing.assert_allclose(std, np.std(kept, 0), atol=1e-3)
+
+
+@pytest.mark.parametrize("network", ["dvlae", "paper"])
+def test_samples_in_bfloat16_are_close_to_those_in_float32_and_tiled_like_whole(network):
+    model, image = build(network=network), noisy(70, 90)
+    exact, rounded, tiled = (
+        run(model, image, samples=8, precision=precision, tile=tile)
+        for precision, tile in (("32", 128), ("bf16", 128), ("bf16", 32))
+    )
+    for one, other, again in zip(exact, rounded, tiled, strict=True):
+        for difference in (one - other, again - other):
+            assert 0 < difference.std() < 0.003 * image.std()
+            assert np.abs(difference).max() < 0.02 * image.std()
+    # The last layer has all digits.
+    normalised = model.normalise(torch.from_numpy(run(model, image, samples=1, precision="bf16")[0])[None])
+    assert (normalised == normalised.bfloat16()).float().mean() < 0.1
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    ("settings", "noise", "suits"),
+    [
+        ({}, 0.07, True),
+        ({}, 0.04, False),
+        ({}, None, False),
+        ({"estimator": "median"}, 0.07, True),
+        ({"estimator": "direct"}, 0.07, False),
+    ],
+)
+def test_bfloat16_is_for_samples_and_strong_noise(monkeypatch, settings, noise, suits, fast):
+    monkeypatch.setattr(samples, "has_fast_bfloat16", lambda device: fast)
+    expected = "bf16" if suits and fast else "32"
+    assert choose_precision(build(), PredictionSettings(**settings), noise) == expected
+    for precision in ("32", "bf16"):
+        assert choose_precision(build(), PredictionSettings(precision=precision, **settings), noise) == precision
+
+
+def test_volumes_on_a_processor_have_32_bits():
+    model, image = build(dimensions=3), noisy(*SHAPES[3])
+    for one, other in zip(run(model, image, precision="bf16"), run(model, image), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert choose_precision(model, PredictionSettings(precision="bf16"), 1.0) == "32"
 
 
 @pytest.mark.parametrize("estimator", ["mmse", "median"])

@@ -9,6 +9,7 @@ import torch
 
 import dvlae.inference.posterior
 import dvlae.inference.prediction
+import dvlae.inference.samples
 from dvlae.config.messages import validate
 from dvlae.config.settings import PredictionSettings, PredictSettings
 from dvlae.data.canonical import write_frames
@@ -33,6 +34,25 @@ def predict_two(tmp_path, images_folder, **prediction):
     folders = [tmp_path / name for name in ("denoised", "uncertainty", "samples")]
     predict(tmp_path, images, *folders, seed=0, settings=settings)
     return folders
+
+
+@pytest.mark.parametrize(
+    ("history", "precision"),
+    [
+        (None, "32"),
+        ("step,val_mse\n", "32"),
+        ("step,val_mse\n1,0.5\n2,0.04\n", "32"),
+        ("step,val_mse\n2,0.5\n", "bf16"),
+    ],
+)
+def test_the_history_of_the_model_tells_how_strong_the_noise_is(
+    tmp_path, images_folder, monkeypatch, history, precision
+):
+    monkeypatch.setattr(dvlae.inference.samples, "has_fast_bfloat16", lambda device: True)
+    if history is not None:
+        (tmp_path / "history.csv").write_text(history)
+    predict_two(tmp_path, images_folder, samples=1)
+    assert json.loads((tmp_path / "prediction.json").read_text())["precision"] == precision
 
 
 def test_predict_writes_one_image_and_one_deviation_each(tmp_path, images_folder):

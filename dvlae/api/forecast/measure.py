@@ -24,7 +24,7 @@ from dvlae.evaluation.evaluate import evaluate
 from dvlae.evaluation.register import register
 from dvlae.inference.direct import denoise_images_directly
 from dvlae.inference.estimates import denoise_images
-from dvlae.inference.samples import count_parts, halve_portions
+from dvlae.inference.samples import choose_precision, count_parts, halve_portions
 from dvlae.methods.run import run_method
 from dvlae.models.dvlae import DVLAE, build_model
 from dvlae.reporting.diagnosis import diagnose
@@ -201,6 +201,7 @@ class Measurements:
         scale = {name: [value] * network.channels for name, value in GREY_VALUES.items()}
         model = build_model(network.settings, scale, network.crop, network.receptive_field, network.noise_direction)
         model.eval().to(self.device)
+        how = how.model_copy(update={"precision": choose_precision(model, how, noise=1.0)})  # strong noise
         side = FIRST_SIDES[len(sides)]
         while True:
             part = [min(side, own) for own in sides]

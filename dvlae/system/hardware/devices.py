@@ -76,26 +76,6 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def choose_precision(precision: str, device: torch.device) -> str:
-    """Return the precision of floating-point numbers on a device.
-
-    Parameters
-    ----------
-    precision
-        ``auto``, ``32`` or ``bf16``.
-    device
-        The device.
-
-    Returns
-    -------
-    str
-        ``32`` or ``bf16``.
-    """
-    if precision != "auto":
-        return precision
-    return "bf16" if has_fast_bfloat16(device) else "32"
-
-
 def use_fast_arithmetic() -> None:
     """Choose the fast arithmetic of this process whose rounding is too small to matter here."""
     # Denormal numbers slow a CPU down many times over.
