@@ -344,7 +344,12 @@ def walk_along_lines(decoder: MixtureDecoder, code: Tensor, sample_pixel: PixelS
 
 @torch.inference_mode()
 def sample_autoregressively(
-    decoder: MixtureDecoder, code: Tensor, noise: Tensor, floor: Tensor, limits: Limits | None = None
+    decoder: MixtureDecoder,
+    code: Tensor,
+    noise: Tensor,
+    floor: Tensor,
+    limits: Limits | None = None,
+    seen: Limits | None = None,
 ) -> Tensor:
     """Sample a noisy image given the signal code.
 
@@ -361,6 +366,9 @@ def sample_autoregressively(
         Smallest scale, (C, 1, ...), as :attr:`dvlae.models.dvlae.DVLAE.floor`.
     limits
         Where grey values end, at which pixels are clipped before others depend on them; None: nowhere.
+    seen
+        The range of pixels that others may depend on, in each image, (N, C, 1, ...): beyond what it has learned from,
+        the decoder can make each pixel larger than the one before. None: any pixels.
 
     Returns
     -------
@@ -377,12 +385,16 @@ def sample_autoregressively(
     sampled = torch.empty_like(normal, memory_format=torch.contiguous_format)
     floor = floor.flatten()
     ends = None if limits is None else Limits(limits.lower.flatten(), limits.upper.flatten())
+    if seen is not None:
+        first = [*noise[:, : decoder.image_channels].shape]
+        first[axis] = 1
+        seen = Limits(*(to_lines(end.expand(first), axis)[0] for end in (seen.lower, seen.upper)))  # each (lines, C)
 
     def sample_pixel(position: int, logits: Tensor, means: Tensor, raw_scales: Tensor) -> Tensor:
         uniform = torch.special.ndtr(choice[position])
         values = sample_mixture(logits, means, raw_scales, floor, normal[position], uniform)
         sampled[position] = values if ends is None else ends.clip(values)
-        return sampled[position]
+        return sampled[position] if seen is None else seen.clip(sampled[position])
 
     walk_along_lines(decoder, code, sample_pixel)
     return from_lines(sampled, axis, noise.chunk(2, dim=1)[0].shape)

@@ -33,6 +33,7 @@ from dvlae.models.direct_denoiser import RefinedDenoiser
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.latents import sample_part
 from dvlae.models.layers import cut_padding
+from dvlae.models.likelihood import Limits
 from dvlae.training.workers import Workers
 
 # a: the noise that is added, as a part of that which is there.
@@ -165,9 +166,11 @@ class Refinement(nn.Module):
         rows = slice(crops.start, crops.stop)
         code, _ = teacher.ladder_vae(x, sample_part(rows, total))  # (N, channels, ...)
         normal = torch.randn(total, 2 * x.shape[1], *x.shape[2:], device=x.device)[rows]  # (N, 2 C, ...)
+        axes = tuple(range(2, x.ndim))
         with torch.autocast(x.device.type, enabled=False):
             code = code.float()
-            noisy = sample_autoregressively(decoder, code, normal, teacher.floor).clone()
+            seen = Limits(*(reduce(x, axes, keepdim=True) for reduce in (torch.amin, torch.amax)))
+            noisy = sample_autoregressively(decoder, code, normal, teacher.floor, seen=seen).clone()
             noise = noisy - teacher.signal_decoder(code)
             wanted = x if teacher.limits is None else teacher.pixel_log_likelihood(x, *decoder(x, code))[1]
         return noise, wanted
