@@ -151,6 +151,17 @@ def test_every_kind_of_model_can_be_refined(sizes):
     assert torch.isfinite(loss)
 
 
+def test_the_noise_does_not_grow_along_a_row():
+    model = initial(autoregression="linear")
+    # Each pixel is twice the one before. That of images as large was never seen.
+    weight = model.autoregressive_decoder.regression.weight.data.fill_(0)
+    weight[..., -1] = 2
+    objective = Refinement(model, Workers(), 2)
+    x = torch.randn(2, 1, 16, 64)
+    noise, _ = objective._sample_noise(x, range(2), 2)
+    assert noise.abs().max() < 4 * x.abs().max()
+
+
 def test_where_the_recording_ends_the_expectation_beyond_is_learned(monkeypatch):
     objective = Refinement(initial(limits=(None, 80.0)), Workers(), 1)
     x = objective.teacher.normalise(torch.full((1, 1, 16, 16), 80.0))

@@ -4,7 +4,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import dvlae.models.decoders.sampling as sampling
 from dvlae.models.decoders.autoregressive import DECODERS
-from dvlae.models.likelihood import sample_mixture
+from dvlae.models.likelihood import Limits, sample_mixture
 from dvlae.models.paper import PaperAutoregressiveDecoder
 
 FLOOR = torch.full((1, 1, 1), 0.01)
@@ -76,6 +76,20 @@ def test_lines_do_not_know_of_each_other():
     whole = sampling.sample_autoregressively(decoder, code, noise, FLOOR)
     part = sampling.sample_autoregressively(decoder, code[..., 1:3, :], noise[..., 1:3, :], FLOOR)
     assert torch.allclose(whole[..., 1:3, :], part, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("direction", "shape"), [("x", (5, 60)), ("y", (60, 5)), ("x", (2, 3, 60)), ("x", (60,))])
+def test_pixels_depend_on_none_beyond_the_range_that_was_seen_in_their_image(kind, direction, shape):
+    decoder, code, noise = build(8, direction, shape, 2, kind)
+    ones = [1] * len(shape)
+    floor = torch.full((2, *ones), 0.01)
+    seen = Limits(*(sign * torch.tensor([0.1, 0.3]).double().view(2, 1, *ones).expand(2, 2, *ones) for sign in (-1, 1)))
+    x = sampling.sample_autoregressively(decoder, code, noise, floor, seen=seen)
+    normal, choice = noise.chunk(2, dim=1)
+    expected = sample_mixture(*decoder(seen.clip(x), code), floor, normal, torch.special.ndtr(choice))
+    assert torch.allclose(x, expected, atol=1e-9)
+    assert (x != seen.clip(x)).any()
 
 
 def operations(length: int) -> int:
