@@ -12,7 +12,7 @@ layers of the same names do, faster or on more shapes.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,40 +21,49 @@ from torch.nn import functional as F
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-def _fewer_planes_than_a_kernel(x: Tensor) -> bool:
-    """Return whether bfloat16 must not be used on a processor.
+def _rounds_to_bfloat16(x: Tensor) -> bool:
+    return torch.is_autocast_enabled("cpu") and x.device.type == "cpu"
 
-    For volumes of one or two planes, the gradients that oneDNN computes in bfloat16 are wrong, and it writes beyond the
-    end of its memory (PyTorch 2.13, AVX-512).
+
+def _fails_in_bfloat16(layer: Convolution, sides: Sequence[int]) -> bool:
+    """Return whether oneDNN uses memory that does not belong to maps with these sides (PyTorch 2.13, AVX-512).
+
+    With a stride it does so where the result has a side of one pixel, and in the gradients of volumes of one or two
+    planes.
     """
-    # The shape comes last: a trace would take the comparison for a constant.
-    return torch.is_autocast_enabled("cpu") and x.device.type == "cpu" and x.ndim == 5 and x.shape[2] < 3
+    padding = cast(tuple[int, ...], layer.padding)
+    along_axes = zip(sides, layer.kernel_size, layer.stride, padding, strict=True)
+    return (len(sides) == 3 and sides[0] < 3) or (
+        max(layer.stride) > 1 and any(side + 2 * pad < kernel + step for side, kernel, step, pad in along_axes)
+    )
 
 
-class Conv3d(nn.Conv3d):
-    """PyTorch's layer; on a processor, volumes of one or two planes are convolved in float32."""
+class _Convolution:
+    """What is common to PyTorch's layers below: on a processor, maps with which bfloat16 fails have float32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve (N, in_channels, Z, Y, X).
-
-        Parameters
-        ----------
-        x
-            (N, in_channels, Z, Y, X).
-
-        Returns
-        -------
-        Tensor
-            (N, out_channels, Z, Y, X).
-        """
-        if not _fewer_planes_than_a_kernel(x):
-            return super().forward(x)
+        """Map (N, in_channels, ...) to (N, out_channels, ...)."""
+        # The shape comes last: a trace would take the comparison for a constant.
+        if not (_rounds_to_bfloat16(x) and _fails_in_bfloat16(cast(Convolution, self), x.shape[2:])):
+            return super().forward(x)  # type: ignore[misc]
         with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float())
+            return super().forward(x.float())  # type: ignore[misc]
+
+
+class Conv1d(_Convolution, nn.Conv1d):
+    """The convolution of traces."""
+
+
+class Conv2d(_Convolution, nn.Conv2d):
+    """The convolution of images."""
+
+
+class Conv3d(_Convolution, nn.Conv3d):
+    """The convolution of volumes."""
 
 
 # By the number of spatial axes.
-CONVOLUTIONS: dict[int, Callable[..., Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: Conv3d}
+CONVOLUTIONS: dict[int, Callable[..., Convolution]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 TRANSPOSED_CONVOLUTIONS = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -183,7 +192,8 @@ def fused_upsample_conv(x: Tensor, weight: Tensor, factors: Sequence[int], bias:
     """
     kernel = fused_upsample_kernel(weight, factors)
     transposed = partial(TRANSPOSED_CONVOLUTIONS[weight.ndim - 2], stride=tuple(factors), padding=1)
-    if not _fewer_planes_than_a_kernel(x):
+    # As for convolutions, in the gradients.
+    if not (_rounds_to_bfloat16(x) and min(x.shape[2:]) < 3):
         return transposed(x, kernel, bias)
     with torch.autocast("cpu", enabled=False):
         return transposed(x.float(), kernel, bias)

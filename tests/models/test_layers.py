@@ -109,3 +109,37 @@ def test_a_block_that_upsamples_is_a_block_of_the_upsampled_input(factors, train
     same.load_state_dict(block.state_dict())
     x = torch.randn(2, 4, *[6] * dimensions, dtype=torch.double)
     assert torch.allclose(block(x), same(upsampled(x, factors)))
+
+
+NARROW = [(1,), (2,), (5,), (9, 1), (9, 2), (1, 9), (2, 2), (7, 5), (7, 6), (9, 9, 1), (2, 9, 9), (9, 9, 2), (6, 7, 5)]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("sides", "kernel", "padding"), [(s, 3, 1) for s in NARROW] + [(s, 5, 0) for s in NARROW if min(s) >= 5]
+)
+def test_narrow_maps_are_convolved_in_bfloat16_as_in_float32(sides, kernel, padding, stride):
+    torch.manual_seed(0)
+    layer = CONVOLUTIONS[len(sides)](16, 16, kernel, stride=stride, padding=padding)
+    assert_same_in_bfloat16(layer, list(layer.parameters()), sides)
+
+
+@pytest.mark.parametrize("sides", [(1,), (3,), (9, 1), (1, 9), (9, 3), (2, 2), (1, 9, 9), (9, 9, 1)])
+def test_narrow_maps_are_upsampled_in_bfloat16_as_in_float32(sides):
+    torch.manual_seed(0)
+    weight = torch.randn(16, 16, *[3] * len(sides), requires_grad=True)
+    assert_same_in_bfloat16(lambda x: fused_upsample_conv(x, weight, [2] * len(sides)), [weight], sides)
+
+
+def assert_same_in_bfloat16(function, parameters, sides):
+    """Compare results and gradients; what is wrong with them depends on what is left in memory, hence some attempts."""
+    x = torch.randn(2, 16, *sides).contiguous(memory_format=memory_format(len(sides))).requires_grad_()
+    expected = function(x)
+    gradient = torch.randn_like(expected)
+    exact = [expected, *torch.autograd.grad(expected, [x, *parameters], gradient)]
+    for _ in range(3):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = function(x)
+        rounded = [found, *torch.autograd.grad(found, [x, *parameters], gradient.to(found.dtype))]
+        for one, other in zip(exact, rounded, strict=True):
+            assert (one - other).abs().max() < 0.03 * one.abs().max()
