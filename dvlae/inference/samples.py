@@ -112,9 +112,9 @@ def prediction_threads(model: DVLAE, workers: int, settings: PredictionSettings)
     ThreadWorkers
         The threads.
     """
-    bf16 = choose_precision(model, settings, None) == "bf16"
-    within = partial(torch.autocast, model.mean.device.type, torch.bfloat16, enabled=bf16)
-    return ThreadWorkers(workers, use_one_thread, within)
+    if choose_precision(model, settings, None) == "32":
+        return ThreadWorkers(workers, use_one_thread)
+    return ThreadWorkers(workers, use_one_thread, partial(torch.autocast, model.mean.device.type, torch.bfloat16))
 
 
 def sample_posteriors(

@@ -98,7 +98,8 @@ def read_noise(folder: Path) -> float | None:
         return None
     with history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return float(rows[-1]["val_mse"]) if rows else None
+    found = rows[-1].get("val_mse") if rows else None
+    return float(found) if found else None
 
 
 def read_architecture(folder: Path) -> Architecture:
