@@ -125,7 +125,7 @@ class Setup:
         """Return `config/paper.yaml` with small sizes, without accumulated batches, on a processor."""
         paper = load_settings(Settings, REPOSITORY / "config/paper.yaml")
         small = {"patch_size": "auto", "batch_size": 4, "accumulate": 1, "workers": 1}
-        changes = {"model": SIZES, "training": small, "prediction": {"samples": SAMPLES}}
+        changes = {"model": SIZES, "training": small, "prediction": {"samples": SAMPLES, "precision": "auto"}}
         return cls((), paper).after(Step("", "", changes | {"receptive_fields": [40], "device": "cpu"}))
 
     def after(self, step: Step) -> "Setup":
