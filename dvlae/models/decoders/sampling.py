@@ -380,15 +380,18 @@ def sample_autoregressively(
         logits, means, raw_scales = decoder(normal, code)
         sampled = sample_mixture(logits, means, raw_scales, floor, normal, torch.special.ndtr(choice))
         return sampled if limits is None else limits.clip(sampled)
-    axis = decoder.axis
-    normal, choice = (to_lines(half, axis) for half in noise.chunk(2, dim=1))
+    axis, halves = decoder.axis, noise.chunk(2, dim=1)
+    normal, choice = (to_lines(half, axis) for half in halves)
     sampled = torch.empty_like(normal, memory_format=torch.contiguous_format)
     floor = floor.flatten()
-    ends = None if limits is None else Limits(limits.lower.flatten(), limits.upper.flatten())
-    if seen is not None:
-        first = [*noise[:, : decoder.image_channels].shape]
-        first[axis] = 1
-        seen = Limits(*(to_lines(end.expand(first), axis)[0] for end in (seen.lower, seen.upper)))  # each (lines, C)
+
+    def of_lines(ends: Limits | None) -> Limits | None:
+        if ends is None:
+            return None
+        first = halves[0].narrow(axis, 0, 1).shape
+        return Limits(*(to_lines(end.expand(first), axis)[0] for end in (ends.lower, ends.upper)))  # each (lines, C)
+
+    ends, seen = of_lines(limits), of_lines(seen)
 
     def sample_pixel(position: int, logits: Tensor, means: Tensor, raw_scales: Tensor) -> Tensor:
         uniform = torch.special.ndtr(choice[position])
@@ -397,4 +400,4 @@ def sample_autoregressively(
         return sampled[position] if seen is None else seen.clip(sampled[position])
 
     walk_along_lines(decoder, code, sample_pixel)
-    return from_lines(sampled, axis, noise.chunk(2, dim=1)[0].shape)
+    return from_lines(sampled, axis, halves[0].shape)
