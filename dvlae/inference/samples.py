@@ -100,7 +100,7 @@ def choose_precision(model: DVLAE, settings: PredictionSettings, noise: float | 
 
 
 def prediction_threads(model: DVLAE, workers: int, settings: PredictionSettings) -> ThreadWorkers:
-    """Return the threads of a prediction, which compute in its precision.
+    """Return the threads of a prediction, which compute in its precision; with ``auto``, in 32 bits.
 
     Parameters
     ----------
