@@ -23,10 +23,10 @@ def losses(history: Sequence[dict[str, float]], name: str) -> list[float]:
     Returns
     -------
     list of float
-        One number for each row.
+        One number for each row that has it. Those of a refinement, which waits for nothing, have not.
     """
     column, sign = LOSSES[name]
-    return [sign * row[column] for row in history]
+    return [sign * row[column] for row in history if column in row]
 
 
 def steps_per_epoch(settings: TrainingSettings, pixels: int, crop: Sequence[int]) -> int:

@@ -108,6 +108,12 @@ def test_a_training_ends_with_its_refinement(patches, tmp_path):
     assert not [name for name in changed if "prior" in name]
 
 
+def test_a_refinement_goes_on_after_an_epoch(patches, tmp_path):
+    run(patches(), tmp_path / "model", max_steps=40, refine_fraction=0.8)
+    history = pd.read_csv(tmp_path / "model/refinement.csv")
+    assert len(history) >= 2 and history.step.max() == 32
+
+
 def test_the_model_is_that_of_a_training_of_its_length(patches, tmp_path):
     folder = patches()
     refined = run(folder, tmp_path / "refined", refine_fraction=0.3).state_dict()
