@@ -180,6 +180,11 @@ class Comparison:
         for _ in range(1 + REPETITIONS):
             if not self.search(cell) or not snakemake(self.configuration, *targets, minutes=self.minutes):
                 return f"not finished in {self.minutes:g} minutes, or failed, as the log says; the next call goes on"
+            record = read_json(run.method_record)
+            if record.get("status") == "failed":
+                shutil.rmtree(run.path)
+                run.path.with_name("search.json").unlink(missing_ok=True)
+                return f"failed: {record['reason']}"
             share = processor_share(run)
             if share is None or share >= MIN_SHARE:
                 self.keep(cell)

@@ -85,7 +85,7 @@ def fit(task: Task) -> Fitted:
     Raises
     ------
     NotApplicableError
-        If the images are not planes, or their noise is not correlated as far as the diagnosis can tell.
+        If the images are not planes, or the diagnosis cannot tell how far their noise is correlated.
     UserError
         If the package is not installed, or a setting is wrong.
     """
@@ -121,23 +121,19 @@ def find_span(task: Task) -> int:
     Returns
     -------
     int
-        In pixels, at least 1.
+        In pixels; 0 for noise without a direction, or that is not correlated.
 
     Raises
     ------
     NotApplicableError
-        If it is not correlated, or that cannot be told.
+        If that cannot be told.
     """
     direction = task.noise_direction
     if direction == "none":
-        raise NotApplicableError("the noise has no direction, so there is no structure to mask")
+        return 0
     if task.noise["correlation_length"] is None:
         raise NotApplicableError(f"how far the noise is correlated cannot be told: {task.noise['reason']}")
-    lags = task.noise["autocorrelation"][direction]
-    span = correlation_length(np.array(lags, float))
-    if span == 0:
-        raise NotApplicableError(f"the noise is not correlated along {direction}, so there is no structure to mask")
-    return span
+    return correlation_length(np.array(task.noise["autocorrelation"][direction], float))
 
 
 def _train(denoiser: Any, patches: Patches, mask: list[int], settings: BlindSpotSettings, task: Task) -> dict[str, Any]:
