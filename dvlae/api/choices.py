@@ -30,8 +30,6 @@ AXIS_NAMES = {"Z": "planes of a volume", "C": "channels", "?": "pages"}
 ASSUMED_DIRECTION, ASSUMED_RECEPTIVE_FIELD = "x", 8
 # Texture looks like noise of any length.
 MAX_ASSUMED_LENGTH = 20
-# From so many minutes on, the time for a direct denoiser, a third of a step's, costs the samples hardly any quality.
-MINUTES_FOR_DIRECT = 20
 # In less time, the small network is as good on a processor (docs/notes/experiments.md).
 MINUTES_FOR_LARGE = 5
 # Crops of volumes have about as many pixels as those of images.
@@ -41,6 +39,10 @@ IMAGE_SIDE_ON_GPU = 128
 SAMPLES = 16
 # The mean of so few samples is 0.04 dB behind that of 16, and that of 4 0.15 dB (docs/notes/experiments.md).
 FEW_SAMPLES = 8
+# Positions on the grid for a refined denoiser. It is 0.01 dB behind 4, for half the time (docs/notes/experiments.md).
+REFINED_SHIFTS = 2
+# Mirrored along the axis that the noise is not correlated along, or not.
+REFINED_PASSES = 2 * REFINED_SHIFTS
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def choose_training(
     max_steps
         Largest number of batches; None: as many as there is time for.
     direct
-        Whether a direct denoiser is trained even if there is little time.
+        Whether a denoiser is refined even if the number of steps is limited.
     like
         A model whose sizes the new one has, too; None: they are chosen.
 
@@ -240,13 +242,11 @@ def choose_training(
         return [_settings(model, sizes[0].batch, smallest, device, minutes, max_steps)]
     chosen = []
     for size in sizes:
-        # A machine that is too slow for the largest network has no time to spare.
-        has_time = size == sizes[0] and max_steps is None and minutes >= MINUTES_FOR_DIRECT
         model = ModelSettings(
             levels=size.levels,
             channels=size.channels,
             latent_channels=size.channels // 2,
-            direct_denoiser="mean" if direct or has_time else False,
+            direct_denoiser="refined" if direct or max_steps is None else False,
         )
         chosen.append(_settings(model, size.batch, smallest, device, minutes, max_steps))
     return chosen
@@ -274,7 +274,7 @@ def _settings(
 
 
 def choose_prediction(
-    samples: int | None, device: str, *, trained: bool, direct: bool, rescale: bool = False
+    samples: int | None, device: str, *, trained: bool, denoiser: str | None, rescale: bool = False
 ) -> PredictSettings:
     """Choose how images are denoised.
 
@@ -286,15 +286,16 @@ def choose_prediction(
         The setting ``device``.
     trained
         Whether the model was trained on these images, so that there was time for it.
-    direct
-        Whether the model has a direct denoiser.
+    denoiser
+        The kind of direct denoiser that the model has; None: it has none.
     rescale
         Whether images of another gain and offset are brought to the scale of the training.
 
     Returns
     -------
     PredictSettings
-        Many samples after a training. With a model that exists, the direct denoiser, or few samples without one.
+        Many samples after a training. With a model that exists, the direct denoiser, or few samples without one. A
+        refined denoiser makes the estimate in any case, and samples its standard deviation.
 
     Raises
     ------
@@ -302,9 +303,14 @@ def choose_prediction(
         If the number is not allowed, or the model has no direct denoiser and the user wants it.
     """
     if samples is None:
-        samples = SAMPLES if trained else 0 if direct else FEW_SAMPLES
-    allowed = "a whole number from 0" if direct else "a whole number from 1, as the model has no direct denoiser"
-    samples = check_whole_number("samples", samples, allowed, 0 if direct else 1)
+        samples = SAMPLES if trained else 0 if denoiser else FEW_SAMPLES
+    allowed = "a whole number from 0" if denoiser else "a whole number from 1, as the model has no direct denoiser"
+    samples = check_whole_number("samples", samples, allowed, 0 if denoiser else 1)
     prediction: dict[str, Any] = {"rescale": rescale}
-    prediction |= {"samples": samples} if samples else {"estimator": "direct"}
+    if denoiser == "refined":
+        prediction |= {"estimator": "refined", "shifts": REFINED_SHIFTS}
+    if samples:
+        prediction["samples"] = samples
+    else:
+        prediction["estimator"] = "direct"
     return validate(PredictSettings, {"prediction": prediction, "device": device}, "samples")

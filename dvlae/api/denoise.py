@@ -209,8 +209,9 @@ class _Call:
             )
         # Before anything takes time.
         choose_device(session.wishes.device)
-        prediction = self._prediction(direct=True if model is None else None).prediction
-        self.has_uncertainty = prediction.estimator != "direct" and prediction.samples > 1
+        # A model that is not trained yet may get a direct denoiser.
+        prediction = self._prediction("refined" if model is None else self._denoiser).prediction
+        self.has_uncertainty = prediction.draws_samples and prediction.samples > 1
 
     @property
     def written(self) -> list[Path]:
@@ -269,7 +270,7 @@ class _Call:
             session.diagnose(read_architecture(self.model).noise_direction)
         elif not self._train(quick=quick):
             return False
-        settings = self._prediction()
+        settings = self._prediction(self._denoiser)
         if not self.has_uncertainty:
             logger.info("denoise: the direct denoiser gives no uncertainty; --samples 16 does, and takes more time")
         session.denoise(self._model, settings)
@@ -288,15 +289,18 @@ class _Call:
     def _model(self) -> Path:
         return self.model or self.session.run.model
 
-    def _prediction(self, direct: bool | None = None) -> PredictSettings:
-        """Return how the images are denoised, with a direct denoiser or without; None: as the model has it."""
-        if direct is None:
-            direct = read_architecture(self._model).direct_denoiser is not None
+    @property
+    def _denoiser(self) -> str | None:
+        """The kind of direct denoiser that the model has."""
+        return read_architecture(self._model).direct_denoiser
+
+    def _prediction(self, denoiser: str | None) -> PredictSettings:
+        """Return how the images are denoised, with this kind of direct denoiser."""
         return choose_prediction(
             self.samples,
             self.session.wishes.device,
             trained=self.model is None,
-            direct=direct,
+            denoiser=denoiser,
             rescale=self.rescale,
         )
 

@@ -108,8 +108,8 @@ class Model:
             A letter for each axis, of S (images), T (time), C (channels), Z, Y and X. ``auto``: the last axes are those
             of the model, and one more counts images; where the last axis is much the shortest, the letters are needed.
         samples
-            Number of samples of the posterior, whose mean is the result; 0: the direct denoiser, if the
-            model was trained with one.
+            Number of samples of the posterior, whose mean is the result; with a refined denoiser, they give ``std``
+            alone. 0: the direct denoiser, if the model was trained with one, without ``std``.
         rescale
             Whether images of another gain and offset are brought to the scale of the training, and back.
         seed
@@ -132,12 +132,12 @@ class Model:
         UserError
             If the image has other channels or axes than those of the training, or a value is not allowed.
         """
-        direct = self._architecture.direct_denoiser is not None
         rescale, progress = check_flag("rescale", rescale), check_flag("progress", progress)
         wishes = Wishes(seed=seed, device=device)
         array = as_array(image, "image", "an array, and several of them one by one")
         axes = choose_axes(array.shape, axes, self._architecture.dimensions)
-        settings = choose_prediction(samples, wishes.device, trained=True, direct=direct, rescale=rescale)
+        denoiser = self._architecture.direct_denoiser
+        settings = choose_prediction(samples, wishes.device, trained=True, denoiser=denoiser, rescale=rescale)
         with _session("denoise", [array], axes, self.noise_direction, wishes, progress) as session:
             session.prepare()
             session.denoise(self._folder, settings)

@@ -19,6 +19,8 @@ SECONDS_OF_MEASUREMENT, MAX_PART = 8, 0.05
 ENOUGH_STEPS = 1500
 # With fewer steps, even the smallest network leaves images blurred.
 FEW_STEPS = 500
+# With fewer steps, samples of a model that was trained to the end are better than a refined denoiser.
+STEPS_TO_REFINE = 750
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,19 @@ class Plan:
     settings: TrainSettings
     expected_steps: int | None = None
 
+    @property
+    def refines(self) -> bool:
+        """Whether the training ends with that of a refined denoiser."""
+        return self.settings.model.direct_denoiser == "refined"
+
     @classmethod
-    def choose(cls, candidates: Sequence[TrainSettings], measure: Callable[[TrainSettings, float], float]) -> "Plan":
+    def choose(
+        cls,
+        candidates: Sequence[TrainSettings],
+        measure: Callable[[TrainSettings, float], float],
+        *,
+        must_refine: bool = False,
+    ) -> "Plan":
         """Choose the largest network that gets enough steps, or the smallest one, and say what was chosen and why.
 
         Parameters
@@ -46,6 +59,8 @@ class Plan:
             Settings from the largest network to the smallest, with a limit of time.
         measure
             Function that trains with settings for some seconds, and returns the number of steps in a second.
+        must_refine
+            Whether a denoiser is refined even in so few steps that samples would be better.
 
         Returns
         -------
@@ -65,6 +80,9 @@ class Plan:
                 f"; {settings.model.channels} channels would get about {steps} steps on this machine as it is now, and "
                 f"need {ENOUGH_STEPS}"
             )
+        if steps < STEPS_TO_REFINE and not must_refine:
+            model = settings.model.model_copy(update={"direct_denoiser": False})
+            settings = settings.model_copy(update={"model": model})
         logger.info(f"denoise: {describe(settings, steps)}{reason}")
         if steps < FEW_STEPS:
             logger.warning(
@@ -140,10 +158,13 @@ def describe(settings: TrainSettings, expected_steps: int | None = None) -> str:
     sizes, limits = settings.model, settings.training
     minutes = f"{limits.max_minutes:g} minute{'' if limits.max_minutes == 1 else 's'}"
     end = minutes if limits.max_steps is None else count(limits.max_steps, "step")
+    denoiser = ", with a direct denoiser" if sizes.direct_denoiser else ""
+    if sizes.direct_denoiser == "refined":
+        denoiser = f", and refines the denoiser in the last {limits.refine_fraction:.0%} of them"
     about = "" if expected_steps is None else f", about {count(expected_steps, 'step')}"
     return (
         f"trains for {end} on {settings.device}{about}: {sizes.levels} levels, {sizes.channels} channels, "
-        f"{limits.batch_size} crops in a batch" + ", with a direct denoiser" * bool(sizes.direct_denoiser)
+        f"{limits.batch_size} crops in a batch{denoiser}"
     )
 
 

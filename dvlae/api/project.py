@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from dvlae.api.choices import choose_prediction
 from dvlae.api.inputs import choose_dataset, find_inputs
 from dvlae.api.notes import options_named
 from dvlae.api.plan import ENOUGH_STEPS
@@ -66,7 +67,7 @@ baselines: [noisy, gaussian]    # methods to compare with
 results: results/{name}
 model: {model}    # on a machine that takes fewer than {enough} steps in this time, 16 channels are better
 training: {training}    # max_minutes: the longer, the better
-prediction: {{samples: 16}}    # more samples take longer and give a little less noise
+prediction: {prediction}    # more samples take longer and are a little better
 """
 
 
@@ -141,6 +142,8 @@ def make_project(
         found = session.diagnose()
         shapes = sorted({image.shape for image in session.manifest()})
         settings = session.trainings(shapes)[0]
+        denoiser = settings.model.direct_denoiser or None
+        prediction = choose_prediction(None, settings.device, trained=True, denoiser=denoiser).prediction
     if noise_direction == "auto":
         reason = "measured" if found["direction"] else f"assumed, as it cannot be told: {found['reason']}"
     else:
@@ -166,6 +169,7 @@ def make_project(
             enough=ENOUGH_STEPS,
             model=_yaml(_stated(settings.model, {"levels", "channels", "latent_channels"})),
             training=_yaml(_stated(settings.training, {"batch_size", "learning_rate", "max_minutes"})),
+            prediction=_yaml(_stated(prediction, {"samples"})),
         ),
     }
     with atomic_folder(output, {}) as made:

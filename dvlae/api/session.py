@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dvlae.api.choices import choose_noise, choose_prediction, choose_training
+from dvlae.api.choices import REFINED_PASSES, choose_noise, choose_prediction, choose_training
 from dvlae.api.options import check_device, check_minutes, check_receptive_field, check_seed, check_whole_number
 from dvlae.api.plan import Plan, describe
 from dvlae.axes import AXES, format_sides, middle
@@ -60,7 +60,7 @@ class Wishes:
     device
         Where to compute.
     direct
-        Whether a direct denoiser is trained even if there is little time.
+        Whether a denoiser is refined even if there is little time.
     start_from
         Folder of a trained model whose weights are the first ones, and whose sizes, direction and receptive field the
         new one has, too; None: the first weights are random.
@@ -239,6 +239,8 @@ class Session:
             return
         direction, receptive_field = self.chosen_noise
         plan = self._plan(direction, receptive_field)
+        refine = plan.settings.training.refine_fraction if plan.refines else 0.0
+        outlook = Outlook(_passes(samples, plan) * _pixels(self.manifest()), results, refine)
         train(
             self._patches,
             model,
@@ -249,11 +251,12 @@ class Session:
             settings=plan.settings,
             start_from=self.wishes.start_from,
             pause_minutes=pause_minutes,
-            outlook=Outlook(samples * _pixels(self.manifest()), results) if results else None,
+            outlook=outlook if results else None,
             expected_steps=plan.expected_steps,
         )
         if pause_minutes is None:
-            plan.check(read_run(model)["steps"])
+            record = read_run(model)
+            plan.check(record["steps"] + record.get("refinement_steps", 0))
 
     @property
     def _patches(self) -> Path:
@@ -282,6 +285,7 @@ class Session:
                     settings=settings,
                     seconds=seconds,
                 ),
+                must_refine=wishes.direct,
             )
         plan.write(path)
         return plan
@@ -304,7 +308,7 @@ class Session:
                     path, replace(info, kind="imagej", offset=source.offset, scale=source.scale), [values], values.dtype
                 )
                 write_manifest(folder, [Image(image.name, path, None, values.shape, source=image.source)])
-        settings = choose_prediction(PREVIEW_SAMPLES, self.wishes.device, trained=True, direct=False)
+        settings = choose_prediction(PREVIEW_SAMPLES, self.wishes.device, trained=True, denoiser=None)
         preview.denoise(preview.run.model, settings)
 
     def seconds_to_denoise(self, samples: int) -> float:
@@ -321,7 +325,8 @@ class Session:
             In seconds.
         """
         seconds = read_json(self.preview.run.prediction_record)["seconds"]
-        return seconds * samples * _pixels(self.manifest()) / (PREVIEW_SAMPLES * _pixels(self.preview.manifest()))
+        passes = _passes(samples, self._plan(*self.chosen_noise)) / PREVIEW_SAMPLES
+        return seconds * passes * _pixels(self.manifest()) / _pixels(self.preview.manifest())
 
     def denoise(self, model: Path, settings: PredictSettings) -> None:
         """Denoise the images.
@@ -336,6 +341,11 @@ class Session:
         denoised, uncertainty = self.run.denoised, self.run.uncertainty
         if not (denoised.exists() and uncertainty.exists()):
             predict(model, self.images, denoised, uncertainty, seed=self.wishes.seed, settings=settings)
+
+
+def _passes(samples: int, plan: Plan) -> int:
+    """Return about how often each pixel passes through the networks, with so many samples after a training."""
+    return samples + (REFINED_PASSES if plan.refines else 0)
 
 
 def _pixels(images: Sequence[Image]) -> int:

@@ -41,11 +41,12 @@ class PredictionSettings(StrictModel):
     LATER: ClassVar = {"antithetic", "precision"}
 
     samples: Count = Field(16, description="number of samples of the posterior (paper: 100)")
-    estimator: Literal["mmse", "median", "direct"] = Field(
+    estimator: Literal["mmse", "median", "direct", "refined"] = Field(
         "mmse",
         description="`mmse`: the mean of the samples of each pixel; `median`: their median, for which all samples are "
-        "kept in a temporary file; `direct`: no samples; the network `model.direct_denoiser` sees the image and, "
-        "with `flips` or `shifts`, a second view",
+        "kept in a temporary file; `direct`: no samples, but one pass of the network `model.direct_denoiser` for each "
+        "of a few views; `refined`: the same with `model: {direct_denoiser: refined}`, and samples for the standard "
+        "deviation",
     )
     flips: bool = Field(
         True,
@@ -92,9 +93,19 @@ class PredictionSettings(StrictModel):
         "results are the same for every number",
     )
 
+    @property
+    def draws_samples(self) -> bool:
+        """Whether samples are drawn, for the estimate or for its standard deviation."""
+        return self.estimator != "direct"
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether a direct denoiser makes the estimate."""
+        return self.estimator in {"direct", "refined"}
+
     @model_validator(mode="after")
     def _enough(self) -> "PredictionSettings":
-        if self.estimator == "direct" and self.save_samples:
+        if self.save_samples and not self.draws_samples:
             raise ValueError(f"save_samples: found {self.save_samples}, allowed: 0, as estimator is direct")
         if self.save_samples > self.samples:
             raise ValueError(f"save_samples: found {self.save_samples}, allowed: at most samples, {self.samples}")
@@ -182,13 +193,11 @@ class Settings(StrictModel):
     def _consistent(self) -> "Settings":
         if self.methods is None and not (self.receptive_fields or self.models):
             raise ValueError("receptive_fields: found [], allowed: at least one, or `models`")
-        if (
-            self.methods is None
-            and self.receptive_fields
-            and self.prediction.estimator == "direct"
-            and not self.model.direct_denoiser
-        ):
-            raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
+        if self.methods is None and self.receptive_fields:
+            estimator, denoiser = self.prediction.estimator, self.model.direct_denoiser
+            needed = {"direct": "model.direct_denoiser", "refined": "model: {direct_denoiser: refined}"}
+            if estimator in needed and (denoiser != "refined" if estimator == "refined" else not denoiser):
+                raise ValueError(f"prediction.estimator: found '{estimator}', allowed: only with {needed[estimator]}")
         check_devices(self.devices, self.training.accumulate)
         check_patch_size(self.training.patch_size, self.model.stride)
         return self

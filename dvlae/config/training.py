@@ -46,9 +46,9 @@ class ModelSettings(StrictModel):
     )
     direct_denoiser: Literal[False, "mean", "median", "refined"] = Field(
         False,
-        description="also train a network for `prediction.estimator: direct`; it predicts the `mean` (or `true`) or "
-        "the `median` of the samples in one pass, or it is `refined` (experimental): a copy of the model, which goes "
-        "on to learn from images that are made noisier",
+        description="also train a network that denoises in one pass, for `prediction.estimator`; it is `refined` (or "
+        "`true`), a copy of the model that goes on to learn from images that are made noisier, or predicts the `mean` "
+        "or the `median` of the samples",
     )
 
     @property
@@ -58,8 +58,8 @@ class ModelSettings(StrictModel):
 
     @field_validator("direct_denoiser", mode="before")
     @classmethod
-    def _mean(cls, value: Any) -> Any:
-        return "mean" if value is True else value
+    def _refined(cls, value: Any) -> Any:
+        return "refined" if value is True else value
 
     @model_validator(mode="after")
     def _decoder_of_the_network(self) -> "ModelSettings":

@@ -58,11 +58,18 @@ def denoise_images_directly(
     """
     if model.direct_denoiser is None:
         raise UserError(
-            "prediction.estimator: found 'direct', but the model was trained without; train with model.direct_denoiser"
+            f"prediction.estimator: found '{settings.estimator}', but the model was trained without; train with "
+            "model.direct_denoiser"
         )
     make: type[_RefinedView] | type[_DirectView] = _DirectView
     if isinstance(model.direct_denoiser, RefinedDenoiser):
         make, networks = _RefinedView, model.with_refined()
+    elif settings.estimator == "refined":
+        found = f"direct_denoiser: {model.architecture.direct_denoiser}"
+        raise UserError(
+            f"prediction.estimator: found 'refined', but the model was trained with {found}; train with "
+            "direct_denoiser: refined, or use the estimator direct"
+        )
     else:
         networks = model
     top_down = TopDown(networks)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def predict(
         usage = stack.enter_context(Usage())
         network = load_to(device, model)
         how = how.model_copy(update={"precision": choose_precision(network, how, read_noise(model))})
-        passes = count_passes(network, how) if how.estimator == "direct" else how.samples
+        passes = how.draws_samples * how.samples + (count_passes(network, how) if how.is_direct else 0)
         total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
         for image in manifest:
             check_model_input(network.architecture, image.shape, image.name)
@@ -109,7 +110,7 @@ def predict(
         results = OutputFolder(folders[0], manifest, how.output)
         deviations = OutputFolder(folders[1], manifest, how.output, deviation=True)
         # A single sample has no deviation.
-        done = [results, deviations] if passes > 1 and how.estimator != "direct" else [results]
+        done = [results, deviations] if how.draws_samples and how.samples > 1 else [results]
         stored: OutputFolder | None = None
         if samples is not None:
             folder = stack.enter_context(atomic_folder(samples, OUTPUT_FILES, inputs))
@@ -142,12 +143,16 @@ def predict(
 
         def estimate_all(waiting: Sequence[Image], how: PredictionSettings) -> Iterator[Estimate]:
             noisy = ((image.name, frames.take(image)) for image in waiting)
-            if how.estimator != "direct":
-                return denoise_images(
-                    network, noisy, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update
-                )
-            direct = denoise_images_directly(network, noisy, settings=how, workers=workers, on_progress=bar.update)
-            return ((estimate, None) for estimate in direct)
+            first, second = tee(noisy)
+            direct = denoise_images_directly(network, first, settings=how, workers=workers, on_progress=bar.update)
+            sampled = denoise_images(
+                network, second, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update
+            )
+            if not how.is_direct:
+                return sampled
+            if not how.draws_samples:
+                return ((estimate, None) for estimate in direct)
+            return ((estimate, std) for estimate, (_, std) in zip(direct, sampled, strict=True))
 
         for image, found in _within_memory(network, waiting, how, estimate_all):
             estimate, std = frames.give_back(image.name, *found)

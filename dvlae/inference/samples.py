@@ -95,7 +95,7 @@ def choose_precision(model: DVLAE, settings: PredictionSettings, noise: float | 
         return "32"
     if settings.precision != "auto":
         return settings.precision
-    suits = settings.estimator != "direct" and noise is not None and noise >= MIN_NOISE
+    suits = settings.draws_samples and noise is not None and noise >= MIN_NOISE
     return "bf16" if suits and has_fast_bfloat16(device) else "32"
 
 
@@ -258,7 +258,7 @@ def halve_portions(model: DVLAE, shape: Sequence[int], settings: PredictionSetti
     """
     tile = min(choose_tile(model, settings), max(padded_shape(shape[1:], model.stride)))
     batch = 1
-    if settings.estimator != "direct":
+    if settings.draws_samples:
         batch = choose_batch_size(model, _tile_sides(model, shape, tile), settings.batch_size)
         batch = min(batch, settings.samples)
     if batch > 1:
@@ -289,7 +289,7 @@ def count_parts(model: DVLAE, shape: Sequence[int], settings: PredictionSettings
     """
     tile = choose_tile(model, settings)
     tiles = math.prod(math.ceil(side / tile) for side in shape[1:])
-    if settings.estimator == "direct":
+    if not settings.draws_samples:
         return tiles
     flips = 2 ** len(model.architecture.mirrored_axes) if settings.flips else 1
     return tiles * min(flips * min(settings.shifts, max(model.stride)), _most_views(settings))
@@ -315,6 +315,6 @@ def worker_memory(model: DVLAE, shapes: Iterable[Sequence[int]], settings: Predi
     tile, values = choose_tile(model, settings), 0
     for shape in shapes:
         sides = _tile_sides(model, shape, tile)
-        of_batch = choose_batch_size(model, sides, settings.batch_size) if settings.estimator != "direct" else 1
+        of_batch = choose_batch_size(model, sides, settings.batch_size) if settings.draws_samples else 1
         values = max(values, of_batch * math.prod(sides))
     return BYTES_OF_WORKER + MAPS_OF_WORKER * model.architecture.channels * values * 4

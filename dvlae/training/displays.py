@@ -82,10 +82,13 @@ class Outlook:
         Number of pixels that are denoised afterwards, times the number of samples of each.
     results
         What is written in the end, for the user.
+    refine_fraction
+        The part of the training time for a refined denoiser; 0: there is none.
     """
 
     pixels: int
     results: str
+    refine_fraction: float = 0.0
 
 
 class OutlookLine:
@@ -125,10 +128,15 @@ class OutlookLine:
         if self.schedule.total_seconds is not None:
             # The step during which the time ends is finished, and may be the one after which this is said.
             left = max(0.0, min(left, self.schedule.total_seconds - state.seconds))
-        denoising = COST_OF_SAMPLE * self.outlook.pixels * of_step / self.pixels
+        denoising = f"denoising then takes {minutes(COST_OF_SAMPLE * self.outlook.pixels * of_step / self.pixels)}"
+        if self.outlook.refine_fraction:
+            # Of all the time and steps, the schedule has the rest.
+            part = self.outlook.refine_fraction / (1 - self.outlook.refine_fraction)
+            refining = minutes(part * (self.schedule.total_seconds or of_step * self.schedule.total_steps))
+            denoising = f"refining the denoiser then takes {refining}, and {denoising.replace(' then', '')}"
         logger.info(
             f"train: {state.steps} steps are done, about {left / of_step:.0f} are to come in {minutes(left)}; "
-            f"denoising then takes {minutes(denoising)}; what will be written: {self.outlook.results}"
+            f"{denoising}; what will be written: {self.outlook.results}"
         )
 
 

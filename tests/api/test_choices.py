@@ -195,30 +195,26 @@ def test_crops_of_volumes_are_small():
 @pytest.mark.parametrize(
     "options, direct",
     [
-        ({"minutes": 30, "max_steps": None, "direct": False}, "mean"),
-        ({"minutes": 5, "max_steps": None, "direct": False}, False),
-        ({"minutes": 30, "max_steps": 10, "direct": False}, False),
-        ({"minutes": 5, "max_steps": 10, "direct": True}, "mean"),
+        ({"max_steps": None, "direct": False}, "refined"),
+        ({"max_steps": 10, "direct": False}, False),
+        ({"max_steps": 10, "direct": True}, "refined"),
     ],
 )
-def test_a_direct_denoiser_is_trained_where_there_is_time_or_it_is_wanted(options, direct):
-    assert choose_training([(1, 64, 64)], "cpu", **options)[0].model.direct_denoiser == direct
-
-
-@pytest.mark.parametrize("wanted", [False, True])
-def test_the_network_of_a_slow_machine_has_a_direct_denoiser_only_if_it_is_wanted(wanted):
-    _, small = choose_training([(1, 64, 64)], "cpu", minutes=30, max_steps=None, direct=wanted)
-    assert small.model.direct_denoiser == ("mean" if wanted else False)
+def test_a_denoiser_is_refined_unless_steps_are_limited_or_if_it_is_wanted(options, direct):
+    for each in choose_training([(1, 64, 64)], "cpu", minutes=5, **options):
+        assert each.model.direct_denoiser == direct
 
 
 @pytest.mark.parametrize(
     "samples, model, chosen",
     [
-        (None, {"trained": True, "direct": True}, ("mmse", 16)),
-        (None, {"trained": False, "direct": False}, ("mmse", 8)),
-        (None, {"trained": False, "direct": True}, ("direct", 16)),
-        (0, {"trained": True, "direct": True}, ("direct", 16)),
-        (7, {"trained": False, "direct": True}, ("mmse", 7)),
+        (None, {"trained": True, "denoiser": "mean"}, ("mmse", 16)),
+        (None, {"trained": True, "denoiser": "refined"}, ("refined", 16)),
+        (None, {"trained": False, "denoiser": None}, ("mmse", 8)),
+        (None, {"trained": False, "denoiser": "refined"}, ("direct", 16)),
+        (0, {"trained": True, "denoiser": "mean"}, ("direct", 16)),
+        (7, {"trained": False, "denoiser": "mean"}, ("mmse", 7)),
+        (7, {"trained": False, "denoiser": "refined"}, ("refined", 7)),
     ],
 )
 def test_samples_are_many_after_a_training_and_few_otherwise(samples, model, chosen):
@@ -229,7 +225,7 @@ def test_samples_are_many_after_a_training_and_few_otherwise(samples, model, cho
 @pytest.mark.parametrize("samples, words", [(0, "no direct denoiser"), (-1, "samples: found -1")])
 def test_impossible_numbers_of_samples_are_refused(samples, words):
     with pytest.raises(UserError, match=words):
-        choose_prediction(samples, "cpu", trained=True, direct=False)
+        choose_prediction(samples, "cpu", trained=True, denoiser=None)
 
 
 def test_what_helps_images_of_two_kinds_is_named_as_commands_not_as_settings(tmp_path, caplog):

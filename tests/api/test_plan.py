@@ -58,6 +58,13 @@ def test_too_few_steps_even_for_the_smallest_network_are_warned_of(minutes, rate
     assert f"about {plan.expected_steps} steps are too few" in warning and helps in warning
 
 
+@pytest.mark.parametrize(("rate", "wanted", "refines"), [(1.3, False, True), (1.2, False, False), (1.2, True, True)])
+def test_a_denoiser_is_refined_where_there_are_enough_steps_or_it_is_wanted(rate, wanted, refines, caplog):
+    plan = Plan.choose(candidates(10), lambda settings, seconds: rate, must_refine=wanted)
+    assert plan.refines == refines
+    assert ("refines the denoiser in the last 15% of them" in caplog.text) == refines
+
+
 def test_one_minute_and_one_step_are_in_the_singular(caplog):
     choose(1, {48: 0.01, 16: 0.02})
     line, warning = caplog.messages

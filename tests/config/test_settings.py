@@ -560,8 +560,14 @@ def test_the_schema_for_editors_is_up_to_date(cls, path, word):
     assert (CONFIG / path).read_text() == schema(cls), f"python -m dvlae.config {word} > config/{path}"
 
 
-def test_a_direct_denoiser_that_is_true_learns_the_mean():
-    assert validate(Settings, {"model": {"direct_denoiser": True}}, "").model.direct_denoiser == "mean"
+def test_a_direct_denoiser_that_is_true_is_refined():
+    assert validate(Settings, {"model": {"direct_denoiser": True}}, "").model.direct_denoiser == "refined"
+
+
+@pytest.mark.parametrize(("denoiser", "estimator"), [("mean", "refined"), (False, "refined"), (False, "direct")])
+def test_an_estimator_needs_its_denoiser(denoiser, estimator):
+    message = refusal(Settings, {"model": {"direct_denoiser": denoiser}, "prediction": {"estimator": estimator}})
+    assert f"prediction.estimator: found '{estimator}', allowed: only with model" in message
 
 
 def test_a_configuration_is_laid_over_the_default_block_by_block_and_lists_as_a_whole(tmp_path):

@@ -1,6 +1,7 @@
 import json
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ from dvlae.system.parts import WHOLE, Part
 from untrained import build, noisy
 
 
-def predict_two(tmp_path, images_folder, **prediction):
-    save_model(build(direct_denoiser="mean"), tmp_path)
+def predict_two(tmp_path, images_folder, denoiser="mean", **prediction):
+    save_model(build(direct_denoiser=denoiser), tmp_path)
     images = images_folder(**{"a b": noisy(20, 30), "c": noisy(16, 16)})
     settings = validate(PredictSettings, {"prediction": prediction, "device": "cpu"}, "test")
     folders = [tmp_path / name for name in ("denoised", "uncertainty", "samples")]
@@ -76,6 +77,34 @@ def test_predict_writes_the_direct_estimate_and_no_deviation(tmp_path, images_fo
     assert list(uncertainty.iterdir()) == []
 
 
+def test_a_refined_estimate_has_the_deviation_of_samples(tmp_path, images_folder):
+    found = {}
+    for estimator, others in (("mmse", {"save_samples": 2}), ("direct", {}), ("refined", {"save_samples": 2})):
+        (tmp_path / estimator).mkdir()
+        folders = predict_two(tmp_path / estimator, images_folder, "refined", estimator=estimator, samples=4, **others)
+        found[estimator] = [
+            {path.name: path.read_bytes() for path in folder.glob("*.tif")} if folder.exists() else {}
+            for folder in folders
+        ]
+    assert [len(files) for files in found["refined"]] == [2, 2, 2]
+    assert found["refined"] == [found["direct"][0], *found["mmse"][1:]]
+    assert found["direct"][0] != found["mmse"][0]
+
+
+def test_the_progress_of_a_refined_estimate_ends_with_its_passes_and_samples(tmp_path, images_folder, monkeypatch):
+    bar = MagicMock()
+    monkeypatch.setattr(dvlae.inference.prediction, "progress", bar)
+    predict_two(tmp_path, images_folder, "refined", estimator="refined", samples=3)
+    done = sum(call.args[0] for call in bar.return_value.__enter__.return_value.update.call_args_list)
+    assert done == bar.call_args.kwargs["total"] > 3 * (20 * 30 + 16 * 16)
+
+
+def test_only_a_refined_denoiser_makes_refined_estimates(tmp_path, images_folder):
+    with pytest.raises(UserError, match="found 'refined', but the model was trained with direct_denoiser: mean"):
+        predict_two(tmp_path, images_folder, estimator="refined")
+    assert not (tmp_path / "denoised").exists()
+
+
 def test_predict_writes_the_median_and_leaves_no_scratch_file(tmp_path, images_folder):
     denoised, _, samples = predict_two(tmp_path, images_folder, samples=3, save_samples=3, estimator="median")
     assert sorted(path.name for path in denoised.iterdir()) == ["a b.tif", "c.tif"]
@@ -117,13 +146,13 @@ def test_an_interrupted_prediction_goes_on_after_the_last_image_unless_settings_
 
 @pytest.mark.parametrize("how", [
     {"samples": 5, "save_samples": 3}, {"samples": 5, "estimator": "median"}, {"estimator": "direct"},
-    {"samples": 20, "tile": 16}, {"estimator": "direct", "tile": 16},
+    {"samples": 20, "tile": 16}, {"estimator": "direct", "tile": 16}, {"estimator": "refined", "tile": 16},
     {"samples": 4, "tile": 16, "flips": False, "shifts": 1, "batch_size": 1},
 ])  # fmt: skip
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, images_folder, monkeypatch, how):
     monkeypatch.setattr(dvlae.inference.prediction, "choose_workers", lambda *_, cores, memory: cores)
     monkeypatch.setattr(dvlae.inference.posterior, "MAX_COARSE_TILES", 0.3)  # The coarse levels run first.
-    save_model(build(direct_denoiser="mean"), tmp_path)
+    save_model(build(direct_denoiser="refined" if how.get("estimator") == "refined" else "mean"), tmp_path)
     images = images_folder(**{f"{side}": noisy(side, 70 - side) for side in (20, 50, 33, 16, 65)})
     settings = validate(PredictSettings, {"prediction": how, "device": "cpu"}, "test")
     found = []

@@ -162,7 +162,7 @@ class Case:
     older_model: bool = False
 
 
-DIRECT = {"direct_denoiser": True}
+DIRECT = {"direct_denoiser": "mean"}
 CASES = {
     "direction-x": Case("scenes", prediction={"save_samples": 2}, steps=EVERYTHING),
     "direction-y": Case("columns", model={"levels": 3}, receptive_fields=(8,), steps=EVERYTHING),

@@ -212,12 +212,14 @@ class Measurements:
                 break
             side *= 2
         seconds = few
-        if how.estimator != "direct":
+        if how.draws_samples:
             more = _time(partial(_denoise, model, image, how, MORE_SAMPLES))
             of_sample = max(0.0, more - few) / (MORE_SAMPLES - FEW_SAMPLES)
             of_view = max(0.0, few - FEW_SAMPLES * of_sample)
             views = count_parts(model, (network.channels, *(1 for _ in sides)), how)
             seconds = views * of_view + how.samples * of_sample
+            if how.is_direct:
+                seconds += _time(partial(_denoise, model, image, how.model_copy(update={"estimator": "direct"}), 0))
         return seconds / math.prod(part) / self.cores
 
     def filtering(self, method: str, shape: tuple[int, ...], noise_direction: str, *, clean: bool) -> Filtering:
@@ -364,12 +366,12 @@ def _picture(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 def _denoise(model: DVLAE, image: np.ndarray, how: PredictionSettings, samples: int) -> None:
     """Denoise an image as the settings say, but with so many samples of one view, and within the memory of a GPU."""
-    if how.estimator != "direct":
+    if how.draws_samples:
         change = {"samples": samples, "estimator": "mmse", "flips": False, "shifts": 1}
         how = how.model_copy(update=change)
     while True:
         try:
-            if how.estimator == "direct":
+            if not how.draws_samples:
                 list(denoise_images_directly(model, [("probe", image)], settings=how))
             else:
                 list(denoise_images(model, [("probe", image)], seed=0, settings=how))

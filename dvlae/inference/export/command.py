@@ -125,8 +125,8 @@ def _prepare(model: Path, images: Path | None) -> tuple[ExportedDenoiser, Exampl
     if loaded.direct_denoiser is None:
         raise UserError(
             f"{model}: found a model without a direct denoiser, the part that other programs can run; train with "
-            "`model: {direct_denoiser: true}` in the configuration, or for longer with `dvlae denoise`, whose "
-            "--dry-run says whether it trains one"
+            "`model: {direct_denoiser: refined}` in the configuration, or for longer with `dvlae denoise`, which "
+            "says whether it refines a denoiser"
         )
     if loaded.architecture.network != "dvlae":
         raise UserError(

@@ -92,7 +92,7 @@ def test_a_model_without_direct_denoiser_names_the_setting(tmp_path):
     save_model(build(), tmp_path / "m")
     message = refused(tmp_path / "m", tmp_path / "a.pt", kind="torchscript")
     assert message.startswith(f"{tmp_path / 'm'}: found a model without a direct denoiser")
-    assert "`model: {direct_denoiser: true}`" in message
+    assert "`model: {direct_denoiser: refined}`" in message
 
 
 def test_the_papers_network_is_refused(tmp_path):
