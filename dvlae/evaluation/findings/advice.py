@@ -90,8 +90,10 @@ def advise(found: Mapping[str, Any], reference: Path | None = None) -> str | Non
 
 
 def _rank(reference: Path, dataset: str) -> list[str]:
-    """Return the methods that need noisy images only, the best first."""
+    """Return the methods that need noisy images only, the best first; of our own, only the best one."""
     methods, summary = (pd.read_csv(reference / f"{name}.csv") for name in ("methods", "summary"))
     blind = methods[(methods.dataset == dataset) & methods.sees.eq("noisy") & methods.oracle.eq(False)].method
     mine = summary[(summary.dataset == dataset) & summary.method.isin(blind) & summary.psnr.notna()]
-    return list(mine.sort_values("psnr", ascending=False, kind="stable").method)
+    ranked = mine.sort_values("psnr", ascending=False, kind="stable").method
+    own = ranked.str.startswith("dvlae-")
+    return list(ranked[~own | (own.cumsum() == 1)])
