@@ -7,7 +7,7 @@ A change of code alone reruns nothing (see ``rerun-triggers`` in ``workflow/prof
 
 PREPARE = 5
 PATCHES = 6
-TRAINING = 7
+TRAINING = 8
 PREDICTION = 7
 EVALUATION = 6
 METHODS = 2

@@ -25,7 +25,14 @@ def compared(dataset):
     rows = []
     for place, name in enumerate(dataset.members("sweep")):
         ours = 25.0 + place // len(dataset.sweep.photons)
-        psnr = {"dvlae-refined": ours, "dvlae-auto": 50.0, "bm3d-psd": 26.5, "structn2v": 20.0, "noisy": 99.0, "bm3d-oracle": 99.0}
+        psnr = {
+            "dvlae-refined": ours,
+            "dvlae-auto": 50.0,
+            "bm3d-psd": 26.5,
+            "structn2v": 20.0,
+            "noisy": 99.0,
+            "bm3d-oracle": 99.0,
+        }
         rows += [(name, method, value, method == "bm3d-oracle") for method, value in psnr.items()]
     return sweep.compare(pd.DataFrame(rows, columns=["dataset", "method", "psnr", "oracle"]))
 

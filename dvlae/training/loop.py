@@ -79,7 +79,7 @@ def fit(
         )
         with fabric.no_backward_sync(network, enabled=not weights_change):
             batch, counts = fabric.to_device((crops.batch(step, chosen), crops.counts(step, chosen)))
-            loss, values = network(batch, schedule.kl_weight(step), counts)
+            loss, values = network(batch, schedule.kl_weight(step, state.seconds), counts)
             fabric.backward(loss / (accumulate / shared.part))
         values = shared.add_up(values, gradients=weights_change)
         if weights_change:

@@ -142,7 +142,7 @@ class Schedule:
         equation 5, here one cycle without a restart. The rise: Goyal et al., "Accurate, large minibatch SGD: training
         ImageNet in 1 hour", arXiv 1706.02677, 2017.
         """
-        highest = self.settings.learning_rate * self._warm_up(self.settings.warm_up_steps, step)
+        highest = self.settings.learning_rate * self._warm_up(self.settings.warm_up_steps, step, seconds)
         if self.settings.schedule == "plateau":
             return highest * self.settings.plateau_factor ** count_plateaus(validated, self.settings.plateau_patience)
         spent = step / self.total_steps
@@ -151,7 +151,7 @@ class Schedule:
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))
         return highest * cosine
 
-    def kl_weight(self, step: int) -> float:
+    def kl_weight(self, step: int, seconds: float) -> float:
         """Return the weight of the KL divergence in the loss of a step, which rises from 0 to 1 at the start.
 
         With full weight from the start the code can stay empty, as the autoregressive decoder needs it least then.
@@ -160,6 +160,8 @@ class Schedule:
         ----------
         step
             Number of the step, from 0.
+        seconds
+            Training time before the step.
 
         Returns
         -------
@@ -171,12 +173,16 @@ class Schedule:
         Bowman et al., "Generating sentences from a continuous space", CoNLL 2016, arXiv 1511.06349; for ladders:
         Sønderby et al., "Ladder variational autoencoders", NeurIPS 2016, arXiv 1602.02282.
         """
-        return 1.0 if self.started else self._warm_up(self.settings.kl_warm_up_steps, step)
+        return 1.0 if self.started else self._warm_up(self.settings.kl_warm_up_steps, step, seconds)
 
-    def _warm_up(self, steps: int, step: int) -> float:
+    def _warm_up(self, steps: int, step: int, seconds: float) -> float:
         """Rise from 0 to 1 over this number of steps, or over the first part of a short training; without any, 1."""
+        part = self.settings.warm_up_fraction
         total = min(self.total_steps, self.expected_steps or self.total_steps)
-        return min(1.0, (step + 1) / max(1, min(steps, math.ceil(self.settings.warm_up_fraction * total))))
+        risen = (step + 1) / max(1, min(steps, math.ceil(part * total)))
+        if self.total_seconds is not None:
+            risen = max(risen, seconds / (part * self.total_seconds))
+        return min(1.0, risen)
 
     def reached_limit(self, steps: int, seconds: float, history: Sequence[dict[str, float]] = ()) -> str | None:
         """Return the name of the setting that ends the training now; None if it continues.

@@ -38,7 +38,7 @@ def test_paper_yaml_trains_as_the_authors_do(tmp_path, monkeypatch):
     monkeypatch.setattr(dvlae.training.objectives.elbo, "sample_randomly", lambda level, mean, std: sample(mean, std))
     for step, batch in enumerate(batches):
         state.set_learning_rates(dict.fromkeys(LOSSES, schedule.learning_rate(step, 0)))
-        loss, values = objective(batch, schedule.kl_weight(step))
+        loss, values = objective(batch, schedule.kl_weight(step, 0.0))
         state.optimizer.zero_grad()
         loss.backward()
         state.optimizer.step()

@@ -57,9 +57,22 @@ def test_a_plateau_does_not_follow_the_time_that_is_left():
 
 def test_without_warm_ups_rate_and_weight_are_whole_from_the_start():
     without = Schedule(TrainingSettings(warm_up_steps=0, kl_warm_up_steps=0), 50)
-    assert (without.learning_rate(0, 0), without.kl_weight(0)) == (0.01, 1)
+    assert (without.learning_rate(0, 0), without.kl_weight(0, 0.0)) == (0.01, 1)
     longest = Schedule(TrainingSettings(max_steps=100, warm_up_fraction=0.5, kl_warm_up_steps=500), 50)
-    assert longest.kl_weight(24) == 0.5
+    assert longest.kl_weight(24, 0.0) == 0.5
+
+
+@pytest.mark.parametrize(("minutes", "step", "seconds", "weight"), [
+    (3, 49, 5.0, 0.278), (3, 49, 9.0, 0.5), (3, 49, 18.0, 1.0), (3, 499, 9.0, 1.0), (60, 249, 100.0, 0.5),
+])  # fmt: skip
+def test_a_warm_up_takes_its_steps_and_at_most_its_share_of_the_time(minutes, step, seconds, weight):
+    schedule = Schedule(TrainingSettings(max_minutes=minutes), 50)
+    assert schedule.kl_weight(step, seconds) == pytest.approx(weight, abs=1e-3)
+
+
+def test_a_warm_up_of_a_training_that_its_steps_limit_does_not_depend_on_time():
+    schedule = Schedule(TrainingSettings(max_minutes=3, max_steps=100), 50)
+    assert schedule.kl_weight(4, 0.0) == schedule.kl_weight(4, 100.0) == 0.5
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamax"])

@@ -551,8 +551,8 @@ def test_a_training_goes_on_from_a_model_and_says_from_which(patches, tmp_path):
 
 def test_the_divergence_has_its_full_weight_from_the_first_step_of_a_trained_model():
     limits = settings(max_steps=10_000).training
-    assert Schedule(limits, 50).kl_weight(0) < 0.01
-    assert Schedule(limits, 50, started=True).kl_weight(0) == 1
+    assert Schedule(limits, 50).kl_weight(0, 0.0) < 0.01
+    assert Schedule(limits, 50, started=True).kl_weight(0, 0.0) == 1
 
 
 @pytest.mark.parametrize(
@@ -562,7 +562,7 @@ def test_the_divergence_has_its_full_weight_from_the_first_step_of_a_trained_mod
 def test_a_training_with_time_for_few_steps_has_a_shorter_warm_up(expected, step, weight):
     limits = settings(max_steps=None, max_minutes=10).training
     schedule = Schedule(limits, 50, expected_steps=expected)
-    assert schedule.kl_weight(step) == weight
+    assert schedule.kl_weight(step, 0.0) == weight
     rises = [schedule.learning_rate(step, 0) for step in range(200)]
     assert rises.index(max(rises)) == min(100, math.ceil((expected or 5000) / 10)) - 1
 
