@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import dvlae.training.train
 from dvlae.config.messages import validate
 from dvlae.config.settings import TrainSettings
 from dvlae.models.files import load_model
@@ -51,6 +52,25 @@ def test_the_loss_is_the_squared_error_to_the_clean_image(monkeypatch, factor):
     more = (factor * refinement.ADDED_NOISE) ** 2
     expected = (factor * (clean + noise) - clean).square().mean().item() + more
     assert found == pytest.approx(expected, abs=0.03)
+
+
+def test_sampled_noise_ends_where_the_recording_does():
+    model = build(limits=(60.0, 80.0))  # A part of what it would sample, and all of what is recorded.
+    objective = Refinement(model, Workers(), 2)
+    x = model.pad(model.normalise(torch.full((2, 1, 16, 16), 60.0)))
+    limits, signals = objective.teacher.limits, []
+    objective.teacher.signal_decoder.register_forward_hook(lambda *call: signals.append(call[-1]))
+    noise, _ = objective._sample_noise(x, range(2), 2)
+    assert (noise + signals[-1] >= limits.lower - 1e-5).all()
+    assert (noise + signals[-1] == limits.lower).any()
+
+
+def test_a_denoiser_is_left_out_where_the_noise_of_the_model_is_too_strong(patches, tmp_path, monkeypatch, caplog):
+    folder = patches()
+    monkeypatch.setattr(dvlae.training.train, "MAX_EXCESS", -10.0)
+    assert run(folder, tmp_path / "model", refine_fraction=0.3).direct_denoiser is None
+    assert "refine: WARNING: the refined denoiser is left out" in caplog.text
+    assert json.loads((tmp_path / "model/run.json").read_text())["refinement_steps"] == 3
 
 
 def test_what_does_not_count_is_not_in_the_loss():

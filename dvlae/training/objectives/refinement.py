@@ -171,6 +171,11 @@ class Refinement(nn.Module):
             code = code.float()
             seen = Limits(*(reduce(x, axes, keepdim=True) for reduce in (torch.amin, torch.amax)))
             noisy = sample_autoregressively(decoder, code, normal, teacher.floor, seen=seen).clone()
-            noise = noisy - teacher.signal_decoder(code)
-            wanted = x if teacher.limits is None else teacher.pixel_log_likelihood(x, *decoder(x, code))[1]
-        return noise, wanted
+            if teacher.limits is None:
+                return noisy - teacher.signal_decoder(code), x
+            # The sample ends where the recording does, so that its noise is like that of the image.
+            noisy, wanted = (
+                teacher.pixel_log_likelihood(image, *decoder(image, code))[1]
+                for image in (teacher.limits.clip(noisy), x)
+            )
+            return noisy - teacher.signal_decoder(code), wanted
