@@ -42,8 +42,8 @@ MODEL_FILES = contents_beside("model.json", "weights.safetensors", *HISTORIES, R
 
 # In nats per pixel value. With a smaller KL divergence, the signal code carries no image.
 COLLAPSED_KL = 1e-3
-# By how much the variance of the model's noise may exceed that of the images, as a part of it: up to 0.07 in good trainings,
-# and 2.7 where sampled noise did not end with the recording, and removed the image.
+# By how much the variance of the model's noise may exceed that of the images, as a part of it: it was up to 0.03 in good
+# trainings, and 1.3 where sampled noise did not end where the recording does.
 MAX_EXCESS = 0.2
 
 logger = logging.getLogger(__name__)
