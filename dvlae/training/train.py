@@ -42,8 +42,8 @@ MODEL_FILES = contents_beside("model.json", "weights.safetensors", *HISTORIES, R
 
 # In nats per pixel value. With a smaller KL divergence, the signal code carries no image.
 COLLAPSED_KL = 1e-3
-# By how much the variance of the model's noise may exceed that of the images, as a part of it: it was up to 0.03 in good
-# trainings, and 1.3 where sampled noise did not end where the recording does.
+# By how much the variance of the model's noise may exceed that of the images, as a part of it: it was up to 0.03 in
+# good trainings, and 1.3 where sampled noise did not end where the recording does.
 MAX_EXCESS = 0.2
 
 logger = logging.getLogger(__name__)
@@ -267,8 +267,8 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
 def _fits(state: TrainingState, refined: TrainingState) -> bool:
     """Return whether the noise that a model has learned can be that of its images.
 
-    Their squared error cannot be negative. Its estimate is, by the difference between the variances, if the model's noise
-    is too strong.
+    Their squared error cannot be negative. Its estimate is, by the difference between the variances, if the noise of
+    the model is too strong.
     """
     if not refined.history:  # A pause came first.
         return True
@@ -317,8 +317,8 @@ def _write(
         write_run(folder, record)
     if refined and model.direct_denoiser is None:
         logger.warning(
-            "refine: WARNING: the refined denoiser is left out, and samples denoise: the noise that the model has learned "
-            "is stronger than that of the images, so that it would remove more than noise"
+            "refine: WARNING: the refined denoiser is left out, and samples denoise: the noise that the model has "
+            "learned is stronger than that of the images, so that it would remove more than noise"
         )
     if (kl := state.history[-1]["val_kl"]) < COLLAPSED_KL:
         logger.warning(
