@@ -56,7 +56,7 @@ def test_the_command_line_and_the_settings_load_no_heavy_library():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("words", "seconds"), [(["-c", "import dvlae"], 0.6), (["-m", "dvlae", "--help"], 1.0)])
+@pytest.mark.parametrize(("words", "seconds"), [(["-c", "import dvlae"], 0.3), (["-m", "dvlae", "--help"], 0.5)])
 def test_the_import_and_the_help_are_quick(words, seconds):
     used = []
     for _ in range(3):
