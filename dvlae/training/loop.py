@@ -13,7 +13,7 @@ from dvlae.training.displays import Display
 from dvlae.training.objectives.elbo import Objective
 from dvlae.training.objectives.refinement import Refinement
 from dvlae.training.processes import Clock, average_over_processes
-from dvlae.training.schedule import LOSSES, Schedule, losses
+from dvlae.training.schedule import Schedule
 from dvlae.training.shared_weights import SharedWeights
 from dvlae.training.state import TrainingState
 from dvlae.training.workers import Workers
@@ -74,9 +74,7 @@ def fit(
             state.check_finite_or_roll_back()
 
         # From here to the validation, nothing waits for the device.
-        state.set_learning_rates(
-            {name: schedule.learning_rate(last_step, state.seconds, losses(state.history, name)) for name in LOSSES}
-        )
+        state.set_learning_rates(schedule.learning_rates(last_step, state.seconds, state.history))
         with fabric.no_backward_sync(network, enabled=not weights_change):
             batch, counts = fabric.to_device((crops.batch(step, chosen), crops.counts(step, chosen)))
             loss, values = network(batch, schedule.kl_weight(step, state.seconds), counts)

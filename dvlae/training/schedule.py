@@ -23,10 +23,10 @@ def losses(history: Sequence[dict[str, float]], name: str) -> list[float]:
     Returns
     -------
     list of float
-        One number for each row that has it. Those of a refinement, which waits for nothing, have not.
+        One number for each row.
     """
     column, sign = LOSSES[name]
-    return [sign * row[column] for row in history if column in row]
+    return [sign * row[column] for row in history]
 
 
 def steps_per_epoch(settings: TrainingSettings, pixels: int, crop: Sequence[int]) -> int:
@@ -150,6 +150,24 @@ class Schedule:
             spent = max(spent, seconds / self.total_seconds)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))
         return highest * cosine
+
+    def learning_rates(self, step: int, seconds: float, history: Sequence[dict[str, float]]) -> dict[str, float]:
+        """Return the learning rate of a step for each of :data:`LOSSES`, by its name.
+
+        Parameters
+        ----------
+        step, seconds
+            As for :meth:`learning_rate`.
+        history
+            One row for each validation before the step.
+
+        Returns
+        -------
+        dict
+            They differ on plateaus only. Only there are the losses looked at.
+        """
+        waits = self.settings.schedule == "plateau"
+        return {name: self.learning_rate(step, seconds, losses(history, name) if waits else ()) for name in LOSSES}
 
     def kl_weight(self, step: int, seconds: float) -> float:
         """Return the weight of the KL divergence in the loss of a step, which rises from 0 to 1 at the start.
