@@ -211,7 +211,7 @@ class _Call:
         choose_device(session.wishes.device)
         # A model that is not trained yet may get a direct denoiser.
         prediction = self._prediction("refined" if model is None else self._denoiser).prediction
-        self.has_uncertainty = prediction.draws_samples and prediction.samples > 1
+        self.has_uncertainty = prediction.has_deviation
 
     @property
     def written(self) -> list[Path]:

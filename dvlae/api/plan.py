@@ -41,7 +41,7 @@ class Plan:
     @property
     def refines(self) -> bool:
         """Whether the training ends with that of a refined denoiser."""
-        return self.settings.model.direct_denoiser == "refined"
+        return self.settings.model.refines
 
     @classmethod
     def choose(
@@ -159,7 +159,7 @@ def describe(settings: TrainSettings, expected_steps: int | None = None) -> str:
     minutes = f"{limits.max_minutes:g} minute{'' if limits.max_minutes == 1 else 's'}"
     end = minutes if limits.max_steps is None else count(limits.max_steps, "step")
     denoiser = ", with a direct denoiser" if sizes.direct_denoiser else ""
-    if sizes.direct_denoiser == "refined":
+    if sizes.refines:
         denoiser = f", and refines the denoiser in the last {limits.refine_fraction:.0%} of them"
     about = "" if expected_steps is None else f", about {count(expected_steps, 'step')}"
     return (

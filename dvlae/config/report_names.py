@@ -91,7 +91,7 @@ def planned_contents(settings: Settings, datasets: Mapping[str, DatasetSettings]
         found[name] = Contents(
             methods=methods,
             measured=dataset.has_clean,
-            sampled=any(how.draws_samples and how.samples > 1 for how in predictions),
+            sampled=any(how.has_deviation for how in predictions),
         )
     return found
 

@@ -99,6 +99,11 @@ class PredictionSettings(StrictModel):
         return self.estimator != "direct"
 
     @property
+    def has_deviation(self) -> bool:
+        """Whether there is a standard deviation: a single sample has none."""
+        return self.draws_samples and self.samples > 1
+
+    @property
     def is_direct(self) -> bool:
         """Whether a direct denoiser makes the estimate."""
         return self.estimator in {"direct", "refined"}
@@ -194,10 +199,12 @@ class Settings(StrictModel):
         if self.methods is None and not (self.receptive_fields or self.models):
             raise ValueError("receptive_fields: found [], allowed: at least one, or `models`")
         if self.methods is None and self.receptive_fields:
-            estimator, denoiser = self.prediction.estimator, self.model.direct_denoiser
-            needed = {"direct": "model.direct_denoiser", "refined": "model: {direct_denoiser: refined}"}
-            if estimator in needed and (denoiser != "refined" if estimator == "refined" else not denoiser):
-                raise ValueError(f"prediction.estimator: found '{estimator}', allowed: only with {needed[estimator]}")
+            estimator = self.prediction.estimator
+            if estimator == "direct" and not self.model.direct_denoiser:
+                raise ValueError("prediction.estimator: found 'direct', allowed: only with model.direct_denoiser")
+            if estimator == "refined" and not self.model.refines:
+                needed = "model: {direct_denoiser: refined}"
+                raise ValueError(f"prediction.estimator: found 'refined', allowed: only with {needed}")
         check_devices(self.devices, self.training.accumulate)
         check_patch_size(self.training.patch_size, self.model.stride)
         return self

@@ -52,6 +52,11 @@ class ModelSettings(StrictModel):
     )
 
     @property
+    def refines(self) -> bool:
+        """Whether the training ends with that of a refined denoiser."""
+        return self.direct_denoiser == "refined"
+
+    @property
     def stride(self) -> int:
         """The pixels of the image to one position of the coarsest level's grid."""
         return model_stride(self.levels, self.levels_per_scale)

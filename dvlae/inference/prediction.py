@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import tee
 from pathlib import Path
 
@@ -109,8 +110,7 @@ def predict(
         ]
         results = OutputFolder(folders[0], manifest, how.output)
         deviations = OutputFolder(folders[1], manifest, how.output, deviation=True)
-        # A single sample has no deviation.
-        done = [results, deviations] if how.draws_samples and how.samples > 1 else [results]
+        done = [results, deviations] if how.has_deviation else [results]
         stored: OutputFolder | None = None
         if samples is not None:
             folder = stack.enter_context(atomic_folder(samples, OUTPUT_FILES, inputs))
@@ -143,16 +143,16 @@ def predict(
 
         def estimate_all(waiting: Sequence[Image], how: PredictionSettings) -> Iterator[Estimate]:
             noisy = ((image.name, frames.take(image)) for image in waiting)
-            first, second = tee(noisy)
-            direct = denoise_images_directly(network, first, settings=how, workers=workers, on_progress=bar.update)
-            sampled = denoise_images(
-                network, second, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update
+            direct = partial(denoise_images_directly, network, settings=how, workers=workers, on_progress=bar.update)
+            sample = partial(
+                denoise_images, network, seed=seed, settings=how, workers=workers, keep=keep, on_progress=bar.update
             )
             if not how.is_direct:
-                return sampled
+                return sample(noisy)
             if not how.draws_samples:
-                return ((estimate, None) for estimate in direct)
-            return ((estimate, std) for estimate, (_, std) in zip(direct, sampled, strict=True))
+                return ((estimate, None) for estimate in direct(noisy))
+            first, second = tee(noisy)
+            return ((estimate, std) for estimate, (_, std) in zip(direct(first), sample(second), strict=True))
 
         for image, found in _within_memory(network, waiting, how, estimate_all):
             estimate, std = frames.give_back(image.name, *found)

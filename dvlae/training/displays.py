@@ -128,15 +128,16 @@ class OutlookLine:
         if self.schedule.total_seconds is not None:
             # The step during which the time ends is finished, and may be the one after which this is said.
             left = max(0.0, min(left, self.schedule.total_seconds - state.seconds))
-        denoising = f"denoising then takes {minutes(COST_OF_SAMPLE * self.outlook.pixels * of_step / self.pixels)}"
+        denoising = minutes(COST_OF_SAMPLE * self.outlook.pixels * of_step / self.pixels)
+        follows = f"denoising then takes {denoising}"
         if self.outlook.refine_fraction:
             # Of all the time and steps, the schedule has the rest.
             part = self.outlook.refine_fraction / (1 - self.outlook.refine_fraction)
             refining = minutes(part * (self.schedule.total_seconds or of_step * self.schedule.total_steps))
-            denoising = f"refining the denoiser then takes {refining}, and {denoising.replace(' then', '')}"
+            follows = f"refining the denoiser then takes {refining}, and denoising takes {denoising}"
         logger.info(
             f"train: {state.steps} steps are done, about {left / of_step:.0f} are to come in {minutes(left)}; "
-            f"{denoising}; what will be written: {self.outlook.results}"
+            f"{follows}; what will be written: {self.outlook.results}"
         )
 
 

@@ -227,7 +227,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
         use_one_thread()
     limits = job.limits
     data = TrainingData.read(job.patches, job.description["sha256"], job.settings)
-    is_refined = job.settings.model.direct_denoiser == "refined"
+    is_refined = job.settings.model.refines
     # A refined denoiser begins as the trained model.
     sizes = job.settings.model.model_copy(update={"direct_denoiser": False} if is_refined else {})
     settings = job.settings.model_copy(update={"model": sizes})
@@ -270,8 +270,6 @@ def _fits(state: TrainingState, refined: TrainingState) -> bool:
     Their squared error cannot be negative. Its estimate is, by the difference between the variances, if the noise of
     the model is too strong.
     """
-    if not refined.history:  # A pause came first.
-        return True
     return bool(refined.history[-1]["val_error"] > -MAX_EXCESS * state.history[-1]["val_mse"])
 
 
