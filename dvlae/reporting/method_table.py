@@ -65,6 +65,7 @@ def _describe(dataset: str, method: str, runs: Sequence[Run]) -> dict[str, Any]:
     done = [row for row in described if row["status"] == DONE] or described
     row = {"dataset": dataset, "method": method} | done[0]
     row["seeds"] = len(done) if row["seeded"] else None
+    row["device"] = " and ".join(dict.fromkeys(each["device"] for each in done if each["device"])) or None
     for name in MEANS:
         values = [each[name] for each in done if each[name] is not None]
         row[name] = sum(values) / len(values) if values else None
@@ -220,6 +221,7 @@ def _notes(methods: pd.DataFrame) -> list[str]:
         "programs ran; repeat it before you compare."
         for row in methods[methods.processor_share.astype(float) < MIN_PROCESSOR_SHARE].itertuples()
     ]
+    notes += _unlike_devices(methods)
     notes += [f"{row.method} on {row.dataset}: {row.reason}." for row in methods[methods.reason.notna()].itertuples()]
     chosen = methods[methods.chosen.notna() & methods.status.eq(DONE)]
     notes += [f"{row.method} on {row.dataset}: {row.chosen}." for row in chosen.itertuples()]
@@ -232,6 +234,19 @@ def _notes(methods: pd.DataFrame) -> list[str]:
         }
         known = [f"{what}: {values.dropna().iloc[0]}" for what, values in facts.items() if values.notna().any()]
         notes += [f"{method}: {'; '.join(known)}."] if known else []
+    return notes
+
+
+def _unlike_devices(methods: pd.DataFrame) -> list[str]:
+    """Say for each dataset which methods were trained on which device, if the devices differ."""
+    notes = []
+    for dataset, mine in methods[methods.minutes.notna() & methods.device.notna()].groupby("dataset", sort=False):
+        devices = [f"{', '.join(rows.method)} on {device}" for device, rows in mine.groupby("device", sort=False)]
+        if len(devices) > 1:
+            notes.append(
+                f"{dataset}: trained on devices with different names, so that equal minutes may not be equal work: "
+                f"{'; '.join(devices)}."
+            )
     return notes
 
 

@@ -75,6 +75,22 @@ def test_the_notes_say_what_is_unequal_and_what_to_cite(compared):
     assert "n2v: tuned by: the search; settings from: their page; licence: MIT; cite: Them, 2020." in notes
 
 
+def test_the_notes_say_which_methods_were_trained_on_which_device_if_devices_differ(write):
+    paths = [write("n2v", device="cpu"), write("hdn", device="a GPU"), write("noisy", minutes=None, device="another")]
+
+    def said(paths):
+        notes = lay_out_methods(describe_methods([Run.read(path) for path in paths]), frozenset()).notes
+        return [note.rpartition(": ")[2] for note in notes if "devices with different names" in note]
+
+    assert said(paths) == ["n2v on cpu; hdn on a GPU."]
+    assert said([paths[0], paths[2]]) == []
+
+
+def test_seeds_on_different_devices_are_named_both(write):
+    runs = [Run.read(write("n2v", seed, device=device)) for seed, device in enumerate(("A", "B", "A"))]
+    assert row(describe_methods(runs), "n2v").device == "A and B"
+
+
 def test_tables_rank_and_compare_only_what_denoised_and_name_the_rest(compared, tmp_path):
     tables.make_tables(compared, tmp_path / "tables")
     summary = pd.read_csv(tmp_path / "tables/summary.csv", keep_default_na=False)

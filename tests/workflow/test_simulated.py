@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from browser import look
+from dvlae.system.hardware.devices import processor_name
 from project import BIN, SMALL, TINY, Project, jobs
 
 pytestmark = pytest.mark.workflow
@@ -110,7 +111,7 @@ def test_each_job_has_a_log_and_a_benchmark(grid):
 
 def test_each_model_says_how_it_was_made(grid):
     run = grid.json("small/dvlae-rf40/seed0/model/run.json")
-    assert (run["steps"], run["stopped_by"], run["device"]) == (5, "max_steps", "cpu")
+    assert (run["steps"], run["stopped_by"], run["device"]) == (5, "max_steps", processor_name())
     assert run["settings"]["model"]["channels"] == 8
     assert run["versions"]["torch"]
 

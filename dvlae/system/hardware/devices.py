@@ -2,6 +2,9 @@
 
 import ctypes
 import platform
+import re
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -9,6 +12,8 @@ from dvlae.system.errors import UserError
 
 # The names that malloc.h gives to these parameters.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+# Where Linux describes the processors.
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def choose_device(name: str) -> torch.device:
@@ -39,7 +44,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of a GPU, such as ``"NVIDIA H100"``, or the kind of another device.
+    """Return the name of a GPU or a processor, such as ``"NVIDIA H100"``, or the kind of another device.
 
     Parameters
     ----------
@@ -49,9 +54,25 @@ def device_name(device: torch.device) -> str:
     Returns
     -------
     str
-        The name.
+        The name; that of a processor as the system gives it, without trademarks.
     """
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return processor_name() if device.type == "cpu" else device.type
+
+
+@cache
+def processor_name() -> str:
+    """Return the name of the processor, or of its architecture where the system does not tell more.
+
+    Returns
+    -------
+    str
+        The name, without trademarks.
+    """
+    described = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
+    names = re.findall(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
+    return re.sub(r"\((?:R|TM)\)", "", names[0]).strip() if names else platform.processor() or platform.machine()
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from dvlae.system.errors import UserError
+from dvlae.system.hardware import devices
 from dvlae.system.hardware.devices import (
     choose_device,
     device_name,
@@ -58,7 +59,24 @@ def test_a_device_that_is_missing_is_refused_with_those_that_are_there(sees, nam
 def test_a_gpu_has_the_name_of_its_model_and_another_device_that_of_its_kind(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU with index {device.index}")
     assert device_name(torch.device("cuda", 1)) == "a GPU with index 1"
-    assert device_name(torch.device("cpu")) == "cpu"
+    assert device_name(torch.device("mps")) == "mps"
+
+
+@pytest.mark.parametrize(
+    ("described", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: Intel(R) Core(TM) i7\nflags : a\n\nmodel name\t: another\n", "Intel Core i7"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", "arm"),
+        (None, "arm"),
+    ],
+)
+def test_a_processor_has_the_name_of_its_model_or_of_its_architecture(monkeypatch, tmp_path, described, name):
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(devices.platform, "processor", lambda: "")
+    monkeypatch.setattr(devices.platform, "machine", lambda: "arm")
+    if described:
+        devices.CPUINFO.write_text(described)
+    assert devices.processor_name.__wrapped__() == name
 
 
 def test_this_processor_is_known_to_have_instructions_for_bfloat16_or_not():
