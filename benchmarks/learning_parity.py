@@ -1,10 +1,11 @@
 """Train the authors' networks by their own steps, and ours by our own loop, and compare how they learn.
 
-    python benchmarks/learning_parity.py                     # all six cells, then the figure
+    python benchmarks/learning_parity.py                     # all nine cells, then the figure
     python benchmarks/learning_parity.py --cells theirs-0    # one cell, and the figure if it was the last
 
 A cell is one side with one seed, a small network of the paper's kind. Both sides get the same batches of the same eight
-electron micrographs, in the same order, and have their own random weights; ours is trained as `config/paper.yaml` says.
+electron micrographs, in the same order; ours is trained as `config/paper.yaml` says. Both have random weights of their
+own, and a third side is ours that begins with the authors' random weights, which leaves the training alone to differ.
 The ELBO is that of fixed patches of two more images, and the PSNR that of their middles, denoised with ten samples. A
 finished cell is kept in `results/reference/learning_parity/` and not repeated.
 
@@ -41,7 +42,9 @@ from dvlae.data.manifest import read_manifest, spread_evenly
 from dvlae.data.prepare import prepare
 from dvlae.evaluation.target import Target
 from dvlae.inference.estimates import denoise
-from dvlae.models.dvlae import build_model
+from dvlae.models.dvlae import DVLAE, build_model
+from dvlae.models.files import load_model
+from dvlae.models.imported.weights import import_weights
 from dvlae.reporting.style import STYLE
 from dvlae.system.hardware.devices import tune_malloc, use_one_thread
 from dvlae.system.software import software
@@ -56,7 +59,12 @@ LEARNED, HELD_OUT = range(1, 41, 5), range(41, 51, 5)
 SIZES = {"levels": 4, "channels": 16, "latent_channels": 8}
 CROP, BATCH, PATCHES, MIDDLE, SAMPLES = 64, 4, 32, 192, 10
 RECEPTIVE_FIELD, KERNEL, PAIRS = 40, 5, 4
-SIDES, SEEDS = ("theirs", "ours"), (0, 1, 2)
+SIDES = {
+    "theirs": "the authors' code",
+    "ours": "dvlae, network: paper",
+    "imported": "the same, from the authors' initial weights",
+}
+SEEDS = (0, 1, 2)
 # Measurements in a training, and of these the ones that are compared.
 MEASUREMENTS, COMPARED = 15, (5, 10, 15)
 MEASURES = {"elbo": "ELBO (nats per pixel value)", "psnr": "PSNR (dB)"}
@@ -112,12 +120,28 @@ def how_we_train(steps: int) -> TrainSettings:
     )
 
 
-def train_ours(pictures: Pictures, seed: int, settings: TrainSettings, measure: Measure) -> dict[str, Any]:
+def build_ours(settings: TrainSettings, mean: float, std: float) -> DVLAE:
+    """Return our network with random weights of its own."""
+    description = {"mean": [mean], "std": [std], "step": [1.0]}
+    return build_model(settings, description, (CROP, CROP), RECEPTIVE_FIELD, "x")
+
+
+def import_theirs(authors: Path, settings: TrainSettings, mean: float, std: float) -> DVLAE:
+    """Return our network with the random weights of theirs."""
+    theirs = build_theirs(authors, settings, mean, std)
+    with TemporaryDirectory() as folder:
+        torch.save(theirs.state_dict(), Path(folder) / "theirs.pt")
+        import_weights(Path(folder) / "theirs.pt", Path(folder) / "model", mean=[mean], std=[std])
+        return load_model(Path(folder) / "model").requires_grad_().train()
+
+
+def train_ours(
+    pictures: Pictures, seed: int, settings: TrainSettings, measure: Measure, build: Callable[..., DVLAE]
+) -> dict[str, Any]:
     """Train our network with our loop."""
     limits = settings.training
     torch.manual_seed(seed)
-    description = {"mean": [pictures.learned.mean()], "std": [pictures.learned.std()], "step": [1.0]}
-    model = build_model(settings, description, (CROP, CROP), RECEPTIVE_FIELD, "x")
+    model = build(settings, float(pictures.learned.mean()), float(pictures.learned.std()))
 
     class EachStep:
         """Measures the averaged weights, which are the weights themselves, as the settings say."""
@@ -235,8 +259,12 @@ def run_cell(side: str, seed: int, settings: TrainSettings, data: Path, authors:
         print(f"{side}-{seed} step {step}: ELBO {found['elbo']:.4f}, PSNR {psnr:.2f} dB", flush=True)
         measuring += time.process_time() - before
 
-    train = train_ours if side == "ours" else partial(train_theirs, authors=authors)
-    found = train(pictures, seed, settings, measure)
+    trains: dict[str, Callable[..., dict[str, Any]]] = {
+        "theirs": partial(train_theirs, authors=authors),
+        "ours": partial(train_ours, build=build_ours),
+        "imported": partial(train_ours, build=partial(import_theirs, authors)),
+    }
+    found = trains[side](pictures, seed, settings, measure)
     seconds = time.process_time() - start
     return {
         "side": side,
@@ -251,26 +279,21 @@ def run_cell(side: str, seed: int, settings: TrainSettings, data: Path, authors:
 
 
 def compare(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Compare the sides at the steps that are compared: a difference of means counts from two deviations on."""
+    """Compare the means of the sides; ours and theirs agree if they differ by less than two deviations."""
     rows = []
     for name in MEASURES:
         for number in COMPARED:
-            ours, theirs = (
-                [record["rows"][number - 1][name] for record in records if record["side"] == side]
-                for side in ("ours", "theirs")
-            )
+            values = {
+                side: [record["rows"][number - 1][name] for record in records if record["side"] == side]
+                for side in SIDES
+            }
+            theirs, ours = values["theirs"], values["ours"]
             spread = math.sqrt((statistics.variance(ours) + statistics.variance(theirs)) / 2)
-            difference = statistics.fmean(ours) - statistics.fmean(theirs)
+            means = {side: statistics.fmean(those) for side, those in values.items()}
+            difference = means["ours"] - means["theirs"]
             rows.append(
-                {
-                    "measure": name,
-                    "step": records[0]["rows"][number - 1]["step"],
-                    "theirs": statistics.fmean(theirs),
-                    "ours": statistics.fmean(ours),
-                    "difference": difference,
-                    "deviation": spread,
-                    "agrees": abs(difference) < 2 * spread,
-                }
+                {"measure": name, "step": records[0]["rows"][number - 1]["step"], **means}
+                | {"difference": difference, "deviation": spread, "agrees": abs(difference) < 2 * spread}
             )
     return rows
 
@@ -280,15 +303,15 @@ def draw(records: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(6.4, 2.6), layout="constrained")
     for axes, (name, label) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
         for record in records:
-            side = record["side"]
+            side, number = record["side"], list(SIDES).index(record["side"])
             steps, values = zip(*((row["step"], row[name]) for row in record["rows"]), strict=True)
             first = record["seed"] == SEEDS[0]
             axes.plot(
                 steps,
                 values,
-                color=f"C{SIDES.index(side)}",
-                linestyle=("--", "-")[SIDES.index(side)],
-                label={"theirs": "the authors' code", "ours": "dvlae, network: paper"}[side] if first else None,
+                color=f"C{number}",
+                linestyle=("--", "-", ":")[number],
+                label=SIDES[side] if first else None,
             )
         axes.set(xlabel="step", ylabel=label)
     axes.legend()
@@ -326,11 +349,12 @@ def main() -> None:
     records = [record for record in records if is_of(settings, record)]
     if len(records) < len(cells):
         sys.exit(f"{len(cells) - len(records)} of {len(cells)} cells are left; the same command goes on")
-    print("| measure | step | authors | dvlae | difference | pooled deviation | within two |")
-    print("|---|--:|--:|--:|--:|--:|---|")
+    print("| measure | step | authors | dvlae | difference | pooled deviation | within two | same weights |")
+    print("|---|--:|--:|--:|--:|--:|---|--:|")
     for row in compare(records):
         numbers = " | ".join(f"{row[name]:.4f}" for name in ("theirs", "ours", "difference", "deviation"))
-        print(f"| {row['measure']} | {row['step']} | {numbers} | {'yes' if row['agrees'] else 'no'} |")
+        within = "yes" if row["agrees"] else "no"
+        print(f"| {row['measure']} | {row['step']} | {numbers} | {within} | {row['imported']:.4f} |")
     with matplotlib.rc_context(STYLE):
         draw(records).savefig(arguments.figure)
 

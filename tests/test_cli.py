@@ -582,6 +582,7 @@ def chain(tmp_path_factory):
         )  # fmt: skip
         torch.save(small_state(), "theirs.pt")
         chain.run("import-weights", "theirs.pt", "models/theirs", "--mean", "120", "--std", "30")
+        chain.run("rank", images, f"{RUN}/model", "models/theirs", "--output", "rank.csv")
         chain.run("init", "mirror/small/a.tif", "--noise-direction", "x", "--output", "project")
         chain.run("denoise", "--model", f"{RUN}/model", "mirror/small/a.tif", "--output", "own", "--samples", "2")
         chain.run("status")
@@ -657,6 +658,12 @@ def test_train_and_predict_leave_a_model_and_images_but_no_checkpoints(chain):
     assert chain.json(f"{RUN}/model/run.json")["steps"] == 3
     for folder in ("denoised", "uncertainty", "samples"):
         assert chain.files(f"{RUN}/{folder}") == IMAGES
+
+
+def test_rank_compares_the_models(chain):
+    rows = chain.rows("rank.csv")
+    assert {row["model"] for row in rows} == {f"{RUN}/model", "models/theirs"}
+    assert [float(row["excess"]) > 0 for row in rows] == [False, True]
 
 
 def test_likelihood_bounds_that_of_the_selected_images(chain):

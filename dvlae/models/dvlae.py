@@ -78,6 +78,7 @@ class DVLAE(nn.Module):
     step: Tensor
     lower: Tensor
     upper: Tensor
+    direct_denoiser: DirectDenoiser | RefinedDenoiser | None
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class DVLAE(nn.Module):
         make = _make_paper_networks if a.network == "paper" else _make_networks
         self.ladder_vae, self.autoregressive_decoder, self.signal_decoder = make(a)
         # It comes last, so that the other networks have the same initial weights with it as without it.
-        self.direct_denoiser: DirectDenoiser | RefinedDenoiser | None = None
+        self.register_module("direct_denoiser", None)
         if a.direct_denoiser == "refined":
             ladder_vae, _, signal_decoder = make(a)
             self.direct_denoiser = RefinedDenoiser(ladder_vae, signal_decoder)

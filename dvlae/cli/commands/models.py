@@ -82,6 +82,17 @@ COMMANDS: Commands = {
         DEVICE,
     ],
     Command(
+        "rank",
+        "Tell which of several models denoises images best, without clean images.",
+        "dvlae.reporting.ranking:rank",
+        "dvlae rank results/mine/images results/mine/dvlae-rf4/seed0/model results/mine/dvlae-rf4-linear/seed0/model",
+    ): [
+        IMAGES,
+        path("models", "MODEL", "folders made by `dvlae train`, two or more", nargs="+"),
+        new_path("--output", "CSV", "table to write, one row a model"),
+        DEVICE,
+    ],
+    Command(
         "levels",
         "Plot what each level of the ladder decides in one image.",
         "dvlae.reporting.levels:make_levels_figure",

@@ -1,0 +1,174 @@
+"""The order of trained models by the error of their estimates, without clean images: ``dvlae rank``."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dvlae.config.settings import PredictionSettings
+from dvlae.data.canonical import read_mask
+from dvlae.data.defects.frames import read_filled
+from dvlae.data.manifest import Image, read_manifest, spread_evenly
+from dvlae.evaluation.diagnosis import judge
+from dvlae.evaluation.noise_samples import NoiseSample, estimate_noise
+from dvlae.evaluation.risk import Denoise, MeasuredNoise, estimate_risks
+from dvlae.inference.direct import denoise_directly
+from dvlae.inference.estimates import denoise
+from dvlae.models.dvlae import DVLAE
+from dvlae.models.files import load_to
+from dvlae.system.errors import UserError
+from dvlae.system.files import atomic_file
+from dvlae.system.progress import progress
+from dvlae.system.wording import count
+
+# Parts of images that models are compared on, and their largest sides in pixels.
+MIN_PARTS = 8
+MAX_IMAGES = 16
+MAX_SIDES = {"z": 8, "y": 256, "x": 256}
+# A difference counts if it is this many times its standard error.
+MIN_SIGNIFICANCE = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+def rank(images: Path, models: Sequence[Path], *, output: Path | None = None, device: str = "auto") -> pd.DataFrame:
+    """Estimate which of several models denoises images with the smallest squared error, without clean images.
+
+    The estimate is that of :mod:`dvlae.evaluation.risk`. A refined or another direct denoiser is judged by its
+    estimate, and any other model by the mean of its samples.
+
+    Parameters
+    ----------
+    images
+        Folder with ``manifest.csv``. At most 16 of its images are used, and of a large image the middle, or several
+        parts.
+    models
+        Folders of at least two trained models.
+    output
+        CSV to make; None: nothing is written.
+    device
+        Where to compute.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each model, the best one first: ``model``; ``excess``, by how much its squared error is larger than
+        that of the best one, in squared grey values, and the ``standard_error`` of this over the parts of images;
+        ``larger_in``, the number of parts in which it is larger; and the number of ``parts``.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than two models, one cannot be used, the device is missing, or the noise of the images
+        cannot be told from their signal.
+    """
+    if len(set(models)) < 2:
+        raise UserError(f"rank: found {count(len(set(models)), 'model')}, allowed: two or more that differ")
+    networks = {str(folder): load_to(device, folder) for folder in models}
+    manifest = read_manifest(images)
+    chosen = [manifest[i] for i in spread_evenly(len(manifest), MAX_IMAGES)]
+    noise, direction = _measure([_sample(image) for image in chosen], list(networks.values()))
+    risks = []
+    with progress(total=len(chosen), description="rank", unit="image") as bar:
+        for image in chosen:
+            for number, part in enumerate(_parts(read_filled(image), math.ceil(MIN_PARTS / len(chosen)))):
+                name = f"{image.name} {number}"
+                denoisers = {folder: _denoiser(network, name) for folder, network in networks.items()}
+                risks.append(estimate_risks(part, denoisers, noise))
+            bar.update(1)
+    table = order(pd.DataFrame(risks))
+    correlated = "not correlated" if direction == "none" else f"correlated along {direction}"
+    logger.info(f"rank: {count(len(risks), 'part')} of {count(len(chosen), 'image')}, whose noise is {correlated}")
+    for line in describe(table):
+        logger.info(f"rank: {line}")
+    if output is not None:
+        with atomic_file(output) as path:
+            table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+    return table
+
+
+def order(risks: pd.DataFrame) -> pd.DataFrame:
+    """Compare each model with the one whose estimated errors are the smallest.
+
+    Parameters
+    ----------
+    risks
+        A row for each part of an image, and a column for each model.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :func:`rank` returns it.
+    """
+    best = risks.mean().idxmin()
+    excess = risks.sub(risks[best], axis=0)
+    table = pd.DataFrame(
+        {
+            "excess": excess.mean(),
+            "standard_error": excess.std() / math.sqrt(len(risks)),
+            "larger_in": (excess > 0).sum(),
+            "parts": len(risks),
+        }
+    )
+    return table.sort_values("excess", kind="stable").rename_axis("model").reset_index()
+
+
+def describe(table: pd.DataFrame) -> list[str]:
+    """Say in words which model has the smallest error, and how sure that is.
+
+    Parameters
+    ----------
+    table
+        The result of :func:`order`.
+
+    Returns
+    -------
+    list of str
+        A line for each model.
+    """
+    lines = [f"{table.model[0]}: the smallest estimated error"]
+    for row in table[1:].itertuples():
+        sure = row.excess > MIN_SIGNIFICANCE * row.standard_error
+        lines.append(
+            f"{row.model}: squared error larger by {row.excess:.3g} ± {row.standard_error:.2g} squared grey values "
+            f"(larger in {row.larger_in} of {row.parts} parts){'' if sure else ', which may be chance'}"
+        )
+    return lines
+
+
+def _sample(image: Image) -> list[NoiseSample]:
+    mask = read_mask(image)
+    noisy = read_filled(image)
+    return estimate_noise(noisy, np.ones(noisy.shape, bool) if mask is None else np.broadcast_to(mask, noisy.shape))
+
+
+def _measure(samples: Sequence[Sequence[NoiseSample]], networks: Sequence[DVLAE]) -> tuple[MeasuredNoise, str]:
+    """Return the noise of images, along the direction that they or the models say."""
+    verdict = judge([image[0] for image in samples])
+    directions = {network.architecture.noise_direction for network in networks}
+    direction = directions.pop() if len(directions) == 1 else verdict.direction
+    if direction is None or not samples[0][0].noise:
+        raise UserError(f"rank: the noise cannot be told from the signal: {verdict.reason}")
+    return MeasuredNoise.of(samples, direction), direction
+
+
+def _parts(image: np.ndarray, number: int) -> Iterator[np.ndarray]:
+    """Cut parts of limited size out of an image (C, ...), spread evenly along its diagonal."""
+    limits = list(MAX_SIDES.values())[1 - image.ndim :]
+    kept = [min(side, limit) for side, limit in zip(image.shape[1:], limits, strict=True)]
+    rest = [side - part for side, part in zip(image.shape[1:], kept, strict=True)]
+    places = [[round(share * free) for free in rest] for share in (np.arange(number) + 0.5) / number]
+    for place in {tuple(place): None for place in places}:
+        yield image[:, *(slice(start, start + side) for start, side in zip(place, kept, strict=True))]
+
+
+def _denoiser(network: DVLAE, name: str) -> Denoise:
+    """Return a function that denoises, always with the same random numbers, and exact enough for a derivative."""
+    if network.direct_denoiser is not None:
+        settings = PredictionSettings(estimator="direct", flips=False, shifts=1, precision="32")
+        return partial(denoise_directly, network, name=name, settings=settings)
+    return lambda image: denoise(network, image, name=name, seed=0, settings=PredictionSettings(precision="32"))[0]
