@@ -35,7 +35,7 @@ MIN_SIGNIFICANCE = 2.0
 logger = logging.getLogger(__name__)
 
 
-def rank(images: Path, models: Sequence[Path], *, output: Path | None = None, device: str = "auto") -> pd.DataFrame:
+def rank(images: Path, models: Sequence[Path], *, output: Path | None = None, device: str = "auto") -> None:
     """Estimate which of several models denoises images with the smallest squared error, without clean images.
 
     The estimate is that of :mod:`dvlae.evaluation.risk`. A refined or another direct denoiser is judged by its
@@ -49,16 +49,9 @@ def rank(images: Path, models: Sequence[Path], *, output: Path | None = None, de
     models
         Folders of at least two trained models.
     output
-        CSV to make; None: nothing is written.
+        CSV to make, with the result of :func:`order`; None: nothing is written.
     device
         Where to compute.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each model, the best one first: ``model``; ``excess``, by how much its squared error is larger than
-        that of the best one, in squared grey values, and the ``standard_error`` of this over the parts of images;
-        ``larger_in``, the number of parts in which it is larger; and the number of ``parts``.
 
     Raises
     ------
@@ -88,7 +81,6 @@ def rank(images: Path, models: Sequence[Path], *, output: Path | None = None, de
     if output is not None:
         with atomic_file(output) as path:
             table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
-    return table
 
 
 def order(risks: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +94,9 @@ def order(risks: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As :func:`rank` returns it.
+        A row for each model, the best one first: ``model``; ``excess``, by how much its squared error is larger than
+        that of the best one, in squared grey values, and the ``standard_error`` of this over the parts of images;
+        ``larger_in``, the number of parts in which it is larger; and the number of ``parts``.
     """
     best = risks.mean().idxmin()
     excess = risks.sub(risks[best], axis=0)

@@ -41,13 +41,13 @@ def test_the_model_with_the_smallest_true_error_comes_first(folders, images_fold
         lambda network, _: lambda image: ndimage.uniform_filter(image, windows[int(network.mean)]),
     )
     with caplog.at_level("INFO"):
-        table = rank(images_folder(**frames()), folders, output=tmp_path / "rank.csv", device="cpu")
+        rank(images_folder(**frames()), folders, output=tmp_path / "rank.csv", device="cpu")
+    table = pd.read_csv(tmp_path / "rank.csv")
     assert list(table.model) == [str(folders[number]) for number in (1, 0, 2)]
     assert (table.excess[0], table.standard_error[0], table.larger_in[0]) == (0, 0, 0)
     assert set(table.parts) == {2} and list(table.larger_in[1:]) == [2, 2]
     # Of white noise smoothed like this along x, the mean of five has 0.36 of the variance, and that of y a fifth.
     assert table.excess[2] == pytest.approx(0.8 * 400, rel=0.15)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "rank.csv"), table, check_exact=False, rtol=1e-4)
     assert "2 parts of 2 images, whose noise is correlated along x" in caplog.text
     assert f"rank: {folders[1]}: the smallest estimated error" in caplog.text
 
