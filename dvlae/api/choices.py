@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dvlae.api.options import check_receptive_field, check_whole_number
-from dvlae.config.fields import PatchSize
+from dvlae.config.fields import Autoregression, PatchSize
 from dvlae.config.messages import validate
 from dvlae.config.settings import PredictSettings, TrainSettings
 from dvlae.config.sizes.patch_size import fitting_crop
@@ -207,6 +207,7 @@ def choose_training(
     minutes: float,
     max_steps: int | None,
     direct: bool,
+    decoder: Autoregression = "nonlinear",
     like: Architecture | None = None,
 ) -> list[TrainSettings]:
     """Choose the sizes of the network that come into question, and how each is trained.
@@ -223,6 +224,8 @@ def choose_training(
         Largest number of batches; None: as many as there is time for.
     direct
         Whether a denoiser is refined even if the number of steps is limited.
+    decoder
+        Kind of the autoregressive decoder.
     like
         A model whose sizes the new one has, too; None: they are chosen.
 
@@ -246,6 +249,7 @@ def choose_training(
             levels=size.levels,
             channels=size.channels,
             latent_channels=size.channels // 2,
+            autoregression=decoder,
             direct_denoiser="refined" if direct or max_steps is None else False,
         )
         chosen.append(_settings(model, size.batch, smallest, device, minutes, max_steps))

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_prediction
 from dvlae.api.inputs import choose_dataset, find_inputs, name_paths
 from dvlae.api.notes import Warnings, name_options, options_named
+from dvlae.api.options import COMPARES, Wishes
 from dvlae.api.places import Places
 from dvlae.api.plan import describe
-from dvlae.api.session import Session, Wishes
+from dvlae.api.session import Session
 from dvlae.axes import format_sides
 from dvlae.config.settings import PredictSettings
 from dvlae.data.prepare import list_files
@@ -43,6 +44,7 @@ def denoise(
     minutes: float | None = None,
     noise_direction: str = "auto",
     receptive_field: int | str = "auto",
+    decoder: str | None = None,
     axes: str = "auto",
     override_axes: bool = False,
     channel: int | Literal["grey"] | None = None,
@@ -73,6 +75,8 @@ def denoise(
         Time for the training. None: 30, or 6 with ``start_from``.
     noise_direction, receptive_field
         Those of the noise; ``auto``: they are measured.
+    decoder
+        Kind of the autoregressive decoder, as in :class:`dvlae.api.session.Wishes`. None: nonlinear.
     axes, channel, series
         The settings of a dataset, which say how the files are read. ``axes: auto`` follows the files, but reads planes,
         many channels, and pages of unknown meaning as images.
@@ -109,7 +113,7 @@ def denoise(
         If the images or the model cannot be used, a value is not allowed, or there are results of another call.
     """
     _check_options(
-        {"--noise-direction": noise_direction, "--receptive-field": receptive_field},
+        {"--noise-direction": noise_direction, "--receptive-field": receptive_field, "--decoder": decoder},
         {"--minutes": minutes, "--quick": quick, "--start-from": start_from},
         {"--rescale": rescale},
         model=model,
@@ -125,6 +129,7 @@ def denoise(
         device=device,
         direct=samples == 0,
         start_from=None if start_from is None else start_from.absolute(),
+        decoder=decoder or Wishes.decoder,
     )
     inputs, _ = find_inputs(files)
     together = noise_direction == "z"
@@ -231,6 +236,8 @@ class _Call:
             weights = sha256(self.model / "weights.safetensors")
             return {**common, "model": weights, "rescale": self.rescale}
         training = {name: getattr(wishes, name) for name in ("noise_direction", "receptive_field", "minutes")}
+        if wishes.decoder != Wishes.decoder:
+            training["decoder"] = wishes.decoder
         first = None if wishes.start_from is None else sha256(wishes.start_from / "weights.safetensors")
         return {**common, "model": None, **training, "start_from": first}
 
@@ -307,7 +314,7 @@ class _Call:
     def _train(self, *, quick: bool) -> bool:
         """Train, with a preview where there is time for one; return whether the training has ended."""
         session, samples = self.session, SAMPLES if self.samples is None else max(self.samples, 1)
-        pause = min(PREVIEW_MINUTES, session.wishes.minutes / 2)
+        pause = min(PREVIEW_MINUTES, session.wishes.minutes / 2 / len(session.wishes.decoders))
         results = name_paths(self.written, 12)
         has_time = pause == PREVIEW_MINUTES and not session.run.model.exists()
         if quick or (has_time and not session.preview.run.denoised.exists()):
@@ -359,6 +366,8 @@ class _Call:
             lines.append(
                 f"measures the noise (direction: {wishes.noise_direction}, receptive field: {wishes.receptive_field})"
             )
+            if len(wishes.decoders) > 1:
+                lines.append(COMPARES)
             lines.append(
                 describe(first) + "".join(f", or {s.model.channels} channels if the machine is slow" for s in smaller)
             )

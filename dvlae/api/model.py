@@ -22,8 +22,8 @@ from dvlae.api.arrays import (
 )
 from dvlae.api.choices import choose_prediction
 from dvlae.api.notes import messages_reworded, name_arguments
-from dvlae.api.options import check_flag, check_folder
-from dvlae.api.session import Session, Wishes
+from dvlae.api.options import Wishes, check_flag, check_folder
+from dvlae.api.session import Session
 from dvlae.models.files import load_model, read_architecture
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
@@ -182,6 +182,7 @@ def fit(
     device: str = "auto",
     direct_denoiser: bool = False,
     start_from: Model | str | Path | None = None,
+    decoder: str = "nonlinear",
     progress: bool = False,
 ) -> Model:
     """Train a model on noisy images alone.
@@ -212,8 +213,11 @@ def fit(
     direct_denoiser
         Whether a network that denoises in one pass is trained, too, even if there is little time.
     start_from
-        A model, or its folder, whose training is continued on these images; its direction and its receptive field are
-        kept. None: a new one is trained.
+        A model, or its folder, whose training is continued on these images; its direction, receptive field and decoder
+        are kept. None: a new one is trained.
+    decoder
+        Kind of the autoregressive decoder: ``nonlinear``, ``linear``, or ``best``: both are trained, half of the time
+        each, and the model with the smaller estimated error is returned.
     progress
         Whether messages and progress are shown on standard error.
 
@@ -253,7 +257,7 @@ def fit(
         dimensions = start_from._architecture.dimensions
     axes = choose_common_axes(arrays, axes, dimensions)
     first = None if start_from is None else start_from._folder
-    wishes = Wishes(noise_direction, receptive_field, minutes, max_steps, seed, device, direct_denoiser, first)
+    wishes = Wishes(noise_direction, receptive_field, minutes, max_steps, seed, device, direct_denoiser, first, decoder)
     direction = "none" if noise_direction == "auto" else noise_direction
     with _session("fit", arrays, axes, direction, wishes, progress) as session:
         session.prepare()

@@ -11,7 +11,7 @@ from dvlae.system.errors import UserError
 PREFIX_PATTERN = re.compile("[a-z]+: (warning: )?", re.IGNORECASE)
 # What messages about values begin with, and what they say of how a file is read.
 NAME_PATTERN = re.compile(
-    "^(minutes|seed|samples|noise direction|receptive field|device)(?=: )"
+    "^(minutes|seed|samples|noise direction|receptive field|decoder|device)(?=: )"
     "|(^|(?<=: ))(command line: )?(axes|channel|series|noise_direction(?=: found '))(?=: found)"
 )
 # What a message says of settings of a dataset, and the options of commands that set them.

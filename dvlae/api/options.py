@@ -1,16 +1,31 @@
 """Checks of the values that users call functions with."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from dvlae.config.fields import Device
+from dvlae.axes import AXES
+from dvlae.config.fields import Autoregression, Device
 from dvlae.config.sizes.receptive_field import kernel_and_blocks
 from dvlae.system.errors import UserError
 
+STEPS_ALLOWED = "None, or a whole number from 1"
+# The kinds of the autoregressive decoder that are trained, by what a user may say.
+DECODERS: dict[str, list[Autoregression]] = {
+    "nonlinear": ["nonlinear"],
+    "linear": ["linear"],
+    "best": ["nonlinear", "linear"],
+}
+COMPARES = (
+    "trains two models, one with the nonlinear and one with the linear decoder, each as the next line says, and keeps "
+    "the one with the smaller estimated error"
+)
 MAX_SEED = 2**32 - 1
+MAX_MINUTES = 365 * 24 * 60
 
 
 def check_whole_number(name: str, value: Any, allowed: str, least: int = 0, most: float = np.inf) -> int:
@@ -81,9 +96,10 @@ def check_minutes(value: Any) -> float:
     UserError
         If it is something else.
     """
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and 0 < value < np.inf:
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if is_number and 0 < value <= MAX_MINUTES:
         return float(value)
-    raise UserError(f"minutes: found {value!r}, allowed: a number above 0")
+    raise UserError(f"minutes: found {value!r}, allowed: a number above 0 and up to {MAX_MINUTES} (a year)")
 
 
 def check_receptive_field(value: Any, direction: str) -> int | str:
@@ -188,3 +204,95 @@ def check_folder(name: str, value: Any, allowed: str) -> Path:
     if isinstance(value, str | os.PathLike):
         return Path(value)
     raise UserError(f"{name}: found {value!r}, allowed: {allowed}")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user may say of a training.
+
+    Attributes
+    ----------
+    noise_direction
+        An axis, ``none`` or ``auto``.
+    receptive_field
+        A number of pixels, or ``auto``.
+    minutes
+        Time for the training.
+    max_steps
+        Largest number of batches; None: as many as there is time for.
+    seed
+        Seed of the training and of the samples.
+    device
+        Where to compute.
+    direct
+        Whether a denoiser is refined even if there is little time.
+    start_from
+        Folder of a trained model whose weights are the first ones, and whose sizes, decoder, direction and receptive
+        field the new one has, too; None: the first weights are random.
+    decoder
+        Kind of the autoregressive decoder: ``nonlinear``, ``linear``, or ``best``: both are trained, half of the time
+        each, and the model with the smaller estimated error is kept.
+
+    Raises
+    ------
+    UserError
+        If a value is not allowed.
+    """
+
+    noise_direction: str = "auto"
+    receptive_field: int | str = "auto"
+    minutes: float = 30.0
+    max_steps: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    direct: bool = False
+    start_from: Path | None = None
+    decoder: str = "nonlinear"
+
+    def __post_init__(self) -> None:
+        if self.noise_direction not in (*AXES, "none", "auto"):
+            raise UserError(f"noise direction: found {self.noise_direction!r}, allowed: auto, x, y, z, none")
+        if self.decoder not in DECODERS:
+            raise UserError(f"decoder: found {self.decoder!r}, allowed: {', '.join(DECODERS)}")
+        if self.start_from is not None and self.decoder != "nonlinear":
+            raise UserError(f"decoder: found {self.decoder}, allowed only without a model to start from, which has one")
+        if self.start_from is not None and (self.noise_direction, self.receptive_field) != ("auto", "auto"):
+            raise UserError(
+                f"noise direction, receptive field: found {self.noise_direction}, {self.receptive_field}, allowed: "
+                "auto, as those of the model to start from are kept"
+            )
+        steps = self.max_steps
+        checked = {
+            "receptive_field": check_receptive_field(self.receptive_field, self.noise_direction),
+            "minutes": check_minutes(self.minutes),
+            "max_steps": None if steps is None else check_whole_number("max_steps", steps, STEPS_ALLOWED, 1),
+            "seed": check_seed(self.seed),
+            "device": check_device(self.device),
+        }
+        for name, value in checked.items():
+            # Numbers of NumPy become those of Python.
+            object.__setattr__(self, name, value)
+
+    @property
+    def decoders(self) -> list[Autoregression]:
+        """The kinds of decoder that are trained, one after the other."""
+        return DECODERS[self.decoder]
+
+    def check(self, shapes: Sequence[Sequence[int]]) -> None:
+        """Check that images can be what the user wants.
+
+        Parameters
+        ----------
+        shapes
+            Their shapes, (C, ...).
+
+        Raises
+        ------
+        UserError
+            If models would have to be compared on traces.
+        """
+        if len(self.decoders) > 1 and min(map(len, shapes)) < 3:
+            raise UserError(
+                f"decoder: found {self.decoder}, allowed for traces: nonlinear, linear, as their noise cannot be told "
+                "from their signal"
+            )

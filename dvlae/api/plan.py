@@ -33,10 +33,13 @@ class Plan:
         Sizes and limits.
     expected_steps
         Number of steps that there is time for on this machine; None: not measured, as the time does not limit them.
+    models
+        Number of models that are trained like this, one after the other.
     """
 
     settings: TrainSettings
     expected_steps: int | None = None
+    models: int = 1
 
     @property
     def refines(self) -> bool:
@@ -50,6 +53,7 @@ class Plan:
         measure: Callable[[TrainSettings, float], float],
         *,
         must_refine: bool = False,
+        models: int = 1,
     ) -> "Plan":
         """Choose the largest network that gets enough steps, or the smallest one, and say what was chosen and why.
 
@@ -61,6 +65,8 @@ class Plan:
             Function that trains with settings for some seconds, and returns the number of steps in a second.
         must_refine
             Whether a denoiser is refined even in so few steps that samples would be better.
+        models
+            Number of models that are trained in the time of the user, each in a part of it, which is in the settings.
 
         Returns
         -------
@@ -85,12 +91,12 @@ class Plan:
             settings = settings.model_copy(update={"model": model})
         logger.info(f"denoise: {describe(settings, steps)}{reason}")
         if steps < FEW_STEPS:
+            enough = _round_up(models * FEW_STEPS / rate / 60)
             logger.warning(
                 f"denoise: WARNING: about {count(steps, 'step')} {'is' if steps == 1 else 'are'} too few for good "
-                f"images; --minutes {_round_up(FEW_STEPS / rate / 60)} has time for {FEW_STEPS}, or end other programs "
-                "that compute"
+                f"images; --minutes {enough} has time for {FEW_STEPS}, or end other programs that compute"
             )
-        return cls(settings, steps)
+        return cls(settings, steps, models)
 
     @classmethod
     def read(cls, path: Path, device: str) -> "Plan | None":
@@ -111,7 +117,7 @@ class Plan:
         if not path.exists():
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
-        plan = cls(TrainSettings.model_validate(found["settings"]), found["expected_steps"])
+        plan = cls(TrainSettings.model_validate(found.pop("settings")), **found)
         return plan if plan.settings.device == device else None
 
     def write(self, path: Path) -> None:
@@ -122,7 +128,7 @@ class Plan:
         path
             The file.
         """
-        write_json(path, {"settings": self.settings.model_dump(mode="json"), "expected_steps": self.expected_steps})
+        write_json(path, vars(self) | {"settings": self.settings.model_dump(mode="json")})
 
     def check(self, steps: int) -> None:
         """Warn of a training that got too few steps, unless this was foreseen.
@@ -133,10 +139,11 @@ class Plan:
             The number of steps of the training.
         """
         if self.expected_steps is not None and steps < FEW_STEPS <= self.expected_steps:
+            enough = _round_up(self.models * (self.settings.training.max_minutes or 0) * FEW_STEPS / steps)
             logger.warning(
                 f"denoise: WARNING: the training got {steps} steps instead of about {self.expected_steps}, too few for "
-                f"good images, as other programs used the machine; --overwrite --minutes "
-                f"{_round_up((self.settings.training.max_minutes or 0) * FEW_STEPS / steps)} has time for {FEW_STEPS}"
+                f"good images, as other programs used the machine; --overwrite --minutes {enough} has time for "
+                f"{FEW_STEPS}"
             )
 
 

@@ -13,8 +13,9 @@ import yaml
 from dvlae.api.choices import choose_prediction
 from dvlae.api.inputs import choose_dataset, find_inputs
 from dvlae.api.notes import options_named
+from dvlae.api.options import Wishes
 from dvlae.api.plan import ENOUGH_STEPS
-from dvlae.api.session import Session, Wishes
+from dvlae.api.session import Session
 from dvlae.axes import format_sides
 from dvlae.config.fields import StrictModel, expand_home
 from dvlae.config.loading import RESERVED_NAMES

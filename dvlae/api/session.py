@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dvlae.api.choices import REFINED_PASSES, choose_noise, choose_prediction, choose_training
-from dvlae.api.options import check_device, check_minutes, check_receptive_field, check_seed, check_whole_number
+from dvlae.api.options import COMPARES, Wishes
 from dvlae.api.plan import Plan, describe
-from dvlae.axes import AXES, format_sides, middle
+from dvlae.axes import format_sides, middle
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.data.canonical import CANONICAL_FILES, read_info, read_noisy, write_frames
@@ -24,9 +25,9 @@ from dvlae.data.sources import SourceInfo
 from dvlae.inference.prediction import predict
 from dvlae.models.files import read_architecture
 from dvlae.reporting.diagnosis import diagnose
+from dvlae.reporting.ranking import compare_models
 from dvlae.runs.folder import DatasetFolder, RunFolder, read_json
 from dvlae.runs.record import read_run
-from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.hardware.devices import choose_device
 from dvlae.system.wording import count
@@ -38,67 +39,6 @@ logger = logging.getLogger(__name__)
 # A preview is denoised in seconds.
 PREVIEW_PIXELS = 2**18
 PREVIEW_SAMPLES = 8
-STEPS_ALLOWED = "None, or a whole number from 1"
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What a user may say of a training.
-
-    Attributes
-    ----------
-    noise_direction
-        An axis, ``none`` or ``auto``.
-    receptive_field
-        A number of pixels, or ``auto``.
-    minutes
-        Time for the training.
-    max_steps
-        Largest number of batches; None: as many as there is time for.
-    seed
-        Seed of the training and of the samples.
-    device
-        Where to compute.
-    direct
-        Whether a denoiser is refined even if there is little time.
-    start_from
-        Folder of a trained model whose weights are the first ones, and whose sizes, direction and receptive field the
-        new one has, too; None: the first weights are random.
-
-    Raises
-    ------
-    UserError
-        If a value is not allowed.
-    """
-
-    noise_direction: str = "auto"
-    receptive_field: int | str = "auto"
-    minutes: float = 30.0
-    max_steps: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    direct: bool = False
-    start_from: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.noise_direction not in (*AXES, "none", "auto"):
-            raise UserError(f"noise direction: found {self.noise_direction!r}, allowed: auto, x, y, z, none")
-        if self.start_from is not None and (self.noise_direction, self.receptive_field) != ("auto", "auto"):
-            raise UserError(
-                f"noise direction, receptive field: found {self.noise_direction}, {self.receptive_field}, allowed: "
-                "auto, as those of the model to start from are kept"
-            )
-        steps = self.max_steps
-        checked = {
-            "receptive_field": check_receptive_field(self.receptive_field, self.noise_direction),
-            "minutes": check_minutes(self.minutes),
-            "max_steps": None if steps is None else check_whole_number("max_steps", steps, STEPS_ALLOWED, 1),
-            "seed": check_seed(self.seed),
-            "device": check_device(self.device),
-        }
-        for name, value in checked.items():
-            # Numbers of NumPy become those of Python.
-            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -158,6 +98,7 @@ class Session:
             prepare(self.dataset, self.data, None, self.images)
             images = self.manifest()
             shapes = sorted({image.shape for image in images})
+            self.wishes.check(shapes)
             sizes = [
                 f"{format_sides(sides)} pixels" + (f" with {channels} channels" if channels > 1 else "")
                 for channels, *sides in shapes
@@ -212,13 +153,15 @@ class Session:
         list of TrainSettings
             As :func:`dvlae.api.choices.choose_training` returns them.
         """
-        wishes = self.wishes
+        wishes, number = self.wishes, len(self.wishes.decoders)
+        wishes.check(shapes)
         return choose_training(
             shapes,
             choose_device(wishes.device).type,
-            minutes=wishes.minutes,
-            max_steps=wishes.max_steps,
+            minutes=wishes.minutes / number,
+            max_steps=None if wishes.max_steps is None else math.ceil(wishes.max_steps / number),
             direct=wishes.direct,
+            decoder=wishes.decoders[0],
             like=None if wishes.start_from is None else read_architecture(wishes.start_from),
         )
 
@@ -241,22 +184,40 @@ class Session:
         plan = self._plan(direction, receptive_field)
         refine = plan.settings.training.refine_fraction if plan.refines else 0.0
         outlook = Outlook(_passes(samples, plan) * _pixels(self.manifest()), results, refine)
-        train(
-            self._patches,
-            model,
-            receptive_field=receptive_field,
-            noise_direction=direction,
-            seed=self.wishes.seed,
-            checkpoints=self.run.checkpoints,
-            settings=plan.settings,
-            start_from=self.wishes.start_from,
-            pause_minutes=pause_minutes,
-            outlook=outlook if results else None,
-            expected_steps=plan.expected_steps,
-        )
-        if pause_minutes is None:
-            record = read_run(model)
+        trained = {decoder: self._run_of(decoder) for decoder in self.wishes.decoders}
+        for decoder, run in trained.items():
+            goal = run.model if pause_minutes is None else model
+            if goal.exists():
+                continue
+            network = plan.settings.model.model_copy(update={"autoregression": decoder})
+            train(
+                self._patches,
+                goal,
+                receptive_field=receptive_field,
+                noise_direction=direction,
+                seed=self.wishes.seed,
+                checkpoints=run.checkpoints,
+                settings=plan.settings.model_copy(update={"model": network}),
+                start_from=self.wishes.start_from,
+                pause_minutes=pause_minutes,
+                # What is written follows the last training.
+                outlook=outlook if results and run is trained[self.wishes.decoders[-1]] else None,
+                expected_steps=plan.expected_steps,
+            )
+            if pause_minutes is not None:
+                return
+            record = read_run(goal)
             plan.check(record["steps"] + record.get("refinement_steps", 0))
+        if len(trained) > 1:
+            table = compare_models(
+                self.images, {decoder: run.model for decoder, run in trained.items()}, device=self.wishes.device
+            )
+            logger.info(f"denoise: keeps the model with the {table.model[0]} decoder")
+            os.replace(trained[table.model[0]].model, model)
+
+    def _run_of(self, decoder: str) -> RunFolder:
+        """Return the folders of the training with a decoder."""
+        return self.run if len(self.wishes.decoders) == 1 else RunFolder(self.folder / decoder)
 
     @property
     def _patches(self) -> Path:
@@ -271,9 +232,11 @@ class Session:
             extract_patches(self.images, self._patches, settings=PatchSettings.of(first, self.dataset))
         if (plan := Plan.read(path, candidates[0].device)) is not None:
             return plan
+        if (number := len(wishes.decoders)) > 1:
+            logger.info(f"denoise: {COMPARES}")
         if wishes.max_steps is not None or wishes.start_from is not None:
             logger.info(f"denoise: {describe(candidates[0])}")
-            plan = Plan(candidates[0])
+            plan = Plan(candidates[0], models=number)
         else:
             logger.info("denoise: measures how fast this machine trains")
             plan = Plan.choose(
@@ -286,6 +249,7 @@ class Session:
                     seconds=seconds,
                 ),
                 must_refine=wishes.direct,
+                models=number,
             )
         plan.write(path)
         return plan

@@ -27,6 +27,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 # Without quotes, YAML reads a number.
 Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda value: "32" if value == 32 else value)]
 Range = Annotated[list[int], Field(min_length=2, max_length=2)]
+Autoregression = Literal["nonlinear", "linear"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 NoiseDirection = Literal["x", "y", "z", "none"]
 # The environment variable that names a mirror of the downloads.

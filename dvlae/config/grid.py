@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from dvlae.config.dataset import DatasetSettings
+from dvlae.config.fields import Autoregression
 from dvlae.config.loading import merge_blocks
 from dvlae.config.messages import validate
 from dvlae.config.methods import OWN_PATTERN, MethodSettings, load_method
 from dvlae.config.settings import PatchSettings, Settings
 from dvlae.config.sizes.receptive_field import kernel_and_blocks
 from dvlae.system.errors import UserError
-
-Autoregression = Literal["nonlinear", "linear"]
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,12 @@ def load_configuration(files: Sequence[str | Path], default: str = "config/confi
         If a file cannot be read, a setting is wrong, or one would have no effect.
     """
     every = [str(file) for file in files]
-    if not every or Path(default).exists():
+    if Path(default).exists():
         every.insert(0, default)
+    elif not every:
+        raise UserError(
+            f"{default}: not found in this folder; go to the one that `dvlae init` made, or give --configfile"
+        )
     merged: dict = {}
     for file in every:
         data = read_yaml(file)

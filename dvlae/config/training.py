@@ -9,7 +9,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dvlae.config.fields import Count, Decay, Fraction, Index, NotNegative, PatchSize, Positive, Precision, StrictModel
+from dvlae.config.fields import (
+    Autoregression,
+    Count,
+    Decay,
+    Fraction,
+    Index,
+    NotNegative,
+    PatchSize,
+    Positive,
+    Precision,
+    StrictModel,
+)
 from dvlae.config.sizes.patch_size import crop_stride, largest_crop, level_strides, model_stride
 
 # A worker before its first step, with all libraries: about 550 MiB were measured.
@@ -38,7 +49,7 @@ class ModelSettings(StrictModel):
         description="layers of the network; `dvlae`: our own; `paper`: those of the authors' code of 2023 "
         "(dvlae/models/paper.py), whose autoregressive decoder has half as many channels as the other layers",
     )
-    autoregression: Literal["nonlinear", "linear"] = Field(
+    autoregression: Autoregression = Field(
         "nonlinear",
         description="model of the noise in the autoregressive decoder; `nonlinear`: a network that sees the complete "
         "signal code (the paper's); `linear`: a linear autoregression whose strength depends on the signal alone, so "

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +36,30 @@ logger = logging.getLogger(__name__)
 
 
 def rank(images: Path, models: Sequence[Path], *, output: Path | None = None, device: str = "auto") -> None:
-    """Estimate which of several models denoises images with the smallest squared error, without clean images.
+    """Say which of several models denoises images with the smallest squared error, without clean images.
+
+    Parameters
+    ----------
+    images, models, device
+        As for :func:`compare_models`.
+    output
+        CSV to make, with the result of :func:`order`; None: nothing is written.
+
+    Raises
+    ------
+    UserError
+        As for :func:`compare_models`, or if there are fewer than two models.
+    """
+    if len(set(models)) < 2:
+        raise UserError(f"rank: found {count(len(set(models)), 'model')}, allowed: two or more that differ")
+    table = compare_models(images, {str(folder): folder for folder in models}, device=device)
+    if output is not None:
+        with atomic_file(output) as path:
+            table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def compare_models(images: Path, models: Mapping[str, Path], *, device: str) -> pd.DataFrame:
+    """Estimate the squared errors of models on images, and say which is the smallest.
 
     The estimate is that of :mod:`dvlae.evaluation.risk`. A refined or another direct denoiser is judged by its
     estimate, and any other model by the mean of its samples.
@@ -47,21 +70,21 @@ def rank(images: Path, models: Sequence[Path], *, output: Path | None = None, de
         Folder with ``manifest.csv``. At most 16 of its images are used, and of a large image the middle, or several
         parts.
     models
-        Folders of at least two trained models.
-    output
-        CSV to make, with the result of :func:`order`; None: nothing is written.
+        Folders of trained models, by name.
     device
         Where to compute.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The result of :func:`order`.
 
     Raises
     ------
     UserError
-        If there are fewer than two models, one cannot be used, the device is missing, or the noise of the images
-        cannot be told from their signal.
+        If a model cannot be used, the device is missing, or the noise of the images cannot be told from their signal.
     """
-    if len(set(models)) < 2:
-        raise UserError(f"rank: found {count(len(set(models)), 'model')}, allowed: two or more that differ")
-    networks = {str(folder): load_to(device, folder) for folder in models}
+    networks = {name: load_to(device, folder) for name, folder in models.items()}
     manifest = read_manifest(images)
     chosen = [manifest[i] for i in spread_evenly(len(manifest), MAX_IMAGES)]
     noise, direction = _measure([_sample(image) for image in chosen], list(networks.values()))
@@ -69,8 +92,7 @@ def rank(images: Path, models: Sequence[Path], *, output: Path | None = None, de
     with progress(total=len(chosen), description="rank", unit="image") as bar:
         for image in chosen:
             for number, part in enumerate(_parts(read_filled(image), math.ceil(MIN_PARTS / len(chosen)))):
-                name = f"{image.name} {number}"
-                denoisers = {folder: _denoiser(network, name) for folder, network in networks.items()}
+                denoisers = {name: _denoiser(network, f"{image.name} {number}") for name, network in networks.items()}
                 risks.append(estimate_risks(part, denoisers, noise))
             bar.update(1)
     table = order(pd.DataFrame(risks))
@@ -78,9 +100,7 @@ def rank(images: Path, models: Sequence[Path], *, output: Path | None = None, de
     logger.info(f"rank: {count(len(risks), 'part')} of {count(len(chosen), 'image')}, whose noise is {correlated}")
     for line in describe(table):
         logger.info(f"rank: {line}")
-    if output is not None:
-        with atomic_file(output) as path:
-            table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+    return table
 
 
 def order(risks: pd.DataFrame) -> pd.DataFrame:

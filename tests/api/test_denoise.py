@@ -12,6 +12,8 @@ import tifffile
 
 import dvlae
 from dvlae import cli
+from dvlae.api import session
+from dvlae.models.files import read_architecture
 from noisy_images import noise, scene
 
 FRAMES, SHAPE = 3, (48, 64)
@@ -426,6 +428,7 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
         (["stack.tif", "--minutes", "0"], "error: --minutes: found 0.0, allowed: a number above 0"),
         (["stack.tif", "--minutes", "nan"], "error: --minutes: found nan, allowed: a number above 0"),
         (["stack.tif", "--minutes", "inf"], "error: --minutes: found inf, allowed: a number above 0"),
+        (["stack.tif", "--minutes", "1e9"], "found 1000000000.0, allowed: a number above 0 and up to 525600 (a year)"),
         (["stack.tif", "--samples", "-1"], "error: --samples: found -1, allowed: a whole number from 0"),
         (["stack.tif", "--receptive-field", "-4"], "error: --receptive-field: found -4, allowed: auto, or a number"),
         (["stack.tif", "--device", "mps"], "device: found 'mps'"),
@@ -444,6 +447,10 @@ def test_planes_stay_planes_in_the_results(tmp_path, monkeypatch, capsys):
             "--receptive-field: found 8, allowed: 0",
         ),
         (["stack.tif", "--rescale"], "--rescale: allowed only with --model"),
+        (
+            ["stack.tif", "--start-from", "stack_denoised_model", "--decoder", "best"],
+            "--decoder: found best, allowed only without --start-from",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(folder, capsys, arguments, words):
@@ -451,6 +458,48 @@ def test_a_mistake_is_one_line_and_leaves_nothing(folder, capsys, arguments, wor
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert words in line
     assert names(folder) == {"stack.tif"}
+
+
+def test_the_better_of_two_decoders_is_kept(folder, capsys, monkeypatch):
+    options = ["stack.tif", *TIME, "--decoder", "best"]
+    assert cli.main(["denoise", *options, "--dry-run"]) == 0
+    assert "trains two models, one with the nonlinear and one with the linear decoder" in capsys.readouterr().out
+    train, compare = session.train, session.compare_models
+    began, kinds = [], {}
+
+    def only_the_first(patches, model, **how):
+        began.append(how["settings"].model.autoregression)
+        if len(began) == 2:
+            raise KeyboardInterrupt
+        train(patches, model, **how)
+
+    monkeypatch.setattr(session, "train", only_the_first)
+    assert cli.main(["denoise", *options]) == 130
+    assert began == ["nonlinear", "linear"]
+
+    def compared(images, models, **how):
+        kinds.update({name: read_architecture(path).autoregression for name, path in models.items()})
+        return compare(images, models, **how)
+
+    monkeypatch.setattr(session, "train", train)
+    monkeypatch.setattr(session, "compare_models", compared)
+    assert cli.main(["denoise", *options]) == 0
+    said = capsys.readouterr().err
+    assert said.count("train: ") > 0 and kinds == {"nonlinear": "nonlinear", "linear": "linear"}
+    kept = read_architecture(folder / "stack_denoised_model").autoregression
+    assert f"rank: {kept}: the smallest estimated error" in said
+    assert f"denoise: keeps the model with the {kept} decoder" in said
+    assert names(folder) == RESULTS
+    assert json.loads((folder / "stack_denoised.json").read_text())["request"]["decoder"] == "best"
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 1
+    assert "was made by another command" in capsys.readouterr().err
+
+
+def test_decoders_cannot_be_compared_on_traces(folder, capsys):
+    tifffile.imwrite("trace.tif", images()[0, 0], metadata={"axes": "X"})
+    assert cli.main(["denoise", "trace.tif", *TIME, "--decoder", "best"]) == 1
+    assert "--decoder: found best, allowed for traces: nonlinear, linear" in capsys.readouterr().err
+    assert names(folder) == {"stack.tif", "trace.tif"}
 
 
 def test_a_training_is_continued_on_other_images(done, capsys):

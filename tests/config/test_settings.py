@@ -588,7 +588,7 @@ def test_a_mistake_in_a_configuration_is_put_down_to_its_own_file(tmp_path):
 def test_without_the_default_configuration_the_given_one_is_enough(tmp_path):
     (tmp_path / "mine.yaml").write_text("seeds: [5]\n")
     assert load_configuration([tmp_path / "mine.yaml"], tmp_path / "none.yaml").seeds == [5]
-    with pytest.raises(UserError, match=r"none\.yaml: no such file"):
+    with pytest.raises(UserError, match=r"none\.yaml: not found in this folder; go to the one"):
         load_configuration([], tmp_path / "none.yaml")
 
 

@@ -51,6 +51,13 @@ COMMANDS: Commands = {
         argument("--minutes", "N", "time for the training (default: 30; with --start-from, 6)", type=float),
         NOISE_DIRECTION,
         RECEPTIVE_FIELD,
+        argument(
+            "--decoder",
+            None,
+            "kind of the model of the noise (default: nonlinear); best: train both, half of the time each, and keep "
+            "the one with the smaller estimated error",
+            choices=("nonlinear", "linear", "best"),
+        ),
         *READING,
         path("--model", "MODEL", "use this model instead of training one"),
         path("--start-from", "MODEL", "continue the training of this model, for new images of the same microscope"),
