@@ -189,7 +189,8 @@ class Session:
             goal = run.model if pause_minutes is None else model
             if goal.exists():
                 continue
-            network = plan.settings.model.model_copy(update={"autoregression": decoder})
+            # The plan is that of the first decoder, or of a model to start from.
+            others = {} if decoder == self.wishes.decoders[0] else {"autoregression": decoder}
             train(
                 self._patches,
                 goal,
@@ -197,7 +198,7 @@ class Session:
                 noise_direction=direction,
                 seed=self.wishes.seed,
                 checkpoints=run.checkpoints,
-                settings=plan.settings.model_copy(update={"model": network}),
+                settings=plan.settings.model_copy(update={"model": plan.settings.model.model_copy(update=others)}),
                 start_from=self.wishes.start_from,
                 pause_minutes=pause_minutes,
                 # What is written follows the last training.

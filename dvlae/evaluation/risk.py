@@ -58,7 +58,7 @@ class MeasuredNoise:
     curves: Sequence[VarianceCurve]
 
     @classmethod
-    def of(cls, samples: Sequence[Sequence[NoiseSample]], direction: str) -> "MeasuredNoise":
+    def of(cls, samples: Sequence[Sequence[NoiseSample]], direction: str) -> "MeasuredNoise | None":
         """Join what was measured in some images.
 
         Parameters
@@ -70,12 +70,14 @@ class MeasuredNoise:
 
         Returns
         -------
-        MeasuredNoise
-            The noise.
+        MeasuredNoise or None
+            The noise; None if that of a channel cannot be told from its signal.
         """
         axis = "x" if direction == "none" else direction
         lags, curves = [], []
         for channel in zip(*samples, strict=True):
+            if not any(np.isfinite(one.noise[axis]).any() for one in channel if axis in one.noise):
+                return None
             lags.append(np.ones(1) if direction == "none" else _significant([one.correlation[axis] for one in channel]))
             noise = np.concatenate([one.noise[axis] for one in channel])
             signal = np.concatenate([one.signal for one in channel])

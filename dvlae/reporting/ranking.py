@@ -87,7 +87,7 @@ def compare_models(images: Path, models: Mapping[str, Path], *, device: str) -> 
     networks = {name: load_to(device, folder) for name, folder in models.items()}
     manifest = read_manifest(images)
     chosen = [manifest[i] for i in spread_evenly(len(manifest), MAX_IMAGES)]
-    noise, direction = _measure([_sample(image) for image in chosen], list(networks.values()))
+    noise = _measure([_sample(image) for image in chosen], list(networks.values()))
     risks = []
     with progress(total=len(chosen), description="rank", unit="image") as bar:
         for image in chosen:
@@ -96,7 +96,7 @@ def compare_models(images: Path, models: Mapping[str, Path], *, device: str) -> 
                 risks.append(estimate_risks(part, denoisers, noise))
             bar.update(1)
     table = order(pd.DataFrame(risks))
-    correlated = "not correlated" if direction == "none" else f"correlated along {direction}"
+    correlated = "not correlated" if noise.direction == "none" else f"correlated along {noise.direction}"
     logger.info(f"rank: {count(len(risks), 'part')} of {count(len(chosen), 'image')}, whose noise is {correlated}")
     for line in describe(table):
         logger.info(f"rank: {line}")
@@ -160,14 +160,15 @@ def _sample(image: Image) -> list[NoiseSample]:
     return estimate_noise(noisy, np.ones(noisy.shape, bool) if mask is None else np.broadcast_to(mask, noisy.shape))
 
 
-def _measure(samples: Sequence[Sequence[NoiseSample]], networks: Sequence[DVLAE]) -> tuple[MeasuredNoise, str]:
+def _measure(samples: Sequence[Sequence[NoiseSample]], networks: Sequence[DVLAE]) -> MeasuredNoise:
     """Return the noise of images, along the direction that they or the models say."""
     verdict = judge([image[0] for image in samples])
     directions = {network.architecture.noise_direction for network in networks}
     direction = directions.pop() if len(directions) == 1 else verdict.direction
-    if direction is None or not samples[0][0].noise:
+    noise = None if direction is None else MeasuredNoise.of(samples, direction)
+    if noise is None:
         raise UserError(f"rank: the noise cannot be told from the signal: {verdict.reason}")
-    return MeasuredNoise.of(samples, direction), direction
+    return noise
 
 
 def _parts(image: np.ndarray, number: int) -> Iterator[np.ndarray]:

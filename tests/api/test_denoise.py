@@ -495,6 +495,14 @@ def test_the_better_of_two_decoders_is_kept(folder, capsys, monkeypatch):
     assert "was made by another command" in capsys.readouterr().err
 
 
+def test_a_training_is_continued_with_the_decoder_of_its_model(folder, capsys):
+    assert cli.main(["denoise", "stack.tif", *TIME, "--decoder", "linear"]) == 0
+    tifffile.imwrite("other.tif", images(7), photometric="minisblack")
+    assert cli.main(["denoise", "--start-from", "stack_denoised_model", "other.tif", *TIME]) == 0
+    for name in ("stack", "other"):
+        assert read_architecture(folder / f"{name}_denoised_model").autoregression == "linear"
+
+
 def test_decoders_cannot_be_compared_on_traces(folder, capsys):
     tifffile.imwrite("trace.tif", images()[0, 0], metadata={"axes": "X"})
     assert cli.main(["denoise", "trace.tif", *TIME, "--decoder", "best"]) == 1

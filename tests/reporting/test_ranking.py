@@ -93,9 +93,10 @@ def test_one_model_is_refused(folders, images_folder):
         rank(images_folder(**frames()), [folders[0], folders[0]], device="cpu")
 
 
-def test_traces_are_refused_as_their_noise_cannot_be_told_from_the_signal(images_folder, tmp_path):
+@pytest.mark.parametrize("image", [noisy(64), np.full((1, 40, 50), 7, np.float32)], ids=["trace", "blank"])
+def test_images_without_noise_that_can_be_told_from_the_signal_are_refused(images_folder, tmp_path, image):
     for name in "ab":
         (tmp_path / name).mkdir()
-        save_model(build(2, dimensions=1), tmp_path / name)
+        save_model(build(2, dimensions=image.ndim - 1), tmp_path / name)
     with pytest.raises(UserError, match="rank: the noise cannot be told from the signal: "):
-        rank(images_folder(trace=noisy(64)), [tmp_path / name for name in "ab"], device="cpu")
+        rank(images_folder(a=image), [tmp_path / name for name in "ab"], device="cpu")
