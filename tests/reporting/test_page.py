@@ -22,6 +22,7 @@ from dvlae.reporting.diagnosis import diagnose
 from dvlae.reporting.page import views, write_page
 from dvlae.reporting.page.markup import encode_png
 from dvlae.system.errors import UserError
+from dvlae.system.hardware.devices import processor_name
 from dvlae.training.train import train
 
 SCRIPT = "<script>alert(1)</script> & \"a\" 'b'"
@@ -141,7 +142,9 @@ def test_a_page_of_a_real_run_says_what_its_records_say(tmp_path, images_folder,
     paths = {name: tmp_path / name for name in ("images", "denoised", "uncertainty", "model")}
     page = make_page({}, **paths, diagnosis=tmp_path / "noise.json", warnings=["A warning."])
     record = json.loads((tmp_path / "model/run.json").read_text())
-    assert f"{record['seconds'] / 60:.1f} minutes, on cpu, 4 steps, ended by max_steps" in page.said("dd")
+    assert f"{record['seconds'] / 60:.1f} minutes, on {processor_name()}, 4 steps, ended by max_steps" in page.said(
+        "dd"
+    )
     cells = page.said("td")
     for text in ("model.channels 8", "seed 3 5", f"versions.torch {record['versions']['torch']}", "samples 2"):
         assert text in cells
