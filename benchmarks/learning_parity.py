@@ -61,8 +61,8 @@ CROP, BATCH, PATCHES, MIDDLE, SAMPLES = 64, 4, 32, 192, 10
 RECEPTIVE_FIELD, KERNEL, PAIRS = 40, 5, 4
 SIDES = {
     "theirs": "the authors' code",
-    "ours": "dvlae, network: paper",
-    "imported": "the same, from the authors' initial weights",
+    "ours": "dvlae",
+    "imported": "dvlae, same initial weights",
 }
 SEEDS = (0, 1, 2)
 # Measurements in a training, and of these the ones that are compared.
@@ -300,7 +300,7 @@ def compare(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def draw(records: Sequence[dict[str, Any]]) -> Figure:
     """Draw the curves of all cells."""
-    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 2.9), layout="constrained")
     for axes, (name, label) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
         for record in records:
             side, number = record["side"], list(SIDES).index(record["side"])
@@ -314,7 +314,7 @@ def draw(records: Sequence[dict[str, Any]]) -> Figure:
                 label=SIDES[side] if first else None,
             )
         axes.set(xlabel="step", ylabel=label)
-    axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(SIDES))
     return figure
 
 
