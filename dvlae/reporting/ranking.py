@@ -29,6 +29,8 @@ from dvlae.system.wording import count
 MIN_PARTS = 8
 MAX_IMAGES = 16
 MAX_SIDES = {"z": 8, "y": 256, "x": 256}
+# Of a model without a direct denoiser; more would take minutes.
+SAMPLES = 8
 # A difference counts if it is this many times its standard error.
 MIN_SIGNIFICANCE = 2.0
 
@@ -62,7 +64,7 @@ def compare_models(images: Path, models: Mapping[str, Path], *, device: str) -> 
     """Estimate the squared errors of models on images, and say which is the smallest.
 
     The estimate is that of :mod:`dvlae.evaluation.risk`. A refined or another direct denoiser is judged by its
-    estimate, and any other model by the mean of its samples.
+    estimate, and any other model by the mean of few samples.
 
     Parameters
     ----------
@@ -186,4 +188,5 @@ def _denoiser(network: DVLAE, name: str) -> Denoise:
     if network.direct_denoiser is not None:
         settings = PredictionSettings(estimator="direct", flips=False, shifts=1, precision="32")
         return partial(denoise_directly, network, name=name, settings=settings)
-    return lambda image: denoise(network, image, name=name, seed=0, settings=PredictionSettings(precision="32"))[0]
+    settings = PredictionSettings(samples=SAMPLES, precision="32")
+    return lambda image: denoise(network, image, name=name, seed=0, settings=settings)[0]
