@@ -150,10 +150,15 @@ def describe(table: pd.DataFrame) -> list[str]:
     for row in table[1:].itertuples():
         sure = row.excess > MIN_SIGNIFICANCE * row.standard_error
         lines.append(
-            f"{row.model}: squared error larger by {row.excess:.3g} ± {row.standard_error:.2g} squared grey values "
+            f"{row.model}: squared error larger by {_number(row.excess)} ± {_number(row.standard_error)} squared grey values "
             f"(larger in {row.larger_in} of {row.parts} parts){'' if sure else ', which may be chance'}"
         )
     return lines
+
+
+def _number(value: float) -> str:
+    """Write a number with three digits, and without an exponent unless it is small."""
+    return f"{float(f'{value:.3g}'):,g}"
 
 
 def _sample(image: Image) -> list[NoiseSample]:
