@@ -149,16 +149,17 @@ def describe(table: pd.DataFrame) -> list[str]:
     lines = [f"{table.model[0]}: the smallest estimated error"]
     for row in table[1:].itertuples():
         sure = row.excess > MIN_SIGNIFICANCE * row.standard_error
+        difference = f"{_number(row.excess, 3)} ± {_number(row.standard_error, 2)}"
         lines.append(
-            f"{row.model}: squared error larger by {_number(row.excess)} ± {_number(row.standard_error)} squared grey values "
-            f"(larger in {row.larger_in} of {row.parts} parts){'' if sure else ', which may be chance'}"
+            f"{row.model}: squared error larger by {difference} squared grey values (larger in {row.larger_in} of "
+            f"{row.parts} parts){'' if sure else ', which may be chance'}"
         )
     return lines
 
 
-def _number(value: float) -> str:
-    """Write a number with three digits, and without an exponent unless it is small."""
-    return f"{float(f'{value:.3g}'):,g}"
+def _number(value: float, digits: int) -> str:
+    """Write a number with so many digits that count, and without an exponent unless it is small."""
+    return f"{float(f'{value:.{digits}g}'):,g}"
 
 
 def _sample(image: Image) -> list[NoiseSample]:

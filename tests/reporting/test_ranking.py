@@ -83,10 +83,10 @@ def test_a_difference_within_its_standard_error_is_called_chance():
     first, *lines = describe(order(risks))
     assert first == "a: the smallest estimated error"
     assert lines[0] == (
-        "b: squared error larger by 0.167 ± 0.384 squared grey values (larger in 2 of 3 parts), which may be chance"
+        "b: squared error larger by 0.167 ± 0.38 squared grey values (larger in 2 of 3 parts), which may be chance"
     )
-    assert describe(order(1000 * risks))[2].startswith("c: squared error larger by 2,030 ± 33.3 squared grey values")
-    assert lines[1].endswith("c: squared error larger by 2.03 ± 0.0333 squared grey values (larger in 3 of 3 parts)")
+    assert describe(order(1000 * risks))[2].startswith("c: squared error larger by 2,030 ± 33 squared grey values")
+    assert lines[1].endswith("c: squared error larger by 2.03 ± 0.033 squared grey values (larger in 3 of 3 parts)")
 
 
 def test_one_model_is_refused(folders, images_folder):
