@@ -76,7 +76,7 @@ def denoise(
     noise_direction, receptive_field
         Those of the noise; ``auto``: they are measured.
     decoder
-        Kind of the autoregressive decoder, as in :class:`dvlae.api.session.Wishes`. None: nonlinear.
+        Kind of the autoregressive decoder, as in :class:`dvlae.api.options.Wishes`. None: nonlinear.
     axes, channel, series
         The settings of a dataset, which say how the files are read. ``axes: auto`` follows the files, but reads planes,
         many channels, and pages of unknown meaning as images.

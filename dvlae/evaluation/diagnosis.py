@@ -127,7 +127,7 @@ def measure_noise(
     if verdict.direction is not None:
         axis = "x" if verdict.direction == "none" else verdict.direction
         for channel in channels:
-            curve = _variance_curve(channel, axis)
+            curve = variance_curve(channel, axis)
             if len(curve[0]):
                 curves.append(curve)
             limits = min(sample.limits[0] for sample in channel), max(sample.limits[1] for sample in channel)
@@ -146,7 +146,21 @@ def measure_noise(
     return found, curves
 
 
-def _variance_curve(samples: Sequence[NoiseSample], axis: str) -> VarianceCurve:
+def variance_curve(samples: Sequence[NoiseSample], axis: str) -> VarianceCurve:
+    """Return how the variance of the noise of one channel depends on the signal.
+
+    Parameters
+    ----------
+    samples
+        A sample of each image.
+    axis
+        The axis along which the noise was looked at.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        As :func:`dvlae.evaluation.noise_statistics.variance_by_signal`.
+    """
     noise = np.concatenate([sample.noise[axis] for sample in samples])
     signal = np.concatenate([sample.signal for sample in samples])
     counts = np.isfinite(noise)

@@ -25,9 +25,9 @@ import numpy as np
 from scipy import ndimage
 
 from dvlae.axes import AXES
-from dvlae.evaluation.diagnosis import NEGLIGIBLE_CORRELATION
+from dvlae.evaluation.diagnosis import NEGLIGIBLE_CORRELATION, variance_curve
 from dvlae.evaluation.noise_samples import NoiseSample
-from dvlae.evaluation.noise_statistics import VarianceCurve, robust_variance, variance_by_signal
+from dvlae.evaluation.noise_statistics import VarianceCurve
 
 # Of the second noise, relative to the noise of the image: a derivative asks for little, and rounding for more.
 STEP = 0.1
@@ -79,10 +79,7 @@ class MeasuredNoise:
             if not any(np.isfinite(one.noise[axis]).any() for one in channel if axis in one.noise):
                 return None
             lags.append(np.ones(1) if direction == "none" else _significant([one.correlation[axis] for one in channel]))
-            noise = np.concatenate([one.noise[axis] for one in channel])
-            signal = np.concatenate([one.signal for one in channel])
-            counts = np.isfinite(noise)
-            curves.append(variance_by_signal(noise[counts], signal[counts], robust_variance))
+            curves.append(variance_curve(channel, axis))
         return cls(direction, lags, curves)
 
     def draw(self, signal: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -119,10 +116,9 @@ def _significant(measured: Sequence[np.ndarray]) -> np.ndarray:
 
 def _correlated(white: np.ndarray, lags: np.ndarray, axis: int) -> np.ndarray:
     """Filter white noise so that it has this correlation along an axis."""
-    length = 2 * len(lags) - 1
-    spectrum = np.fft.rfft(np.concatenate([lags, np.zeros(3 * length), lags[:0:-1]]))
+    ring = np.concatenate([lags, np.zeros(6 * len(lags) - 3), lags[:0:-1]])
     # What was measured need not be a correlation: its spectrum can be negative.
-    kernel = np.fft.irfft(np.sqrt(np.clip(spectrum.real, 0, None)), len(lags) + 3 * length + len(lags) - 1)
+    kernel = np.fft.irfft(np.sqrt(np.clip(np.fft.rfft(ring).real, 0, None)), len(ring))
     kernel = np.fft.fftshift(kernel / np.linalg.norm(kernel))
     return ndimage.convolve1d(white, kernel, axis=axis, mode="reflect")
 

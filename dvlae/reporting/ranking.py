@@ -163,9 +163,8 @@ def _number(value: float, digits: int) -> str:
 
 
 def _sample(image: Image) -> list[NoiseSample]:
-    mask = read_mask(image)
-    noisy = read_filled(image)
-    return estimate_noise(noisy, np.ones(noisy.shape, bool) if mask is None else np.broadcast_to(mask, noisy.shape))
+    noisy, mask = read_filled(image), read_mask(image)
+    return estimate_noise(noisy, np.broadcast_to(True if mask is None else mask, noisy.shape))
 
 
 def _measure(samples: Sequence[Sequence[NoiseSample]], networks: Sequence[DVLAE]) -> MeasuredNoise:
