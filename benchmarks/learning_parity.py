@@ -49,6 +49,7 @@ from dvlae.reporting.style import STYLE
 from dvlae.system.hardware.devices import tune_malloc, use_one_thread
 from dvlae.system.software import software
 from dvlae.training.crops import RandomCrops
+from dvlae.training.objectives.elbo import Objective
 from dvlae.training.schedule import steps_per_epoch
 from dvlae.training.state import TrainingState
 
@@ -154,7 +155,7 @@ def train_ours(
             measure(state.steps, partial(validated, pictures, state.objective.evaluate), estimate)
 
     validation = [(batch, None) for batch in pictures.patches.split(BATCH)]
-    train_model(model, limits, crops_of(pictures, seed), validation, [EachStep()])
+    train_model(Objective(model), limits, crops_of(pictures, seed), validation, [EachStep()])
     return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks that train small networks share: the training of a given network by one worker."""
+"""What the benchmarks that train small networks share: the training of given networks by one worker."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from dvlae.config.training import TrainingSettings
-from dvlae.models.dvlae import DVLAE
 from dvlae.training.crops import RandomCrops, ValidationBatch
 from dvlae.training.displays import Display
 from dvlae.training.loop import fit
 from dvlae.training.objectives.elbo import Objective
+from dvlae.training.objectives.refinement import Refinement
 from dvlae.training.optimizers import build_optimizer
 from dvlae.training.processes import connect
 from dvlae.training.schedule import Schedule, steps_per_epoch
@@ -26,7 +26,7 @@ def middle(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def train_model(
-    model: DVLAE,
+    objective: Objective | Refinement,
     limits: TrainingSettings,
     crops: RandomCrops,
     validation: Sequence[ValidationBatch],
@@ -34,9 +34,8 @@ def train_model(
     expected_steps: int | None = None,
     pause: float | None = None,
 ) -> TrainingState:
-    """Train a network on the processor with the loop of `dvlae train`; return the state at the end or at the pause."""
-    objective = Objective(model)
-    state = TrainingState(objective, build_optimizer(model, limits), limits)
+    """Train networks on the processor with the loop of `dvlae train`; return the state at the end or at the pause."""
+    state = TrainingState(objective, build_optimizer(objective.model, limits), limits)
     epoch = steps_per_epoch(limits, crops.patches[:, 0].size, crops.crop)
     fit(
         connect([torch.device("cpu")], limits),

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from unittest.mock import patch
 
 import torch
@@ -32,10 +33,19 @@ from dvlae.models.layers import Pointwise, upsampled
 from dvlae.system.hardware.devices import choose_device, has_fast_bfloat16, tune_malloc, use_fast_arithmetic
 from dvlae.training.optimizers import build_optimizer
 
+
+def settings_of(configuration: str) -> Settings:
+    """Return a configuration without the direct denoiser, which takes no part in steps and samples."""
+    settings = load_settings(Settings, configuration)
+    model = settings.model.model_copy(update={"direct_denoiser": False})
+    prediction = settings.prediction.model_copy(update={"estimator": "mmse"})
+    return settings.model_copy(update={"model": model, "prediction": prediction})
+
+
 SETTINGS = {
-    "demo": lambda: load_settings(Settings, "config/config.yaml"),
-    "sem": lambda: load_settings(Settings, "config/sem.yaml"),
-    "paper": lambda: load_settings(Settings, "config/paper.yaml"),
+    "demo": partial(settings_of, "config/config.yaml"),
+    "sem": partial(settings_of, "config/sem.yaml"),
+    "paper": partial(settings_of, "config/paper.yaml"),
 }
 STATISTICS = {"mean": [60.0], "std": [50.0], "step": [1.0]}
 PEAK_CHANNELS = (16, 32, 64, 128)

@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -51,6 +52,7 @@ from dvlae.inference.latent_noise import antithetic_keys, latent_sampler, sample
 from dvlae.inference.posterior import encode
 from dvlae.inference.tiling import views, whole_window
 from dvlae.models.dvlae import DVLAE
+from dvlae.models.latents import take_mean
 from dvlae.reporting.style import BLUE, ORANGE, STYLE
 from dvlae.system.files import write_json
 from dvlae.system.hardware.devices import tune_malloc, use_one_thread
@@ -58,6 +60,8 @@ from dvlae.system.hardware.usage import Usage
 from dvlae.system.software import software
 from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validation_batches
 from dvlae.training.loop import validate
+from dvlae.training.objectives.elbo import Objective
+from dvlae.training.objectives.refinement import Refinement, refinement_settings
 from dvlae.training.processes import choose_precision, connect
 from dvlae.training.workers import Workers
 
@@ -110,6 +114,11 @@ STEPS = (
     Step("antithetic", "samples in opposite pairs", {"prediction": {"antithetic": True}}),
     Step("mirrored", "samples of the mirrored image", {"prediction": {"flips": True}}),
     Step("shifted", "samples at four shifts", {"prediction": {"shifts": 4}}),
+    Step(
+        "refined",
+        "refined denoiser, not samples",
+        {"model": {"direct_denoiser": "refined"}, "prediction": {"estimator": "refined"}},
+    ),
 )
 
 
@@ -143,7 +152,7 @@ class Setup:
 
     def build(self, description: dict[str, Any], crop: Sequence[int], noise_direction: str) -> DVLAE:
         """Return the untrained model."""
-        settings = TrainSettings.of(self.settings)
+        settings = TrainSettings.of(self.settings).before_refinement()
         return build_mixed_model(self.parts, settings, description, crop, self.receptive_field, noise_direction)
 
 
@@ -258,30 +267,32 @@ class Cell:
         limits = settings.training
         crop = choose_crop(TrainSettings.of(settings), data.train.shape[2:])
         direction = data.dataset.noise_direction
-        crops = RandomCrops(
-            data.train,
-            crop=crop,
-            batch_size=limits.batch_size,
-            seed=self.seed,
-            noise_direction=direction,
-            flips=limits.flips,
-        )
         torch.manual_seed(self.seed)
         model = self.setup.build(data.description, crop, direction)
         batches = validation_batches(data.val, None, model.stride, crop, limits)
-        rate = train_model(copy.deepcopy(model), limits, crops, batches[:1], pause=RATE_SECONDS)
-        expected = max(1, round(60 * self.minutes * rate.steps / rate.seconds))
+
+        crops = partial(
+            RandomCrops, data.train, crop=crop, seed=self.seed, noise_direction=direction, flips=limits.flips
+        )
+        own = crops(batch_size=limits.batch_size)
+        rate = train_model(Objective(copy.deepcopy(model)), limits, own, batches[:1], pause=RATE_SECONDS)
+        share = 1 - limits.refine_fraction * settings.model.refines
+        expected = max(1, round(share * 60 * self.minutes * rate.steps / rate.seconds))
         with Usage() as usage:
-            state = train_model(model, limits, crops, batches, expected_steps=expected)
+            state = train_model(Objective(model), limits.part(share), own, batches, expected_steps=expected)
+            trained = state.average
+            if settings.model.refines:
+                last = refinement_settings(limits.part(1 - share), workers=1)
+                refinement = Refinement(trained, Workers(), last.batch_size)
+                train_model(refinement, last, crops(batch_size=last.batch_size), batches)
+                trained = trained.with_direct_denoiser(refinement.average)
         same = limits.model_copy(update={"max_validation_patches": 32})
         batches = validation_batches(data.val, None, model.stride, crop, same)
         cpu = torch.device("cpu")
         elbo = validate(connect([cpu], limits), state.objective, batches, Workers())["elbo"]
         start = time.monotonic()
         psnr = {
-            step: [
-                target.psnr(denoised(state.average, noisy, name, self.seed, how)) for name, noisy, target in data.pairs
-            ]
+            step: [target.psnr(denoised(trained, noisy, name, self.seed, how)) for name, noisy, target in data.pairs]
             for step, how in self.sampling.items()
         }
         return {
@@ -303,21 +314,25 @@ class Cell:
 
 @torch.inference_mode()
 def denoised(model: DVLAE, image: np.ndarray, name: str, seed: int, how: PredictionSettings) -> np.ndarray:
-    """Return the mean of samples, (C, Y, X), by the layers that are trained.
+    """Return the mean of samples, (C, Y, X), or of the refined estimates, by the layers that are trained.
 
     Those of `dvlae.inference` know two networks only. The samples are the same.
     """
-    ladder, total = model.ladder_vae, np.zeros(image.shape, np.float64)
+    model = model.with_refined() if how.is_direct else model
+    ladder, total, number = model.ladder_vae, np.zeros(image.shape, np.float64), 0
     keys_of = antithetic_keys if how.antithetic else sample_keys
     chosen = views(image, model.stride, model.architecture.mirrored_axes if how.flips else (), how.shifts)
     for offset, view in enumerate(chosen):
         window = whole_window(view.shape)
         _, features = encode(model, view, window, len(ladder.levels))
-        for key in keys_of(seed, name, range(offset, how.samples, len(chosen)), len(ladder.levels)):
-            code, _ = ladder.to_code(features, latent_sampler([key], window, ladder.strides))
+        keys = keys_of(seed, name, range(offset, how.samples, len(chosen)), len(ladder.levels))
+        for key in [None] if how.is_direct else keys:
+            sampler = take_mean if key is None else latent_sampler([key], window, ladder.strides)
+            code, _ = ladder.to_code(features, sampler)
             slices, values = view.to_image(window, model.denormalise(model.signal_decoder(code)))
             total[:, *slices] += values[0].numpy()
-    return (total / how.samples).astype(np.float32)
+            number += 1
+    return (total / number).astype(np.float32)
 
 
 @dataclass(frozen=True)

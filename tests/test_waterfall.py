@@ -1,5 +1,6 @@
 """`benchmarks/waterfall.py` measures each change from the paper to ours."""
 
+import copy
 import json
 from itertools import pairwise
 
@@ -13,7 +14,9 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.config.loading import load_settings
 from dvlae.config.settings import Settings, TrainSettings
 from dvlae.evaluation.target import Target
+from dvlae.inference.direct import denoise_directly
 from dvlae.inference.estimates import denoise
+from dvlae.models.direct_denoiser import RefinedDenoiser
 from dvlae.models.dvlae import build_model
 from project import REPOSITORY
 
@@ -60,7 +63,9 @@ def packaged(setup, network):
     """Return the package's own model with the weights of a setup."""
     settings = TrainSettings.of(setup.settings)
     own = TrainSettings(
-        model=settings.model.model_copy(update={"network": network}), training=settings.training, device="cpu"
+        model=settings.model.model_copy(update={"network": network, "direct_denoiser": False}),
+        training=settings.training,
+        device="cpu",
     )
     model = build_model(own, DESCRIPTION, CROP, setup.receptive_field, "x")
     model.load_state_dict(seeded(built(setup)).state_dict())
@@ -90,7 +95,10 @@ def test_the_sizes_are_those_of_the_sem_configuration():
 
 def test_each_step_changes_what_is_computed(image):
     for (_, before), (name, after) in pairwise(waterfall.setups().items()):
-        if before.parts != after.parts or before.settings.model != after.settings.model:
+        if (
+            before.parts != after.parts
+            or before.settings.model.levels_per_scale != after.settings.model.levels_per_scale
+        ):
             found = [losses(seeded(built(setup)), image) for setup in (before, after)]
             assert not torch.allclose(*found, rtol=1e-4), name
         else:
@@ -104,6 +112,19 @@ def test_samples_are_those_of_the_package(step, network):
     how = setup.settings.prediction
     found = waterfall.denoised(seeded(built(setup)), image, "image", 3, how)
     expected, _ = denoise(packaged(setup, network), image, name="image", seed=3, settings=how)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * expected.std())
+
+
+def test_refined_estimates_are_those_of_the_package():
+    setup = waterfall.setups()["refined"]
+    image = np.random.default_rng(1).integers(0, 256, (1, 40, 33)).astype(np.float32)
+    how = setup.settings.prediction
+    models = seeded(built(setup)), packaged(setup, "dvlae")
+    denoiser = copy.deepcopy(RefinedDenoiser(models[1].ladder_vae, models[1].signal_decoder))
+    for parameter in denoiser.parameters():
+        parameter.data *= 0.9
+    found = waterfall.denoised(models[0].with_direct_denoiser(denoiser), image, "image", 3, how)
+    expected = denoise_directly(models[1].with_direct_denoiser(denoiser), image, name="image", settings=how)
     np.testing.assert_allclose(found, expected, atol=1e-4 * expected.std())
 
 
@@ -132,18 +153,18 @@ def run(monkeypatch, tmp_path, dataset):
 
 
 def test_finished_cells_are_kept_and_compared_with_the_step_before(run, monkeypatch, capsys):
-    cells = run("--cells", "field", "--seeds", "0")
-    assert sorted(cells) == ["bfloat16_seed0", "field_seed0"]
+    cells = run("--cells", "refined", "--seeds", "0")
+    assert sorted(cells) == ["field_seed0", "refined_seed0"]
     assert list(cells["field_seed0"]["psnr"]) == ["field", "antithetic", "mirrored", "shifted"]
     for record in cells.values():
         assert record["stopped_by"] == "max_minutes" and record["steps"] > 0 and 0 < min(record["psnr"].values()) < 60
     table = capsys.readouterr().out
-    gains = [cells["field_seed0"]["psnr"]["field"] - cells["bfloat16_seed0"]["psnr"]["bfloat16"]]
+    gains = [cells["refined_seed0"]["psnr"]["refined"] - cells["field_seed0"]["psnr"]["shifted"]]
     assert f"{gains[0]:+.2f} dB" in table
     monkeypatch.setattr(waterfall.Cell, "run", lambda *_: pytest.fail("a finished cell is repeated"))
-    assert run("--cells", "field", "--seeds", "0") == cells
+    assert run("--cells", "refined", "--seeds", "0") == cells
     with pytest.raises(SystemExit, match="1 of 2 cells are left"):
-        run("--cells", "bfloat16", "--seeds", "0", "--figure")
+        run("--cells", "field", "--seeds", "0", "--figure")
 
 
 def test_a_cell_with_too_little_of_its_core_is_repeated_and_not_kept(run, monkeypatch, capsys):

@@ -286,6 +286,17 @@ class TrainSettings(StepSettings):
         """
         return cls(model=settings.model, training=settings.training, device=settings.device, devices=settings.devices)
 
+    def before_refinement(self) -> "TrainSettings":
+        """Return the settings of the model that a refined denoiser begins as.
+
+        Returns
+        -------
+        TrainSettings
+            The same, but without a refined denoiser.
+        """
+        model = self.model.model_copy(update={"direct_denoiser": False}) if self.model.refines else self.model
+        return self.model_copy(update={"model": model})
+
 
 class PredictSettings(StepSettings):
     """The settings of ``dvlae predict``."""

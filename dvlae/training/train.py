@@ -228,9 +228,7 @@ def _train(job: TrainingJob, devices: list[torch.device], rank: int, workers: Wo
     limits = job.limits
     data = TrainingData.read(job.patches, job.description["sha256"], job.settings)
     is_refined = job.settings.model.refines
-    # A refined denoiser begins as the trained model.
-    sizes = job.settings.model.model_copy(update={"direct_denoiser": False} if is_refined else {})
-    settings = job.settings.model_copy(update={"model": sizes})
+    settings = job.settings.before_refinement()
     torch.manual_seed(job.seed)
     model = build_model(settings, job.description, data.crop, job.receptive_field, job.noise_direction)
     if job.start_from is not None:
