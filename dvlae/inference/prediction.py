@@ -25,7 +25,7 @@ from dvlae.inference.estimates import Estimate, denoise_images
 from dvlae.inference.posterior import check_model_input
 from dvlae.inference.samples import choose_precision, count_parts, halve_portions, worker_memory
 from dvlae.models.dvlae import DVLAE
-from dvlae.models.files import load_to, read_noise, read_seen_scale
+from dvlae.models.files import HISTORIES, load_to, read_noise, read_seen_scale
 from dvlae.runs.folder import RunFolder
 from dvlae.system.files import atomic_folder, write_json
 from dvlae.system.hardware.devices import device_name, tune_malloc, use_one_thread
@@ -93,6 +93,7 @@ def predict(
         start = time.monotonic()
         usage = stack.enter_context(Usage())
         network = load_to(device, model)
+        how = _possible(how, network, model)
         how = how.model_copy(update={"precision": choose_precision(network, how, read_noise(model))})
         passes = how.draws_samples * how.samples + (count_passes(network, how) if how.is_direct else 0)
         total = passes * sum(math.prod(image.shape[1:]) for image in manifest)
@@ -172,6 +173,7 @@ def predict(
         "revision": revision.PREDICTION,
         "weights_sha256": sha256(model / "weights.safetensors"),
         "device": device_name(device),
+        "estimator": how.estimator,
         "precision": how.precision,
         "found": frames.summary(),
         "seconds": round(time.monotonic() - start, 1),
@@ -182,6 +184,17 @@ def predict(
         **software(),
     }
     write_json(record, description)
+
+
+def _possible(how: PredictionSettings, network: DVLAE, model: Path) -> PredictionSettings:
+    """Return the settings with samples in place of a refined denoiser that the training has left out."""
+    if not how.is_direct or network.direct_denoiser is not None or not (model / HISTORIES[1]).exists():
+        return how
+    logger.warning(
+        "predict: WARNING: samples denoise, as the training has left the refined denoiser out: the model has learned "
+        "noise that is stronger than that of the images; train longer"
+    )
+    return how.model_copy(update={"estimator": "mmse"})
 
 
 def _within_memory(

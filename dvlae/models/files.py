@@ -19,6 +19,8 @@ from dvlae.system.hardware.devices import choose_device, use_fast_arithmetic
 from dvlae.system.hashes import sha256
 
 FORMAT = 2
+# The second one is that of a refined denoiser.
+HISTORIES = ("history.csv", "refinement.csv")
 # What belongs to the images, and not to the networks. The limits are no part of the weights.
 SCALE = ("mean", "std", "step")
 
@@ -93,7 +95,7 @@ def read_noise(folder: Path) -> float | None:
         At most 1: the squared error of the signal decoder to the noisy images at the end of the training. None for a
         model without a history, such as imported ones.
     """
-    history = folder / "history.csv"
+    history = folder / HISTORIES[0]
     if not history.exists():
         return None
     with history.open(encoding="utf-8", newline="") as file:

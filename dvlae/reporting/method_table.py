@@ -86,18 +86,20 @@ def outcome(runs: Sequence[tuple[int, str, str | None]]) -> dict[str, str | None
     Returns
     -------
     dict
-        ``status``, which is ``done`` if one of them is, and ``reason``: why others are not; None if all are done.
+        ``status``, which is ``done`` if one of them is, and ``reason``: why others are not, or not as was asked for;
+        None if there is none.
     """
-    failed = [(seed, status, reason) for seed, status, reason in runs if status != DONE]
+    failed = [status for _, status, _ in runs if status != DONE]
     seeds: dict[str, list[str]] = {}
-    for seed, status, reason in failed:
-        seeds.setdefault(f"{status}: {reason}", []).append(str(seed))
+    for seed, status, reason in runs:
+        if status != DONE or reason:
+            seeds.setdefault(str(reason) if status == DONE else f"{status}: {reason}", []).append(str(seed))
     # What is true of all seeds is said once.
     reasons = [
         why if len(who) == len(runs) else f"seed{'s' * (len(who) > 1)} {' and '.join(who)}: {why}"
         for why, who in seeds.items()
     ]
-    return {"status": failed[0][1] if len(failed) == len(runs) else DONE, "reason": "; ".join(reasons) or None}
+    return {"status": failed[0] if len(failed) == len(runs) else DONE, "reason": "; ".join(reasons) or None}
 
 
 def has_failed(row: pd.Series) -> bool:
@@ -127,7 +129,7 @@ def _method(run: Run) -> dict[str, Any]:
     return {name: record.get(name) for name in names} | {
         "threads": record.get("workers"),
         "seeded": record.get("seed") is not None,
-        "prediction_seconds_per_megapixel": _per_megapixel(record.get("prediction_seconds"), record),
+        "prediction_seconds_per_megapixel": run.seconds_per_megapixel,
         "candidates": record.get("searched"),
         "chosen": _chosen(chosen),
     }
@@ -143,24 +145,19 @@ def _own(run: Run) -> dict[str, Any]:
     sources = read_json(run.folder.dataset.patch_description).get("sources", {}).get("train", []) if training else []
     return OWN | {
         "status": DONE,
-        "reason": None,
+        "reason": run.reason,
         "minutes": settings.get("training", {}).get("max_minutes"),
         "device": training.get("device") or prediction.get("device"),
         "threads": training.get("workers"),
         "seeded": bool(training),
         "trained_on": len({name for name, *_ in sources}) or None,
         "training_seconds": training.get("seconds"),
-        "prediction_seconds_per_megapixel": _per_megapixel(prediction.get("seconds"), prediction),
+        "prediction_seconds_per_megapixel": run.seconds_per_megapixel,
         "peak_memory_mb": training.get("peak_memory_mb") or prediction.get("peak_memory_mb"),
         "processor_share": training.get("processor_share"),
         "chosen": _chosen(shown),
         "source": None,
     }
-
-
-def _per_megapixel(seconds: float | None, record: Mapping[str, Any]) -> float | None:
-    megapixels = record.get("megapixels")
-    return seconds / megapixels if seconds is not None and megapixels else None
 
 
 def _chosen(values: Mapping[str, Any]) -> str | None:

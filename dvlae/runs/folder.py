@@ -225,6 +225,13 @@ class Run:
         """What became of the run: :data:`DONE`, or why there are no denoised images."""
         return self.method_record.get("status", DONE)
 
+    @property
+    def reason(self) -> str | None:
+        """Why the run is not as was asked for; None if it is."""
+        if self.prediction.get("estimator") not in (None, self.prediction.get("settings", {}).get("estimator")):
+            return "the training left the refined denoiser out, and samples denoised"
+        return self.method_record.get("reason")
+
     @cached_property
     def prediction(self) -> dict[str, Any]:
         """The record of the prediction; empty if there is none."""
@@ -362,14 +369,8 @@ def best_run(runs: Sequence[AnyRun]) -> AnyRun:
     """
 
     def rank(run: Run) -> tuple:
-        psnr = run.psnr.psnr.mean()
-        return (
-            isinstance(run, TrainedRun),
-            run.method != "noisy",
-            -math.inf if math.isnan(psnr) else psnr,
-            run.receptive_field or 0,
-            -run.seed,
-        )
+        field = run.receptive_field or 0
+        return isinstance(run, TrainedRun), run.method != "noisy", _mean_psnr(run), field, -run.seed
 
     return max(runs, key=rank)
 
@@ -391,7 +392,9 @@ def one_of_each(runs: Sequence[Run]) -> list[Run]:
     for run in sorted(runs, key=lambda run: run.seed):
         chosen.setdefault(run.method, run)
     others = [run for name, run in chosen.items() if name != "noisy"] or list(chosen.values())
-    means = {run.method: run.psnr.psnr.mean() for run in others}
-    return sorted(
-        others, key=lambda run: -math.inf if math.isnan(means[run.method]) else means[run.method], reverse=True
-    )
+    return sorted(others, key=_mean_psnr, reverse=True)
+
+
+def _mean_psnr(run: Run) -> float:
+    mean = run.psnr.psnr.mean()
+    return -math.inf if math.isnan(mean) else mean

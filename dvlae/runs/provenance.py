@@ -54,7 +54,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "minutes": run.minutes,
         "oracle": method.get("oracle", False),
         "status": run.status,
-        "reason": method.get("reason"),
+        "reason": run.reason,
         "psnr": run.psnr.psnr.mean(),
         "record": _record(run) if how else None,
         "settings": _training_settings(training) if training else _chosen(method) or _given(run.prediction),

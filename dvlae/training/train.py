@@ -17,7 +17,7 @@ import torch
 from dvlae.config.settings import TrainSettings
 from dvlae.config.training import TrainingSettings
 from dvlae.models.dvlae import DVLAE, build_model
-from dvlae.models.files import load_weights, save_model
+from dvlae.models.files import HISTORIES, load_weights, save_model
 from dvlae.runs.record import RECORD_NAME, write_run
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_folder, contents_beside, exclusive_lock
@@ -36,8 +36,6 @@ from dvlae.training.schedule import Schedule
 from dvlae.training.state import TrainingState
 from dvlae.training.workers import Workers, run_workers
 
-# The second one is that of a refined denoiser.
-HISTORIES = ("history.csv", "refinement.csv")
 MODEL_FILES = contents_beside("model.json", "weights.safetensors", *HISTORIES, RECORD_NAME)
 
 # In nats per pixel value. With a smaller KL divergence, the signal code carries no image.

@@ -105,6 +105,20 @@ def test_only_a_refined_denoiser_makes_refined_estimates(tmp_path, images_folder
     assert not (tmp_path / "denoised").exists()
 
 
+@pytest.mark.parametrize("estimator", ["direct", "refined"])
+def test_samples_denoise_where_the_training_left_the_refined_denoiser_out(tmp_path, images_folder, caplog, estimator):
+    found = {}
+    for name in ("mmse", estimator):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "refinement.csv").write_text("step,val_error\n1,-0.5\n")
+        folders = predict_two(tmp_path / name, images_folder, None, estimator=name, samples=2)
+        found[name] = [{path.name: path.read_bytes() for path in folder.glob("*.tif")} for folder in folders[:2]]
+    assert found[estimator] == found["mmse"] and len(found["mmse"][1]) == 2
+    assert caplog.text.count("WARNING: samples denoise, as the training has left the refined denoiser out") == 1
+    record = json.loads((tmp_path / estimator / "prediction.json").read_text())
+    assert (record["settings"]["estimator"], record["estimator"]) == (estimator, "mmse")
+
+
 def test_predict_writes_the_median_and_leaves_no_scratch_file(tmp_path, images_folder):
     denoised, _, samples = predict_two(tmp_path, images_folder, samples=3, save_samples=3, estimator="median")
     assert sorted(path.name for path in denoised.iterdir()) == ["a b.tif", "c.tif"]

@@ -68,6 +68,15 @@ def test_what_did_not_denoise_has_its_status_and_reason(compared):
     assert tuple(row(found, "flaky")[["status", "reason"]]) == ("done", "seed 1: failed: it broke")
 
 
+def test_a_refined_denoiser_that_was_left_out_is_named(write):
+    paths = [write("dvlae-refined", seed) for seed in range(2)]
+    record = {"settings": {"estimator": "direct"}, "estimator": "mmse"}
+    (paths[1].parent / "prediction.json").write_text(json.dumps(record))
+    found = row(describe_methods([Run.read(path) for path in paths]), "dvlae-refined")
+    assert found.status == "done"
+    assert found.reason == "seed 1: the training left the refined denoiser out, and samples denoised"
+
+
 def test_the_notes_say_what_is_unequal_and_what_to_cite(compared):
     notes = lay_out_methods(describe_methods([Run.read(path) for path in compared]), frozenset()).notes
     assert any("n2v on sem: the processor worked for it 90% of the time" in note for note in notes)
