@@ -92,7 +92,7 @@ def outcome(runs: Sequence[tuple[int, str, str | None]]) -> dict[str, str | None
     failed = [status for _, status, _ in runs if status != DONE]
     seeds: dict[str, list[str]] = {}
     for seed, status, reason in runs:
-        if status != DONE or reason:
+        if status != DONE or pd.notna(reason):
             seeds.setdefault(str(reason) if status == DONE else f"{status}: {reason}", []).append(str(seed))
     # What is true of all seeds is said once.
     reasons = [

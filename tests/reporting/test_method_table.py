@@ -107,6 +107,7 @@ def test_tables_rank_and_compare_only_what_denoised_and_name_the_rest(compared, 
     assert (row(summary, "slow").psnr, row(summary, "flaky").psnr) == ("", "31.0000")
     text = (tmp_path / "tables/summary.md").read_text()
     assert "slow on sem: out of time: ended after 20 minutes." in text and "there is no PSNR" not in text
+    assert "noisy on sem" not in text
     comparisons = pd.read_csv(tmp_path / "tables/comparisons.csv")
     assert "slow" not in {*comparisons.method, *comparisons.other}
     timing = pd.read_csv(tmp_path / "tables/timing.csv")
