@@ -227,7 +227,7 @@ class Run:
 
     @property
     def reason(self) -> str | None:
-        """Why the run is not as was asked for; None if it is."""
+        """The reason why the run is not as was asked for; None if it is."""
         if self.prediction.get("estimator") not in (None, self.prediction.get("settings", {}).get("estimator")):
             return "the training left the refined denoiser out, and samples denoised"
         return self.method_record.get("reason")
