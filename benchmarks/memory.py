@@ -12,11 +12,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from throughput import STATISTICS, step_of
+from throughput import STATISTICS, settings_of, step_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from dvlae.config.loading import load_settings
 from dvlae.config.settings import Settings
 from dvlae.config.sizes.patch_size import largest_crop
 from dvlae.models.dvlae import build_model
@@ -72,7 +71,7 @@ def main() -> None:
     print(torch.cuda.get_device_name(device) if device.type == "cuda" else "counted, nothing computed", "\n")
     print(f"| setting | crops | {' | '.join(KINDS)} |\n|---|---|{'---:|' * len(KINDS)}")
     for path in arguments.settings:
-        settings = load_settings(Settings, path)
+        settings = settings_of(path)
         found = [measure(settings, device, bf16=b, recompute=r) for b, r in KINDS.values()]
         side, _ = largest_crop(settings.training.patch_size, 2, settings.model.stride)
         size = f"{settings.training.batch_size} x {side}²"

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from unittest.mock import patch
 
 import torch
@@ -34,7 +35,7 @@ from dvlae.system.hardware.devices import choose_device, has_fast_bfloat16, tune
 from dvlae.training.optimizers import build_optimizer
 
 
-def settings_of(configuration: str) -> Settings:
+def settings_of(configuration: str | Path) -> Settings:
     """Return a configuration without the direct denoiser, which takes no part in steps and samples."""
     settings = load_settings(Settings, configuration)
     model = settings.model.model_copy(update={"direct_denoiser": False})

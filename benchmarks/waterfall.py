@@ -270,7 +270,6 @@ class Cell:
         torch.manual_seed(self.seed)
         model = self.setup.build(data.description, crop, direction)
         batches = validation_batches(data.val, None, model.stride, crop, limits)
-
         crops = partial(
             RandomCrops, data.train, crop=crop, seed=self.seed, noise_direction=direction, flips=limits.flips
         )
@@ -319,20 +318,19 @@ def denoised(model: DVLAE, image: np.ndarray, name: str, seed: int, how: Predict
     Those of `dvlae.inference` know two networks only. The samples are the same.
     """
     model = model.with_refined() if how.is_direct else model
-    ladder, total, number = model.ladder_vae, np.zeros(image.shape, np.float64), 0
+    ladder, total = model.ladder_vae, np.zeros(image.shape, np.float64)
     keys_of = antithetic_keys if how.antithetic else sample_keys
     chosen = views(image, model.stride, model.architecture.mirrored_axes if how.flips else (), how.shifts)
     for offset, view in enumerate(chosen):
         window = whole_window(view.shape)
         _, features = encode(model, view, window, len(ladder.levels))
         keys = keys_of(seed, name, range(offset, how.samples, len(chosen)), len(ladder.levels))
-        for key in [None] if how.is_direct else keys:
-            sampler = take_mean if key is None else latent_sampler([key], window, ladder.strides)
+        samplers = (latent_sampler([key], window, ladder.strides) for key in keys)
+        for sampler in [take_mean] if how.is_direct else samplers:
             code, _ = ladder.to_code(features, sampler)
             slices, values = view.to_image(window, model.denormalise(model.signal_decoder(code)))
             total[:, *slices] += values[0].numpy()
-            number += 1
-    return (total / number).astype(np.float32)
+    return (total / (len(chosen) if how.is_direct else how.samples)).astype(np.float32)
 
 
 @dataclass(frozen=True)
