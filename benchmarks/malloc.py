@@ -19,7 +19,7 @@ from throughput import SETTINGS, STATISTICS, step_of
 
 from dvlae.config.settings import PredictionSettings
 from dvlae.config.sizes.patch_size import largest_crop
-from dvlae.inference.prediction import denoise
+from dvlae.inference.estimates import denoise
 from dvlae.models.dvlae import build_model
 from dvlae.models.layers import to_channels_last
 from dvlae.system.hardware.devices import tune_malloc, use_fast_arithmetic
