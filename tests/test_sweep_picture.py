@@ -34,7 +34,12 @@ def compared(dataset):
             "bm3d-oracle": 99.0,
         }
         rows += [(name, method, value, method == "bm3d-oracle") for method, value in psnr.items()]
-    return sweep.compare(pd.DataFrame(rows, columns=["dataset", "method", "psnr", "oracle"]))
+    summary = pd.DataFrame(rows, columns=["dataset", "method", "psnr", "oracle"])
+    means = summary.pivot(index="dataset", columns="method", values="psnr")
+    # One image of four carries the mean of ours, so that ours is ahead on that one alone, or on all four.
+    offsets = pd.Series({"dvlae-refined": 0.9}).reindex(means.columns, fill_value=0.0)
+    images = pd.concat([means - offsets] * 3 + [means + 3 * offsets]).reset_index()
+    return sweep.compare(summary, images)
 
 
 def test_the_gain_is_over_the_best_other_method_that_is_no_oracle(compared, dataset):
@@ -49,6 +54,6 @@ def test_each_cell_names_the_best_method_and_the_gain_at_its_place(compared, dat
     lengths, photons = (axes.get_xticklabels(), axes.get_yticklabels())
     assert [label.get_text() for label in lengths] == ["0", "1", "4", "16"]
     assert [label.get_text() for label in photons] == ["10", "100"]
-    assert texts[0, 0] == texts[0, 1] == "bm3d-psd\n−1.50 dB"
-    assert texts[2, 0] == "dvlae-refined\n+0.50 dB"
-    assert texts[3, 1] == "dvlae-refined\n+1.50 dB"
+    assert texts[0, 0] == texts[0, 1] == "bm3d-psd\n−1.50 dB\nbetter on 3 of 4"
+    assert texts[2, 0] == "dvlae-refined\n+0.50 dB\nbetter on 1 of 4"
+    assert texts[3, 1] == "dvlae-refined\n+1.50 dB\nbetter on 4 of 4"

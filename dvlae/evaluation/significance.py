@@ -15,7 +15,7 @@ RESAMPLES = 9999
 MIN_EFFECT_SEED_ERRORS = 2.0
 
 COMPARISON_COLUMNS = [
-    "dataset", "method", "other", "effect", "effect_low", "effect_high", "p", "p_holm", "images", "seed_error",
+    "dataset", "method", "other", "effect", "effect_low", "effect_high", "p", "p_holm", "ahead", "images", "seed_error",
     "verdict", "conclusion",
 ]  # fmt: skip
 
@@ -131,9 +131,10 @@ def compare(psnr: pd.DataFrame, seed_errors: Mapping[str, float], at_limit: Set[
     pandas.DataFrame
         One row per pair, the better one as ``method``, the best pairs first. ``effect`` is the mean difference in
         decibels, with its bootstrap interval. ``p`` is that of Wilcoxon's test, ``p_holm`` is corrected for the number
-        of pairs. ``seed_error`` is the standard error of the effect due to the seeds. ``verdict`` is ``better``,
-        ``same`` (no difference seen), ``limit`` (none seen, and both methods are at the limit), ``seeds`` (a
-        difference within the scatter of the seeds) or ``few`` (too few images to decide).
+        of pairs. ``ahead`` is the number of images, of ``images``, on which ``method`` has the higher PSNR: a mean may
+        be due to a few of them. ``seed_error`` is the standard error of the effect due to the seeds. ``verdict`` is
+        ``better``, ``same`` (no difference seen), ``limit`` (none seen, and both methods are at the limit), ``seeds``
+        (a difference within the scatter of the seeds) or ``few`` (too few images to decide).
     """
     ranked = psnr.mean().sort_values(ascending=False, kind="stable").index
     pairs = list(itertools.combinations(ranked, 2))
@@ -143,7 +144,7 @@ def compare(psnr: pd.DataFrame, seed_errors: Mapping[str, float], at_limit: Set[
     for (one, other), difference, p, p_holm in zip(pairs, differences, p_values, holm(p_values), strict=True):
         low, high = bootstrap_interval([difference], np.mean)
         row = {"method": one, "other": other, "effect": difference.mean(), "effect_low": low, "effect_high": high}
-        row |= {"p": p, "p_holm": p_holm, "images": len(difference)}
+        row |= {"p": p, "p_holm": p_holm, "ahead": np.count_nonzero(difference > 0), "images": len(difference)}
         row["seed_error"] = math.hypot(seed_errors[one], seed_errors[other])
         row["verdict"] = _judge(row, len(pairs))
         if row["verdict"] == "same" and {one, other} <= at_limit:
@@ -172,7 +173,8 @@ def _conclude(row: Mapping) -> str:
         "images may hide one",
         "seeds": f"{one} is better than {other} by {effect} dB on these images ({evidence}), but that is within the "
         f"scatter of the seeds ({decibels(row['seed_error'])} dB)",
-        "few": f"{row['images']} images are too few to tell whether {one} is better than {other} ({effect} dB)",
+        "few": f"{row['images']} images are too few to tell whether {one} is better than {other} (by {effect} dB on "
+        f"average, and on {row['ahead']} of {row['images']})",
     }[row["verdict"]]
 
 

@@ -27,6 +27,7 @@ from dvlae.reporting.training_figures import plot_kl_per_level, plot_training_cu
 from dvlae.runs.folder import DONE, Run, TrainedRun, best_run
 from dvlae.system.errors import UserError
 from dvlae.system.progress import progress
+from dvlae.system.wording import count, list_names
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,10 @@ def make_figures(
                 f"figures: found runs on {name!r}, but not where its images are; add --images {name}=FOLDER"
             )
     if missing := [str(run.folder.denoised) for run in done if not run.folder.denoised.is_dir()]:
-        logger.warning(f"figures of images leave out runs without denoised images: no {', '.join(missing)}")
+        logger.warning(
+            f"figures of images leave out {count(len(missing), 'run')} without denoised images; there is no "
+            f"{list_names(missing)}"
+        )
     found = {name: _correlation_length(path) for name, path in (noise or {}).items()}
     lengths = {name: length for name, length in found.items() if length is not None}
     shown = {

@@ -378,7 +378,7 @@ def _comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame) -> Table
         "better by (dB)": lambda r: decibels(r.effect),
         f"{CONFIDENCE_LEVEL:.0%} interval": lambda r: interval(r.effect_low, r.effect_high),
         "p": lambda r: f"{r.p_holm:.1g}",
-        "images": lambda r: text(r.images),
+        "on images": lambda r: f"{r.ahead} of {r.images}",
         "conclusion": lambda r: VERDICTS[r.verdict],
     }
     notes = [

@@ -61,6 +61,16 @@ def test_five_images_are_too_few():
     assert "5 images are too few" in table.conclusion[0]
 
 
+def test_a_mean_that_a_few_images_carry_is_told_with_their_number():
+    values = pd.DataFrame({"a": [20.0, 25.0, 28.0, 35.0], "b": [20.0, 25.5, 28.5, 26.0]})
+    table = statistics.compare(values, NO_SEEDS)
+    assert table.loc[0, ["method", "ahead", "images"]].tolist() == ["a", 1, 4]
+    assert (
+        table.conclusion[0]
+        == "4 images are too few to tell whether a is better than b (by 2.00 dB on average, and on 1 of 4)"
+    )
+
+
 def test_one_image_has_no_interval():
     table = statistics.compare(psnr(a=5.0, b=0.0)[:1], NO_SEEDS)
     assert table.verdict[0] == "few" and math.isnan(table.effect_low[0])
