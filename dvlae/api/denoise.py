@@ -362,7 +362,7 @@ class _Call:
             shapes.append(stack.frame_shape)
         lines = [f"reads {name_paths(self.inputs)}: {', '.join(sorted(found))}"]
         if self.model is None:
-            first, *smaller = session.trainings(shapes)
+            first, *smaller = session.trainings(shapes, len(wishes.decoders))
             lines.append(
                 f"measures the noise (direction: {wishes.noise_direction}, receptive field: {wishes.receptive_field})"
             )

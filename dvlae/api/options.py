@@ -1,7 +1,6 @@
 """Checks of the values that users call functions with."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -277,22 +276,3 @@ class Wishes:
     def decoders(self) -> list[Autoregression]:
         """The kinds of decoder that are trained, one after the other."""
         return DECODERS[self.decoder]
-
-    def check(self, shapes: Sequence[Sequence[int]]) -> None:
-        """Check that images can be what the user wants.
-
-        Parameters
-        ----------
-        shapes
-            Their shapes, (C, ...).
-
-        Raises
-        ------
-        UserError
-            If models would have to be compared on traces.
-        """
-        if len(self.decoders) > 1 and min(map(len, shapes)) < 3:
-            raise UserError(
-                f"decoder: found {self.decoder}, allowed for traces: nonlinear, linear, as their noise cannot be told "
-                "from their signal"
-            )

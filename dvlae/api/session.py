@@ -15,6 +15,7 @@ from dvlae.api.options import COMPARES, Wishes
 from dvlae.api.plan import Plan, describe
 from dvlae.axes import format_sides, middle
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
+from dvlae.config.fields import Autoregression
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.data.canonical import CANONICAL_FILES, read_info, read_noisy, write_frames
 from dvlae.data.manifest import Image, read_manifest, write_manifest
@@ -25,9 +26,10 @@ from dvlae.data.sources import SourceInfo
 from dvlae.inference.prediction import predict
 from dvlae.models.files import read_architecture
 from dvlae.reporting.diagnosis import diagnose
-from dvlae.reporting.ranking import compare_models
+from dvlae.reporting.ranking import compare_models, measure_noise
 from dvlae.runs.folder import DatasetFolder, RunFolder, read_json
 from dvlae.runs.record import read_run
+from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder
 from dvlae.system.hardware.devices import choose_device
 from dvlae.system.wording import count
@@ -98,7 +100,6 @@ class Session:
             prepare(self.dataset, self.data, None, self.images)
             images = self.manifest()
             shapes = sorted({image.shape for image in images})
-            self.wishes.check(shapes)
             sizes = [
                 f"{format_sides(sides)} pixels" + (f" with {channels} channels" if channels > 1 else "")
                 for channels, *sides in shapes
@@ -140,26 +141,39 @@ class Session:
         found = self.diagnose(None if wishes.noise_direction == "auto" else wishes.noise_direction)
         return choose_noise(found, wishes.noise_direction, wishes.receptive_field)
 
-    def trainings(self, shapes: Sequence[Sequence[int]]) -> list[TrainSettings]:
+    @cached_property
+    def decoders(self) -> list[Autoregression]:
+        """The kinds of decoder that are trained, one after the other: the first one where they cannot be compared."""
+        wished = self.wishes.decoders
+        if len(wished) > 1:
+            try:
+                measure_noise(self.images, self.chosen_noise[0])
+            except UserError as error:
+                logger.warning(f"denoise: decoders cannot be compared, and {wished[0]} is taken: {error}")
+                return wished[:1]
+        return wished
+
+    def trainings(self, shapes: Sequence[Sequence[int]], models: int = 1) -> list[TrainSettings]:
         """Choose how the model may be trained.
 
         Parameters
         ----------
         shapes
             Shapes of the images, (C, ...).
+        models
+            Number of models that are trained in the time of the user.
 
         Returns
         -------
         list of TrainSettings
             As :func:`dvlae.api.choices.choose_training` returns them.
         """
-        wishes, number = self.wishes, len(self.wishes.decoders)
-        wishes.check(shapes)
+        wishes = self.wishes
         return choose_training(
             shapes,
             choose_device(wishes.device).type,
-            minutes=wishes.minutes / number,
-            max_steps=None if wishes.max_steps is None else math.ceil(wishes.max_steps / number),
+            minutes=wishes.minutes / models,
+            max_steps=None if wishes.max_steps is None else math.ceil(wishes.max_steps / models),
             direct=wishes.direct,
             decoder=wishes.decoders[0],
             like=None if wishes.start_from is None else read_architecture(wishes.start_from),
@@ -184,13 +198,13 @@ class Session:
         plan = self._plan(direction, receptive_field)
         refine = plan.settings.training.refine_fraction if plan.refines else 0.0
         outlook = Outlook(_passes(samples, plan) * _pixels(self.manifest()), results, refine)
-        trained = {decoder: self._run_of(decoder) for decoder in self.wishes.decoders}
+        trained = {decoder: self._run_of(decoder) for decoder in self.decoders}
         for decoder, run in trained.items():
             goal = run.model if pause_minutes is None else model
             if goal.exists():
                 continue
             # The plan is that of the first decoder, or of a model to start from.
-            others = {} if decoder == self.wishes.decoders[0] else {"autoregression": decoder}
+            others = {} if decoder == self.decoders[0] else {"autoregression": decoder}
             train(
                 self._patches,
                 goal,
@@ -202,7 +216,7 @@ class Session:
                 start_from=self.wishes.start_from,
                 pause_minutes=pause_minutes,
                 # What is written follows the last training.
-                outlook=outlook if results and run is trained[self.wishes.decoders[-1]] else None,
+                outlook=outlook if results and run is trained[self.decoders[-1]] else None,
                 expected_steps=plan.expected_steps,
             )
             if pause_minutes is not None:
@@ -218,7 +232,7 @@ class Session:
 
     def _run_of(self, decoder: str) -> RunFolder:
         """Return the folders of the training with a decoder."""
-        return self.run if len(self.wishes.decoders) == 1 else RunFolder(self.folder / decoder)
+        return self.run if len(self.decoders) == 1 else RunFolder(self.folder / decoder)
 
     @property
     def _patches(self) -> Path:
@@ -226,14 +240,14 @@ class Session:
 
     def _plan(self, direction: str, receptive_field: int) -> Plan:
         """Cut the patches, and choose how the model is trained, or read how an interrupted training was begun."""
-        path, wishes = self.folder / "plan.json", self.wishes
-        candidates = self.trainings([image.shape for image in self.manifest()])
+        path, wishes, number = self.folder / "plan.json", self.wishes, len(self.decoders)
+        candidates = self.trainings([image.shape for image in self.manifest()], number)
         if not self._patches.exists():
             first = Settings(model=candidates[0].model, training=candidates[0].training)
             extract_patches(self.images, self._patches, settings=PatchSettings.of(first, self.dataset))
         if (plan := Plan.read(path, candidates[0].device)) is not None:
             return plan
-        if (number := len(wishes.decoders)) > 1:
+        if number > 1:
             logger.info(f"denoise: {COMPARES}")
         if wishes.max_steps is not None or wishes.start_from is not None:
             logger.info(f"denoise: {describe(candidates[0])}")

@@ -87,10 +87,9 @@ def compare_models(images: Path, models: Mapping[str, Path], *, device: str) -> 
         If a model cannot be used, the device is missing, or the noise of the images cannot be told from their signal.
     """
     networks = {name: load_to(device, folder) for name, folder in models.items()}
-    manifest = read_manifest(images)
-    chosen = [manifest[i] for i in spread_evenly(len(manifest), MAX_IMAGES)]
-    noise = _measure([_sample(image) for image in chosen], list(networks.values()))
-    risks = []
+    directions = {network.architecture.noise_direction for network in networks.values()}
+    noise = measure_noise(images, directions.pop() if len(directions) == 1 else None)
+    chosen, risks = _choose(images), []
     with progress(total=len(chosen), description="rank", unit="image") as bar:
         for image in chosen:
             for number, part in enumerate(_parts(read_filled(image), math.ceil(MIN_PARTS / len(chosen)))):
@@ -162,20 +161,44 @@ def _number(value: float, digits: int) -> str:
     return f"{float(f'{value:.{digits}g}'):,g}"
 
 
+def measure_noise(images: Path, direction: str | None) -> MeasuredNoise:
+    """Measure the noise that models are compared with.
+
+    Parameters
+    ----------
+    images
+        Folder with ``manifest.csv``.
+    direction
+        The axis along which the noise is correlated, or ``none``; None: as measured.
+
+    Returns
+    -------
+    MeasuredNoise
+        That of the images which :func:`compare_models` uses.
+
+    Raises
+    ------
+    UserError
+        If it cannot be told from the signal.
+    """
+    samples = [_sample(image) for image in _choose(images)]
+    verdict = judge([image[0] for image in samples])
+    along = direction or verdict.direction
+    noise = None if along is None else MeasuredNoise.of(samples, along)
+    if noise is None:
+        reason = verdict.reason or f"no estimate along {along}"
+        raise UserError(f"rank: the noise cannot be told from the signal: {reason}")
+    return noise
+
+
+def _choose(images: Path) -> list[Image]:
+    manifest = read_manifest(images)
+    return [manifest[i] for i in spread_evenly(len(manifest), MAX_IMAGES)]
+
+
 def _sample(image: Image) -> list[NoiseSample]:
     noisy, mask = read_filled(image), read_mask(image)
     return estimate_noise(noisy, np.broadcast_to(True if mask is None else mask, noisy.shape))
-
-
-def _measure(samples: Sequence[Sequence[NoiseSample]], networks: Sequence[DVLAE]) -> MeasuredNoise:
-    """Return the noise of images, along the direction that they or the models say."""
-    verdict = judge([image[0] for image in samples])
-    directions = {network.architecture.noise_direction for network in networks}
-    direction = directions.pop() if len(directions) == 1 else verdict.direction
-    noise = None if direction is None else MeasuredNoise.of(samples, direction)
-    if noise is None:
-        raise UserError(f"rank: the noise cannot be told from the signal: {verdict.reason}")
-    return noise
 
 
 def _parts(image: np.ndarray, number: int) -> Iterator[np.ndarray]:

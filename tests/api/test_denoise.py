@@ -503,11 +503,13 @@ def test_a_training_is_continued_with_the_decoder_of_its_model(folder, capsys):
         assert read_architecture(folder / f"{name}_denoised_model").autoregression == "linear"
 
 
-def test_decoders_cannot_be_compared_on_traces(folder, capsys):
+def test_where_decoders_cannot_be_compared_one_has_all_of_the_time(folder, capsys):
     tifffile.imwrite("trace.tif", images()[0, 0], metadata={"axes": "X"})
-    assert cli.main(["denoise", "trace.tif", *TIME, "--decoder", "best"]) == 1
-    assert "--decoder: found best, allowed for traces: nonlinear, linear" in capsys.readouterr().err
-    assert names(folder) == {"stack.tif", "trace.tif"}
+    assert cli.main(["denoise", "trace.tif", *TIME, "--decoder", "best"]) == 0
+    said = capsys.readouterr().err
+    assert "decoders cannot be compared, and nonlinear is taken: rank: the noise cannot be told from the signal" in said
+    assert read_architecture(folder / "trace_denoised_model").autoregression == "nonlinear"
+    assert "smallest estimated error" not in said
 
 
 def test_a_training_is_continued_on_other_images(done, capsys):
