@@ -281,6 +281,7 @@ class _Call:
         if not self.has_uncertainty:
             logger.info("denoise: the direct denoiser gives no uncertainty; --samples 16 does, and takes more time")
         session.denoise(self._model, settings)
+        session.check_removed(self._model)
         self._write_page(session, self._model, preview=False)
         record = {
             "request": request,

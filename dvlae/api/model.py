@@ -141,6 +141,7 @@ class Model:
         with _session("denoise", [array], axes, self.noise_direction, wishes, progress) as session:
             session.prepare()
             session.denoise(self._folder, settings)
+            session.check_removed(self._folder)
             found = [
                 read_array(session.images, folder, array, deviation=deviation)
                 for folder, deviation in ((session.run.denoised, False), (session.run.uncertainty, True))

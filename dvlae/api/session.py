@@ -23,9 +23,13 @@ from dvlae.data.outputs.conversion import Converter
 from dvlae.data.patches import extract_patches
 from dvlae.data.prepare import prepare
 from dvlae.data.sources import SourceInfo
+from dvlae.evaluation.register import Targets
 from dvlae.inference.prediction import predict
 from dvlae.models.files import read_architecture
 from dvlae.reporting.diagnosis import diagnose
+from dvlae.reporting.page.measurements import find_doubt, measure
+from dvlae.reporting.page.records import Records
+from dvlae.reporting.page.views import Frame, choose_frames
 from dvlae.reporting.ranking import compare_models, measure_noise
 from dvlae.runs.folder import DatasetFolder, RunFolder, read_json
 from dvlae.runs.record import read_run
@@ -320,6 +324,21 @@ class Session:
         denoised, uncertainty = self.run.denoised, self.run.uncertainty
         if not (denoised.exists() and uncertainty.exists()):
             predict(model, self.images, denoised, uncertainty, seed=self.wishes.seed, settings=settings)
+
+    def check_removed(self, model: Path) -> None:
+        """Warn if something else than the noise was removed, as far as some of the images tell.
+
+        Parameters
+        ----------
+        model
+            Folder of the model that has denoised them.
+        """
+        direction, targets = read_architecture(model).noise_direction, Targets(EvaluationSettings())
+        chosen = choose_frames(self.manifest(), Records.read(model, self.run.denoised).unchanged)
+        frames = (Frame.read(image, self.run.denoised, self.run.uncertainty) for image in chosen)
+        doubt = find_doubt([one for frame in frames for one in measure(frame, direction, targets)])
+        if doubt is not None:
+            logger.warning(f"denoise: WARNING: {doubt}; look at noisy − denoised")
 
 
 def _passes(samples: int, plan: Plan) -> int:

@@ -14,6 +14,7 @@ import dvlae
 from dvlae import cli
 from dvlae.api import session
 from dvlae.models.files import read_architecture
+from dvlae.reporting.page.measurements import Measurement
 from noisy_images import noise, scene
 
 FRAMES, SHAPE = 3, (48, 64)
@@ -493,6 +494,17 @@ def test_the_better_of_two_decoders_is_kept(folder, capsys, monkeypatch):
     assert json.loads((folder / "stack_denoised.json").read_text())["request"]["decoder"] == "best"
     assert cli.main(["denoise", "stack.tif", *TIME]) == 1
     assert "was made by another command" in capsys.readouterr().err
+
+
+def test_what_is_not_as_strong_as_the_noise_is_told_on_the_screen_and_in_the_results(folder, capsys, monkeypatch):
+    monkeypatch.setattr(
+        session, "measure", lambda *how: [Measurement("stack", "", noise=2.0, removed=3.0, correlation={})]
+    )
+    assert cli.main(["denoise", "stack.tif", *TIME]) == 0
+    doubt = "what was removed is 1.50 times as strong as the noise: it may contain signal; look at noisy − denoised"
+    assert f"denoise: WARNING: {doubt}" in capsys.readouterr().err
+    assert f"denoise: WARNING: {doubt}" in json.loads((folder / "stack_denoised.json").read_text())["warnings"]
+    assert doubt in (folder / "stack_denoised.html").read_text(encoding="utf-8")
 
 
 def test_a_training_is_continued_with_the_decoder_of_its_model(folder, capsys):

@@ -21,6 +21,7 @@ from dvlae.inference.prediction import predict
 from dvlae.reporting.diagnosis import diagnose
 from dvlae.reporting.page import views, write_page
 from dvlae.reporting.page.markup import encode_png
+from dvlae.reporting.page.measurements import Measurement, find_doubt
 from dvlae.system.errors import UserError
 from dvlae.system.hardware.devices import processor_name
 from dvlae.training.train import train
@@ -208,6 +209,22 @@ def test_signal_in_what_was_removed_is_told(denoised, make_page, tmp_path):
     write_image(tmp_path / "denoised/0.tif", np.full_like(noisy, noisy.mean()))
     said = make_page(paths).said("dd")
     assert "it may contain signal" in said and "look for structure" in said
+
+
+@pytest.mark.parametrize(
+    ("removed", "said"),
+    [
+        ((0.0, 0.0), "nothing was removed"),
+        ((1.0, 1.2), "what was removed is only 0.55 times as strong as the noise: some noise may be left"),
+        ((1.7, 2.1, 9.0), None),
+        ((2.2, 2.5), None),
+        ((3.0, 3.0), "what was removed is 1.50 times as strong as the noise: it may contain signal"),
+    ],
+)
+def test_another_amount_than_the_noise_in_most_frames_is_doubtful(removed, said):
+    found = [Measurement("image", "", noise=2.0, removed=value, correlation={}) for value in removed]
+    assert find_doubt(found) == said
+    assert find_doubt([replace(one, noise=None) for one in found]) is None
 
 
 def test_few_frames_of_many_are_shown_evenly_spread(denoised, make_page):

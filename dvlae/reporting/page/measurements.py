@@ -152,21 +152,38 @@ def judge(found: Sequence[Measurement], diagnosis: Mapping[str, Any]) -> list[st
     list of str
         Sentences.
     """
-    return [*_judge_amount(found), *_judge_correlation(found, diagnosis)]
+    said, ratio = find_doubt(found), _ratio(found)
+    if said is None and ratio is not None:
+        said = f"what was removed is about as strong as the noise ({ratio:.2f} times)"
+    return [*([] if said is None else [f"{said.capitalize()}."]), *_judge_correlation(found, diagnosis)]
 
 
-def _judge_amount(found: Sequence[Measurement]) -> list[str]:
-    ratios = [one.removed / one.noise for one in found if one.noise]
-    if not ratios:
-        return []
-    ratio = float(np.median(ratios))
+def find_doubt(found: Sequence[Measurement]) -> str | None:
+    """Say that another amount than the noise was removed.
+
+    Parameters
+    ----------
+    found
+        What was measured.
+
+    Returns
+    -------
+    str or None
+        The words; None if what was removed is about as strong as the noise, or that is not known.
+    """
+    ratio = _ratio(found)
+    if ratio is None or 1 / MAX_RATIO <= ratio <= MAX_RATIO:
+        return None
     if ratio == 0:
-        return ["Nothing was removed."]
-    if ratio > MAX_RATIO:
-        return [f"What was removed is {ratio:.2f} times as strong as the noise: it may contain signal."]
-    if ratio < 1 / MAX_RATIO:
-        return [f"What was removed is only {ratio:.2f} times as strong as the noise: some noise may be left."]
-    return [f"What was removed is about as strong as the noise ({ratio:.2f} times)."]
+        return "nothing was removed"
+    if ratio > 1:
+        return f"what was removed is {ratio:.2f} times as strong as the noise: it may contain signal"
+    return f"what was removed is only {ratio:.2f} times as strong as the noise: some noise may be left"
+
+
+def _ratio(found: Sequence[Measurement]) -> float | None:
+    ratios = [one.removed / one.noise for one in found if one.noise]
+    return float(np.median(ratios)) if ratios else None
 
 
 def _judge_correlation(found: Sequence[Measurement], diagnosis: Mapping[str, Any]) -> list[str]:
