@@ -11,9 +11,9 @@ from typing import Any, Literal
 from dvlae.api.choices import MAX_CHANNELS, SAMPLES, choose_prediction
 from dvlae.api.inputs import choose_dataset, find_inputs, name_paths
 from dvlae.api.notes import Warnings, name_options, options_named
-from dvlae.api.options import COMPARES, Wishes
+from dvlae.api.options import Wishes
 from dvlae.api.places import Places
-from dvlae.api.plan import describe
+from dvlae.api.plan import COMPARES, STEPS_TO_COMPARE, Plan, describe
 from dvlae.api.session import Session
 from dvlae.axes import format_sides
 from dvlae.config.settings import PredictSettings
@@ -76,7 +76,7 @@ def denoise(
     noise_direction, receptive_field
         Those of the noise; ``auto``: they are measured.
     decoder
-        Kind of the autoregressive decoder, as in :class:`dvlae.api.options.Wishes`. None: nonlinear.
+        Kind of the autoregressive decoder, as in :class:`dvlae.api.options.Wishes`. None: auto.
     axes, channel, series
         The settings of a dataset, which say how the files are read. ``axes: auto`` follows the files, but reads planes,
         many channels, and pages of unknown meaning as images.
@@ -315,7 +315,9 @@ class _Call:
     def _train(self, *, quick: bool) -> bool:
         """Train, with a preview where there is time for one; return whether the training has ended."""
         session, samples = self.session, SAMPLES if self.samples is None else max(self.samples, 1)
-        pause = min(PREVIEW_MINUTES, session.wishes.minutes / 2 / len(session.wishes.decoders))
+        limit = session.plan.settings.training.max_minutes
+        assert limit is not None
+        pause = min(PREVIEW_MINUTES, limit / 2)
         results = name_paths(self.written, 12)
         has_time = pause == PREVIEW_MINUTES and not session.run.model.exists()
         if quick or (has_time and not session.preview.run.denoised.exists()):
@@ -363,15 +365,19 @@ class _Call:
             shapes.append(stack.frame_shape)
         lines = [f"reads {name_paths(self.inputs)}: {', '.join(sorted(found))}"]
         if self.model is None:
-            first, *smaller = session.trainings(shapes, len(wishes.decoders))
+            first, *smaller = session.trainings(shapes)
             lines.append(
                 f"measures the noise (direction: {wishes.noise_direction}, receptive field: {wishes.receptive_field})"
             )
-            if len(wishes.decoders) > 1:
+            plan = Plan(first).divided(wishes.decoders if wishes.decoder == "best" else wishes.decoders[:1])
+            if len(plan.decoders) > 1:
                 lines.append(COMPARES)
             lines.append(
-                describe(first) + "".join(f", or {s.model.channels} channels if the machine is slow" for s in smaller)
+                describe(plan.settings)
+                + "".join(f", or {s.model.channels} channels if the machine is slow" for s in smaller)
             )
+            if wishes.decoder == "auto" and wishes.start_from is None:
+                lines.append(f"where there is time for {len(wishes.decoders) * STEPS_TO_COMPARE} steps, {COMPARES}")
         else:
             lines.append(f"uses the model in {self.model}")
         lines.append(f"writes {name_paths(self.written, 12)}")

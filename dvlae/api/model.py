@@ -183,7 +183,7 @@ def fit(
     device: str = "auto",
     direct_denoiser: bool = False,
     start_from: Model | str | Path | None = None,
-    decoder: str = "nonlinear",
+    decoder: str = "auto",
     progress: bool = False,
 ) -> Model:
     """Train a model on noisy images alone.
@@ -218,7 +218,8 @@ def fit(
         are kept. None: a new one is trained.
     decoder
         Kind of the autoregressive decoder: ``nonlinear``, ``linear``, or ``best``: both are trained, half of the time
-        each, and the model with the smaller estimated error is returned.
+        each, and the model with the smaller estimated error is returned. ``auto``: ``best`` where each has time for
+        3,000 steps, and else ``nonlinear``.
     progress
         Whether messages and progress are shown on standard error.
 

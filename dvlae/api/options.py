@@ -13,16 +13,14 @@ from dvlae.config.sizes.receptive_field import kernel_and_blocks
 from dvlae.system.errors import UserError
 
 STEPS_ALLOWED = "None, or a whole number from 1"
-# The kinds of the autoregressive decoder that are trained, by what a user may say.
+# The kinds of the autoregressive decoder that come into question, the first one where there can be only one, by what a
+# user may say.
 DECODERS: dict[str, list[Autoregression]] = {
+    "auto": ["nonlinear", "linear"],
     "nonlinear": ["nonlinear"],
     "linear": ["linear"],
     "best": ["nonlinear", "linear"],
 }
-COMPARES = (
-    "trains two models, one with the nonlinear and one with the linear decoder, each as the next line says, and keeps "
-    "the one with the smaller estimated error"
-)
 MAX_SEED = 2**32 - 1
 MAX_MINUTES = 365 * 24 * 60
 
@@ -230,7 +228,8 @@ class Wishes:
         field the new one has, too; None: the first weights are random.
     decoder
         Kind of the autoregressive decoder: ``nonlinear``, ``linear``, or ``best``: both are trained, half of the time
-        each, and the model with the smaller estimated error is kept.
+        each, and the model with the smaller estimated error is kept. ``auto``: ``best`` where there is time for it, and
+        else ``nonlinear``.
 
     Raises
     ------
@@ -246,14 +245,14 @@ class Wishes:
     device: str = "auto"
     direct: bool = False
     start_from: Path | None = None
-    decoder: str = "nonlinear"
+    decoder: str = "auto"
 
     def __post_init__(self) -> None:
         if self.noise_direction not in (*AXES, "none", "auto"):
             raise UserError(f"noise direction: found {self.noise_direction!r}, allowed: auto, x, y, z, none")
         if self.decoder not in DECODERS:
             raise UserError(f"decoder: found {self.decoder!r}, allowed: {', '.join(DECODERS)}")
-        if self.start_from is not None and self.decoder != "nonlinear":
+        if self.start_from is not None and self.decoder != "auto":
             raise UserError(f"decoder: found {self.decoder}, allowed only without a model to start from, which has one")
         if self.start_from is not None and (self.noise_direction, self.receptive_field) != ("auto", "auto"):
             raise UserError(
@@ -274,5 +273,5 @@ class Wishes:
 
     @property
     def decoders(self) -> list[Autoregression]:
-        """The kinds of decoder that are trained, one after the other."""
+        """The kinds of decoder that come into question, the first one where there can be only one."""
         return DECODERS[self.decoder]

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dvlae.api.choices import REFINED_PASSES, choose_noise, choose_prediction, choose_training
-from dvlae.api.options import COMPARES, Wishes
-from dvlae.api.plan import Plan, describe
+from dvlae.api.options import Wishes
+from dvlae.api.plan import Plan
 from dvlae.axes import format_sides, middle
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
-from dvlae.config.fields import Autoregression
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.data.canonical import CANONICAL_FILES, read_info, read_noisy, write_frames
 from dvlae.data.manifest import Image, read_manifest, write_manifest
@@ -145,27 +144,22 @@ class Session:
         found = self.diagnose(None if wishes.noise_direction == "auto" else wishes.noise_direction)
         return choose_noise(found, wishes.noise_direction, wishes.receptive_field)
 
-    @cached_property
-    def decoders(self) -> list[Autoregression]:
-        """The kinds of decoder that are trained, one after the other: the first one where they cannot be compared."""
-        wished = self.wishes.decoders
-        if len(wished) > 1:
-            try:
-                measure_noise(self.images, self.chosen_noise[0])
-            except UserError as error:
-                logger.warning(f"denoise: decoders cannot be compared, and {wished[0]} is taken: {error}")
-                return wished[:1]
-        return wished
+    def _can_compare(self) -> bool:
+        """Return whether models of these images can be compared; if not, say why."""
+        try:
+            measure_noise(self.images, self.chosen_noise[0])
+        except UserError as error:
+            logger.warning(f"denoise: decoders cannot be compared, and {self.wishes.decoders[0]} is taken: {error}")
+            return False
+        return True
 
-    def trainings(self, shapes: Sequence[Sequence[int]], models: int = 1) -> list[TrainSettings]:
+    def trainings(self, shapes: Sequence[Sequence[int]]) -> list[TrainSettings]:
         """Choose how the model may be trained.
 
         Parameters
         ----------
         shapes
             Shapes of the images, (C, ...).
-        models
-            Number of models that are trained in the time of the user.
 
         Returns
         -------
@@ -176,8 +170,8 @@ class Session:
         return choose_training(
             shapes,
             choose_device(wishes.device).type,
-            minutes=wishes.minutes / models,
-            max_steps=None if wishes.max_steps is None else math.ceil(wishes.max_steps / models),
+            minutes=wishes.minutes,
+            max_steps=wishes.max_steps,
             direct=wishes.direct,
             decoder=wishes.decoders[0],
             like=None if wishes.start_from is None else read_architecture(wishes.start_from),
@@ -198,17 +192,17 @@ class Session:
         model = (self if pause_minutes is None else self.preview).run.model
         if model.exists():
             return
-        direction, receptive_field = self.chosen_noise
-        plan = self._plan(direction, receptive_field)
+        (direction, receptive_field), plan = self.chosen_noise, self.plan
         refine = plan.settings.training.refine_fraction if plan.refines else 0.0
         outlook = Outlook(_passes(samples, plan) * _pixels(self.manifest()), results, refine)
-        trained = {decoder: self._run_of(decoder) for decoder in self.decoders}
+        alone = len(plan.decoders) == 1
+        trained = {decoder: self.run if alone else RunFolder(self.folder / decoder) for decoder in plan.decoders}
         for decoder, run in trained.items():
             goal = run.model if pause_minutes is None else model
             if goal.exists():
                 continue
             # The plan is that of the first decoder, or of a model to start from.
-            others = {} if decoder == self.decoders[0] else {"autoregression": decoder}
+            others = {} if decoder == plan.decoders[0] else {"autoregression": decoder}
             train(
                 self._patches,
                 goal,
@@ -220,42 +214,39 @@ class Session:
                 start_from=self.wishes.start_from,
                 pause_minutes=pause_minutes,
                 # What is written follows the last training.
-                outlook=outlook if results and run is trained[self.decoders[-1]] else None,
+                outlook=outlook if results and run is trained[plan.decoders[-1]] else None,
                 expected_steps=plan.expected_steps,
             )
             if pause_minutes is not None:
                 return
             record = read_run(goal)
             plan.check(record["steps"] + record.get("refinement_steps", 0))
-        if len(trained) > 1:
+        if not alone:
             table = compare_models(
                 self.images, {decoder: run.model for decoder, run in trained.items()}, device=self.wishes.device
             )
             logger.info(f"denoise: keeps the model with the {table.model[0]} decoder")
             os.replace(trained[table.model[0]].model, model)
 
-    def _run_of(self, decoder: str) -> RunFolder:
-        """Return the folders of the training with a decoder."""
-        return self.run if len(self.decoders) == 1 else RunFolder(self.folder / decoder)
-
     @property
     def _patches(self) -> Path:
         return DatasetFolder(self.folder).patches
 
-    def _plan(self, direction: str, receptive_field: int) -> Plan:
-        """Cut the patches, and choose how the model is trained, or read how an interrupted training was begun."""
-        path, wishes, number = self.folder / "plan.json", self.wishes, len(self.decoders)
-        candidates = self.trainings([image.shape for image in self.manifest()], number)
+    @cached_property
+    def plan(self) -> Plan:
+        """How the model is trained, or how an interrupted training was begun; the patches are cut."""
+        path, wishes, (direction, receptive_field) = self.folder / "plan.json", self.wishes, self.chosen_noise
+        candidates = self.trainings([image.shape for image in self.manifest()])
         if not self._patches.exists():
             first = Settings(model=candidates[0].model, training=candidates[0].training)
             extract_patches(self.images, self._patches, settings=PatchSettings.of(first, self.dataset))
         if (plan := Plan.read(path, candidates[0].device)) is not None:
             return plan
-        if number > 1:
-            logger.info(f"denoise: {COMPARES}")
+        must_compare = wishes.decoder == "best"
         if wishes.max_steps is not None or wishes.start_from is not None:
-            logger.info(f"denoise: {describe(candidates[0])}")
-            plan = Plan(candidates[0], models=number)
+            number = len(wishes.decoders) if must_compare and self._can_compare() else 1
+            plan = Plan(candidates[0]).divided(wishes.decoders[:number])
+            plan.log()
         else:
             logger.info("denoise: measures how fast this machine trains")
             plan = Plan.choose(
@@ -268,7 +259,9 @@ class Session:
                     seconds=seconds,
                 ),
                 must_refine=wishes.direct,
-                models=number,
+                decoders=wishes.decoders,
+                must_compare=must_compare,
+                can_compare=self._can_compare,
             )
         plan.write(path)
         return plan
@@ -308,7 +301,7 @@ class Session:
             In seconds.
         """
         seconds = read_json(self.preview.run.prediction_record)["seconds"]
-        passes = _passes(samples, self._plan(*self.chosen_noise)) / PREVIEW_SAMPLES
+        passes = _passes(samples, self.plan) / PREVIEW_SAMPLES
         return seconds * passes * _pixels(self.manifest()) / _pixels(self.preview.manifest())
 
     def denoise(self, model: Path, settings: PredictSettings) -> None:

@@ -65,6 +65,43 @@ def test_a_denoiser_is_refined_where_there_are_enough_steps_or_it_is_wanted(rate
     assert ("refines the denoiser in the last 15% of them" in caplog.text) == refines
 
 
+BOTH = ("nonlinear", "linear")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "rates", "must", "comparable", "decoders", "steps"),
+    [
+        (30, ONE_CORE, False, True, BOTH, 6192),
+        (10, QUIET, False, True, BOTH, 3330),
+        (10, ONE_CORE, False, True, BOTH[:1], 4128),
+        (30, ONE_CORE, False, False, BOTH[:1], 12384),
+        (10, ONE_CORE, True, True, BOTH, 2064),
+        (10, ONE_CORE, True, False, BOTH[:1], 4128),
+    ],
+)
+def test_two_decoders_share_the_time_where_it_is_enough_and_they_can_be_compared(
+    minutes, rates, must, comparable, decoders, steps, caplog
+):
+    asked = []
+
+    def can_compare():
+        asked.append(True)
+        return comparable
+
+    plan = Plan.choose(
+        candidates(minutes),
+        lambda settings, seconds: rates[settings.model.channels],
+        decoders=BOTH,
+        must_compare=must,
+        can_compare=can_compare,
+    )
+    assert (plan.decoders, plan.expected_steps) == (decoders, steps)
+    assert plan.settings.training.max_minutes == minutes / len(decoders)
+    assert ("trains two models" in caplog.text) == (len(decoders) == 2)
+    assert f"trains for {minutes / len(decoders):g} minutes on cpu, about {steps} steps" in caplog.text
+    assert len(asked) == (must or steps >= 6000 or len(decoders) == 2), "this reads images"
+
+
 def test_one_minute_and_one_step_are_in_the_singular(caplog):
     choose(1, {48: 0.01, 16: 0.02})
     line, warning = caplog.messages
@@ -79,11 +116,13 @@ def test_the_measurement_takes_seconds_and_a_twentieth_of_a_short_training():
 
 
 def test_a_plan_is_kept_for_its_device(tmp_path):
-    plan = Plan(candidates(10)[1], 840)
+    plan = Plan(candidates(10)[1], 840).divided(BOTH)
     plan.write(tmp_path / "plan.json")
     assert Plan.read(tmp_path / "plan.json", "cpu") == plan
     assert Plan.read(tmp_path / "plan.json", "cuda") is None
     assert Plan.read(tmp_path / "other.json", "cpu") is None
+    (tmp_path / "older.json").write_text('{"settings": {}, "expected_steps": 840}')
+    assert Plan.read(tmp_path / "older.json", "cpu") is None
 
 
 @pytest.mark.parametrize(

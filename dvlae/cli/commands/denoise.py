@@ -54,9 +54,9 @@ COMMANDS: Commands = {
         argument(
             "--decoder",
             None,
-            "kind of the model of the noise (default: nonlinear); best: train both, half of the time each, and keep "
-            "the one with the smaller estimated error",
-            choices=("nonlinear", "linear", "best"),
+            "kind of the model of the noise; best: train both, half of the time each, and keep the one with the "
+            "smaller estimated error (default: auto, which is best with enough time, and else nonlinear)",
+            choices=("auto", "nonlinear", "linear", "best"),
         ),
         *READING,
         path("--model", "MODEL", "use this model instead of training one"),
