@@ -194,10 +194,10 @@ class Session:
             return
         (direction, receptive_field), plan = self.chosen_noise, self.plan
         refine = plan.settings.training.refine_fraction if plan.refines else 0.0
-        outlook = Outlook(_passes(samples, plan) * _pixels(self.manifest()), results, refine)
+        pixels = _passes(samples, plan) * _pixels(self.manifest())
         alone = len(plan.decoders) == 1
         trained = {decoder: self.run if alone else RunFolder(self.folder / decoder) for decoder in plan.decoders}
-        for decoder, run in trained.items():
+        for number, (decoder, run) in enumerate(trained.items(), start=1):
             goal = run.model if pause_minutes is None else model
             if goal.exists():
                 continue
@@ -213,8 +213,7 @@ class Session:
                 settings=plan.settings.model_copy(update={"model": plan.settings.model.model_copy(update=others)}),
                 start_from=self.wishes.start_from,
                 pause_minutes=pause_minutes,
-                # What is written follows the last training.
-                outlook=outlook if results and run is trained[plan.decoders[-1]] else None,
+                outlook=Outlook(pixels, results, refine, len(trained) - number) if results else None,
                 expected_steps=plan.expected_steps,
             )
             if pause_minutes is not None:

@@ -84,11 +84,14 @@ class Outlook:
         What is written in the end, for the user.
     refine_fraction
         The part of the training time for a refined denoiser; 0: there is none.
+    models
+        Number of other models that are trained afterwards, each as long as this one.
     """
 
     pixels: int
     results: str
     refine_fraction: float = 0.0
+    models: int = 0
 
 
 class OutlookLine:
@@ -128,16 +131,18 @@ class OutlookLine:
         if self.schedule.total_seconds is not None:
             # The step during which the time ends is finished, and may be the one after which this is said.
             left = max(0.0, min(left, self.schedule.total_seconds - state.seconds))
-        denoising = minutes(COST_OF_SAMPLE * self.outlook.pixels * of_step / self.pixels)
-        follows = f"denoising then takes {denoising}"
-        if self.outlook.refine_fraction:
-            # Of all the time and steps, the schedule has the rest.
-            part = self.outlook.refine_fraction / (1 - self.outlook.refine_fraction)
-            refining = minutes(part * (self.schedule.total_seconds or of_step * self.schedule.total_steps))
-            follows = f"refining the denoiser then takes {refining}, and denoising takes {denoising}"
+        # Of all the time and steps of a model, the schedule has what refining leaves.
+        refine = self.outlook.refine_fraction
+        whole = (self.schedule.total_seconds or of_step * self.schedule.total_steps) / (1 - refine)
+        then = {
+            "refining the denoiser": refine * whole,
+            "training with the other decoder": self.outlook.models * whole,
+            "denoising": COST_OF_SAMPLE * self.outlook.pixels * of_step / self.pixels,
+        }
+        follows = ", ".join(f"{step} {minutes(seconds)}" for step, seconds in then.items() if seconds)
         logger.info(
             f"train: {state.steps} steps are done, about {left / of_step:.0f} are to come in {minutes(left)}; "
-            f"{follows}; what will be written: {self.outlook.results}"
+            f"then: {follows}; what will be written: {self.outlook.results}"
         )
 
 

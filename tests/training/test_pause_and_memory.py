@@ -55,22 +55,28 @@ class State:
 
 
 @pytest.mark.parametrize(
-    "limits, words",
+    "limits, more, words, then",
     [
-        ({"max_minutes": 10}, "120 steps are done, about 1080 are to come in 9 min"),
-        ({"max_minutes": 0.99}, "120 steps are done, about 0 are to come in less than a minute"),
-        ({"max_minutes": None, "max_steps": 300}, "120 steps are done, about 180 are to come in 1.5 min"),
+        ({"max_minutes": 10}, {}, "120 steps are done, about 1080 are to come in 9 min", ""),
+        ({"max_minutes": 0.99}, {}, "120 steps are done, about 0 are to come in less than a minute", ""),
+        ({"max_minutes": None, "max_steps": 300}, {}, "120 steps are done, about 180 are to come in 1.5 min", ""),
+        (
+            {"max_minutes": 12},
+            {"refine_fraction": 0.2, "models": 1},
+            "about 1320 are to come in 11 min",
+            "refining the denoiser 3 min, training with the other decoder 15 min, ",
+        ),
     ],
 )
-def test_after_a_minute_the_user_is_told_once_what_is_to_come(caplog, limits, words):
+def test_after_a_minute_the_user_is_told_once_what_is_to_come(caplog, limits, more, words, then):
     schedule = Schedule(TrainingSettings(batch_size=4, **limits), 1000)
     # A step of 0.5 s sees 1000 pixels, and a sample of a pixel takes a fifth of the time.
-    line = OutlookLine(schedule, State(0, 0.0), Outlook(6_000_000, "stack_denoised.tif"), 250)
+    line = OutlookLine(schedule, State(0, 0.0), Outlook(6_000_000, "stack_denoised.tif", **more), 250)
     for seconds in (30, 59, 60, 61, 200):
         line.update(State(2 * seconds, seconds))
     (record,) = caplog.records
     assert words in record.message
-    assert "denoising then takes 10 min; what will be written: stack_denoised.tif" in record.message
+    assert f"; then: {then}denoising 10 min; what will be written: stack_denoised.tif" in record.message
 
 
 @pytest.mark.parametrize("seconds, rate", [([2.0, 2.5, 3.0, 3.5], 2.0), ([2.0], 0.5)])
