@@ -149,7 +149,9 @@ class Session:
         try:
             measure_noise(self.images, self.chosen_noise[0])
         except UserError as error:
-            logger.warning(f"denoise: decoders cannot be compared, and {self.wishes.decoders[0]} is taken: {error}")
+            level = logging.WARNING if self.wishes.decoder == "best" else logging.INFO
+            first = self.wishes.decoders[0]
+            logger.log(level, f"denoise: decoders cannot be compared, and {first} is taken: {error}")
             return False
         return True
 

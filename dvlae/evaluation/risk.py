@@ -78,7 +78,11 @@ class MeasuredNoise:
         for channel in zip(*samples, strict=True):
             if not any(np.isfinite(one.noise[axis]).any() for one in channel if axis in one.noise):
                 return None
-            lags.append(np.ones(1) if direction == "none" else _significant([one.correlation[axis] for one in channel]))
+            measured = [one.correlation[axis] for one in channel if axis in one.correlation]
+            correlation = np.ones(1) if direction == "none" else _significant(measured)
+            if len(correlation) == 0:
+                return None
+            lags.append(correlation)
             curves.append(variance_curve(channel, axis))
         return cls(direction, lags, curves)
 
@@ -107,9 +111,11 @@ class MeasuredNoise:
 
 
 def _significant(measured: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the median correlation up to the lag before it is first negligible."""
+    """Return the median correlation up to the lag before it is first negligible or unknown."""
     length = min(MAX_LAG + 1, *(len(lags) for lags in measured))
-    lags = np.nanmedian([each[:length] for each in measured], axis=0)
+    each = np.array([lags[:length] for lags in measured])
+    known = np.isfinite(each).any(axis=0)
+    lags = np.nanmedian(each[:, : length if known.all() else known.argmin()], axis=0)
     small = np.flatnonzero(~(np.abs(lags) >= NEGLIGIBLE_CORRELATION))
     return lags[: small[0]] if len(small) else lags
 
@@ -143,7 +149,8 @@ def estimate_risks(noisy: np.ndarray, denoisers: Mapping[str, Denoise], noise: M
     """
     estimates = {name: denoise(noisy) for name, denoise in denoisers.items()}
     signal = np.mean(list(estimates.values()), axis=0)
-    risks = {name: float(np.mean((estimate - noisy) ** 2)) for name, estimate in estimates.items()}
+    # Squares of large grey values are too large for 32 bits.
+    risks = {name: float(np.mean((estimate - noisy.astype(float)) ** 2)) for name, estimate in estimates.items()}
     generator = np.random.default_rng(0)
     for _ in range(DRAWS):
         drawn = noise.draw(signal, generator)

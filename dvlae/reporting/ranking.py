@@ -93,6 +93,9 @@ def compare_models(images: Path, models: Mapping[str, Path], *, device: str) -> 
     with progress(total=len(chosen), description="rank", unit="image") as bar:
         for image in chosen:
             for number, part in enumerate(_parts(read_filled(image), math.ceil(MIN_PARTS / len(chosen)))):
+                # An image of which no pixel counts may contain no numbers.
+                if not np.isfinite(part).all():
+                    continue
                 denoisers = {name: _denoiser(network, f"{image.name} {number}") for name, network in networks.items()}
                 risks.append(estimate_risks(part, denoisers, noise))
             bar.update(1)
@@ -186,7 +189,7 @@ def measure_noise(images: Path, direction: str | None) -> MeasuredNoise:
     along = direction or verdict.direction
     noise = None if along is None else MeasuredNoise.of(samples, along)
     if noise is None:
-        reason = verdict.reason or f"no estimate along {along}"
+        reason = verdict.reason or "it is not known in each channel"
         raise UserError(f"rank: the noise cannot be told from the signal: {reason}")
     return noise
 
