@@ -1,5 +1,7 @@
 """The error of denoisers without clean images, compared with the error that is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -57,6 +59,19 @@ def test_drawn_noise_has_the_correlation_and_the_variances_that_were_measured():
     assert np.mean(unit[:, 1:] * unit[:, :-1]) == pytest.approx(0.48, abs=0.02)
     assert abs(np.mean(unit[:, 2:] * unit[:, :-2])) < 0.02
     assert abs(np.mean(unit[1:] * unit[:-1])) < 0.02
+
+
+@pytest.mark.filterwarnings("error")
+def test_noise_whose_correlation_is_unknown_is_not_told():
+    (known,) = estimate_noise((CAMERA + noise_of("x")).astype(np.float32), np.ones(CAMERA.shape, bool))
+
+    def join(*lags):
+        samples = [replace(known, correlation=known.correlation | {"x": np.array(each)}) for each in lags]
+        return MeasuredNoise.of([[sample] for sample in samples], "x")
+
+    assert join([np.nan, np.nan, np.nan]) is None
+    np.testing.assert_array_equal(join([1, 0.5, np.nan]).lags[0], [1, 0.5])
+    np.testing.assert_array_equal(join([1, 0.5, np.nan], [1, np.nan, 0.2]).lags[0], [1, 0.5, 0.2])
 
 
 def test_each_channel_has_its_own_noise():
