@@ -177,6 +177,7 @@ def predict(
         "precision": how.precision,
         "found": frames.summary(),
         "seconds": round(time.monotonic() - start, 1),
+        "processor_seconds": round(usage.processor_seconds / workers, 1) if device.type == "cpu" else None,
         # Of this attempt.
         "megapixels": round(sum(math.prod(image.shape[1:]) for image in waiting) / 1e6, 6),
         "peak_memory_mb": round(usage.peak_memory_mb),

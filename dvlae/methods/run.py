@@ -347,12 +347,17 @@ def _denoise(trial: Trial, settings: Mapping[str, Any], part: Part, folder: Path
     if trial.how.command is not None:
         # A command does all at once, and says how long each took, if it does.
         seconds = (training.seconds, None) if trial.how.trains else (0.0, training.seconds)
+    took = found.pop("prediction_seconds", seconds[1])
+    processor = prediction.processor_seconds / workers
+    if trial.how.command is not None:
+        processor = took and took * (training.share(workers) or 1)
     names = found.get("images", trial.task.images if trial.how.trains else None)
     return {
         "oracle": found.pop("oracle", trial.how.oracle),
         "trained_on": len(names) if isinstance(names, list) else names,
         "training_seconds": _rounded(found.pop("training_seconds", seconds[0])),
-        "prediction_seconds": _rounded(found.pop("prediction_seconds", seconds[1])),
+        "prediction_seconds": _rounded(took),
+        "prediction_processor_seconds": _rounded(processor) if choose_device(trial.task.device).type == "cpu" else None,
         "megapixels": round(sum(np.prod(image.shape[1:]) for image in images) / 1e6, 6),
         "processor_share": training.share(workers) if trial.how.trains else None,
         "peak_memory_mb": round(max(training.peak_memory_mb, prediction.peak_memory_mb)),

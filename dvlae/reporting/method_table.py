@@ -210,8 +210,8 @@ def _notes(methods: pd.DataFrame) -> list[str]:
     notes = [
         "A method that trains has the same time limit, device and threads as the others that train. Candidates are "
         "settings that were tried for two minutes each. Processor: processor time of the training by its clock and "
-        "threads. Denoising includes reading and writing. MP: million pixels. Memory is that of all processes, at its "
-        "peak."
+        "threads. Denoising: on a processor, the processor time of each thread, with reading and writing. MP: million "
+        "pixels. Memory is that of all processes, at its peak."
     ]
     notes += [
         f"{row.method} on {row.dataset}: the processor worked for it {row.processor_share:.0%} of the time, as other "

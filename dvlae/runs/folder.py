@@ -257,9 +257,15 @@ class Run:
 
     @property
     def seconds_per_megapixel(self) -> float | None:
-        """The time for a million pixels to be denoised; None if it was not recorded."""
+        """The time for a million pixels to be denoised; None if it was not recorded.
+
+        On a processor, it is the processor time of each thread, so that it does not depend on other programs; older
+        records have the time on the clock alone.
+        """
         record = self.method_record or self.prediction
-        seconds, megapixels = record.get("prediction_seconds", record.get("seconds")), record.get("megapixels")
+        megapixels = record.get("megapixels")
+        names = ("prediction_processor_seconds", "processor_seconds", "prediction_seconds", "seconds")
+        seconds = next((record[name] for name in names if record.get(name) is not None), None)
         return seconds / megapixels if seconds is not None and megapixels else None
 
     @property

@@ -13,7 +13,10 @@ from dvlae.system.hashes import combine_hashes
 # These values of a record may differ between the parts: a program may be updated between two jobs.
 VERSIONS = ("versions", "git_commit")
 # These are added up, and rounded to so many decimals.
-SUMS = {"seconds": 1, "training_seconds": 3, "prediction_seconds": 3, "megapixels": 6}
+SUMS = {
+    "seconds": 1, "processor_seconds": 1, "training_seconds": 3, "prediction_seconds": 3,
+    "prediction_processor_seconds": 3, "megapixels": 6,
+}  # fmt: skip
 # A part takes as many workers as there are free cores when it begins.
 LARGEST = ("peak_memory_mb", "workers")
 

@@ -71,7 +71,8 @@ EXEMPT: tuple[Exemption, ...] = ()
 UNRELATED = {
     "minutes", "seconds", "training_minutes", "joules_processor", "joules_gpu", "threads", "workers", "versions",
     "git_commit", "sha256", "train_sha256", "val_sha256", "images_sha256", "targets_sha256", "training_seconds",
-    "prediction_seconds", "prediction_seconds_per_megapixel", "processor_share", "peak_memory_mb", "source", "tuned_by",
+    "prediction_seconds", "prediction_seconds_per_megapixel", "prediction_processor_seconds", "processor_seconds",
+    "processor_share", "peak_memory_mb", "source", "tuned_by",
 }  # fmt: skip
 
 # Options that have other names in some commits. The first one that the command's --help lists is used.

@@ -52,6 +52,14 @@ def row(table, method):
     return table[table.method == method].iloc[0]
 
 
+def test_the_time_to_denoise_is_processor_time_where_that_is_recorded(compared):
+    path = compared[0].with_name("method.json")
+    record = json.loads(path.read_text())
+    for seconds, expected in ((20.0, 10.0), (None, 15.0)):
+        path.write_text(json.dumps(record | {"prediction_processor_seconds": seconds}))
+        assert Run.read(compared[0]).seconds_per_megapixel == expected
+
+
 def test_each_method_has_a_row_with_the_mean_seconds_the_most_memory_and_the_least_share(compared):
     found = describe_methods([Run.read(path) for path in compared])
     assert list(found.columns) == METHOD_COLUMNS and list(found.method) == ["n2v", "flaky", "slow", "noisy"]

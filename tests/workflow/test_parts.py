@@ -76,8 +76,9 @@ def content(project: Project) -> dict[str, bytes]:
 def records(project: Project) -> list[dict]:
     names = [f"{run}/{name}" for run in RUNS for name in RECORDS]
     found = [project.json(name) for name in names if (project.folder / "results" / name).exists()]
-    measured = dict.fromkeys(("seconds", "training_seconds", "prediction_seconds", "peak_memory_mb", "workers"))
-    return [record | measured for record in found]
+    times = {"seconds", "processor_seconds", "training_seconds", "prediction_seconds", "prediction_processor_seconds"}
+    measured = times | {"peak_memory_mb", "workers"}
+    return [{name: value for name, value in record.items() if name not in measured} for record in found]
 
 
 def test_two_jobs_give_the_same_bytes_and_leave_no_part(whole, halved):
