@@ -176,8 +176,9 @@ def variance_by_signal(
 ) -> VarianceCurve:
     """Group pixels by their signal, and return the mean signal and the variance of the noise in each group.
 
-    All groups are of equal size. :meth:`NoiseStatistics.variance_by_signal` needs less memory, but its groups are only
-    nearly equal, and it cannot use the median.
+    All groups are of equal size; few pixels are one group, and none are no group.
+    :meth:`NoiseStatistics.variance_by_signal` needs less memory, but its groups are only nearly equal, and it cannot use
+    the median.
 
     Parameters
     ----------
@@ -191,7 +192,8 @@ def variance_by_signal(
     tuple of numpy.ndarray
         Mean signal and variance of each group, in order of increasing signal.
     """
-    groups = np.array_split(np.argsort(signal, kind="stable"), SIGNAL_GROUPS)
+    number = SIGNAL_GROUPS if len(signal) >= SIGNAL_GROUPS else 1
+    groups = np.array_split(np.argsort(signal, kind="stable"), number) if len(signal) else []
     return np.array([signal[g].mean() for g in groups]), np.array([variance(noise[g]) for g in groups])
 
 

@@ -91,3 +91,12 @@ def test_edges_do_not_count_as_variance_where_it_is_found_from_medians():
     expected = 3 * group_all(noise, signal)[0] + 50
     np.testing.assert_allclose(group_all(noise, signal, robust_variance)[1], expected, rtol=0.3)
     assert (group_all(noise, signal)[1] > 1.5 * expected).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("pixels", "groups"), [(0, 0), (1, 1), (SIGNAL_GROUPS - 1, 1), (SIGNAL_GROUPS, SIGNAL_GROUPS)])
+def test_few_pixels_are_one_group(pixels, groups):
+    values = np.arange(pixels, dtype=float)
+    signal, variance = variance_by_signal(values, values)
+    assert len(signal) == len(variance) == groups and np.isfinite([*signal, *variance]).all()
+    assert np.isnan(variance_slope(signal, variance, (0.0, 100.0))) or groups == SIGNAL_GROUPS
