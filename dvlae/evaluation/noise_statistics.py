@@ -177,8 +177,8 @@ def variance_by_signal(
     """Group pixels by their signal, and return the mean signal and the variance of the noise in each group.
 
     All groups are of equal size; few pixels are one group, and none are no group.
-    :meth:`NoiseStatistics.variance_by_signal` needs less memory, but its groups are only nearly equal, and it cannot use
-    the median.
+    :meth:`NoiseStatistics.variance_by_signal` needs less memory, but its groups are only nearly equal, and it cannot
+    use the median.
 
     Parameters
     ----------
