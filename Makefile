@@ -26,7 +26,7 @@ check: lint types
 	@$(IN_VENV) python -m pytest -n 2 --dist worksteal -m "not workflow and not slow and not clouds"
 
 test: check
-	@$(IN_VENV) python -m pytest -m "workflow and not slow and not clouds"
+	@$(IN_VENV) python -m pytest -n 2 --dist loadfile -m "workflow and not slow and not clouds"
 
 test-slow: $(VENV)/.dev
 	@$(IN_VENV) python -m pytest -m slow

@@ -13,7 +13,7 @@ from dvlae.api.inputs import choose_dataset, find_inputs, name_paths
 from dvlae.api.notes import Warnings, name_options, options_named
 from dvlae.api.options import Wishes
 from dvlae.api.places import Places
-from dvlae.api.plan import COMPARES, STEPS_TO_COMPARE, Plan, describe
+from dvlae.api.plan import COMPARES, STEPS_TO_COMPARE, Plan
 from dvlae.api.session import Session
 from dvlae.axes import format_sides
 from dvlae.config.settings import PredictSettings
@@ -370,12 +370,7 @@ class _Call:
                 f"measures the noise (direction: {wishes.noise_direction}, receptive field: {wishes.receptive_field})"
             )
             plan = Plan(first).divided(wishes.decoders if wishes.decoder == "best" else wishes.decoders[:1])
-            if len(plan.decoders) > 1:
-                lines.append(COMPARES)
-            lines.append(
-                describe(plan.settings)
-                + "".join(f", or {s.model.channels} channels if the machine is slow" for s in smaller)
-            )
+            lines += plan.lines("".join(f", or {s.model.channels} channels if the machine is slow" for s in smaller))
             if wishes.decoder == "auto" and wishes.start_from is None:
                 lines.append(f"where there is time for {len(wishes.decoders) * STEPS_TO_COMPARE} steps, {COMPARES}")
         else:

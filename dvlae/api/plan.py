@@ -124,7 +124,8 @@ class Plan:
             model = settings.model.model_copy(update={"direct_denoiser": False})
             settings = settings.model_copy(update={"model": model})
         plan = cls(settings, steps).divided(decoders[:models])
-        plan.log(reason)
+        for line in plan.lines(reason):
+            logger.info(f"denoise: {line}")
         if steps < FEW_STEPS:
             enough = _round_up(models * FEW_STEPS / rate / 60)
             logger.warning(
@@ -157,17 +158,21 @@ class Plan:
         plan = cls(TrainSettings.model_validate(found["settings"]), found["expected_steps"], tuple(found["decoders"]))
         return plan if plan.settings.device == device else None
 
-    def log(self, reason: str = "") -> None:
-        """Say what is trained.
+    def lines(self, more: str = "") -> list[str]:
+        """Describe what is trained.
 
         Parameters
         ----------
-        reason
+        more
             What is said after it.
+
+        Returns
+        -------
+        list of str
+            Lines, which begin with a verb or ``each``.
         """
-        if len(self.decoders) > 1:
-            logger.info(f"denoise: {COMPARES}")
-        logger.info(f"denoise: {describe(self.settings, self.expected_steps)}{reason}")
+        line = describe(self.settings, self.expected_steps) + more
+        return [line] if len(self.decoders) == 1 else [COMPARES, f"each {line}"]
 
     def write(self, path: Path) -> None:
         """Write the plan, so that a training that was interrupted goes on with it.

@@ -247,7 +247,8 @@ class Session:
         if wishes.max_steps is not None or wishes.start_from is not None:
             number = len(wishes.decoders) if must_compare and self._can_compare() else 1
             plan = Plan(candidates[0]).divided(wishes.decoders[:number])
-            plan.log()
+            for line in plan.lines():
+                logger.info(f"denoise: {line}")
         else:
             logger.info("denoise: measures how fast this machine trains")
             plan = Plan.choose(

@@ -98,7 +98,8 @@ def test_two_decoders_share_the_time_where_it_is_enough_and_they_can_be_compared
     assert (plan.decoders, plan.expected_steps) == (decoders, steps)
     assert plan.settings.training.max_minutes == minutes / len(decoders)
     assert ("trains two models" in caplog.text) == (len(decoders) == 2)
-    assert f"trains for {minutes / len(decoders):g} minutes on cpu, about {steps} steps" in caplog.text
+    each = "each " if len(decoders) == 2 else ""
+    assert f"denoise: {each}trains for {minutes / len(decoders):g} minutes on cpu, about {steps} steps" in caplog.text
     assert len(asked) == (must or steps >= 6000 or len(decoders) == 2), "this reads images"
 
 
