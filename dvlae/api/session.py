@@ -235,7 +235,7 @@ class Session:
 
     @cached_property
     def plan(self) -> Plan:
-        """How the model is trained, or how an interrupted training was begun; the patches are cut."""
+        """The way the model is trained, or that in which an interrupted training was begun; the patches are cut."""
         path, wishes, (direction, receptive_field) = self.folder / "plan.json", self.wishes, self.chosen_noise
         candidates = self.trainings([image.shape for image in self.manifest()])
         if not self._patches.exists():
