@@ -420,7 +420,7 @@ def test_a_run_without_its_images_is_left_out_of_the_figures_that_show_images(im
     assert sorted(pictures) == ["clean", "median", "noisy"]
     monkeypatch.setattr(report_names, "figures", lambda contents: [])
     all_figures(images, runs)
-    assert f"without denoised images: no {runs[2].parent / 'denoised'}" in caplog.text
+    assert f"without denoised images; there is no {runs[2].parent / 'denoised'}" in caplog.text
 
 
 def test_without_any_denoised_image_there_are_the_figures_of_numbers(images):
