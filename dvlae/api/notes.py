@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dvlae.system.errors import UserError
 
-PREFIX_PATTERN = re.compile("[a-z]+: (warning: )?", re.IGNORECASE)
+PREFIX_PATTERN = re.compile("^[a-z]+: (warning: )?", re.IGNORECASE)
 # What messages about values begin with, and what they say of how a file is read.
 NAME_PATTERN = re.compile(
     "^(minutes|seed|samples|noise direction|receptive field|decoder|device)(?=: )"
