@@ -4,21 +4,25 @@ The package `bm3d` is that of its authors (Tampere University). It is an optiona
 non-commercial use only. Published results must cite: Mäkinen, Azzari, Foi, Collaborative Filtering of Correlated Noise,
 IEEE Transactions on Image Processing 29 (2020); Dabov, Foi, Katkovnik, Egiazarian, ibid. 16 (2007).
 
-The settings of a method are ``noise``: ``white`` or ``spectrum``; and ``calibration``: ``noisy`` or ``clean``.
+The settings of a method are ``noise``: ``white``, ``spectrum``, or ``stabilised``, which is a spectrum after a
+transform that makes the noise equally strong at every signal; and ``calibration``: ``noisy``, or ``clean`` for
+the first two.
 """
 
 import math
 from collections.abc import Sequence
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from dvlae.data.canonical import read_mask, read_noisy
 from dvlae.data.manifest import Image, spread_evenly
-from dvlae.evaluation.diagnosis import MAX_IMAGES, correlation_length, judge
+from dvlae.evaluation.diagnosis import MAX_IMAGES, correlation_length, judge, variance_curve
 from dvlae.evaluation.each_image import map_images
 from dvlae.evaluation.noise_samples import NoiseSample, estimate_noise
+from dvlae.evaluation.noise_statistics import VarianceCurve
 from dvlae.evaluation.register import Targets
 from dvlae.methods.filters.calibration import (
     Parameters,
@@ -29,6 +33,7 @@ from dvlae.methods.filters.calibration import (
     read_word,
 )
 from dvlae.methods.filters.spectrum import autocovariance, spectrum, variance
+from dvlae.methods.filters.stabilise import Stabiliser
 from dvlae.methods.task import Fitted, NotApplicableError, Task
 from dvlae.system.errors import UserError
 
@@ -55,7 +60,8 @@ def fit(task: Task) -> Fitted:
     -------
     Fitted
         Its description is empty if the noise is estimated for each image by itself. With a spectrum, it has the
-        ``autocorrelation`` of each channel along the noise's direction, and the ``images`` that it was estimated from.
+        ``autocorrelation`` of each channel along the noise's direction, and the ``images`` that it was estimated from;
+        ``stabilised``, also the standard deviation of the noise by the signal.
         For an oracle, it is that of :func:`dvlae.methods.filters.calibration.choose_with_clean`, with the standard
         deviation ``sigma`` of the noise of each channel, before the chosen ``strength``.
 
@@ -75,10 +81,11 @@ def fit(task: Task) -> Fitted:
         ) from None
     if min(len(image.shape) for image in task.images) < 3:
         raise NotApplicableError("BM3D filters planes, and these are traces")
-    white = read_word(task, "noise", ["white", "spectrum"]) == "white"
-    if read_word(task, "calibration", ["noisy", "clean"]) == "clean":
-        return _fit_with_clean(task, white)
-    return Fitted(_denoise_white, {}) if white else _fit_spectrum(task)
+    clean = read_word(task, "calibration", ["noisy", "clean"]) == "clean"
+    noise = read_word(task, "noise", ["white", "spectrum"] if clean else ["white", "spectrum", "stabilised"])
+    if clean:
+        return _fit_with_clean(task, white=noise == "white")
+    return Fitted(_denoise_white, {}) if noise == "white" else _fit_spectrum(task, stabilised=noise == "stabilised")
 
 
 def denoise(image: np.ndarray, covariances: Sequence[np.ndarray]) -> np.ndarray:
@@ -134,32 +141,54 @@ def _denoise_white(image: Image) -> np.ndarray:
     return denoise(noisy, [np.full((1, 1), noise_level(channel) ** 2) for channel in noisy])
 
 
-def _fit_spectrum(task: Task) -> Fitted:
+def _fit_spectrum(task: Task, *, stabilised: bool) -> Fitted:
     """Estimate the correlation of the noise along its direction, once; and its variance, for each image."""
     images = [task.images[i] for i in spread_evenly(len(task.images), MAX_IMAGES)]
     samples = map_images(_sample, images, task.workers, description="estimate the noise")
-    lags = [_correlation(channel, task.noise_direction) for channel in zip(*samples, strict=True)]
+    channels = list(zip(*samples, strict=True))
+    lags = [_correlation(channel, task.noise_direction) for channel in channels]
+    description: dict[str, Any] = {"autocorrelation": [np.round(values, 4).tolist() for values in lags]}
+    transforms = []
+    if stabilised:
+        curves = [_variance_by_signal(channel, task.noise_direction) for channel in channels]
+        transforms = [Stabiliser(curve) for curve in curves]
+        description["std_by_signal"] = [
+            {f"{signal:.4g}": float(f"{math.sqrt(value):.4g}") for signal, value in zip(*curve, strict=True)}
+            for curve in curves
+        ]
 
     def denoise_image(image: Image) -> np.ndarray:
         noisy = read_noisy(image)
+        if stabilised:
+            noisy = np.stack([one.transform(channel) for one, channel in zip(transforms, noisy, strict=True)])
         covariances = []
-        for channel, sample, values in zip(noisy, _sample(image), lags, strict=True):
+        for channel, sample, values in zip(noisy, _estimate(noisy, read_mask(image)), lags, strict=True):
             # An image may be too narrow for differences across the direction.
             std = sample.std.get(task.noise_direction, sample.std["x"]) or noise_level(channel)
             covariances.append(std**2 * _mirror(values, task.noise_direction))
-        return denoise(noisy, covariances)
+        filtered = denoise(noisy, covariances)
+        if stabilised:
+            filtered = np.stack([one.signal(channel) for one, channel in zip(transforms, filtered, strict=True)])
+        return filtered.astype(np.float32)
 
-    description = {
-        "autocorrelation": [np.round(values, 4).tolist() for values in lags],
-        "images": [image.name for image in images],
-    }
-    return Fitted(denoise_image, description)
+    return Fitted(denoise_image, description | {"images": [image.name for image in images]})
 
 
 def _sample(image: Image) -> list[NoiseSample]:
     """Estimate the noise of each channel of an image, without the clean one."""
-    noisy, mask = read_noisy(image), read_mask(image)
+    return _estimate(read_noisy(image), read_mask(image))
+
+
+def _estimate(noisy: np.ndarray, mask: np.ndarray | None) -> list[NoiseSample]:
     return estimate_noise(noisy, np.broadcast_to(True if mask is None else mask, noisy.shape))
+
+
+def _variance_by_signal(samples: Sequence[NoiseSample], direction: str) -> VarianceCurve:
+    """Return the variance of the noise of a channel by its signal."""
+    axis = direction if direction in samples[0].noise else "x"
+    if not any(np.isfinite(sample.noise[axis]).any() for sample in samples):
+        raise NotApplicableError("how strong the noise is at which signal cannot be told")
+    return variance_curve(samples, axis)
 
 
 def _correlation(samples: Sequence[NoiseSample], direction: str) -> np.ndarray:

@@ -12,6 +12,7 @@ KERNEL = (0.25,) * 4
 CORRELATION = [1, 0.75, 0.5, 0.25]
 NOISE = 0.3  # as in conftest.py
 ALL = [(noise, calibration) for noise in ("white", "spectrum") for calibration in ("noisy", "clean")]
+ALL += [("stabilised", "noisy")]
 
 
 @pytest.fixture
@@ -85,6 +86,35 @@ def test_the_spectrum_is_estimated_from_noisy_images_along_the_direction(axis, u
     both = np.array([[*CORRELATION[:0:-1], *CORRELATION]])
     expected = spectrum(NOISE**2 * (both if axis == "x" else both.T), (200, 200))
     np.testing.assert_allclose(used[0][1], expected, atol=0.15 * expected.max())
+
+
+def test_stabilised_noise_has_the_same_strength_at_every_signal(used, make_task):
+    rng = np.random.default_rng(0)
+    clean = np.geomspace(10, 1000, 400)[:, np.newaxis] * np.ones(200)
+    made = [(rng.poisson(clean)[np.newaxis].astype(np.float32), None) for _ in range(2)]
+    task = make_task(made, noise_direction="none", noise="stabilised", calibration="noisy")
+    fitted = bm3d.fit(task)
+    std = {float(signal): value for signal, value in fitted.description["std_by_signal"][0].items()}
+    assert list(std.values()) == pytest.approx(np.sqrt(list(std)), rel=0.1)
+    estimate = fitted.denoise(task.images[0])
+    ((plane, noise),) = used
+    assert noise == pytest.approx(1, rel=0.05)
+    differences = np.diff(plane, axis=1).reshape(10, -1) / np.sqrt(2)
+    assert differences.std(axis=1) == pytest.approx([1] * 10, rel=0.1)
+    # The filter of this test returns what it gets.
+    np.testing.assert_allclose(estimate[0].mean(), clean.mean(), rtol=0.01)
+
+
+def test_an_oracle_does_not_stabilise(weak_bm3d, make_task, pairs):
+    with pytest.raises(UserError, match=r"settings\.noise: found 'stabilised', allowed: white, spectrum"):
+        bm3d.fit(make_task(pairs(), noise="stabilised", calibration="clean"))
+
+
+def test_stabilised_is_not_applicable_where_no_noise_can_be_told(weak_bm3d, make_task):
+    constant = np.full((1, 30, 30), 7, np.float32)
+    task = make_task([(constant, None)], noise_direction="x", noise="stabilised", calibration="noisy")
+    with pytest.raises(NotApplicableError, match="how strong the noise is at which signal cannot be told"):
+        bm3d.fit(task)
 
 
 @pytest.mark.parametrize("direction", ["none", "z"])
