@@ -2,8 +2,9 @@
 
 With the standard deviation S(s) of the noise at signal s, a value x becomes the integral of 1 / S from a fixed signal
 up to x. What was measured takes the place of the square root that Anscombe derived for Poisson noise. The way back is
-not the inverse of this function, which would make dark estimates darker, but that of the mean of transformed noisy
-values [1]_, here for Gaussian noise.
+not the inverse of this function, which would make estimates darker, but that of the mean of transformed noisy values
+[1]_. The third moment of this noise is the slope of its variance times the variance, as that of Poisson noise of any
+gain.
 
 References
 ----------
@@ -12,13 +13,18 @@ References
 """
 
 import numpy as np
+from scipy import stats
 
 from dvlae.evaluation.noise_statistics import VarianceCurve
 
 # Signals for which the functions are tabulated.
-POINTS = 2001
+POINTS = 1001
+# Values of the noise for which a mean is taken.
+QUANTILES = 64
 # The table goes this many standard deviations of the noise beyond the signals that were measured.
 BEYOND = 6.0
+# Of the slope of the variance, squared: what Anscombe adds to a count, so that few photons have a variance of 1, too.
+SHIFT = 3 / 8
 # Where values are saturated, their noise has no variance, and the transform would have no limit.
 MIN_RATIO = 0.1
 
@@ -39,12 +45,16 @@ class Stabiliser:
         std = np.sqrt(np.maximum(variances, MIN_RATIO**2 * np.median(known) if len(known) else 1.0))
         self._signals = np.linspace(signals[0] - BEYOND * std[0], signals[-1] + BEYOND * std[-1], POINTS)
         each = np.interp(self._signals, signals, std)
-        middle = (each[1:] + each[:-1]) / 2
+        # From one standard deviation below to one above: groups of nearly the same signal have variances by chance.
+        below, above = (np.interp(self._signals + side * each, signals, std**2) for side in (-1, 1))
+        slope = (above - below) / (2 * each)
+        used = np.sqrt(each**2 + SHIFT * slope**2)
+        middle = (used[1:] + used[:-1]) / 2
         self._values = np.append(0.0, np.cumsum(np.diff(self._signals) / middle))
-        # The mean over Gaussian noise, by Gauss-Hermite quadrature.
-        nodes, weights = np.polynomial.hermite_e.hermegauss(15)
-        noisy = self.transform(self._signals[:, np.newaxis] + each[:, np.newaxis] * nodes)
-        self._means = np.maximum.accumulate(noisy @ weights / weights.sum())
+        quantiles = (np.arange(QUANTILES) + 0.5) / QUANTILES
+        noise = each[:, np.newaxis] * stats.pearson3.ppf(quantiles, (slope / each)[:, np.newaxis])
+        means = self.transform(self._signals[:, np.newaxis] + noise).mean(axis=1)
+        self._means = np.maximum.accumulate(means)
 
     def transform(self, values: np.ndarray) -> np.ndarray:
         """Return values that have noise of variance 1.
