@@ -66,7 +66,7 @@ def plot_paired_psnr(runs: Sequence[Run]) -> Figure | None:
     psnr = _psnr_by_image(runs)
     if psnr.empty or psnr.shape[1] < 2:
         return None
-    trained = {run.short_label for run in runs if isinstance(run, TrainedRun)}
+    trained = {run.method for run in runs if isinstance(run, TrainedRun)}
     best, behind = psnr.columns[0], psnr.iloc[:, 1:].sub(psnr.iloc[:, 0], axis=0)
     figure = Figure(figsize=(COLUMN_WIDTH, 1.5 + 0.24 * (psnr.shape[1] + behind.shape[1])))
     values, differences = figure.subplots(2, 1, height_ratios=[psnr.shape[1] + 0.6, behind.shape[1] + 0.6])
@@ -96,7 +96,7 @@ def _psnr_by_image(runs: Sequence[Run]) -> pd.DataFrame:
     """Return the PSNR in decibels, averaged over seeds: one row per image, one column per method, the best first."""
     others = [run for run in runs if run.method != "noisy"]
     shown = others if len({run.method for run in others}) > 1 else runs
-    rows = pd.concat([run.psnr.assign(label=run.short_label) for run in shown])
+    rows = pd.concat([run.psnr.assign(label=run.method) for run in shown])
     table = rows.pivot_table(index="image", columns="label", values="psnr").dropna()
     return table[table.mean().sort_values(ascending=False, kind="stable").index]
 
@@ -228,7 +228,7 @@ def _quality_and_time(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     rows = [
         {
             "dataset": run.dataset,
-            "label": run.short_label,
+            "label": run.method,
             "kind": "own" if isinstance(run, TrainedRun) else "learned" if run.minutes is not None else "filter",
             "psnr": run.psnr.psnr.mean(),
             "limit": run.psnr.psnr_limit.mean(),
@@ -293,7 +293,7 @@ def plot_side_by_side(runs: Sequence[Run], images: Sequence[Image], targets: Tar
     noisy = read_noisy(image)
     target = None if image.clean is None else targets.target(image, noisy)
     region = find_region(noisy.shape[1:], targets.settings)
-    estimates = {run.short_label: read_estimate(run.folder.denoised, image) for run in shown}
+    estimates = {run.method: read_estimate(run.folder.denoised, image) for run in shown}
     pictures = {}
     for title, pixels in {"noisy": noisy, **estimates}.items():
         if target is None:

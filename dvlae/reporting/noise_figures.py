@@ -55,7 +55,7 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
     directions = list(AXES)[: len(images[0].shape) - 1]
     number = count(len(chosen), "image")
     figure, plots = plot_grid(
-        [run.short_label for run in shown],
+        [run.method for run in shown],
         len(directions),
         heading=f"{runs[0].dataset}: autocorrelation of the noise and of what is removed, {number}",
         xlabel="distance (px)",
@@ -135,7 +135,7 @@ def plot_spectra(runs: Sequence[Run], images: Sequence[Image], targets: Targets)
     averages = {name: np.mean([p for p in powers if len(p) == bands], axis=0) for name, powers in spectra.items()}
     frequency = band_centres(bands)
     figure, plots = plot_grid(
-        [run.short_label for run in shown],
+        [run.method for run in shown],
         1,
         heading=f"{runs[0].dataset}: power in each band of frequency, {count(len(chosen), 'image')}",
         xlabel="frequency (cycles per px)",

@@ -274,14 +274,9 @@ class Run:
         return bool(self.psnr.psnr.notna().any())
 
     @property
-    def short_label(self) -> str:
-        """The short name of the method for figures."""
-        return {"gaussian": "Gaussian", "bm3d": "BM3D"}.get(self.method, self.method)
-
-    @property
     def label(self) -> str:
-        """The name of the method for figures."""
-        return {"noisy": "noisy image", "gaussian": "Gaussian filter", "bm3d": "BM3D"}.get(self.method, self.method)
+        """The name of the method in words."""
+        return self.method
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -343,18 +338,11 @@ class TrainedRun(Run):
     receptive_field: int
 
     @property
-    def short_label(self) -> str:
-        """The short name of the method for figures."""
-        return f"DVLAE {self.receptive_field} px{' linear' if self._is_linear else ''}"
-
-    @property
     def label(self) -> str:
-        """The name of the method for figures."""
-        return f"DVLAE, receptive field {self.receptive_field} px{', linear' if self._is_linear else ''}"
-
-    @property
-    def _is_linear(self) -> bool:
-        return self.method == dvlae_method(self.receptive_field, "linear").name
+        """The name of the method in words."""
+        field = self.receptive_field
+        names = {dvlae_method(field, "nonlinear").name: "", dvlae_method(field, "linear").name: ", linear"}
+        return self.method if self.method not in names else f"DVLAE, receptive field {field} px{names[self.method]}"
 
 
 AnyRun = TypeVar("AnyRun", bound=Run)

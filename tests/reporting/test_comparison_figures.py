@@ -43,14 +43,19 @@ def labels(axes):
 def test_each_image_is_joined_between_all_methods_the_best_on_top(make_run):
     runs = [make_run("gaussian", [27.0, 26.0, 28.0]), make_run("dvlae-rf4", [30.0, 29.0, 31.0])]
     values = plot_paired_psnr(runs).axes[0]
-    assert labels(values) == ["DVLAE 4 px", "Gaussian"]
+    assert labels(values) == ["dvlae-rf4", "gaussian"]
     assert [line.get_xdata().tolist() for line in values.lines[:3]] == [[30, 27], [29, 26], [31, 28]]
+
+
+def test_methods_of_the_same_receptive_field_are_apart(make_run):
+    runs = [make_run(name, [psnr, psnr]) for name, psnr in (("dvlae-rf4", 30.0), ("dvlae-refined", 31.0))]
+    assert labels(plot_paired_psnr(runs).axes[0]) == ["dvlae-refined", "dvlae-rf4"]
 
 
 def test_how_far_a_method_stays_behind_is_paired_and_averaged_over_seeds(make_run):
     runs = [make_run("dvlae-rf4", [30.0, 20.0], 0), make_run("dvlae-rf4", [32.0, 22.0], 1)]
     behind = plot_paired_psnr([*runs, make_run("bm3d", [28.0, 19.0])]).axes[1]
-    assert labels(behind) == ["BM3D"]
+    assert labels(behind) == ["bm3d"]
     assert behind.collections[0].get_offsets()[:, 0].tolist() == [-3, -2]
     interval, mean = behind.lines[1:]
     assert mean.get_xdata() == pytest.approx(-2.5)
@@ -114,7 +119,7 @@ def test_each_method_stands_at_the_time_of_its_training_and_of_its_denoising(mak
     figure = plot_quality_over_time(runs)
     assert points(figure.axes[0]) == [(110, 32.5), (300, 30.5), (3, 27.5)]
     assert points(figure.axes[1])[::2] == [(4, 32.5), (0.2, 27.5)]
-    assert [text.get_text() for text in figure.axes[1].texts] == ["n2v", "DVLAE 4 px", "Gaussian"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["n2v", "dvlae-rf4", "gaussian"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DVLAE", "trained", "filter"]
 
 
@@ -127,7 +132,7 @@ def test_only_datasets_with_clean_images_have_a_time(make_run):
 
 def test_a_method_whose_time_was_not_recorded_is_named_at_its_height(make_run):
     axes = plot_quality_over_time([make_run("gaussian", [30.0]), make_run("median", [31.0])]).axes[1]
-    assert [text.get_text() for text in axes.texts] == ["median", "Gaussian"]
+    assert [text.get_text() for text in axes.texts] == ["median", "gaussian"]
     assert all(0 <= text.xyann[1] <= 1 for text in axes.texts)
 
 
