@@ -35,6 +35,7 @@ from dvlae.config.settings import PredictSettings, Settings, TrainSettings
 from dvlae.reporting.figures import make_figures
 from dvlae.reporting.tables import make_tables
 from dvlae.runs.folder import DatasetFolder, RunFolder, read_json
+from dvlae.system.errors import UserError
 from dvlae.system.files import write_json
 
 MIN_SHARE = 0.95
@@ -222,10 +223,10 @@ class Comparison:
 
 def main() -> None:
     """Run all cells that are not kept, then make the tables and figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("configuration")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins later")
-    parser.add_argument("--cell-minutes", type=float, default=20.0, help="a cell that takes longer is stopped")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configuration", help="such as config/fair_sem.yaml")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins later (no limit)")
+    parser.add_argument("--cell-minutes", type=float, default=20.0, help="a longer cell is stopped (20)")
     parser.add_argument(
         "--partial", action="store_true", help="make tables of the cells that are done, if some are left"
     )
@@ -253,4 +254,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"fair: error: {error}")

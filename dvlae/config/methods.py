@@ -20,7 +20,6 @@ from dvlae.system.software import shipped_methods
 
 PACKAGE = Path(__file__).parents[1]
 METHOD_FOLDER = Path("config/methods")
-FUNCTION_PATTERN = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 # In a command, ${name} is left to the shell.
 PLACE_PATTERN = re.compile(r"(?<!\$)\{([a-z_]+)\}")
 PLACES = (
@@ -52,7 +51,7 @@ class MethodSettings(StrictModel):
 
     description: Text = Field(description="what the method is, in one line")
     function: str | None = Field(
-        None, description="module of `dvlae.methods` with a function `fit`, for example `filters.gaussian`"
+        None, description="module of `dvlae.methods` with a function `fit`, for example `filters.scikit_image`"
     )
     command: Text | None = Field(
         None,
@@ -103,12 +102,13 @@ class MethodSettings(StrictModel):
     @field_validator("function")
     @classmethod
     def _function(cls, value: str | None) -> str | None:
-        if value is None or (FUNCTION_PATTERN.fullmatch(value) and _module_file(value).is_file()):
-            return value
         there = [
             file.relative_to(PACKAGE / "methods").with_suffix("").as_posix().replace("/", ".")
             for file in sorted((PACKAGE / "methods").glob("*/[a-z]*.py"))
+            if "\ndef fit(" in file.read_text(encoding="utf-8")
         ]
+        if value is None or value in there:
+            return value
         raise ValueError(f"found {value!r}, {did_you_mean(value, there)}allowed: {', '.join(there)}")
 
     @field_validator("command")
@@ -144,10 +144,6 @@ class MethodSettings(StrictModel):
     def identity(self) -> str:
         """What its results depend on, as JSON."""
         return self.model_dump_json(exclude={"description", "source", "tuned_by", "licence", "citation"})
-
-
-def _module_file(function: str) -> Path:
-    return PACKAGE.joinpath("methods", *function.split(".")).with_suffix(".py")
 
 
 def load_method(path_or_name: str) -> tuple[str, MethodSettings, Path]:

@@ -68,7 +68,10 @@ def _register(image: Image, settings: EvaluationSettings, exposures: Exposures) 
     """Return the row of an image that has a clean one."""
     assert image.clean is not None
     pair, mask = (read_noisy(image), read_clean(image)), read_mask(image)
-    alignment = Alignment.find(*pair, settings, mask)
+    try:
+        alignment = Alignment.find(*pair, settings, mask)
+    except UserError as error:
+        raise UserError(f"{image.name}: {error}") from None
     noise = estimate_reference_noise(*pair, alignment, mask, exposures.get((image.clean, image.clean_frame), 1))
     row = {"image": image.name, **alignment.to_row(), "reference_noise": repr(noise), **_identify(pair, settings)}
     return [row.get(name, "") for name in TARGET_COLUMNS]

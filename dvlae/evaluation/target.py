@@ -82,7 +82,8 @@ class Alignment:
             data_range = float(clean.max() - clean.min())
             if data_range == 0:
                 raise UserError(
-                    "evaluation.data_range: found 'auto', but the clean image is constant where it is evaluated"
+                    "evaluation.data_range: found 'auto', but the clean image is constant where it is evaluated; a "
+                    "number would do, or all but this image in evaluation.images"
                 )
         return cls(shift, gain_and_offset, float(data_range), region)
 

@@ -23,6 +23,7 @@ from dvlae.data.manifest import Image
 from dvlae.methods.task import Fitted, NotApplicableError, Task
 from dvlae.system.errors import UserError
 from dvlae.system.files import write_json
+from dvlae.system.wording import list_names
 
 logger = logging.getLogger(__name__)
 
@@ -148,8 +149,8 @@ def _read(folder: Path, image: Image) -> np.ndarray:
     """Read an estimate (C, ...)."""
     path = folder / f"{image.name}.tif"
     if not path.is_file():
-        there = ", ".join(sorted(file.name for file in folder.iterdir())[:3]) or "nothing"
-        raise UserError(f"the command wrote no {path.name}, but {there}")
+        there = [file.name for file in sorted(folder.iterdir())]
+        raise UserError(f"the command wrote no {path.name}, but {list_names(there) if there else 'nothing'}")
     try:
         values = tifffile.imread(path)
     except (OSError, ValueError, KeyError) as error:
@@ -157,6 +158,8 @@ def _read(folder: Path, image: Image) -> np.ndarray:
     expected = image.shape[1:] if image.shape[0] == 1 else image.shape
     if values.shape != expected:
         raise UserError(f"the command wrote {path.name} of shape {values.shape}, allowed: {expected}")
+    if values.dtype.kind not in "buif":
+        raise UserError(f"the command wrote {path.name} with values of the type {values.dtype}, allowed: real numbers")
     return values.astype(np.float32).reshape(image.shape)
 
 

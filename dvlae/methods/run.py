@@ -23,7 +23,7 @@ from dvlae.evaluation.each_image import choose_image_workers, iterate_images
 from dvlae.evaluation.register import Targets
 from dvlae.methods import commands
 from dvlae.methods.environments import Ready, read_ready
-from dvlae.methods.task import Fitted, NotApplicableError, Task
+from dvlae.methods.task import Fitted, NotApplicableError, Task, images_with_clean
 from dvlae.runs.folder import DONE, RunFolder, read_record
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, check_folder, write_json
@@ -207,6 +207,8 @@ class Trial:
                 raise UserError(f"--{key}: found none, but {self.path} has `{key}`")
             if ready is not None and ready.reason is not None:
                 raise UserError(f"{key}: {ready.reason}")
+        if how.sees == "clean" and not images_with_clean(task):
+            raise NotApplicableError("it sees clean images, and there are none")
         places = commands.Places(
             self.path.parent,
             python=None if self.environment is None else self.environment.path,

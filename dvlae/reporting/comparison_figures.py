@@ -97,7 +97,9 @@ def _psnr_by_image(runs: Sequence[Run]) -> pd.DataFrame:
     others = [run for run in runs if run.method != "noisy"]
     shown = others if len({run.method for run in others}) > 1 else runs
     rows = pd.concat([run.psnr.assign(label=run.method) for run in shown])
-    table = rows.pivot_table(index="image", columns="label", values="psnr").dropna()
+    # An estimate without any error has an infinite PSNR, which has no place.
+    finite = rows.replace({"psnr": {math.inf: math.nan}})
+    table = finite.pivot_table(index="image", columns="label", values="psnr").dropna()
     return table[table.mean().sort_values(ascending=False, kind="stable").index]
 
 
@@ -236,7 +238,7 @@ def _quality_and_time(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
             "denoising": run.seconds_per_megapixel,
         }
         for run in runs
-        if run.measured and run.method != "noisy"
+        if run.measured and run.method != "noisy" and math.isfinite(run.psnr.psnr.mean())
     ]
     table = pd.DataFrame(rows, columns=["dataset", "label", "kind", "psnr", "limit", "training", "denoising"])
     table = table.astype({"training": float, "denoising": float})

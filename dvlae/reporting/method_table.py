@@ -7,7 +7,7 @@ import pandas as pd
 
 from dvlae.evaluation.metrics import MIN_MS_SSIM_SIDE
 from dvlae.evaluation.significance import CONFIDENCE_LEVEL, decibels, interval
-from dvlae.reporting.typesetting import ORACLE_NOTE, Table, label, number, rank, text
+from dvlae.reporting.typesetting import ORACLE_NOTE, REFERENCE_NOTE, Table, label, number, rank, text
 from dvlae.runs.folder import DONE, MEASURE_COLUMNS, Run, read_json
 
 METHOD_COLUMNS = [
@@ -324,10 +324,10 @@ def lay_out_measures(summary: pd.DataFrame, words: frozenset[str]) -> Table:
         for heading, values in (("PSNR (dB)", mine.psnr), ("SI-PSNR (dB)", mine.si_psnr)):
             marks |= {(mine.index[i], list(columns).index(heading)): mark for i, mark in rank(values).items()}
     notes = [
-        "Limit: the PSNR of an estimate without any error. Noise of the clean image: its estimated standard deviation, "
-        "in the units of the comparison. SI-PSNR: as CAREamics and AI4Life define it. Details kept: up to "
-        "this frequency, at least half of the power of the clean image is in the estimate; 0.5 is all. Details in what "
-        "was removed: correlation of the noisy image minus the estimate with details of the clean one; 0 is none."
+        f"{REFERENCE_NOTE} Noise of the clean image: its estimated standard deviation, in the units of the comparison. "
+        "SI-PSNR: as CAREamics and AI4Life define it. Details kept: up to this frequency, the estimate shares at least "
+        "half of the power of the clean image, relative to the coarsest structures; 0.5 is all. Details in what was "
+        "removed: correlation of the noisy image minus the estimate with details of the clean one; 0 is none."
     ]
     notes += [ORACLE_NOTE] * bool(measured.oracle.eq(True).any())
     if (measured.si_psnr.notna() & measured.ms_ssim.isna()).any():

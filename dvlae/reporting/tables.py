@@ -14,7 +14,7 @@ from dvlae.evaluation.findings.advice import tabulate_noise
 from dvlae.evaluation.reference_noise import NEAR_LIMIT
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import method_table, typesetting
-from dvlae.reporting.typesetting import ORACLE_NOTE, Table, label, number, rank, text
+from dvlae.reporting.typesetting import ORACLE_NOTE, REFERENCE_NOTE, Table, label, number, rank, text
 from dvlae.runs.folder import DONE, MEASURE_COLUMNS, Run
 from dvlae.runs.provenance import check_comparable, describe_run, provenance
 from dvlae.system.errors import UserError
@@ -309,7 +309,7 @@ def _summary_notes(summary: pd.DataFrame) -> list[str]:
     if summary.oracle.eq(True).any():  # published rows have no value
         notes.append(ORACLE_NOTE)
     if summary.psnr_limit.notna().any():
-        notes.append("The limit is the PSNR of an estimate without any error, as the clean images hold noise, too.")
+        notes.append(REFERENCE_NOTE)
     if summary.at_limit.eq(True).any():
         notes.append(f"{AT_LIMIT.capitalize()}: {LIMIT_NOTE}")
     notes += [f"{row.method} on {row.dataset}: {row.reason}." for row in summary[summary.reason.notna()].itertuples()]

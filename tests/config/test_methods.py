@@ -59,7 +59,9 @@ def test_the_working_folder_comes_before_the_package(write):
 @pytest.mark.parametrize(("keys", "said"), [
     ({}, "found none of them, allowed: one of function, command, dvlae, unavailable"),
     ({"command": COMMAND, "unavailable": "no"}, "found command and unavailable, allowed: one of"),
-    ({"function": "filters.gausian"}, "function: found 'filters.gausian', did you mean 'filters.*allowed: filters"),
+    ({"function": "filters.bm3"}, r"function: found 'filters.bm3', did you mean 'filters.bm3d'\? allowed: "),
+    # A module without `fit`.
+    ({"function": "filters.spectrum"}, "function: found 'filters.spectrum', .*allowed: filters.bm3d"),
     ({"function": "..api.denoise"}, "function: found '..api.denoise', .*allowed: filters"),
     ({"command": "cp {noissy} {denoised}"}, r"command: found \{noissy\}, did you mean 'noisy'\? allowed: \{python\}"),
     ({"command": "cp {noisy} here"}, r"allowed: a line with \{noisy\} and \{denoised\}"),

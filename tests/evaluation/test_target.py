@@ -199,6 +199,13 @@ def test_without_clean_images_the_table_is_its_header(images_folder):
     assert write_table(images, settings(register=True)).read_text() == ",".join(TARGET_COLUMNS) + "\n"
 
 
+def test_a_constant_clean_image_is_named_with_what_would_do(pairs):
+    images = pairs((40, 52))
+    write_image(read_manifest(images)[2].clean, np.full((1, 40, 52), 3.0))
+    with pytest.raises(UserError, match=r"^a, 2: evaluation\.data_range: found 'auto', .* constant .* number would do"):
+        write_table(images, settings(data_range="auto"))
+
+
 def test_without_a_table_an_image_is_registered_once(pairs, registrations):
     image = read_manifest(pairs())[0]
     targets = Targets(settings(register=True))

@@ -1,6 +1,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import yaml
 
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_noisy
-from dvlae.data.manifest import read_manifest
+from dvlae.data.manifest import read_manifest, write_manifest
 from dvlae.data.outputs.folder import join_folders
 from dvlae.data.outputs.reading import read_output
 from dvlae.evaluation.evaluate import evaluate
@@ -25,6 +26,10 @@ from dvlae.system.parts import Part
 SETTINGS = EvaluationSettings(data_range=1)
 COPY = "cp {noisy}/*.tif {denoised}"
 NOT_APPLICABLE = '; echo \'{"not_applicable": "needs volumes"}\' > {record}'
+COMPLEX = (
+    "for file in {noisy}/*.tif; do {python} -c 'import sys, tifffile; tifffile.imwrite(sys.argv[2], "
+    'tifffile.imread(sys.argv[1]).astype("complex64"))\' "$file" {denoised}/"$(basename "$file")"; done'
+)
 FILTERS = ["noisy", "gaussian", "bm3d"]
 
 
@@ -125,6 +130,7 @@ def test_a_command_is_told_all_that_it_may_use(write, run, tmp_path, caplog):
     ({"command": COPY + "; sleep 99", "prediction_minutes": 0.005}, "out of time", "ended after 0.005 minutes"),
     ({"unavailable": "no package has it"}, "unavailable", "^no package has it$"),
     ({"command": COPY, "device": "cuda"}, "not applicable", "is run on a GPU only, and the device is cpu"),
+    ({"command": COMPLEX}, "failed", "with values of the type complex64, allowed: real numbers"),
     ({"function": "filters.bm3d", "settings": {"noise": "pink"}}, "failed", "."),
 ])  # fmt: skip
 def test_a_method_without_estimates_has_a_status_and_a_reason(write, run, keys, status, reason):
@@ -132,6 +138,13 @@ def test_a_method_without_estimates_has_a_status_and_a_reason(write, run, keys, 
     assert record["status"] == status
     assert re.search(reason, record["reason"]), record["reason"]
     assert denoised.is_dir() and not list(denoised.iterdir())
+
+
+def test_a_command_that_sees_clean_images_needs_one(write, run, tmp_path):
+    folder = tmp_path / "images"
+    write_manifest(folder, [replace(image, clean=None) for image in read_manifest(folder)])
+    record, _ = run(write(command=COPY + "; ls {clean}", sees="clean"))
+    assert (record["status"], record["reason"]) == ("not applicable", "it sees clean images, and there are none")
 
 
 def test_a_command_that_is_too_slow_is_ended_with_all_that_it_started(write, run, tmp_path):

@@ -47,6 +47,12 @@ def test_each_image_is_joined_between_all_methods_the_best_on_top(make_run):
     assert [line.get_xdata().tolist() for line in values.lines[:3]] == [[30, 27], [29, 26], [31, 28]]
 
 
+def test_an_estimate_without_any_error_has_no_place(make_run):
+    runs = [make_run("gaussian", [27.0, 26.0]), make_run("median", [28.0, 25.0]), make_run("copy", [np.inf, np.inf])]
+    assert labels(plot_paired_psnr(runs).axes[0]) == ["gaussian", "median"]
+    assert "copy" not in [text.get_text() for text in plot_quality_over_time(runs).axes[1].texts]
+
+
 def test_methods_of_the_same_receptive_field_are_apart(make_run):
     runs = [make_run(name, [psnr, psnr]) for name, psnr in (("dvlae-rf4", 30.0), ("dvlae-refined", 31.0))]
     assert labels(plot_paired_psnr(runs).axes[0]) == ["dvlae-refined", "dvlae-rf4"]

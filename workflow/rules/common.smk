@@ -246,6 +246,8 @@ ENVIRONMENTS = {
 def method_inputs(wildcards) -> dict:
     """Return what a method needs besides images: its environment and its files."""
     method, files = method_of(wildcards), {}
+    if method.file.device == "cuda" and SETTINGS.device == "cpu":
+        return files  # The row says that it is run on a GPU only.
     if method.file.environment is not None:
         name = environment_name(requirements(method))
         files["environment"] = rules.make_environment.output.record.apply_wildcards({"environment": name})

@@ -83,9 +83,10 @@ def advise(found: Mapping[str, Any], reference: Path | None = None) -> str | Non
     if pairs.empty:
         return None
     return (
-        f"of {len(methods)} methods that need noisy images only, on similar noise ({nearest.dataset} in "
-        f"results/reference/{REFERENCE}: correlation length {nearest.correlation_length:.0f} px, standard deviation "
-        f"{nearest.noise_level:.0%} of the span of grey values), {pairs.conclusion.iloc[0]}"
+        f"of {len(methods)} methods that need noisy images only (of ours, the best one), on similar noise "
+        f"({nearest.dataset} in results/reference/{REFERENCE}: correlation length {nearest.correlation_length:.0f} px, "
+        f"standard deviation {nearest.noise_level:.0%} of the span of grey values), {pairs.conclusion.iloc[0]}; "
+        "docs/comparison.md has other noise"
     )
 
 

@@ -62,7 +62,7 @@ def fit(task: Task) -> Fitted:
     scenes = find_scenes(task.images, settings.repeats)
     repeated = {scene: images for scene, images in scenes.items() if len(images) > 1}
     if not repeated:
-        raise NotApplicableError("no scene is recorded twice, as far as the dataset says (settings.repeats)")
+        raise NotApplicableError("no scene is recorded twice, unless settings.repeats in the method's file says how")
     scene_by_name = {image.name: scene for scene, images in repeated.items() for image in images}
     maps = {}
     for images in repeated.values():

@@ -67,7 +67,8 @@ def test_the_advice_is_the_best_method_on_the_most_similar_noise_without_oracles
     reference, length, level, similar, best
 ):
     advice = advise(found(length, level), reference)
-    assert f"of 2 methods that need noisy images only, on similar noise ({similar} in results/reference/" in advice
+    assert "of 2 methods that need noisy images only (of ours, the best one), on similar noise " in advice
+    assert f"({similar} in results/reference/" in advice
     assert best in advice and "\n" not in advice and "oracle" not in advice
 
 
