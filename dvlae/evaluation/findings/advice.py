@@ -1,10 +1,10 @@
-"""Which method a comparison found best on noise like that of a dataset.
+"""Which method was best in a comparison, on noise like that of a dataset.
 
-The comparison is in ``results/reference/fair_sweep``: the tables of the workflow for several kinds of noise.
+The comparisons are in ``results/reference``: tables of the workflow for real and for simulated noise.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import pandas as pd
 from dvlae.system.errors import UserError
 from dvlae.system.software import shipped_reference
 
-REFERENCE = "fair_sweep"
+# Real noise comes first: of two that are equally near, the first one counts.
+REFERENCES = ("fair_sem", "fair_kodak", "fair_sweep")
 NOISE_COLUMNS = ["dataset", "direction", "correlation_length", "noise_level"]
-# Noise differs too much from that of the comparison if its correlation length or its level is twice as large or half as
+# Noise differs too much from that of a comparison if its correlation length or its level is twice as large or half as
 # large. As lengths may be 0, those are compared with one pixel added.
 MAX_RATIO = 2.0
 
@@ -50,51 +51,53 @@ def tabulate_noise(noise: Mapping[str, Path]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=NOISE_COLUMNS).astype({"correlation_length": "Int64", "noise_level": float})
 
 
-def advise(found: Mapping[str, Any], reference: Path | None = None) -> str | None:
+def advise(found: Mapping[str, Any], references: Sequence[Path] | None = None) -> str | None:
     """Say which method was best on noise like this.
 
     Parameters
     ----------
     found
         The result of :func:`dvlae.evaluation.diagnosis.measure_noise`.
-    reference
-        Folder with the tables of a comparison; None: those that are shipped with this package.
+    references
+        Folders with the tables of comparisons; None: those that are shipped with this package.
 
     Returns
     -------
     str or None
-        One line: the two best of the methods that need noisy images only; None if the noise cannot be told, or nothing
-        was compared on noise like it.
+        One line: the best of our own methods against the best of the others, of those that need noisy images only; None
+        if the noise cannot be told, or nothing was compared on noise like it.
     """
-    reference = reference or shipped_reference() / REFERENCE
     length, level = found["correlation_length"], found["noise_level"]
+    folders = references if references is not None else [shipped_reference() / name for name in REFERENCES]
     # While a comparison is made, the folder has its finished runs, and no tables yet.
-    if length is None or not level or not (reference / "noise.csv").is_file():
+    tables = [pd.read_csv(one / "noise.csv").assign(folder=one) for one in folders if (one / "noise.csv").is_file()]
+    if length is None or not level or not tables:
         return None
-    noise = pd.read_csv(reference / "noise.csv").dropna(subset=["correlation_length", "noise_level"])
+    noise = pd.concat(tables, ignore_index=True).dropna(subset=["correlation_length", "noise_level"])
     lengths, levels = (1 + noise.correlation_length) / (1 + length), noise.noise_level / level
     distances = np.maximum(np.abs(np.log2(lengths)), np.abs(np.log2(levels)))
     if not (distances <= np.log2(MAX_RATIO)).any():
         return None
     nearest = noise.loc[distances.idxmin()]
-    methods = _rank(reference, nearest.dataset)
-    pairs = pd.read_csv(reference / "comparisons.csv")
-    pairs = pairs[(pairs.dataset == nearest.dataset) & pairs.method.isin(methods[:2]) & pairs.other.isin(methods[:2])]
+    methods = _rank(nearest.folder, nearest.dataset)
+    own = methods.method.str.startswith("dvlae-")
+    best = [*methods.method[own][:1], *methods.method[~own][:1]]
+    pairs = pd.read_csv(nearest.folder / "comparisons.csv")
+    pairs = pairs[(pairs.dataset == nearest.dataset) & pairs.method.isin(best) & pairs.other.isin(best)]
     if pairs.empty:
         return None
     return (
-        f"of {len(methods)} methods that need noisy images only (of ours, the best one), on similar noise "
-        f"({nearest.dataset} in results/reference/{REFERENCE}: correlation length {nearest.correlation_length:.0f} px, "
-        f"standard deviation {nearest.noise_level:.0%} of the span of grey values), {pairs.conclusion.iloc[0]}; "
-        "docs/comparison.md has other noise"
+        f"of {len(methods)} methods that need noisy images only, on similar noise ({nearest.dataset} in "
+        f"results/reference/{nearest.folder.name}: correlation length {nearest.correlation_length:.0f} px, standard "
+        f"deviation {nearest.noise_level:.0%} of the span of grey values, {methods.minutes.max():g} minutes of "
+        f"training), the best of ours and the best of the others: {pairs.conclusion.iloc[0]}; docs/comparison.md has "
+        "other noise"
     )
 
 
-def _rank(reference: Path, dataset: str) -> list[str]:
-    """Return the methods that need noisy images only, the best first; of our own, only the best one."""
+def _rank(reference: Path, dataset: str) -> pd.DataFrame:
+    """Return the methods that need noisy images only, the best first."""
     methods, summary = (pd.read_csv(reference / f"{name}.csv") for name in ("methods", "summary"))
-    blind = methods[(methods.dataset == dataset) & methods.sees.eq("noisy") & methods.oracle.eq(False)].method
-    mine = summary[(summary.dataset == dataset) & summary.method.isin(blind) & summary.psnr.notna()]
-    ranked = mine.sort_values("psnr", ascending=False, kind="stable").method
-    own = ranked.str.startswith("dvlae-")
-    return list(ranked[~own | (own.cumsum() == 1)])
+    blind = methods[(methods.dataset == dataset) & methods.sees.eq("noisy") & methods.oracle.eq(False)]
+    psnr = summary[(summary.dataset == dataset) & summary.psnr.notna()][["method", "psnr"]]
+    return blind.merge(psnr, on="method").sort_values("psnr", ascending=False, kind="stable")

@@ -26,13 +26,20 @@ def tables(tmp_path_factory):
     pd.DataFrame(NOISE, columns=NOISE_COLUMNS).to_csv(folder / "noise.csv", index=False)
     table = pd.DataFrame(
         [
-            {"dataset": dataset, "method": method, "psnr": psnr, "oracle": method.endswith("oracle"), "sees": "noisy"}
+            {
+                "dataset": dataset,
+                "method": method,
+                "psnr": psnr,
+                "oracle": method.endswith("oracle"),
+                "sees": "noisy",
+                "minutes": 3.0,
+            }
             for dataset, methods in PSNR.items()
             for method, psnr in methods.items()
         ]
     )
     table[["dataset", "method", "psnr"]].to_csv(folder / "summary.csv", index=False)
-    table[["dataset", "method", "sees", "oracle"]].to_csv(folder / "methods.csv", index=False)
+    table[["dataset", "method", "sees", "oracle", "minutes"]].to_csv(folder / "methods.csv", index=False)
     images = pd.Series(range(12)) - 5.5
     comparisons = [
         compare(pd.DataFrame({method: psnr + images for method, psnr in methods.items()}), dict.fromkeys(methods, 0.0))
@@ -66,9 +73,9 @@ def found(length: int | None, level: float | None) -> dict:
 def test_the_advice_is_the_best_method_on_the_most_similar_noise_without_oracles(
     reference, length, level, similar, best
 ):
-    advice = advise(found(length, level), reference)
-    assert "of 2 methods that need noisy images only (of ours, the best one), on similar noise " in advice
-    assert f"({similar} in results/reference/" in advice
+    advice = advise(found(length, level), [reference])
+    assert f"of 3 methods that need noisy images only, on similar noise ({similar} in results/reference/" in advice
+    assert "3 minutes of training), the best of ours and the best of the others: " in advice
     assert best in advice and "\n" not in advice and "oracle" not in advice
 
 
@@ -78,24 +85,38 @@ def test_methods_that_see_more_than_noisy_images_are_left_out(reference):
     methods.loc[methods.method == "bm3d", "sees"] = "clean"
     methods.loc[methods.method == "bm3d-oracle", "oracle"] = False
     methods.to_csv(path, index=False)
-    assert "bm3d-oracle is better than dvlae-refined by 3.00 dB" in advise(found(0, 0.1), reference)
+    assert "bm3d-oracle is better than dvlae-refined by 3.00 dB" in advise(found(0, 0.1), [reference])
 
 
 @pytest.mark.parametrize(("length", "level"), [(40, 0.1), (4, 0.3), (4, 0.04), (None, 0.1), (4, None), (4, 0.0)])
 def test_nothing_is_said_about_noise_that_cannot_be_told_or_is_unlike_any_that_was_compared(reference, length, level):
-    assert advise(found(length, level), reference) is None
+    assert advise(found(length, level), [reference]) is None
 
 
 def test_nothing_is_said_where_one_method_alone_was_measured(reference):
     path = reference / "summary.csv"
     summary = pd.read_csv(path)
     summary[summary.method == "dvlae-refined"].to_csv(path, index=False)
-    assert advise(found(4, 0.1), reference) is None
+    assert advise(found(4, 0.1), [reference]) is None
+
+
+def test_the_nearest_of_all_comparisons_counts(reference, tmp_path):
+    other = Path(shutil.copytree(reference, tmp_path / "other"))
+    noise = pd.read_csv(other / "noise.csv")
+    noise.loc[noise.dataset == "short", ["correlation_length", "noise_level"]] = [2, 0.07]
+    noise.to_csv(other / "noise.csv", index=False)
+    assert "(short in results/reference/other: correlation length 2" in advise(found(2, 0.07), [reference, other])
+    assert "(long in results/reference/reference: " in advise(found(16, 0.1), [reference, other])
+
+
+def test_real_noise_is_compared_with_real_noise():
+    """So the advice for the electron micrographs is what was measured on them."""
+    assert "(sem_line in results/reference/fair_sem: " in advise(found(2, 0.07))
 
 
 def test_nothing_is_said_before_a_comparison_has_tables(reference):
     (reference / "noise.csv").unlink()
-    assert advise(found(4, 0.1), reference) is None
+    assert advise(found(4, 0.1), [reference]) is None
 
 
 def test_nothing_is_said_without_a_reference(monkeypatch, tmp_path):
