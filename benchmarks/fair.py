@@ -225,8 +225,8 @@ def main() -> None:
     """Run all cells that are not kept, then make the tables and figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configuration", help="such as config/fair_sem.yaml")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins later (no limit)")
-    parser.add_argument("--cell-minutes", type=float, default=20.0, help="a longer cell is stopped (20)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no cell begins later (%(default)g)")
+    parser.add_argument("--cell-minutes", type=float, default=20.0, help="a longer cell is stopped (%(default)g)")
     parser.add_argument(
         "--partial", action="store_true", help="make tables of the cells that are done, if some are left"
     )

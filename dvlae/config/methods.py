@@ -1,6 +1,7 @@
 """Method files: how a way to denoise images is run, what it sees, and what is known of it."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,11 +103,7 @@ class MethodSettings(StrictModel):
     @field_validator("function")
     @classmethod
     def _function(cls, value: str | None) -> str | None:
-        there = [
-            file.relative_to(PACKAGE / "methods").with_suffix("").as_posix().replace("/", ".")
-            for file in sorted((PACKAGE / "methods").glob("*/[a-z]*.py"))
-            if "\ndef fit(" in file.read_text(encoding="utf-8")
-        ]
+        there = _functions()
         if value is None or value in there:
             return value
         raise ValueError(f"found {value!r}, {did_you_mean(value, there)}allowed: {', '.join(there)}")
@@ -144,6 +141,16 @@ class MethodSettings(StrictModel):
     def identity(self) -> str:
         """What its results depend on, as JSON."""
         return self.model_dump_json(exclude={"description", "source", "tuned_by", "licence", "citation"})
+
+
+@cache
+def _functions() -> list[str]:
+    """Return the modules that have a function `fit`."""
+    return [
+        file.relative_to(PACKAGE / "methods").with_suffix("").as_posix().replace("/", ".")
+        for file in sorted((PACKAGE / "methods").glob("*/[a-z]*.py"))
+        if "\ndef fit(" in file.read_text(encoding="utf-8")
+    ]
 
 
 def load_method(path_or_name: str) -> tuple[str, MethodSettings, Path]:

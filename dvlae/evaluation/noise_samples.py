@@ -162,7 +162,7 @@ def _known_sample(
     )
 
 
-def estimate_noise(noisy: np.ndarray, counts: np.ndarray) -> list[NoiseSample]:
+def estimate_noise(noisy: np.ndarray, counts: np.ndarray | None = None) -> list[NoiseSample]:
     """Estimate the noise of an image without a clean one.
 
     Parameters
@@ -170,7 +170,7 @@ def estimate_noise(noisy: np.ndarray, counts: np.ndarray) -> list[NoiseSample]:
     noisy
         The image, (C, ...).
     counts
-        Which of its values count, bool, (C, ...).
+        Which of its values count, bool, (C, ...), or the same for each channel; None: all.
 
     Returns
     -------
@@ -178,6 +178,7 @@ def estimate_noise(noisy: np.ndarray, counts: np.ndarray) -> list[NoiseSample]:
         The estimated noise of each channel, and the estimated signal below it. For a trace there is no estimate of the
         noise, because it cannot be separated from the signal.
     """
+    counts = np.broadcast_to(True if counts is None else counts, noisy.shape)
     return [
         _estimated_sample(_middle(channel).astype(np.float64), _middle(used), _limits(channel))
         for channel, used in zip(noisy, counts, strict=True)

@@ -200,8 +200,7 @@ def _choose(images: Path) -> list[Image]:
 
 
 def _sample(image: Image) -> list[NoiseSample]:
-    noisy, mask = read_filled(image), read_mask(image)
-    return estimate_noise(noisy, np.broadcast_to(True if mask is None else mask, noisy.shape))
+    return estimate_noise(read_filled(image), read_mask(image))
 
 
 def _parts(image: np.ndarray, number: int) -> Iterator[np.ndarray]:

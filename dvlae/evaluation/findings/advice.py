@@ -68,10 +68,12 @@ def advise(found: Mapping[str, Any], references: Sequence[Path] | None = None) -
         if the noise cannot be told, or nothing was compared on noise like it.
     """
     length, level = found["correlation_length"], found["noise_level"]
+    if length is None or not level:
+        return None
     folders = references if references is not None else [shipped_reference() / name for name in REFERENCES]
     # While a comparison is made, the folder has its finished runs, and no tables yet.
     tables = [pd.read_csv(one / "noise.csv").assign(folder=one) for one in folders if (one / "noise.csv").is_file()]
-    if length is None or not level or not tables:
+    if not tables:
         return None
     noise = pd.concat(tables, ignore_index=True).dropna(subset=["correlation_length", "noise_level"])
     lengths, levels = (1 + noise.correlation_length) / (1 + length), noise.noise_level / level

@@ -162,7 +162,7 @@ def _fit_spectrum(task: Task, *, stabilised: bool) -> Fitted:
         if stabilised:
             noisy = np.stack([one.transform(channel) for one, channel in zip(transforms, noisy, strict=True)])
         covariances = []
-        for channel, sample, values in zip(noisy, _estimate(noisy, read_mask(image)), lags, strict=True):
+        for channel, sample, values in zip(noisy, estimate_noise(noisy, read_mask(image)), lags, strict=True):
             # An image may be too narrow for differences across the direction.
             std = sample.std.get(task.noise_direction, sample.std["x"]) or noise_level(channel)
             covariances.append(std**2 * _mirror(values, task.noise_direction))
@@ -176,19 +176,15 @@ def _fit_spectrum(task: Task, *, stabilised: bool) -> Fitted:
 
 def _sample(image: Image) -> list[NoiseSample]:
     """Estimate the noise of each channel of an image, without the clean one."""
-    return _estimate(read_noisy(image), read_mask(image))
-
-
-def _estimate(noisy: np.ndarray, mask: np.ndarray | None) -> list[NoiseSample]:
-    return estimate_noise(noisy, np.broadcast_to(True if mask is None else mask, noisy.shape))
+    return estimate_noise(read_noisy(image), read_mask(image))
 
 
 def _variance_by_signal(samples: Sequence[NoiseSample], direction: str) -> VarianceCurve:
     """Return the variance of the noise of a channel by its signal."""
-    axis = direction if direction in samples[0].noise else "x"
-    if not any(np.isfinite(sample.noise[axis]).any() for sample in samples):
+    signals, variances = variance_curve(samples, direction if direction in samples[0].noise else "x")
+    if len(signals) == 0:
         raise NotApplicableError("how strong the noise is at which signal cannot be told")
-    return variance_curve(samples, axis)
+    return signals, variances
 
 
 def _correlation(samples: Sequence[NoiseSample], direction: str) -> np.ndarray:
