@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from dvlae.config.fields import (
     IMAGES_HELP,
@@ -141,6 +141,19 @@ with warnings.catch_warnings():
             "auto",
             description="range of grey values in PSNR and SSIM; `auto`: maximum - minimum of the clean image as used",
         )
+        noise_free: bool = Field(
+            False,
+            description="the clean images hold no noise, so that it limits no PSNR, and no hot pixels; always so with "
+            "`simulate`",
+        )
+
+
+def _simulated_is_noise_free(settings: EvaluationSettings, info: ValidationInfo) -> EvaluationSettings:
+    return settings.model_copy(update={"noise_free": True}) if info.data.get("simulate") else settings
+
+
+# The block of a dataset's file, after the field `simulate`.
+EvaluationBlock = Annotated[EvaluationSettings, AfterValidator(_simulated_is_noise_free), Field(validate_default=True)]
 
 
 class SizeSettings(StrictModel):
@@ -236,7 +249,7 @@ class DatasetSettings(StrictModel):
         "there yet; `null`: not known",
     )
     training: SplitSettings = Field(SplitSettings(), description="images for training")
-    evaluation: EvaluationSettings = Field(
+    evaluation: EvaluationBlock = Field(
         EvaluationSettings(), description="how an estimate is compared with the clean image"
     )
     published: list[PublishedResult] = Field([], description=PUBLISHED_HELP)

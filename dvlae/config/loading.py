@@ -6,7 +6,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from dvlae.config.dataset import DatasetSettings, EvaluationSettings
+from dvlae.config.dataset import DatasetSettings, EvaluationBlock, EvaluationSettings, SimulateSettings
 from dvlae.config.fields import NAME_PATTERN, Images, StrictModel, dataset_name, expand_home, is_file_of_names
 from dvlae.config.messages import S, format_value, validate
 from dvlae.config.settings import PatchSettings, Settings, TrainSettings
@@ -128,9 +128,10 @@ def load_settings(cls: type[S], text_or_path: str | Path | None) -> S:
 
 
 class _Evaluation(StrictModel):
-    """The block of a dataset's file that says how it is evaluated."""
+    """The block of a dataset's file that says how it is evaluated, and what that depends on."""
 
-    evaluation: EvaluationSettings = EvaluationSettings()
+    simulate: SimulateSettings | None = None
+    evaluation: EvaluationBlock = EvaluationSettings()
 
 
 # Where the settings of a step whose own file has no blocks are in a complete file.

@@ -132,14 +132,14 @@ def reference_limit(noise: float, data_range: float) -> float:
     Returns
     -------
     float
-        In decibels; ``inf`` without noise.
+        In decibels; ``inf`` without noise, NaN if it is NaN.
 
     Examples
     --------
     >>> reference_limit(2.55, data_range=255)
     40.0
     """
-    return 20 * math.log10(data_range / noise) if noise > 0 else math.inf
+    return math.inf if noise == 0 else 20 * math.log10(data_range / noise)
 
 
 def _variance(noisy: np.ndarray, clean: np.ndarray, alignment: Alignment, mask: np.ndarray | None, axis: int) -> float:

@@ -7,6 +7,7 @@ the table; all steps that compare an image with its clean one read it through :c
 import csv
 import hashlib
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -43,9 +44,9 @@ def register(images: Path, output: Path, *, settings: EvaluationSettings, cores:
         pixels, as returned by :func:`dvlae.evaluation.metrics.find_shift`; they are empty without registration.
         ``gain`` and ``offset`` convert the clean image; they are empty if it is not fitted. ``data_range`` is the range
         of PSNR and SSIM. ``region`` is the evaluated part, start and stop along each axis. ``reference_noise`` is the
-        noise in the clean image (:func:`dvlae.evaluation.reference_noise.estimate_reference_noise`). Two hashes
-        identify the images and the settings. Numbers have full precision, so a target from the table has the same bits
-        as one without it.
+        noise in it (:func:`dvlae.evaluation.reference_noise.estimate_reference_noise`), ``nan`` where the settings say
+        that it holds none. Two hashes identify the images and the settings. Numbers have full precision, so a target
+        from the table has the same bits as one without it.
     settings
         How the dataset is evaluated, and on which images.
     cores
@@ -72,9 +73,24 @@ def _register(image: Image, settings: EvaluationSettings, exposures: Exposures) 
         alignment = Alignment.find(*pair, settings, mask)
     except UserError as error:
         raise UserError(f"{image.name}: {error}") from None
-    noise = estimate_reference_noise(*pair, alignment, mask, exposures.get((image.clean, image.clean_frame), 1))
+    noise = _estimate_noise(image, pair, alignment, settings, exposures)
     row = {"image": image.name, **alignment.to_row(), "reference_noise": repr(noise), **_identify(pair, settings)}
     return [row.get(name, "") for name in TARGET_COLUMNS]
+
+
+def _estimate_noise(
+    image: Image,
+    pair: Sequence[np.ndarray],
+    alignment: Alignment,
+    settings: EvaluationSettings,
+    exposures: Exposures,
+) -> float:
+    """Return the noise in the clean one of a pair; NaN where the settings say that it holds none."""
+    if settings.noise_free:
+        return math.nan
+    assert image.clean is not None
+    count = exposures.get((image.clean, image.clean_frame), 1)
+    return estimate_reference_noise(*pair, alignment, read_mask(image), count)
 
 
 class Targets:
@@ -153,14 +169,12 @@ class Targets:
         Returns
         -------
         float
-            As :func:`estimate_reference_noise`.
+            As :func:`estimate_reference_noise`; NaN where the settings say that it holds none.
         """
         if self._table is not None:
             return float(self._rows[image.name]["reference_noise"])
-        assert image.clean is not None
-        count = exposures.get((image.clean, image.clean_frame), 1)
-        alignment = self._alignments[image.name]
-        return estimate_reference_noise(noisy, read_clean(image), alignment, read_mask(image), count)
+        pair = noisy, read_clean(image)
+        return _estimate_noise(image, pair, self._alignments[image.name], self.settings, exposures)
 
     def _look_up(self, image: Image, pair: Sequence[np.ndarray]) -> Alignment:
         row, expected = self._rows.get(image.name), _identify(pair, self.settings)

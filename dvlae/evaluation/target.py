@@ -67,7 +67,7 @@ class Alignment:
         if mask is not None and not mask[region].any():
             raise UserError("evaluation: the mask leaves no pixel of the region that is evaluated")
         counts = ... if mask is None else mask[region]
-        clean = fill(clean, find_defects(clean))
+        clean = _without_defects(clean, settings)
         if settings.register or settings.fit == "clean_to_noisy":
             # A few hot pixels would decide on both.
             noisy = fill(noisy, find_defects(noisy))
@@ -90,19 +90,16 @@ class Alignment:
     def apply(self, clean: np.ndarray) -> np.ndarray:
         """Move a complete clean image (C, ...) onto its noisy one, cut it to the region, and convert its units.
 
-        Hot and dead pixels of the clean image are filled in first, so that they do not count as errors.
-
         Parameters
         ----------
         clean
-            The clean image as it was prepared.
+            The clean image.
 
         Returns
         -------
         numpy.ndarray
             (C, ...), with the shape of the region, in the units of the noisy image.
         """
-        clean = fill(clean, find_defects(clean))
         return _convert_units(_move_and_cut(clean, self.shift, self.region), self.gain_and_offset)
 
     def to_row(self) -> dict[str, str]:
@@ -145,6 +142,11 @@ class Alignment:
         gain_and_offset = (float(row["gain"]), float(row["offset"])) if row["gain"] else None
         data_range = float(row["data_range"])
         return cls(tuple(map(float, shift)) if any(shift) else None, gain_and_offset, data_range, region)
+
+
+def _without_defects(clean: np.ndarray, settings: EvaluationSettings) -> np.ndarray:
+    """Fill in the hot and dead pixels of a clean image, so that they do not count as errors."""
+    return clean if settings.noise_free else fill(clean, find_defects(clean))
 
 
 def _move_and_cut(clean: np.ndarray, shift: tuple[float, ...] | None, region: tuple[slice, ...]) -> np.ndarray:
@@ -259,7 +261,8 @@ class Target:
         region = alignment.region
         fit_estimate = settings.fit == "estimate_to_clean"
         counts = None if mask is None else mask[region]
-        return cls(alignment.apply(clean), noisy[:, *region], region, alignment.data_range, fit_estimate, counts)
+        clean = alignment.apply(_without_defects(clean, settings))
+        return cls(clean, noisy[:, *region], region, alignment.data_range, fit_estimate, counts)
 
     @property
     def _counts(self) -> Any:

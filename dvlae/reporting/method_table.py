@@ -318,16 +318,22 @@ def lay_out_measures(summary: pd.DataFrame, words: frozenset[str]) -> Table:
         "details in what was removed": lambda r: number(r.removed_details, 3),
     }
     measured = summary[summary.source.isna()].reset_index(drop=True)
+    of_reference = [
+        f"{REFERENCE_NOTE} Noise of the clean image: its standard deviation, in the units of the comparison.",
+    ]
+    if measured.psnr_limit.isna().all():
+        del columns["limit (dB)"], columns["noise of the clean image"]
+        of_reference = []
     rows = [[column(row) for column in columns.values()] for _, row in measured.iterrows()]
     marks: dict[tuple[int, int], str] = {}
     for _, mine in measured[measured.oracle.ne(True)].groupby("dataset", sort=False):
         for heading, values in (("PSNR (dB)", mine.psnr), ("SI-PSNR (dB)", mine.si_psnr)):
             marks |= {(mine.index[i], list(columns).index(heading)): mark for i, mark in rank(values).items()}
     notes = [
-        f"{REFERENCE_NOTE} Noise of the clean image: its estimated standard deviation, in the units of the comparison. "
+        *of_reference,
         "SI-PSNR: as CAREamics and AI4Life define it. Details kept: up to this frequency, the estimate shares at least "
         "half of the power of the clean image, relative to the coarsest structures; 0.5 is all. Details in what was "
-        "removed: correlation of the noisy image minus the estimate with details of the clean one; 0 is none."
+        "removed: correlation of the noisy image minus the estimate with details of the clean one; 0 is none.",
     ]
     notes += [ORACLE_NOTE] * bool(measured.oracle.eq(True).any())
     if (measured.si_psnr.notna() & measured.ms_ssim.isna()).any():

@@ -278,7 +278,7 @@ def _summary_table(summary: pd.DataFrame) -> Table:
     }
     if summary.at_limit.eq(True).any():
         columns["remark"] = lambda r: AT_LIMIT if r.at_limit is True else ""
-    if summary.psnr_limit.isna().all():  # of an older version
+    if summary.psnr_limit.isna().all():
         del columns["limit (dB)"]
     place = list(columns).index(PSNR_HEADING)
     marks: dict[tuple[int, int], str] = {}

@@ -12,9 +12,9 @@ import pandas as pd
 from dvlae.system.files import atomic_file
 
 REFERENCE_NOTE = (
-    "The limit is the PSNR of an estimate without any error, as the clean images hold noise, too. Of that, only what "
-    "stands out from the noise of the noisy images can be told, so that a limit may be too low; the clean images "
-    "of simulated noise hold none."
+    "The limit is the PSNR of an estimate without any error, as the clean images hold noise, too; those of simulated "
+    "noise hold none. Only what stands out from the noise of the noisy images can be told, so that a limit may be too "
+    "low."
 )
 ORACLE_NOTE = "† An oracle: it was trained, or its parameters were chosen, with the clean images. It has no rank."
 

@@ -310,6 +310,15 @@ def test_paths_in_a_dataset_file_are_relative_to_it(tmp_path):
     assert load_settings(DatasetSettings, dataset.model_dump_json()) == dataset  # once only
 
 
+def test_the_clean_images_of_simulated_noise_hold_none(tmp_path):
+    plain, simulated = DATASET | {"evaluation": {"border": 3}}, DATASET | {"simulate": {}, "evaluation": {"border": 3}}
+    for settings, noise_free in ((plain, False), (simulated, True), (DATASET | {"simulate": {}}, True)):
+        _, dataset = load_dataset(write(tmp_path, "some", settings))
+        assert dataset.evaluation.noise_free == noise_free
+        assert load_step(EvaluationSettings, json.dumps(settings)) == dataset.evaluation
+    assert load_step(EvaluationSettings, json.dumps(SWEPT)).noise_free
+
+
 SWEPT = {
     "source": {"kind": "skimage"},
     "noisy": "coins.png",

@@ -78,6 +78,16 @@ def test_the_measures_say_what_was_done_to_the_images(images):
     assert abs(first.removed_details) < 0.1
 
 
+@pytest.mark.parametrize("with_table", [True, False])
+def test_clean_images_without_noise_limit_nothing(images, with_table):
+    settings, table = EvaluationSettings(data_range=10, noise_free=True), images.parent / "targets.csv"
+    if with_table:
+        register(images, table, settings=settings)
+    measured = pd.read_csv(run(images, settings, targets=table if with_table else None))
+    assert measured[["reference_noise", "psnr_limit"]].isna().all(axis=None)
+    assert measured.psnr.notna().tolist() == [True, False, True]
+
+
 def clean_range(images):
     clean = read_clean(read_manifest(images)[0])
     return np.exp(np.log(np.ptp(clean, axis=(1, 2))).mean())

@@ -41,6 +41,13 @@ def test_hot_pixels_do_not_turn_a_fit(fit):
     assert pair[1].noise().std() == pytest.approx(pair[0].noise().std(), rel=0.02)
 
 
+def test_a_clean_image_without_noise_has_no_hot_pixels():
+    bright = hot(CLEAN)
+    target = Target.build(noisy(bright), bright, settings(noise_free=True))
+    assert np.array_equal(target.clean, bright[:, 4:-4, 4:-4])
+    assert target.data_range == np.ptp(bright[:, 4:-4, 4:-4])
+
+
 def test_a_hot_pixel_of_the_clean_image_is_no_error_and_does_not_make_the_range():
     less_noisy = noisy(50 * CLEAN) / 50
     plain, with_them = (Target.build(noisy(CLEAN), image, settings()) for image in (less_noisy, hot(less_noisy)))

@@ -248,6 +248,14 @@ def test_what_is_measured_beside_the_psnr_has_a_table(tmp_path):
     assert cells == ["set", "one", "30.00", "33.10", "4.5", "31.00", "0.800", "0.900", "0.210", "0.050"]
 
 
+def test_where_clean_images_hold_no_noise_no_table_speaks_of_a_limit(tmp_path):
+    tables.make_tables([write_measured(tmp_path, "one", 30.0, None)], tmp_path / "tables")
+    for name in ("summary", "measures"):
+        text = (tmp_path / f"tables/{name}.md").read_text()
+        assert "limit" not in text and "noise of the clean image" not in text
+    assert "SI-PSNR: as CAREamics" in text
+
+
 def test_tables_of_an_older_version_have_no_limit(output):
     assert "limit (dB)" not in (output / "summary.md").read_text()
     assert pd.read_csv(output / "summary.csv").psnr_limit.isna().all()
