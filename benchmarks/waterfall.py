@@ -2,6 +2,7 @@
 
     python benchmarks/waterfall.py                  # all cells, then the table and the figure
     python benchmarks/waterfall.py --cells muon     # what one step is worth: its cells and those of the step before
+    python benchmarks/waterfall.py --without        # ours, and ours with one of the changes left out
     python benchmarks/waterfall.py --figure         # the table and the figure of the cells that are kept
 
 Each step adds one change to all before it. The first is `config/paper.yaml` in small: 3 levels, 48 channels, batches of
@@ -12,7 +13,8 @@ repeated, at most twice. Finished cells are kept in `results/reference/waterfall
 again if their settings, or the revisions of what they compute, have changed.
 
 What a step gains depends on those before it: an average of the weights, for example, is worth less after a rate that
-falls. The ELBO is that of the same held-out patches for all steps; `likelihood` changes what it measures.
+falls. So `--without` begins at the end: all changes but one, compared with all. The ELBO is that of the same held-out
+patches for all; `likelihood` changes what it measures.
 """
 
 import argparse
@@ -25,7 +27,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -74,6 +76,8 @@ IMAGES, SIDE = 8, 224
 SAMPLES = 16
 # For how long steps are counted before a training, so that no warm-up takes more than its part of it.
 RATE_SECONDS = 5.0
+# Keys of a dataset's file that no record depends on.
+NO_MATTER = {"source": {"registry"}} | dict.fromkeys(("title", "size", "published", "license", "citation"), True)
 REVISIONS = ("PREPARE", "PATCHES", "TRAINING", "PREDICTION", "EVALUATION")
 
 
@@ -121,6 +125,9 @@ STEPS = (
     ),
 )
 
+# What is left out, by the name of the cell. The last step replaces the samples.
+WITHOUT = {f"without_{step.name}": step for step in STEPS[1:-1] if not step.is_of_sampling}
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -157,10 +164,12 @@ class Setup:
 
 
 def setups() -> dict[str, Setup]:
-    """Return the setup of each step."""
+    """Return the setup of each step, and those without one of them."""
     setup, found = Setup.of_paper(), {}
     for step in STEPS:
         found[step.name] = setup = setup.after(step)
+    for name, left_out in WITHOUT.items():
+        found[name] = reduce(Setup.after, (step for step in STEPS if step is not left_out), Setup.of_paper())
     return found
 
 
@@ -242,7 +251,7 @@ class Cell:
         return {
             "step": self.steps[0],
             "seed": self.seed,
-            "dataset": dataset_of(self.dataset).model_dump(mode="json", exclude={"title", "license", "citation"}),
+            "dataset": dataset_of(self.dataset).model_dump(mode="json", exclude=NO_MATTER),
             "parts": list(own.parts),
             "receptive_field": own.receptive_field,
             "settings": TrainSettings.of(own.settings).record(),
@@ -354,29 +363,41 @@ class Row:
         return [self.psnr[seed] - self.before[seed] for seed in self.psnr if seed in self.before]
 
 
+def row_of(records: Sequence[dict[str, Any]], name: str, step: Step, before: Mapping[int, float]) -> Row | None:
+    """Return a row; None if there is no record of this name."""
+    own = [record for record in records if name in record["psnr"]]
+    if not own:
+        return None
+    psnr = {record["identity"]["seed"]: record["psnr"][name] for record in own}
+    elbo, batches = (statistics.fmean(record[key] for record in own) for key in ("elbo", "steps"))
+    return Row(step, psnr, before, elbo, batches)
+
+
 def rows_of(records: Sequence[dict[str, Any]]) -> list[Row]:
     """Return a row for each step of which there is a record."""
-    rows: list[Row] = []
-    before: dict[int, float] = {}
+    rows: list[Row | None] = []
     for step in STEPS:
-        own = [record for record in records if step.name in record["psnr"]]
-        psnr = {record["identity"]["seed"]: record["psnr"][step.name] for record in own}
-        if own:
-            elbo, batches = (statistics.fmean(record[name] for record in own) for name in ("elbo", "steps"))
-            rows.append(Row(step, psnr, before, elbo, batches))
-        before = psnr
-    return rows
+        before = rows[-1].psnr if rows and rows[-1] else {}
+        rows.append(row_of(records, step.name, step, before))
+    return [row for row in rows if row]
 
 
-def tabulate(rows: Sequence[Row]) -> str:
-    """Return a Markdown table of the steps."""
-    lines = ["| step | from here on | PSNR | gain | of each seed | ELBO | batches |", "|---|---|--:|--:|--:|--:|--:|"]
+def rows_without(records: Sequence[dict[str, Any]]) -> list[Row]:
+    """Return a row for all steps, and one for each that was left out, whose gain is what that changes."""
+    whole = row_of(records, STEPS[-1].name, replace(STEPS[-1], name="none", what="all that is ours"), {})
+    found = (row_of(records, name, step, whole.psnr if whole else {}) for name, step in WITHOUT.items())
+    return [row for row in (whole, *found) if row]
+
+
+def tabulate(rows: Sequence[Row], step: str = "step", what: str = "from here on", gain: str = "gain") -> str:
+    """Return a Markdown table, with other headings than those of steps that follow each other if asked for."""
+    lines = [f"| {step} | {what} | PSNR | {gain} | of each seed | ELBO | batches |", "|---|---|--:|--:|--:|--:|--:|"]
     for row in rows:
-        gain = f"{statistics.fmean(row.gains):+.2f} dB" if row.gains else ""
+        mean = f"{statistics.fmean(row.gains):+.2f} dB" if row.gains else ""
         each = ", ".join(f"{value:+.2f}" for value in row.gains)
         # Samples do not change the training.
         training = " | " if row.step.is_of_sampling else f"{row.elbo:.3f} | {row.batches:,.0f}"
-        lines.append(f"| `{row.step.name}` | {row.step.what} | {row.mean:.2f} dB | {gain} | {each} | {training} |")
+        lines.append(f"| `{row.step.name}` | {row.step.what} | {row.mean:.2f} dB | {mean} | {each} | {training} |")
     return "\n".join(lines)
 
 
@@ -422,9 +443,11 @@ def run_cell(cell: Cell, data: Data, output: Path) -> bool:
 
 def main() -> None:
     """Run the cells that are missing; print the table; with all cells, draw the figure."""
-    names = list(trainings())
+    steps = trainings() | {name: [name] for name in WITHOUT}
+    names, last = list(trainings()), STEPS[-1].name
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", nargs="+", choices=names, help="these steps, and the one before each of them")
+    parser.add_argument("--without", action="store_true", help="all steps but one, instead of one after the other")
+    parser.add_argument("--cells", nargs="+", choices=names, help="these steps, and what each is compared with")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--minutes", type=float, default=3.0, help="of each training")
     parser.add_argument("--dataset", default="sem_line", help="name of a file in config/datasets, such as kodak_rows")
@@ -434,11 +457,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=REPOSITORY / "results/reference/waterfall")
     parser.add_argument("--picture", type=Path, default=REPOSITORY / "docs/waterfall.png")
     arguments = parser.parse_args()
-    chosen = names
-    if arguments.cells:
+    chosen = [last, *WITHOUT] if arguments.without else names
+    if arguments.cells and arguments.without:
+        chosen = [name for name in chosen if name == last or WITHOUT[name].name in arguments.cells]
+    elif arguments.cells:
         places = {names.index(name) for name in arguments.cells}
         chosen = [name for place, name in enumerate(names) if place in places or place + 1 in places]
-    steps = trainings()
     cells = [
         Cell(steps[name], seed, arguments.dataset, arguments.minutes) for seed in arguments.seeds for name in chosen
     ]
@@ -451,7 +475,10 @@ def main() -> None:
         missing = [cell for cell in missing if time.monotonic() > end or not run_cell(cell, data, arguments.output)]
     records = [record for cell in cells if (record := cell.kept(arguments.output)) is not None]
     rows = rows_of(records)
-    print(tabulate(rows))
+    if arguments.without:
+        print(tabulate(rows_without(records), "left out", "what it is", "difference"))
+    else:
+        print(tabulate(rows))
     if missing:
         sys.exit(f"{len(missing)} of {len(cells)} cells are left; the same command goes on")
     if len(rows) == len(STEPS):

@@ -78,7 +78,10 @@ def test_the_chain_leads_from_the_papers_network_to_ours(step, network, image):
 
 
 def test_the_last_settings_are_those_of_the_sem_configuration():
-    last, sem = list(waterfall.setups().values())[-1].settings, load_settings(Settings, REPOSITORY / "config/sem.yaml")
+    last, sem = (
+        waterfall.setups()[waterfall.STEPS[-1].name].settings,
+        load_settings(Settings, REPOSITORY / "config/sem.yaml"),
+    )
     assert last.receptive_fields == sem.receptive_fields and last.prediction == sem.prediction
     limits = {"max_minutes", "workers"}
     assert last.training.model_dump(exclude=limits) == sem.training.model_dump(exclude=limits)
@@ -92,7 +95,11 @@ def test_the_sizes_are_those_of_the_sem_configuration():
 
 
 def test_each_step_changes_what_is_computed(image):
-    for (_, before), (name, after) in pairwise(waterfall.setups().items()):
+    setups = waterfall.setups()
+    last = setups[waterfall.STEPS[-1].name]
+    pairs = [*pairwise(step.name for step in waterfall.STEPS), *((name, None) for name in waterfall.WITHOUT)]
+    for name, other in pairs:
+        before, after = setups[name], setups[other] if other else last
         # Other networks; a refined denoiser begins as the same.
         sizes = [TrainSettings.of(setup.settings).before_refinement().model for setup in (before, after)]
         if before.parts != after.parts or sizes[0] != sizes[1]:

@@ -131,9 +131,13 @@ def fit(name: str, how: MethodSettings, places: Places, task: Task) -> Fitted:
     if (reason := found.pop("not_applicable", None)) is not None:
         raise NotApplicableError(str(reason))
     if status is None:
-        raise OutOfTimeError(f"ended after {allowed:g} minutes: {task.minutes:g} and {how.prediction_minutes:g} more")
+        parts = f"{task.minutes:g} for training and {how.prediction_minutes:g} for the rest"
+        raise OutOfTimeError(f"ended after {allowed:g} minutes: {parts}")
     if status:
-        raise UserError(f"the command ended with exit status {status}; its log has the rest")
+        raise UserError(
+            f"the command ended with exit status {status}; what it printed says why (in the workflow, in the log of "
+            "run_method)"
+        )
     return Fitted(lambda image: _read(denoised, image), found)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from dvlae.evaluation.significance import bootstrap_interval
 from dvlae.evaluation.target import find_region
 from dvlae.reporting.panels import Picture, find_detail, grey_limits, median_image, plot_picture, zoom_sides
 from dvlae.reporting.style import BLACK, BLUE, GREEN, ORANGE, PAGE_WIDTH, PURPLE, legend_below
+from dvlae.reporting.typesetting import run_label
 from dvlae.runs.folder import Run, TrainedRun, one_of_each
 
 PICTURES_IN_ROW = 6
@@ -32,7 +33,7 @@ SHOWN_BELOW_LIMIT = 3.0
 KINDS = {
     "own": (BLUE, "o", "DVLAE"),
     "learned": (GREEN, "^", "trained"),
-    "filter": (ORANGE, "s", "filter"),
+    "filter": (ORANGE, "s", "not trained"),
 }
 # In dB. On a shorter axis, a negligible difference would look large.
 MIN_PSNR_SPAN = 0.5
@@ -66,7 +67,7 @@ def plot_paired_psnr(runs: Sequence[Run]) -> Figure | None:
     psnr = _psnr_by_image(runs)
     if psnr.empty or psnr.shape[1] < 2:
         return None
-    trained = {run.method for run in runs if isinstance(run, TrainedRun)}
+    trained = {run_label(run) for run in runs if isinstance(run, TrainedRun)}
     best, behind = psnr.columns[0], psnr.iloc[:, 1:].sub(psnr.iloc[:, 0], axis=0)
     figure = Figure(figsize=(COLUMN_WIDTH, 1.5 + 0.24 * (psnr.shape[1] + behind.shape[1])))
     values, differences = figure.subplots(2, 1, height_ratios=[psnr.shape[1] + 0.6, behind.shape[1] + 0.6])
@@ -88,7 +89,8 @@ def plot_paired_psnr(runs: Sequence[Run]) -> Figure | None:
         Line2D([], [], color=BLACK, marker="D", label="mean, 95 % interval", **point),
     ]
     legend_below(figure, handles, columns=2)
-    figure.suptitle(f"{runs[0].dataset}: {len(psnr)} images, each by every method", fontsize=9, parse_math=False)
+    title = f"{runs[0].dataset}: {len(psnr)} images, each by every method{_name_oracles(psnr.columns)}"
+    figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
 
 
@@ -96,7 +98,7 @@ def _psnr_by_image(runs: Sequence[Run]) -> pd.DataFrame:
     """Return the PSNR in decibels, averaged over seeds: one row per image, one column per method, the best first."""
     others = [run for run in runs if run.method != "noisy"]
     shown = others if len({run.method for run in others}) > 1 else runs
-    rows = pd.concat([run.psnr.assign(label=run.method) for run in shown])
+    rows = pd.concat([run.psnr.assign(label=run_label(run)) for run in shown])
     # An estimate without any error has an infinite PSNR, which has no place.
     finite = rows.replace({"psnr": {math.inf: math.nan}})
     table = finite.pivot_table(index="image", columns="label", values="psnr").dropna()
@@ -221,7 +223,9 @@ def plot_quality_over_time(runs: Sequence[Run]) -> Figure | None:
     ]
     if limited:
         handles.append(Line2D([], [], color=PURPLE, linestyle="--", label="limit by the noise of the clean images"))
-    legend_below(figure, handles, columns=4)
+    if any(_name_oracles(table.label) for table in points.values()):
+        handles.append(Line2D([], [], linestyle="", label="† oracle"))
+    legend_below(figure, handles, columns=5)
     return figure
 
 
@@ -230,7 +234,7 @@ def _quality_and_time(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     rows = [
         {
             "dataset": run.dataset,
-            "label": run.method,
+            "label": run_label(run),
             "kind": "own" if isinstance(run, TrainedRun) else "learned" if run.minutes is not None else "filter",
             "psnr": run.psnr.psnr.mean(),
             "limit": run.psnr.psnr_limit.mean(),
@@ -295,7 +299,7 @@ def plot_side_by_side(runs: Sequence[Run], images: Sequence[Image], targets: Tar
     noisy = read_noisy(image)
     target = None if image.clean is None else targets.target(image, noisy)
     region = find_region(noisy.shape[1:], targets.settings)
-    estimates = {run.method: read_estimate(run.folder.denoised, image) for run in shown}
+    estimates = {run_label(run): read_estimate(run.folder.denoised, image) for run in shown}
     pictures = {}
     for title, pixels in {"noisy": noisy, **estimates}.items():
         if target is None:
@@ -315,7 +319,8 @@ def plot_side_by_side(runs: Sequence[Run], images: Sequence[Image], targets: Tar
     ]
     what = "difference from the clean image" if target is not None else "difference from the noisy image"
     figure = _plot_cells(shown_pictures, differences, reference, part)
-    figure.suptitle(f"{runs[0].dataset}, “{image.name}”{why}; below: {what}", fontsize=9, parse_math=False)
+    title = f"{runs[0].dataset}, “{image.name}”{why}; below: {what}{_name_oracles(pictures)}"
+    figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
 
 
@@ -375,6 +380,11 @@ def _subplots_by_dataset(runs: Sequence[Run]) -> tuple[Figure, dict[str, Axes]]:
     for dataset, axes in plots.items():
         axes.set_title(dataset, parse_math=False)
     return figure, plots
+
+
+def _name_oracles(labels: Iterable[str]) -> str:
+    """Explain the dagger in a title, if the name of a method has one."""
+    return "; † oracle" if any(name.endswith("†") for name in labels) else ""
 
 
 def _widen_psnr_axis(axes: Axes) -> None:

@@ -20,6 +20,7 @@ from dvlae.data.manifest import Image, spread_evenly
 from dvlae.evaluation.diagnosis import MAX_IMAGES, NEGLIGIBLE_CORRELATION, measure_noise
 from dvlae.evaluation.each_image import choose_image_workers, map_images
 from dvlae.evaluation.findings.advice import advise
+from dvlae.evaluation.findings.drift import compare_drifts, measure_drift
 from dvlae.evaluation.findings.finding import Finding
 from dvlae.evaluation.findings.frames import FrameCheck, check_frame, compare_frames
 from dvlae.evaluation.findings.sequence import compare_sequence, identify_frame
@@ -112,6 +113,11 @@ def diagnose(
     )
     found, curves = measure_noise(samples, dataset=dataset, configured_direction=noise_direction, images=len(chosen))
     findings = _units(chosen[0]) + compare_frames(checks) + compare_sequence(sequence, len(frames))
+    if known and not settings.register and not settings.noise_free:
+        drifts = map_images(
+            lambda image: measure_drift(image, settings), chosen, workers, description="diagnose: drift"
+        )
+        findings += compare_drifts(drifts)
     found |= {"advice": advise(found), "findings": [vars(finding) for finding in findings]}
     with matplotlib.rc_context(STYLE):
         save_figure(plot_diagnosis(found, curves), Path(output).with_suffix(""))

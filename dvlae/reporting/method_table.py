@@ -7,7 +7,7 @@ import pandas as pd
 
 from dvlae.evaluation.metrics import MIN_MS_SSIM_SIDE
 from dvlae.evaluation.significance import CONFIDENCE_LEVEL, decibels, interval
-from dvlae.reporting.typesetting import ORACLE_NOTE, REFERENCE_NOTE, Table, label, number, rank, text
+from dvlae.reporting.typesetting import ORACLE_NOTE, REFERENCE_NOTE, Table, label, minutes, number, rank, text
 from dvlae.runs.folder import DONE, MEASURE_COLUMNS, Run, read_json
 
 METHOD_COLUMNS = [
@@ -191,7 +191,7 @@ def lay_out_methods(methods: pd.DataFrame, words: frozenset[str]) -> Table:
         "method": lambda r: r.method,
         "status": lambda r: r.status,
         "sees": lambda r: f"{r.sees}, oracle" if r.oracle is True else r.sees,
-        "time limit (min)": lambda r: number(r.minutes, 1),
+        "time limit (min)": lambda r: minutes(r.minutes),
         "device": lambda r: text(r.device),
         "threads": lambda r: text(r.threads),
         "seeds": lambda r: text(r.seeds) or "none",

@@ -20,6 +20,7 @@ from dvlae.evaluation.structure import band_centres, band_power
 from dvlae.evaluation.target import find_region
 from dvlae.reporting.panels import Picture, grey_limits, plot_picture
 from dvlae.reporting.style import BLACK, BLUE, ORANGE, plot_grid
+from dvlae.reporting.typesetting import run_label
 from dvlae.runs.folder import Run, RunFolder, one_of_each
 from dvlae.system.wording import count
 
@@ -55,7 +56,7 @@ def plot_removed_noise(runs: Sequence[Run], images: Sequence[Image], targets: Ta
     directions = list(AXES)[: len(images[0].shape) - 1]
     number = count(len(chosen), "image")
     figure, plots = plot_grid(
-        [run.method for run in shown],
+        [run_label(run) for run in shown],
         len(directions),
         heading=f"{runs[0].dataset}: autocorrelation of the noise and of what is removed, {number}",
         xlabel="distance (px)",
@@ -135,7 +136,7 @@ def plot_spectra(runs: Sequence[Run], images: Sequence[Image], targets: Targets)
     averages = {name: np.mean([p for p in powers if len(p) == bands], axis=0) for name, powers in spectra.items()}
     frequency = band_centres(bands)
     figure, plots = plot_grid(
-        [run.method for run in shown],
+        [run_label(run) for run in shown],
         1,
         heading=f"{runs[0].dataset}: power in each band of frequency, {count(len(chosen), 'image')}",
         xlabel="frequency (cycles per px)",
@@ -146,7 +147,7 @@ def plot_spectra(runs: Sequence[Run], images: Sequence[Image], targets: Targets)
         axes.plot(frequency, averages["clean"], color=BLACK, linestyle="--", linewidth=1, label="clean")
         axes.plot(frequency, averages[run.method], color=BLUE, linewidth=1.2, label="denoised")
         if (kept := run.psnr.kept_band.mean()) == kept:
-            axes.axvline(kept, color=ORANGE, linewidth=1, label="half of the clean power is kept up to here")
+            axes.axvline(kept, color=ORANGE, linewidth=1, label="details are kept up to here")
         axes.set_yscale("log")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure

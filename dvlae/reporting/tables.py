@@ -14,7 +14,7 @@ from dvlae.evaluation.findings.advice import tabulate_noise
 from dvlae.evaluation.reference_noise import NEAR_LIMIT
 from dvlae.evaluation.significance import COMPARISON_COLUMNS, CONFIDENCE_LEVEL, compare, decibels, interval, spread
 from dvlae.reporting import method_table, typesetting
-from dvlae.reporting.typesetting import ORACLE_NOTE, REFERENCE_NOTE, Table, label, number, rank, text
+from dvlae.reporting.typesetting import ORACLE_NOTE, REFERENCE_NOTE, Table, label, minutes, number, rank, text
 from dvlae.runs.folder import DONE, MEASURE_COLUMNS, Run
 from dvlae.runs.provenance import check_comparable, describe_run, provenance
 from dvlae.system.errors import UserError
@@ -273,7 +273,7 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         "SSIM": lambda r: number(r.ssim, 3),
         "images": lambda r: text(r.images),
         "seeds": lambda r: text(r.seeds),
-        "training (min)": lambda r: number(r.training_minutes, 1),
+        "training (min)": lambda r: minutes(r.training_minutes),
         "ended by": lambda r: ", ".join(LIMIT_LABELS.get(name, name) for name in text(r.stopped_by).split()),
     }
     if summary.at_limit.eq(True).any():

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from dvlae.runs.folder import Run
 from dvlae.system.files import atomic_file
 
 REFERENCE_NOTE = (
@@ -103,6 +104,38 @@ def label(method: str, oracle: bool | None) -> str:
         The name with a dagger, which :data:`ORACLE_NOTE` explains; the name alone.
     """
     return method + (" †" if oracle is True else "")
+
+
+def run_label(run: Run) -> str:
+    """Return the name of a method in figures, where that of an oracle has a dagger, too.
+
+    Parameters
+    ----------
+    run
+        A run of the method.
+
+    Returns
+    -------
+    str
+        As :func:`label`.
+    """
+    return label(run.method, run.method_record.get("oracle"))
+
+
+def minutes(value: float) -> str:
+    """Format a duration in minutes.
+
+    Parameters
+    ----------
+    value
+        In minutes.
+
+    Returns
+    -------
+    str
+        With one decimal, short ones with two; empty if the value is missing.
+    """
+    return number(value, 2 if pd.notna(value) and value < 1 else 1)
 
 
 def number(value: float, decimals: int, sign: bool = False) -> str:

@@ -107,6 +107,16 @@ def test_a_small_difference_is_not_drawn_large(make_run):
     assert high - low == pytest.approx(MIN_PSNR_SPAN)
 
 
+def test_an_oracle_has_a_dagger_as_in_the_tables(make_run):
+    runs = [make_run("gaussian", [27.0, 26.0]), make_run("gaussian-oracle", [28.0, 27.0], record={"oracle": True})]
+    paired, timed = plot_paired_psnr(runs), plot_quality_over_time(runs)
+    assert labels(paired.axes[0]) == ["gaussian-oracle †", "gaussian"]
+    assert paired.get_suptitle().endswith("† oracle")
+    assert "† oracle" in [text.get_text() for text in timed.legends[0].get_texts()]
+    without = plot_quality_over_time(runs[:1])
+    assert "† oracle" not in [text.get_text() for text in without.legends[0].get_texts()]
+
+
 def times(seconds, prediction_seconds, learned=False):
     return {
         "status": "done", "trains": learned, "training_seconds": seconds, "prediction_seconds": prediction_seconds,
@@ -126,7 +136,7 @@ def test_each_method_stands_at_the_time_of_its_training_and_of_its_denoising(mak
     assert points(figure.axes[0]) == [(110, 32.5), (300, 30.5), (3, 27.5)]
     assert points(figure.axes[1])[::2] == [(4, 32.5), (0.2, 27.5)]
     assert [text.get_text() for text in figure.axes[1].texts] == ["n2v", "dvlae-rf4", "gaussian"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DVLAE", "trained", "filter"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DVLAE", "trained", "not trained"]
 
 
 def test_only_datasets_with_clean_images_have_a_time(make_run):

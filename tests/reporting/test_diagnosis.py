@@ -24,7 +24,7 @@ def scene(seed: int, shape=(1, 160, 200)) -> np.ndarray:
     return 30.0 + 150 * ndimage.gaussian_filter((blobs > 0).astype(float), (0, *(0.7,) * (len(shape) - 1)))
 
 
-def make(folder, direction="x", *, with_clean=True, shape=(1, 160, 200), change=lambda noisy: noisy):
+def make(folder, direction="x", *, with_clean=True, shape=(1, 160, 200), change=lambda noisy: noisy, of_clean=0.0):
     """Write images whose noise has the variance 3 s; ``change`` is applied to the noisy ones."""
     rows = []
     for i in range(3):
@@ -36,7 +36,9 @@ def make(folder, direction="x", *, with_clean=True, shape=(1, 160, 200), change=
         image = Image(f"a {i}", folder / f"a {i}.tif", folder / f"c {i}.tif" if with_clean else None, shape)
         write_image(image.noisy, change(clean + noise))
         if with_clean:
-            write_image(image.clean, clean)
+            write_image(
+                image.clean, clean + of_clean * np.random.default_rng(200 + i).normal(size=shape) * np.sqrt(clean)
+            )
         rows.append(image)
     write_manifest(folder, rows)
     return folder
@@ -46,14 +48,14 @@ def make(folder, direction="x", *, with_clean=True, shape=(1, 160, 200), change=
 def diagnose(tmp_path, caplog):
     caplog.set_level("INFO")
 
-    def run(*arguments, configured=None, **keys):
+    def run(*arguments, configured=None, settings=None, **keys):
         output = tmp_path / "figures" / "noise.json"
         dvlae.reporting.diagnosis.diagnose(
             make(tmp_path / "images", *arguments, **keys),
             output,
             dataset="made up",
             noise_direction=configured,
-            settings=EvaluationSettings(),
+            settings=settings or EvaluationSettings(),
         )
         return json.loads(output.read_text())
 
@@ -214,3 +216,25 @@ def test_a_very_large_image_is_looked_at_in_parts_and_this_is_said(diagnose, mon
     assert found["direction"] == "x" and found["images"] == 3
     assert found["autocorrelation"]["x"][1] == pytest.approx(whole["autocorrelation"]["x"][1], abs=0.1)
     assert "a 0 is very large: looks at 4 parts of 50 x 60 pixels" in caplog.text
+
+
+def drifted(noisy):
+    return np.roll(noisy, (2, -3), axis=(1, 2))
+
+
+def test_clean_images_beside_their_noisy_ones_are_named_with_the_key_that_helps(diagnose, caplog):
+    found = diagnose("x", change=drifted)
+    assert found["correlation_length"] != len(KERNEL) - 1  # the edges of the signal are in it
+    finding = next(one for one in found["findings"] if one["kind"] == "drift")
+    assert finding["number"] == pytest.approx(3, abs=0.2)
+    assert "3 of 3 clean images lie beside the noisy ones, by up to 3.0 px" in finding["line"]
+    assert "`evaluation.register: true` helps" in caplog.text
+    helped = diagnose("x", change=drifted, settings=EvaluationSettings(register=True, border=4))
+    assert helped["correlation_length"] == len(KERNEL) - 1
+    assert not helped["findings"]
+
+
+@pytest.mark.parametrize("of_clean", [0, 1])
+def test_clean_images_that_lie_on_their_noisy_ones_have_no_drift(diagnose, of_clean):
+    found = diagnose("x", of_clean=of_clean)
+    assert "drift" not in [one["kind"] for one in found["findings"]]

@@ -1,0 +1,91 @@
+"""Whether clean images lie on their noisy ones, where the settings do not ask to move them there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dvlae.config.dataset import EvaluationSettings
+from dvlae.data.canonical import read_clean, read_mask, read_noisy
+from dvlae.data.manifest import Image
+from dvlae.evaluation.findings.finding import Finding
+from dvlae.evaluation.target import Alignment, Target
+from dvlae.system.wording import count
+
+# Less is not seen in the noise.
+MIN_DRIFT = 0.25  # pixels
+# Registration must lower the variance of noisy minus clean by this fraction. Its interpolation alone, which smooths the
+# noise of the clean image, lowers it less where that has less noise than the noisy one.
+MIN_GAIN = 0.1
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far a clean image lies from its place.
+
+    Attributes
+    ----------
+    pixels
+        The largest drift along an axis.
+    variances
+        Of noisy minus clean, as the images lie and after registration.
+    """
+
+    pixels: float
+    variances: tuple[float, float]
+
+
+def measure_drift(image: Image, settings: EvaluationSettings) -> Drift:
+    """Register a clean image to its noisy one, and compare what is taken for noise with and without.
+
+    Parameters
+    ----------
+    image
+        An image with a clean one.
+    settings
+        How the dataset is evaluated.
+
+    Returns
+    -------
+    Drift
+        Within the region that is evaluated.
+    """
+    pair, mask = (read_noisy(image), read_clean(image)), read_mask(image)
+    variances, drift = [], 0.0
+    for register in (False, True):
+        how = settings.model_copy(update={"register": register})
+        alignment = Alignment.find(*pair, how, mask)
+        drift = max(map(abs, alignment.shift or (0.0,)))
+        noise = Target.build(*pair, how, alignment, mask).noise()
+        variances.append(float(np.nanvar(noise if mask is None else noise[:, mask[alignment.region]])))
+    return Drift(drift, (variances[0], variances[1]))
+
+
+def compare_drifts(drifts: Sequence[Drift]) -> list[Finding]:
+    """Say so if clean images lie beside their noisy ones.
+
+    Parameters
+    ----------
+    drifts
+        Of some images.
+
+    Returns
+    -------
+    list of Finding
+        One, or none.
+    """
+    beside = [
+        drift.pixels
+        for drift in drifts
+        if drift.pixels >= MIN_DRIFT and drift.variances[1] < (1 - MIN_GAIN) * drift.variances[0]
+    ]
+    if not beside:
+        return []
+    before, after = (sum(drift.variances[i] for drift in drifts) for i in range(2))
+    verb = "lies" if len(beside) == 1 else "lie"
+    line = (
+        f"{len(beside)} of {count(len(drifts), 'clean image')} {verb} beside the noisy ones, by up to "
+        f"{max(beside):.1f} px, so that noise and PSNR are measured wrongly; registered, noisy − clean has "
+        f"{1 - after / before:.0%} less variance; `evaluation.register: true` helps"
+    )
+    return [Finding("drift", max(beside), line)]
