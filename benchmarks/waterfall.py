@@ -420,7 +420,7 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.01)
     axes.tick_params(axis="y", length=0)
-    axes.set(xlabel="PSNR (dB)", title=title)
+    axes.set(xlabel="PSNR (dB); a point is one seed", title=title)
     return figure
 
 
