@@ -80,7 +80,7 @@ def _register(image: Image, settings: EvaluationSettings, exposures: Exposures) 
 
 def _estimate_noise(
     image: Image,
-    pair: Sequence[np.ndarray],
+    pair: tuple[np.ndarray, np.ndarray],
     alignment: Alignment,
     settings: EvaluationSettings,
     exposures: Exposures,
