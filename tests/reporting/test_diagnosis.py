@@ -11,6 +11,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import write_image
 from dvlae.data.manifest import Image, write_manifest
 from dvlae.evaluation import noise_samples
+from dvlae.evaluation.findings import drift
 from dvlae.system.errors import UserError
 from noisy_images import with_bar
 
@@ -238,3 +239,14 @@ def test_clean_images_beside_their_noisy_ones_are_named_with_the_key_that_helps(
 def test_clean_images_that_lie_on_their_noisy_ones_have_no_drift(diagnose, of_clean):
     found = diagnose("x", of_clean=of_clean)
     assert "drift" not in [one["kind"] for one in found["findings"]]
+
+
+def test_the_middle_of_a_large_region_tells_the_drift(diagnose, monkeypatch):
+    monkeypatch.setattr(drift, "MAX_SIDE", 120)
+    found = diagnose("x", change=drifted)
+    assert next(one for one in found["findings"] if one["kind"] == "drift")["number"] == pytest.approx(3, abs=0.3)
+    flat = Image("flat", None, None, (1, 9, 9))
+    monkeypatch.setattr(drift, "read_noisy", lambda _: np.eye(9)[None])
+    monkeypatch.setattr(drift, "read_clean", lambda _: np.ones((1, 9, 9)))
+    monkeypatch.setattr(drift, "read_mask", lambda _: None)
+    assert not drift.compare_drifts([drift.measure_drift(flat, EvaluationSettings())])

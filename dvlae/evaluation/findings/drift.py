@@ -9,7 +9,7 @@ from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_clean, read_mask, read_noisy
 from dvlae.data.manifest import Image
 from dvlae.evaluation.findings.finding import Finding
-from dvlae.evaluation.target import Alignment, Target
+from dvlae.evaluation.target import Alignment, Target, find_region
 from dvlae.system.wording import count
 
 # Less is not seen in the noise.
@@ -17,6 +17,8 @@ MIN_DRIFT = 0.25  # pixels
 # Registration must lower the variance of noisy minus clean by this fraction. Its interpolation alone, which smooths the
 # noise of the clean image, lowers it less where that has less noise than the noisy one.
 MIN_GAIN = 0.1
+# Of the region, so much is looked at along each axis.
+MAX_SIDE = 1024  # pixels
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,28 @@ def measure_drift(image: Image, settings: EvaluationSettings) -> Drift:
     Returns
     -------
     Drift
-        Within the region that is evaluated.
+        In the middle of the region that is evaluated.
     """
-    pair, mask = (read_noisy(image), read_clean(image)), read_mask(image)
+    noisy, clean, mask = read_noisy(image), read_clean(image), read_mask(image)
+    part = tuple(_middle(side) for side in find_region(noisy.shape[1:], settings))
+    noisy, clean, mask = noisy[:, *part], clean[:, *part], None if mask is None else mask[part]
+    if np.ptp(clean) == 0 or (mask is not None and not mask.any()):
+        return Drift(0.0, (0.0, 0.0))
     variances, drift = [], 0.0
     for register in (False, True):
-        how = settings.model_copy(update={"register": register})
-        alignment = Alignment.find(*pair, how, mask)
+        how = EvaluationSettings(register=register, fit=settings.fit, data_range=1.0)
+        alignment = Alignment.find(noisy, clean, how, mask)
         drift = max(map(abs, alignment.shift or (0.0,)))
-        noise = Target.build(*pair, how, alignment, mask).noise()
-        variances.append(float(np.nanvar(noise if mask is None else noise[:, mask[alignment.region]])))
+        noise = Target.build(noisy, clean, how, alignment, mask).noise()
+        variances.append(float(np.nanvar(noise if mask is None else noise[:, mask])))
     return Drift(drift, (variances[0], variances[1]))
+
+
+def _middle(side: slice) -> slice:
+    """Return the middle of a side, or all of it."""
+    length = min(side.stop - side.start, MAX_SIDE)
+    start = side.start + (side.stop - side.start - length) // 2
+    return slice(start, start + length)
 
 
 def compare_drifts(drifts: Sequence[Drift]) -> list[Finding]:
