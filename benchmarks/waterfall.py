@@ -163,14 +163,11 @@ class Setup:
         return build_mixed_model(self.parts, settings, description, crop, self.receptive_field, noise_direction)
 
 
-def setups() -> dict[str, Setup]:
-    """Return the setup of each step, and those without one of them."""
-    setup, found = Setup.of_paper(), {}
-    for step in STEPS:
-        found[step.name] = setup = setup.after(step)
-    for name, left_out in WITHOUT.items():
-        found[name] = reduce(Setup.after, (step for step in STEPS if step is not left_out), Setup.of_paper())
-    return found
+def setup_of(name: str) -> Setup:
+    """Return the setup of a step, with all steps before it, or the one that ``WITHOUT`` names."""
+    left_out, last = WITHOUT.get(name), STEPS[-1].name if name in WITHOUT else name
+    end = [step.name for step in STEPS].index(last) + 1
+    return reduce(Setup.after, (step for step in STEPS[:end] if step is not left_out), Setup.of_paper())
 
 
 def trainings() -> dict[str, list[str]]:
@@ -236,13 +233,12 @@ class Cell:
     def setup(self) -> Setup:
         """The setup of the training."""
         limits = Step("", "", {"training": {"max_minutes": self.minutes}})
-        return setups()[self.steps[0]].after(limits)
+        return setup_of(self.steps[0]).after(limits)
 
     @property
     def sampling(self) -> dict[str, PredictionSettings]:
         """How samples are taken after each step."""
-        chain = setups()
-        return {step: chain[step].settings.prediction for step in self.steps}
+        return {step: setup_of(step).settings.prediction for step in self.steps}
 
     @property
     def identity(self) -> dict[str, Any]:

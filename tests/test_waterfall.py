@@ -72,14 +72,14 @@ def packaged(setup, network):
 
 @pytest.mark.parametrize(("step", "network"), [(waterfall.STEPS[0].name, "paper"), (waterfall.STEPS[-1].name, "dvlae")])
 def test_the_chain_leads_from_the_papers_network_to_ours(step, network, image):
-    setup = waterfall.setups()[step]
+    setup = waterfall.setup_of(step)
     assert set(setup.parts) == (set(mixed_network.PARTS) if network == "dvlae" else set())
     assert torch.equal(losses(packaged(setup, network), image), losses(seeded(built(setup)), image))
 
 
 def test_the_last_settings_are_those_of_the_sem_configuration():
     last, sem = (
-        waterfall.setups()[waterfall.STEPS[-1].name].settings,
+        waterfall.setup_of(waterfall.STEPS[-1].name).settings,
         load_settings(Settings, REPOSITORY / "config/sem.yaml"),
     )
     assert last.receptive_fields == sem.receptive_fields and last.prediction == sem.prediction
@@ -95,11 +95,10 @@ def test_the_sizes_are_those_of_the_sem_configuration():
 
 
 def test_each_step_changes_what_is_computed(image):
-    setups = waterfall.setups()
-    last = setups[waterfall.STEPS[-1].name]
-    pairs = [*pairwise(step.name for step in waterfall.STEPS), *((name, None) for name in waterfall.WITHOUT)]
+    names = [step.name for step in waterfall.STEPS]
+    pairs = [*pairwise(names), *((name, names[-1]) for name in waterfall.WITHOUT)]
     for name, other in pairs:
-        before, after = setups[name], setups[other] if other else last
+        before, after = waterfall.setup_of(name), waterfall.setup_of(other)
         # Other networks; a refined denoiser begins as the same.
         sizes = [TrainSettings.of(setup.settings).before_refinement().model for setup in (before, after)]
         if before.parts != after.parts or sizes[0] != sizes[1]:
@@ -111,7 +110,7 @@ def test_each_step_changes_what_is_computed(image):
 
 @pytest.mark.parametrize(("step", "network"), [("paper", "paper"), ("antithetic", "dvlae"), ("shifted", "dvlae")])
 def test_samples_are_those_of_the_package(step, network):
-    setup = waterfall.setups()[step]
+    setup = waterfall.setup_of(step)
     image = np.random.default_rng(1).integers(0, 256, (1, 40, 33)).astype(np.float32)
     how = setup.settings.prediction
     found = waterfall.denoised(seeded(built(setup)), image, "image", 3, how)
@@ -120,7 +119,7 @@ def test_samples_are_those_of_the_package(step, network):
 
 
 def test_refined_estimates_are_those_of_the_package():
-    setup = waterfall.setups()["refined"]
+    setup = waterfall.setup_of("refined")
     image = np.random.default_rng(1).integers(0, 256, (1, 40, 33)).astype(np.float32)
     how = setup.settings.prediction
     models = seeded(built(setup)), packaged(setup, "dvlae")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dvlae.axes import middle
 from dvlae.config.dataset import EvaluationSettings
 from dvlae.data.canonical import read_clean, read_mask, read_noisy
 from dvlae.data.manifest import Image
@@ -52,26 +53,21 @@ def measure_drift(image: Image, settings: EvaluationSettings) -> Drift:
     Drift
         In the middle of the region that is evaluated.
     """
-    noisy, clean, mask = read_noisy(image), read_clean(image), read_mask(image)
-    part = tuple(_middle(side) for side in find_region(noisy.shape[1:], settings))
-    noisy, clean, mask = noisy[:, *part], clean[:, *part], None if mask is None else mask[part]
+    region = find_region(image.shape[1:], settings)
+    part = middle([side.stop - side.start for side in region], [MAX_SIDE] * len(region))
+    noisy, clean = (read(image)[:, *region][:, *part] for read in (read_noisy, read_clean))
+    mask = read_mask(image)
+    mask = None if mask is None else mask[region][part]
     if np.ptp(clean) == 0 or (mask is not None and not mask.any()):
         return Drift(0.0, (0.0, 0.0))
-    variances, drift = [], 0.0
-    for register in (False, True):
-        how = EvaluationSettings(register=register, fit=settings.fit, data_range=1.0)
-        alignment = Alignment.find(noisy, clean, how, mask)
-        drift = max(map(abs, alignment.shift or (0.0,)))
-        noise = Target.build(noisy, clean, how, alignment, mask).noise()
-        variances.append(float(np.nanvar(noise if mask is None else noise[:, mask])))
-    return Drift(drift, (variances[0], variances[1]))
-
-
-def _middle(side: slice) -> slice:
-    """Return the middle of a side, or all of it."""
-    length = min(side.stop - side.start, MAX_SIDE)
-    start = side.start + (side.stop - side.start - length) // 2
-    return slice(start, start + length)
+    as_it_lies = EvaluationSettings(fit=settings.fit, data_range=1.0)
+    registered = as_it_lies.model_copy(update={"register": True})
+    alignment = Alignment.find(noisy, clean, registered, mask)
+    before = Target.build(noisy, clean, as_it_lies, mask=mask)
+    after = Target.build(noisy, clean, registered, alignment, mask)
+    counts = ... if mask is None else mask
+    variances = [float(np.nanvar(target.noise()[:, counts])) for target in (before, after)]
+    return Drift(max(map(abs, alignment.shift or (0.0,))), (variances[0], variances[1]))
 
 
 def compare_drifts(drifts: Sequence[Drift]) -> list[Finding]:
