@@ -126,8 +126,8 @@ STEPS = (
 )
 
 NOTHING = Step("none", "all that is ours")
-# What is left out, by the name of the cell. The last step replaces the samples. Nothing is left out in a cell of its own,
-# as a machine is not equally fast every day.
+# What is left out, by the name of the cell. The last step replaces the samples. Nothing is left out in a cell of its
+# own, as a machine is not equally fast every day.
 WITHOUT = {f"without_{step.name}": step for step in (NOTHING, *STEPS[1:-1]) if not step.is_of_sampling}
 
 

@@ -19,6 +19,7 @@ from dvlae.evaluation.noise_statistics import (
     middle_mean,
     robust_autocorrelation,
     robust_variance,
+    unbiased,
 )
 from dvlae.evaluation.target import Target
 
@@ -147,7 +148,8 @@ def _known_sample(
 ) -> NoiseSample:
     axes = list(AXES)[: noise.ndim]
     used = counts & ~flat(np.where(counts, noisy, 0.0))
-    masked = np.where(used, noise, np.nan)
+    masked = np.full(noise.shape, np.nan)
+    masked[used] = unbiased(noise[used], signal[used])
     std = float(masked[used].std()) if used.any() else 0.0
     return NoiseSample(
         masked_autocorrelation(masked, MAX_LAG),

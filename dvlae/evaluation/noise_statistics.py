@@ -192,9 +192,35 @@ def variance_by_signal(
     tuple of numpy.ndarray
         Mean signal and variance of each group, in order of increasing signal.
     """
-    number = SIGNAL_GROUPS if len(signal) >= SIGNAL_GROUPS else 1
-    groups = np.array_split(np.argsort(signal, kind="stable"), number) if len(signal) else []
+    groups = _groups(signal)
     return np.array([signal[g].mean() for g in groups]), np.array([variance(noise[g]) for g in groups])
+
+
+def _groups(signal: np.ndarray) -> list[np.ndarray]:
+    """Return the places of the pixels in each group, by increasing signal."""
+    number = SIGNAL_GROUPS if len(signal) >= SIGNAL_GROUPS else 1
+    return np.array_split(np.argsort(signal, kind="stable"), number) if len(signal) else []
+
+
+def unbiased(noise: np.ndarray, signal: np.ndarray) -> np.ndarray:
+    """Subtract what noise is on average at each signal, where it is not 0: beside values that are clipped, for example.
+
+    This mean follows the structures of the image, so that it would seem to be noise that is correlated along all axes.
+
+    Parameters
+    ----------
+    noise, signal
+        The noise of each pixel and the signal below it, (pixels,).
+
+    Returns
+    -------
+    numpy.ndarray
+        The noise, (pixels,). The mean is that of groups of equal size, and a straight line between them.
+    """
+    groups = _groups(signal)
+    if not groups:
+        return noise
+    return noise - np.interp(signal, *np.array([(signal[g].mean(), noise[g].mean()) for g in groups]).T)
 
 
 def variance_slope(signal: np.ndarray, variance: np.ndarray, limits: Sequence[float] | None = None) -> float:

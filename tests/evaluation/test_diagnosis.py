@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from dvlae.config.dataset import EvaluationSettings
 from dvlae.evaluation import diagnosis
 from dvlae.evaluation.diagnosis import measure_noise
-from dvlae.evaluation.noise_samples import estimate_noise
+from dvlae.evaluation.noise_samples import estimate_noise, known_noise
+from dvlae.evaluation.target import Target
 from noisy_images import disk, noise, scene
 
 
@@ -82,6 +84,30 @@ def test_rows_that_are_brighter_as_a_whole_are_noise_along_them():
 def test_saturation_does_not_turn_the_direction():
     image = np.clip(scene() + 20 * noise(along="x") + 60, 0, 200).round()
     assert measure(image, counts=image[None] < 200)["direction"] == "x"
+
+
+@pytest.mark.parametrize("along", ["none", "x", "y"])
+@pytest.mark.parametrize(
+    "respond",
+    [
+        pytest.param(lambda signal: signal, id="proportional"),
+        pytest.param(lambda signal: 1.3 * signal + 5, id="brighter"),
+        pytest.param(lambda signal: 30 * np.sqrt(signal), id="root"),
+        pytest.param(lambda signal: (signal - 60).clip(0), id="clipped"),
+    ],
+)
+def test_what_noise_is_on_average_at_each_signal_is_no_correlation(respond, along):
+    samples = []
+    for seed in range(3):
+        clean = scene(seed)
+        noisy = (respond(clean) + 10 * noise(seed, along=along)).clip(0).astype(np.float32)[None]
+        target = Target.build(noisy, clean.astype(np.float32)[None], EvaluationSettings(noise_free=True))
+        samples.append(known_noise(noisy, np.isfinite(noisy), target))
+    found, curves = measure_noise(samples, dataset="made up", configured_direction=along)
+    assert (found["direction"], found["warning"]) == (along, None)
+    for axis, lags in found["autocorrelation"].items():
+        assert lags[1] == pytest.approx(0.6 if axis == along else 0, abs=0.06)
+    assert curves[0][1].max() == pytest.approx(100, rel=0.25)
 
 
 # What may be mistaken for it ------------------------------------------------------------------------------------------
