@@ -22,7 +22,8 @@ demo: $(VENV)/.demo
 	@$(IN_VENV) python -c "from pathlib import Path; from dvlae.reporting.tables import format_summary; print(format_summary(Path('results/demo/tables')))"
 	@echo; echo "Tables: results/demo/tables    Pictures: results/demo/figures    Denoised images: results/demo/simulated/dvlae-rf40/seed0/denoised"
 
-check: lint types
+check: $(VENV)/.dev
+	@$(MAKE) --jobs=2 --output-sync=target lint types
 	@$(IN_VENV) python -m pytest -n 2 --dist worksteal -m "not workflow and not slow and not clouds"
 
 test: check
@@ -45,8 +46,10 @@ lint: $(VENV)/.dev
 	@$(IN_VENV) lint-imports
 	@$(IN_VENV) numpydoc lint $$(find dvlae -name '*.py')
 
-types: $(VENV)/.dev
-	@$(IN_VENV) for platform in linux darwin win32; do mypy --platform $$platform; done
+types: types-linux types-darwin types-win32
+
+types-%: $(VENV)/.dev
+	@$(IN_VENV) mypy --platform $* --cache-dir .mypy_cache/$*
 
 format: $(VENV)/.dev
 	@$(IN_VENV) ruff check --fix-only .

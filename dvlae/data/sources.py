@@ -391,7 +391,7 @@ def refusal(path: Path, kind: str) -> UserError:
         One line.
     """
     if kind in LOSSY or kind.lower() in LOSSY:
-        why = "whose compression has removed part of the noise"
+        why = "whose compression changes noise and fine detail"
         helps = "take the file that the microscope wrote; if there is none, save this one as TIFF or PNG"
     else:
         why = f"allowed: {', '.join(SUFFIXES)}"

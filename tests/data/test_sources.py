@@ -12,7 +12,7 @@ from microscope_files import lif, nd2, write_czi
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.png", b"\xff\xd8\xff\xe0", "found a file of kind 'JPEG', whose compression has removed part of the noise;"),
+        ("a.png", b"\xff\xd8\xff\xe0", "found a file of kind 'JPEG', whose compression changes noise and fine detail;"),
         ("a.jpg", b"\xff\xd8\xff\xe0", "if there is none, save this one as TIFF or PNG"),
         ("a.JPEG", b"?", "found a file of kind '.jpeg', whose compression"),
         ("a.tif", b"<html>", "found a file of kind 'XML or HTML', allowed: .tif, .tiff, "),
