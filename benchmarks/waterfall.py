@@ -3,6 +3,7 @@
     python benchmarks/waterfall.py                  # all cells, then the table and the figure
     python benchmarks/waterfall.py --cells muon     # what one step is worth: its cells and those of the step before
     python benchmarks/waterfall.py --without        # ours, and ours with one of the changes left out
+    python benchmarks/waterfall.py --without --cells merge decoder --together   # ours, and ours without these two
     python benchmarks/waterfall.py --figure         # the table and the figure of the cells that are kept
 
 Each step adds one change to all before it. The first is `config/paper.yaml` in small: 3 levels, 48 channels, batches of
@@ -125,10 +126,10 @@ STEPS = (
     ),
 )
 
+# Cells in which changes are left out are called so, and by the changes: "without_merge+decoder".
+WITHOUT = "without_"
+# Nothing is left out in a cell of its own, as a machine is not equally fast every day.
 NOTHING = Step("none", "all that is ours")
-# What is left out, by the name of the cell. The last step replaces the samples. Nothing is left out in a cell of its
-# own, as a machine is not equally fast every day.
-WITHOUT = {f"without_{step.name}": step for step in (NOTHING, *STEPS[1:-1]) if not step.is_of_sampling}
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,10 @@ class Setup:
 
 
 def setup_of(name: str) -> Setup:
-    """Return the setup of a step, with all steps before it, or the one that ``WITHOUT`` names."""
-    left_out, last = WITHOUT.get(name), STEPS[-1].name if name in WITHOUT else name
-    end = [step.name for step in STEPS].index(last) + 1
-    return reduce(Setup.after, (step for step in STEPS[:end] if step is not left_out), Setup.of_paper())
+    """Return the setup of a step, with all steps before it, or with all steps but those that are left out."""
+    left_out = name.removeprefix(WITHOUT).split("+") if name.startswith(WITHOUT) else []
+    end = len(STEPS) if left_out else [step.name for step in STEPS].index(name) + 1
+    return reduce(Setup.after, (step for step in STEPS[:end] if step.name not in left_out), Setup.of_paper())
 
 
 def trainings() -> dict[str, list[str]]:
@@ -181,6 +182,17 @@ def trainings() -> dict[str, list[str]]:
         else:
             found[step.name] = [step.name]
     return found
+
+
+def without(chosen: Sequence[str] | None, *, together: bool) -> dict[str, Step]:
+    """Return what is left out, by the name of the cell: nothing, and one of the steps each, or all of them in one cell.
+
+    The last step replaces the samples, and is never left out.
+    """
+    steps = [step for step in STEPS[1:-1] if not step.is_of_sampling and (chosen is None or step.name in chosen)]
+    if together:
+        steps = [Step("+".join(step.name for step in steps), "all of these")]
+    return {WITHOUT + step.name: step for step in (NOTHING, *steps)}
 
 
 def dataset_of(name: str) -> DatasetSettings:
@@ -380,11 +392,11 @@ def rows_of(records: Sequence[dict[str, Any]]) -> list[Row]:
     return [row for row in rows if row]
 
 
-def rows_without(records: Sequence[dict[str, Any]]) -> list[Row]:
-    """Return a row for all steps, and one for each that was left out, whose gain is what that changes."""
-    whole = row_of(records, f"without_{NOTHING.name}", NOTHING, {})
+def rows_without(records: Sequence[dict[str, Any]], left_out: Mapping[str, Step]) -> list[Row]:
+    """Return a row for each cell of :func:`without`; the gain is what leaving out changes."""
+    whole = row_of(records, WITHOUT + NOTHING.name, NOTHING, {})
     before = whole.psnr if whole else {}
-    rows = (row_of(records, name, step, {} if step is NOTHING else before) for name, step in WITHOUT.items())
+    rows = (row_of(records, name, step, {} if step is NOTHING else before) for name, step in left_out.items())
     return [row for row in rows if row]
 
 
@@ -442,10 +454,10 @@ def run_cell(cell: Cell, data: Data, output: Path) -> bool:
 
 def main() -> None:
     """Run the cells that are missing; print the table; with all cells, draw the figure."""
-    steps = trainings() | {name: [name] for name in WITHOUT}
     names = list(trainings())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--without", action="store_true", help="all steps but one, instead of one after the other")
+    parser.add_argument("--together", action="store_true", help="with --without, leave --cells out in one cell")
     parser.add_argument("--cells", nargs="+", choices=names, help="these steps, and what each is compared with")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--minutes", type=float, default=3.0, help="of each training")
@@ -456,14 +468,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=REPOSITORY / "results/reference/waterfall")
     parser.add_argument("--picture", type=Path, default=REPOSITORY / "docs/waterfall.png")
     arguments = parser.parse_args()
-    chosen = list(WITHOUT) if arguments.without else names
-    if arguments.cells and arguments.without:
-        chosen = [name for name in chosen if WITHOUT[name].name in (NOTHING.name, *arguments.cells)]
-    elif arguments.cells:
-        places = {names.index(name) for name in arguments.cells}
-        chosen = [name for place, name in enumerate(names) if place in places or place + 1 in places]
+    left_out = without(arguments.cells, together=arguments.together)
+    if arguments.without:
+        steps = {name: [name] for name in left_out}
+    else:
+        places = {names.index(name) for name in arguments.cells or names}
+        steps = {name: served for i, (name, served) in enumerate(trainings().items()) if {i, i + 1} & places}
     cells = [
-        Cell(steps[name], seed, arguments.dataset, arguments.minutes) for seed in arguments.seeds for name in chosen
+        Cell(steps[name], seed, arguments.dataset, arguments.minutes) for seed in arguments.seeds for name in steps
     ]
     end = time.monotonic() + 3600 * arguments.hours
     missing = [cell for cell in cells if cell.kept(arguments.output) is None]
@@ -475,7 +487,7 @@ def main() -> None:
     records = [record for cell in cells if (record := cell.kept(arguments.output)) is not None]
     rows = rows_of(records)
     if arguments.without:
-        print(tabulate(rows_without(records), "left out", "what it is", "difference"))
+        print(tabulate(rows_without(records, left_out), "left out", "what it is", "difference"))
     else:
         print(tabulate(rows))
     if missing:

@@ -96,7 +96,7 @@ def test_the_sizes_are_those_of_the_sem_configuration():
 
 def test_each_step_changes_what_is_computed(image):
     names = [step.name for step in waterfall.STEPS]
-    pairs = [*pairwise(names), *((name, names[-1]) for name in waterfall.WITHOUT)]
+    pairs = [*pairwise(names), *((name, names[-1]) for name in list(waterfall.without(None, together=False))[1:])]
     for name, other in pairs:
         before, after = waterfall.setup_of(name), waterfall.setup_of(other)
         # Other networks; a refined denoiser begins as the same.
@@ -206,4 +206,14 @@ def test_all_changes_but_one_are_compared_with_all(run, monkeypatch, capsys):
 
     monkeypatch.setattr(waterfall.Cell, "kept", kept)
     run("--without")
-    assert capsys.readouterr().out.count("| -0.50 dB | -0.50, -0.50 |") == len(waterfall.WITHOUT) - 1
+    assert capsys.readouterr().out.count("| -0.50 dB | -0.50, -0.50 |") == len(waterfall.trainings()) - 2
+    run("--without", "--together", "--cells", "merge", "decoder")
+    assert capsys.readouterr().out.count("| -0.50 dB | -0.50, -0.50 |") == 1
+
+
+def test_several_changes_are_left_out_together():
+    without = waterfall.setup_of("without_merge+cosine")
+    whole = waterfall.setup_of("without_none")
+    assert set(whole.parts) - set(without.parts) == {"merge"}
+    assert (without.settings.training.schedule, whole.settings.training.schedule) == ("plateau", "cosine")
+    assert whole == waterfall.setup_of(waterfall.STEPS[-1].name)
