@@ -1,7 +1,7 @@
 """Validation of settings, with error messages that name the file, the key, what was found and what is allowed."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -63,7 +63,7 @@ def describe(schema: dict, definitions: dict) -> str:
         return "any value"
     kind = schema["type"]
     limits = [
-        f"{sign} {schema[name]:g}"
+        f"{sign} {schema[name]:.10g}"
         for name, sign in (("exclusiveMinimum", ">"), ("minimum", ">="), ("exclusiveMaximum", "<"), ("maximum", "<="))
         if name in schema
     ]
@@ -156,7 +156,13 @@ def _problem(cls: type[BaseModel], data: dict, error: ErrorDetails, others: Coll
     return path, f"found {format_value(value)}, allowed: {describe(schema, definitions)}{hint}"
 
 
-def validate(cls: type[S], data: Any, where: str | Sequence[str], others: Collection[str] = ()) -> S:
+def validate(
+    cls: type[S],
+    data: Any,
+    where: str | Sequence[str],
+    others: Collection[str] = (),
+    given: Mapping[str, Any] | None = None,
+) -> S:
     """Check settings and fill in the defaults.
 
     Parameters
@@ -170,6 +176,8 @@ def validate(cls: type[S], data: Any, where: str | Sequence[str], others: Collec
         the key.
     others
         Keys that may be there for others, and are left out.
+    given
+        The part of ``data`` that overrides the files: that of ``snakemake --config``.
 
     Returns
     -------
@@ -193,14 +201,14 @@ def validate(cls: type[S], data: Any, where: str | Sequence[str], others: Collec
         problems = dict(_problem(cls, data, item, others) for item in errors[:MAX_SHOWN_PROBLEMS])
     lines = []
     for path, text in problems.items():
-        file = files[0] if len(files) == 1 else locate(path, files)
+        file = files[0] if len(files) == 1 and not given else locate(path, files, given)
         lines.append(": ".join(filter(None, [file, _key(path), text])))
     if len(errors) > MAX_SHOWN_PROBLEMS:
         lines.append(f"{files[-1]}: and {len(errors) - MAX_SHOWN_PROBLEMS} problems more")
     raise UserError("\n".join(lines))
 
 
-def locate(key_path: Sequence, files: Sequence[str]) -> str:
+def locate(key_path: Sequence, files: Sequence[str], given: Mapping[str, Any] | None = None) -> str:
     """Find the configuration file that contains a key.
 
     Parameters
@@ -209,11 +217,14 @@ def locate(key_path: Sequence, files: Sequence[str]) -> str:
         The path of the key, for example ``("training", "patch_size")``.
     files
         The files, each of which overrides the ones before it.
+    given
+        What overrides them all, if anything does.
 
     Returns
     -------
     str
-        The last of the files that contain the longest part of the key's path.
+        The last of the files that contain the longest part of the key's path, or ``--config``.
     """
-    found = [len(_follow(key_path, read_yaml(file))[0]) for file in files]
-    return max(zip(found, range(len(files)), files, strict=True))[2]
+    sources = [(file, read_yaml(file)) for file in files] + [("--config", given)] * bool(given)
+    found = [len(_follow(key_path, data)[0]) for _, data in sources]
+    return max(zip(found, range(len(sources)), sources, strict=True))[2][0]

@@ -65,6 +65,39 @@ def read_yaml(path: str | Path) -> Any:
     return {} if data is None else data
 
 
+def typed(value: Any) -> Any:
+    """Give values of ``snakemake --config`` the types that they would have in a file.
+
+    Snakemake leaves numbers in lists and blocks as text: ``--config 'seeds=[0, 1]'``.
+
+    Parameters
+    ----------
+    value
+        Text, a list, a dictionary, or a value that has its type already.
+
+    Returns
+    -------
+    Any
+        The same, with numbers, true, false and null in the place of their text.
+
+    Examples
+    --------
+    >>> typed({"seeds": ["0", "1"], "training": {"max_minutes": "2.5", "schedule": "cosine"}})
+    {'seeds': [0, 1], 'training': {'max_minutes': 2.5, 'schedule': 'cosine'}}
+    """
+    if isinstance(value, dict):
+        return {key: typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [typed(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        found = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        return value
+    return found if found is None or isinstance(found, (bool, int, float)) else value
+
+
 def count_values(data: Any, counted: dict[int, int]) -> int:
     """Count the values in settings with all references expanded; refuse too many, and text that is not valid.
 

@@ -1,5 +1,7 @@
 """A mistake is one clear line; nothing is left half-written; once it is mended, the next run goes on."""
 
+import json
+
 import pytest
 
 from project import SMALL, error_lines
@@ -32,6 +34,21 @@ def test_a_mistake_names_the_file_that_was_laid_over(project):
     printed = project.snakemake("--configfile", "mine.yaml", fails=True)
     assert "mine.yaml: seeds[0]: found -1" in printed
     assert "config/config.yaml: seeds" not in printed
+
+
+def test_values_of_the_command_line_have_the_types_of_a_file(project):
+    given = ["--config", "seeds=[3, 4]", "training={patch_size: 16, max_minutes: null}"]
+    planned = project.snakemake("--dry-run", *given)
+    assert all(f"results/small/dvlae-rf4/seed{seed}/model" in planned for seed in (3, 4))
+    project.snakemake("results/small/patches", *given)
+    # Patches are twice as long as crops; config/config.yaml has crops of 32.
+    assert json.loads(project.read("small/patches/patches.json"))["patch_size"] == [32, 32]
+
+
+def test_a_mistake_on_the_command_line_is_not_blamed_on_a_file(project):
+    printed = project.snakemake("--config", "seeds=[one]", fails=True)
+    assert "--config: seeds[0]: found 'one', allowed: a whole number >= 0 and < 4294967296" in printed
+    assert "config.yaml: seeds" not in printed
 
 
 def test_a_mistake_in_a_dataset_names_its_file(project):

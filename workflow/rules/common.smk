@@ -7,6 +7,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from snakemake.utils import update_config
+
 # If the package is not installed, for example where this workflow is only linted, its sources are imported from this
 # repository. A folder that only has the same name is found as a package without an origin.
 if (found := find_spec("dvlae")) is None or found.origin is None:
@@ -22,6 +24,7 @@ from dvlae.config.messages import validate
 from dvlae.config.methods import load_method
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.config.sizes.patch_size import largest_crop
+from dvlae.config.yaml_files import typed
 from dvlae.system.errors import UserError
 from dvlae.system.hardware import machine
 from dvlae.system.hardware.gpus import count_gpus
@@ -60,7 +63,9 @@ def check_writable(folder: str):
         raise UserError(f"results: found {folder!r}, but {there} is no folder that can be written to")
 
 
-SETTINGS = checked(validate, Settings, dict(config), configuration_files())
+GIVEN = typed(dict(workflow.config_settings.config))
+update_config(config, GIVEN)
+SETTINGS = checked(validate, Settings, dict(config), configuration_files(), (), GIVEN)
 checked(check_one_list, configuration_files())
 checked(check_writable, SETTINGS.results)
 DATASETS = checked(load_datasets, SETTINGS.datasets)
