@@ -400,8 +400,8 @@ def rows_without(records: Sequence[dict[str, Any]], left_out: Mapping[str, Step]
     return [row for row in rows if row]
 
 
-def tabulate(rows: Sequence[Row], step: str = "step", what: str = "from here on", gain: str = "gain") -> str:
-    """Return a Markdown table, with other headings than those of steps that follow each other if asked for."""
+def tabulate(rows: Sequence[Row], step: str, what: str, gain: str) -> str:
+    """Return a Markdown table with these headings."""
     lines = [f"| {step} | {what} | PSNR | {gain} | of each seed | ELBO | batches |", "|---|---|--:|--:|--:|--:|--:|"]
     for row in rows:
         mean = f"{statistics.fmean(row.gains):+.2f} dB" if row.gains else ""
@@ -412,21 +412,24 @@ def tabulate(rows: Sequence[Row], step: str = "step", what: str = "from here on"
     return "\n".join(lines)
 
 
-def draw(rows: Sequence[Row], title: str) -> Figure:
-    """Draw the gain of each step from the PSNR of the step before, and the PSNR of each seed as points."""
+def draw(rows: Sequence[Row], title: str, *, one_after_the_other: bool = True) -> Figure:
+    """Draw the gain of each row from the PSNR of the row before, or of the first, and that of each seed as points."""
     figure = Figure(figsize=(6.6, 0.27 * len(rows) + 0.9), layout="constrained")
     axes = figure.subplots()
-    before = rows[0].mean
-    for place, row in enumerate(rows):
-        gain = row.mean - before
-        axes.barh(place, gain, left=before, height=0.7, color=BLUE if gain >= 0 else ORANGE)
-        axes.vlines(row.mean, place - 0.35, min(place + 1.35, len(rows) - 0.65), color="0.6", linewidth=0.8)
+    means = [row.mean for row in rows]
+    bases = [means[0], *means[:-1]] if one_after_the_other else means[:1] * len(rows)
+    for place, (row, base) in enumerate(zip(rows, bases, strict=True)):
+        gain = row.mean - base
+        axes.barh(place, gain, left=base, height=0.7, color=BLUE if gain >= 0 else ORANGE)
+        if place:
+            # From the row that the gain counts from.
+            start = place - 1 if one_after_the_other else 0
+            axes.vlines(base, start - 0.35, place + 0.35, color="0.6", linewidth=0.8)
         axes.plot(list(row.psnr.values()), [place] * len(row.psnr), "o", color="black", markersize=2.5)
         text = f"{gain:+.2f}" if place else f"{row.mean:.2f} dB"
         axes.annotate(
-            text, (max(row.mean, before, *row.psnr.values()), place), (5, 0), textcoords="offset points", va="center"
+            text, (max(row.mean, base, *row.psnr.values()), place), (5, 0), textcoords="offset points", va="center"
         )
-        before = row.mean
     axes.set_yticks(range(len(rows)), [row.step.what for row in rows])
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.01)
@@ -453,7 +456,7 @@ def run_cell(cell: Cell, data: Data, output: Path) -> bool:
 
 
 def main() -> None:
-    """Run the cells that are missing; print the table; with all cells, draw the figure."""
+    """Run the cells that are missing; print the table; of all cells, draw the figure."""
     names = list(trainings())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--without", action="store_true", help="all steps but one, instead of one after the other")
@@ -466,7 +469,7 @@ def main() -> None:
     parser.add_argument("--figure", action="store_true", help="run no cell")
     parser.add_argument("--data", type=Path, default=MIRROR)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "results/reference/waterfall")
-    parser.add_argument("--picture", type=Path, default=REPOSITORY / "docs/waterfall.png")
+    parser.add_argument("--pictures", type=Path, default=REPOSITORY / "docs", help="the folder of the figures")
     arguments = parser.parse_args()
     left_out = without(arguments.cells, together=arguments.together)
     if arguments.without:
@@ -485,17 +488,19 @@ def main() -> None:
         data = Data.read(arguments.dataset, arguments.data)
         missing = [cell for cell in missing if time.monotonic() > end or not run_cell(cell, data, arguments.output)]
     records = [record for cell in cells if (record := cell.kept(arguments.output)) is not None]
-    rows = rows_of(records)
     if arguments.without:
-        print(tabulate(rows_without(records, left_out), "left out", "what it is", "difference"))
+        rows, headings = rows_without(records, left_out), ("left out", "what it is", "difference")
     else:
-        print(tabulate(rows))
+        rows, headings = rows_of(records), ("step", "from here on", "gain")
+    print(tabulate(rows, *headings))
     if missing:
         sys.exit(f"{len(missing)} of {len(cells)} cells are left; the same command goes on")
-    if len(rows) == len(STEPS):
+    if not arguments.cells:
+        file = arguments.pictures / ("waterfall_without.png" if arguments.without else "waterfall.png")
+        title = f"{arguments.dataset}, {arguments.minutes:g} minutes of training on one core"
+        title += ": what leaving out one change does" * arguments.without
         with matplotlib.rc_context(STYLE):
-            title = f"{arguments.dataset}, {arguments.minutes:g} minutes of training on one core"
-            draw(rows, title).savefig(arguments.picture, dpi=150)
+            draw(rows, title, one_after_the_other=not arguments.without).savefig(file, dpi=150)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def run(monkeypatch, tmp_path, dataset):
     monkeypatch.setattr(waterfall, "MIN_SHARE", 0.0)
 
     def call(*arguments):
-        paths = ["--output", str(tmp_path), "--picture", str(tmp_path / "figure.png"), "--minutes", "0.01"]
+        paths = ["--output", str(tmp_path), "--pictures", str(tmp_path), "--minutes", "0.01"]
         monkeypatch.setattr("sys.argv", ["waterfall.py", *paths, *arguments])
         waterfall.main()
         return {file.stem: json.loads(file.read_text()) for file in tmp_path.glob("sem_line/0.01_minutes/*.json")}
@@ -190,10 +190,10 @@ def test_the_figure_and_the_table_have_all_steps(run, tmp_path, monkeypatch, cap
     monkeypatch.setattr(waterfall.Cell, "kept", kept)
     run()
     assert capsys.readouterr().out.count("| +0.10 dB | +0.10, +0.10 |") == len(names) - 1
-    assert (tmp_path / "figure.png").stat().st_size > 0
+    assert (tmp_path / "waterfall.png").stat().st_size > 0
 
 
-def test_all_changes_but_one_are_compared_with_all(run, monkeypatch, capsys):
+def test_all_changes_but_one_are_compared_with_all(run, tmp_path, monkeypatch, capsys):
     cells = run("--without", "--cells", "likelihood", "--seeds", "0")
     assert sorted(cells) == ["without_likelihood_seed0", "without_none_seed0"]
     whole, less = (cells[f"{name}_seed0"]["psnr"][name] for name in ("without_none", "without_likelihood"))
@@ -207,6 +207,7 @@ def test_all_changes_but_one_are_compared_with_all(run, monkeypatch, capsys):
     monkeypatch.setattr(waterfall.Cell, "kept", kept)
     run("--without")
     assert capsys.readouterr().out.count("| -0.50 dB | -0.50, -0.50 |") == len(waterfall.trainings()) - 2
+    assert (tmp_path / "waterfall_without.png").stat().st_size > 0
     run("--without", "--together", "--cells", "merge", "decoder")
     assert capsys.readouterr().out.count("| -0.50 dB | -0.50, -0.50 |") == 1
 
