@@ -15,7 +15,8 @@ again if their settings, or the revisions of what they compute, have changed.
 
 What a step gains depends on those before it: an average of the weights, for example, is worth less after a rate that
 falls. So `--without` begins at the end: all changes but one, compared with all. The ELBO is that of the same held-out
-patches for all; `likelihood` changes what it measures.
+patches for all; `likelihood` changes what it measures. Where the processor has no instructions for bfloat16, its step
+is the same training once more.
 """
 
 import argparse
@@ -57,8 +58,9 @@ from dvlae.inference.tiling import views, whole_window
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.latents import take_mean
 from dvlae.reporting.style import BLUE, ORANGE, STYLE
+from dvlae.system.errors import UserError
 from dvlae.system.files import write_json
-from dvlae.system.hardware.devices import tune_malloc, use_one_thread
+from dvlae.system.hardware.devices import processor_name, tune_malloc, use_one_thread
 from dvlae.system.hardware.usage import Usage
 from dvlae.system.software import software
 from dvlae.training.crops import RandomCrops, choose_crop, read_patches, validation_batches
@@ -97,6 +99,7 @@ class Step:
 
 
 NO_LIMIT = {"patience": None, "patience_on": "elbo", "min_epoch_steps": 50, "max_validation_patches": 32}
+BFLOAT16 = "bfloat16"
 STEPS = (
     Step("paper", "the paper, in small"),
     Step("scales", "each level halves the resolution", {"model": {"levels_per_scale": 1}}),
@@ -114,7 +117,7 @@ STEPS = (
     Step("cosine", "rate that falls along a cosine", {"training": {"schedule": "cosine", **NO_LIMIT}}),
     Step("muon", "Muon at 0.004", {"training": {"optimizer": "muon", "learning_rate": 0.004}}),
     Step("flips", "flipped crops", {"training": {"flips": True}}),
-    Step("bfloat16", "bfloat16", {"training": {"precision": "auto"}}),
+    Step(BFLOAT16, "bfloat16", {"training": {"precision": "auto"}}),
     Step("field", "receptive field 4, not 40", {"receptive_fields": [4]}),
     Step("antithetic", "samples in opposite pairs", {"prediction": {"antithetic": True}}),
     Step("mirrored", "samples of the mirrored image", {"prediction": {"flips": True}}),
@@ -323,6 +326,7 @@ class Cell:
             "stopped_by": state.stopped_by,
             "rescues": state.rollbacks,
             "precision": choose_precision(limits, cpu),
+            "processor": processor_name(),
             "processor_share": usage.share(1),
             "prediction_seconds": round(time.monotonic() - start),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -379,6 +383,8 @@ def row_of(records: Sequence[dict[str, Any]], name: str, step: Step, before: Map
     if not own:
         return None
     psnr = {record["identity"]["seed"]: record["psnr"][name] for record in own}
+    if step.name == BFLOAT16 and all(record["precision"] == "32" for record in own):
+        step = replace(step, what="bfloat16: not there, the same again")
     elbo, batches = (statistics.fmean(record[key] for record in own) for key in ("elbo", "steps"))
     return Row(step, psnr, before, elbo, batches)
 
@@ -471,6 +477,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=REPOSITORY / "results/reference/waterfall")
     parser.add_argument("--pictures", type=Path, default=REPOSITORY / "docs", help="the folder of the figures")
     arguments = parser.parse_args()
+    if arguments.together and not (arguments.without and arguments.cells):
+        parser.error("--together goes with --without and --cells")
+    if arguments.minutes <= 0:
+        parser.error(f"--minutes: found {arguments.minutes:g}, allowed: a number > 0")
+    if arguments.without and (never := {names[0], names[-1]}.intersection(arguments.cells or ())):
+        parser.error(f"--cells: found {', '.join(sorted(never))}, which --without never leaves out")
+    try:
+        dataset_of(arguments.dataset)
+    except UserError as error:
+        parser.error(str(error))
     left_out = without(arguments.cells, together=arguments.together)
     if arguments.without:
         steps = {name: [name] for name in left_out}
@@ -494,7 +510,8 @@ def main() -> None:
         rows, headings = rows_of(records), ("step", "from here on", "gain")
     print(tabulate(rows, *headings))
     if missing:
-        sys.exit(f"{len(missing)} of {len(cells)} cells are left; the same command goes on")
+        goes_on = "the same command without --figure runs them" if arguments.figure else "the same command goes on"
+        sys.exit(f"{len(missing)} of {len(cells)} cells are left; {goes_on}")
     if not arguments.cells:
         file = arguments.pictures / ("waterfall_without.png" if arguments.without else "waterfall.png")
         title = f"{arguments.dataset}, {arguments.minutes:g} minutes of training on one core"

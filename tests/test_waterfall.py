@@ -185,7 +185,7 @@ def test_the_figure_and_the_table_have_all_steps(run, tmp_path, monkeypatch, cap
 
     def kept(cell, _):
         psnr = {name: 30 + 0.1 * names.index(name) + 0.01 * cell.seed for name in cell.steps}
-        return {"identity": {"seed": cell.seed}, "psnr": psnr, "elbo": -1.0, "steps": 100}
+        return {"identity": {"seed": cell.seed}, "psnr": psnr, "elbo": -1.0, "steps": 100, "precision": "32"}
 
     monkeypatch.setattr(waterfall.Cell, "kept", kept)
     run()
@@ -202,7 +202,7 @@ def test_all_changes_but_one_are_compared_with_all(run, tmp_path, monkeypatch, c
 
     def kept(cell, _):
         psnr = {name: 30.0 - 0.5 * (name != "without_none") for name in cell.steps}
-        return {"identity": {"seed": cell.seed}, "psnr": psnr, "elbo": -1.0, "steps": 100}
+        return {"identity": {"seed": cell.seed}, "psnr": psnr, "elbo": -1.0, "steps": 100, "precision": "bf16"}
 
     monkeypatch.setattr(waterfall.Cell, "kept", kept)
     run("--without")
@@ -210,6 +210,33 @@ def test_all_changes_but_one_are_compared_with_all(run, tmp_path, monkeypatch, c
     assert (tmp_path / "waterfall_without.png").stat().st_size > 0
     run("--without", "--together", "--cells", "merge", "decoder")
     assert capsys.readouterr().out.count("| -0.50 dB | -0.50, -0.50 |") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--together --cells merge", "--together goes with --without and --cells"),
+        ("--without --together", "--together goes with --without and --cells"),
+        ("--without --cells paper", "found paper, which --without never leaves out"),
+        ("--minutes -1", "--minutes: found -1, allowed: a number > 0"),
+        ("--dataset nope", "nope"),
+    ],
+)
+def test_words_that_make_no_sense_are_refused(run, capsys, words, told):
+    with pytest.raises(SystemExit) as ended:
+        run("--figure", *words.split())
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_step_that_the_processor_does_not_have_is_the_same_again(run, monkeypatch, capsys):
+    def kept(cell, _):
+        psnr = dict.fromkeys(cell.steps, 30.0)
+        return {"identity": {"seed": cell.seed}, "psnr": psnr, "elbo": -1.0, "steps": 100, "precision": "32"}
+
+    monkeypatch.setattr(waterfall.Cell, "kept", kept)
+    run("--cells", "bfloat16")
+    assert "bfloat16: not there, the same again" in capsys.readouterr().out
 
 
 def test_several_changes_are_left_out_together():

@@ -27,6 +27,7 @@ from dvlae.inference.samples import choose_precision, count_parts, halve_portion
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import HISTORIES, load_to, read_noise, read_seen_scale
 from dvlae.runs.folder import RunFolder
+from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, write_json
 from dvlae.system.hardware.devices import device_name, tune_malloc, use_one_thread
 from dvlae.system.hardware.machine import choose_workers
@@ -156,6 +157,12 @@ def predict(
             return ((estimate, std) for estimate, (_, std) in zip(direct(first), sample(second), strict=True))
 
         for image, found in _within_memory(network, waiting, how, estimate_all):
+            # The sum of numbers in single precision is a number in double precision.
+            if not np.isfinite(np.sum(found[0], dtype=np.float64)):
+                raise UserError(
+                    f"{model}: found values that are not finite in its estimate of {image.name}, so its weights, mean "
+                    "or standard deviation are damaged; train the model again, or import it again"
+                )
             estimate, std = frames.give_back(image.name, *found)
             if stored is not None:
                 frames.convert_samples(image.name, kept.pop(image.name))

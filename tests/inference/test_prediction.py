@@ -64,6 +64,16 @@ def test_predict_writes_one_image_and_one_deviation_each(tmp_path, images_folder
     assert list(samples.iterdir()) == []
 
 
+@pytest.mark.parametrize("estimator", ["mmse", "refined"])
+def test_a_model_that_gives_no_numbers_is_refused(tmp_path, images_folder, monkeypatch, estimator):
+    damaged = build(direct_denoiser="refined")
+    damaged.std.fill_(float("inf"))
+    monkeypatch.setitem(globals(), "build", lambda **_: damaged)
+    with pytest.raises(UserError, match=r"found values that are not finite in its estimate of a b, so its weights"):
+        predict_two(tmp_path, images_folder, samples=2, estimator=estimator)
+    assert not (tmp_path / "denoised").exists() and not (tmp_path / "prediction.json").exists()
+
+
 def test_predict_writes_the_first_samples_where_they_are_asked_for(tmp_path, images_folder):
     denoised, _, samples = predict_two(tmp_path, images_folder, samples=3, save_samples=3)
     written = tifffile.imread(samples / "a b.tif")

@@ -89,6 +89,8 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Tensor:
         _, dtype, key, _, _ = pid
+        if not isinstance(dtype, torch.dtype):
+            raise ValueError("its tensors are complex, or of another kind that no network has")
         if key not in self.storages:
             content = bytearray(self.archive.read(f"{self.folder}/data/{key}"))
             self.storages[key] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)

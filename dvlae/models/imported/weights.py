@@ -7,8 +7,8 @@ have nothing between them, become one.
 """
 
 import logging
-import math
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -117,8 +117,12 @@ def _read(file: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
         content = unpickle(file)
     except FileNotFoundError:
         raise UserError(f"{file}: not found") from None
+    except OSError as error:
+        raise UserError(f"{file}: {str(error.strerror).lower()}") from None
     except Exception as error:  # Damaged and malicious files can raise errors of any kind.
         text = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, zipfile.BadZipFile):
+            text = "not an archive, as PyTorch writes since 1.6; load an older file, and save it with a newer one"
         raise UserError(f"{file}: not a file of torch.save that can be read ({text})") from None
     known: Any = {}
     if isinstance(content, dict) and "state_dict" in content:
@@ -194,8 +198,11 @@ def _scale(file: Path, name: str, value: Any, channels: int) -> list[float]:
         raise UserError(f"{file}: found no number for the {name} of the training images; give it with --{name}")
     values = value.flatten().tolist() if isinstance(value, Tensor) else value
     values = list(values) if isinstance(values, list | tuple) else [values]
-    numbers = [float(each) for each in values if isinstance(each, int | float) and math.isfinite(each)]
-    if len(numbers) != len(values) or len(numbers) not in (1, channels) or (name == "std" and min(numbers) <= 0):
+    numbers = [float(each) for each in values if isinstance(each, int | float)]
+    # The model has them in single precision.
+    kept = torch.tensor(numbers)
+    in_range = kept.isfinite().all() and (name == "mean" or (kept > 0).all())
+    if len(numbers) != len(values) or len(numbers) not in (1, channels) or not in_range:
         allowed = "one finite number" + (f" or {channels}" if channels > 1 else "") + (" above 0" * (name == "std"))
         raise UserError(f"{file}: {name}: found {value}, allowed: {allowed}; give it with --{name}")
     return numbers * (channels // len(numbers))
@@ -262,7 +269,11 @@ def _fit(file: Path, architecture: Architecture, weights: Mapping[str, Tensor]) 
             value = value.mT
         if value.shape != like.shape:
             raise UserError(f"{file}: {name}: found the sizes {tuple(value.shape)}, allowed: {tuple(like.shape)}")
+        if value.is_floating_point() != like.is_floating_point():
+            raise UserError(f"{file}: {name}: found {value.dtype}, allowed: {like.dtype}")
         if not value.isfinite().all():
             raise UserError(f"{file}: {name}: found values that are not finite, as of a training that diverged")
+        if name.endswith(".running_var") and (value < 0).any():
+            raise UserError(f"{file}: {name}: found variances below 0, allowed: 0 and more")
         fitted[name] = value
     return fitted

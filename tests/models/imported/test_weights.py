@@ -156,8 +156,37 @@ def test_a_damaged_file_is_one_line(tmp_path):
     with pytest.raises(UserError, match="missing: not found"):
         import_weights(tmp_path / "missing", tmp_path / "model", **SCALE)
     for other in (tmp_path, tmp_path / "text" / "a.pt"):
-        with pytest.raises(UserError, match=r"not a file of torch\.save|not found"):
+        with pytest.raises(UserError, match=r"(is|not) a directory$"):
             import_weights(other, tmp_path / "model", **SCALE)
+
+
+def test_a_file_of_an_old_pytorch_is_named_as_such(tmp_path):
+    torch.save(small_state(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(UserError, match=r"since 1\.6; load an older file, and save it with a newer one"):
+        import_weights(tmp_path / "old.pt", tmp_path / "model", **SCALE)
+
+
+@pytest.mark.parametrize(
+    ("layer", "change", "words"),
+    [
+        ("s_decoder.net.0.weight", lambda value: value.to(torch.complex64), "complex"),
+        ("s_decoder.net.0.weight", lambda value: value.to(torch.int32), r"found torch\.int32, allowed: torch\.float32"),
+        (".running_var", lambda value: -1 - value, "found variances below 0"),
+    ],
+)
+def test_weights_that_no_training_makes_are_refused(tmp_path, layer, change, words):
+    state = small_state()
+    name = next(name for name in state if name.endswith(layer))
+    file = save(state | {name: change(state[name])}, tmp_path / "state.pt")
+    with pytest.raises(UserError, match=words):
+        import_weights(file, tmp_path / "model", **SCALE)
+
+
+@pytest.mark.parametrize("scale", [{"mean": [1e39]}, {"std": [1e-50]}, {"std": [1e39]}, {"std": [-1.0]}])
+def test_a_scale_beyond_single_precision_is_refused(tmp_path, scale):
+    file = save(small_state(), tmp_path / "state.pt")
+    with pytest.raises(UserError, match="allowed: one finite number"):
+        import_weights(file, tmp_path / "model", **(SCALE | scale))
 
 
 def test_a_pickled_module_and_other_content_are_refused(code, tmp_path):
