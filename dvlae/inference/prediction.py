@@ -27,6 +27,7 @@ from dvlae.inference.samples import choose_precision, count_parts, halve_portion
 from dvlae.models.dvlae import DVLAE
 from dvlae.models.files import HISTORIES, load_to, read_noise, read_seen_scale
 from dvlae.runs.folder import RunFolder
+from dvlae.system.arrays import release
 from dvlae.system.errors import UserError
 from dvlae.system.files import atomic_folder, write_json
 from dvlae.system.hardware.devices import device_name, tune_malloc, use_one_thread
@@ -163,6 +164,7 @@ def predict(
                     f"{model}: found values that are not finite in its estimate of {image.name}, so its weights, mean "
                     "or standard deviation are damaged; train the model again, or import it again"
                 )
+            release(found[0])
             estimate, std = frames.give_back(image.name, *found)
             if stored is not None:
                 frames.convert_samples(image.name, kept.pop(image.name))
