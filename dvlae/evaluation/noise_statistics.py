@@ -185,21 +185,16 @@ def variance_by_signal(
     noise, signal
         The noise of each pixel and the signal below it, (pixels,).
     variance
-        The variance of the noise in a group: ``numpy.var`` or :func:`robust_variance`.
+        The variance of the noise in a group, ``numpy.var`` or :func:`robust_variance`; or what else is asked of it.
 
     Returns
     -------
     tuple of numpy.ndarray
         Mean signal and variance of each group, in order of increasing signal.
     """
-    groups = _groups(signal)
-    return np.array([signal[g].mean() for g in groups]), np.array([variance(noise[g]) for g in groups])
-
-
-def _groups(signal: np.ndarray) -> list[np.ndarray]:
-    """Return the places of the pixels in each group, by increasing signal."""
     number = SIGNAL_GROUPS if len(signal) >= SIGNAL_GROUPS else 1
-    return np.array_split(np.argsort(signal, kind="stable"), number) if len(signal) else []
+    groups = np.array_split(np.argsort(signal, kind="stable"), number) if len(signal) else []
+    return np.array([signal[g].mean() for g in groups]), np.array([variance(noise[g]) for g in groups])
 
 
 def unbiased(noise: np.ndarray, signal: np.ndarray) -> np.ndarray:
@@ -217,10 +212,7 @@ def unbiased(noise: np.ndarray, signal: np.ndarray) -> np.ndarray:
     numpy.ndarray
         The noise, (pixels,). The mean is that of groups of equal size, and a straight line between them.
     """
-    groups = _groups(signal)
-    if not groups:
-        return noise
-    return noise - np.interp(signal, *np.array([(signal[g].mean(), noise[g].mean()) for g in groups]).T)
+    return noise - np.interp(signal, *variance_by_signal(noise, signal, np.mean)) if len(noise) else noise
 
 
 def variance_slope(signal: np.ndarray, variance: np.ndarray, limits: Sequence[float] | None = None) -> float:
