@@ -51,7 +51,10 @@ _LAYERS = {
     "noise_model.layers.layers.#.out_conv": "autoregressive_decoder.layers.#.leave",
     "s_decoder.net.#": "signal_decoder.#.conv",
 }
-_RESIDUAL_BLOCK = {"0": "norm1", "2": "conv1", "3": "norm2", "5": "conv2", "6.conv": "value and gate"}
+_RESIDUAL_BLOCK = {"0": "norm1", "2": "conv1", "3": "norm2", "5": "conv2"}
+_GATE = "6.conv"
+_PART_IN_FILE = {ours: theirs for theirs, ours in _RESIDUAL_BLOCK.items()} | {"value": _GATE, "gate": _GATE}
+_MIXTURE = "autoregressive_decoder.parameters_of_mixture"
 
 logger = logging.getLogger(__name__)
 
@@ -80,16 +83,21 @@ def import_weights(
     weights, known = _read(file)
     try:
         a, first = _architecture(file, weights)
-        fitted = _fit(file, a, _rename(weights, first, a))
+        fitted = _fit(file, a, _rename(weights, first, a), first)
     except UserError:
         raise
     except Exception as error:  # Other networks can have any names and sizes.
         text = str(error).partition("\n")[0]
         raise UserError(f"{file}: not the networks of the authors' code of 2023 ({text})") from None
-    scale = {
-        name: _scale(file, name, known.get(f"data_{name}") if given is None else given, a.image_channels)
+    values = {
+        name: known.get(f"data_{name}") if given is None else given
         for name, given in {"mean": mean, "std": std}.items()
     }
+    unknown = [name for name, value in values.items() if not isinstance(value, Tensor | Sequence | int | float)]
+    if unknown:
+        options = " and ".join(f"--{name}" for name in unknown)
+        raise UserError(f"{file}: found no {' and no '.join(unknown)} of the training images; give {options}")
+    scale = {name: _scale(file, name, value, a.image_channels) for name, value in values.items()}
     model = DVLAE(a, scale["mean"], scale["std"], [0.0] * a.image_channels)
     model.load_state_dict(model.state_dict() | fitted)
     with atomic_folder(output, MODEL_FILES) as folder:
@@ -194,8 +202,6 @@ def _levels_per_scale(file: Path, halved: list[bool]) -> int:
 
 def _scale(file: Path, name: str, value: Any, channels: int) -> list[float]:
     """Return the mean or the standard deviation of each channel."""
-    if not isinstance(value, Tensor | Sequence | int | float):
-        raise UserError(f"{file}: found no number for the {name} of the training images; give it with --{name}")
     values = value.flatten().tolist() if isinstance(value, Tensor) else value
     values = list(values) if isinstance(values, list | tuple) else [values]
     numbers = [float(each) for each in values if isinstance(each, int | float)]
@@ -232,15 +238,14 @@ def _rename(weights: Mapping[str, Tensor], first: int, architecture: Architectur
             numbers[0] -= first
         layer, kind = ours.format(*numbers), name[found.end() :]
         part, _, kind = kind.rpartition(".")
-        if part == "6.conv":
+        if part == _GATE:
             renamed[f"{layer}.value.{kind}"], renamed[f"{layer}.gate.{kind}"] = value.chunk(2)
         else:
             renamed[".".join(filter(None, (layer, _RESIDUAL_BLOCK.get(part, part), kind)))] = value
     weight, bias = outputs[0]
     for then, added in outputs[1:]:
         weight, bias = then @ weight, then @ bias + added
-    of_mixture = "autoregressive_decoder.parameters_of_mixture"
-    renamed |= {f"{of_mixture}.weight": _sort(weight, architecture), f"{of_mixture}.bias": _sort(bias, architecture)}
+    renamed |= {f"{_MIXTURE}.weight": _sort(weight, architecture), f"{_MIXTURE}.bias": _sort(bias, architecture)}
     return renamed
 
 
@@ -250,7 +255,21 @@ def _sort(mixture: Tensor, architecture: Architecture) -> Tensor:
     return mixture.unflatten(0, sizes).movedim((2, 1, 0), (0, 1, 2)).flatten(0, 2)
 
 
-def _fit(file: Path, architecture: Architecture, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _name_in_file(ours: str, first: int) -> str:
+    """Return the name of a weight in their state: the inverse of :func:`_rename`."""
+    for theirs, layer in _LAYERS.items():
+        if found := re.match(re.escape(layer).replace(r"\#", r"(\d+)") + r"(?:\.|$)", ours):
+            numbers = [int(number) for number in found.groups()]
+            if theirs.startswith("noise_model."):
+                numbers[0] += first
+            part, _, kind = ours[found.end() :].rpartition(".")
+            return ".".join(
+                filter(None, (theirs.replace("#", "{}").format(*numbers), _PART_IN_FILE.get(part, part), kind))
+            )
+    return ours.replace(_MIXTURE, "noise_model.out_convs.convs.0")
+
+
+def _fit(file: Path, architecture: Architecture, weights: Mapping[str, Tensor], first: int) -> dict[str, Tensor]:
     """Return the weights in the shapes of our layers."""
     ones = [1.0] * architecture.image_channels
     with torch.device("meta"):  # The sizes may be absurd.
@@ -259,13 +278,14 @@ def _fit(file: Path, architecture: Architecture, weights: Mapping[str, Tensor]) 
     unlike = sorted(layers.keys() ^ weights.keys())
     if unlike:
         there = "a weight" if unlike[0] in weights else "no weight"
-        raise UserError(f"{file}: found {there} {unlike[0]}, allowed: the layers of the authors' code of 2023")
+        name = _name_in_file(unlike[0], first)
+        raise UserError(f"{file}: found {there} {name}, allowed: the layers of the authors' code of 2023")
     fitted = {}
-    for name, like in layers.items():
-        value = weights[name]
+    for ours, like in layers.items():
+        value, name = weights[ours], _name_in_file(ours, first)
         if value.ndim == like.ndim + 2:
             value = value.flatten(1)  # a 1x1 convolution
-        elif ".convolution." in name and architecture.noise_direction == "y" and value.ndim == 4:
+        elif ".convolution." in ours and architecture.noise_direction == "y" and value.ndim == 4:
             value = value.mT
         if value.shape != like.shape:
             raise UserError(f"{file}: {name}: found the sizes {tuple(value.shape)}, allowed: {tuple(like.shape)}")
@@ -275,5 +295,5 @@ def _fit(file: Path, architecture: Architecture, weights: Mapping[str, Tensor]) 
             raise UserError(f"{file}: {name}: found values that are not finite, as of a training that diverged")
         if name.endswith(".running_var") and (value < 0).any():
             raise UserError(f"{file}: {name}: found variances below 0, allowed: 0 and more")
-        fitted[name] = value
+        fitted[ours] = value
     return fitted

@@ -56,8 +56,8 @@ def test_a_checkpoint_of_their_lightning_module_is_read_with_the_scale_of_its_im
 @pytest.mark.parametrize(
     ("value", "options", "message"),
     [
-        (None, {}, r"state.pt: found no number for the mean of the training images; give it with --mean"),
-        (None, {"mean": [1.0]}, "found no number for the std of the training images; give it with --std"),
+        (None, {}, r"state.pt: found no mean and no std of the training images; give --mean and --std"),
+        (None, {"mean": [1.0]}, "found no std of the training images; give --std"),
         (
             None,
             {"mean": [1.0], "std": [0.0]},
@@ -69,7 +69,7 @@ def test_a_checkpoint_of_their_lightning_module_is_read_with_the_scale_of_its_im
             r"mean: found \[1.0, 2.0\], allowed: one finite number; give it with --mean",
         ),
         (float("nan"), {}, "mean: found nan, allowed: one finite number; give it with --mean"),
-        (print, {}, "found no number for the mean of the training images; give it with --mean"),
+        (print, {}, "found no mean of the training images; give --mean"),
     ],
 )
 def test_a_scale_that_is_missing_or_odd_names_the_option(tmp_path, value, options, message):
@@ -111,9 +111,9 @@ def test_sizes_that_we_do_not_have_are_named(code, tmp_path, sizes, message):
     ("name", "value", "message"),
     [
         ("vae.final_top_down.0.pre_conv.weight", torch.ones(4), "found a weight vae.final_top_down.0.pre_conv.weight"),
-        ("s_decoder.net.8.bias", torch.ones(1), "found a weight signal_decoder.8.conv.bias"),
-        ("s_decoder.net.6.bias", None, "found no weight signal_decoder.6.conv.bias"),
-        ("s_decoder.net.6.bias", torch.ones(2), r"signal_decoder.6.conv.bias: found the sizes \(2,\), allowed: \(1,\)"),
+        ("s_decoder.net.8.bias", torch.ones(1), "found a weight s_decoder.net.8.bias"),
+        ("s_decoder.net.6.bias", None, "found no weight s_decoder.net.6.bias"),
+        ("s_decoder.net.6.bias", torch.ones(2), r"s_decoder.net.6.bias: found the sizes \(2,\), allowed: \(1,\)"),
         ("s_decoder.net.6.bias", torch.tensor([torch.nan]), "found values that are not finite"),
         ("vae.first_bottom_up.0.weight", None, "found no vae.first_bottom_up.0.weight, allowed: a checkpoint of"),
         ("vae.first_bottom_up.0.weight", torch.ones(3), "found no stem in vae.first_bottom_up.0.weight"),
@@ -134,6 +134,16 @@ def test_a_state_of_other_networks_is_one_line(tmp_path, name, value, message):
         import_weights(tmp_path / "state.pt", tmp_path / "model", **SCALE)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "state.pt"))
+
+
+def test_a_weight_that_is_missing_has_its_name_in_the_file(tmp_path):
+    state = small_state()
+    # Some of the others tell the sizes of the networks.
+    for name in [name for name in state if not name.endswith(("weight", "params", "mask"))]:
+        torch.save({other: value for other, value in state.items() if other != name}, tmp_path / "state.pt")
+        with pytest.raises(UserError) as caught:
+            import_weights(tmp_path / "state.pt", tmp_path / "model", **SCALE)
+        assert name in str(caught.value)
 
 
 def test_absurd_sizes_take_no_memory(tmp_path):
