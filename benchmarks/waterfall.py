@@ -1,10 +1,10 @@
 """Measure what each change from the paper's network, training and sampling to ours is worth, one after the other.
 
-    python benchmarks/waterfall.py                  # all cells, then the table and the figure
+    python benchmarks/waterfall.py --pictures docs  # all cells, then the table and the figure
     python benchmarks/waterfall.py --cells muon     # what one step is worth: its cells and those of the step before
     python benchmarks/waterfall.py --without        # ours, and ours with one of the changes left out
     python benchmarks/waterfall.py --without --cells merge decoder --together   # ours, and ours without these two
-    python benchmarks/waterfall.py --figure         # the table and the figure of the cells that are kept
+    python benchmarks/waterfall.py --kept           # the table of the cells that are kept
 
 Each step adds one change to all before it. The first is `config/paper.yaml` in small: 3 levels, 48 channels, batches of
 four crops of 64 x 64, without accumulation. A cell is one step with one seed: a network is trained for `--minutes` on
@@ -27,7 +27,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -390,7 +390,7 @@ def row_of(records: Sequence[dict[str, Any]], name: str, step: Step, before: Map
 
 
 def rows_of(records: Sequence[dict[str, Any]]) -> list[Row]:
-    """Return a row for each step of which there is a record."""
+    """Return a row for each step of which there is a record; the gain counts from the step before."""
     rows: list[Row | None] = []
     for step in STEPS:
         before = rows[-1].psnr if rows and rows[-1] else {}
@@ -406,6 +406,55 @@ def rows_without(records: Sequence[dict[str, Any]], left_out: Mapping[str, Step]
     return [row for row in rows if row]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What is run, and how it is shown: one change after the other, or all changes but some.
+
+    Attributes
+    ----------
+    steps
+        The steps that each training serves, by the name of its cell.
+    rows
+        Makes the rows of the records.
+    headings
+        Of the first two columns of the table, and of the gain.
+    picture
+        Name of the figure's file.
+    title
+        What follows dataset and minutes in the title of the figure.
+    from_the_row_before
+        Whether a gain counts from the row before, not from the first.
+    """
+
+    steps: Mapping[str, Sequence[str]]
+    rows: Callable[[Sequence[dict[str, Any]]], list[Row]]
+    headings: tuple[str, str, str]
+    picture: str
+    title: str
+    from_the_row_before: bool
+
+    @classmethod
+    def one_after_the_other(cls, chosen: Sequence[str] | None) -> "Comparison":
+        """Compare the chosen steps, each with the one before; None: all."""
+        names = list(trainings())
+        places = {names.index(name) for name in chosen or names}
+        steps = {name: served for i, (name, served) in enumerate(trainings().items()) if {i, i + 1} & places}
+        return cls(steps, rows_of, ("step", "from here on", "gain"), "waterfall.png", "", True)
+
+    @classmethod
+    def all_but(cls, chosen: Sequence[str] | None, *, together: bool) -> "Comparison":
+        """Compare all steps with all but each of the chosen ones, or but all of these."""
+        left_out = without(chosen, together=together)
+        return cls(
+            {name: [name] for name in left_out},
+            partial(rows_without, left_out=left_out),
+            ("left out", "what it is", "difference"),
+            "waterfall_without.png",
+            ": what leaving out one change does",
+            False,
+        )
+
+
 def tabulate(rows: Sequence[Row], step: str, what: str, gain: str) -> str:
     """Return a Markdown table with these headings."""
     lines = [f"| {step} | {what} | PSNR | {gain} | of each seed | ELBO | batches |", "|---|---|--:|--:|--:|--:|--:|"]
@@ -418,18 +467,18 @@ def tabulate(rows: Sequence[Row], step: str, what: str, gain: str) -> str:
     return "\n".join(lines)
 
 
-def draw(rows: Sequence[Row], title: str, *, one_after_the_other: bool = True) -> Figure:
+def draw(rows: Sequence[Row], title: str, *, from_the_row_before: bool) -> Figure:
     """Draw the gain of each row from the PSNR of the row before, or of the first, and that of each seed as points."""
     figure = Figure(figsize=(6.6, 0.27 * len(rows) + 0.9), layout="constrained")
     axes = figure.subplots()
     means = [row.mean for row in rows]
-    bases = [means[0], *means[:-1]] if one_after_the_other else means[:1] * len(rows)
+    bases = [means[0], *means[:-1]] if from_the_row_before else means[:1] * len(rows)
     for place, (row, base) in enumerate(zip(rows, bases, strict=True)):
         gain = row.mean - base
         axes.barh(place, gain, left=base, height=0.7, color=BLUE if gain >= 0 else ORANGE)
         if place:
             # From the row that the gain counts from.
-            start = place - 1 if one_after_the_other else 0
+            start = place - 1 if from_the_row_before else 0
             axes.vlines(base, start - 0.35, place + 0.35, color="0.6", linewidth=0.8)
         axes.plot(list(row.psnr.values()), [place] * len(row.psnr), "o", color="black", markersize=2.5)
         text = f"{gain:+.2f}" if place else f"{row.mean:.2f} dB"
@@ -462,7 +511,7 @@ def run_cell(cell: Cell, data: Data, output: Path) -> bool:
 
 
 def main() -> None:
-    """Run the cells that are missing; print the table; of all cells, draw the figure."""
+    """Run the cells that are missing; print the table, and draw the figure if all are there."""
     names = list(trainings())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--without", action="store_true", help="all steps but one, instead of one after the other")
@@ -472,10 +521,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="of each training")
     parser.add_argument("--dataset", default="sem_line", help="name of a file in config/datasets, such as kodak_rows")
     parser.add_argument("--hours", type=float, default=math.inf, help="no cell begins later")
-    parser.add_argument("--figure", action="store_true", help="run no cell")
+    parser.add_argument("--kept", action="store_true", help="run no cell")
     parser.add_argument("--data", type=Path, default=MIRROR)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "results/reference/waterfall")
-    parser.add_argument("--pictures", type=Path, default=REPOSITORY / "docs", help="the folder of the figures")
+    parser.add_argument("--pictures", type=Path, help="draw the figure into this folder")
     arguments = parser.parse_args()
     if arguments.together and not (arguments.without and arguments.cells):
         parser.error("--together goes with --without and --cells")
@@ -487,37 +536,32 @@ def main() -> None:
         dataset_of(arguments.dataset)
     except UserError as error:
         parser.error(str(error))
-    left_out = without(arguments.cells, together=arguments.together)
     if arguments.without:
-        steps = {name: [name] for name in left_out}
+        comparison = Comparison.all_but(arguments.cells, together=arguments.together)
     else:
-        places = {names.index(name) for name in arguments.cells or names}
-        steps = {name: served for i, (name, served) in enumerate(trainings().items()) if {i, i + 1} & places}
+        comparison = Comparison.one_after_the_other(arguments.cells)
     cells = [
-        Cell(steps[name], seed, arguments.dataset, arguments.minutes) for seed in arguments.seeds for name in steps
+        Cell(served, seed, arguments.dataset, arguments.minutes)
+        for seed in arguments.seeds
+        for served in comparison.steps.values()
     ]
     end = time.monotonic() + 3600 * arguments.hours
     missing = [cell for cell in cells if cell.kept(arguments.output) is None]
-    if missing and not arguments.figure:
+    if missing and not arguments.kept:
         tune_malloc()
         use_one_thread()
         data = Data.read(arguments.dataset, arguments.data)
         missing = [cell for cell in missing if time.monotonic() > end or not run_cell(cell, data, arguments.output)]
-    records = [record for cell in cells if (record := cell.kept(arguments.output)) is not None]
-    if arguments.without:
-        rows, headings = rows_without(records, left_out), ("left out", "what it is", "difference")
-    else:
-        rows, headings = rows_of(records), ("step", "from here on", "gain")
-    print(tabulate(rows, *headings))
+    rows = comparison.rows([record for cell in cells if (record := cell.kept(arguments.output)) is not None])
+    print(tabulate(rows, *comparison.headings))
     if missing:
-        goes_on = "the same command without --figure runs them" if arguments.figure else "the same command goes on"
+        goes_on = "the same command without --kept runs them" if arguments.kept else "the same command goes on"
         sys.exit(f"{len(missing)} of {len(cells)} cells are left; {goes_on}")
-    if not arguments.cells:
-        file = arguments.pictures / ("waterfall_without.png" if arguments.without else "waterfall.png")
-        title = f"{arguments.dataset}, {arguments.minutes:g} minutes of training on one core"
-        title += ": what leaving out one change does" * arguments.without
+    if arguments.pictures:
+        title = f"{arguments.dataset}, {arguments.minutes:g} minutes of training on one core{comparison.title}"
         with matplotlib.rc_context(STYLE):
-            draw(rows, title, one_after_the_other=not arguments.without).savefig(file, dpi=150)
+            figure = draw(rows, title, from_the_row_before=comparison.from_the_row_before)
+            figure.savefig(arguments.pictures / comparison.picture, dpi=150)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def test_finished_cells_are_kept_and_compared_with_the_step_before(run, monkeypa
     monkeypatch.setattr(waterfall.Cell, "run", lambda *_: pytest.fail("a finished cell is repeated"))
     assert run("--cells", "refined", "--seeds", "0") == cells
     with pytest.raises(SystemExit, match="1 of 2 cells are left"):
-        run("--cells", "field", "--seeds", "0", "--figure")
+        run("--cells", "field", "--seeds", "0", "--kept")
 
 
 def test_a_cell_with_too_little_of_its_core_is_repeated_and_not_kept(run, monkeypatch, capsys):
@@ -224,7 +224,7 @@ def test_all_changes_but_one_are_compared_with_all(run, tmp_path, monkeypatch, c
 )
 def test_words_that_make_no_sense_are_refused(run, capsys, words, told):
     with pytest.raises(SystemExit) as ended:
-        run("--figure", *words.split())
+        run("--kept", *words.split())
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
 

@@ -1,12 +1,12 @@
 """Functions of the commands whose arguments differ from the parameters of the function that computes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dvlae.config.dataset import EvaluationSettings, PublishedSettings
-from dvlae.config.loading import load_blocks, load_step
-from dvlae.config.settings import Settings
+from dvlae.config.loading import load_blocks, load_configuration, load_step
 from dvlae.system.errors import UserError
 from dvlae.system.files import check_folder, remove_files
 
@@ -183,13 +183,13 @@ def _check_generate(kind: str, values: dict[str, Any]) -> None:
     check_counts("--size", *values.get("size", []))
 
 
-def status(*, settings: Settings, estimate: bool, cores: int | None) -> str:
+def status(*, files: Sequence[str], given: dict[str, Any], estimate: bool, cores: int | None) -> str:
     """Call :func:`dvlae.runs.status.describe_status` and, if wanted, :func:`dvlae.api.forecast.estimate.estimate`.
 
     Parameters
     ----------
-    settings
-        The configuration.
+    files, given
+        As for :func:`dvlae.config.loading.load_configuration`.
     estimate
         Whether to estimate how long the rest takes.
     cores
@@ -203,10 +203,11 @@ def status(*, settings: Settings, estimate: bool, cores: int | None) -> str:
     Raises
     ------
     UserError
-        If there are cores but nothing to estimate.
+        If the configuration is wrong, or there are cores but nothing to estimate.
     """
     from dvlae.runs.status import describe_status
 
+    settings = load_configuration(files, given=given)
     if not estimate:
         if cores is not None:
             raise UserError(f"--cores: found {cores}, allowed only with --estimate")
@@ -214,6 +215,31 @@ def status(*, settings: Settings, estimate: bool, cores: int | None) -> str:
     from dvlae.api.forecast.estimate import estimate as estimate_rest
 
     return f"{describe_status(settings)}\n\n{estimate_rest(settings, cores)}"
+
+
+def clean(*, files: Sequence[str], given: dict[str, Any], **values: Any) -> str:
+    """Call :func:`dvlae.runs.disk_space.clean`.
+
+    Parameters
+    ----------
+    files, given
+        As for :func:`dvlae.config.loading.load_configuration`.
+    **values
+        Its other arguments.
+
+    Returns
+    -------
+    str
+        Lines of text.
+
+    Raises
+    ------
+    UserError
+        If the configuration is wrong, or as it does.
+    """
+    from dvlae.runs.disk_space import clean as remove_what_can_be_made_again
+
+    return remove_what_can_be_made_again(load_configuration(files, given=given), **values)
 
 
 def tables(*, published: str | None, **values: Any) -> None:

@@ -17,7 +17,9 @@ from dvlae.system.errors import UserError
 RESERVED_NAMES = {"tables", "figures", "logs", "benchmarks"}
 
 
-def load_configuration(files: Sequence[str | Path], default: str = "config/config.yaml") -> Settings:
+def load_configuration(
+    files: Sequence[str | Path], default: str = "config/config.yaml", given: dict[str, Any] | None = None
+) -> Settings:
     """Read the configuration of the workflow: the default, and files that override it, as Snakemake does.
 
     Parameters
@@ -26,6 +28,8 @@ def load_configuration(files: Sequence[str | Path], default: str = "config/confi
         The files that Snakemake would be given as ``--configfile``.
     default
         The file that is read first. It may be missing if there are ``files``.
+    given
+        What overrides the files: the keys and values that Snakemake would be given as ``--config``.
 
     Returns
     -------
@@ -51,8 +55,8 @@ def load_configuration(files: Sequence[str | Path], default: str = "config/confi
             # This raises the error.
             validate(Settings, data, file)
         merged = merge_blocks(merged, data)
-    check_one_list(every)
-    return validate(Settings, merged, every)
+    check_one_list(every, given)
+    return validate(Settings, merge_blocks(merged, given or {}), every, given=given)
 
 
 def merge_blocks(lower: dict, upper: dict) -> dict:
@@ -75,13 +79,15 @@ def merge_blocks(lower: dict, upper: dict) -> dict:
     return merged
 
 
-def check_one_list(files: Sequence[str]) -> None:
+def check_one_list(files: Sequence[str], given: dict[str, Any] | None = None) -> None:
     """Refuse keys that would have no effect, because a list of methods is beside or below them.
 
     Parameters
     ----------
     files
         Configuration files, each of which overrides the ones before it.
+    given
+        What overrides them all, as in :func:`load_configuration`.
 
     Raises
     ------
@@ -89,8 +95,7 @@ def check_one_list(files: Sequence[str]) -> None:
         If one of them has ``methods``, and it or a later one ``receptive_fields`` or ``baselines``.
     """
     with_methods = None
-    for file in files:
-        data = read_yaml(file)
+    for file, data in [*((file, read_yaml(file)) for file in files), ("--config", given)]:
         if not isinstance(data, dict):
             continue
         if "methods" in data:

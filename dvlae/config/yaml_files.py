@@ -1,6 +1,6 @@
 """Reading of YAML files that may be wrong or malicious: no key twice, a limited number of values."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,42 @@ def read_yaml(path: str | Path) -> Any:
         problem = str(getattr(error, "problem", None) or error).partition("\n")[0]
         raise UserError(f"{path}: not YAML{place}: {problem}") from None
     return {} if data is None else data
+
+
+def read_given(words: Iterable[str]) -> dict[str, Any]:
+    """Read keys and values as they are given to ``snakemake --config``.
+
+    Parameters
+    ----------
+    words
+        Each is ``KEY=VALUE``, where the value is YAML.
+
+    Returns
+    -------
+    dict
+        The values by their keys.
+
+    Raises
+    ------
+    UserError
+        If a word has no key or no value, or a value is not YAML.
+
+    Examples
+    --------
+    >>> read_given(["seeds=[0, 1]", "training={max_minutes: 2.5}"])
+    {'seeds': [0, 1], 'training': {'max_minutes': 2.5}}
+    """
+    given = {}
+    for word in words:
+        key, _, text = word.partition("=")
+        if not (key and text):
+            raise UserError(f"--config: found {word!r}, allowed: KEY=VALUE, such as 'seeds=[0, 1]'")
+        try:
+            given[key] = yaml.load(text, Loader=_Loader)
+            count_values(given, {})
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise UserError(f"--config: {key}: found {text!r}, allowed: YAML, such as [0, 1]") from None
+    return given
 
 
 def typed(value: Any) -> Any:

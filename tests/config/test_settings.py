@@ -14,6 +14,7 @@ from dvlae.config.messages import locate, validate
 from dvlae.config.reference import reference, schema
 from dvlae.config.settings import PatchSettings, PredictSettings, Settings, TrainSettings
 from dvlae.config.training import TrainingSettings
+from dvlae.config.yaml_files import read_given
 from dvlae.system.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -599,6 +600,32 @@ def test_without_the_default_configuration_the_given_one_is_enough(tmp_path):
     assert load_configuration([tmp_path / "mine.yaml"], tmp_path / "none.yaml").seeds == [5]
     with pytest.raises(UserError, match=r"none\.yaml: not found in this folder; go to the one"):
         load_configuration([], tmp_path / "none.yaml")
+
+
+def test_what_is_given_to_snakemake_overrides_all_files(tmp_path):
+    (tmp_path / "mine.yaml").write_text("seeds: [5]\ntraining: {batch_size: 7}\n")
+    given = read_given(["seeds=[0, 1]", "training={max_minutes: 2.5}", "results=results/a=b"])
+    settings = load_configuration([tmp_path / "mine.yaml"], tmp_path / "none.yaml", given)
+    assert (settings.seeds, settings.results) == ([0, 1], "results/a=b")
+    assert (settings.training.max_minutes, settings.training.batch_size) == (2.5, 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["seeds"], "--config: found 'seeds', allowed: KEY=VALUE, such as 'seeds="),
+        (["seeds="], "--config: found 'seeds=', allowed: KEY=VALUE"),
+        (["=3"], "--config: found '=3', allowed: KEY=VALUE"),
+        (["seeds=[0"], r"--config: seeds: found '\[0', allowed: YAML"),
+        (["seeds=3"], "--config: seeds: found 3, allowed: a list"),
+        (["sedes=[3]"], "--config: sedes: unknown key; did you mean 'seeds'"),
+        (["baselines=[median]"], "--config: baselines: found .*, allowed: no such key, as `methods` in .*mine.yaml"),
+    ],
+)
+def test_a_mistake_in_what_is_given_to_snakemake_is_put_down_to_it(tmp_path, words, told):
+    (tmp_path / "mine.yaml").write_text("methods: [gaussian]\n")
+    with pytest.raises(UserError, match=told):
+        load_configuration([tmp_path / "mine.yaml"], tmp_path / "none.yaml", read_given(words))
 
 
 @pytest.mark.parametrize("folder", ["-results", "a{dataset}", "two\nlines"])

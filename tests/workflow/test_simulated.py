@@ -212,6 +212,9 @@ def test_status_tells_of_the_finished_grid(grid):
     words = [str(BIN / "dvlae"), "status"]
     printed = subprocess.run(words, cwd=grid.folder, capture_output=True, text=True, check=True).stdout
     assert printed.startswith("results: 6 of 6 runs finished, 0 running, 0 failed, 0 waiting\n")
+    words += ["--config", "seeds=[0, 1, 2]"]
+    printed = subprocess.run(words, cwd=grid.folder, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("results: ") and ", 2 waiting" in printed.partition("\n")[0]
 
 
 def test_without_patches_the_finished_grid_stays_finished(grid):

@@ -66,7 +66,7 @@ def check_writable(folder: str):
 GIVEN = typed(dict(workflow.config_settings.config))
 update_config(config, GIVEN)
 SETTINGS = checked(validate, Settings, dict(config), configuration_files(), (), GIVEN)
-checked(check_one_list, configuration_files())
+checked(check_one_list, configuration_files(), GIVEN)
 checked(check_writable, SETTINGS.results)
 DATASETS = checked(load_datasets, SETTINGS.datasets)
 for dataset in DATASETS.values():

@@ -11,7 +11,8 @@ from dvlae.cli import functions
 from dvlae.cli.command import SHOW_ONLY, Argument
 from dvlae.config.dataset import DatasetSettings, EvaluationSettings
 from dvlae.config.fields import Device, NoiseDirection, StrictModel, expand_home, is_file_of_names
-from dvlae.config.loading import load_configuration, load_dataset, load_settings, load_step
+from dvlae.config.loading import load_dataset, load_settings, load_step
+from dvlae.config.yaml_files import read_given
 from dvlae.system.parts import Part
 
 # How values are read --------------------------------------------------------------------------------------------------
@@ -322,4 +323,15 @@ READING = (
 REGISTERED = "made by `dvlae register` (default: the clean images are registered again)"
 TARGETS = path("--targets", "CSV", f"table {REGISTERED}")
 OVERRIDES = "configuration, as for snakemake: overrides config/config.yaml"
-CONFIGURATION = argument("--configfile", "FILE", OVERRIDES, load_configuration, dest="settings", nargs="+", default=[])
+CONFIGURATION = (
+    argument("--configfile", "FILE", OVERRIDES, dest="files", nargs="+", default=[]),
+    argument(
+        "--config",
+        "KEY=VALUE",
+        "keys of the configuration, as for snakemake: overrides all files",
+        read_given,
+        dest="given",
+        nargs="+",
+        default=[],
+    ),
+)

@@ -267,17 +267,17 @@ COMMANDS: Commands = {
         functions.status,
         "dvlae status --configfile config/sem.yaml",
     ): [
-        CONFIGURATION,
+        *CONFIGURATION,
         flag("--estimate", "measure for some seconds how fast this machine is, and say how long the rest takes"),
         CORES,
     ],
     Command(
         "clean",
         "Show what uses the disk space, and remove what can be made again.",
-        "dvlae.runs.disk_space:clean",
+        functions.clean,
         "dvlae clean --configfile config/sem.yaml",
     ): [
-        CONFIGURATION,
+        *CONFIGURATION,
         flag("--remove", "remove these files; without this option nothing is changed"),
         flag(
             "--patches",
