@@ -62,6 +62,9 @@ class NoiseSample:
         Difference of the 99th and the first percentile of the values that count, in grey values; 0 if none do.
     step
         Spacing of the grey values; 0 if they are continuous.
+    lowest
+        Share of the values that have the smallest one, where not all around them have it: most of them where few
+        photons are counted.
     known
         Whether it is the noise itself, which is the same array for each axis, or an estimate.
     """
@@ -75,6 +78,7 @@ class NoiseSample:
     limits: tuple[float, float]
     span: float
     step: float
+    lowest: float
     known: bool
 
 
@@ -191,7 +195,7 @@ def _estimated_sample(noisy: np.ndarray, counts: np.ndarray, limits: tuple[float
     axes = [axis for axis in list(AXES)[: noisy.ndim] if noisy.ndim > 1]
     filled = np.where(counts, noisy, np.median(noisy[counts]) if counts.any() else 0.0)
     used = counts & ~flat(filled)
-    span, step = _scale(noisy[used])
+    scale = _scale(noisy[used])
     noise, excess = {}, {}
     for axis in axes:
         across = AXES[PERPENDICULAR_AXIS[axis]]
@@ -212,8 +216,7 @@ def _estimated_sample(noisy: np.ndarray, counts: np.ndarray, limits: tuple[float
         {axis: _kept(values) for axis, values in noise.items()},
         _kept(signal),
         limits,
-        span,
-        step,
+        *scale,
         known=False,
     )
 
@@ -273,12 +276,12 @@ def flat(image: np.ndarray) -> np.ndarray:
     return lowest == highest
 
 
-def _scale(values: np.ndarray) -> tuple[float, float]:
-    """Return the span and the step of grey values."""
+def _scale(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the span and the step of grey values, and the share of the smallest one."""
     if not len(values):
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     low, high = np.percentile(values, (1, 99))
-    return float(high - low), quantisation_step(np.unique(values))
+    return float(high - low), quantisation_step(np.unique(values)), float(np.mean(values == values.min()))
 
 
 def _limits(channel: np.ndarray) -> tuple[float, float]:

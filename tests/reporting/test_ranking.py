@@ -102,6 +102,20 @@ def test_a_frame_without_a_number_does_not_count(folders, images_folder, monkeyp
     assert set(table.parts) == {2} and np.isfinite(table.standard_error).all()
 
 
+def counts(photons):
+    """Return a smooth picture in photons, of which many pixels hold none if there are few."""
+    picture = ndimage.gaussian_filter(data.camera()[100:300, 100:356] / 255, 1.5)
+    return np.random.default_rng(0).poisson(photons * picture)[None].astype(np.float32)
+
+
+def test_photons_that_are_counted_singly_are_refused(images_folder):
+    with pytest.raises(
+        UserError, match=r"rank: found \d\d% of the pixel values at the smallest grey value, .* allowed: 25%"
+    ):
+        ranking.measure_noise(images_folder(few=counts(1)), None)
+    assert ranking.measure_noise(images_folder(many=counts(100)), None).direction == "none"
+
+
 @pytest.mark.parametrize("image", [noisy(64), np.full((1, 40, 50), 7, np.float32)], ids=["trace", "blank"])
 def test_images_without_noise_that_can_be_told_from_the_signal_are_refused(images_folder, tmp_path, image):
     for name in "ab":
