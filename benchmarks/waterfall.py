@@ -383,8 +383,6 @@ def row_of(records: Sequence[dict[str, Any]], name: str, step: Step, before: Map
     if not own:
         return None
     psnr = {record["identity"]["seed"]: record["psnr"][name] for record in own}
-    if step.name == BFLOAT16 and all(record["precision"] == "32" for record in own):
-        step = replace(step, what="bfloat16: not there, the same again")
     elbo, batches = (statistics.fmean(record[key] for record in own) for key in ("elbo", "steps"))
     return Row(step, psnr, before, elbo, batches)
 
@@ -394,6 +392,9 @@ def rows_of(records: Sequence[dict[str, Any]]) -> list[Row]:
     rows: list[Row | None] = []
     for step in STEPS:
         before = rows[-1].psnr if rows and rows[-1] else {}
+        there = any(record["precision"] != "32" for record in records if step.name in record["psnr"])
+        if step.name == BFLOAT16 and not there:
+            step = replace(step, what="bfloat16: not there, the same again")
         rows.append(row_of(records, step.name, step, before))
     return [row for row in rows if row]
 
@@ -450,7 +451,7 @@ class Comparison:
             partial(rows_without, left_out=left_out),
             ("left out", "what it is", "difference"),
             "waterfall_without.png",
-            ": what leaving out one change does",
+            "\nwhat leaving out one change does",
             False,
         )
 
@@ -528,14 +529,20 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.together and not (arguments.without and arguments.cells):
         parser.error("--together goes with --without and --cells")
-    if arguments.minutes <= 0:
-        parser.error(f"--minutes: found {arguments.minutes:g}, allowed: a number > 0")
+    if not 0 < arguments.minutes < math.inf:
+        parser.error(f"--minutes: found {arguments.minutes:g}, allowed: a finite number > 0")
+    if min(arguments.seeds) < 0:
+        parser.error(f"--seeds: found {min(arguments.seeds)}, allowed: 0 or more")
+    if arguments.pictures and not arguments.pictures.is_dir():
+        parser.error(f"--pictures: found {arguments.pictures}, allowed: a folder that exists")
     if arguments.without and (never := {names[0], names[-1]}.intersection(arguments.cells or ())):
         parser.error(f"--cells: found {', '.join(sorted(never))}, which --without never leaves out")
     try:
-        dataset_of(arguments.dataset)
+        dataset = dataset_of(arguments.dataset)
     except UserError as error:
         parser.error(str(error))
+    if dataset.clean is None and dataset.simulate is None:
+        parser.error(f"--dataset: found {arguments.dataset}, which has no clean images, allowed: one that has")
     if arguments.without:
         comparison = Comparison.all_but(arguments.cells, together=arguments.together)
     else:

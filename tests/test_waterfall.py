@@ -218,7 +218,11 @@ def test_all_changes_but_one_are_compared_with_all(run, tmp_path, monkeypatch, c
         ("--together --cells merge", "--together goes with --without and --cells"),
         ("--without --together", "--together goes with --without and --cells"),
         ("--without --cells paper", "found paper, which --without never leaves out"),
-        ("--minutes -1", "--minutes: found -1, allowed: a number > 0"),
+        ("--minutes -1", "--minutes: found -1, allowed: a finite number > 0"),
+        ("--minutes nan", "--minutes: found nan, allowed: a finite number > 0"),
+        ("--seeds 0 -1", "--seeds: found -1, allowed: 0 or more"),
+        ("--pictures nowhere", "--pictures: found nowhere, allowed: a folder that exists"),
+        ("--dataset support", "--dataset: found support, which has no clean images"),
         ("--dataset nope", "nope"),
     ],
 )
@@ -237,6 +241,9 @@ def test_a_step_that_the_processor_does_not_have_is_the_same_again(run, monkeypa
     monkeypatch.setattr(waterfall.Cell, "kept", kept)
     run("--cells", "bfloat16")
     assert "bfloat16: not there, the same again" in capsys.readouterr().out
+    # Leaving it out is another training.
+    run("--without", "--cells", "bfloat16")
+    assert "not there" not in capsys.readouterr().out
 
 
 def test_several_changes_are_left_out_together():

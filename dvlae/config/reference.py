@@ -27,7 +27,7 @@ snakemake --cores all --configfile mine.yaml
 ```
 
 Lists are replaced completely. Give each configuration its own `results:`, so that it does not overwrite another one.
-Put numbers into a file rather than into `--config`, which converts them to text.
+`--config 'seeds=[0, 1]'` overrides single keys of all files, for `snakemake` and for `dvlae status`.
 
 | file | purpose |
 |---|---|

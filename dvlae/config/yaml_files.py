@@ -66,7 +66,7 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def read_given(words: Iterable[str]) -> dict[str, Any]:
-    """Read keys and values as they are given to ``snakemake --config``.
+    """Read keys and values as ``snakemake --config`` does.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def read_given(words: Iterable[str]) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If a word has no key or no value, or a value is not YAML.
+        If a word has no key, or a value is not YAML.
 
     Examples
     --------
@@ -90,14 +90,18 @@ def read_given(words: Iterable[str]) -> dict[str, Any]:
     """
     given = {}
     for word in words:
-        key, _, text = word.partition("=")
-        if not (key and text):
+        key, equals, text = word.partition("=")
+        if not (key and equals):
             raise UserError(f"--config: found {word!r}, allowed: KEY=VALUE, such as 'seeds=[0, 1]'")
         try:
-            given[key] = yaml.load(text, Loader=_Loader)
-            count_values(given, {})
+            # Dates, for example, stay text.
+            data = yaml.load(text, Loader=yaml.BaseLoader)
+            count_values(data, {})
+            given[key] = typed(data)
         except (yaml.YAMLError, ValueError, RecursionError):
-            raise UserError(f"--config: {key}: found {text!r}, allowed: YAML, such as [0, 1]") from None
+            raise UserError(
+                f"--config: {key}: found {text!r}, allowed: YAML in quotes, such as 'seeds=[0, 1]'"
+            ) from None
     return given
 
 

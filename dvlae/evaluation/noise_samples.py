@@ -62,9 +62,9 @@ class NoiseSample:
         Difference of the 99th and the first percentile of the values that count, in grey values; 0 if none do.
     step
         Spacing of the grey values; 0 if they are continuous.
-    lowest
-        Share of the values that have the smallest one, where not all around them have it: most of them where few
-        photons are counted.
+    commonest
+        Share of the values that have the most frequent one, where not all around them have it: large where few photons
+        are counted, or grey values are clipped.
     known
         Whether it is the noise itself, which is the same array for each axis, or an estimate.
     """
@@ -78,7 +78,7 @@ class NoiseSample:
     limits: tuple[float, float]
     span: float
     step: float
-    lowest: float
+    commonest: float
     known: bool
 
 
@@ -277,11 +277,12 @@ def flat(image: np.ndarray) -> np.ndarray:
 
 
 def _scale(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the span and the step of grey values, and the share of the smallest one."""
+    """Return the span and the step of grey values, and the share of the most frequent one."""
     if not len(values):
         return 0.0, 0.0, 0.0
     low, high = np.percentile(values, (1, 99))
-    return float(high - low), quantisation_step(np.unique(values)), float(np.mean(values == values.min()))
+    different, counts = np.unique(values, return_counts=True)
+    return float(high - low), quantisation_step(different), float(counts.max() / counts.sum())
 
 
 def _limits(channel: np.ndarray) -> tuple[float, float]:

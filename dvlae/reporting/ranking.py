@@ -33,9 +33,9 @@ MAX_SIDES = {"z": 8, "y": 256, "x": 256}
 SAMPLES = 8
 # A difference counts if it is this many times its standard error.
 MIN_SIGNIFICANCE = 2.0
-# Of the pixel values, which may be the smallest one. It was 0 to 1 % where ranks were right, and 51 to 88 % of photons
-# that were counted singly, where one was wrong (docs/rank.md).
-MAX_LOWEST = 0.25
+# Of the pixel values of most images, which may have one grey value. It was 1 % where ranks were right, and 51 to 88 % of
+# photons that were counted singly, where one was wrong (docs/rank.md).
+MAX_COMMONEST = 0.25
 
 logger = logging.getLogger(__name__)
 
@@ -194,11 +194,11 @@ def measure_noise(images: Path, direction: str | None) -> MeasuredNoise:
     if noise is None:
         reason = verdict.reason or "it is not known in each channel"
         raise UserError(f"rank: the noise cannot be told from the signal: {reason}")
-    lowest = np.mean([channel.lowest for image in samples for channel in image])
-    if lowest > MAX_LOWEST:
+    commonest = np.median([channel.commonest for image in samples for channel in image])
+    if commonest > MAX_COMMONEST:
         raise UserError(
-            f"rank: found {lowest:.0%} of the pixel values at the smallest grey value, as where photons are counted "
-            f"singly or grey values are clipped, allowed: {MAX_LOWEST:.0%}; with such noise a rank would be wrong"
+            f"rank: found {commonest:.0%} of the pixel values at one grey value, as where photons are counted "
+            f"singly or grey values are clipped, allowed: {MAX_COMMONEST:.0%}; with such noise a rank would be wrong"
         )
     return noise
 

@@ -604,9 +604,9 @@ def test_without_the_default_configuration_the_given_one_is_enough(tmp_path):
 
 def test_what_is_given_to_snakemake_overrides_all_files(tmp_path):
     (tmp_path / "mine.yaml").write_text("seeds: [5]\ntraining: {batch_size: 7}\n")
-    given = read_given(["seeds=[0, 1]", "training={max_minutes: 2.5}", "results=results/a=b"])
+    given = read_given(["seeds=[0, 1]", "training={max_minutes: 2.5}", "results=2026-11-29", "start_from="])
     settings = load_configuration([tmp_path / "mine.yaml"], tmp_path / "none.yaml", given)
-    assert (settings.seeds, settings.results) == ([0, 1], "results/a=b")
+    assert (settings.seeds, settings.results) == ([0, 1], "2026-11-29")
     assert (settings.training.max_minutes, settings.training.batch_size) == (2.5, 7)
 
 
@@ -614,9 +614,9 @@ def test_what_is_given_to_snakemake_overrides_all_files(tmp_path):
     ("words", "told"),
     [
         (["seeds"], "--config: found 'seeds', allowed: KEY=VALUE, such as 'seeds="),
-        (["seeds="], "--config: found 'seeds=', allowed: KEY=VALUE"),
+        (["seeds="], "--config: seeds: found null, allowed: a list"),
         (["=3"], "--config: found '=3', allowed: KEY=VALUE"),
-        (["seeds=[0"], r"--config: seeds: found '\[0', allowed: YAML"),
+        (["seeds=[0"], r"--config: seeds: found '\[0', allowed: YAML in quotes"),
         (["seeds=3"], "--config: seeds: found 3, allowed: a list"),
         (["sedes=[3]"], "--config: sedes: unknown key; did you mean 'seeds'"),
         (["baselines=[median]"], "--config: baselines: found .*, allowed: no such key, as `methods` in .*mine.yaml"),

@@ -109,10 +109,14 @@ def counts(photons):
 
 
 def test_photons_that_are_counted_singly_are_refused(images_folder):
-    with pytest.raises(
-        UserError, match=r"rank: found \d\d% of the pixel values at the smallest grey value, .* allowed: 25%"
-    ):
-        ranking.measure_noise(images_folder(few=counts(1)), None)
+    few = counts(1)
+    with_a_dead_pixel = few + 100
+    with_a_dead_pixel[0, 5, 5] = 0
+    for image in (few, 255 - few, with_a_dead_pixel):
+        with pytest.raises(
+            UserError, match=r"rank: found \d\d% of the pixel values at one grey value, .* allowed: 25%"
+        ):
+            ranking.measure_noise(images_folder(few=image), None)
     assert ranking.measure_noise(images_folder(many=counts(100)), None).direction == "none"
 
 

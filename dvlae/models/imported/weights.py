@@ -156,6 +156,9 @@ def _architecture(file: Path, weights: Mapping[str, Tensor]) -> tuple[Architectu
             raise UserError(f"{file}: found no {what} in {name}, allowed: the networks of the authors' code of 2023")
         return weights[name]
 
+    for name in weights:
+        if name.endswith(".bias") and (missing := f"{name.removesuffix('bias')}weight") not in weights:
+            raise UserError(f"{file}: found {name} and no {missing}, allowed: both")
     levels = count(r"vae\.top_down_layers\.(\d+)\.")
     top_prior = one_of("prior", f"vae.top_down_layers.{levels - 1}.top_prior_params")
     # A rotation comes before the layers where the noise is along y.

@@ -111,20 +111,29 @@ def test_sizes_that_we_do_not_have_are_named(code, tmp_path, sizes, message):
     ("name", "value", "message"),
     [
         ("vae.final_top_down.0.pre_conv.weight", torch.ones(4), "found a weight vae.final_top_down.0.pre_conv.weight"),
-        ("s_decoder.net.8.bias", torch.ones(1), "found a weight s_decoder.net.8.bias"),
+        ("s_decoder.net.8.bias", torch.ones(1), "found s_decoder.net.8.bias and no s_decoder.net.8.weight"),
         ("s_decoder.net.6.bias", None, "found no weight s_decoder.net.6.bias"),
         ("s_decoder.net.6.bias", torch.ones(2), r"s_decoder.net.6.bias: found the sizes \(2,\), allowed: \(1,\)"),
         ("s_decoder.net.6.bias", torch.tensor([torch.nan]), "found values that are not finite"),
         ("vae.first_bottom_up.0.weight", None, "found no vae.first_bottom_up.0.weight, allowed: a checkpoint of"),
         ("vae.first_bottom_up.0.weight", torch.ones(3), "found no stem in vae.first_bottom_up.0.weight"),
         ("vae.top_down_layers.1.top_prior_params", None, "found no prior in vae.top_down_layers.1.top_prior_params"),
-        ("noise_model.out_convs.convs.0.weight", None, "found no mixture in noise_model.out_convs.convs"),
+        (
+            "noise_model.out_convs.convs.0.weight",
+            None,
+            "out_convs.convs.0.bias and no noise_model.out_convs.convs.0.weight",
+        ),
+        ("vae.bottom_up_layers.0.net.0.pre_conv.weight", None, "and no vae.bottom_up_layers.0.net.0.pre_conv.weight"),
         (
             "noise_model.out_convs.convs.0.bias",
             None,
             "not the networks of the authors' code of 2023 .*out_convs.convs.0.bias",
         ),
-        ("noise_model.layers.layers.0.in_conv.conv.weight", None, "found no decoder in noise_model.layers.layers.0"),
+        (
+            "noise_model.layers.layers.0.in_conv.conv.weight",
+            None,
+            "and no noise_model.layers.layers.0.in_conv.conv.weight",
+        ),
     ],
 )
 def test_a_state_of_other_networks_is_one_line(tmp_path, name, value, message):
