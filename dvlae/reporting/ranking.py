@@ -33,8 +33,8 @@ MAX_SIDES = {"z": 8, "y": 256, "x": 256}
 SAMPLES = 8
 # A difference counts if it is this many times its standard error.
 MIN_SIGNIFICANCE = 2.0
-# At most this part of the pixel values may have one grey value, in most images. It was 1 % where ranks were right, and 51
-# to 88 % of photons that were counted singly, where one was wrong (docs/rank.md).
+# In most images, at most this part of the pixel values may have one grey value. It was 1 % where ranks were right, and
+# 51 to 88 % of photons that were counted singly, where one was wrong (docs/rank.md).
 MAX_COMMONEST = 0.25
 
 logger = logging.getLogger(__name__)
