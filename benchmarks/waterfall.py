@@ -392,8 +392,9 @@ def rows_of(records: Sequence[dict[str, Any]]) -> list[Row]:
     rows: list[Row | None] = []
     for step in STEPS:
         before = rows[-1].psnr if rows and rows[-1] else {}
-        there = any(record["precision"] != "32" for record in records if step.name in record["psnr"])
-        if step.name == BFLOAT16 and not there:
+        if step.name == BFLOAT16 and all(
+            record["precision"] == "32" for record in records if BFLOAT16 in record["psnr"]
+        ):
             step = replace(step, what="bfloat16: not there, the same again")
         rows.append(row_of(records, step.name, step, before))
     return [row for row in rows if row]

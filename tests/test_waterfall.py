@@ -155,6 +155,11 @@ def run(monkeypatch, tmp_path, dataset):
     return call
 
 
+def record_of(cell, psnr, precision="bf16"):
+    """Return what is read of the record of a cell."""
+    return {"identity": {"seed": cell.seed}, "psnr": psnr, "elbo": -1.0, "steps": 100, "precision": precision}
+
+
 def test_finished_cells_are_kept_and_compared_with_the_step_before(run, monkeypatch, capsys):
     cells = run("--cells", "refined", "--seeds", "0")
     assert sorted(cells) == ["field_seed0", "refined_seed0"]
@@ -185,7 +190,7 @@ def test_the_figure_and_the_table_have_all_steps(run, tmp_path, monkeypatch, cap
 
     def kept(cell, _):
         psnr = {name: 30 + 0.1 * names.index(name) + 0.01 * cell.seed for name in cell.steps}
-        return {"identity": {"seed": cell.seed}, "psnr": psnr, "elbo": -1.0, "steps": 100, "precision": "32"}
+        return record_of(cell, psnr, precision="32")
 
     monkeypatch.setattr(waterfall.Cell, "kept", kept)
     run()
@@ -202,7 +207,7 @@ def test_all_changes_but_one_are_compared_with_all(run, tmp_path, monkeypatch, c
 
     def kept(cell, _):
         psnr = {name: 30.0 - 0.5 * (name != "without_none") for name in cell.steps}
-        return {"identity": {"seed": cell.seed}, "psnr": psnr, "elbo": -1.0, "steps": 100, "precision": "bf16"}
+        return record_of(cell, psnr)
 
     monkeypatch.setattr(waterfall.Cell, "kept", kept)
     run("--without")
@@ -235,8 +240,7 @@ def test_words_that_make_no_sense_are_refused(run, capsys, words, told):
 
 def test_a_step_that_the_processor_does_not_have_is_the_same_again(run, monkeypatch, capsys):
     def kept(cell, _):
-        psnr = dict.fromkeys(cell.steps, 30.0)
-        return {"identity": {"seed": cell.seed}, "psnr": psnr, "elbo": -1.0, "steps": 100, "precision": "32"}
+        return record_of(cell, dict.fromkeys(cell.steps, 30.0), precision="32")
 
     monkeypatch.setattr(waterfall.Cell, "kept", kept)
     run("--cells", "bfloat16")

@@ -51,6 +51,7 @@ _LAYERS = {
     "noise_model.layers.layers.#.out_conv": "autoregressive_decoder.layers.#.leave",
     "s_decoder.net.#": "signal_decoder.#.conv",
 }
+_LAYERS_IN_FILE = {ours: theirs for theirs, ours in _LAYERS.items()}
 _RESIDUAL_BLOCK = {"0": "norm1", "2": "conv1", "3": "norm2", "5": "conv2"}
 _GATE = "6.conv"
 _PART_IN_FILE = {ours: theirs for theirs, ours in _RESIDUAL_BLOCK.items()} | {"value": _GATE, "gate": _GATE}
@@ -141,6 +142,9 @@ def _read(file: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
             "state_dict()"
         )
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    for name in tensors:
+        if name.endswith(".bias") and (missing := f"{name.removesuffix('bias')}weight") not in tensors:
+            raise UserError(f"{file}: found {name} and no {missing}, allowed: both")
     return tensors, known if isinstance(known, dict) else {}
 
 
@@ -156,9 +160,6 @@ def _architecture(file: Path, weights: Mapping[str, Tensor]) -> tuple[Architectu
             raise UserError(f"{file}: found no {what} in {name}, allowed: the networks of the authors' code of 2023")
         return weights[name]
 
-    for name in weights:
-        if name.endswith(".bias") and (missing := f"{name.removesuffix('bias')}weight") not in weights:
-            raise UserError(f"{file}: found {name} and no {missing}, allowed: both")
     levels = count(r"vae\.top_down_layers\.(\d+)\.")
     top_prior = one_of("prior", f"vae.top_down_layers.{levels - 1}.top_prior_params")
     # A rotation comes before the layers where the noise is along y.
@@ -217,12 +218,27 @@ def _scale(file: Path, name: str, value: Any, channels: int) -> list[float]:
     return numbers * (channels // len(numbers))
 
 
+def _translate(name: str, layers: Mapping[str, str], shift: int) -> tuple[str, str, str] | None:
+    """Return the other name of a weight's layer, the part of the layer, and the kind of weight; None: no such layer.
+
+    The layers of the decoder have numbers that differ by ``shift``.
+    """
+    for known, other in layers.items():
+        if found := re.match(re.escape(known).replace(r"\#", r"(\d+)") + r"(?:\.|$)", name):
+            numbers = [int(number) for number in found.groups()]
+            if "noise_model." in known + other:
+                numbers[0] += shift
+            part, _, kind = name[found.end() :].rpartition(".")
+            return other.replace("#", "{}").format(*numbers), part, kind
+    return None
+
+
+def _join(*parts: str) -> str:
+    return ".".join(filter(None, parts))
+
+
 def _rename(weights: Mapping[str, Tensor], first: int, architecture: Architecture) -> dict[str, Tensor]:
     """Return the weights under our names; those of layers that we do not have keep theirs."""
-    layers = [
-        (re.compile(re.escape(theirs).replace(r"\#", r"(\d+)") + r"(?:\.|$)"), ours.replace("#", "{}"))
-        for theirs, ours in _LAYERS.items()
-    ]
     renamed: dict[str, Tensor] = {}
     outputs: list[tuple[Tensor, Tensor]] = []
     for name, value in weights.items():
@@ -232,19 +248,11 @@ def _rename(weights: Mapping[str, Tensor], first: int, architecture: Architectur
             continue
         if name.endswith(".kernel_mask"):
             continue
-        found, ours = next(((match, ours) for layer, ours in layers if (match := layer.match(name))), (None, name))
-        if found is None:
-            renamed[name] = value
-            continue
-        numbers = [int(number) for number in found.groups()]
-        if name.startswith("noise_model."):
-            numbers[0] -= first
-        layer, kind = ours.format(*numbers), name[found.end() :]
-        part, _, kind = kind.rpartition(".")
+        layer, part, kind = _translate(name, _LAYERS, -first) or ("", "", name)
         if part == _GATE:
             renamed[f"{layer}.value.{kind}"], renamed[f"{layer}.gate.{kind}"] = value.chunk(2)
         else:
-            renamed[".".join(filter(None, (layer, _RESIDUAL_BLOCK.get(part, part), kind)))] = value
+            renamed[_join(layer, _RESIDUAL_BLOCK.get(part, part), kind)] = value
     weight, bias = outputs[0]
     for then, added in outputs[1:]:
         weight, bias = then @ weight, then @ bias + added
@@ -260,16 +268,8 @@ def _sort(mixture: Tensor, architecture: Architecture) -> Tensor:
 
 def _name_in_file(ours: str, first: int) -> str:
     """Return the name of a weight in their state: the inverse of :func:`_rename`."""
-    for theirs, layer in _LAYERS.items():
-        if found := re.match(re.escape(layer).replace(r"\#", r"(\d+)") + r"(?:\.|$)", ours):
-            numbers = [int(number) for number in found.groups()]
-            if theirs.startswith("noise_model."):
-                numbers[0] += first
-            part, _, kind = ours[found.end() :].rpartition(".")
-            return ".".join(
-                filter(None, (theirs.replace("#", "{}").format(*numbers), _PART_IN_FILE.get(part, part), kind))
-            )
-    return ours.replace(_MIXTURE, "noise_model.out_convs.convs.0")
+    layer, part, kind = _translate(ours, _LAYERS_IN_FILE, first) or ("", "", ours)
+    return _join(layer, _PART_IN_FILE.get(part, part), kind).replace(_MIXTURE, "noise_model.out_convs.convs.0")
 
 
 def _fit(file: Path, architecture: Architecture, weights: Mapping[str, Tensor], first: int) -> dict[str, Tensor]:
